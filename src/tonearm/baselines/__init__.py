@@ -1,0 +1,1 @@
+"""Traditional methods in the same harness as the networks."""

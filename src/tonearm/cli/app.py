@@ -1,0 +1,55 @@
+"""The `tonearm` program: gathers the commands and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tonearm import __version__
+from tonearm.cli import benchmark, classify, compare, data, evaluate, models, spectrogram, train
+from tonearm.errors import TonearmError, UsageError
+
+app = typer.Typer(
+    name="tonearm",
+    help="Listens to music and says its genre.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# The order here is the order of `tonearm --help`. A command module imports nothing heavy at its
+# top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
+for module in (classify, spectrogram, models, data, train, evaluate, compare, benchmark):
+    module.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tonearm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Listens to music and says its genre."""
+
+
+def main() -> None:
+    """Run the program: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except TonearmError as error:
+        print(f"tonearm: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        print("tonearm: interrupted", file=sys.stderr)
+        sys.exit(130)

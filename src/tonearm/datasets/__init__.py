@@ -1,0 +1,1 @@
+"""Labelled collections of recordings as tables of tracks."""

@@ -1,0 +1,1 @@
+"""Metrics, protocols, comparisons and reports."""

@@ -1,0 +1,1 @@
+"""What the networks and the classical models see: log-mel frames, descriptors, pictures."""

@@ -1,0 +1,1 @@
+"""Training of the networks with Lightning, and their export to bundles."""
