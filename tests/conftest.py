@@ -1,0 +1,98 @@
+"""What all tests share: the `shared` material, and a writer of audio files in any format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before NumPy and torch are imported: small signals are slower, not faster, on many threads, and
+# xdist workers would fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import av
+import numpy as np
+import pytest
+
+SHARED = Path(os.environ.get("TONEARM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+# The encoder FFmpeg would not choose by itself, by suffix.
+CODECS = {".ogg": "vorbis", ".oga": "flac", ".opus": "libopus", ".mp3": "libmp3lame"}
+
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the shared material where there is none."""
+    if SHARED.is_dir():
+        return
+    skip = pytest.mark.skip(reason=f"no shared material at {SHARED} (set TONEARM_SHARED)")
+    for item in items:
+        if item.get_closest_marker("shared"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with GTZAN, reference code and odd files; use with `pytest.mark.shared`."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no shared material at {SHARED} (set TONEARM_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def write_audio() -> Callable[..., Path]:
+    """`write_audio(path, samples, rate, codec=None, bitrate=None) -> path`, see `encode`."""
+    return encode
+
+
+def encode(
+    path: str | Path,
+    samples: np.ndarray,
+    rate: int,
+    codec: str | None = None,
+    bitrate: int | None = None,
+    *,
+    layout: str | None = None,
+    container: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """Encode samples to a file; the suffix of `path` names the container and the usual codec.
+
+    Parameters
+    ----------
+    samples : float[n] or float[channels, n]
+        In [-1, 1]. Mono given to the Vorbis encoder, which is stereo only, becomes two channels.
+    codec : str, optional
+        An FFmpeg encoder: ``pcm_f32le``, ``pcm_u8``, ``libmp3lame``, ``vorbis``, ``libopus``,
+        ``aac``, ``flac``, ``alac``, ``wavpack``, ``ac3``, ``wmav2``, ...
+    bitrate : int, optional
+        Bits a second, for lossy codecs (WMA refuses to go without).
+    layout : str, optional
+        FFmpeg's name of the channel layout, by default the usual one for the channel count.
+    container : str, optional
+        FFmpeg's name of the container where the suffix does not tell.
+    """
+    path = Path(path)
+    signal = np.atleast_2d(np.asarray(samples, dtype=np.float32))
+    options: dict[str, Any] = {}
+    with av.open(str(path), "w", format=container) as output:
+        codec = codec or CODECS.get(path.suffix) or output.default_audio_codec
+        if codec == "vorbis":
+            options["strict"] = "experimental"
+            signal = np.repeat(signal, 2, axis=0) if len(signal) == 1 else signal
+        output.metadata.update(metadata or {})
+        layout = layout or LAYOUTS[len(signal)]
+        stream = output.add_stream(codec, rate=rate, layout=layout, options=options)
+        if bitrate is not None:
+            stream.bit_rate = bitrate
+        block = 65536  # samples: small enough for every encoder's own queue
+        for start in range(0, signal.shape[1], block):
+            part = np.ascontiguousarray(signal[:, start : start + block])
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            frame.sample_rate = rate
+            frame.pts = start
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
