@@ -1,0 +1,360 @@
+"""The figures by which a genre classifier is judged, each with its uncertainty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tonearm.errors import UsageError
+
+CALIBRATION_BINS = 15
+COVERAGE = 0.95
+# A hit among this many most probable classes counts for `top3`.
+TOP = 3
+# Probabilities are floored here before the logarithm: one confident error costs 27.6 nats, not
+# infinity.
+SMALLEST_PROBABILITY = 1e-12
+# The bootstrap's weights are drawn in blocks of at most this many numbers (64 MB).
+BLOCK_NUMBERS = 8_000_000
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Interval(NamedTuple):
+    """A 95 % percentile interval of the bootstrap."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """How one class fares; `support` is its number of tracks in the truth."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """The predictions whose confidence lies in (low, high]."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The verdict over a set of tracks; build one with `evaluate`.
+
+    Attributes
+    ----------
+    labels
+        The classes, in the order of the probability columns and of `confusion`.
+    count
+        Number of tracks (rows) judged.
+    groups
+        Number of groups the bootstrap drew from: `count`, unless groups were given.
+    accuracy
+        Share of tracks whose most probable class is the true one.
+    precision, recall, f1
+        Macro averages over the classes that occur in the truth. A class that is never predicted
+        has precision 0.
+    top3
+        Share of tracks whose true class is among the three most probable.
+    ece
+        Expected calibration error: the mean over 15 bins of equal width on the confidence of
+        |accuracy - confidence|, weighted by the bins' counts (Guo et al. 2017).
+    nll
+        Mean negative log-likelihood of the true class, in nats.
+    per_class
+        One entry per label, also for classes that do not occur in the truth (support 0).
+    confusion
+        Counts; rows are true classes, columns predicted ones.
+    calibration
+        The 15 bins behind `ece`.
+    intervals
+        95 % intervals of accuracy, precision, recall, f1, top3, ece and nll; empty where
+        `bootstrap` is 0.
+    bootstrap, seed
+        Number of replicates and seed of the bootstrap.
+    """
+
+    labels: tuple[str, ...]
+    count: int
+    groups: int
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    top3: float
+    ece: float
+    nll: float
+    per_class: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: tuple[CalibrationBin, ...]
+    intervals: dict[str, Interval]
+    bootstrap: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain numbers, lists and dictionaries, ready for JSON."""
+        plain = asdict(self)
+        plain["intervals"] = {name: list(interval) for name, interval in self.intervals.items()}
+        return plain
+
+    def to_json(self) -> str:
+        """Write the metrics as indented JSON; `from_json` reads them back equal."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Metrics:
+        """Rebuild the metrics from what `to_dict` gave."""
+        fields = dict(plain)
+        fields["labels"] = tuple(plain["labels"])
+        fields["per_class"] = tuple(ClassMetrics(**row) for row in plain["per_class"])
+        fields["confusion"] = tuple(tuple(row) for row in plain["confusion"])
+        fields["calibration"] = tuple(CalibrationBin(**row) for row in plain["calibration"])
+        fields["intervals"] = {name: Interval(*ends) for name, ends in plain["intervals"].items()}
+        return cls(**fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> Metrics:
+        """Rebuild the metrics from the text of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+
+def evaluate(
+    truth: ArrayLike,
+    probabilities: ArrayLike,
+    labels: Sequence[str],
+    bootstrap: int = 1000,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
+) -> Metrics:
+    """Judge predictions against the truth.
+
+    Parameters
+    ----------
+    truth
+        int[N], the index of each track's true class in `labels`.
+    probabilities
+        float[N, C], one distribution over the classes per track.
+    labels
+        The C class names.
+    bootstrap
+        Number of bootstrap replicates behind the intervals; 0 for none.
+    seed
+        Seed of the bootstrap.
+    groups
+        One key per track (an artist, say). Given, the bootstrap draws whole groups and not
+        single tracks (cluster bootstrap): the tracks of an artist are not independent, and
+        intervals that take them as such are too narrow.
+
+    Raises
+    ------
+    UsageError
+        If the shapes do not fit together, there are no tracks, a true class is out of range or
+        a row of probabilities is no distribution.
+
+    Notes
+    -----
+    Every figure is a function of sums over tracks (confusion counts, hits, calibration bins,
+    log-likelihood), so a bootstrap replicate is a weighting of those sums and all replicates
+    are a few matrix products.
+    """
+    labels = tuple(labels)
+    true, scores = _checked(truth, probabilities, labels)
+    sums = _group_sums(_track_terms(true, scores), groups)
+    whole = _Terms(sums.sum(axis=0, keepdims=True), len(labels))
+    figures = whole.figures()
+    precision, recall, f1 = (values[0] for values in whole.per_class())
+    confusion = whole.confusion[0].astype(int)
+    intervals: dict[str, Interval] = {}
+    if bootstrap:
+        replicates = np.concatenate(
+            [
+                np.stack(list(_Terms(weights @ sums, len(labels)).figures().values()))
+                for weights in _bootstrap_weights(len(sums), bootstrap, seed)
+            ],
+            axis=1,
+        )
+        tails = (100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2)
+        low, high = np.percentile(replicates, tails, axis=1)
+        intervals = {
+            name: Interval(float(low[i]), float(high[i])) for i, name in enumerate(figures)
+        }
+    return Metrics(
+        labels=labels,
+        count=len(true),
+        groups=len(sums),
+        per_class=tuple(
+            ClassMetrics(
+                label,
+                float(precision[i]),
+                float(recall[i]),
+                float(f1[i]),
+                int(confusion[i].sum()),
+            )
+            for i, label in enumerate(labels)
+        ),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        calibration=whole.calibration(),
+        intervals=intervals,
+        bootstrap=bootstrap,
+        seed=seed,
+        **{name: float(values[0]) for name, values in figures.items()},
+    )
+
+
+def _checked(
+    truth: ArrayLike, probabilities: ArrayLike, labels: tuple[str, ...]
+) -> tuple[IntArray, FloatArray]:
+    true = np.asarray(truth)
+    scores = np.asarray(probabilities, dtype=np.float64)
+    if true.ndim != 1 or scores.shape != (len(true), len(labels)):
+        raise UsageError(
+            f"truth of shape {true.shape} and probabilities of shape {scores.shape} do not fit "
+            f"{len(labels)} labels: expected (N,) and (N, {len(labels)})"
+        )
+    if not len(true):
+        raise UsageError("there are no tracks to evaluate")
+    if not np.issubdtype(true.dtype, np.integer):
+        raise UsageError(f"the truth must be class indices (integers), not {true.dtype}")
+    if true.min() < 0 or true.max() >= len(labels):
+        raise UsageError(
+            f"the truth holds class {true.min() if true.min() < 0 else true.max()}, "
+            f"but there are {len(labels)} labels"
+        )
+    sums = scores.sum(axis=1)
+    wrong = ~(np.isfinite(sums) & (scores.min(axis=1) >= 0) & (np.abs(sums - 1) < 1e-3))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise UsageError(
+            f"row {row} of the probabilities is no distribution (sum {sums[row]:.4g}, "
+            f"smallest {scores[row].min():.4g})"
+        )
+    return true.astype(np.int64), scores
+
+
+def _track_terms(true: IntArray, scores: FloatArray) -> FloatArray:
+    """Lay out each track's contribution to every sum: float64[N, C * C + 2 + 3 * bins].
+
+    The columns: the confusion matrix (row-major), hit among the top three, negative
+    log-likelihood; then per calibration bin the count, the confidence and the hits.
+    """
+    tracks, classes = scores.shape
+    rows = np.arange(tracks)
+    predicted = scores.argmax(axis=1)
+    confidence = scores[rows, predicted]
+    own = scores[rows, true]
+    # Rank of the true class; ties count in order of the columns, as argmax does.
+    earlier = np.arange(classes) < true[:, None]
+    rank = ((scores > own[:, None]) | ((scores == own[:, None]) & earlier)).sum(axis=1)
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    start = classes * classes + 2
+    terms = np.zeros((tracks, start + 3 * CALIBRATION_BINS))
+    terms[rows, true * classes + predicted] = 1
+    terms[:, start - 2] = rank < TOP
+    terms[:, start - 1] = -np.log(np.maximum(own, SMALLEST_PROBABILITY))
+    terms[rows, start + bins] = 1
+    terms[rows, start + CALIBRATION_BINS + bins] = confidence
+    terms[rows, start + 2 * CALIBRATION_BINS + bins] = predicted == true
+    return terms
+
+
+def _group_sums(terms: FloatArray, groups: Sequence[Hashable] | None) -> FloatArray:
+    if groups is None:
+        return terms
+    if len(groups) != len(terms):
+        raise UsageError(f"{len(groups)} groups were given for {len(terms)} tracks")
+    numbers: dict[Hashable, int] = {}
+    index = [numbers.setdefault(group, len(numbers)) for group in groups]
+    sums = np.zeros((len(numbers), terms.shape[1]))
+    np.add.at(sums, index, terms)
+    return sums
+
+
+def _bootstrap_weights(units: int, replicates: int, seed: int) -> Iterator[FloatArray]:
+    """Yield blocks of float64[b, units]: how often each unit was drawn, with replacement."""
+    random = np.random.default_rng(seed)
+    block = max(1, BLOCK_NUMBERS // units)
+    for start in range(0, replicates, block):
+        rows = min(block, replicates - start)
+        drawn = random.integers(0, units, size=(rows, units))
+        drawn += units * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * units)
+        yield counts.reshape(rows, units).astype(np.float64)
+
+
+class _Terms:
+    """Sums over tracks, R weightings of them at once, and the figures that follow."""
+
+    def __init__(self, sums: FloatArray, classes: int) -> None:
+        """Take float64[R, K], the columns of `_track_terms` summed."""
+        start = classes * classes + 2
+        self.confusion = sums[:, : classes * classes].reshape(-1, classes, classes)
+        self.top_hits = sums[:, start - 2]
+        self.loss = sums[:, start - 1]
+        binned = sums[:, start:].reshape(-1, 3, CALIBRATION_BINS)
+        self.bin_count, self.bin_confidence, self.bin_hits = binned.transpose(1, 0, 2)
+        self.count = self.bin_count.sum(axis=1)
+
+    def per_class(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Give precision, recall and F1, each float64[R, C]; 0 where undefined."""
+        hits = np.diagonal(self.confusion, axis1=1, axis2=2)
+        support = self.confusion.sum(axis=2)
+        predicted = self.confusion.sum(axis=1)
+        return (
+            _ratio(hits, predicted),
+            _ratio(hits, support),
+            _ratio(2 * hits, support + predicted),
+        )
+
+    def figures(self) -> dict[str, FloatArray]:
+        """Give every figure by its name in `Metrics`, each float64[R]."""
+        occurs = self.confusion.sum(axis=2) > 0
+        precision, recall, f1 = (
+            (values * occurs).sum(axis=1) / occurs.sum(axis=1) for values in self.per_class()
+        )
+        return {
+            "accuracy": np.trace(self.confusion, axis1=1, axis2=2) / self.count,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "top3": self.top_hits / self.count,
+            "ece": np.abs(self.bin_hits - self.bin_confidence).sum(axis=1) / self.count,
+            "nll": self.loss / self.count,
+        }
+
+    def calibration(self) -> tuple[CalibrationBin, ...]:
+        """Give the calibration bins of the first weighting."""
+        count = self.bin_count[0]
+        confidence = _ratio(self.bin_confidence[0], count)
+        accuracy = _ratio(self.bin_hits[0], count)
+        return tuple(
+            CalibrationBin(
+                low=i / CALIBRATION_BINS,
+                high=(i + 1) / CALIBRATION_BINS,
+                count=int(count[i]),
+                confidence=float(confidence[i]),
+                accuracy=float(accuracy[i]),
+            )
+            for i in range(CALIBRATION_BINS)
+        )
+
+
+def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
+    return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)

@@ -1,0 +1,186 @@
+"""Predictions over a set of labelled tracks, and the CSV file that keeps them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation.metrics import Metrics, evaluate
+
+# Columns that may stand beside the classes; a class of one of these names is refused.
+KEY_COLUMNS = ("track", "label")
+OPTIONAL_COLUMNS = ("fold", "seed", "artist")
+
+
+class PredictionsError(TonearmError):
+    """A predictions file cannot be read as one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One probability distribution per track, beside the truth.
+
+    Attributes
+    ----------
+    labels
+        The C classes, in the order of the columns of `probabilities`.
+    tracks
+        N track ids. In repeated cross-validation a track occurs once per seed.
+    truth
+        N true labels, each one of `labels`.
+    probabilities
+        float64[N, C].
+    folds, seeds, artists
+        N entries each, or None where they do not apply. An unknown artist is the empty string.
+    """
+
+    labels: tuple[str, ...]
+    tracks: tuple[str, ...]
+    truth: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    folds: tuple[str, ...] | None = None
+    seeds: tuple[str, ...] | None = None
+    artists: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        taken = {*KEY_COLUMNS, *OPTIONAL_COLUMNS} & set(self.labels)
+        if taken:
+            raise UsageError(f"a class may not be called {taken.pop()!r}: it is a column's name")
+        rows = len(self.tracks)
+        if self.probabilities.shape != (rows, len(self.labels)):
+            raise UsageError(
+                f"probabilities of shape {self.probabilities.shape} do not fit {rows} tracks and "
+                f"{len(self.labels)} labels"
+            )
+        columns = [
+            self.truth,
+            *(c for c in (self.folds, self.seeds, self.artists) if c is not None),
+        ]
+        if any(len(column) != rows for column in columns):
+            raise UsageError(f"every column must have {rows} entries, one per track")
+        unknown = set(self.truth) - set(self.labels)
+        if unknown:
+            raise UsageError(
+                f"true label {min(unknown)!r} is not among the classes {', '.join(self.labels)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    @property
+    def truth_index(self) -> NDArray[np.int64]:
+        """int64[N]: the true labels as indices into `labels`."""
+        position = {label: i for i, label in enumerate(self.labels)}
+        return np.array([position[label] for label in self.truth], dtype=np.int64)
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """The most probable label of each track."""
+        return tuple(self.labels[i] for i in self.probabilities.argmax(axis=1))
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """bool[N]: whether the most probable label is the true one."""
+        return np.asarray(self.probabilities.argmax(axis=1) == self.truth_index)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What may be drawn independently: the artist, or the track where that is unknown."""
+        artists = self.artists or ("",) * len(self)
+        return tuple(
+            f"artist {artist}" if artist else f"track {track}"
+            for artist, track in zip(artists, self.tracks, strict=True)
+        )
+
+    def take(self, rows: Sequence[int]) -> Predictions:
+        """Give the predictions of these rows, in this order."""
+
+        def pick(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return None if column is None else tuple(column[i] for i in rows)
+
+        return Predictions(
+            labels=self.labels,
+            tracks=tuple(self.tracks[i] for i in rows),
+            truth=tuple(self.truth[i] for i in rows),
+            probabilities=self.probabilities[np.asarray(rows, dtype=np.int64)],
+            folds=pick(self.folds),
+            seeds=pick(self.seeds),
+            artists=pick(self.artists),
+        )
+
+    def metrics(self, bootstrap: int = 1000, seed: int = 0) -> Metrics:
+        """Judge them, with intervals drawn over `groups`."""
+        return evaluate(
+            self.truth_index, self.probabilities, self.labels, bootstrap, seed, self.groups
+        )
+
+
+def write(path: Path, predictions: Predictions) -> None:
+    """Write `track,label,<a column per class>[,fold][,seed][,artist]`, all or nothing."""
+    extra = {
+        name: column
+        for name, column in zip(
+            OPTIONAL_COLUMNS,
+            (predictions.folds, predictions.seeds, predictions.artists),
+            strict=True,
+        )
+        if column is not None
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*KEY_COLUMNS, *predictions.labels, *extra])
+        for i, track in enumerate(predictions.tracks):
+            shares = (f"{p:.7g}" for p in predictions.probabilities[i])
+            others = (column[i] for column in extra.values())
+            writer.writerow([track, predictions.truth[i], *shares, *others])
+    partial.replace(path)
+
+
+def read(path: Path) -> Predictions:
+    """Read what `write` wrote; a run directory stands for its `predictions.csv`.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no such file, or it is not a table of predictions.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "predictions.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a CSV file"
+        raise PredictionsError(f"{path}: {reason}") from error
+    if tuple(header[:2]) != KEY_COLUMNS:
+        raise PredictionsError(f"{path}: expected a header that begins with track,label")
+    if not rows:
+        raise PredictionsError(f"{path}: holds no predictions")
+    ragged = next((n for n, row in enumerate(rows, start=2) if len(row) != len(header)), None)
+    if ragged is not None:
+        raise PredictionsError(f"{path}: line {ragged} does not have {len(header)} columns")
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    labels = tuple(name for name in header[2:] if name not in OPTIONAL_COLUMNS)
+    try:
+        probabilities = np.array([columns[label] for label in labels], dtype=np.float64).T
+        return Predictions(
+            labels=labels,
+            tracks=columns["track"],
+            truth=columns["label"],
+            probabilities=probabilities.reshape(len(rows), len(labels)),
+            folds=columns.get("fold"),
+            seeds=columns.get("seed"),
+            artists=columns.get("artist"),
+        )
+    except (ValueError, UsageError) as error:
+        raise PredictionsError(f"{path}: {error}") from error

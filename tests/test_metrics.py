@@ -1,0 +1,201 @@
+"""Metrics agree with scikit-learn, predictions survive their file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as reference
+
+from tonearm.errors import UsageError
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.evaluation.predictions import Predictions, PredictionsError
+
+LABELS = ("blues", "classical", "disco", "metal", "pop")
+
+
+def sample(tracks: int = 300, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, len(LABELS), tracks)
+    logits = random.normal(size=(tracks, len(LABELS)))
+    logits[np.arange(tracks), truth] += 1.2
+    shares = np.exp(logits)
+    return truth, shares / shares.sum(axis=1, keepdims=True)
+
+
+def test_agrees_with_scikit_learn() -> None:
+    truth, shares = sample()
+    predicted = shares.argmax(axis=1)
+    result = evaluate(truth, shares, LABELS, bootstrap=0)
+
+    assert result.accuracy == pytest.approx(reference.accuracy_score(truth, predicted))
+    macro = reference.precision_recall_fscore_support(truth, predicted, average="macro")[:3]
+    assert (result.precision, result.recall, result.f1) == pytest.approx(macro)
+    assert np.array_equal(result.confusion, reference.confusion_matrix(truth, predicted))
+    assert result.top3 == pytest.approx(reference.top_k_accuracy_score(truth, shares, k=3))
+    assert result.nll == pytest.approx(reference.log_loss(truth, shares))
+    rows = reference.precision_recall_fscore_support(truth, predicted)
+    for i, row in enumerate(result.per_class):
+        assert (row.precision, row.recall, row.f1, row.support) == pytest.approx(
+            tuple(values[i] for values in rows)
+        )
+    assert result.intervals == {}
+
+
+def test_macro_goes_over_the_classes_that_occur() -> None:
+    truth, shares = sample()
+    kept = truth != 2
+    truth, shares = truth[kept], shares[kept]
+    predicted = shares.argmax(axis=1)
+    assert 2 in predicted
+    result = evaluate(truth, shares, LABELS, bootstrap=50)
+    expected = reference.f1_score(truth, predicted, labels=[0, 1, 3, 4], average="macro")
+    assert result.f1 == pytest.approx(expected)
+    assert result.per_class[2].support == 0
+
+
+def test_a_class_never_predicted_has_precision_nought() -> None:
+    shares = np.tile([0.9, 0.1, 0, 0, 0], (4, 1))
+    result = evaluate([0, 0, 1, 1], shares, LABELS, bootstrap=0)
+    assert result.per_class[1].precision == 0
+    assert result.f1 == pytest.approx((2 / 3) / 2)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins: 0.9 (three of four right) and 0.6 (one of two right).
+    shares = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2)
+    result = evaluate([0, 0, 0, 1, 0, 1], shares, ("a", "b"), bootstrap=0)
+    assert result.ece == pytest.approx((4 * 0.15 + 2 * 0.1) / 6)
+    occupied = [(b.count, b.accuracy) for b in result.calibration if b.count]
+    assert occupied == [(2, 0.5), (4, 0.75)]
+
+
+def test_a_perfect_and_certain_classifier() -> None:
+    result = evaluate(np.arange(5), np.eye(5), LABELS)
+    assert (result.accuracy, result.f1, result.ece, result.nll) == (1, 1, 0, 0)
+    assert result.intervals["accuracy"] == (1, 1)
+
+
+def test_intervals_hold_the_estimate_and_repeat_by_seed() -> None:
+    truth, shares = sample()
+    result = evaluate(truth, shares, LABELS, seed=3)
+    low, high = result.intervals["accuracy"]
+    # The normal approximation of a binomial share is close at 300 tracks.
+    spread = 1.96 * np.sqrt(result.accuracy * (1 - result.accuracy) / len(truth))
+    assert (low, high) == pytest.approx(
+        (result.accuracy - spread, result.accuracy + spread), abs=0.012
+    )
+    assert set(result.intervals) == {
+        "accuracy", "precision", "recall", "f1", "top3", "ece", "nll"
+    }  # fmt: skip
+    assert evaluate(truth, shares, LABELS, seed=3) == result
+    assert evaluate(truth, shares, LABELS, seed=4).intervals != result.intervals
+
+
+def test_groups_of_alike_tracks_widen_the_intervals() -> None:
+    truth, shares = sample(60)
+    truth, shares = np.repeat(truth, 5), np.repeat(shares, 5, axis=0)
+    groups = np.repeat(np.arange(60), 5).tolist()
+    single = evaluate(truth, shares, LABELS)
+    grouped = evaluate(truth, shares, LABELS, groups=groups)
+    assert grouped.accuracy == single.accuracy
+    assert (single.groups, grouped.groups) == (300, 60)
+
+    def width(metrics: Metrics) -> float:
+        low, high = metrics.intervals["accuracy"]
+        return high - low
+
+    assert width(grouped) == pytest.approx(width(single) * np.sqrt(5), rel=0.15)
+
+
+def test_many_tracks_are_weighted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, shares = sample(50)
+    whole = evaluate(truth, shares, LABELS, bootstrap=40)
+    monkeypatch.setattr("tonearm.evaluation.metrics.BLOCK_NUMBERS", 350)
+    assert evaluate(truth, shares, LABELS, bootstrap=40) == whole
+
+
+def test_json_round_trip() -> None:
+    result = evaluate(*sample(40), LABELS, bootstrap=20)
+    assert Metrics.from_json(result.to_json()) == result
+
+
+@pytest.mark.parametrize(
+    ("truth", "shares", "message"),
+    [
+        ([], np.zeros((0, 5)), "no tracks"),
+        ([0, 1], np.full((1, 5), 0.2), "do not fit"),
+        ([0], np.full((1, 4), 0.25), "do not fit"),
+        ([5], np.full((1, 5), 0.2), "class 5"),
+        ([-1], np.full((1, 5), 0.2), "class -1"),
+        ([0.5], np.full((1, 5), 0.2), "integers"),
+        ([0], np.full((1, 5), 0.3), "no distribution"),
+        ([0], [[1.5, -0.5, 0, 0, 0]], "no distribution"),
+        ([0], [[np.nan, 1, 0, 0, 0]], "no distribution"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(truth: list[int], shares: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        evaluate(truth, shares, LABELS)  # type: ignore[arg-type]
+
+
+def predictions(tracks: int = 12) -> Predictions:
+    truth, shares = sample(tracks)
+    return Predictions(
+        labels=LABELS,
+        tracks=tuple(f"track.{i:03d}" for i in range(tracks)),
+        truth=tuple(LABELS[i] for i in truth),
+        probabilities=shares,
+        artists=tuple("Ann, Bob" if i % 3 else "" for i in range(tracks)),
+    )
+
+
+def test_predictions_file_round_trip(tmp_path: Path) -> None:
+    before = predictions()
+    files.write(tmp_path / "run" / "predictions.csv", before)
+    header = (tmp_path / "run" / "predictions.csv").read_text().splitlines()[0]
+    assert header == "track,label,blues,classical,disco,metal,pop,artist"
+    after = files.read(tmp_path / "run")
+    assert np.allclose(after.probabilities, before.probabilities, atol=1e-6)
+    assert (after.labels, after.tracks, after.truth) == (
+        before.labels, before.tracks, before.truth
+    )  # fmt: skip
+    assert (after.artists, after.folds) == (before.artists, None)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["predictions.csv"]
+
+
+def test_unknown_artists_are_groups_of_their_own() -> None:
+    groups = predictions(4).groups
+    assert groups == ("track track.000", "artist Ann, Bob", "artist Ann, Bob", "track track.003")
+    assert predictions(12).metrics(bootstrap=10).groups == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "header"),
+        ("id,genre,a\n1,a,1\n", "header"),
+        ("track,label,a,b\n", "no predictions"),
+        ("track,label,a,b\n1,a,1\n", "line 2"),
+        ("track,label,a,b\n1,a,1,x\n", "could not convert"),
+        ("track,label,a,b\n1,c,1,0\n", "'c' is not among"),
+    ],
+)
+def test_a_bad_predictions_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(PredictionsError, match=message) as caught:
+        files.read(tmp_path / "p.csv")
+    assert "p.csv" in str(caught.value)
+
+
+def test_a_missing_predictions_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match=r"nowhere.csv: No such file"):
+        files.read(tmp_path / "nowhere.csv")
+
+
+def test_a_class_may_not_take_the_name_of_a_column() -> None:
+    with pytest.raises(UsageError, match="artist"):
+        Predictions(("artist",), ("1",), ("artist",), np.ones((1, 1)))
