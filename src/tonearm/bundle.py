@@ -1,0 +1,410 @@
+"""The model bundle: one ONNX file that says itself how to feed it and what its answers mean.
+
+A bundle is an ordinary ONNX graph whose ``metadata_props`` carry, under the key ``tonearm``, one
+JSON object: the labels, the front end's settings, window and hop, temperature, where the weights
+came from and how good they are. Nothing else is needed to classify with it.
+
+============  ==========  =======================  ==================================================
+in the graph  direction   shape                    meaning
+============  ==========  =======================  ==================================================
+logmel        input       float32[batch, T, mels]  front-end frames; batch and T are dynamic
+descriptors   input       float32[batch, D]        optional: clip statistics, a row of NaN is missing
+logits        output      float32[batch, labels]   scores before temperature and softmax
+embedding     output      float32[batch, E]        what the last layer saw
+any other     output      any                      kept by its name in `Outputs.extra`
+============  ==========  =======================  ==================================================
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tonearm import __version__
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.features.logmel import LogMelConfig
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FORMAT_VERSION = 1
+METADATA_KEY = "tonearm"
+DEFAULT_NAME = "default"
+MODELS_VARIABLE = "TONEARM_MODELS"  # a folder of further bundles, each known by its file's stem
+RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
+
+Floats = npt.NDArray[np.float32]
+
+
+class BundleError(TonearmError):
+    """A model file cannot be used; the text is ``<path>: <reason>``."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class MetadataError(TonearmError):
+    """A bundle's metadata is missing something, is of a newer format or contradicts itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleMetadata:
+    """What a bundle says about itself.
+
+    Attributes
+    ----------
+    name
+        The model's own name, for people.
+    labels
+        The genres, in the order of the logits' columns.
+    front_end
+        Settings of the log-mel frames the graph was trained on.
+    descriptors
+        Names of the clip statistics the graph takes beside the frames, in order; empty if none.
+    window_seconds, hop_seconds
+        How a clip is cut into windows.
+    temperature
+        Divides the clip's log-probabilities before the softmax (calibration).
+    training, metrics
+        What it was trained on and what it reached, as plain JSON values.
+    licence, attribution
+        Of the weights, and whom they are owed to.
+    tonearm_version
+        The version that wrote the bundle.
+    format_version
+        Of this very structure; a reader refuses one newer than its own.
+
+    Raises
+    ------
+    MetadataError
+        If a value is impossible (no labels, a label twice, a window of no length).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    front_end: LogMelConfig
+    window_seconds: float
+    hop_seconds: float
+    descriptors: tuple[str, ...] = ()
+    temperature: float = 1.0
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    attribution: str = ""
+    tonearm_version: str = __version__
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise MetadataError("labels: expected at least one, got none")
+        if len(set(self.labels)) != len(self.labels):
+            raise MetadataError(f"labels: each must be there once, got {', '.join(self.labels)}")
+        for setting in ("window_seconds", "hop_seconds", "temperature"):
+            value = getattr(self, setting)
+            if not (math.isfinite(value) and value > 0):
+                raise MetadataError(f"{setting}: expected more than 0, got {value}")
+
+    def to_json(self) -> str:
+        """Return the JSON object that `from_json` reads back."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["front_end"] = self.front_end.to_dict()
+        return json.dumps(values, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> BundleMetadata:
+        """Read metadata, refusing what this version of Tonearm does not fully understand.
+
+        Raises
+        ------
+        MetadataError
+            If the text is no JSON object, its format is newer, or a setting is missing, unknown
+            or of the wrong type.
+        """
+        values = _parse_object(text)
+        _check_format_version(values)
+        _check_keys(values)
+        for key, expected in _JSON_TYPES.items():
+            if key in values and not _is_a(values[key], expected):
+                raise MetadataError(f"{key}: expected {expected}, got {values[key]!r}")
+        try:
+            front_end = LogMelConfig.from_dict(values["front_end"])
+        except (TonearmError, TypeError, ValueError, KeyError) as error:
+            raise MetadataError(f"unknown front end: {error}") from error
+        sequences = {k: tuple(values[k]) for k in ("labels", "descriptors") if k in values}
+        return cls(**{**values, **sequences, "front_end": front_end})
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a bundle answers for a batch.
+
+    Attributes
+    ----------
+    logits
+        float32[batch, labels]
+    embedding
+        float32[batch, E]
+    extra
+        Further outputs of the graph by name.
+    """
+
+    logits: Floats
+    embedding: Floats
+    extra: Mapping[str, npt.NDArray[Any]]
+
+
+class Bundle:
+    """A loaded model: its metadata and a function from log-mel windows to scores.
+
+    Use `Bundle.load`; the constructor takes what that has already checked.
+    """
+
+    def __init__(
+        self, path: Path, metadata: BundleMetadata, session: onnxruntime.InferenceSession
+    ) -> None:
+        self.path = path
+        self.metadata = metadata
+        self._session = session
+        self._output_names = [output.name for output in session.get_outputs()]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], threads: int = 1) -> Bundle:
+        """Open a bundle and check that its graph and its metadata agree.
+
+        Parameters
+        ----------
+        path
+            An ONNX file with Tonearm metadata.
+        threads
+            How many threads one `run` may use.
+
+        Raises
+        ------
+        BundleError
+            If the file cannot be read, is no ONNX model, has no Tonearm metadata, needs a newer
+            Tonearm, or its graph does not fit its metadata.
+        """
+        path = Path(path)
+        session = _open_session(path, threads)
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if text is None:
+            raise BundleError(path, "an ONNX model without Tonearm metadata, so not a bundle")
+        try:
+            metadata = BundleMetadata.from_json(text)
+            _check_graph(session, metadata)
+        except MetadataError as error:
+            raise BundleError(path, str(error)) from error
+        return cls(path, metadata, session)
+
+    def run(self, logmel: Floats, descriptors: Floats | None = None) -> Outputs:
+        """Score a batch of windows of equal length.
+
+        Parameters
+        ----------
+        logmel
+            float32[batch, frames, mels]
+        descriptors
+            float32[batch, D], for a bundle that takes them; None or a row of NaN where they are
+            not known.
+        """
+        inputs = {"logmel": logmel}
+        if width := len(self.metadata.descriptors):
+            if descriptors is None:
+                descriptors = np.full((len(logmel), width), np.nan, np.float32)
+            inputs["descriptors"] = descriptors
+        answers = dict(
+            zip(self._output_names, self._session.run(self._output_names, inputs), strict=True)
+        )
+        return Outputs(answers.pop("logits"), answers.pop("embedding"), answers)
+
+
+def builtin() -> dict[str, Path]:
+    """Return the bundles inside the package, by name."""
+    return _bundles_in(Path(__file__).parent / "weights")
+
+
+def available() -> dict[str, Path]:
+    """Return every bundle known by name: the built-in ones, then the folder $TONEARM_MODELS.
+
+    A file there with the name of a built-in bundle takes its place.
+    """
+    folder = os.environ.get(MODELS_VARIABLE)
+    return builtin() | (_bundles_in(Path(folder)) if folder else {})
+
+
+def find(name_or_path: str | os.PathLike[str]) -> Path:
+    """Turn what a person calls a model into its file.
+
+    Parameters
+    ----------
+    name_or_path
+        A name out of `available`, a bundle's path, or a training run's folder.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    bundles = available()
+    if (named := bundles.get(os.fspath(name_or_path))) is not None:
+        return named
+    path = Path(name_or_path)
+    if path.is_dir():
+        path = path / RUN_BUNDLE
+    if path.is_file():
+        return path
+    known = ", ".join(bundles) or "none"
+    raise UsageError(
+        f"no model named {os.fspath(name_or_path)!r} and no such file (by name: {known})"
+    )
+
+
+def write_metadata(
+    graph: str | os.PathLike[str], metadata: BundleMetadata, target: str | os.PathLike[str]
+) -> None:
+    """Make a bundle of a plain ONNX graph.
+
+    The target appears whole or not at all, and may be the graph's own path.
+
+    Raises
+    ------
+    MissingExtraError
+        If the ``onnx`` package is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "train") from error
+    model = onnx.load(os.fspath(graph))
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, kept | {METADATA_KEY: metadata.to_json()})
+    target = Path(target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        onnx.save(model, os.fspath(partial))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime  # here, not above: who only names models need not wait for it
+
+    if not path.is_file():
+        raise BundleError(path, "no such file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads sleep: a spinning one burns a core while the next file is being decoded.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what goes wrong is raised; the log would say it a second time
+    try:
+        return onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's error classes share no base below Exception
+        raise BundleError(path, f"ONNX Runtime cannot load it: {_first_line(error)}") from error
+
+
+def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata) -> None:
+    """Raise MetadataError where the graph's inputs and outputs differ from what is promised."""
+    inputs = {node.name: node.shape for node in session.get_inputs()}
+    outputs = {node.name: node.shape for node in session.get_outputs()}
+    expected_inputs = {"logmel"} | ({"descriptors"} if metadata.descriptors else set())
+    if set(inputs) != expected_inputs:
+        raise MetadataError(
+            f"graph inputs: expected {_listed(expected_inputs)}, got {_listed(inputs)}"
+        )
+    if missing := {"logits", "embedding"} - set(outputs):
+        raise MetadataError(f"graph outputs: {_listed(missing)} missing, got {_listed(outputs)}")
+    _check_width("logits", outputs["logits"], len(metadata.labels), "labels")
+    _check_width("logmel", inputs["logmel"], metadata.front_end.n_mels, "mel bands")
+    if metadata.descriptors:
+        _check_width("descriptors", inputs["descriptors"], len(metadata.descriptors), "descriptors")
+
+
+def _check_width(name: str, shape: list[int | str | None], expected: int, what: str) -> None:
+    # A symbolic (string) or unknown (None) width says nothing to disagree with.
+    width = shape[-1] if shape else 0
+    if isinstance(width, int) and width != expected:
+        raise MetadataError(f"graph has {width} columns in {name!r}, metadata {expected} {what}")
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise MetadataError(f"metadata is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise MetadataError(f"metadata: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _check_format_version(values: dict[str, Any]) -> None:
+    version = values.get("format_version")
+    if type(version) is not int or version < 1:
+        raise MetadataError(f"format_version: expected a whole number from 1, got {version!r}")
+    if version > FORMAT_VERSION:
+        raise MetadataError(
+            f"bundle format {version} is newer than this Tonearm reads ({FORMAT_VERSION}): "
+            "install a newer Tonearm"
+        )
+
+
+def _check_keys(values: dict[str, Any]) -> None:
+    if missing := _REQUIRED - set(values):
+        raise MetadataError(f"metadata lacks {_listed(missing)}")
+    if unknown := set(values) - set(_JSON_TYPES):
+        raise MetadataError(f"metadata has unknown {_listed(unknown)}")
+
+
+_JSON_TYPES = {
+    "format_version": "a whole number",
+    "name": "text",
+    "labels": "a list of texts",
+    "front_end": "an object",
+    "window_seconds": "a number",
+    "hop_seconds": "a number",
+    "descriptors": "a list of texts",
+    "temperature": "a number",
+    "training": "an object",
+    "metrics": "an object",
+    "licence": "text",
+    "attribution": "text",
+    "tonearm_version": "text",
+}
+_REQUIRED = {"format_version", "name", "labels", "front_end", "window_seconds", "hop_seconds"}
+
+
+def _is_a(value: object, expected: str) -> bool:
+    if expected == "a number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if expected == "a whole number":
+        return type(value) is int
+    if expected == "an object":
+        return isinstance(value, dict)
+    if expected == "a list of texts":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, str)
+
+
+def _bundles_in(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in sorted(names))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
