@@ -4,15 +4,15 @@ A bundle is an ordinary ONNX graph whose ``metadata_props`` carry, under the key
 JSON object: the labels, the front end's settings, window and hop, temperature, where the weights
 came from and how good they are. Nothing else is needed to classify with it.
 
-============  ==========  =======================  ==================================================
+============  ==========  =======================  ============================================
 in the graph  direction   shape                    meaning
-============  ==========  =======================  ==================================================
+============  ==========  =======================  ============================================
 logmel        input       float32[batch, T, mels]  front-end frames; batch and T are dynamic
-descriptors   input       float32[batch, D]        optional: clip statistics, a row of NaN is missing
+descriptors   input       float32[batch, D]        optional: clip statistics; NaN row = missing
 logits        output      float32[batch, labels]   scores before temperature and softmax
 embedding     output      float32[batch, E]        what the last layer saw
 any other     output      any                      kept by its name in `Outputs.extra`
-============  ==========  =======================  ==================================================
+============  ==========  =======================  ============================================
 """
 
 from __future__ import annotations
@@ -313,7 +313,9 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
             os.fspath(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's error classes share no base below Exception
-        raise BundleError(path, f"ONNX Runtime cannot load it: {_first_line(error)}") from error
+        # Its text reads "[ONNXRuntimeError] : 7 : CODE : Load model from PATH failed:REASON".
+        reason = _first_line(error).rpartition("failed:")[2]
+        raise BundleError(path, f"not a model ONNX Runtime can load ({reason})") from error
 
 
 def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata) -> None:
