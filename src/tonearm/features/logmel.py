@@ -1,0 +1,316 @@
+"""The log-mel spectrogram that the networks hear, of a whole signal or of a stream of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tonearm.errors import UsageError
+from tonearm.features.mel import MelNorm, MelScale, mel_filterbank
+from tonearm.features.stft import Padding, PowerSpectrum, Window
+
+Log = Literal["ln", "log10", "db"]
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "window": get_args(Window),
+    "padding": get_args(Padding),
+    "scale": get_args(MelScale),
+    "norm": (*get_args(MelNorm), None),
+    "log": get_args(Log),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMelConfig:
+    """Settings of a log-mel front end; a model carries them, so that it is fed what it learned.
+
+    The spectrum is centred: frame `i` has sample ``i * hop_length`` in its middle. A value is
+    ``(log(gain * mel) + shift) / divisor``, where `log` is one of
+
+    - "ln": ``ln(gain * mel + offset)``
+    - "log10": ``log10(gain * mel + offset)``
+    - "db": ``10 * log10(max(gain * mel, offset))``
+
+    Attributes
+    ----------
+    sample_rate : int
+        Rate the samples must have, in Hz.
+    n_fft, win_length, hop_length : int
+        Transform, window and step in samples.
+    n_mels : int
+        Number of mel bands between `f_min` and `f_max` (Hz).
+    window : {"hann", "hann_symmetric"}
+        Periodic or symmetric Hann.
+    padding : {"reflect", "zeros"}
+        What stands before the first sample and behind the last.
+    scale : {"slaney", "htk", "kaldi"}
+        Mel scale, see `tonearm.features.mel.mel_filterbank`.
+    norm : {"slaney"} or None
+        Weighting of the bands.
+    preemphasis : float
+        If not 0, the spectrum is of ``x[i + 1] - preemphasis * x[i]``, one sample shorter.
+    """
+
+    sample_rate: int
+    n_fft: int
+    win_length: int
+    hop_length: int
+    n_mels: int
+    f_min: float
+    f_max: float
+    window: Window = "hann"
+    padding: Padding = "reflect"
+    scale: MelScale = "slaney"
+    norm: MelNorm | None = "slaney"
+    preemphasis: float = 0.0
+    log: Log = "ln"
+    offset: float = 1e-5
+    gain: float = 1.0
+    shift: float = 0.0
+    divisor: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                known = ", ".join(map(repr, choices))
+                raise UsageError(f"unknown front end {name} {value!r}: expected {known}")
+        if not 0 < self.win_length <= self.n_fft or self.hop_length < 1 or self.n_mels < 1:
+            raise UsageError(
+                "a front end needs 0 < win_length <= n_fft, hop_length >= 1 and n_mels >= 1, got "
+                f"{self.win_length}, {self.n_fft}, {self.hop_length} and {self.n_mels}"
+            )
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise UsageError(
+                f"a front end at {self.sample_rate} Hz needs 0 <= f_min < f_max <= "
+                f"{self.sample_rate / 2:g}, got {self.f_min:g} and {self.f_max:g}"
+            )
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames in a second of audio."""
+        return self.sample_rate / self.hop_length
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain values, fit for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> LogMelConfig:
+        """Read the settings written by `to_dict`.
+
+        Raises
+        ------
+        UsageError
+            If a setting is unknown or missing, so that a model made by a later version is not
+            fed a spectrogram it does not expect.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(settings) - known):
+            raise UsageError(f"unknown front end settings: {', '.join(unknown)}")
+        try:
+            return cls(**settings)
+        except TypeError as error:
+            raise UsageError(f"incomplete front end settings: {error}") from None
+
+
+FRONT_ENDS: dict[str, LogMelConfig] = {
+    # The front end of EfficientAT (Schmid et al. 2023), which its published weights expect.
+    "efficientat": LogMelConfig(
+        sample_rate=32_000,
+        n_fft=1024,
+        win_length=800,
+        hop_length=320,
+        n_mels=128,
+        f_min=0.0,
+        f_max=15_000.0,
+        window="hann_symmetric",
+        scale="kaldi",
+        norm=None,
+        preemphasis=0.97,
+        log="ln",
+        offset=1e-5,
+        shift=4.5,
+        divisor=5.0,
+    ),
+    # For networks trained from scratch (settings of musicnn, Pons and Serra 2019). It ends at
+    # 8 kHz, so whether a recording was once stored at 16, 22.05 or 44.1 kHz tells a network
+    # nothing.
+    "mel16k": LogMelConfig(
+        sample_rate=16_000,
+        n_fft=512,
+        win_length=512,
+        hop_length=256,
+        n_mels=96,
+        f_min=0.0,
+        f_max=8_000.0,
+        log="log10",
+        offset=1.0,
+        gain=10_000.0,
+    ),
+    # librosa.power_to_db(librosa.feature.melspectrogram(), top_db=None): for pictures and MFCC.
+    "librosa": LogMelConfig(
+        sample_rate=22_050,
+        n_fft=2048,
+        win_length=2048,
+        hop_length=512,
+        n_mels=128,
+        f_min=0.0,
+        f_max=11_025.0,
+        padding="zeros",
+        log="db",
+        offset=1e-10,
+    ),
+}
+
+
+class LogMel:
+    """Computes log-mel spectrograms: ``LogMel(FRONT_ENDS["mel16k"])(samples)``.
+
+    Parameters
+    ----------
+    config : LogMelConfig
+        Settings, or one of `FRONT_ENDS`.
+    """
+
+    def __init__(self, config: LogMelConfig) -> None:
+        self.config = config
+        self.spectrum = PowerSpectrum(
+            config.n_fft, config.hop_length, config.win_length, config.window, config.padding
+        )
+        self._mel = MelBands(
+            mel_filterbank(
+                config.sample_rate,
+                config.n_fft,
+                config.n_mels,
+                config.f_min,
+                config.f_max,
+                config.scale,
+                config.norm,
+            )
+        )
+
+    def frame_count(self, samples: int) -> int:
+        """Number of frames of a signal of so many samples; at least one if there is a sample."""
+        if self.config.preemphasis and samples:
+            samples = max(1, samples - 1)
+        return self.spectrum.frame_count(samples)
+
+    def __call__(self, samples: ArrayLike) -> NDArray[np.float32]:
+        """Log-mel spectrogram of a whole signal.
+
+        Parameters
+        ----------
+        samples : float32[n]
+            Mono at ``config.sample_rate``, in [-1, 1]. A signal of half a transform or less is
+            lengthened with silence; an empty one has no frames.
+
+        Returns
+        -------
+        float32[frames, n_mels]
+        """
+        block = _as_signal(samples)
+        out = np.empty((self.frame_count(len(block)), self.config.n_mels), dtype=np.float32)
+        done = 0
+        for frames in self.stream([block]):
+            out[done : done + len(frames)] = frames
+            done += len(frames)
+        return out
+
+    def stream(self, blocks: Iterable[ArrayLike]) -> Iterator[NDArray[np.float32]]:
+        """Log-mel frames of a signal that comes in blocks of any lengths.
+
+        Joined, the frames equal those of the whole signal; memory grows with the longest block
+        and not with the signal.
+
+        Yields
+        ------
+        float32[k, n_mels]
+            The next `k` frames, at most `tonearm.features.stft.FRAMES_AT_ONCE`.
+        """
+        signal: Iterable[NDArray[np.float32]] = map(_as_signal, blocks)
+        if self.config.preemphasis:
+            signal = _preemphasised(signal, self.config.preemphasis)
+        for power in self.spectrum(signal):
+            yield self._log(self._mel(power))
+
+    def _log(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compress mel power in place, see `LogMelConfig`."""
+        c = self.config
+        if c.gain != 1.0:
+            mel *= np.float32(c.gain)
+        if c.log == "db":
+            np.maximum(mel, np.float32(c.offset), out=mel)
+            np.log10(mel, out=mel)
+            mel *= np.float32(10.0)
+        else:
+            mel += np.float32(c.offset)
+            (np.log if c.log == "ln" else np.log10)(mel, out=mel)
+        if c.shift:
+            mel += np.float32(c.shift)
+        if c.divisor != 1.0:
+            mel *= np.float32(1.0 / c.divisor)
+        return mel
+
+
+class MelBands:
+    """Applies a filterbank to power spectra.
+
+    A mel band covers a narrow run of bins, so that multiplying by the whole matrix multiplies
+    mostly zeros. The bands are taken in groups of neighbours, each a small dense product over
+    the bins that it covers.
+    """
+
+    GROUPS = 8
+
+    def __init__(self, filterbank: NDArray[np.float32]) -> None:
+        self.n_mels = len(filterbank)
+        self._groups: list[tuple[slice, slice, NDArray[np.float32]]] = []
+        edges = [round(i * self.n_mels / self.GROUPS) for i in range(self.GROUPS + 1)]
+        for first, last in pairwise(edges):
+            used = np.flatnonzero(filterbank[first:last].any(axis=0))
+            if len(used) == 0:
+                continue
+            bins = slice(int(used[0]), int(used[-1]) + 1)
+            weights = np.ascontiguousarray(filterbank[first:last, bins].T)
+            self._groups.append((slice(first, last), bins, weights))
+
+    def __call__(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mel power, float32[frames, n_mels], of float32[frames, bins]."""
+        mel = np.zeros((len(power), self.n_mels), dtype=np.float32)
+        for bands, bins, weights in self._groups:
+            np.matmul(power[:, bins], weights, out=mel[:, bands])
+        return mel
+
+
+def _as_signal(samples: ArrayLike) -> NDArray[np.float32]:
+    signal = np.asarray(samples, dtype=np.float32)
+    if signal.ndim != 1:
+        raise UsageError(f"samples must be mono, one number a sample; got shape {signal.shape}")
+    return signal
+
+
+def _preemphasised(
+    blocks: Iterable[NDArray[np.float32]], coefficient: float
+) -> Iterator[NDArray[np.float32]]:
+    """Yield ``x[i + 1] - coefficient * x[i]`` of a signal that comes in blocks.
+
+    A signal of a single sample has no such difference; it gives one zero, so that it is heard as
+    silence and not as nothing.
+    """
+    factor = np.float32(coefficient)
+    previous: NDArray[np.float32] | None = None
+    differences = 0
+    for block in blocks:
+        if len(block) == 0:
+            continue
+        joined = block if previous is None else np.concatenate([previous, block])
+        previous = joined[-1:]
+        differences += len(joined) - 1
+        yield joined[1:] - factor * joined[:-1]
+    if previous is not None and differences == 0:
+        yield np.zeros(1, dtype=np.float32)
