@@ -1,0 +1,73 @@
+"""A convolutional network whose features a bidirectional GRU reads in time (Choi et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from tonearm.models.layers import BandNorm, ConvStack, DenseBlock, RecurrentPool, required
+from tonearm.models.network import GenreNetwork
+from tonearm.models.registry import register
+
+# What the blocks pool after the stem has halved both. Frequency shrinks faster than time: the GRU
+# wants a sequence of moments, one every 8 frames (0.13 s at 62.5 a second), not a picture.
+_POOLS = ((2, 2), (2, 4))
+
+
+class RecurrentBranch(nn.Module):
+    """Convolution blocks, then a bidirectional GRU with attention: what follows what.
+
+    float32[batch, frames, bands], normalised -> float32[batch, size].
+    """
+
+    def __init__(self, n_mels: int, widths: Sequence[int], hidden: int) -> None:
+        super().__init__()
+        self.blocks = ConvStack(widths, _POOLS)
+        bands = (n_mels + 1) // 2
+        for _, pool in _POOLS:
+            bands //= pool
+        self.project = nn.Linear(widths[-1] * bands, 2 * hidden)
+        self.recurrent = RecurrentPool(2 * hidden, hidden)
+        self.size = 2 * hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode."""
+        features = self.blocks(x.unsqueeze(1))  # batch, channels, moments, bands
+        moments = features.permute(0, 2, 1, 3).flatten(2)
+        encoded: Tensor = self.recurrent(self.project(moments).relu())
+        return encoded
+
+
+@register("crnn")
+class CRNN(GenreNetwork):
+    """Local patterns by convolution, their order by a bidirectional GRU, pooled by attention.
+
+    Parameters
+    ----------
+    num_classes : number of logits.
+    n_mels : mel bands of the front end, at least 16.
+    widths : channels of the convolution stem and the two blocks.
+    hidden : size of the GRU in each direction.
+    embedding_size : length of the embedding.
+    dropout : probability of dropping a feature before each dense layer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        n_mels: int = 96,
+        widths: Sequence[int] = (16, 48, 96),
+        hidden: int = 64,
+        embedding_size: int = 128,
+        dropout: float = 0.4,
+    ) -> None:
+        super().__init__(embedding_size, num_classes, dropout)
+        self.norm = BandNorm(n_mels)
+        self.branch = RecurrentBranch(n_mels, widths, hidden)
+        self.dense = DenseBlock(self.branch.size, embedding_size, dropout)
+
+    def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
+        """Embed float32[batch, frames, mels]; descriptors are ignored."""
+        embedding: Tensor = self.dense(self.branch(self.norm(required(logmel))))
+        return embedding

@@ -1,0 +1,263 @@
+"""The building blocks the networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tonearm.errors import UsageError
+
+# Frames of the placeholder for a missing spectrogram: as many as the deepest pooling needs.
+_MISSING_FRAMES = 32
+
+
+class BandNorm(nn.Module):
+    """Batch normalisation of every mel band, which turns any front end's scale into about ±2.
+
+    float32[batch, frames, mels] -> the same shape.
+    """
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(n_mels, affine=False)
+
+    def forward(self, logmel: Tensor) -> Tensor:
+        """Normalise."""
+        normalised: Tensor = self.norm(logmel.transpose(1, 2))
+        return normalised.transpose(1, 2)
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions beside a 1x1 shortcut (He et al. 2016), then max pooling.
+
+    float32[batch, channels_in, frames, bands] -> float32[batch, channels_out, frames', bands'].
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, pool: tuple[int, int]) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
+        )
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and pool."""
+        x = functional.relu(self.convolutions(x) + self.shortcut(x))
+        return functional.max_pool2d(x, self.pool)
+
+
+class ConvStack(nn.Sequential):
+    """A stem that halves time and frequency at once (most of the cost lies up there), then blocks.
+
+    float32[batch, 1, frames, bands] -> float32[batch, widths[-1], frames', bands'].
+
+    Parameters
+    ----------
+    widths : channels of the stem and of each block.
+    pools : (frames, bands) each block pools over.
+    """
+
+    def __init__(self, widths: Sequence[int], pools: Sequence[tuple[int, int]]) -> None:
+        stem, *rest = widths
+        super().__init__(
+            nn.Conv2d(1, stem, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(stem),
+            nn.ReLU(inplace=True),
+            *(
+                ConvBlock(channels_in, channels_out, pool)
+                for channels_in, channels_out, pool in zip(widths, rest, pools, strict=False)
+            ),
+        )
+
+
+class MeanMaxPool(nn.Module):
+    """Mean and maximum over the plane: what is there all the time, and what is there at all.
+
+    float32[batch, channels, frames, bands] -> float32[batch, 2 * channels].
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool over frames and bands."""
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+
+
+class AttentionPool(nn.Module):
+    """Weighted mean over time with weights the network learns (Bahdanau et al. 2015).
+
+    float32[batch, frames, size] -> float32[batch, size].
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        # No bias on the score: softmax over time would cancel it.
+        self.score = nn.Sequential(
+            nn.Linear(size, size // 2), nn.Tanh(), nn.Linear(size // 2, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool over frames."""
+        weights: Tensor = self.score(x).softmax(dim=1)
+        return (x * weights).sum(dim=1)
+
+
+class RecurrentPool(nn.Module):
+    """A bidirectional GRU over a sequence of features, pooled by attention.
+
+    float32[batch, frames, size] -> float32[batch, 2 * hidden].
+    """
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(size, hidden, batch_first=True, bidirectional=True)
+        self.pool = AttentionPool(2 * hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read the sequence both ways and pool it."""
+        pooled: Tensor = self.pool(self.gru(x)[0])
+        return pooled
+
+
+class DenseBlock(nn.Sequential):
+    """Dropout, a linear layer, layer normalisation and ReLU."""
+
+    def __init__(self, size_in: int, size_out: int, dropout: float) -> None:
+        super().__init__(
+            nn.Dropout(dropout), nn.Linear(size_in, size_out), nn.LayerNorm(size_out), nn.ReLU()
+        )
+
+
+class DescriptorNet(nn.Module):
+    """A small perceptron over the clip descriptors, which it standardises first.
+
+    float32[batch, descriptors], finite -> float32[batch, size].
+    """
+
+    def __init__(self, n_descriptors: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_descriptors))
+        self.register_buffer("spread", torch.ones(n_descriptors))
+        self.mean: Tensor
+        self.spread: Tensor
+        self.layers = nn.Sequential(
+            DenseBlock(n_descriptors, size, dropout / 2), DenseBlock(size, size, dropout)
+        )
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Standardise, clip outliers to four deviations, and run the perceptron."""
+        standard = ((descriptors - self.mean) / self.spread).clamp(-4.0, 4.0)
+        features: Tensor = self.layers(standard)
+        return features
+
+    @torch.no_grad()
+    def standardise(self, descriptors: Tensor) -> None:
+        """Take over mean and standard deviation of float32[tracks, descriptors].
+
+        Rows with NaN (tracks without descriptors) do not count; a descriptor that never varies
+        is only centred.
+        """
+        rows = descriptors[descriptors.isfinite().all(dim=1)]
+        if len(rows) == 0:
+            return
+        spread = rows.std(dim=0, correction=0)
+        self.mean.copy_(rows.mean(dim=0))
+        self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+
+class GatedFusion(nn.Module):
+    """Joins two feature vectors by a gate that weighs them per entry (GMU, Arevalo et al. 2017).
+
+    Either may be missing in any example: the gate then opens to the other alone. While training,
+    a random one of the two is taken away from some examples, so that each learns to stand alone.
+
+    Parameters
+    ----------
+    size_a, size_b : lengths of the two inputs.
+    size : length of the joined vector.
+    drop : probability with which training takes either input away from an example.
+    """
+
+    def __init__(self, size_a: int, size_b: int, size: int, drop: float) -> None:
+        super().__init__()
+        self.a = nn.Linear(size_a, size)
+        self.b = nn.Linear(size_b, size)
+        self.gate = nn.Linear(size_a + size_b, size)
+        self.drop = drop
+
+    def forward(self, a: Tensor, b: Tensor, has_a: Tensor, has_b: Tensor) -> Tensor:
+        """Join float32[batch, size_a] and float32[batch, size_b] to float32[batch, size].
+
+        `has_a` and `has_b`, float32[batch, 1], are 1 where the input is present and 0 where it is
+        missing; with both missing the result depends on neither input.
+        """
+        if self.training and self.drop > 0:
+            has_a, has_b = self._take_away(has_a, has_b)
+        a, b = a * has_a, b * has_b
+        gate = torch.sigmoid(self.gate(torch.cat([a, b], dim=1)))
+        weight_a = gate * has_a * has_b + has_a * (1 - has_b)
+        weight_b = (1 - gate) * has_a * has_b + has_b * (1 - has_a)
+        return weight_a * torch.tanh(self.a(a)) + weight_b * torch.tanh(self.b(b))
+
+    def _take_away(self, has_a: Tensor, has_b: Tensor) -> tuple[Tensor, Tensor]:
+        chance = torch.rand_like(has_a)
+        complete = has_a * has_b  # never take an example's only input
+        without_a = complete * (chance < self.drop)
+        without_b = complete * (chance > 1 - self.drop)
+        return has_a - without_a, has_b - without_b
+
+
+def required(logmel: Tensor | None) -> Tensor:
+    """Return the log-mel frames of a network that cannot do without them.
+
+    Raises
+    ------
+    UsageError
+        If they are None.
+    """
+    if logmel is None:
+        raise UsageError("the network needs log-mel frames, got None")
+    return logmel
+
+
+def fill_missing(
+    logmel: Tensor | None, descriptors: Tensor | None, n_mels: int, n_descriptors: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Put zeros where an input is missing, and say where that was.
+
+    An input is missing in an example that holds NaN, and in all examples if it is None.
+
+    Returns
+    -------
+    logmel : float32[batch, frames, n_mels], finite.
+    has_logmel : float32[batch, 1], 1 where present and 0 where missing.
+    descriptors : float32[batch, n_descriptors], finite.
+    has_descriptors : float32[batch, 1], 1 where present and 0 where missing.
+
+    Raises
+    ------
+    UsageError
+        If both are None.
+    """
+    if logmel is None:
+        if descriptors is None:
+            raise UsageError("the network needs log-mel frames or descriptors, got neither")
+        logmel = descriptors.new_full((len(descriptors), _MISSING_FRAMES, n_mels), torch.nan)
+    if descriptors is None:
+        descriptors = logmel.new_full((logmel.shape[0], n_descriptors), torch.nan)
+    no_logmel = torch.isnan(logmel)
+    no_descriptors = torch.isnan(descriptors)
+    return (
+        torch.where(no_logmel, torch.zeros_like(logmel), logmel),
+        1 - no_logmel.flatten(1).any(dim=1, keepdim=True).float(),
+        torch.where(no_descriptors, torch.zeros_like(descriptors), descriptors),
+        1 - no_descriptors.any(dim=1, keepdim=True).float(),
+    )

@@ -1,0 +1,376 @@
+"""MobileNetV3 over the spectrogram, with or without the AudioSet weights of EfficientAT.
+
+Architecture: Howard et al. 2019, "Searching for MobileNetV3", the large variant at any width.
+Weights: Schmid, Koutini and Widmer 2023, "Efficient Large-Scale Audio Tagging via
+Transformer-to-CNN Knowledge Distillation" (EfficientAT, MIT licence), network `mn04_as`. Modules
+carry the names of the published state dict, so that the weights load strictly, without a mapping.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tonearm.errors import TonearmError, UsageError
+from tonearm.models.layers import (
+    DenseBlock,
+    DescriptorNet,
+    GatedFusion,
+    RecurrentPool,
+    fill_missing,
+    required,
+)
+from tonearm.models.network import GenreNetwork
+from tonearm.models.registry import register
+
+AUDIOSET_CLASSES = 527
+PRETRAINED_WIDTH = 0.4
+PRETRAINED_FILE = "mn04_as_mAP_432.pt"
+PRETRAINED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
+PRETRAINED_URL = (
+    f"https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{PRETRAINED_FILE}"
+)
+
+
+class PretrainedError(TonearmError):
+    """The published weights are not at hand or are not what they should be."""
+
+
+class _Stage(NamedTuple):
+    """One inverted residual block at width 1: the row of a table in the paper."""
+
+    kernel: int
+    expanded: int
+    channels: int
+    excite: bool
+    hardswish: bool
+    stride: int
+
+
+# Table 1 of the paper (MobileNetV3-Large), between the first and the last convolution.
+_STAGES = (
+    _Stage(3, 16, 16, False, False, 1),
+    _Stage(3, 64, 24, False, False, 2),
+    _Stage(3, 72, 24, False, False, 1),
+    _Stage(5, 72, 40, True, False, 2),
+    _Stage(5, 120, 40, True, False, 1),
+    _Stage(5, 120, 40, True, False, 1),
+    _Stage(3, 240, 80, False, True, 2),
+    _Stage(3, 200, 80, False, True, 1),
+    _Stage(3, 184, 80, False, True, 1),
+    _Stage(3, 184, 80, False, True, 1),
+    _Stage(3, 480, 112, True, True, 1),
+    _Stage(3, 672, 112, True, True, 1),
+    _Stage(5, 672, 160, True, True, 2),
+    _Stage(5, 960, 160, True, True, 1),
+    _Stage(5, 960, 160, True, True, 1),
+)
+_FIRST_CHANNELS = 16
+_HIDDEN_UNITS = 1280  # of the AudioSet classifier
+
+
+class ConvNormActivation(nn.Sequential):
+    """Convolution, batch normalisation, and an activation unless there is none."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        activation: type[nn.Module] | None = None,
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(
+                channels_in,
+                channels_out,
+                kernel,
+                stride,
+                padding=kernel // 2,
+                groups=groups,
+                bias=False,
+            ),
+            nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01),
+        ]
+        if activation is not None:
+            layers.append(activation())
+        super().__init__(*layers)
+
+
+class ChannelGate(nn.Module):
+    """Weighs channels by what the whole plane holds (squeeze and excitation, Hu et al. 2018)."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, squeezed)
+        self.fc2 = nn.Linear(squeezed, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh the channels of float32[batch, channels, bands, frames]."""
+        weights = torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3))))))
+        return x * weights[:, :, None, None]
+
+
+class SqueezeExcitation(nn.Module):
+    """The gates of a block: a list in EfficientAT, of which mn04 uses the channels' one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conc_se_layers = nn.ModuleList([ChannelGate(channels, _round_to_8(channels / 4))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh the channels of float32[batch, channels, bands, frames]."""
+        for gate in self.conc_se_layers:
+            x = gate(x)
+        return x
+
+
+class InvertedResidual(nn.Module):
+    """Widen, convolve each channel on its own, weigh the channels, narrow; and the way around."""
+
+    def __init__(self, channels_in: int, stage: _Stage, width: float) -> None:
+        super().__init__()
+        expanded = _round_to_8(stage.expanded * width)
+        channels = _round_to_8(stage.channels * width)
+        activation = nn.Hardswish if stage.hardswish else nn.ReLU
+        layers: list[nn.Module] = []
+        if expanded != channels_in:
+            layers.append(ConvNormActivation(channels_in, expanded, 1, activation=activation))
+        layers.append(
+            ConvNormActivation(expanded, expanded, stage.kernel, stage.stride, expanded, activation)
+        )
+        if stage.excite:
+            layers.append(SqueezeExcitation(expanded))
+        layers.append(ConvNormActivation(expanded, channels, 1))
+        self.block = nn.Sequential(*layers)
+        self.residual = stage.stride == 1 and channels_in == channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32[batch, channels_in, bands, frames] to the block's channels and stride."""
+        y: Tensor = self.block(x)
+        return x + y if self.residual else y
+
+
+class AudioSetMobileNet(nn.Module):
+    """The published tagger: MobileNetV3 features and a classifier of the 527 AudioSet classes.
+
+    Parameters
+    ----------
+    width : multiplier of the channels; 0.4 is mn04.
+    """
+
+    def __init__(self, width: float = PRETRAINED_WIDTH) -> None:
+        super().__init__()
+        channels = _round_to_8(_FIRST_CHANNELS * width)
+        layers: list[nn.Module] = [
+            ConvNormActivation(1, channels, 3, stride=2, activation=nn.Hardswish)
+        ]
+        for stage in _STAGES:
+            layers.append(InvertedResidual(channels, stage, width))
+            channels = _round_to_8(stage.channels * width)
+        self.embedding_size = 6 * channels
+        layers.append(ConvNormActivation(channels, self.embedding_size, 1, activation=nn.Hardswish))
+        self.features = nn.Sequential(*layers)
+        hidden = _round_to_8(_HIDDEN_UNITS * width)
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(self.embedding_size, hidden),
+            nn.Hardswish(),
+            nn.Dropout(0.2),
+            nn.Linear(hidden, AUDIOSET_CLASSES),
+        )
+
+    def forward(self, logmel: Tensor) -> tuple[Tensor, Tensor]:
+        """Tag float32[batch, frames, mels] of the front end "efficientat".
+
+        Returns
+        -------
+        logits : float32[batch, 527], in AudioSet's order of classes.
+        embedding : float32[batch, embedding_size], the mean of the features over the plane.
+        """
+        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # the paper's: bands, frames
+        return self.classifier(plane), plane.mean((2, 3))
+
+
+@register("mobilenet")
+class MobileNet(GenreNetwork):
+    """Genres from MobileNetV3 features, optionally read in time and joined with descriptors.
+
+    The plain network classifies the mean of the features. With `rnn` a bidirectional GRU reads
+    the sequence of features beside it: the pretrained form of the hybrid. With `descriptors` the
+    result is joined with the descriptor network by a gate that copes with missing rows.
+
+    Parameters
+    ----------
+    num_classes : number of logits.
+    n_mels : mel bands of the front end; the published weights know 128 ("efficientat").
+    n_descriptors : number of clip descriptors, needed with `descriptors`.
+    width : multiplier of the channels; the published weights know 0.4.
+    pretrained : whether to start from the published AudioSet weights.
+    rnn : whether a bidirectional GRU reads the features in time.
+    descriptors : whether clip descriptors are joined.
+    hidden : size of the GRU in each direction.
+    dropout : probability of dropping a feature before each dense layer.
+    modality_dropout : probability with which training takes either modality from an example.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        n_mels: int = 128,
+        n_descriptors: int = 0,
+        width: float = PRETRAINED_WIDTH,
+        pretrained: bool = True,
+        rnn: bool = False,
+        descriptors: bool = False,
+        hidden: int = 64,
+        dropout: float = 0.3,
+        modality_dropout: float = 0.2,
+    ) -> None:
+        if pretrained and (width, n_mels) != (PRETRAINED_WIDTH, 128):
+            raise UsageError(
+                f"model 'mobilenet' has published weights for width {PRETRAINED_WIDTH} and 128 mel "
+                f"bands only, not for width {width} and {n_mels} bands: set pretrained: false"
+            )
+        if descriptors and n_descriptors < 1:
+            raise UsageError("model 'mobilenet' with descriptors needs their number, n_descriptors")
+        tagger = load_pretrained() if pretrained else AudioSetMobileNet(width)
+        size = tagger.embedding_size
+        super().__init__(size, num_classes, dropout)
+        self.uses_descriptors = descriptors
+        self.pretrained = pretrained
+        self.n_mels = n_mels
+        self.features = tagger.features
+        self.recurrent = RecurrentPool(size, hidden) if rnn else None
+        self.join = DenseBlock(size + 2 * hidden, size, dropout) if rnn else None
+        self.numbers = DescriptorNet(n_descriptors, hidden, dropout) if descriptors else None
+        self.fusion = GatedFusion(size, hidden, size, modality_dropout) if descriptors else None
+
+    def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
+        """Embed float32[batch, frames, mels] and, if the network joins them, descriptors.
+
+        With `descriptors`, an example with NaN in either input is judged by the other alone, and
+        either may be None; without, frames are needed and descriptors are ignored.
+        """
+        if self.numbers is None or self.fusion is None:
+            return self._listen(required(logmel))
+        logmel, has_logmel, descriptors, has_descriptors = fill_missing(
+            logmel, descriptors, self.n_mels, len(self.numbers.mean)
+        )
+        embedding: Tensor = self.fusion(
+            self._listen(logmel), self.numbers(descriptors), has_logmel, has_descriptors
+        )
+        return embedding
+
+    def pretrained_parameters(self) -> Iterable[nn.Parameter]:
+        """Return the parameters of the features if they came from the published weights."""
+        return self.features.parameters() if self.pretrained else ()
+
+    def standardise_descriptors(self, descriptors: Tensor) -> None:
+        """Take over the training set's mean and spread, where descriptors are joined."""
+        if self.numbers is not None:
+            self.numbers.standardise(descriptors)
+
+    def _listen(self, logmel: Tensor) -> Tensor:
+        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, moments
+        embedding: Tensor = plane.mean((2, 3))
+        if self.recurrent is not None and self.join is not None:
+            read = self.recurrent(plane.mean(2).transpose(1, 2))
+            embedding = self.join(torch.cat([embedding, read], dim=1))
+        return embedding
+
+
+def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
+    """Load the published mn04 tagger, in evaluation mode.
+
+    Parameters
+    ----------
+    path : the weight file, or None to look for it in the folder `TONEARM_PRETRAINED`, then in the
+        cache folder, and to download it into the cache folder if it is in neither.
+
+    Raises
+    ------
+    PretrainedError
+        If the file is missing and cannot be downloaded, or its content is not the published one.
+    """
+    file = find_pretrained() if path is None else Path(path)
+    _check(file)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+        raise PretrainedError(f"{file}: not readable as torch weights: {error}") from error
+    network = AudioSetMobileNet()
+    network.load_state_dict(state, strict=True)
+    return network.eval()
+
+
+def find_pretrained() -> Path:
+    """Return where the published weights lie, downloading them if they are nowhere.
+
+    Raises
+    ------
+    PretrainedError
+        If they are nowhere and the download fails.
+    """
+    folder = os.environ.get("TONEARM_PRETRAINED")
+    if folder:
+        found = sorted(Path(folder).glob(f"**/{PRETRAINED_FILE}"))
+        if found:
+            return found[0]
+    cached = cache_folder() / PRETRAINED_FILE
+    if not cached.exists():
+        _download(cached)
+    return cached
+
+
+def cache_folder() -> Path:
+    """Return the folder downloaded weights are kept in."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tonearm" / "pretrained"
+
+
+def _download(target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        with urllib.request.urlopen(PRETRAINED_URL, timeout=30) as response:
+            part.write_bytes(response.read())
+        _check(part)
+        part.replace(target)
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        raise PretrainedError(
+            f"{PRETRAINED_FILE}: not in the folder TONEARM_PRETRAINED names nor in "
+            f"{target.parent}, and {PRETRAINED_URL} cannot be fetched ({error}): "
+            "download it elsewhere and set TONEARM_PRETRAINED to its folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check(file: Path) -> None:
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PretrainedError(f"{file}: {error.strerror}") from error
+    if digest != PRETRAINED_SHA256:
+        raise PretrainedError(
+            f"{file}: not the published {PRETRAINED_FILE}: sha256 is {digest[:12]}..., "
+            f"expected {PRETRAINED_SHA256[:12]}..."
+        )
+
+
+def _round_to_8(channels: float) -> int:
+    """Round to the nearest multiple of 8 that is at least 90 % of the value, as MobileNets do."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded

@@ -1,0 +1,77 @@
+"""The spectrogram as a picture joined with the clip descriptors, either of which may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from tonearm.errors import UsageError
+from tonearm.models.cnn import ConvBranch
+from tonearm.models.layers import BandNorm, DescriptorNet, GatedFusion, fill_missing
+from tonearm.models.network import GenreNetwork
+from tonearm.models.registry import register
+
+
+@register("multimodal")
+class Multimodal(GenreNetwork):
+    """A convolutional network over the spectrogram and a perceptron over the descriptors.
+
+    The two are joined by a gate that knows which of them is there: an example whose log-mel
+    frames or whose descriptors hold a NaN is judged by the other alone.
+
+    Parameters
+    ----------
+    num_classes : number of logits.
+    n_mels : mel bands of the front end.
+    n_descriptors : number of clip descriptors.
+    widths : channels of the convolution stem and blocks, each of which halves time and bands.
+    descriptor_size : size of the descriptor network.
+    embedding_size : length of the embedding.
+    dropout : probability of dropping a feature before each dense layer.
+    modality_dropout : probability with which training takes either input from an example.
+    """
+
+    uses_descriptors = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        n_mels: int = 96,
+        n_descriptors: int = 0,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        descriptor_size: int = 64,
+        embedding_size: int = 128,
+        dropout: float = 0.4,
+        modality_dropout: float = 0.2,
+    ) -> None:
+        super().__init__(embedding_size, num_classes, dropout)
+        if n_descriptors < 1:
+            raise UsageError("model 'multimodal' needs n_descriptors, the number of descriptors")
+        self.n_mels = n_mels
+        self.norm = BandNorm(n_mels)
+        self.picture = ConvBranch(widths)
+        self.numbers = DescriptorNet(n_descriptors, descriptor_size, dropout)
+        self.fusion = GatedFusion(
+            self.picture.size, descriptor_size, embedding_size, modality_dropout
+        )
+
+    def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
+        """Embed float32[batch, frames, mels] and float32[batch, descriptors].
+
+        Either may be None, which means missing in every example.
+        """
+        logmel, has_logmel, descriptors, has_descriptors = fill_missing(
+            logmel, descriptors, self.n_mels, len(self.numbers.mean)
+        )
+        embedding: Tensor = self.fusion(
+            self.picture(self.norm(logmel)),
+            self.numbers(descriptors),
+            has_logmel,
+            has_descriptors,
+        )
+        return embedding
+
+    def standardise_descriptors(self, descriptors: Tensor) -> None:
+        """Take over the training set's mean and spread as buffers of the network."""
+        self.numbers.standardise(descriptors)

@@ -1,0 +1,57 @@
+"""Names of the networks, and their making by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tonearm.errors import UsageError
+from tonearm.models.network import GenreNetwork
+
+_Network = TypeVar("_Network", bound=type[GenreNetwork])
+_networks: dict[str, type[GenreNetwork]] = {}
+
+
+def create_model(name: str, num_classes: int, **settings: Any) -> GenreNetwork:
+    """Make a network by its registered name.
+
+    Parameters
+    ----------
+    name : one of `model_names()`.
+    num_classes : number of logits.
+    **settings : arguments of the network's class, among them `n_mels` (bands of the front end)
+        and, for networks that use them, `n_descriptors`.
+
+    Raises
+    ------
+    UsageError
+        If the name or a setting is unknown.
+    """
+    if name not in _networks:
+        raise UsageError(f"model {name!r} is unknown: expected one of {', '.join(model_names())}")
+    network = _networks[name]
+    known = [p for p in inspect.signature(network).parameters if p != "num_classes"]
+    for setting in settings:
+        if setting not in known:
+            raise UsageError(
+                f"model {name!r} has no setting {setting!r}: expected some of {', '.join(known)}"
+            )
+    return network(num_classes=num_classes, **settings)
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the registered names in alphabetical order."""
+    return tuple(sorted(_networks))
+
+
+def register(name: str) -> Callable[[_Network], _Network]:
+    """Register the decorated `GenreNetwork` class under a name, which must be free."""
+
+    def add(network: _Network) -> _Network:
+        if name in _networks:
+            raise ValueError(f"model name {name!r} is taken by {_networks[name].__qualname__}")
+        _networks[name] = network
+        return network
+
+    return add
