@@ -1,1 +1,18 @@
-"""Labelled collections of recordings as tables of tracks."""
+"""Datasets as tables of tracks: `load` a folder, `split` it, cache its features."""
+
+from tonearm.datasets.layouts import LAYOUTS, load
+from tonearm.datasets.splits import PROTOCOLS, Fold, LeakWarning, leak_warning, split
+from tonearm.datasets.track import Dataset, DatasetError, Track
+
+__all__ = [
+    "LAYOUTS",
+    "PROTOCOLS",
+    "Dataset",
+    "DatasetError",
+    "Fold",
+    "LeakWarning",
+    "Track",
+    "leak_warning",
+    "load",
+    "split",
+]

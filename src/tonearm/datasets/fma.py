@@ -1,0 +1,118 @@
+"""Reads FMA: its metadata table with three header rows, its clips and its official splits.
+
+Source: M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson, "FMA: A Dataset for Music Analysis",
+ISMIR 2017.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+
+# Each subset holds the one before it; the table names the smallest one that a track is in.
+SUBSETS = ("small", "medium", "large", "full")
+SPLITS = {"training": "train", "validation": "valid", "test": "test"}
+
+_METADATA = Path("fma_metadata") / "tracks.csv"
+_COLUMNS = (
+    ("set", "split"),
+    ("set", "subset"),
+    ("track", "genre_top"),
+    ("track", "title"),
+    ("track", "duration"),
+    ("artist", "id"),
+    ("album", "id"),
+)
+
+
+def find_metadata(path: Path) -> Path | None:
+    """Find FMA's `tracks.csv` inside, beside or at `path`, or give `None`."""
+    inside, beside = path / _METADATA, path.resolve().parent / _METADATA
+    if inside.is_file():
+        return inside
+    if beside.is_file() and (_subset_of(path) or path.resolve().name == "fma_metadata"):
+        return beside
+    return None
+
+
+def load_fma(path: Path) -> Dataset:
+    """Read the clips of one subset: 8 top genres in the small one, 16 in the others.
+
+    Point it at a subset's folder (`fma_small`), or at the folder that has it; the largest subset
+    found there is taken. `artist` and `album` are FMA's ids, for two artists may share a name.
+    A track without a top genre (in the large and full subsets) has no label.
+
+    Raises
+    ------
+    DatasetError
+        The metadata or the audio folder is missing, or the table is not FMA's.
+    """
+    metadata = find_metadata(path)
+    if metadata is None:
+        raise DatasetError(f"{path}: {_METADATA} is neither in it nor beside it")
+    audio = _audio_folder(path, metadata)
+    subset = _subset_of(audio) or SUBSETS[-1]
+    tracks = tuple(_tracks(metadata, audio, subset))
+    return Dataset(
+        name=f"FMA {subset}",
+        root=audio,
+        tracks=tracks,
+        labels=labels_of(tracks),
+        licence="audio: the licence each artist chose; metadata: CC BY 4.0",
+        citation="M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson: FMA: A Dataset for Music "
+        "Analysis. ISMIR 2017.",
+        layout="fma",
+    )
+
+
+def _audio_folder(path: Path, metadata: Path) -> Path:
+    if _subset_of(path):
+        return path
+    home = metadata.parent.parent
+    found = [home / f"fma_{subset}" for subset in SUBSETS if (home / f"fma_{subset}").is_dir()]
+    if not found:
+        expected = ", ".join(f"fma_{subset}" for subset in SUBSETS)
+        raise DatasetError(f"{home}: no audio folder beside fma_metadata (one of {expected})")
+    return found[-1]
+
+
+def _subset_of(path: Path) -> str | None:
+    name = path.resolve().name
+    return name[4:] if name.startswith("fma_") and name[4:] in SUBSETS else None
+
+
+def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
+    wanted = SUBSETS[: SUBSETS.index(subset) + 1]
+    with metadata.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            groups, names, _ = next(reader), next(reader), next(reader)
+            header = list(zip(groups, names, strict=True))
+            places = {column: header.index(column) for column in _COLUMNS}
+        except (StopIteration, ValueError) as error:
+            raise DatasetError(
+                f"{metadata}: not FMA's table (two header rows such as set/split, then track_id)"
+            ) from error
+        tracks = []
+        for row in reader:
+            cells = {column: row[place].strip() for column, place in places.items()}
+            if cells["set", "subset"] not in wanted:
+                continue
+            number = int(row[0])
+            tracks.append(
+                Track(
+                    id=f"{number:06d}",
+                    path=audio / f"{number // 1000:03d}" / f"{number:06d}.mp3",
+                    label=cells["track", "genre_top"] or None,
+                    artist=cells["artist", "id"] or None,
+                    title=cells["track", "title"] or None,
+                    album=cells["album", "id"] or None,
+                    split=SPLITS.get(cells["set", "split"]),
+                    # The table states the length of the whole song; all but the full subset are
+                    # clips of 30 s of it.
+                    duration=float(cells["track", "duration"]) if subset == "full" else None,
+                )
+            )
+    return tracks

@@ -1,0 +1,220 @@
+"""Reads the editions of GTZAN: the plain tree, the Kaggle tree, and a tree with a track table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.datasets import gtzan_facts
+from tonearm.datasets.gtzan_facts import GENRES
+from tonearm.datasets.manifest import read_rows, read_tracks
+from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+
+TRACK_TABLE = "tracks.csv"
+PARTITION_TABLE = "partition.csv"
+
+# Where the ten genre folders lie below the folder a person names: the archive of the original
+# unpacks to `genres`, mirdata puts that into `gtzan_genre`, Kaggle's archive unpacks to `Data`.
+_PLAIN_PLACES = (".", "genres", "gtzan_genre/genres", "gtzan/genres")
+_KAGGLE_PLACES = (".", "Data", "..")
+_AUDIO_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})\.(au|wav|flac|mp3|ogg)", re.IGNORECASE)
+_PICTURE_NAME = re.compile(rf"({'|'.join(GENRES)})(\d{{5}})\.png")
+
+
+def find_plain(path: Path) -> Path | None:
+    """Find the folder whose folders are the genres, or give `None`."""
+    for place in _PLAIN_PLACES:
+        if any(True for _ in _audio(path / place)):
+            return path / place
+    return None
+
+
+def load_plain(path: Path) -> Dataset:
+    """Read `blues/blues.00000.au` (or .wav and others) and the like below `path` or its `genres`.
+
+    Split and artist come from `tonearm.datasets.gtzan_facts`.
+
+    Raises
+    ------
+    DatasetError
+        No such file was found.
+    """
+    root = find_plain(path)
+    if root is None:
+        raise DatasetError(f"{path}: no GTZAN audio such as blues/blues.00000.wav in it")
+    return _dataset(path, tuple(_audio(root)), layout="gtzan")
+
+
+def find_kaggle(path: Path) -> Path | None:
+    """Find the folder with `genres_original` or `images_original` in it, or give `None`."""
+    # A person may also point at `genres_original` itself; the pictures are then beside it.
+    inside = path.resolve().name == "genres_original"
+    for place in _KAGGLE_PLACES if inside else _KAGGLE_PLACES[:-1]:
+        folder = path / place
+        if (folder / "genres_original").is_dir() or (
+            (folder / "images_original").is_dir() and not (folder / TRACK_TABLE).is_file()
+        ):
+            return folder
+    return None
+
+
+def load_kaggle(path: Path) -> Dataset:
+    """Read the Kaggle edition: `genres_original`, `images_original`, `features_*_sec.csv`.
+
+    Any of them may be absent. Tracks with a picture and no audio are `picture_tracks`. Split and
+    artist come from `tonearm.datasets.gtzan_facts`.
+
+    Raises
+    ------
+    DatasetError
+        There is neither audio nor a picture.
+    """
+    root = find_kaggle(path)
+    if root is None:
+        raise DatasetError(f"{path}: neither genres_original nor images_original is in it")
+    return _dataset(root, tuple(_audio(root / "genres_original")), layout="gtzan-kaggle")
+
+
+def find_track_table(path: Path) -> Path | None:
+    """Find the folder with a `tracks.csv` whose columns include track, genre and file."""
+    table = path / TRACK_TABLE
+    if not table.is_file():
+        return None
+    with table.open(encoding="utf-8-sig", errors="replace") as file:
+        header = {name.strip() for name in file.readline().split(",")}
+    return path if {"track", "genre", "file"} <= header else None
+
+
+def load_track_table(path: Path) -> Dataset:
+    """Read a folder described by its `tracks.csv`.
+
+    The columns are `track, genre, file`, and where known `kind, split, artist, title, seconds`.
+    `partition.csv` (`track, split, artist`) adds the tracks of which only the picture is there.
+
+    Raises
+    ------
+    DatasetError
+        A table cannot be read.
+    """
+    tracks = read_tracks(path / TRACK_TABLE)
+    partition = path / PARTITION_TABLE
+    described = {row["track"]: row for row in read_rows(partition)} if partition.is_file() else {}
+    dataset = _dataset(path, tracks, layout="gtzan-shared", known=described)
+    if all(track.id in gtzan_facts.facts() for track in tracks):
+        return dataset
+    # The same shape with other recordings in it: GTZAN's name and citation would be false.
+    return replace(
+        dataset,
+        name=path.resolve().name,
+        licence="see the table" if "licence" in read_rows(path / TRACK_TABLE)[0] else "unknown",
+        citation="",
+    )
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Ready-made descriptors: `values` is float64[rows, columns], row i belongs to `ids[i]`.
+
+    In a table of 3 s segments an id occurs once for each segment, in order of time.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+def read_feature_table(path: Path) -> FeatureTable:
+    """Read `features_30_sec.csv` or `features_3_sec.csv` of the Kaggle edition.
+
+    Raises
+    ------
+    DatasetError
+        The table lacks the columns `filename` and `label`, or a value is not a number.
+    """
+    rows = read_rows(path)
+    if not rows or not {"filename", "label"} <= rows[0].keys():
+        raise DatasetError(f"{path}: expected a table with the columns filename and label")
+    columns = tuple(name for name in rows[0] if name not in ("filename", "label"))
+    try:
+        values = np.array([[float(row[name]) for name in columns] for row in rows])
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    return FeatureTable(
+        # blues.00000.wav, and blues.00000.3.wav for the fourth segment of three seconds.
+        ids=tuple(".".join(row["filename"].split(".")[:2]) for row in rows),
+        labels=tuple(row["label"] for row in rows),
+        columns=columns,
+        values=values,
+    )
+
+
+def _dataset(
+    root: Path,
+    audio: tuple[Track, ...],
+    layout: str,
+    known: dict[str, dict[str, str]] | None = None,
+) -> Dataset:
+    """Put pictures, partition and artists to the audio found."""
+    pictures = {track.id: track for track in _pictures(root / "images_original")}
+    with_audio = {track.id for track in audio}
+    tracks = tuple(
+        replace(track, picture=pictures[track.id].picture) if track.id in pictures else track
+        for track in audio
+    )
+    picture_tracks = tuple(
+        _described(track, known) for id_, track in pictures.items() if id_ not in with_audio
+    )
+    if not tracks and not picture_tracks:
+        raise DatasetError(f"{root}: neither GTZAN audio nor pictures are in it")
+    return Dataset(
+        name="GTZAN",
+        root=root,
+        tracks=tracks,
+        labels=labels_of(tracks + picture_tracks),
+        licence=gtzan_facts.LICENCE,
+        citation=gtzan_facts.CITATION,
+        layout=layout,
+        picture_tracks=picture_tracks,
+        feature_tables=tuple(sorted(root.glob("features_*_sec.csv"))),
+    )
+
+
+def _described(track: Track, known: dict[str, dict[str, str]] | None) -> Track:
+    row = (known or {}).get(track.id)
+    if row is None:
+        return track
+    return replace(track, split=row.get("split") or None, artist=row.get("artist") or None)
+
+
+def _audio(root: Path) -> Iterator[Track]:
+    return _numbered(root, _AUDIO_NAME, picture=False)
+
+
+def _pictures(root: Path) -> Iterator[Track]:
+    return _numbered(root, _PICTURE_NAME, picture=True)
+
+
+def _numbered(root: Path, name: re.Pattern[str], *, picture: bool) -> Iterator[Track]:
+    """Yield `<genre>/<file>` for the files whose name is GTZAN's, in order."""
+    for genre in GENRES:
+        for path in sorted((root / genre).glob("*")):
+            match = name.fullmatch(path.name)
+            if match is None:
+                continue
+            id_ = gtzan_facts.track_id(match[1].lower(), int(match[2]))
+            fact = gtzan_facts.facts().get(id_)
+            yield Track(
+                id=id_,
+                path=None if picture else path,
+                label=genre,
+                artist=fact.artist if fact else None,
+                split=fact.split if fact else None,
+                kind=None if picture else "full",
+                picture=path if picture else None,
+            )

@@ -1,0 +1,88 @@
+"""Finds out how a dataset is laid out on disk, and calls the loader for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from tonearm.datasets import fma, folder, gtzan, manifest
+from tonearm.datasets.track import Dataset, DatasetError
+from tonearm.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout: how to tell it, how to read it, and what to say it looks like."""
+
+    fits: Callable[[Path], bool]
+    load: Callable[[Path], Dataset]
+    looks_like: str
+
+
+# In the order in which they are tried: the most particular first, for a folder per genre would
+# also fit most of the others.
+LAYOUTS: dict[str, Layout] = {
+    "gtzan-shared": Layout(
+        lambda path: gtzan.find_track_table(path) is not None,
+        gtzan.load_track_table,
+        "tracks.csv with the columns track, genre, file",
+    ),
+    "fma": Layout(
+        lambda path: fma.find_metadata(path) is not None,
+        fma.load_fma,
+        "fma_metadata/tracks.csv and fma_small/000/000002.mp3",
+    ),
+    "gtzan-kaggle": Layout(
+        lambda path: gtzan.find_kaggle(path) is not None,
+        gtzan.load_kaggle,
+        "genres_original/blues/blues.00000.wav",
+    ),
+    "gtzan": Layout(
+        lambda path: gtzan.find_plain(path) is not None,
+        gtzan.load_plain,
+        "genres/blues/blues.00000.au",
+    ),
+    "manifest": Layout(
+        lambda path: path.is_file() and path.suffix.lower() in manifest.SUFFIXES,
+        manifest.load_manifest,
+        "a .csv or .parquet file with the columns path, label",
+    ),
+    "folder": Layout(
+        lambda path: path.is_dir() and bool(folder.audio_files(path)),
+        folder.load_folder,
+        "a folder per genre with audio files in it",
+    ),
+}
+
+
+def load(path: str | PathLike[str], layout: str | None = None) -> Dataset:
+    """Read a dataset.
+
+    Parameters
+    ----------
+    path
+        A folder, or a manifest file.
+    layout
+        A key of `LAYOUTS`; by default it is found out.
+
+    Raises
+    ------
+    DatasetError
+        Nothing is there, no layout fits, or the one asked for cannot be read.
+    UsageError
+        There is no such layout.
+    """
+    path = Path(path)
+    if layout is not None and layout not in LAYOUTS:
+        raise UsageError(f"layout {layout!r} is unknown; there are {', '.join(LAYOUTS)}")
+    if not path.exists():
+        raise DatasetError(f"{path}: not found")
+    if layout is not None:
+        return LAYOUTS[layout].load(path)
+    for known in LAYOUTS.values():
+        if known.fits(path):
+            return known.load(path)
+    looked_for = "; ".join(f"{name}: {known.looks_like}" for name, known in LAYOUTS.items())
+    raise DatasetError(f"{path}: no known dataset layout (looked for {looked_for})")

@@ -1,0 +1,221 @@
+"""Divides a dataset into what is learned from and what is judged on."""
+
+from __future__ import annotations
+
+import random
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from tonearm.datasets import gtzan_facts
+from tonearm.datasets.track import Dataset, DatasetError, Track
+from tonearm.errors import UsageError
+
+Protocol = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+
+class LeakWarning(UserWarning):
+    """The same artist can be on both sides of a split, so that scores come out too high."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One way to divide the tracks; no track is in two parts.
+
+    `test` is empty but where the dataset has a test part of its own.
+    """
+
+    name: str
+    train: tuple[Track, ...]
+    valid: tuple[Track, ...]
+    test: tuple[Track, ...] = ()
+
+
+def split(dataset: Dataset, protocol: Protocol, folds: int = 5, seed: int = 0) -> list[Fold]:
+    """Divide the labelled tracks of a dataset that have an audio file.
+
+    Parameters
+    ----------
+    protocol
+        - `"builtin"`: the dataset's own train, valid and test parts; one fold.
+        - `"filtered"`: the fault-filtered partition of GTZAN (`tonearm.datasets.gtzan_facts`),
+          whatever the dataset's own table says; one fold.
+        - `"artist-kfold"`: no artist on both sides, and each genre and each kind (full, excerpt)
+          spread evenly. A track without a known artist counts as an artist of its own.
+        - `"stratified"`: each genre and kind spread evenly, artists disregarded.
+        - `"random-kfold"`: drawn by lot, as many papers do; for comparison with them only.
+
+        Where a dataset has splits of its own, the k-fold protocols leave out the tracks that are
+        in none of them: GTZAN's repetitions and mislabelled tracks.
+    folds
+        How many folds the last three make. Their folds take turns as `valid`.
+    seed
+        The same seed gives the same folds for the same tracks, in whatever order they come.
+
+    Warns
+    -----
+    LeakWarning
+        The protocol lets an artist into both sides (see `leak_warning`).
+
+    Raises
+    ------
+    UsageError
+        The protocol is unknown, or `folds` is below two.
+    DatasetError
+        The dataset does not have what the protocol needs, or there are fewer tracks (for
+        `"artist-kfold"`: artists) than folds.
+    """
+    if protocol not in PROTOCOLS:
+        raise UsageError(
+            f"split protocol {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}"
+        )
+    usable = [track for track in dataset if track.path is not None and track.label is not None]
+    if protocol == "builtin":
+        return [_by_name("builtin", dataset, [(track, track.split) for track in usable])]
+    if protocol == "filtered":
+        facts = gtzan_facts.facts()
+        if not any(track.id in facts for track in usable):
+            raise DatasetError(f"{dataset.root}: the filtered partition is known for GTZAN only")
+        return [
+            _by_name(
+                "filtered",
+                dataset,
+                [(track, facts[track.id].split) for track in usable if track.id in facts],
+            )
+        ]
+    if folds < 2:
+        raise UsageError(f"folds must be at least 2, got {folds}")
+    warning = leak_warning(dataset, protocol)
+    if warning is not None:
+        warnings.warn(warning, LeakWarning, stacklevel=2)
+    if any(track.split is not None for track in usable):
+        usable = [track for track in usable if track.split is not None]
+    # The order of a listing differs between layouts of one dataset; that of ids does not.
+    usable.sort(key=lambda track: track.id)
+    return _take_turns(usable, _assign(dataset, usable, protocol, folds, seed), protocol, folds)
+
+
+def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
+    """Say why scores under a protocol come out too high, or give `None` where they do not."""
+    if protocol == "random-kfold":
+        return (
+            "random k-fold puts songs of one artist, and repeated recordings, on both sides: "
+            "scores come out too high; report them only beside papers that did the same"
+        )
+    if protocol == "stratified" and any(track.artist for track in dataset):
+        return (
+            "the stratified split puts songs of one artist on both sides: scores come out too "
+            "high; artists are known here, so prefer artist-kfold"
+        )
+    return None
+
+
+def artist_key(artist: str) -> str:
+    """Reduce spellings of one artist to one: case, "&" and a leading "The" do not count."""
+    words = re.sub(r"[^\w\s]", "", artist.casefold().replace("&", " and ")).split()
+    return " ".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words)
+
+
+def _by_name(name: str, dataset: Dataset, parts: Iterable[tuple[Track, str | None]]) -> Fold:
+    members: dict[str | None, list[Track]] = defaultdict(list)
+    for track, part in parts:
+        members[part].append(track)
+    if not members["train"] or not members["valid"] + members["test"]:
+        raise DatasetError(
+            f"{dataset.root}: the {name} split needs tracks in train and in valid or test, got "
+            f"{len(members['train'])} in train, {len(members['valid'])} in valid, "
+            f"{len(members['test'])} in test"
+        )
+    return Fold(name, tuple(members["train"]), tuple(members["valid"]), tuple(members["test"]))
+
+
+def _assign(
+    dataset: Dataset, tracks: Sequence[Track], protocol: Protocol, folds: int, seed: int
+) -> list[int]:
+    """Give each track the number of the fold in which it is judged."""
+    lot = random.Random(seed)
+    if protocol == "random-kfold":
+        groups = [[place] for place in range(len(tracks))]
+        assigned = [number % folds for number in range(len(tracks))]
+        lot.shuffle(assigned)
+    else:
+        groups = _groups(tracks, by_artist=protocol == "artist-kfold")
+        assigned = _balanced(tracks, groups, folds, lot)
+    if len(groups) < folds:
+        counted = "artists" if protocol == "artist-kfold" else "tracks"
+        raise DatasetError(f"{dataset.root}: {folds} folds asked of {len(groups)} {counted}")
+    return assigned
+
+
+def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
+    """Put the places of the tracks that must stay together together."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, track in enumerate(tracks):
+        if by_artist and track.artist:
+            groups["artist", artist_key(track.artist)].append(place)
+        else:
+            groups["track", track.id].append(place)
+    return list(groups.values())
+
+
+def _balanced(
+    tracks: Sequence[Track], groups: list[list[int]], folds: int, lot: random.Random
+) -> list[int]:
+    """Hand out groups, largest first, each to the fold where it leaves the least imbalance.
+
+    The imbalance counts each genre, each genre and kind, and the total, every one relative to the
+    share that a fold should have. Squares make an empty share the worst, so a genre with at least
+    as many artists as folds is in every fold unless one artist holds nearly all of it.
+
+    Scikit-learn's StratifiedGroupKFold balances one class label only and is not at hand in the
+    core install.
+    """
+    strata = [_strata(track) for track in tracks]
+    share = {
+        stratum: count / folds for stratum, count in Counter(s for t in strata for s in t).items()
+    }
+    held: list[Counter[tuple[str, ...]]] = [Counter() for _ in range(folds)]
+    assigned = [0] * len(tracks)
+    # The lot decides among groups of one size, and then among folds that are equally good.
+    lot.shuffle(groups)
+    for group in sorted(groups, key=len, reverse=True):
+        gain = Counter(stratum for place in group for stratum in strata[place])
+
+        # (held + gain)^2 - held^2, over the share squared: what the group adds to the sum of
+        # squared loads. Terms of other strata and folds are the same whichever fold is taken.
+        costs = [
+            sum(
+                (2 * load[stratum] + count) * count / share[stratum] ** 2
+                for stratum, count in gain.items()
+            )
+            for load in held
+        ]
+        order = list(range(folds))
+        lot.shuffle(order)
+        best = min(order, key=costs.__getitem__)
+        held[best].update(gain)
+        for place in group:
+            assigned[place] = best
+    return assigned
+
+
+def _strata(track: Track) -> tuple[tuple[str, ...], ...]:
+    return (), (str(track.label),), (str(track.label), str(track.kind))
+
+
+def _take_turns(
+    tracks: Sequence[Track], assigned: Sequence[int], protocol: Protocol, folds: int
+) -> list[Fold]:
+    pairs = list(zip(tracks, assigned, strict=True))
+    return [
+        Fold(
+            f"{protocol}-{number + 1}of{folds}",
+            train=tuple(track for track, fold in pairs if fold != number),
+            valid=tuple(track for track, fold in pairs if fold == number),
+        )
+        for number in range(folds)
+    ]

@@ -1,0 +1,166 @@
+"""Splits: deterministic, disjoint in artists, balanced, and honest about leaks."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tonearm.datasets import Dataset, DatasetError, Fold, LeakWarning, Track, load, split
+from tonearm.datasets.splits import artist_key
+from tonearm.errors import UsageError
+
+
+def dataset(tracks: list[Track]) -> Dataset:
+    labels = tuple(sorted({track.label for track in tracks if track.label}))
+    return Dataset("test", Path("test"), tuple(tracks), labels)
+
+
+def thin(seed: int = 0) -> Dataset:
+    """Like the GTZAN at hand: a genre of many artists, and one of five, one of whom has most."""
+    lot = random.Random(seed)
+    artists = [("rock", f"rock {n}", 1 + lot.randrange(5)) for n in range(20)]
+    artists += [("pop", "star", 25), *(("pop", f"pop {n}", 2) for n in range(4))]
+    tracks = [
+        Track(
+            f"{artist}.{n}",
+            Path(f"{artist}.{n}.wav"),
+            label,
+            artist,
+            kind="full" if n % 2 else "excerpt",
+        )
+        for label, artist, count in artists
+        for n in range(count)
+    ]
+    return dataset(tracks)
+
+
+def artists(tracks: tuple[Track, ...]) -> set[str]:
+    return {artist_key(track.artist) for track in tracks if track.artist}
+
+
+def test_artist_folds_are_disjoint_cover_all_and_hold_every_genre() -> None:
+    data = thin()
+    folds = split(data, "artist-kfold", folds=5)
+    judged = Counter(track.id for fold in folds for track in fold.valid)
+    assert judged == Counter(track.id for track in data)
+    for fold in folds:
+        assert not artists(fold.train) & artists(fold.valid)
+        assert {track.label for track in fold.valid} == {"pop", "rock"}
+        assert len(fold.train) + len(fold.valid) == len(data)
+    rock = [sum(track.label == "rock" for track in fold.valid) for fold in folds]
+    assert max(rock) - min(rock) <= 3
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order() -> None:
+    data = thin()
+    turned = replace(data, tracks=tuple(reversed(data.tracks)))
+
+    def ids(folds: list[Fold]) -> list[list[str]]:
+        return [[track.id for track in fold.valid] for fold in folds]
+
+    first = ids(split(data, "artist-kfold", seed=3))
+    assert first == ids(split(turned, "artist-kfold", seed=3))
+    assert first != ids(split(data, "artist-kfold", seed=4))
+
+
+def test_stratified_spreads_genre_and_kind() -> None:
+    with pytest.warns(LeakWarning, match="artist-kfold"):
+        folds = split(thin(), "stratified", folds=4)
+    for label in ("pop", "rock"):
+        for kind in ("full", "excerpt"):
+            counts = [
+                sum(track.label == label and track.kind == kind for track in fold.valid)
+                for fold in folds
+            ]
+            assert max(counts) - min(counts) <= 1
+
+
+def test_stratified_without_artists_does_not_warn() -> None:
+    data = dataset([Track(str(n), Path(str(n)), "ab"[n % 2]) for n in range(20)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(split(data, "stratified")) == 5
+
+
+def test_random_folds_always_warn() -> None:
+    with pytest.warns(LeakWarning, match="scores come out too high"):
+        folds = split(thin(), "random-kfold", folds=10)
+    sizes = [len(fold.valid) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_unknown_artist_is_its_own_and_unusable_tracks_are_left_out() -> None:
+    tracks = [Track(str(n), Path(str(n)), "a", split="train") for n in range(10)]
+    tracks += [
+        Track("outside", Path("outside"), "a"),
+        Track("picture", None, "a", split="train"),
+        Track("unlabelled", Path("unlabelled"), None, split="train"),
+    ]
+    folds = split(dataset(tracks), "artist-kfold", folds=5)
+    assert [len(fold.valid) for fold in folds] == [2] * 5
+    assert {t.id for fold in folds for t in fold.valid} == {str(n) for n in range(10)}
+
+
+def test_spellings_of_an_artist_are_one() -> None:
+    assert artist_key("KC & The Sunshine Band") == artist_key("KC and the Sunshine Band")
+    assert artist_key("The Tymes") == artist_key("tymes")
+    assert artist_key("The The") == "the"
+    assert artist_key("Sting") != artist_key("String")
+
+
+def test_wrong_calls_are_told() -> None:
+    data = thin()
+    with pytest.raises(UsageError, match="'k-fold' is unknown"):
+        split(data, "k-fold")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="at least 2"):
+        split(data, "artist-kfold", folds=1)
+    with pytest.raises(DatasetError, match="26 folds asked of 25 artists"):
+        split(data, "artist-kfold", folds=26)
+    with pytest.raises(DatasetError, match="0 in train"):
+        split(data, "builtin")
+    with pytest.raises(DatasetError, match="GTZAN only"):
+        split(data, "filtered")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.sampled_from("vwxyz"))),
+        min_size=8,
+        max_size=60,
+    ),
+    st.integers(2, 4),
+    st.integers(0, 5),
+)
+def test_artists_never_meet(rows: list[tuple[str, str | None]], folds: int, seed: int) -> None:
+    data = dataset([Track(str(n), Path(str(n)), *row) for n, row in enumerate(rows)])
+    if len({artist or n for n, (_, artist) in enumerate(rows)}) < folds:
+        return
+    for fold in split(data, "artist-kfold", folds=folds, seed=seed):
+        assert not artists(fold.train) & artists(fold.valid)
+        assert len(fold.train) + len(fold.valid) == len(rows)
+
+
+@pytest.mark.shared
+def test_the_gtzan_at_hand(shared: Path) -> None:
+    data = load(shared / "data" / "gtzan")
+    (filtered,) = split(data, "filtered")
+    (builtin,) = split(data, "builtin")
+    assert (len(filtered.train), len(filtered.valid)) == (329, 134)
+    assert builtin.train == filtered.train
+    assert builtin.valid == filtered.valid
+    folds = split(data, "artist-kfold")
+    assert sum(len(fold.valid) for fold in folds) == 463
+    for fold in folds:
+        assert not artists(fold.train) & artists(fold.valid)
+        assert {track.label for track in fold.valid} == set(data.labels)
+        assert 75 <= len(fold.valid) <= 110
+        full = sum(track.kind == "full" for track in fold.valid)
+        assert 0.55 <= full / len(fold.valid) <= 0.8
