@@ -182,20 +182,10 @@ def evaluate(
     figures = whole.figures()
     precision, recall, f1 = (values[0] for values in whole.per_class())
     confusion = whole.confusion[0].astype(int)
-    intervals: dict[str, Interval] = {}
-    if bootstrap:
-        replicates = np.concatenate(
-            [
-                np.stack(list(_Terms(weights @ sums, len(labels)).figures().values()))
-                for weights in _bootstrap_weights(len(sums), bootstrap, seed)
-            ],
-            axis=1,
-        )
-        tails = (100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2)
-        low, high = np.percentile(replicates, tails, axis=1)
-        intervals = {
-            name: Interval(float(low[i]), float(high[i])) for i, name in enumerate(figures)
-        }
+    intervals = {
+        name: interval_of(values)
+        for name, values in _replicates(sums, len(labels), bootstrap, seed).items()
+    }
     return Metrics(
         labels=labels,
         count=len(true),
@@ -217,6 +207,41 @@ def evaluate(
         seed=seed,
         **{name: float(values[0]) for name, values in figures.items()},
     )
+
+
+def replicate_figures(
+    truth: ArrayLike,
+    probabilities: ArrayLike,
+    labels: Sequence[str],
+    bootstrap: int,
+    seed: int,
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, FloatArray]:
+    """Give each figure of `evaluate` in every bootstrap replicate, float64[bootstrap].
+
+    The same number of tracks, groups and seed draw the same tracks: the difference of two
+    classifiers' replicates over the same tracks is a paired bootstrap.
+    """
+    labels = tuple(labels)
+    true, scores = _checked(truth, probabilities, labels)
+    sums = _group_sums(_track_terms(true, scores), groups)
+    return _replicates(sums, len(labels), bootstrap, seed)
+
+
+def interval_of(replicates: FloatArray) -> Interval:
+    """Give the central 95 % of bootstrap replicates."""
+    tails = (100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2)
+    low, high = np.percentile(replicates, tails)
+    return Interval(float(low), float(high))
+
+
+def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> dict[str, FloatArray]:
+    blocks = [
+        _Terms(weights @ sums, classes).figures()
+        for weights in _bootstrap_weights(len(sums), bootstrap, seed)
+    ]
+    names = blocks[0] if blocks else ()
+    return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
 
 def _checked(

@@ -115,10 +115,17 @@ class Predictions:
             artists=pick(self.artists),
         )
 
-    def metrics(self, bootstrap: int = 1000, seed: int = 0) -> Metrics:
-        """Judge them, with intervals drawn over `groups`."""
+    def metrics(
+        self, bootstrap: int = 1000, seed: int = 0, groups: Sequence[str] | None = None
+    ) -> Metrics:
+        """Judge them, with intervals drawn over `groups` (by default their own)."""
         return evaluate(
-            self.truth_index, self.probabilities, self.labels, bootstrap, seed, self.groups
+            self.truth_index,
+            self.probabilities,
+            self.labels,
+            bootstrap,
+            seed,
+            groups or self.groups,
         )
 
 

@@ -1,0 +1,273 @@
+"""Compares runs on the tracks they have in common: figures, differences, significance."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+
+from tonearm.errors import UsageError
+from tonearm.evaluation.metrics import Interval, Metrics, interval_of, replicate_figures
+from tonearm.evaluation.predictions import Predictions
+
+Reference = Literal["first", "previous"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a run differs from another on the same tracks.
+
+    Attributes
+    ----------
+    other
+        Name of the run it is held against.
+    accuracy, f1
+        This run's accuracy and macro F1 minus the other's.
+    intervals
+        95 % intervals of the two differences by the paired bootstrap, over artists where known.
+    gained, lost
+        Tracks that only this run gets right, and that only the other does (over all seeds).
+    p_value
+        Exact two-sided McNemar test; with several seeds the median of the tests of each, as
+        the same track under two seeds is no independent observation.
+    """
+
+    other: str
+    accuracy: float
+    f1: float
+    intervals: dict[str, Interval]
+    gained: int
+    lost: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run of a comparison; the reference itself has no difference."""
+
+    name: str
+    metrics: Metrics
+    difference: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs in the order given, judged on the same tracks.
+
+    Attributes
+    ----------
+    tracks
+        Number of tracks that every run has predicted.
+    left_out
+        Per run, how many of its predictions are of tracks that some other run lacks.
+    """
+
+    rows: tuple[Row, ...]
+    tracks: int
+    left_out: dict[str, int]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Give one flat dictionary per run, the columns of the CSV file."""
+        return [_flat(row) for row in self.rows]
+
+    def to_json(self) -> str:
+        """Write the runs as a JSON list."""
+        return json.dumps(self.to_dicts(), indent=2) + "\n"
+
+    def to_csv(self) -> str:
+        """Write the runs as CSV; cells without a value are empty."""
+        rows = self.to_dicts()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        return text.getvalue()
+
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Give the header and the rows of the table for people, in per cent."""
+        others = {row.difference.other for row in self.rows if row.difference}
+        against = others.pop() if len(others) == 1 else "the row above"
+        header = (
+            *("run", "accuracy", "macro precision", "macro recall", "macro F1"),
+            *(f"accuracy against {against}", "McNemar p"),
+        )
+        return header, [_cells(row) for row in self.rows]
+
+    def to_markdown(self) -> str:
+        """Write the table of `cells` as Markdown, its columns aligned."""
+        header, rows = self.cells()
+        lines = [header, *rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+
+        def line(cells: tuple[str, ...]) -> str:
+            first, *numbers = (cell.strip() for cell in cells)
+            padded = [first.ljust(widths[0])]
+            padded += [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
+            return f"| {' | '.join(padded)} |"
+
+        rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+        return "\n".join([line(header), f"|{rule}|", *map(line, rows)]) + "\n"
+
+
+def compare(
+    runs: Mapping[str, Predictions],
+    against: Reference = "first",
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Judge runs on the tracks that all of them have predicted.
+
+    Parameters
+    ----------
+    runs
+        Predictions by name. A track that was predicted under several seeds counts once for each.
+    against
+        Whether each run is held against the first one or against the one before it.
+    bootstrap, seed
+        Replicates and seed of the intervals.
+
+    Raises
+    ------
+    UsageError
+        If there are no runs, they have no track in common, disagree on a track's true label, or
+        a run holds a track twice.
+    """
+    if not runs:
+        raise UsageError("there is no run to compare")
+    aligned, left_out = _align(runs)
+    groups = next((p.groups for p in aligned.values() if p.artists), None)
+    rows: list[Row] = []
+    replicates: dict[str, dict[str, Any]] = {}
+    for name, predictions in aligned.items():
+        scores = (predictions.truth_index, predictions.probabilities, predictions.labels)
+        grouping = groups or predictions.groups
+        replicates[name] = replicate_figures(*scores, bootstrap, seed, grouping)
+        metrics = predictions.metrics(bootstrap, seed, grouping)
+        reference = rows[0 if against == "first" else -1] if rows else None
+        difference = None
+        if reference is not None:
+            before = replicates[reference.name]
+            gained, lost, p_value = _discordance(predictions, aligned[reference.name])
+            difference = Difference(
+                other=reference.name,
+                accuracy=metrics.accuracy - reference.metrics.accuracy,
+                f1=metrics.f1 - reference.metrics.f1,
+                intervals={
+                    figure: interval_of(replicates[name][figure] - before[figure])
+                    for figure in ("accuracy", "f1")
+                    if bootstrap
+                },
+                gained=gained,
+                lost=lost,
+                p_value=p_value,
+            )
+        rows.append(Row(name, metrics, difference))
+    first = next(iter(aligned.values()))
+    return Comparison(tuple(rows), len(set(first.tracks)), left_out)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Give the exact two-sided p-value of McNemar's test from the discordant pairs.
+
+    Were both classifiers equally good, each track that only one of them gets right would fall
+    to either with probability one half: the tail of a binomial distribution, doubled. Integers
+    keep it exact at any size.
+    """
+    pairs = gained + lost
+    term = tail = 1
+    for k in range(min(gained, lost)):
+        term = term * (pairs - k) // (k + 1)
+        tail += term
+    # Python divides integers of any size exactly. Where gained == lost, the two tails share
+    # their middle term, hence the ceiling of 1.
+    outcomes: int = 2**pairs
+    return min(1.0, 2 * tail / outcomes)
+
+
+def _align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
+    """Cut every run down to the common (track, seed) pairs, in the order of the first run."""
+    places: dict[str, dict[tuple[str, str], int]] = {}
+    for name, predictions in runs.items():
+        seeds = predictions.seeds or ("",) * len(predictions)
+        keys = list(zip(predictions.tracks, seeds, strict=True))
+        places[name] = {key: i for i, key in enumerate(keys)}
+        if len(places[name]) != len(keys):
+            repeated = next(key for i, key in enumerate(keys) if places[name][key] != i)
+            raise UsageError(f"{name} holds track {repeated[0]!r} more than once")
+    first = next(iter(places.values()))
+    common = [key for key in first if all(key in other for other in places.values())]
+    if not common:
+        raise UsageError(f"{', '.join(runs)} have no track in common")
+    aligned = {
+        name: predictions.take([places[name][key] for key in common])
+        for name, predictions in runs.items()
+    }
+    truth = next(iter(aligned.values())).truth
+    for name, predictions in aligned.items():
+        for (track, _), one, other in zip(common, truth, predictions.truth, strict=True):
+            if one != other:
+                raise UsageError(
+                    f"the runs disagree on the true label of {track!r}: {one!r} in "
+                    f"{next(iter(runs))}, {other!r} in {name}"
+                )
+    return aligned, {name: len(runs[name]) - len(common) for name in runs}
+
+
+def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]:
+    gained = run.correct & ~other.correct
+    lost = other.correct & ~run.correct
+    seeds = np.asarray(run.seeds or ("",) * len(run))
+    tests = [
+        mcnemar(int(gained[seeds == seed].sum()), int(lost[seeds == seed].sum()))
+        for seed in np.unique(seeds)
+    ]
+    return int(gained.sum()), int(lost.sum()), median(tests)
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    metrics, difference = row.metrics, row.difference
+    flat: dict[str, Any] = {"run": row.name, "predictions": metrics.count}
+    for figure in ("accuracy", "precision", "recall", "f1", "top3", "ece", "nll"):
+        low, high = metrics.intervals.get(figure, (None, None))
+        flat |= {figure: getattr(metrics, figure), f"{figure}_low": low, f"{figure}_high": high}
+    flat["against"] = difference.other if difference else None
+    for figure in ("accuracy", "f1"):
+        low, high = difference.intervals.get(figure, (None, None)) if difference else (None, None)
+        flat |= {
+            f"{figure}_difference": getattr(difference, figure) if difference else None,
+            f"{figure}_difference_low": low,
+            f"{figure}_difference_high": high,
+        }
+    flat |= {
+        "gained": difference.gained if difference else None,
+        "lost": difference.lost if difference else None,
+        "mcnemar_p": difference.p_value if difference else None,
+    }
+    return flat
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    metrics, difference = row.metrics, row.difference
+    figures = tuple(
+        _with_interval(getattr(metrics, figure), metrics.intervals.get(figure))
+        for figure in ("accuracy", "precision", "recall", "f1")
+    )
+    if difference is None:
+        return (row.name, *figures, "", "")
+    change = _with_interval(difference.accuracy, difference.intervals.get("accuracy"), sign="+")
+    p_value = "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
+    return (row.name, *figures, change, p_value)
+
+
+def _with_interval(value: float, interval: Interval | None, sign: str = "") -> str:
+    text = f"{100 * value:{sign}.1f}"
+    if interval is None:
+        return text
+    return f"{text} ({100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f})"

@@ -1,0 +1,234 @@
+"""The pictures of an evaluation: which classes are confused, and how honest the confidence is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tonearm.errors import MissingExtraError
+from tonearm.evaluation.compare import Comparison
+from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette (2008), told apart by colour-blind readers and in grey.
+BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+INK, MUTED, GRID = "#1f2933", "#52606d", "#d9e0e7"
+
+STYLE: dict[Any, Any] = {  # any key: matplotlib types them as literals, and by version
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    # The same figures give the same file: no random ids in it.
+    "svg.hashsalt": "tonearm",
+}
+
+
+def confusion_matrix(metrics: Metrics) -> Figure:
+    """Draw the confusion matrix: shade by share of the true class, counts in the cells."""
+    counts = np.array(metrics.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(metrics.labels)
+    side = max(4.2, 1.3 + 0.36 * classes)
+    with _figure(side + 0.7, side) as (figure, axes):
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        size = 9.5 if classes <= 12 else max(4.5, 114 / classes)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            axes.text(
+                column,
+                row,
+                f"{counts[row, column]}",
+                ha="center",
+                va="center",
+                fontsize=size,
+                fontweight="bold" if row == column else "normal",
+                color="white" if shares[row, column] > 0.55 else INK,
+            )
+        axes.set_xticks(range(classes), metrics.labels, rotation=45, ha="right", fontsize=size)
+        axes.set_yticks(range(classes), metrics.labels, fontsize=size)
+        axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(title="Confusion matrix", xlabel="predicted genre", ylabel="true genre")
+        bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
+        bar.set_label("share of the true genre's tracks")
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(length=0)
+        bar.ax.yaxis.set_major_formatter(_per_cent())
+    return figure
+
+
+def class_bars(metrics: Metrics) -> Figure:
+    """Draw precision, recall and F1 of each class that occurs in the truth, best F1 on top."""
+    rows = sorted((row for row in metrics.per_class if row.support), key=lambda row: row.f1)
+    places = np.arange(len(rows))
+    series = [
+        ("precision", BLUE, [row.precision for row in rows]),
+        ("recall", ORANGE, [row.recall for row in rows]),
+        ("F1", GREEN, [row.f1 for row in rows]),
+    ]
+    with _figure(5.6, max(3, 1.0 + 0.39 * len(rows))) as (figure, axes):
+        for i, (name, colour, values) in enumerate(series):
+            axes.barh(places + 0.26 * (1 - i), values, 0.24, color=colour, label=name)
+        names = [f"{row.label}  ({row.support})" for row in rows]
+        axes.set_yticks(places, names)
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlim=(0, 1), ylim=(-0.6, len(rows) - 0.4), title="Precision, recall and F1")
+        axes.set_xlabel("share (number of tracks behind the genre's name)")
+        axes.xaxis.set_major_formatter(_per_cent())
+        axes.grid(axis="x")
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def reliability(metrics: Metrics) -> Figure:
+    """Draw accuracy over confidence: on the diagonal the confidence is honest."""
+    bins = [b for b in metrics.calibration if b.count]
+    with _figure(5.2, 4.6) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        for b in bins:
+            axes.plot([b.confidence] * 2, [b.confidence, b.accuracy], color=VERMILION, lw=1.5)
+        # Areas go with counts, so that a bin of three tracks does not look like one of ninety.
+        largest = max(b.count for b in bins)
+        axes.scatter(
+            [b.confidence for b in bins],
+            [b.accuracy for b in bins],
+            s=[14 + 130 * b.count / largest for b in bins],
+            color=BLUE,
+            zorder=3,
+            clip_on=False,
+        )
+        axes.text(0.04, 0.93, "too modest", color=MUTED, style="italic")
+        axes.text(0.96, 0.05, "too sure", color=MUTED, style="italic", ha="right")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(
+            title=f"Reliability (calibration error {100 * metrics.ece:.1f} %)",
+            xlabel="mean confidence in the bin",
+            ylabel="accuracy in the bin",
+        )
+        axes.xaxis.set_major_formatter(_per_cent())
+        axes.yaxis.set_major_formatter(_per_cent())
+        axes.grid()
+    return figure
+
+
+def confidence_histogram(predictions: Predictions) -> Figure:
+    """Draw how many tracks were answered with which confidence, right and wrong apart."""
+    confidence = predictions.probabilities.max(axis=1)
+    right = predictions.correct
+    with _figure(5.2, 4.6) as (figure, axes):
+        from matplotlib.ticker import MaxNLocator
+
+        axes.hist(
+            [confidence[right], confidence[~right]],
+            bins=np.linspace(0, 1, 21).tolist(),
+            stacked=True,
+            color=[BLUE, ORANGE],
+            label=[f"right ({right.sum()})", f"wrong ({(~right).sum()})"],
+            edgecolor="white",
+            linewidth=0.8,
+        )
+        axes.set(xlim=(0, 1), title="Confidence", xlabel="confidence", ylabel="tracks")
+        axes.xaxis.set_major_formatter(_per_cent())
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y")
+        axes.legend(loc="upper left")
+    return figure
+
+
+def ladder(comparison: Comparison, title: str) -> Figure:
+    """Draw accuracy and macro F1 of each run with their intervals, in the order given."""
+    rows = comparison.rows
+    places = np.arange(len(rows))[::-1]
+    series = [
+        ("accuracy", "accuracy", BLUE, "o", 0.13),
+        ("f1", "macro F1", ORANGE, "s", -0.13),
+    ]
+    with _figure(7.2, 1.5 + 0.42 * len(rows)) as (figure, axes):
+        for measure, name, colour, marker, offset in series:
+            values = np.array([getattr(row.metrics, measure) for row in rows])
+            low, high = np.array(
+                [row.metrics.intervals.get(measure, (np.nan, np.nan)) for row in rows]
+            ).T
+            # A percentile interval need not hold its estimate; no whisker has negative length.
+            whiskers = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+            axes.errorbar(
+                values,
+                places + offset,
+                xerr=whiskers,
+                fmt=marker,
+                color=colour,
+                markersize=5,
+                elinewidth=1.6,
+                label=name,
+            )
+        axes.set_yticks(places, [row.name for row in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.set(ylim=(-0.6, len(rows) - 0.4), title=title, xlabel="share, with 95 % intervals")
+        axes.xaxis.set_major_formatter(_per_cent())
+        axes.grid(axis="x")
+        axes.legend(loc="lower right")
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """Give the figure as the text of an SVG file."""
+    text = io.StringIO()
+    with _style():
+        # Without the date, which would make every file differ from the last.
+        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return text.getvalue()
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """Open a figure of one plot, of a size in inches, in Tonearm's style."""
+    with _style():
+        from matplotlib.figure import Figure
+
+        # Not through pyplot: no window system is asked for, no global list of figures grows.
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def _per_cent() -> Any:
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(1, decimals=0)

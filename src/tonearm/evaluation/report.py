@@ -1,0 +1,157 @@
+"""Writes the verdict over a model to a folder: numbers, predictions, and one page for people."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tonearm import __version__
+from tonearm.errors import MissingExtraError
+from tonearm.evaluation import plots
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.predictions import Predictions
+
+WORST_ERRORS = 20
+CONFUSED_PAIRS = 8
+TEMPLATE = "report.html.j2"
+
+KEY_FIGURES = (
+    ("accuracy", "Accuracy", "share of tracks whose most probable genre is the true one"),
+    ("f1", "Macro F1", "mean of the genres' F1, each genre counting alike"),
+    ("precision", "Macro precision", "how often an answer is right, mean over genres"),
+    ("recall", "Macro recall", "how much of a genre is found, mean over genres"),
+    ("top3", "Top 3", "the true genre is among the three most probable"),
+    ("ece", "Calibration error", "mean gap between confidence and accuracy"),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was judged, on what, and how to do it again.
+
+    Attributes
+    ----------
+    model, data, protocol
+        One line each.
+    command
+        The command line that makes this report again.
+    facts
+        Further facts for the head of the page, by name.
+    left_out
+        One line for each file that could not be judged.
+    date
+        The day of the judgement.
+    """
+
+    model: str
+    data: str
+    protocol: str
+    command: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    date: datetime.date = field(default_factory=datetime.date.today)
+
+
+def write_report(
+    folder: Path, predictions: Predictions, metrics: Metrics, subject: Subject
+) -> Path:
+    """Write `metrics.json`, `predictions.csv` and `report.html` to a folder; give the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write(folder / "predictions.csv", predictions)
+    (folder / "metrics.json").write_text(metrics.to_json(), encoding="utf-8")
+    page = folder / "report.html"
+    page.write_text(render(predictions, metrics, subject), encoding="utf-8")
+    return page
+
+
+def render(predictions: Predictions, metrics: Metrics, subject: Subject) -> str:
+    """Give the report as one HTML page that needs nothing beside itself.
+
+    Raises
+    ------
+    MissingExtraError
+        If Jinja or matplotlib is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtraError("jinja2", "train") from error
+    environment = Environment(
+        loader=PackageLoader("tonearm", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
+    return environment.get_template(TEMPLATE).render(
+        subject=subject,
+        metrics=metrics,
+        version=__version__,
+        figures=[
+            {
+                "title": title,
+                "meaning": meaning,
+                "value": getattr(metrics, name),
+                "interval": metrics.intervals.get(name),
+            }
+            for name, title, meaning in KEY_FIGURES
+        ],
+        plots={
+            "confusion": _embedded(plots.confusion_matrix(metrics)),
+            "classes": _embedded(plots.class_bars(metrics)),
+            "reliability": _embedded(plots.reliability(metrics)),
+            "confidence": _embedded(plots.confidence_histogram(predictions)),
+        },
+        confused=confused_pairs(metrics),
+        errors=worst_errors(predictions),
+        error_count=int((~predictions.correct).sum()),
+        has_artists=predictions.artists is not None,
+    )
+
+
+def worst_errors(predictions: Predictions, count: int = WORST_ERRORS) -> list[dict[str, Any]]:
+    """List the wrong answers given with most confidence, worst first."""
+    wrong = np.flatnonzero(~predictions.correct)
+    confidence = predictions.probabilities.max(axis=1)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    return [
+        {
+            "track": predictions.tracks[i],
+            "artist": predictions.artists[i] if predictions.artists else "",
+            "truth": predictions.truth[i],
+            "predicted": predictions.predicted[i],
+            "confidence": float(confidence[i]),
+            "share_of_truth": float(predictions.probabilities[i, predictions.truth_index[i]]),
+        }
+        for i in order
+    ]
+
+
+def confused_pairs(metrics: Metrics, count: int = CONFUSED_PAIRS) -> list[dict[str, Any]]:
+    """List the most frequent confusions: true genre, answer, tracks, share of the true genre."""
+    pairs: list[dict[str, Any]] = [
+        {
+            "truth": metrics.labels[row],
+            "predicted": metrics.labels[column],
+            "tracks": tracks,
+            "share": tracks / metrics.per_class[row].support,
+        }
+        for row, counts in enumerate(metrics.confusion)
+        for column, tracks in enumerate(counts)
+        if row != column and tracks
+    ]
+    return sorted(pairs, key=lambda pair: (-pair["tracks"], -pair["share"]))[:count]
+
+
+def _embedded(figure: Any) -> str:
+    """Give a figure as a data address. Inline SVGs would share one space of element ids."""
+    encoded = base64.b64encode(plots.to_svg(figure).encode()).decode()
+    return f"data:image/svg+xml;base64,{encoded}"

@@ -1,0 +1,155 @@
+"""Lets a classifier hear the labelled tracks of a dataset and keeps what it said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tonearm.classifier import Failure, Prediction
+from tonearm.datasets.track import Dataset, Track
+from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation.predictions import Predictions
+
+
+class NothingHeard(TonearmError):
+    """There is not one track that could be judged."""
+
+
+class Hearer(Protocol):
+    """What a trial needs of a classifier; `tonearm.classifier.Classifier` is one."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The genres it knows."""
+
+    def classify_files(
+        self, paths: Iterable[Path], workers: int = 1
+    ) -> Iterator[Prediction | Failure]:
+        """Give one answer per file, in order."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of it: the predictions, the files that failed, and the time it took."""
+
+    predictions: Predictions
+    failures: tuple[Failure, ...]
+    seconds: float
+
+
+def run_trial(
+    classifier: Hearer,
+    tracks: Sequence[Track],
+    rename: Mapping[str, str] | None = None,
+    workers: int = 1,
+    on_track: Callable[[], None] = lambda: None,
+) -> Trial:
+    """Classify tracks and set the answers beside their labels.
+
+    Parameters
+    ----------
+    tracks
+        Each with a path and a label, as `judgeable` picks them.
+    rename
+        The model's name for labels of the data that it calls otherwise (`{"Hip-Hop": "hiphop"}`).
+    workers
+        Processes to share the work.
+    on_track
+        Called after each track, for a progress bar.
+
+    Raises
+    ------
+    UsageError
+        If the data has labels that the model does not know, or `rename` names a label that does
+        not occur.
+    NothingHeard
+        If there are no tracks, or none of them could be decoded.
+    """
+    truth = _in_model_terms(tracks, classifier.labels, rename or {})
+    paths = [track.path for track in tracks if track.path is not None]
+    heard: list[int] = []
+    rows: list[list[float]] = []
+    failures: list[Failure] = []
+    begin = time.perf_counter()
+    for i, answer in enumerate(classifier.classify_files(paths, workers)):
+        if isinstance(answer, Failure):
+            failures.append(answer)
+        else:
+            heard.append(i)
+            rows.append([answer.probabilities[label] for label in classifier.labels])
+        on_track()
+    seconds = time.perf_counter() - begin
+    if not rows:
+        first = f", {failures[0].path}: {failures[0].error}" if failures else ""
+        raise NothingHeard(f"none of {len(tracks)} tracks could be judged{first}")
+    artists = [tracks[i].artist or "" for i in heard]
+    predictions = Predictions(
+        labels=classifier.labels,
+        tracks=tuple(tracks[i].id for i in heard),
+        truth=tuple(truth[i] for i in heard),
+        probabilities=np.array(rows, dtype=np.float64),
+        artists=tuple(artists) if any(artists) else None,
+    )
+    return Trial(predictions, tuple(failures), seconds)
+
+
+def judgeable(
+    dataset: Dataset,
+    split: str | None = None,
+    kind: str | None = None,
+    labels: Collection[str] | None = None,
+) -> tuple[Track, ...]:
+    """Pick the tracks of a dataset that can be judged: with audio and a label.
+
+    Without a `split`, tracks outside the dataset's partition are left out where it has one:
+    in GTZAN these are the repetitions and the mislabelled.
+
+    Raises
+    ------
+    UsageError
+        If nothing is left, or one of `labels` does not occur in the dataset.
+    """
+    unknown = set(labels or ()) - set(dataset.labels)
+    if unknown:
+        raise UsageError(
+            f"{dataset.name} has no label {min(unknown)!r}; it has {', '.join(dataset.labels)}"
+        )
+    partitioned = any(track.split is not None for track in dataset)
+    tracks = tuple(
+        track
+        for track in dataset.select(split=split, kind=kind)
+        if track.path is not None
+        and track.label is not None
+        and (labels is None or track.label in labels)
+        and (track.split is not None or not partitioned)
+    )
+    if not tracks:
+        wanted = {"split": split, "kind": kind, "labels": labels and ", ".join(sorted(labels))}
+        asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items() if value)
+        raise UsageError(f"{dataset.name} has no labelled track with audio ({asked or 'at all'})")
+    return tracks
+
+
+def _in_model_terms(
+    tracks: Sequence[Track], known: tuple[str, ...], rename: Mapping[str, str]
+) -> list[str]:
+    present = {track.label for track in tracks if track.label is not None}
+    idle = set(rename) - present
+    if idle:
+        raise UsageError(
+            f"cannot rename {min(idle)!r}: the tracks are labelled {', '.join(sorted(present))}"
+        )
+    truth = [rename.get(track.label or "", track.label or "") for track in tracks]
+    foreign = set(truth) - set(known)
+    if foreign:
+        raise UsageError(
+            f"the model does not know the label{'s' if len(foreign) > 1 else ''} "
+            f"{', '.join(sorted(foreign))} (it knows {', '.join(known)}): "
+            "rename with --map data=model, or leave them out with --labels"
+        )
+    return truth
