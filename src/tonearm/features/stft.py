@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tonearm.errors import UsageError
-
 Window = Literal["hann", "hann_symmetric"]
 Padding = Literal["reflect", "zeros"]
 
-# Frames transformed at once. Frames, spectrum and power of a group fit in the second-level cache;
-# measured: 64 to 128 are best for transforms of 512 to 2048 samples, 512 takes twice as long.
-FRAMES_AT_ONCE = 128
+# Frames transformed at once. Frames, spectrum and power of a group fit in the second-level cache:
+# measured with transforms of 512 to 2048 samples, 32 to 128 are equally quick and 512 takes twice
+# as long.
+FRAMES_AT_ONCE = 64
 
 
 class PowerSpectrum:
-    """Centred short-time power spectra, float32 throughout.
+    """Centred short-time power spectra of float32 samples, as float32.
 
     Frame `i` is centred on sample ``i * hop_length``, as with ``center=True`` in librosa and
     torch: half a transform of padding stands before the first sample and behind the last.
+
+    The transform itself is in double precision, where NumPy's is no slower: a single-precision one
+    leaves rounding noise 110 dB below the loudest tone, which shows in bands that are silent (above
+    8 kHz in a recording once stored at 16 kHz).
 
     Parameters
     ----------
@@ -49,13 +52,6 @@ class PowerSpectrum:
         padding: Padding = "reflect",
     ) -> None:
         win_length = n_fft if win_length is None else win_length
-        if not 0 < win_length <= n_fft or hop_length < 1:
-            raise UsageError(
-                "a short-time spectrum needs 0 < win_length <= n_fft and hop_length >= 1, "
-                f"got {win_length}, {n_fft} and {hop_length}"
-            )
-        if padding not in get_args(Padding):
-            raise UsageError(f"unknown padding {padding!r}: expected reflect or zeros")
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.window = hann(win_length, window)
@@ -83,7 +79,7 @@ class PowerSpectrum:
         # A frame needs only the samples under the window. Where these stand within the transform
         # changes the phase and not the power, so they are put first and zeros follow.
         first = (self.n_fft - win) // 2
-        frames = np.zeros((FRAMES_AT_ONCE, self.n_fft), dtype=np.float32)
+        frames = np.zeros((FRAMES_AT_ONCE, self.n_fft), dtype=np.float64)
         spectrum = np.empty((FRAMES_AT_ONCE, self._half + 1), dtype=np.complex64)
         power = np.empty((FRAMES_AT_ONCE, self._half + 1), dtype=np.float32)
 
@@ -93,7 +89,7 @@ class PowerSpectrum:
                 group = windows[start : start + FRAMES_AT_ONCE, first : first + win]
                 k = len(group)
                 np.multiply(group, self.window, out=frames[:k, :win])
-                # NumPy's stub knows the double-precision result only.
+                # NumPy rounds to the type of `out`, which its stub does not know.
                 np.fft.rfft(frames[:k], out=spectrum[:k])  # type: ignore[arg-type]
                 np.square(spectrum.real[:k], out=power[:k])
                 power[:k] += np.square(spectrum.imag[:k])
@@ -143,9 +139,7 @@ class PowerSpectrum:
         return tail[-2::-1][: self._half]
 
 
-def hann(length: int, window: Window = "hann") -> NDArray[np.float32]:
-    """A Hann window, float32[length]: periodic ("hann") or symmetric ("hann_symmetric")."""
-    if window not in get_args(Window):
-        raise UsageError(f"unknown window {window!r}: expected {' or '.join(get_args(Window))}")
+def hann(length: int, window: Window = "hann") -> NDArray[np.float64]:
+    """A Hann window, float64[length]: periodic ("hann") or symmetric ("hann_symmetric")."""
     periods = length if window == "hann" else max(1, length - 1)
-    return (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / periods)).astype(np.float32)
+    return np.asarray(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / periods))

@@ -1,0 +1,164 @@
+"""The log-mel front end: equal to the references, whole or streamed, at any length."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tonearm.errors import UsageError
+from tonearm.features.logmel import FRONT_ENDS, LogMel, LogMelConfig
+from tonearm.features.mel import mel_filterbank
+from tonearm.features.stft import hann
+from tonearm.synth import STYLES, render
+
+SMALL = LogMelConfig(
+    sample_rate=8000,
+    n_fft=64,
+    win_length=50,
+    hop_length=20,
+    n_mels=8,
+    f_min=0,
+    f_max=4000,
+    preemphasis=0.97,
+)
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return 0.2 * np.random.default_rng(seed).standard_normal(samples, dtype=np.float32)
+
+
+def joined(log_mel: LogMel, blocks: list[np.ndarray]) -> np.ndarray:
+    parts = [part.copy() for part in log_mel.stream(blocks)]
+    return np.concatenate([np.empty((0, log_mel.config.n_mels), np.float32), *parts])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_equals_librosa(style: str) -> None:
+    samples = render(style, seconds=3.0, rate=22050, seed=1)
+    ours = LogMel(FRONT_ENDS["librosa"])(samples)
+    mel = librosa.feature.melspectrogram(y=samples, sr=22050)
+    theirs = librosa.power_to_db(mel, ref=1.0, top_db=None).T
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("htk", "scale"), [(False, "slaney"), (True, "htk")])
+@pytest.mark.parametrize("norm", ["slaney", None])
+def test_filterbank_equals_librosa(htk: bool, scale: str, norm: str | None) -> None:
+    ours = mel_filterbank(16000, 512, 40, 50.0, 7000.0, scale, norm)
+    theirs = librosa.filters.mel(
+        sr=16000, n_fft=512, n_mels=40, fmin=50.0, fmax=7000.0, htk=htk, norm=norm
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["efficientat", "mel16k"])
+def test_equals_published_front_end(name: str, shared: Path, monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(shared / "reference"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    import frontends
+
+    rate = FRONT_ENDS[name].sample_rate
+    samples = render(STYLES[0], seconds=2.0, rate=rate, seed=2) + 0.01 * noise(2 * rate)
+    wave = torch.from_numpy(samples)[None]
+    if name == "efficientat":
+        reference = frontends.EfficientAT().melspec(wave)
+    else:
+        reference = frontends._LogMel16k()(wave)
+    ours = LogMel(FRONT_ENDS[name])(samples)
+    np.testing.assert_allclose(ours, reference[0].numpy().T, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_frames_per_second(name: str) -> None:
+    config = FRONT_ENDS[name]
+    # One sample more, which pre-emphasis takes.
+    frames = LogMel(config)(noise(3 * config.sample_rate + 1))
+    assert frames.shape == (1 + int(3 * config.frames_per_second), config.n_mels)
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_streaming_equals_whole(name: str) -> None:
+    log_mel = LogMel(FRONT_ENDS[name])
+    samples = noise(70_000)
+    whole = log_mel(samples)
+    cuts = np.sort(np.random.default_rng(3).integers(0, len(samples), 30))
+    np.testing.assert_allclose(joined(log_mel, np.split(samples, cuts)), whole, atol=1e-5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 90), max_size=12),
+    padding=st.sampled_from(["reflect", "zeros"]),
+    preemphasis=st.sampled_from([0.0, 0.97]),
+)
+def test_any_blocks_equal_whole(lengths: list[int], padding: str, preemphasis: float) -> None:
+    log_mel = LogMel(replace(SMALL, padding=padding, preemphasis=preemphasis))
+    blocks = [noise(length, seed=i) for i, length in enumerate(lengths)]
+    whole = log_mel(np.concatenate([np.empty(0, np.float32), *blocks]))
+    streamed = joined(log_mel, blocks)
+    assert streamed.shape == whole.shape
+    assert (len(whole) > 0) == (sum(lengths) > 0)
+    assert np.isfinite(whole).all()
+    np.testing.assert_allclose(streamed, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("samples", [0, 1, 2, 100, 512, 513, 514, 1025, 1026])
+def test_short_signals(name: str, samples: int) -> None:
+    log_mel = LogMel(FRONT_ENDS[name])
+    frames = log_mel(noise(samples))
+    assert len(frames) == log_mel.frame_count(samples)
+    assert (len(frames) > 0) == (samples > 0)
+    assert np.isfinite(frames).all()
+
+
+def test_silence_is_finite() -> None:
+    for config in FRONT_ENDS.values():
+        assert np.isfinite(LogMel(config)(np.zeros(5000))).all()
+
+
+def test_stereo_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"mono.*\(100, 2\)"):
+        LogMel(SMALL)(np.zeros((100, 2)))
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_settings_round_trip(name: str) -> None:
+    config = FRONT_ENDS[name]
+    assert LogMelConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wavelets": 3}, "unknown front end settings: wavelets"),
+        ({"scale": "bark"}, "unknown front end scale 'bark'"),
+        ({"window": "flat"}, "unknown front end window 'flat'"),
+        ({"log": "sqrt"}, "unknown front end log 'sqrt'"),
+        ({"hop_length": 0}, "hop_length"),
+        ({"f_max": 9000.0}, "f_max"),
+    ],
+)
+def test_unknown_settings_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        LogMelConfig.from_dict({**SMALL.to_dict(), **change})
+
+
+def test_missing_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"incomplete front end settings.*n_fft"):
+        LogMelConfig.from_dict({"sample_rate": 8000})
+
+
+def test_hann_is_periodic_or_symmetric() -> None:
+    np.testing.assert_allclose(hann(8), np.hanning(9)[:8], atol=1e-7)
+    np.testing.assert_allclose(hann(8, "hann_symmetric"), np.hanning(8), atol=1e-7)
