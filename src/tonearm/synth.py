@@ -1,0 +1,485 @@
+"""A small synthesiser of music-like pieces, for demonstrations and tests without recordings.
+
+What it makes is synthetic: loops of a few instruments in the manner of a style, written by a
+seeded random generator. It stands in for music where none is at hand and is no measure of how well
+a model hears real recordings. ``python -m tonearm.synth FOLDER`` writes one piece in every style.
+"""
+
+from __future__ import annotations
+
+import sys
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.errors import UsageError
+
+Sound = NDArray[np.float32]
+
+
+def render(style: str, seconds: float = 10.0, rate: int = 22050, seed: int = 0) -> Sound:
+    """Play a piece; equal arguments give equal samples.
+
+    Parameters
+    ----------
+    style : str
+        One of `STYLES`.
+    seconds : float
+        Length; 10 s take about a tenth of a second to make.
+    rate : int
+        Samples a second.
+    seed : int
+        Chooses key, harmony and melody.
+
+    Returns
+    -------
+    float32[round(seconds * rate)]
+        Mono, at most 0.8 from zero.
+
+    Raises
+    ------
+    UsageError
+        If the style is unknown.
+    """
+    if style not in _SCORES:
+        raise UsageError(f"unknown style {style!r}: expected one of {', '.join(STYLES)}")
+    rng = np.random.default_rng([seed, STYLES.index(style)])
+    band = _Band(seconds, rate, rng)
+    _SCORES[style](band)
+    return band.mix()
+
+
+def write_wav(path: str | Path, samples: Sound, rate: int) -> None:
+    """Write mono samples in [-1, 1] as a 16-bit WAV file; what lies beyond is clipped."""
+    pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(pcm.tobytes())
+
+
+def write_pieces(folder: str | Path, seconds: float = 12.0, rate: int = 32000) -> list[Path]:
+    """Write one piece in every style as ``synthetic-<style>.wav``; returns the paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"synthetic-{style}.wav" for style in STYLES]
+    for style, path in zip(STYLES, paths, strict=True):
+        write_wav(path, render(style, seconds, rate), rate)
+    return paths
+
+
+@dataclass(frozen=True)
+class _Instrument:
+    """A pitched sound: partials whose strength falls with their number, shaped in time.
+
+    Attributes
+    ----------
+    tilt : float
+        Partial `k` has the amplitude ``k ** -tilt``: 1 is a saw, 3 nearly a flute.
+    odd : bool
+        Odd partials only, as in a clarinet or a square wave.
+    attack, release : float
+        Seconds from nothing to full and back.
+    decay : float or None
+        Seconds until a plucked or struck note has fallen to a third; None holds the note.
+    dulling : float or None
+        Seconds in which the upper partials of a plucked note die away.
+    detune : float
+        Cents between the voices of an ensemble of three; 0 is one voice.
+    vibrato : float
+        Depth in cents, at 5.5 Hz.
+    drive : float
+        Overdrive; 0 is clean.
+    """
+
+    tilt: float = 1.0
+    odd: bool = False
+    attack: float = 0.005
+    release: float = 0.05
+    decay: float | None = None
+    dulling: float | None = None
+    detune: float = 0.0
+    vibrato: float = 0.0
+    drive: float = 0.0
+
+    def play(self, pitches: tuple[int, ...], seconds: float, rate: int) -> Sound:
+        """Sound the MIDI pitches together for so long, plus the release."""
+        n = max(1, round((seconds + self.release) * rate))
+        t = np.arange(n) / rate
+        cents = (-self.detune, 0.0, self.detune) if self.detune else (0.0,)
+        sound = np.zeros(n, dtype=np.float32)
+        for pitch in pitches:
+            for voice, offset in enumerate(cents):
+                hz = 440.0 * 2.0 ** ((pitch - 69 + offset / 100.0) / 12.0)
+                # Voices start apart in phase, so that an ensemble does not begin with one click.
+                cycles = hz * t + 0.37 * voice
+                if self.vibrato:
+                    depth = hz * self.vibrato / 1200.0 * np.log(2.0) / (2.0 * np.pi * 5.5)
+                    cycles += depth * np.sin(2.0 * np.pi * 5.5 * t + voice)
+                sound += self._wave(hz, cycles, t, rate)
+        sound /= len(cents)
+        if self.drive:
+            sound = np.tanh(self.drive * sound)
+        return sound * self._envelope(t, seconds)
+
+    def _wave(
+        self, hz: float, cycles: NDArray[np.float64], t: NDArray[np.float64], rate: int
+    ) -> Sound:
+        numbers = np.arange(1, max(2, min(48, int(0.45 * rate / hz) + 1)), 2 if self.odd else 1)
+        strengths = numbers.astype(np.float64) ** -self.tilt
+        bright = _look_up(_one_cycle(numbers, strengths), cycles)
+        if self.dulling is None:
+            return bright
+        dull = _look_up(_one_cycle(numbers, strengths / numbers), cycles)
+        fading = np.exp(-t / self.dulling).astype(np.float32)
+        return dull + fading * (bright - dull)
+
+    def _envelope(self, t: NDArray[np.float64], seconds: float) -> Sound:
+        level = np.minimum(1.0, t / self.attack)
+        if self.decay is not None:
+            level *= np.exp(-t / self.decay)
+        level *= np.clip((seconds + self.release - t) / self.release, 0.0, 1.0)
+        return level.astype(np.float32)
+
+
+class _Band:
+    """The tape that the players of one piece are recorded on."""
+
+    def __init__(self, seconds: float, rate: int, rng: np.random.Generator) -> None:
+        self.seconds = seconds
+        self.rate = rate
+        self.rng = rng
+        self._tape = np.zeros(round(seconds * rate), dtype=np.float32)
+        self._room = 0.0
+        self._sounds: dict[object, Sound] = {}
+
+    def bars(self, beat: float, beats: int = 4) -> list[float]:
+        """Times at which bars of so many beats (of `beat` seconds) begin."""
+        return list(np.arange(0.0, self.seconds, beat * beats))
+
+    def note(
+        self,
+        who: _Instrument,
+        at: float,
+        pitches: int | tuple[int, ...],
+        seconds: float,
+        gain: float,
+    ) -> None:
+        """Play a note or a chord of MIDI pitches."""
+        chord = (pitches,) if isinstance(pitches, int) else pitches
+        key = (who, chord, round(seconds, 3))
+        if key not in self._sounds:
+            self._sounds[key] = who.play(chord, seconds, self.rate)
+        self._lay(self._sounds[key], at, gain)
+
+    def hit(
+        self, drum: Callable[[int, np.random.Generator], Sound], at: float, gain: float
+    ) -> None:
+        """Strike a drum, a little differently in strength every time."""
+        if drum not in self._sounds:
+            self._sounds[drum] = drum(self.rate, self.rng)
+        self._lay(self._sounds[drum], at, gain * self.rng.uniform(0.85, 1.0))
+
+    def hum(self, sound: Sound) -> None:
+        """Add a background as long as the piece."""
+        self._tape += sound
+
+    def hall(self, seconds: float) -> None:
+        """Let the whole band play in a room that rings for so long."""
+        self._room = seconds
+
+    def mix(self) -> Sound:
+        """The finished piece, levelled and faded out over its last 30 ms."""
+        tape = self._tape
+        if self._room and len(tape):
+            t = np.arange(round(self._room * self.rate)) / self.rate
+            ringing = self.rng.standard_normal(len(t)) * np.exp(-5.0 * t / self._room)
+            ringing /= np.sqrt(np.sum(ringing**2)) or 1.0
+            tape = tape + 0.4 * _convolve(tape, ringing.astype(np.float32))
+        fade = np.arange(len(tape), 0, -1, dtype=np.float32) / np.float32(0.03 * self.rate)
+        tape = tape * np.minimum(fade, np.float32(1.0))
+        peak = np.abs(tape).max(initial=0.0)
+        level: Sound = tape * np.float32(0.8 / peak) if peak else tape
+        return level
+
+    def _lay(self, sound: Sound, at: float, gain: float) -> None:
+        start = round(at * self.rate)
+        stop = min(start + len(sound), len(self._tape))
+        if start < stop:
+            self._tape[start:stop] += np.float32(gain) * sound[: stop - start]
+
+
+# Instruments
+_STRINGS = _Instrument(tilt=1.3, attack=0.25, release=0.4, detune=6.0, vibrato=12.0)
+_FLUTE = _Instrument(tilt=2.6, attack=0.06, release=0.12, vibrato=18.0)
+_HORN = _Instrument(tilt=1.5, attack=0.04, release=0.08, vibrato=10.0)
+_PIANO = _Instrument(tilt=1.5, release=0.12, decay=0.7, dulling=0.3)
+_ELECTRIC_PIANO = _Instrument(tilt=2.4, release=0.15, decay=0.9, dulling=0.15, vibrato=4.0)
+_ORGAN = _Instrument(tilt=1.6, odd=True, attack=0.01, release=0.03)
+_SAW = _Instrument(tilt=1.0, release=0.06, decay=0.25, dulling=0.08, detune=9.0)
+_PAD = _Instrument(tilt=1.4, attack=0.3, release=0.4, detune=12.0)
+_BASS = _Instrument(tilt=1.7, release=0.04, decay=0.5, dulling=0.12)
+_SUB = _Instrument(tilt=3.0, release=0.08, decay=0.8)
+_OVERDRIVEN = _Instrument(tilt=1.1, release=0.03, decay=1.2, drive=4.0, detune=4.0)
+_LEAD_GUITAR = _Instrument(tilt=1.2, attack=0.01, release=0.1, vibrato=25.0, drive=3.0)
+_MUTED_GUITAR = _Instrument(tilt=1.0, release=0.02, decay=0.06, dulling=0.03)
+
+# Scale degrees in semitones above the key
+_MAJOR = (0, 2, 4, 5, 7, 9, 11)
+_MINOR = (0, 2, 3, 5, 7, 8, 10)
+_PENTATONIC = (0, 3, 5, 7, 10)
+
+
+def _orchestral(band: _Band) -> None:
+    beat = 60 / 72
+    key = int(band.rng.integers(55, 62))
+    degrees = band.rng.permutation([0, 3, 4, 5, 1])
+    band.hall(1.6)
+    walk = 7
+    for i, bar in enumerate(band.bars(beat)):
+        degree = int(degrees[i % len(degrees)]) if i else 0
+        chord = _triad(key, _MAJOR, degree)
+        band.note(_STRINGS, bar, chord, 4 * beat, 0.16)
+        band.note(_STRINGS, bar, chord[0] - 12, 4 * beat, 0.3)
+        if i % 2 == 0:
+            band.hit(_timpani, bar, 0.5)
+        for quaver in range(0, 8, 2 if i % 2 else 1):
+            walk = int(np.clip(walk + band.rng.integers(-2, 3), 4, 13))
+            pitch = key + 12 * (walk // 7) + _MAJOR[walk % 7]
+            band.note(_FLUTE, bar + quaver * beat / 2, pitch + 12, beat * 0.45, 0.22)
+        band.note(_HORN, bar + 2 * beat, chord[2], 1.8 * beat, 0.12)
+
+
+def _electronic_dance(band: _Band) -> None:
+    beat = 60 / 126
+    key = int(band.rng.integers(45, 53))
+    degrees = [0, 5, 2, 6]
+    figure = band.rng.integers(0, 3, 16)
+    for i, bar in enumerate(band.bars(beat)):
+        chord = _triad(key, _MINOR, degrees[i % 4])
+        band.note(_PAD, bar, chord, 4 * beat, 0.07)
+        for step in range(16):
+            at = bar + step * beat / 4
+            if step % 4 == 0:
+                band.hit(_kick, at, 0.9)
+            else:  # the bass gives way to the kick
+                band.note(_BASS, at, chord[0] - 12, beat / 5, 0.4)
+            if step % 4 == 2:
+                band.hit(_open_hat, at, 0.25)
+            if step % 8 == 4:
+                band.hit(_clap, at, 0.5)
+            band.note(_SAW, at, chord[int(figure[step])] + 12, beat / 5, 0.16)
+
+
+def _rock_band(band: _Band) -> None:
+    beat = 60 / 138
+    key = int(band.rng.integers(40, 46))
+    roots = [key + step for step in band.rng.permutation([0, 3, 5, 7, 10])[:4]]
+    for i, bar in enumerate(band.bars(beat)):
+        root = int(roots[i % 4])
+        for quaver in range(8):
+            at = bar + quaver * beat / 2
+            band.note(_OVERDRIVEN, at, (root, root + 7, root + 12), beat * 0.42, 0.3)
+            band.note(_BASS, at, root - 12 if root > 42 else root, beat * 0.4, 0.35)
+            band.hit(_closed_hat, at, 0.2)
+        for at in (0.0, 2.0, 2.5):
+            band.hit(_kick, bar + at * beat, 0.8)
+        for at in (1.0, 3.0):
+            band.hit(_snare, bar + at * beat, 0.7)
+        if i % 4 == 0:
+            band.hit(_crash, bar, 0.35)
+        if i % 2:
+            for at in (0.0, 1.5, 3.0):
+                pitch = key + 24 + int(band.rng.choice(_PENTATONIC))
+                band.note(_LEAD_GUITAR, bar + at * beat, pitch, beat, 0.14)
+
+
+def _swing(band: _Band) -> None:
+    beat = 60 / 168
+    key = int(band.rng.integers(48, 55))
+    degrees = [1, 4, 0, 5]  # ii V I vi
+    third = beat / 3
+    for i, bar in enumerate(band.bars(beat)):
+        degree = degrees[i % 4]
+        chord = (*_triad(key, _MAJOR, degree), _degree(key, _MAJOR, degree + 6))
+        approach = _degree(key, _MAJOR, degrees[(i + 1) % 4]) + int(band.rng.choice([-1, 1]))
+        for step, pitch in enumerate((chord[0], chord[1], chord[2], approach)):
+            band.note(_BASS, bar + step * beat, pitch - 12, beat * 0.9, 0.5)
+            band.hit(_ride, bar + step * beat, 0.3)
+        for step in (1, 3):
+            band.hit(_ride, bar + step * beat + 2 * third, 0.2)
+            band.hit(_closed_hat, bar + step * beat, 0.25)
+        for at in (2 * third, 2 * beat) if i % 2 else (0.0, beat + 2 * third):
+            band.note(_PIANO, bar + at, chord[1:], beat * 0.5, 0.18)
+        for step in range(4):
+            for offset in (0.0, 2 * third):
+                if band.rng.random() < 0.6:
+                    pitch = int(band.rng.choice(chord)) + 12 + int(band.rng.choice([0, 0, 2, 12]))
+                    band.note(_HORN, bar + step * beat + offset, pitch, third, 0.2)
+
+
+def _offbeat(band: _Band) -> None:
+    beat = 60 / 76
+    key = int(band.rng.integers(50, 57))
+    degrees = [0, 3, 0, 4]
+    line = band.rng.permutation([0, 0, 2, 1])
+    for i, bar in enumerate(band.bars(beat)):
+        chord = _triad(key, _MINOR if i % 8 > 3 else _MAJOR, degrees[i % 4])
+        for step in range(4):
+            band.note(
+                _MUTED_GUITAR, bar + (step + 0.5) * beat, tuple(p + 12 for p in chord), 0.1, 0.3
+            )
+            band.note(_ORGAN, bar + (step + 0.5) * beat, chord, beat * 0.2, 0.1)
+            band.note(_ORGAN, bar + (step + 0.75) * beat, chord, beat * 0.15, 0.07)
+            for half in (0.0, 0.5):
+                band.hit(_closed_hat, bar + (step + half) * beat, 0.15 + 0.15 * half)
+        band.hit(_kick, bar + 2 * beat, 0.9)  # "one drop": nothing on the first beat
+        band.hit(_rim, bar + 2 * beat, 0.5)
+        for step, at in enumerate((0.0, 0.75, 1.5, 2.5)):
+            band.note(_SUB, bar + at * beat, chord[int(line[step])] - 24, beat * 0.6, 0.7)
+
+
+def _hip_hop_beat(band: _Band) -> None:
+    beat = 60 / 90
+    key = int(band.rng.integers(48, 55))
+    degrees = [0, 3, 5, 4]
+    kicks = (0.0, 1.75, 2.5) if band.rng.random() < 0.5 else (0.0, 0.75, 2.25)
+    swing = 0.06 * beat
+    crackle = band.rng.standard_normal(round(band.seconds * band.rate)).astype(np.float32)
+    band.hum(np.where(np.abs(crackle) > 3.6, 0.05 * crackle, 0.002 * crackle))
+    for i, bar in enumerate(band.bars(beat)):
+        degree = degrees[(i // 2) % 4]
+        chord = (*_triad(key, _MINOR, degree), _degree(key, _MINOR, degree + 6))
+        band.note(_ELECTRIC_PIANO, bar, chord, 1.6 * beat, 0.14)
+        band.note(_ELECTRIC_PIANO, bar + 2.5 * beat, chord, beat, 0.1)
+        for at in kicks:
+            band.hit(_kick, bar + at * beat, 0.9)
+            band.note(_SUB, bar + at * beat, chord[0] - 24, 0.6 * beat, 0.5)
+        for at in (1.0, 3.0):
+            band.hit(_snare, bar + at * beat, 0.8)
+        for quaver in range(8):
+            band.hit(_closed_hat, bar + quaver * beat / 2 + (quaver % 2) * swing, 0.25)
+
+
+_SCORES: dict[str, Callable[[_Band], None]] = {
+    "orchestral": _orchestral,
+    "electronic-dance": _electronic_dance,
+    "rock-band": _rock_band,
+    "swing": _swing,
+    "offbeat": _offbeat,
+    "hip-hop-beat": _hip_hop_beat,
+}
+STYLES: tuple[str, ...] = tuple(_SCORES)
+
+
+def _kick(rate: int, rng: np.random.Generator) -> Sound:
+    return _drop(rate, 130.0, 46.0, 0.35) + 0.2 * _burst(rate, rng, 0.35, 0.002)
+
+
+def _timpani(rate: int, rng: np.random.Generator) -> Sound:
+    return _drop(rate, 84.0, 73.0, 1.2) + 0.1 * _burst(rate, rng, 1.2, 0.05)
+
+
+def _snare(rate: int, rng: np.random.Generator) -> Sound:
+    return 0.7 * _drop(rate, 230.0, 170.0, 0.2) + 0.5 * _burst(rate, rng, 0.2, 0.06)
+
+
+def _rim(rate: int, rng: np.random.Generator) -> Sound:
+    return _drop(rate, 480.0, 430.0, 0.05) + 0.3 * _burst(rate, rng, 0.05, 0.006)
+
+
+def _clap(rate: int, rng: np.random.Generator) -> Sound:
+    hands = _burst(rate, rng, 0.2, 0.05)
+    for delay in (0.011, 0.023):
+        start = round(delay * rate)
+        hands[start:] += hands[: len(hands) - start]
+    return 0.4 * hands
+
+
+def _closed_hat(rate: int, rng: np.random.Generator) -> Sound:
+    return _hiss(rate, rng, 0.08, 0.02)
+
+
+def _open_hat(rate: int, rng: np.random.Generator) -> Sound:
+    return _hiss(rate, rng, 0.25, 0.08)
+
+
+def _crash(rate: int, rng: np.random.Generator) -> Sound:
+    return _hiss(rate, rng, 1.6, 0.5)
+
+
+def _ride(rate: int, rng: np.random.Generator) -> Sound:
+    t = np.arange(round(0.5 * rate)) / rate
+    bell = sum(np.sin(2.0 * np.pi * hz * t) for hz in (2137.0, 2963.0, 3347.0) if hz < rate / 2)
+    return (0.15 * np.exp(-t / 0.15) * bell).astype(np.float32) + 0.6 * _hiss(rate, rng, 0.5, 0.12)
+
+
+def _drop(rate: int, high: float, low: float, seconds: float) -> Sound:
+    """A sine that falls quickly in pitch from `high` to `low` Hz: the skin of a drum."""
+    t = np.arange(round(seconds * rate)) / rate
+    cycles = low * t + (high - low) * 0.03 * (1.0 - np.exp(-t / 0.03))
+    return (np.sin(2.0 * np.pi * cycles) * np.exp(-4.0 * t / seconds)).astype(np.float32)
+
+
+def _burst(rate: int, rng: np.random.Generator, seconds: float, decay: float) -> Sound:
+    """Decaying white noise: wires, sticks and hands."""
+    t = np.arange(round(seconds * rate)) / rate
+    return (rng.standard_normal(len(t)) * np.exp(-t / decay)).astype(np.float32)
+
+
+def _hiss(rate: int, rng: np.random.Generator, seconds: float, decay: float) -> Sound:
+    """Decaying noise with the lows taken out, by differencing twice: cymbals."""
+    noise = _burst(rate, rng, seconds, decay)
+    return np.float32(0.5) * np.diff(noise, n=2, prepend=noise[:2])
+
+
+def _degree(key: int, scale: tuple[int, ...], degree: int) -> int:
+    octave, step = divmod(degree, len(scale))
+    return key + 12 * octave + scale[step]
+
+
+def _triad(key: int, scale: tuple[int, ...], degree: int) -> tuple[int, int, int]:
+    return (
+        _degree(key, scale, degree),
+        _degree(key, scale, degree + 2),
+        _degree(key, scale, degree + 4),
+    )
+
+
+_CYCLE = 2048  # samples in the table of one cycle
+
+
+def _one_cycle(numbers: NDArray[np.int64], strengths: NDArray[np.float64]) -> Sound:
+    """One cycle of a sum of sine partials, with its first sample again at the end."""
+    spectrum = np.zeros(_CYCLE // 2 + 1, dtype=np.complex128)
+    spectrum[numbers] = -0.5j * _CYCLE * strengths / np.sqrt(np.sum(strengths**2))
+    cycle = np.fft.irfft(spectrum)
+    return np.append(cycle, cycle[0]).astype(np.float32)
+
+
+def _look_up(cycle: Sound, cycles: NDArray[np.float64]) -> Sound:
+    """Read the table at positions given in cycles, interpolating linearly."""
+    position = (cycles % 1.0) * _CYCLE
+    whole = position.astype(np.int32)
+    part = (position - whole).astype(np.float32)
+    sound: Sound = cycle[whole] + part * (cycle[whole + 1] - cycle[whole])
+    return sound
+
+
+def _convolve(signal: Sound, response: Sound) -> Sound:
+    """The start of the convolution, as long as `signal`."""
+    n = 1 << (len(signal) + len(response) - 2).bit_length()
+    product = np.fft.rfft(signal, n) * np.fft.rfft(response, n)
+    return np.fft.irfft(product, n)[: len(signal)].astype(np.float32)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tonearm.synth FOLDER")
+    for written in write_pieces(sys.argv[1]):
+        print(written)
