@@ -232,6 +232,27 @@ def probe(path: str | os.PathLike[str], *, time_limit: float | None = None) -> A
         return file.info
 
 
+def resample(samples: Samples, rate: int, new_rate: int) -> Iterator[Samples]:
+    """Yield samples in memory at another rate, in pieces, by the same means as a file's.
+
+    Parameters
+    ----------
+    samples : float32[n]
+        Mono.
+    rate, new_rate : int
+        Samples per second as they are, and as they are wanted.
+
+    Raises
+    ------
+    UsageError
+        If a rate is out of range.
+    """
+    for name, value in (("rate", rate), ("new_rate", new_rate)):
+        _check(LOWEST_RATE <= value <= HIGHEST_RATE, name, value, "1000 to 1000000 Hz")
+    pieces = (samples[i : i + GATHERED] for i in range(0, len(samples), GATHERED))
+    return _resample(((piece, rate) for piece in pieces), new_rate)
+
+
 class AudioStream:
     """The blocks of one file, to be iterated once; made by `stream`.
 
