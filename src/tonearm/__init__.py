@@ -1,3 +1,36 @@
-"""Tonearm listens to music and says its genre."""
+"""Tonearm listens to music and says its genre.
+
+>>> import tonearm
+>>> tonearm.Classifier.load()("song.mp3").genre  # doctest: +SKIP
+'jazz'
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = ["Classifier", "Failure", "Prediction", "Segment", "TonearmError", "__version__"]
+
+if TYPE_CHECKING:
+    from tonearm.classifier import Classifier, Failure, Prediction, Segment
+    from tonearm.errors import TonearmError
+
+_HOMES = {
+    "Classifier": "tonearm.classifier",
+    "Failure": "tonearm.classifier",
+    "Prediction": "tonearm.classifier",
+    "Segment": "tonearm.classifier",
+    "TonearmError": "tonearm.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for, so that `import tonearm` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

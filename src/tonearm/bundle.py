@@ -140,8 +140,10 @@ class BundleMetadata:
             front_end = LogMelConfig.from_dict(values["front_end"])
         except (TonearmError, TypeError, ValueError, KeyError) as error:
             raise MetadataError(f"unknown front end: {error}") from error
-        sequences = {k: tuple(values[k]) for k in ("labels", "descriptors") if k in values}
-        return cls(**{**values, **sequences, "front_end": front_end})
+        values["front_end"] = front_end
+        values["labels"] = tuple(values["labels"])
+        values["descriptors"] = tuple(values.get("descriptors", ()))
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,15 @@ class Bundle:
     """
 
     def __init__(
-        self, path: Path, metadata: BundleMetadata, session: onnxruntime.InferenceSession
+        self,
+        path: Path,
+        metadata: BundleMetadata,
+        session: onnxruntime.InferenceSession,
+        threads: int,
     ) -> None:
         self.path = path
         self.metadata = metadata
+        self.threads = threads
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
@@ -204,7 +211,7 @@ class Bundle:
             _check_graph(session, metadata)
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
-        return cls(path, metadata, session)
+        return cls(path, metadata, session, threads)
 
     def run(self, logmel: Floats, descriptors: Floats | None = None) -> Outputs:
         """Score a batch of windows of equal length.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -44,12 +45,16 @@ def _options(
 
 
 def main() -> None:
-    """Run the program: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the program: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    Typer itself ends quietly on a closed pipe and on Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A file name or a bar that the terminal's encoding lacks must not end the program.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except TonearmError as error:
         print(f"tonearm: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        print("tonearm: interrupted", file=sys.stderr)
-        sys.exit(130)

@@ -1,9 +1,82 @@
-"""`tonearm classify`."""
+"""`tonearm classify`: say the genre of files and folders."""
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import Annotated
+
 import typer
+
+from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table
+from tonearm.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
+    app.command()(classify)
+
+
+def classify(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Files, and folders of them.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A CSV table.")] = False,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Every window in time.")] = False,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            min=1,
+            show_default=False,
+            help=f"How many genres to list ({LISTED_GENRES} in the table, all in --json).",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
+    ] = "default",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that share the files.")
+    ] = 1,
+) -> None:
+    """Say the genre of recordings.
+
+    Every file gets a line: its genre, or the reason why it has none. The exit code is 0 if any
+    file was classified, 1 if none was.
+    """
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other")
+    if as_csv and top is not None:
+        raise UsageError("--csv always has a column for every genre: --top does not go with it")
+    # The front end's matrix products are small: starting BLAS threads costs more than they save.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tonearm.classifier import Classifier, Failure
+    from tonearm.media import recordings
+
+    files = list(recordings(paths))
+    if not files:
+        print(f"tonearm: no audio files in {', '.join(paths)}", file=sys.stderr)
+        raise typer.Exit(1)
+    classifier = Classifier.load(model)
+    output: Output
+    if as_json:
+        output = JsonLines(top, timeline)
+    elif as_csv:
+        output = CsvRows(classifier.labels, timeline)
+    else:
+        output = Table(files, classifier.labels, top or LISTED_GENRES, timeline)
+    done = classified = 0
+    try:
+        for name, result in zip(files, classifier.classify_files(files, workers), strict=True):
+            output.add(name, result)
+            done += 1
+            classified += not isinstance(result, Failure)
+    except KeyboardInterrupt:
+        print(f"tonearm: interrupted after {done} of {len(files)} files", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finally:
+        output.close()
+    if not classified:
+        raise typer.Exit(1)

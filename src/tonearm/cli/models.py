@@ -1,9 +1,111 @@
-"""`tonearm models`."""
+"""`tonearm models`: what models are at hand."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+LISTED_FIGURES = 2  # of each model in the list; `tonearm models NAME` tells all
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
+    app.command()(models)
+
+
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A name from the list, a bundle or a run folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models at hand, or tell all about one.
+
+    They are the ones in the package and those in the folder $TONEARM_MODELS.
+    """
+    from tonearm import bundle
+
+    if name is None:
+        listed = {known: _facts(path) for known, path in bundle.available().items()}
+        if as_json:
+            typer.echo(json.dumps(listed))
+        else:
+            _print_list(listed)
+    else:
+        facts = _read(bundle.find(name))
+        if as_json:
+            typer.echo(json.dumps(facts))
+        else:
+            _print_all(facts)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a bundle says about itself; for a broken one, why: the others are still listed."""
+    from tonearm.bundle import BundleError
+
+    try:
+        return _read(path)
+    except BundleError as error:
+        return {"path": str(path), "error": error.reason}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from tonearm.bundle import Bundle
+
+    metadata = Bundle.load(path).metadata
+    return {"path": str(path), "bytes": path.stat().st_size, **json.loads(metadata.to_json())}
+
+
+def _print_list(listed: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not listed:
+        typer.echo("no models at hand: none in the package, none in the folder $TONEARM_MODELS")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "size", "genres", "figures", "licence"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for known, facts in listed.items():
+        if "error" in facts:
+            table.add_row(known, "", f"unusable: {facts['error']}", "", "")
+        else:
+            figures = [line for line in _flat(facts["metrics"]) if line[1].startswith("0.")]
+            table.add_row(
+                known,
+                _megabytes(facts["bytes"]),
+                ", ".join(facts["labels"]),
+                "\n".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES]),
+                facts["licence"],
+            )
+    Console(highlight=False).print(table)
+
+
+def _print_all(facts: dict[str, Any]) -> None:
+    lines = [("file", f"{facts.pop('path')} ({_megabytes(facts.pop('bytes'))})"), *_flat(facts)]
+    width = max(len(key) for key, _ in lines)
+    for key, value in lines:
+        typer.echo(f"{key:<{width}}  {value}")
+
+
+def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as lines of (dotted key, text)."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        elif isinstance(value, list):
+            yield above + key, ", ".join(map(str, value))
+        else:
+            yield above + key, f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

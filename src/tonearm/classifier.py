@@ -1,0 +1,422 @@
+"""From a recording to its genre: decode, cut into windows, score each, average into one answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tonearm import audio, bundle
+from tonearm.bundle import Bundle, BundleError
+from tonearm.errors import TonearmError, UsageError
+from tonearm.features.logmel import LogMel
+
+SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
+PADDED_SECONDS = 1.0  # shorter clips get zeros up to here, so that every network has enough frames
+SHORTEST_TAIL_SECONDS = 0.25  # a shorter rest behind the last window is not worth one of its own
+SILENCE_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bit, the noise of lossy codecs
+DESCRIBED_SECONDS = 30.0  # descriptors were trained on clips of this length, so they see no more
+
+Floats = npt.NDArray[np.float32]
+
+
+class SilentAudio(audio.AudioError):
+    """The recording decodes, and there is nothing to hear in it."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one window of the recording sounds like.
+
+    Attributes
+    ----------
+    start, end
+        Seconds from the beginning of the recording.
+    probabilities
+        Per genre, the most probable first.
+    """
+
+    start: float
+    end: float
+    probabilities: dict[str, float]
+
+    @property
+    def genre(self) -> str:
+        """The most probable genre of this window."""
+        return next(iter(self.probabilities))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a recording sounds like.
+
+    Attributes
+    ----------
+    path
+        The file, None for samples in memory.
+    genre, confidence
+        The most probable genre and its probability.
+    probabilities
+        Per genre, the most probable first; they sum to 1.
+    segments
+        The windows in time: the timeline.
+    duration
+        Seconds that were heard.
+    truncated
+        The file breaks off before its end; what decodes was classified.
+    embedding
+        float32[E], the mean of what the network's last layer saw.
+    """
+
+    path: Path | None
+    genre: str
+    confidence: float
+    probabilities: dict[str, float]
+    segments: tuple[Segment, ...]
+    duration: float
+    truncated: bool
+    embedding: Floats
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file got no prediction.
+
+    Attributes
+    ----------
+    path
+        The file.
+    error
+        One line: the reason.
+    """
+
+    path: Path
+    error: str
+
+
+class Classifier:
+    """Says the genre of recordings with one model.
+
+    Parameters
+    ----------
+    model
+        The bundle to ask.
+    time_limit
+        Seconds that reading and decoding one file may take, as in `audio.stream`.
+
+    Raises
+    ------
+    BundleError
+        If the bundle takes descriptors that this version does not compute.
+
+    Examples
+    --------
+    >>> classifier = Classifier.load()
+    >>> classifier("song.mp3").genre  # doctest: +SKIP
+    'jazz'
+    """
+
+    def __init__(self, model: Bundle, *, time_limit: float | None = None) -> None:
+        self.bundle = model
+        self._time_limit = time_limit
+        self._logmel = LogMel(model.metadata.front_end)
+        self._descriptor_columns = _descriptor_columns(model)
+
+    @classmethod
+    def load(
+        cls, model: str | os.PathLike[str] = bundle.DEFAULT_NAME, threads: int = 1
+    ) -> Classifier:
+        """Open a model by name, by path or by its training run's folder.
+
+        Parameters
+        ----------
+        model
+            ``"default"`` is the one in the package; `tonearm.bundle.available` lists the names.
+        threads
+            How many threads the network may use.
+
+        Raises
+        ------
+        UsageError
+            If there is no such model.
+        BundleError
+            If the file is there and cannot be used.
+        """
+        return cls(Bundle.load(bundle.find(model), threads))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The genres this model knows."""
+        return self.bundle.metadata.labels
+
+    def __call__(
+        self, source: str | os.PathLike[str] | npt.NDArray[np.floating], rate: int | None = None
+    ) -> Prediction:
+        """Classify one recording.
+
+        A recording is read once, block by block, so its length costs time but no memory.
+
+        Parameters
+        ----------
+        source
+            A file in any format FFmpeg reads, or mono samples float[n] in [-1, 1].
+        rate
+            The samples' rate in Hz; not for files.
+
+        Raises
+        ------
+        audio.AudioError
+            If the file cannot be decoded, or there is less than a quarter of a second in it
+            (`audio.TooShort`), or only silence (`SilentAudio`).
+        UsageError
+            If samples come without a rate, or are not a finite one-dimensional float array.
+        """
+        if isinstance(source, np.ndarray):
+            return self._classify_samples(source, rate)
+        if rate is not None:
+            raise UsageError("rate is for samples; a file knows its own")
+        return self._classify_file(Path(source))
+
+    def classify_files(
+        self, paths: Iterable[str | os.PathLike[str]], workers: int = 1
+    ) -> Iterator[Prediction | Failure]:
+        """Classify many files, in their order, each as soon as it and those before it are done.
+
+        Parameters
+        ----------
+        paths
+            The files; taken as they are needed.
+        workers
+            Processes to share the work. A file that brings its process down fails alone. A script
+            that asks for more than one needs the usual ``if __name__ == "__main__":`` guard.
+
+        Yields
+        ------
+        Prediction or Failure
+            One for each path.
+        """
+        if workers < 1:
+            raise UsageError(f"workers: expected 1 or more, got {workers}")
+        files = map(Path, paths)
+        if workers == 1:
+            return map(self.attempt, files)
+        return self._classify_in_processes(files, workers)
+
+    def attempt(self, path: Path) -> Prediction | Failure:
+        """Classify a file, turning whatever is wrong with it into a `Failure`."""
+        try:
+            return self(path)
+        except audio.AudioError as error:
+            return Failure(path, error.reason)
+        except TonearmError as error:
+            return Failure(path, str(error))
+        except Exception as error:  # one strange file must not end a long job
+            return Failure(path, " ".join(f"unexpected {type(error).__name__}: {error}".split()))
+
+    def _classify_in_processes(
+        self, files: Iterable[Path], workers: int
+    ) -> Iterator[Prediction | Failure]:
+        from tonearm.workers import Crash, in_order
+
+        prepare = partial(_prepare, self.bundle.path, self.bundle.threads, self._time_limit)
+        for result in in_order(prepare, files, workers):
+            if isinstance(result, Crash):
+                yield Failure(result.item, f"the process died reading it ({result.exit_code})")
+            else:
+                yield result
+
+    def _classify_file(self, path: Path) -> Prediction:
+        descriptors = self._describe_file(path) if self._descriptor_columns else None
+        rate = self.bundle.metadata.front_end.sample_rate
+        with audio.stream(path, rate, time_limit=self._time_limit) as blocks:
+            heard = self._listen(blocks, descriptors)
+            return self._conclude(path, heard, truncated=blocks.truncated)
+
+    def _classify_samples(self, samples: npt.NDArray[np.floating], rate: int | None) -> Prediction:
+        if rate is None:
+            raise UsageError("samples need their rate in Hz, got none")
+        heard_rate = self.bundle.metadata.front_end.sample_rate
+        blocks = audio.resample(_checked(samples), rate, heard_rate)
+        return self._conclude(None, self._listen(blocks, None), truncated=False)
+
+    def _listen(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Heard:
+        """Score every window of a recording that comes in blocks of float32[n].
+
+        One window a run: on one thread larger batches are no faster, and they fall out of the
+        processor's cache.
+        """
+        metadata = self.bundle.metadata
+        per_second = metadata.front_end.frames_per_second
+        heard = _Heard(metadata.front_end.sample_rate)
+        for first, window in windows(
+            self._logmel.stream(heard.through(blocks)),
+            length=round(metadata.window_seconds * per_second),
+            hop=round(metadata.hop_seconds * per_second),
+            shortest_tail=round(SHORTEST_TAIL_SECONDS * per_second),
+        ):
+            outputs = self.bundle.run(window[np.newaxis], descriptors)
+            heard.spans.append((first / per_second, (first + len(window)) / per_second))
+            heard.logits.append(outputs.logits[0])
+            heard.embeddings.append(outputs.embedding[0])
+        return heard
+
+    def _conclude(self, path: Path | None, heard: _Heard, *, truncated: bool) -> Prediction:
+        """Average what the windows said, unless there was nothing to hear."""
+        named = str(path or "<samples>")
+        if heard.seconds < SHORTEST_SECONDS:
+            raise audio.TooShort(
+                named, f"only {heard.seconds:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
+            )
+        if heard.peak < SILENCE_PEAK:
+            raise SilentAudio(named, f"silent: {heard.seconds:.1f} s with nothing to hear")
+        log_probabilities = _log_softmax(np.stack(heard.logits))
+        segments = tuple(
+            Segment(start, min(end, heard.seconds), self._ranked(row))
+            for (start, end), row in zip(heard.spans, log_probabilities, strict=True)
+        )
+        probabilities = self._ranked(log_probabilities.mean(axis=0))
+        genre, confidence = next(iter(probabilities.items()))
+        return Prediction(
+            path=path,
+            genre=genre,
+            confidence=confidence,
+            probabilities=probabilities,
+            segments=segments,
+            duration=heard.seconds,
+            truncated=truncated,
+            embedding=np.mean(heard.embeddings, axis=0, dtype=np.float32),
+        )
+
+    def _ranked(self, log_probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
+        """Calibrated probabilities by genre, the most probable first."""
+        calibrated = np.exp(_log_softmax(log_probabilities / self.bundle.metadata.temperature))
+        order = np.argsort(-calibrated, kind="stable")
+        return {self.labels[i]: float(calibrated[i]) for i in order}
+
+    def _describe_file(self, path: Path) -> Floats | None:
+        """Descriptors of the middle of a file, float32[1, D], or None where it has none.
+
+        Where this excerpt cannot be read (a file that is shorter than its header says), the
+        network does without: it was trained for that, and the frames decide what is wrong.
+        """
+        from tonearm.features.descriptors import DESCRIPTOR_RATE, describe
+
+        try:
+            start = max(0.0, ((audio.probe(path).duration or 0.0) - DESCRIBED_SECONDS) / 2)
+            excerpt = audio.read(
+                path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self._time_limit
+            )
+        except audio.AudioError:
+            return None
+        return describe(excerpt.samples, DESCRIPTOR_RATE)[np.newaxis, self._descriptor_columns]
+
+
+class _Heard:
+    """What has been heard of one recording so far."""
+
+    def __init__(self, rate: int) -> None:
+        self.spans: list[tuple[float, float]] = []  # seconds, one for each window
+        self.logits: list[Floats] = []
+        self.embeddings: list[Floats] = []
+        self.peak = 0.0
+        self._samples = 0
+        self._rate = rate
+
+    @property
+    def seconds(self) -> float:
+        return self._samples / self._rate
+
+    def through(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
+        """Pass a recording on, noting its length and peak; zeros follow where it is very short."""
+        for block in blocks:
+            self._samples += len(block)
+            self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+            yield block
+        missing = round(PADDED_SECONDS * self._rate) - self._samples
+        if missing > 0:
+            yield np.zeros(missing, np.float32)
+
+
+def windows(
+    frames: Iterable[Floats], *, length: int, hop: int, shortest_tail: int
+) -> Iterator[tuple[int, Floats]]:
+    """Cut a stream of frames into windows, keeping no more than it needs.
+
+    Parameters
+    ----------
+    frames
+        Pieces of any lengths of float32[frames, mels].
+    length, hop
+        Of the windows, in frames.
+    shortest_tail
+        Frames behind the last whole window that are worth one more window, which then ends with
+        the recording (so overlaps more than the others).
+
+    Yields
+    ------
+    int, float32[length, mels]
+        The window's first frame and its frames; a recording shorter than a window is one window
+        of its own length.
+    """
+    held: list[Floats] = []
+    begin = end = 0  # the frames held, counted from the recording's first
+    following = 0  # where the next window begins
+    for piece in frames:
+        held.append(piece)
+        end += len(piece)
+        if end < following + length:
+            continue
+        joined = np.concatenate(held)
+        while following + length <= end:
+            yield following, joined[following - begin : following - begin + length]
+            following += hop
+        begin = end - length
+        held = [joined[-length:]]
+    covered = following - hop + length if following else 0
+    if end - covered >= (shortest_tail if covered else 1):
+        tail = np.concatenate(held)[-length:]
+        yield end - len(tail), tail
+
+
+def _checked(samples: npt.NDArray[np.floating]) -> Floats:
+    """Return samples in memory as float32[n]."""
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise UsageError(
+            f"samples: expected mono float[n] in [-1, 1], got {samples.dtype} {samples.shape}"
+        )
+    if not np.isfinite(samples).all():
+        raise UsageError("samples: expected finite numbers, got NaN or infinity")
+    return samples.astype(np.float32, copy=False)
+
+
+def _descriptor_columns(model: Bundle) -> list[int]:
+    """Where the descriptors a bundle takes stand among those that are computed."""
+    if not model.metadata.descriptors:
+        return []
+    from tonearm.features.descriptors import descriptor_names
+
+    columns = {name: column for column, name in enumerate(descriptor_names())}
+    if unknown := [name for name in model.metadata.descriptors if name not in columns]:
+        raise BundleError(model.path, f"takes unknown descriptors: {', '.join(unknown)}")
+    return [columns[name] for name in model.metadata.descriptors]
+
+
+def _log_softmax(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Logarithm of the softmax along the last axis, in double precision."""
+    shifted = scores - scores.max(axis=-1, keepdims=True).astype(np.float64)
+    normalised: npt.NDArray[np.float64] = shifted - np.log(
+        np.exp(shifted).sum(axis=-1, keepdims=True)
+    )
+    return normalised
+
+
+def _prepare(
+    path: Path, threads: int, time_limit: float | None
+) -> Callable[[Path], Prediction | Failure]:
+    """Make a worker process's classifier."""
+    return Classifier(Bundle.load(path, threads), time_limit=time_limit).attempt

@@ -1,0 +1,178 @@
+"""The ways `tonearm classify` prints results: a table for people, JSON lines, CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.text import Text
+
+    from tonearm.classifier import Failure, Prediction
+
+LISTED_GENRES = 3  # in the table, unless --top says otherwise
+BAR_CELLS = 12
+UNKNOWN_WIDTH = 120  # columns, where the output is no terminal
+NARROWEST_NAME = 16
+
+
+class Output(Protocol):
+    """Somewhere to print results, each as soon as it is known."""
+
+    def add(self, name: str, result: Prediction | Failure) -> None:
+        """Print one file's result."""
+
+    def close(self) -> None:
+        """Print what comes after the last."""
+
+
+class JsonLines:
+    """One JSON object a line, with the keys of `tonearm.record.to_record`."""
+
+    def __init__(self, top: int | None, timeline: bool) -> None:
+        self._top = top
+        self._timeline = timeline
+
+    def add(self, name: str, result: Prediction | Failure) -> None:
+        """Print one file's object."""
+        from tonearm.record import to_record
+
+        record = to_record(name, result, top=self._top, timeline=self._timeline)
+        print(json.dumps(record), flush=True)
+
+    def close(self) -> None:
+        """Nothing follows the last object."""
+
+
+class CsvRows:
+    """A CSV row for each file, or for each window of it, with a column for every genre."""
+
+    def __init__(self, labels: tuple[str, ...], timeline: bool) -> None:
+        self._labels = labels
+        self._timeline = timeline
+        self._writer = csv.writer(sys.stdout, lineterminator="\n")
+        span = ("start", "end") if timeline else ("duration",)
+        self._writer.writerow(("path", *span, "genre", "confidence", "truncated", "error", *labels))
+
+    def add(self, name: str, result: Prediction | Failure) -> None:
+        """Print one file's row or rows."""
+        from tonearm.record import to_record
+
+        record = to_record(name, result, timeline=self._timeline)
+        for part in record.get("segments") or [record]:
+            chances = part["probabilities"] or {}
+            genre = next(iter(chances), None)
+            span = ("start", "end") if self._timeline else ("duration",)
+            self._writer.writerow(
+                (
+                    name,
+                    *(part.get(key) for key in span),
+                    genre,
+                    chances.get(genre),
+                    record["truncated"],
+                    record["error"],
+                    *(chances.get(label) for label in self._labels),
+                )
+            )
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Nothing follows the last row."""
+
+
+class Table:
+    """Aligned rows for people: file, genre, how sure, and the next most probable genres."""
+
+    def __init__(
+        self, names: Sequence[str], labels: Sequence[str], top: int, timeline: bool
+    ) -> None:
+        from rich.console import Console
+
+        from tonearm.audio import printable
+
+        self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = UNKNOWN_WIDTH
+        self._top = top
+        self._timeline = timeline
+        self._genre_width = max(map(len, labels))
+        room = self._console.width - self._genre_width - BAR_CELLS - 40
+        longest = max(len(printable(name)) for name in names)
+        self._name_width = min(longest, max(NARROWEST_NAME, room))
+        self._progress = self._start_progress(len(names))
+
+    def add(self, name: str, result: Prediction | Failure) -> None:
+        """Print one file's row, and one for each window with the timeline."""
+        from rich.text import Text
+
+        from tonearm.audio import printable
+        from tonearm.classifier import Failure
+
+        row = Text(_fitted(printable(name), self._name_width)).append("  ")
+        if isinstance(result, Failure):
+            self._print(row.append(result.error, "yellow"))
+        else:
+            self._append_chances(row, result.probabilities)
+            if result.truncated:
+                row.append("  (file breaks off)", "yellow")
+            self._print(row)
+            for segment in result.segments if self._timeline else ():
+                span = f"{_clock(segment.start)} - {_clock(segment.end)}"
+                row = Text(f"{span:>{self._name_width}}  ")
+                self._append_chances(row, segment.probabilities)
+                self._print(row)
+        if self._progress:
+            self._progress.advance(self._progress.task_ids[0])
+
+    def close(self) -> None:
+        """Take the progress bar away."""
+        if self._progress:
+            self._progress.stop()
+
+    def _append_chances(self, row: Text, probabilities: Mapping[str, float]) -> None:
+        genre, confidence = next(iter(probabilities.items()))
+        row.append(f"{genre:<{self._genre_width}}  ", "bold")
+        filled = round(confidence * BAR_CELLS)
+        row.append("█" * filled, "cyan").append("░" * (BAR_CELLS - filled), "dim")
+        row.append(f" {confidence:>4.0%}")
+        others = islice(probabilities.items(), 1, self._top)
+        row.append("  " + ", ".join(f"{name} {chance:.0%}" for name, chance in others), "dim")
+
+    def _print(self, row: Text) -> None:
+        row.rstrip()
+        self._console.print(row, no_wrap=True, overflow="ellipsis", crop=self._console.is_terminal)
+
+    def _start_progress(self, files: int) -> Progress | None:
+        if files == 1 or not self._console.is_terminal:
+            return None
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        progress.add_task("", total=files)
+        progress.start()
+        return progress
+
+
+def _fitted(name: str, width: int) -> str:
+    """Return a name in exactly so many columns; its end tells more than its beginning."""
+    from rich.cells import cell_len, set_cell_size
+
+    while cell_len(name) > width:
+        name = "…" + name[2:]
+    return set_cell_size(name, width)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
