@@ -1,1 +1,76 @@
 # `make demo` and `make test` are all a newcomer needs; each sets up what it uses.
+#
+#   make demo                                   classify synthetic pieces
+#   make demo FILES="a.mp3 b.flac"              classify your own music
+#   make demo FILES="'two words.mp3' ~/Music"   quote a name with spaces once more
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Many small matrix products: threads would only fight over the cores.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs bench clean
+
+help:  ## Say what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
+
+demo: $(VENV)/core.stamp  ## Classify music: FILES="a.mp3 b.flac", or synthetic pieces without
+ifdef FILES
+	@$(BIN)/tonearm classify $(FILES)
+else
+	@$(BIN)/python -m tonearm.synth demo > /dev/null
+	@echo 'No FILES given, so these are synthetic pieces that a program rendered, in the style'
+	@echo 'their names tell. They show that everything works, not how good the model is.'
+	@echo
+	@$(BIN)/tonearm classify demo
+	@echo
+	@echo 'Your own music:  make demo FILES="song.mp3 album/"'
+	@echo 'A space in it:   make demo FILES="'"'my song.mp3'"'"'
+	@echo 'Without make:    $(BIN)/tonearm classify song.mp3'
+endif
+
+test: $(VENV)/dev.stamp  ## Run the tests
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(VENV)/dev.stamp  ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: $(VENV)/docs.stamp  ## Build the pages of docs/ into site/
+	$(BIN)/mkdocs build --strict --quiet
+	@echo 'site/index.html'
+
+bench: $(VENV)/dev.stamp  ## Measure: against librosa, against the imports alone
+	@for script in benchmarks/*.py; do \
+		echo "== $$script"; $(ONE_THREAD) $(BIN)/python "$$script" || exit 1; \
+	done
+
+clean:  ## Remove what the other targets made, .venv included
+	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was installed from, or the target installs again. Once it is,
+# nothing here needs the network.
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tonearm needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+		"make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/core.stamp: pyproject.toml $(VENV)/python.stamp
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/core.stamp
+
+$(VENV)/docs.stamp: pyproject.toml $(VENV)/python.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@ $(VENV)/core.stamp
