@@ -213,7 +213,7 @@ class LogMel:
         -------
         float32[frames, n_mels]
         """
-        block = _as_signal(samples)
+        block = as_signal(samples)
         out = np.empty((self.frame_count(len(block)), self.config.n_mels), dtype=np.float32)
         done = 0
         for frames in self.stream([block]):
@@ -232,15 +232,16 @@ class LogMel:
         float32[k, n_mels]
             The next `k` frames, at most `tonearm.features.stft.FRAMES_AT_ONCE`.
         """
-        signal: Iterable[NDArray[np.float32]] = map(_as_signal, blocks)
+        signal: Iterable[NDArray[np.float32]] = map(as_signal, blocks)
         if self.config.preemphasis:
             signal = _preemphasised(signal, self.config.preemphasis)
         for power in self.spectrum(signal):
-            yield self._log(self._mel(power))
+            yield self.of_power(power)
 
-    def _log(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compress mel power in place, see `LogMelConfig`."""
+    def of_power(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log-mel frames, float32[k, n_mels], of power spectra, float32[k, 1 + n_fft // 2]."""
         c = self.config
+        mel = self._mel(power)
         if c.gain != 1.0:
             mel *= np.float32(c.gain)
         if c.log == "db":
@@ -287,7 +288,8 @@ class MelBands:
         return mel
 
 
-def _as_signal(samples: ArrayLike) -> NDArray[np.float32]:
+def as_signal(samples: ArrayLike) -> NDArray[np.float32]:
+    """Samples as float32[n]; raises `UsageError` if they have more than one dimension."""
     signal = np.asarray(samples, dtype=np.float32)
     if signal.ndim != 1:
         raise UsageError(f"samples must be mono, one number a sample; got shape {signal.shape}")

@@ -1,0 +1,165 @@
+"""The classical descriptors: librosa's numbers, finite everywhere, named in order."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+
+from tonearm.errors import UsageError
+from tonearm.features import tempo
+from tonearm.features.descriptors import (
+    DESCRIPTOR_RATE,
+    FRAMES_PER_SECOND,
+    FrameDescriptors,
+    describe,
+    describe_frames,
+    descriptor_names,
+    mfcc_columns,
+)
+from tonearm.synth import STYLES, render
+
+RATE = DESCRIPTOR_RATE
+
+
+@pytest.fixture(scope="module", params=["orchestral", "rock-band", "swing"])
+def piece(request: pytest.FixtureRequest) -> np.ndarray:
+    return render(request.param, seconds=4.0, rate=RATE, seed=4)
+
+
+@pytest.fixture(scope="module")
+def frames(piece: np.ndarray) -> FrameDescriptors:
+    return describe_frames(piece)
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray, share: float = 0.01) -> None:
+    """Every frame within a share of librosa's value, or of 1 % of the usual size near zero."""
+    theirs = theirs.T.reshape(ours.shape)
+    usual = np.abs(theirs).mean()
+    np.testing.assert_allclose(ours, theirs, rtol=share, atol=0.01 * share * usual)
+
+
+def test_mfcc(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.mfcc, librosa.feature.mfcc(y=piece, sr=RATE))
+
+
+def test_chroma(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.chroma, librosa.feature.chroma_stft(y=piece, sr=RATE, tuning=0.0))
+
+
+def test_contrast(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.contrast, librosa.feature.spectral_contrast(y=piece, sr=RATE))
+
+
+def test_centroid(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.centroid, librosa.feature.spectral_centroid(y=piece, sr=RATE))
+
+
+def test_bandwidth(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.bandwidth, librosa.feature.spectral_bandwidth(y=piece, sr=RATE))
+
+
+def test_rolloff(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.rolloff, librosa.feature.spectral_rolloff(y=piece, sr=RATE))
+
+
+def test_zero_crossing_rate(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.zero_crossing_rate, librosa.feature.zero_crossing_rate(piece))
+
+
+def test_rms(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.rms, librosa.feature.rms(y=piece))
+
+
+def test_onset_strength(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    assert_close(frames.onsets, librosa.onset.onset_strength(y=piece, sr=RATE))
+
+
+def test_tempogram(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    ours = tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND)
+    theirs = librosa.feature.tempogram(
+        onset_envelope=frames.onsets, sr=RATE, win_length=len(ours)
+    ).mean(axis=1)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_tempo_equals_librosa(piece: np.ndarray, frames: FrameDescriptors) -> None:
+    ours = tempo.tempo(tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND), FRAMES_PER_SECOND)
+    assert ours == pytest.approx(librosa.feature.tempo(y=piece, sr=RATE)[0])
+
+
+@pytest.mark.parametrize("bpm", [60, 75, 90, 120, 140, 180])
+def test_tempo_of_clicks(bpm: int) -> None:
+    clicks = librosa.clicks(times=np.arange(0.0, 10.0, 60 / bpm), sr=RATE, length=10 * RATE)
+    found = describe(clicks)[descriptor_names().index("tempo")]
+    octaves = np.log2(found / bpm)
+    assert abs(octaves - np.round(octaves)) < 0.05
+
+
+def test_pulse_is_clearer_in_a_beat_than_in_noise() -> None:
+    clarity = descriptor_names().index("pulse_clarity")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(8 * RATE)
+    beat = render("electronic-dance", seconds=8.0, rate=RATE)
+    assert describe(beat)[clarity] > 0.5
+    assert describe(noise)[clarity] < 0.2
+
+
+def test_names_are_unique_and_complete() -> None:
+    names = descriptor_names()
+    assert len(names) == len(set(names)) == len(describe(np.ones(100))) == 124
+
+
+def test_names_fit_values() -> None:
+    piece = render("swing", seconds=2.0, rate=RATE)
+    named = dict(zip(descriptor_names(), describe(piece), strict=True))
+    frames = describe_frames(piece)
+    assert named["mfcc02_mean"] == pytest.approx(frames.mfcc[:, 1].mean(), rel=1e-4)
+    assert named["mfcc20_std"] == pytest.approx(frames.mfcc[:, 19].std(), rel=1e-4)
+    change = np.diff(frames.mfcc[:, 0]).std()
+    assert named["mfcc01_change_std"] == pytest.approx(change, rel=1e-4)
+    assert named["chroma_a_mean"] == pytest.approx(frames.chroma[:, 9].mean(), rel=1e-4)
+    assert named["contrast7_std"] == pytest.approx(frames.contrast[:, 6].std(), rel=1e-4)
+    assert named["rolloff_mean"] == pytest.approx(frames.rolloff.mean(), rel=1e-4)
+    assert named["rms_std"] == pytest.approx(frames.rms.std(), rel=1e-4)
+
+
+def test_a_sounds_as_a() -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440.0 * np.arange(RATE) / RATE)
+    frames = describe_frames(tone)
+    assert (frames.chroma[5:-5].argmax(axis=1) == 9).all()
+    np.testing.assert_allclose(frames.rms[5:-5], 0.5 / np.sqrt(2), rtol=1e-2)
+    np.testing.assert_allclose(frames.zero_crossing_rate[5:-5], 880 / RATE, rtol=2e-2)
+    np.testing.assert_allclose(frames.centroid[5:-5], 440.0, rtol=5e-2)
+
+
+def test_mfcc_columns() -> None:
+    names = descriptor_names()
+    columns = mfcc_columns()
+    assert len(columns) == 60
+    assert all(names[i].startswith("mfcc") for i in columns)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 50, 511, 512, 1024, 2048, 5000])
+@pytest.mark.parametrize("kind", ["silence", "constant", "noise"])
+def test_any_length_is_finite(samples: int, kind: str) -> None:
+    signal = {
+        "silence": np.zeros(samples),
+        "constant": np.full(samples, 0.5),
+        "noise": np.random.default_rng(1).uniform(-1, 1, samples),
+    }[kind]
+    assert np.isfinite(describe(signal)).all()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_clip_is_finite(style: str) -> None:
+    assert np.isfinite(describe(render(style, seconds=1.0, rate=RATE))).all()
+
+
+def test_wrong_rate_is_refused() -> None:
+    with pytest.raises(UsageError, match="22050 Hz, got 44100 Hz"):
+        describe(np.zeros(1000), 44100)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(UsageError, match="no samples"):
+        describe([])
