@@ -1,9 +1,91 @@
-"""`tonearm benchmark`."""
+"""`tonearm benchmark`: cross-validate many systems on one dataset."""
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from tonearm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tonearm.datasets import Fold
+    from tonearm.evaluation.crossval import System
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
+    app.command()(benchmark)
+
+
+def benchmark(
+    name: Annotated[
+        str, typer.Argument(help="Names the results, and the folder configs/NAME of networks.")
+    ],
+    data: Annotated[Path, typer.Option(help="The dataset: its folder, or a manifest.")],
+    systems: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="a,b,c: baselines, configurations, bundles (all baselines of the name "
+            "descriptors-*, mfcc-svm, and all configurations).",
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other seeds.")] = 1,
+    protocol: Annotated[
+        str, typer.Option(help="artist-kfold, filtered, builtin, stratified or random-kfold.")
+    ] = "artist-kfold",
+    out: Annotated[Path, typer.Option(help="Folder for the tables and plots.")] = Path(
+        "docs/results"
+    ),
+    work: Annotated[
+        Path, typer.Option(help="Folder for what is finished, to go on from after a break.")
+    ] = Path("runs/benchmark"),
+    configs: Annotated[
+        Path | None, typer.Option(show_default=False, help="Folder of networks (configs/NAME).")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(show_default=False, help="Folder of the feature cache.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that compute features and classify.")
+    ] = 1,
+) -> None:
+    """Train and judge systems on every fold of a dataset, and hold each against the one above.
+
+    Systems run in the order given, which is the order of the table. An interrupted benchmark goes
+    on where it was.
+    """
+    from tonearm import datasets
+    from tonearm.cli.compare import print_comparison
+    from tonearm.datasets.cache import FeatureCache, default_root
+    from tonearm.datasets.splits import PROTOCOLS
+    from tonearm.evaluation.benchmark import run_benchmark, write_results
+    from tonearm.evaluation.systems import default_systems, find_system
+
+    chosen = next((known for known in PROTOCOLS if known == protocol), None)
+    if chosen is None:
+        raise UsageError(f"--protocol {protocol!r} is unknown: expected {', '.join(PROTOCOLS)}")
+    dataset = datasets.load(data)
+    warning = datasets.leak_warning(dataset, chosen)
+    if warning:
+        print(f"tonearm: careful: {warning}", file=sys.stderr)
+    configs = configs or Path("configs") / name
+    features = FeatureCache(cache or default_root())
+    names = systems.split(",") if systems else default_systems(configs)
+    ladder = [find_system(system, configs, features, workers) for system in names]
+    result = run_benchmark(dataset, ladder, work, chosen, folds, seeds, _announce)
+    comparison = result.comparison()
+    command = f"tonearm {shlex.join(sys.argv[1:])}"
+    written = write_results(out, name, result, command, comparison)
+    print_comparison(comparison)
+    print(f"results: {written[0]}", file=sys.stderr)
+
+
+def _announce(system: System, seed: int, fold: Fold, stored: bool) -> None:
+    if not stored:
+        print(f"{system.name}, seed {seed}, {fold.name}", file=sys.stderr, flush=True)

@@ -1,9 +1,77 @@
-"""`tonearm compare`."""
+"""`tonearm compare`: hold runs against each other on the tracks they share."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from tonearm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tonearm.evaluation.compare import Comparison
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
+    app.command()(compare)
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run or report folders, or predictions.csv files."),
+    ],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Every figure as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Replicates behind the 95 % intervals; 0 for none.")
+    ] = 1000,
+) -> None:
+    """Compare runs with the first one: figures, differences, and whether these are significant.
+
+    All are judged on the tracks that every run has predicted. The intervals are drawn over
+    artists where these are known; the significance is McNemar's exact test.
+    """
+    if as_csv + as_json + as_markdown > 1:
+        raise UsageError("--csv, --json and --markdown exclude each other")
+    from tonearm.evaluation import compare as comparing
+    from tonearm.evaluation import predictions
+
+    if len(set(runs)) < len(runs):
+        raise UsageError("a run was named twice")
+    names = [path.stem if path.name != "predictions.csv" else path.parent.name for path in runs]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in runs]
+    loaded = {name: predictions.read(path) for name, path in zip(names, runs, strict=True)}
+    comparison = comparing.compare(loaded, bootstrap=bootstrap)
+    if as_csv:
+        print(comparison.to_csv(), end="")
+    elif as_json:
+        print(comparison.to_json(), end="")
+    elif as_markdown:
+        print(comparison.to_markdown(), end="")
+    else:
+        print_comparison(comparison)
+    for name, count in comparison.left_out.items():
+        if count:
+            print(f"{name}: {count} predictions left out, not in every run", file=sys.stderr)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the table for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    header, rows = comparison.cells()
+    table = Table(box=None, pad_edge=False)
+    table.add_column(header[0], no_wrap=True)
+    for name in header[1:]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+    print(f"\n{comparison.tracks} tracks in common; per cent, with 95 % intervals")

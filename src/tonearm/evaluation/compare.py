@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -102,18 +102,21 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Write the table of `cells` as Markdown, its columns aligned."""
-        header, rows = self.cells()
-        lines = [header, *rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        return markdown_table(*self.cells())
 
-        def line(cells: tuple[str, ...]) -> str:
-            first, *numbers = (cell.strip() for cell in cells)
-            padded = [first.ljust(widths[0])]
-            padded += [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
-            return f"| {' | '.join(padded)} |"
 
-        rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-        return "\n".join([line(header), f"|{rule}|", *map(line, rows)]) + "\n"
+def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Write a Markdown table, names to the left and numbers to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+
+    def render(cells: tuple[str, ...]) -> str:
+        padded = [cells[0].ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    return "\n".join([render(header), f"|{rule}|", *map(render, rows)]) + "\n"
 
 
 def compare(

@@ -207,6 +207,14 @@ def to_svg(figure: Figure) -> str:
     return text.getvalue()
 
 
+def to_png(figure: Figure, dpi: int = 160) -> bytes:
+    """Give the figure as the bytes of a PNG file."""
+    data = io.BytesIO()
+    with _style():
+        figure.savefig(data, format="png", dpi=dpi, bbox_inches="tight")
+    return data.getvalue()
+
+
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """Open a figure of one plot, of a size in inches, in Tonearm's style."""

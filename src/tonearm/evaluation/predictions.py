@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.datasets.splits import artist_key
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.metrics import Metrics, evaluate
 
@@ -95,7 +96,7 @@ class Predictions:
         """What may be drawn independently: the artist, or the track where that is unknown."""
         artists = self.artists or ("",) * len(self)
         return tuple(
-            f"artist {artist}" if artist else f"track {track}"
+            f"artist {artist_key(artist)}" if artist else f"track {track}"
             for artist, track in zip(artists, self.tracks, strict=True)
         )
 
@@ -127,6 +128,29 @@ class Predictions:
             seed,
             groups or self.groups,
         )
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Put predictions over the same classes below each other (folds, seeds)."""
+    first = parts[0]
+
+    def column(name: str) -> tuple[str, ...] | None:
+        columns = [getattr(part, name) for part in parts]
+        if any(c is None for c in columns):
+            return None
+        return tuple(cell for c in columns for cell in c)
+
+    if any(part.labels != first.labels for part in parts):
+        raise UsageError("predictions over different classes cannot be joined")
+    return Predictions(
+        labels=first.labels,
+        tracks=tuple(track for part in parts for track in part.tracks),
+        truth=tuple(label for part in parts for label in part.truth),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        folds=column("folds"),
+        seeds=column("seeds"),
+        artists=column("artists"),
+    )
 
 
 def write(path: Path, predictions: Predictions) -> None:

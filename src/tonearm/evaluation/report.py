@@ -18,6 +18,13 @@ from tonearm.evaluation import predictions as files
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 
+# At once, and not when the page is made: before that, a model may have listened for an hour.
+try:
+    import matplotlib  # noqa: F401
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+except ImportError as error:
+    raise MissingExtraError(error.name or "an optional package", "train") from error
+
 WORST_ERRORS = 20
 CONFUSED_PAIRS = 8
 TEMPLATE = "report.html.j2"
@@ -72,17 +79,7 @@ def write_report(
 
 
 def render(predictions: Predictions, metrics: Metrics, subject: Subject) -> str:
-    """Give the report as one HTML page that needs nothing beside itself.
-
-    Raises
-    ------
-    MissingExtraError
-        If Jinja or matplotlib is not installed.
-    """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "train") from error
+    """Give the report as one HTML page that needs nothing beside itself."""
     environment = Environment(
         loader=PackageLoader("tonearm", "evaluation"),
         autoescape=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from tonearm.classifier import Failure, Prediction
+from tonearm.datasets.progress import shown
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.predictions import Predictions
@@ -47,7 +48,7 @@ def run_trial(
     tracks: Sequence[Track],
     rename: Mapping[str, str] | None = None,
     workers: int = 1,
-    on_track: Callable[[], None] = lambda: None,
+    progress: bool = False,
 ) -> Trial:
     """Classify tracks and set the answers beside their labels.
 
@@ -59,8 +60,8 @@ def run_trial(
         The model's name for labels of the data that it calls otherwise (`{"Hip-Hop": "hiphop"}`).
     workers
         Processes to share the work.
-    on_track
-        Called after each track, for a progress bar.
+    progress
+        Show a bar on standard error.
 
     Raises
     ------
@@ -76,13 +77,13 @@ def run_trial(
     rows: list[list[float]] = []
     failures: list[Failure] = []
     begin = time.perf_counter()
-    for i, answer in enumerate(classifier.classify_files(paths, workers)):
+    answers = classifier.classify_files(paths, workers)
+    for i, answer in enumerate(shown(answers, len(paths), "listening", show=progress)):
         if isinstance(answer, Failure):
             failures.append(answer)
         else:
             heard.append(i)
             rows.append([answer.probabilities[label] for label in classifier.labels])
-        on_track()
     seconds = time.perf_counter() - begin
     if not rows:
         first = f", {failures[0].path}: {failures[0].error}" if failures else ""

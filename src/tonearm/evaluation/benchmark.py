@@ -1,0 +1,165 @@
+"""Holds many systems against each other on one dataset, and writes the table and the plot."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tonearm.datasets.splits import Fold, LeakWarning, Protocol, leak_warning, split
+from tonearm.datasets.track import Dataset
+from tonearm.errors import UsageError
+from tonearm.evaluation import plots
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.compare import Comparison, compare, markdown_table
+from tonearm.evaluation.crossval import System, cross_validate
+from tonearm.evaluation.predictions import Predictions
+
+OnFold = Callable[[System, int, Fold, bool], None]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The predictions of every system under one protocol, in the order of the ladder.
+
+    Attributes
+    ----------
+    warning
+        Why the figures come out too high under this protocol, or None where they do not.
+    """
+
+    dataset: Dataset
+    protocol: Protocol
+    folds: int
+    seeds: int
+    predictions: Mapping[str, Predictions]
+    warning: str | None
+
+    def comparison(self) -> Comparison:
+        """Judge the systems, each against the one before it."""
+        return compare(self.predictions, against="previous")
+
+
+def run_benchmark(
+    dataset: Dataset,
+    systems: Sequence[System],
+    work: Path,
+    protocol: Protocol = "artist-kfold",
+    folds: int = 5,
+    seeds: int = 1,
+    on_fold: OnFold = lambda system, seed, fold, stored: None,
+) -> Benchmark:
+    """Train and judge every system on every fold, for seeds 0 to `seeds` - 1.
+
+    A seed decides both the folds and the training, so that the spread over seeds is that of
+    the whole procedure. What is finished is kept in `work` and not done again.
+
+    Raises
+    ------
+    UsageError
+        If there is no system, two have one name, or `seeds` is below 1.
+    """
+    names = [system.name for system in systems]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"a benchmark needs systems of different names, got {names or 'none'}")
+    if seeds < 1:
+        raise UsageError(f"seeds must be at least 1, got {seeds}")
+    parts: dict[str, list[Predictions]] = {name: [] for name in names}
+    for seed in range(seeds):
+        with warnings.catch_warnings():
+            # `Benchmark.warning` says it, once and where the figures are.
+            warnings.simplefilter("ignore", LeakWarning)
+            divided = split(dataset, protocol, folds, seed)
+        for system in systems:
+
+            def begin(fold: Fold, stored: bool, system: System = system, seed: int = seed) -> None:
+                on_fold(system, seed, fold, stored)
+
+            parts[system.name].append(
+                cross_validate(system, divided, dataset.labels, work, seed, begin)
+            )
+    return Benchmark(
+        dataset=dataset,
+        protocol=protocol,
+        folds=len(divided),
+        seeds=seeds,
+        predictions={name: files.join(several) for name, several in parts.items()},
+        warning=leak_warning(dataset, protocol),
+    )
+
+
+def write_results(
+    out: Path, name: str, benchmark: Benchmark, command: str, comparison: Comparison
+) -> list[Path]:
+    """Write `<name>.csv`, `.md`, `.svg` and `.png`, and the predictions of each system.
+
+    Returns
+    -------
+    list of Path
+        The files written, the Markdown page first.
+    """
+    title = f"{name}, {benchmark.protocol}, {comparison.tracks} tracks"
+    page = out / f"{name}.md"
+    table = out / f"{name}.csv"
+    figure = plots.ladder(comparison, title)
+    written = [page, table, out / f"{name}.svg", out / f"{name}.png"]
+    for system, predictions in benchmark.predictions.items():
+        path = out / "predictions" / name / f"{system}.csv"
+        files.write(path, predictions)
+        written.append(path)
+    table.write_text(comparison.to_csv(), encoding="utf-8")
+    (out / f"{name}.svg").write_text(plots.to_svg(figure), encoding="utf-8")
+    (out / f"{name}.png").write_bytes(plots.to_png(figure))
+    page.write_text(render_page(name, benchmark, command, comparison), encoding="utf-8")
+    return written
+
+
+def render_page(name: str, benchmark: Benchmark, command: str, comparison: Comparison) -> str:
+    """Give the results as a Markdown page: table, plot, figures by kind and by genre."""
+    rounds = "" if benchmark.folds == 1 else f", {benchmark.folds} folds"
+    seeds = "1 seed" if benchmark.seeds == 1 else f"{benchmark.seeds} seeds"
+    artists = comparison.rows[0].metrics.groups
+    lines = [
+        f"# {name}: {benchmark.protocol}",
+        "",
+        f"{comparison.tracks} tracks, {len(benchmark.dataset.labels)} genres{rounds}, {seeds}. "
+        f"Per cent, with 95 % bootstrap intervals over {artists} groups (artists; tracks of an "
+        "unknown artist singly). Each system is held against the row above it: the difference in "
+        "accuracy, and McNemar's exact test"
+        + (" (median over the seeds)." if benchmark.seeds > 1 else "."),
+        "",
+    ]
+    if benchmark.warning:
+        lines += [f"> **Careful:** {benchmark.warning}.", ""]
+    lines += [comparison.to_markdown(), f"![accuracy and macro F1 of each system]({name}.svg)", ""]
+    kinds = _accuracy_by_kind(benchmark)
+    if kinds:
+        lines += ["## Accuracy by kind of recording", "", kinds]
+    lines += ["## F1 by genre", "", _f1_by_genre(comparison)]
+    lines += ["## How to make these numbers again", "", "```", command, "```", ""]
+    return "\n".join(lines)
+
+
+def _accuracy_by_kind(benchmark: Benchmark) -> str:
+    kind_of = {track.id: track.kind for track in benchmark.dataset}
+    kinds = sorted({kind for kind in kind_of.values() if kind})
+    if len(kinds) < 2:
+        return ""
+    rows = []
+    for name, predictions in benchmark.predictions.items():
+        own = np.array([kind_of[track] or "" for track in predictions.tracks])
+        shares = (predictions.correct[own == kind].mean() for kind in kinds)
+        rows.append((name, *(f"{100 * share:.1f}" for share in shares)))
+    return markdown_table(("system", *kinds), rows)
+
+
+def _f1_by_genre(comparison: Comparison) -> str:
+    labels = comparison.rows[0].metrics.labels
+    rows = [
+        (row.name, *(f"{100 * genre.f1:.1f}" for genre in row.metrics.per_class))
+        for row in comparison.rows
+    ]
+    return markdown_table(("system", *labels), rows)

@@ -1,0 +1,212 @@
+"""The kinds of system a benchmark can cross-validate: baselines, networks, finished models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tonearm import bundle
+from tonearm.classifier import Classifier, Failure
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.splits import artist_key, split
+from tonearm.datasets.track import Dataset, Track
+from tonearm.errors import UsageError
+from tonearm.evaluation.crossval import FloatArray, System
+
+CONFIG_SUFFIXES = (".yaml", ".yml")
+INNER_FOLDS = 6
+
+# From the oldest idea to the newest: the order of the table where no other is asked for.
+LADDER = (
+    "mfcc-svm",
+    "descriptors-knn",
+    "descriptors-forest",
+    "descriptors-boosting",
+    "descriptors-logistic",
+    "descriptors-svm",
+    "cnn",
+    "crnn",
+    "hybrid",
+    "multimodal",
+)
+
+
+def default_systems(configs: Path) -> list[str]:
+    """Name the baselines of `LADDER` and every configuration in a folder, in its order."""
+    from tonearm.baselines.classical import baseline_names
+
+    networks = [path.stem for path in sorted(configs.glob("*.yaml"))]
+    known = [name for name in LADDER if name in baseline_names() or name in networks]
+    return known + [name for name in networks if name not in known]
+
+
+def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1) -> System:
+    """Turn what a person calls a system into one.
+
+    Parameters
+    ----------
+    name
+        A baseline (`"mfcc-svm"`), a network's configuration (a YAML file, or the name of one in
+        `configs`), or a finished model (a bundle's path, or the name of a built-in one).
+    workers
+        Processes that compute features and classify.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    from tonearm.baselines.classical import baseline_names
+
+    if name in baseline_names():
+        return BaselineSystem(name, cache, workers)
+    config = Path(name) if name.endswith(CONFIG_SUFFIXES) else configs / f"{name}.yaml"
+    if config.is_file():
+        return NetworkSystem(config, cache, workers)
+    try:
+        return BundleSystem(bundle.find(name), workers)
+    except UsageError:
+        networks = sorted(path.stem for path in configs.glob("*.yaml"))
+        known = [*baseline_names(), *networks, *bundle.available()]
+        raise UsageError(
+            f"no system {name!r}: neither a file nor one of {', '.join(known)}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class BaselineSystem:
+    """A traditional classifier over the clip descriptors."""
+
+    name: str
+    cache: FeatureCache
+    workers: int = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, descriptors, and the code that defines the classifiers."""
+        from tonearm.baselines import classical
+        from tonearm.features.descriptors import descriptor_names
+
+        code = Path(classical.__file__).read_bytes()
+        return f"{self.name} {' '.join(descriptor_names())} {hashlib.sha256(code).hexdigest()}"
+
+    def fit_predict(
+        self,
+        train: Sequence[Track],
+        test: Sequence[Track],
+        labels: tuple[str, ...],
+        run_dir: Path,
+        seed: int,
+    ) -> FloatArray:
+        """Train on the descriptors of `train`; there is nothing to keep in `run_dir`."""
+        from tonearm.baselines.classical import create_baseline
+
+        known, asked = (
+            self.cache.descriptors(part, workers=self.workers) for part in (train, test)
+        )
+        baseline = create_baseline(self.name, seed).fit(
+            known, [str(track.label) for track in train], [_group(track) for track in train]
+        )
+        shares = np.zeros((len(test), len(labels)))
+        shares[:, [labels.index(label) for label in baseline.classes]] = baseline.predict_proba(
+            asked
+        )
+        shares[~np.isfinite(asked).any(axis=1)] = np.nan
+        return shares
+
+
+@dataclass(frozen=True)
+class NetworkSystem:
+    """A network, trained as its configuration says and asked through the bundle it exports.
+
+    Early stopping looks at a slice of the training part, one of six artist-grouped folds of it,
+    and never at the tracks that are judged.
+    """
+
+    config: Path
+    cache: FeatureCache
+    workers: int = 1
+
+    @property
+    def name(self) -> str:
+        """The name of the configuration's file."""
+        return self.config.stem
+
+    @property
+    def fingerprint(self) -> str:
+        """The whole configuration."""
+        return self.config.read_text(encoding="utf-8")
+
+    def fit_predict(
+        self,
+        train: Sequence[Track],
+        test: Sequence[Track],
+        labels: tuple[str, ...],
+        run_dir: Path,
+        seed: int,
+    ) -> FloatArray:
+        """Train, resuming from the checkpoints in `run_dir` if there are any."""
+        from tonearm.training import experiment, fit
+
+        settings = replace(experiment.parse(["--config", str(self.config)]), seed=seed)
+        part = Dataset("the training part", self.config, tuple(train), labels)
+        inner = split(part, "artist-kfold", folds=INNER_FOLDS, seed=seed)[0]
+        model = fit(settings, inner.train, inner.valid, labels, run_dir, self.cache)
+        return _heard(model, test, labels, self.workers)
+
+
+@dataclass(frozen=True)
+class BundleSystem:
+    """A finished model as it is: nothing is trained.
+
+    If it was trained on the tracks it is asked about, its figures say nothing.
+    """
+
+    path: Path
+    workers: int = 1
+
+    @property
+    def name(self) -> str:
+        """The name of the model's file, or of the run it came from."""
+        return self.path.parent.name if self.path.name == bundle.RUN_BUNDLE else self.path.stem
+
+    @property
+    def fingerprint(self) -> str:
+        """The file's content."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def fit_predict(
+        self,
+        train: Sequence[Track],
+        test: Sequence[Track],
+        labels: tuple[str, ...],
+        run_dir: Path,
+        seed: int,
+    ) -> FloatArray:
+        """Ask the model about `test`."""
+        return _heard(self.path, test, labels, self.workers)
+
+
+def _group(track: Track) -> str:
+    return f"artist {artist_key(track.artist)}" if track.artist else f"track {track.id}"
+
+
+def _heard(
+    model: Path, tracks: Sequence[Track], labels: tuple[str, ...], workers: int
+) -> FloatArray:
+    """Classify the tracks' files; further labels of the model are out of the running."""
+    classifier = Classifier.load(model)
+    missing = set(labels) - set(classifier.labels)
+    if missing:
+        raise UsageError(f"{model} does not know the labels {', '.join(sorted(missing))}")
+    shares = np.full((len(tracks), len(labels)), np.nan)
+    paths = [track.path for track in tracks if track.path is not None]
+    for row, answer in zip(shares, classifier.classify_files(paths, workers), strict=True):
+        if not isinstance(answer, Failure):
+            row[:] = [answer.probabilities[label] for label in labels]
+    normalised: FloatArray = shares / shares.sum(axis=1, keepdims=True)
+    return normalised

@@ -1,0 +1,176 @@
+"""Runs are compared on what they share, with an exact test and paired intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from typer.testing import CliRunner
+
+from tonearm.cli.app import app
+from tonearm.errors import UsageError
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.compare import compare, markdown_table, mcnemar
+from tonearm.evaluation.predictions import Predictions
+
+LABELS = ("blues", "jazz", "rock")
+TRACKS = 120
+
+
+def run(
+    error_rate: float,
+    seed: int = 0,
+    tracks: int = TRACKS,
+    seeds: int = 1,
+    artists: bool = True,
+) -> Predictions:
+    """Make a classifier that errs at this rate; the truth is the same for each."""
+    random = np.random.default_rng(seed)
+    truth = np.arange(tracks) % 3
+    repeated = np.tile(truth, seeds)
+    answer = (repeated + (random.random(len(repeated)) < error_rate)) % 3
+    shares = np.full((len(answer), 3), 0.1)
+    shares[np.arange(len(answer)), answer] = 0.8
+    ids = [f"t{i}" for i in range(tracks)]
+    return Predictions(
+        LABELS,
+        tuple(ids * seeds),
+        tuple(LABELS[i] for i in repeated),
+        shares,
+        seeds=tuple(str(s) for s in range(seeds) for _ in ids) if seeds > 1 else None,
+        artists=tuple(f"artist {i // 2}" for i in range(tracks)) * seeds if artists else None,
+    )
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (10, 3), (3, 10), (40, 2)])
+def test_mcnemar_is_the_binomial_test(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-12)
+
+
+def test_mcnemar_stays_exact_where_floats_overflow() -> None:
+    assert mcnemar(1600, 1400) == pytest.approx(binomtest(1600, 3000).pvalue, rel=1e-9)
+
+
+def test_a_run_against_itself_differs_by_nothing() -> None:
+    same = run(0.3)
+    row = compare({"a": same, "b": same}).rows[1]
+    assert row.difference is not None
+    assert (row.difference.accuracy, row.difference.p_value) == (0, 1)
+    assert row.difference.intervals["accuracy"] == (0, 0)
+
+
+def test_a_clear_difference_is_significant_and_has_its_sign() -> None:
+    first, second = run(0.4, seed=1), run(0.05, seed=2)
+    result = compare({"weak": first, "strong": second})
+    difference = result.rows[1].difference
+    assert result.rows[0].difference is None
+    assert difference is not None
+    assert difference.accuracy == pytest.approx(second.correct.mean() - first.correct.mean())
+    low, high = difference.intervals["accuracy"]
+    assert 0 < low < difference.accuracy < high
+    assert difference.p_value < 0.001
+    assert difference.gained == (second.correct & ~first.correct).sum()
+    assert difference.lost == (first.correct & ~second.correct).sum()
+
+
+def test_the_difference_is_paired() -> None:
+    # Two runs that err on the same tracks but for one: the difference is far surer than either.
+    first = run(0.4, seed=1)
+    shares = first.probabilities.copy()
+    wrong = int(np.flatnonzero(~first.correct)[0])
+    shares[wrong] = np.eye(3)[first.truth_index[wrong]]
+    second = Predictions(LABELS, first.tracks, first.truth, shares, artists=first.artists)
+    row = compare({"a": first, "b": second}).rows[1]
+    assert row.difference is not None
+    low, high = row.difference.intervals["accuracy"]
+    own_low, own_high = row.metrics.intervals["accuracy"]
+    assert high - low < (own_high - own_low) / 3
+
+
+def test_each_may_be_held_against_the_one_before() -> None:
+    runs = {"a": run(0.5, 1), "b": run(0.3, 2), "c": run(0.1, 3)}
+    others = [row.difference.other for row in compare(runs, "previous").rows if row.difference]
+    assert others == ["a", "b"]
+
+
+def test_only_common_tracks_count() -> None:
+    short = run(0.2, tracks=90)
+    result = compare({"long": run(0.2), "short": short})
+    assert result.tracks == 90
+    assert result.left_out == {"long": 30, "short": 0}
+    assert {row.metrics.count for row in result.rows} == {90}
+
+
+def test_artists_known_to_one_run_group_both() -> None:
+    result = compare({"a": run(0.2, artists=False), "b": run(0.2)})
+    assert [row.metrics.groups for row in result.rows] == [60, 60]
+
+
+def test_seeds_are_tested_one_by_one() -> None:
+    first, second = run(0.4, 1, seeds=3), run(0.2, 2, seeds=3)
+    result = compare({"a": first, "b": second})
+    difference = result.rows[1].difference
+    assert difference is not None
+    assert (result.tracks, result.rows[0].metrics.count) == (TRACKS, 3 * TRACKS)
+    tests = []
+    for part in np.split(np.arange(3 * TRACKS), 3):
+        one, other = first.correct[part], second.correct[part]
+        tests.append(mcnemar(int((other & ~one).sum()), int((one & ~other).sum())))
+    assert difference.p_value == sorted(tests)[1]
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(UsageError, match="no run"):
+        compare({})
+    with pytest.raises(UsageError, match="no track in common"):
+        other = run(0.2)
+        renamed = Predictions(
+            LABELS, tuple(f"x{t}" for t in other.tracks), other.truth, other.probabilities
+        )
+        compare({"a": other, "b": renamed})
+    with pytest.raises(UsageError, match="disagree on the true label of 't0'"):
+        other = run(0.2)
+        compare({"a": other, "b": Predictions(
+            LABELS, other.tracks, ("rock", *other.truth[1:]), other.probabilities
+        )})  # fmt: skip
+    with pytest.raises(UsageError, match="'t0' more than once"):
+        compare({"a": run(0.2).take([0, 0])})
+
+
+def test_markdown_aligns_its_columns() -> None:
+    text = markdown_table(("run", "accuracy"), [("a", "1.0"), ("longer", "22.0")])
+    assert text == (
+        "| run    | accuracy |\n|--------|---------:|\n"
+        "| a      |      1.0 |\n| longer |     22.0 |\n"
+    )
+
+
+def test_command_line(tmp_path: Path) -> None:
+    files.write(tmp_path / "cnn" / "predictions.csv", run(0.4, 1))
+    files.write(tmp_path / "svm.csv", run(0.1, 2, tracks=100))
+    arguments = ["compare", str(tmp_path / "cnn"), str(tmp_path / "svm.csv")]
+
+    table = CliRunner().invoke(app, arguments)
+    assert table.exit_code == 0, table.output
+    assert "100 tracks in common" in table.output
+    assert "20 predictions left out" in table.output
+
+    rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert [row["run"] for row in rows] == ["cnn", "svm"]
+    assert rows[1]["against"] == "cnn"
+    assert rows[1]["mcnemar_p"] < 0.01
+
+    text = CliRunner().invoke(app, [*arguments, "--csv"]).stdout
+    cells = list(csv.DictReader(io.StringIO(text)))
+    assert float(cells[1]["accuracy"]) == pytest.approx(rows[1]["accuracy"], rel=1e-5)
+    assert cells[0]["mcnemar_p"] == ""
+
+    markdown = CliRunner().invoke(app, [*arguments, "--markdown", "--bootstrap", "0"]).stdout
+    assert markdown.startswith("| run | accuracy |")
+    assert "< 0.001" in markdown

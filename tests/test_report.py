@@ -1,0 +1,193 @@
+"""A model is heard on a dataset, and the page about it says what was found and needs nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonearm.classifier import Failure, Prediction
+from tonearm.datasets import Dataset, Track
+from tonearm.errors import UsageError
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.predictions import Predictions
+from tonearm.evaluation.report import (
+    Subject,
+    confused_pairs,
+    render,
+    worst_errors,
+    write_report,
+)
+from tonearm.evaluation.trial import NothingHeard, judgeable, run_trial
+
+LABELS = ("blues", "disco", "jazz")
+
+
+class Oracle:
+    """Hears a genre out of a file's name; cannot decode those that are called broken."""
+
+    labels = LABELS
+
+    def classify_files(
+        self, paths: Iterable[Path], workers: int = 1
+    ) -> Iterator[Prediction | Failure]:
+        for path in paths:
+            if "broken" in path.name:
+                yield Failure(path, "no audio stream")
+                continue
+            genre = path.name.split(".")[0]
+            shares = {label: 0.8 if label == genre else 0.1 for label in LABELS}
+            ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
+            yield Prediction(
+                path, genre, 0.8, ordered, (), 30.0, False, np.zeros(4, dtype=np.float32)
+            )
+
+
+def dataset(names: dict[str, str], **common: str) -> Dataset:
+    """Make tracks of file name -> label."""
+    tracks = tuple(
+        Track(name, Path(f"/music/{name}"), label, **common)  # type: ignore[arg-type]
+        for name, label in names.items()
+    )
+    return Dataset("songs", Path("/music"), tracks, tuple(sorted(set(names.values()))))
+
+
+def sample(tracks: int = 40) -> Predictions:
+    random = np.random.default_rng(0)
+    truth = np.arange(tracks) % 3
+    logits = random.normal(size=(tracks, 3)) + 1.5 * np.eye(3)[truth]
+    shares = np.exp(logits)
+    return Predictions(
+        LABELS,
+        tuple(f"track.{i}" for i in range(tracks)),
+        tuple(LABELS[i] for i in truth),
+        shares / shares.sum(axis=1, keepdims=True),
+        artists=tuple("A <b>& B" if i % 2 else "" for i in range(tracks)),
+    )
+
+
+SUBJECT = Subject(
+    model="tiny <model>",
+    data="songs",
+    protocol="split valid",
+    command="tonearm evaluate tiny songs --report 'my report'",
+    left_out=("/music/broken.ogg: no audio stream",),
+)
+
+
+def test_answers_stand_beside_the_labels() -> None:
+    songs = dataset({"blues.1.ogg": "blues", "jazz.1.ogg": "blues", "broken.ogg": "jazz"})
+    trial = run_trial(Oracle(), songs.tracks)
+    assert trial.predictions.tracks == ("blues.1.ogg", "jazz.1.ogg")
+    assert trial.predictions.predicted == ("blues", "jazz")
+    assert trial.predictions.labels == LABELS
+    assert [failure.error for failure in trial.failures] == ["no audio stream"]
+    assert trial.predictions.metrics(0).accuracy == 0.5
+
+
+def test_labels_of_the_data_are_translated_or_refused() -> None:
+    songs = dataset({"blues.1.ogg": "Blues", "disco.1.ogg": "disco"})
+    assert run_trial(Oracle(), songs.tracks, {"Blues": "blues"}).predictions.truth[0] == "blues"
+    with pytest.raises(UsageError, match=r"does not know the label Blues .*--map"):
+        run_trial(Oracle(), songs.tracks)
+    with pytest.raises(UsageError, match="cannot rename 'Punk'"):
+        run_trial(Oracle(), songs.tracks, {"Punk": "disco"})
+
+
+def test_nothing_decodable_is_an_error_that_names_a_file() -> None:
+    with pytest.raises(NothingHeard, match=r"none of 1 tracks .*broken.ogg: no audio stream"):
+        run_trial(Oracle(), dataset({"broken.ogg": "jazz"}).tracks)
+
+
+def test_tracks_outside_the_partition_are_not_judged_unless_there_is_none() -> None:
+    inside = dataset({"a": "blues"}, split="valid").tracks
+    outside = dataset({"b": "blues", "c": "jazz"}).tracks
+    both = Dataset("songs", Path("/music"), inside + outside, ("blues", "jazz"))
+    assert [track.id for track in judgeable(both)] == ["a"]
+    assert [track.id for track in judgeable(dataset({"b": "blues"}))] == ["b"]
+    with pytest.raises(UsageError, match=r"no labelled track with audio .split 'test'"):
+        judgeable(both, split="test")
+    with pytest.raises(UsageError, match="no label 'rock'; it has blues, jazz"):
+        judgeable(both, labels=["rock"])
+
+
+def test_worst_errors_come_by_confidence() -> None:
+    predictions = sample()
+    errors = worst_errors(predictions, count=4)
+    confidences = [error["confidence"] for error in errors]
+    wrong = predictions.probabilities.max(axis=1)[~predictions.correct]
+    assert confidences == sorted(wrong, reverse=True)[:4]
+    assert all(error["truth"] != error["predicted"] for error in errors)
+    assert all(error["share_of_truth"] < error["confidence"] for error in errors)
+
+
+def test_confused_pairs_come_by_count() -> None:
+    pairs = confused_pairs(sample().metrics(0))
+    assert [pair["tracks"] for pair in pairs] == sorted(
+        (pair["tracks"] for pair in pairs), reverse=True
+    )
+    assert sum(pair["tracks"] for pair in pairs) == (~sample().correct).sum()
+
+
+class Page(HTMLParser):
+    """Collects the addresses a page asks for, and the tags that were never closed."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_beside_itself() -> None:
+    predictions = sample()
+    text = render(predictions, predictions.metrics(50), SUBJECT)
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert len(page.addresses) == 4
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert not re.search(r"@import|<script|url\(http", text)
+    assert "tiny &lt;model&gt;" in text
+    assert "A &lt;b&gt;&amp; B" in text
+    assert "broken.ogg: no audio stream" in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_of_a_perfect_model_has_no_errors() -> None:
+    predictions = Predictions(LABELS, ("a", "b"), ("blues", "disco"), np.eye(3)[:2])
+    text = render(predictions, predictions.metrics(0), SUBJECT)
+    assert "Worst errors" not in text
+    assert "Artist</th>" not in text
+    assert "does not occur in the data" in text
+
+
+def test_the_folder_holds_the_numbers_too(tmp_path: Path) -> None:
+    predictions = sample()
+    metrics = predictions.metrics(50)
+    page = write_report(tmp_path / "report", predictions, metrics, SUBJECT)
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert Metrics.from_json((tmp_path / "report" / "metrics.json").read_text()) == metrics
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["count"] == 40
+    assert files.read(tmp_path / "report").tracks == predictions.tracks
+
+
+def test_the_same_figures_give_the_same_page() -> None:
+    predictions = sample()
+    metrics = predictions.metrics(50)
+    assert render(predictions, metrics, SUBJECT) == render(predictions, metrics, SUBJECT)
