@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+from tonearm import media
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
-
-# What FFmpeg decodes and music collections hold. A file with another name is no track: a folder
-# of music also has covers, playlists and notes in it.
-AUDIO_SUFFIXES = tuple(
-    f".{name}"
-    for name in (
-        *("aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf", "dsf", "flac"),
-        *("m4a", "m4b", "mka", "mp2", "mp3", "mp4", "mpc", "oga", "ogg", "opus", "ra", "snd"),
-        *("spx", "tak", "tta", "wav", "webm", "wma", "wv"),
-    )
-)
 
 
 def load_folder(root: Path) -> Dataset:
@@ -29,19 +20,19 @@ def load_folder(root: Path) -> Dataset:
     DatasetError
         No folder below the root has an audio file in it.
     """
-    files = audio_files(root)
-    stems = [path.relative_to(root).with_suffix("").as_posix() for path in files]
-    occurrences = Counter(stems)
+    files = list(audio_files(root))
+    if not files:
+        raise DatasetError(f"{root}: no folder in it has an audio file")
+    names = [path.relative_to(root) for path in files]
+    occurrences = Counter(name.with_suffix("") for name in names)
     tracks = tuple(
         Track(
-            id=path.relative_to(root).as_posix() if occurrences[stem] > 1 else stem,
+            id=(name if occurrences[stem := name.with_suffix("")] > 1 else stem).as_posix(),
             path=path,
-            label=path.relative_to(root).parts[0],
+            label=name.parts[0],
         )
-        for path, stem in zip(files, stems, strict=True)
+        for path, name in zip(files, names, strict=True)
     )
-    if not tracks:
-        raise DatasetError(f"{root}: no folder in it has an audio file")
     return Dataset(
         name=root.resolve().name,
         root=root,
@@ -51,12 +42,8 @@ def load_folder(root: Path) -> Dataset:
     )
 
 
-def audio_files(root: Path) -> list[Path]:
-    """List the audio files in the folders of `root`, sorted, hidden ones left out."""
-    return sorted(
-        path
-        for path in root.glob("*/**/*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+def audio_files(root: Path) -> Iterator[Path]:
+    """Yield the audio files in the folders of `root`, sorted, hidden ones left out."""
+    for genre in sorted(root.iterdir()):
+        if genre.is_dir() and not genre.name.startswith("."):
+            yield from map(Path, media.recordings([str(genre)]))

@@ -50,7 +50,7 @@ LAYOUTS: dict[str, Layout] = {
         "a .csv or .parquet file with the columns path, label",
     ),
     "folder": Layout(
-        lambda path: path.is_dir() and bool(folder.audio_files(path)),
+        lambda path: path.is_dir() and any(True for _ in folder.audio_files(path)),
         folder.load_folder,
         "a folder per genre with audio files in it",
     ),

@@ -1,0 +1,111 @@
+"""Keeps one array in one `.npy` file: written row by row as it comes, read by slices."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import DTypeLike, NDArray
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+class StoredArray:
+    """An array on disk that looks like one in memory where it is read: `array[a:b]`, `len(array)`.
+
+    A slice is mapped when it is taken and let go with the slice. A `numpy.memmap` kept for every
+    track would hold one file descriptor each, and 1,024 is a usual limit; it would also be copied
+    whole into a data loader's process, where this sends its path.
+
+    Raises
+    ------
+    ValueError
+        The file is not a whole array of that type and width.
+    OSError
+        The file cannot be read.
+    """
+
+    __slots__ = ("_offset", "dtype", "path", "shape")
+
+    def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...]) -> None:
+        self.path = path
+        self.dtype = np.dtype(dtype)
+        with path.open("rb") as file:
+            self.shape = _read_header(file, self.dtype)
+            self._offset = file.tell()
+            held = file.seek(0, os.SEEK_END) - self._offset
+        if self.shape[1:] != row_shape:
+            raise ValueError(f"{path}: rows of shape {self.shape[1:]}, expected {row_shape}")
+        # A file cut short by a full disk or a power failure has an intact header.
+        if held != int(np.prod(self.shape)) * self.dtype.itemsize:
+            raise ValueError(f"{path}: cut short")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        part: NDArray[Any] = self._map()[rows]
+        return part
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self._map(), dtype=dtype, copy=copy)
+
+    def _map(self) -> NDArray[Any]:
+        if 0 in self.shape:  # nothing to map
+            return np.empty(self.shape, self.dtype)
+        return np.memmap(self.path, self.dtype, "r", self._offset, self.shape)
+
+
+def write_array(
+    path: Path, blocks: Iterable[NDArray[Any]], dtype: DTypeLike, row_shape: tuple[int, ...]
+) -> None:
+    """Write blocks of rows as one array, never seen half-written under its name.
+
+    The rows go to a file of another name, which takes the place of `path` when it is whole: a
+    killed process leaves at most such a file, and of two that write the same array the last wins.
+
+    Raises
+    ------
+    OSError
+        The disk is full, or the folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, f"{path.stem}.", path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _write_header(file, (0, *row_shape), dtype)
+            start, rows = file.tell(), 0
+            for block in blocks:
+                file.write(np.ascontiguousarray(block, dtype=dtype).data)
+                rows += len(block)
+            # NumPy pads its header so that the number of rows can grow in place.
+            file.seek(0)
+            _write_header(file, (rows, *row_shape), dtype)
+            assert file.tell() == start
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    npy.write_array_header_1_0(
+        file,
+        {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape},
+    )
+
+
+def _read_header(file: BinaryIO, expected: np.dtype[Any]) -> tuple[int, ...]:
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("not the version of .npy that is written here")
+    shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+    if fortran_order or dtype != expected:
+        raise ValueError(f"an array of {dtype}, expected {expected}")
+    return tuple(shape)

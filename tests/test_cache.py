@@ -1,0 +1,278 @@
+"""The feature cache: right, resumable after a kill, and safe with several writers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonearm import audio
+from tonearm.datasets import Track
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.content import ContentIndex, ContentIndexError, Stamp, content_hash
+from tonearm.datasets.storage import StoredArray, write_array
+from tonearm.features.logmel import LogMel, LogMelConfig
+from tonearm.synth import STYLES, render, write_wav
+
+CONFIG = LogMelConfig(
+    sample_rate=8000,
+    n_fft=256,
+    win_length=256,
+    hop_length=128,
+    n_mels=16,
+    f_min=0.0,
+    f_max=4000.0,
+    log="log10",
+    offset=1.0,
+    gain=10_000.0,
+)
+
+
+@pytest.fixture
+def tracks(tmp_path: Path) -> list[Track]:
+    return pieces(tmp_path / "music", 4)
+
+
+def pieces(folder: Path, count: int, seconds: float = 1.0) -> list[Track]:
+    folder.mkdir()
+    for number in range(count):
+        samples = render(STYLES[number % len(STYLES)], seconds, 8000, seed=number)
+        write_wav(folder / f"{number:03d}.wav", samples, 8000)
+    return [Track(path.stem, path, "a") for path in sorted(folder.glob("*.wav"))]
+
+
+def features(root: Path) -> dict[str, tuple[int, bytes]]:
+    """All stored features: when written, and the bytes."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in root.rglob("*.npy")}
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {name: data for name, (_, data) in features(root).items()}
+
+
+def test_logmels_are_those_of_the_front_end_and_computed_once(
+    tmp_path: Path, tracks: list[Track]
+) -> None:
+    root = tmp_path / "cache"
+    logmels = FeatureCache(root).logmels(tracks, CONFIG, progress=False, workers=1)
+    for track, logmel in zip(tracks, logmels, strict=True):
+        assert logmel is not None
+        assert track.path is not None
+        expected = LogMel(CONFIG)(audio.read(track.path, 8000).samples)
+        assert logmel.dtype == np.float16
+        np.testing.assert_allclose(np.asarray(logmel), expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(logmel[10:20], np.asarray(logmel)[10:20])
+        assert isinstance(logmel[10:20], np.memmap)
+    before = features(root)
+    again = FeatureCache(root).logmels(tracks[::-1], CONFIG, progress=False, workers=1)
+    assert features(root) == before
+    assert [len(m) for m in again if m] == [len(m) for m in logmels[::-1] if m]
+
+
+def test_processes_give_the_same_as_one(tmp_path: Path, tracks: list[Track]) -> None:
+    FeatureCache(tmp_path / "one").logmels(tracks, CONFIG, progress=False, workers=1)
+    FeatureCache(tmp_path / "two").logmels(tracks, CONFIG, progress=False, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert len(contents(tmp_path / "one")) == 4
+
+
+def test_changed_settings_and_changed_content_are_new_features(
+    tmp_path: Path, tracks: list[Track]
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    first = cache.logmels(tracks, CONFIG, progress=False, workers=1)
+    other = cache.logmels(tracks, replace(CONFIG, gain=1.0), progress=False, workers=1)
+    assert {a.path.parent.parent for a in first if a} ^ {a.path.parent.parent for a in other if a}
+    note = json.loads((other[0].path.parent.parent / "settings.json").read_text())  # type: ignore[union-attr]
+    assert note["gain"] == 1.0
+
+    assert tracks[0].path is not None
+    write_wav(tracks[0].path, render(STYLES[0], 2.0, 8000, seed=99), 8000)
+    changed = cache.logmels(tracks, CONFIG, progress=False, workers=1)
+    assert changed[0] is not None and first[0] is not None
+    assert len(changed[0]) > len(first[0])
+    assert [a.path for a in changed[1:] if a] == [a.path for a in first[1:] if a]
+
+
+def test_equal_content_is_stored_once(tmp_path: Path, tracks: list[Track]) -> None:
+    assert tracks[0].path is not None
+    copy = tracks[0].path.with_name("copy.wav")
+    copy.write_bytes(tracks[0].path.read_bytes())
+    root = tmp_path / "cache"
+    a, b = FeatureCache(root).logmels(
+        [tracks[0], Track("copy", copy, "b")], CONFIG, progress=False, workers=1
+    )
+    assert a is not None and b is not None
+    assert a.path == b.path
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "other width", "no header"])
+def test_a_damaged_feature_is_made_anew(tmp_path: Path, tracks: list[Track], damage: str) -> None:
+    root = tmp_path / "cache"
+    (stored,) = FeatureCache(root).logmels(tracks[:1], CONFIG, progress=False, workers=1)
+    assert stored is not None
+    good = stored.path.read_bytes()
+    if damage == "other width":
+        np.save(stored.path, np.zeros((3, 4), dtype=np.float16))
+    else:
+        stored.path.write_bytes(
+            {"truncated": good[:-7], "empty": b"", "no header": b"junk" * 40}[damage]
+        )
+    FeatureCache(root).logmels(tracks[:1], CONFIG, progress=False, workers=1)
+    assert stored.path.read_bytes() == good
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_failures_are_listed_and_stop_nothing(
+    tmp_path: Path, tracks: list[Track], workers: int
+) -> None:
+    text = tmp_path / "notes.wav"
+    text.write_text("no music")
+    bad = [
+        Track("text", text, "a"),
+        Track("gone", tmp_path / "gone.wav", "a"),
+        Track("picture", None, "a"),
+    ]
+    cache = FeatureCache(tmp_path / "cache")
+    found = cache.logmels([bad[0], *tracks, *bad[1:]], CONFIG, progress=False, workers=workers)
+    assert [logmel is None for logmel in found] == [True, *[False] * 4, True, True]
+    reasons = {failure.track.id: failure.reason for failure in cache.failures}
+    assert set(reasons) == {"text", "gone", "picture"}
+    assert str(text) in reasons["text"]
+    assert "No such file" in reasons["gone"]
+    assert all("\n" not in reason for reason in reasons.values())
+    cache.logmels(tracks, CONFIG, progress=False, workers=1)
+    assert cache.failures == ()
+
+
+JOB = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_cache import CONFIG
+from tonearm.datasets import Track
+from tonearm.datasets.cache import FeatureCache
+if __name__ == "__main__":
+    music = sorted(Path({music!r}).glob("*.wav"))
+    tracks = [Track(path.stem, path, "a") for path in music]
+    FeatureCache({root!r}).logmels(tracks, CONFIG, progress=False, workers=2)
+"""
+
+
+def start(tmp_path: Path, root: Path, music: Path) -> subprocess.Popen[bytes]:
+    script = tmp_path / f"job-{root.name}.py"
+    script.write_text(
+        JOB.format(tests=str(Path(__file__).parent), music=str(music), root=str(root))
+    )
+    return subprocess.Popen([sys.executable, str(script)], start_new_session=True)
+
+
+def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
+    tracks = pieces(tmp_path / "music", 60, seconds=5.0)
+    root = tmp_path / "killed"
+    job = start(tmp_path, root, tmp_path / "music")
+    deadline = time.monotonic() + 60
+    while len(list(root.rglob("*.npy"))) < 5:
+        assert job.poll() is None, "done before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    left = features(root)
+    assert 5 <= len(left) < 60
+
+    resumed = FeatureCache(root).logmels(tracks, CONFIG, progress=False, workers=1)
+    assert all(logmel is not None for logmel in resumed)
+    after = features(root)
+    assert {name: after[name] for name in left} == left, "whole features were computed again"
+    FeatureCache(tmp_path / "unbroken").logmels(tracks, CONFIG, progress=False, workers=1)
+    assert contents(root) == contents(tmp_path / "unbroken")
+
+
+def test_two_writers_at_once(tmp_path: Path, tracks: list[Track]) -> None:
+    root = tmp_path / "both"
+    jobs = [start(tmp_path, root, tmp_path / "music") for _ in range(2)]
+    assert [job.wait(timeout=60) for job in jobs] == [0, 0]
+    FeatureCache(tmp_path / "alone").logmels(tracks, CONFIG, progress=False, workers=1)
+    assert contents(root) == contents(tmp_path / "alone")
+    assert not list(root.rglob("*.tmp"))
+
+
+def test_half_written_files_are_swept_when_old(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "logmel-0" / "00"
+    folder.mkdir(parents=True)
+    old, young = folder / "old.tmp", folder / "young.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    FeatureCache(tmp_path / "cache")
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_descriptors_have_a_row_for_every_track(tmp_path: Path, tracks: list[Track]) -> None:
+    descriptors = pytest.importorskip("tonearm.features.descriptors")
+    root = tmp_path / "cache"
+    bad = Track("gone", tmp_path / "gone.wav", "a")
+    table = FeatureCache(root).descriptors([tracks[0], bad, tracks[1]], progress=False, workers=1)
+    assert table.shape == (3, len(descriptors.descriptor_names()))
+    assert table.dtype == np.float32
+    assert np.isnan(table[1]).all()
+    assert not np.isnan(table[[0, 2]]).all(axis=1).any()
+    assert tracks[0].path is not None
+    samples = audio.read(tracks[0].path, descriptors.DESCRIPTOR_RATE).samples
+    np.testing.assert_array_equal(table[0], descriptors.describe(samples))
+    assert FeatureCache(root).descriptors([], progress=False).shape == (0, table.shape[1])
+
+
+def test_stored_arrays_come_in_blocks_of_any_size(tmp_path: Path) -> None:
+    values = np.arange(70, dtype=np.float16).reshape(10, 7)
+    path = tmp_path / "deep" / "array.npy"
+    write_array(path, (values[a:b] for a, b in ((0, 3), (3, 3), (3, 10))), np.float16, (7,))
+    np.testing.assert_array_equal(np.load(path), values)
+    stored = StoredArray(path, np.float16, (7,))
+    assert stored.shape == (10, 7)
+    np.testing.assert_array_equal(stored[2:5], values[2:5])
+
+    write_array(path, iter(()), np.float16, (7,))
+    assert np.asarray(StoredArray(path, np.float16, (7,))).shape == (0, 7)
+
+
+def test_a_failed_write_leaves_the_old_array(tmp_path: Path) -> None:
+    path = tmp_path / "array.npy"
+    write_array(path, [np.ones((2, 3))], np.float16, (3,))
+
+    def broken():  # type: ignore[no-untyped-def]
+        yield np.zeros((1, 3))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_array(path, broken(), np.float16, (3,))
+    assert np.load(path).shape == (2, 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    index = ContentIndex(tmp_path / "index" / "content.sqlite")
+    stamp = Stamp.of(path)
+    assert index.known([stamp]) == {}
+    index.record(stamp, content_hash(path))
+    assert index.known([stamp]) == {stamp: content_hash(path)}
+    path.write_bytes(b"three")
+    assert index.known([Stamp.of(path)]) == {}
+
+
+def test_a_damaged_index_is_told(tmp_path: Path) -> None:
+    (tmp_path / "content.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(ContentIndexError, match=r"content\.sqlite.*may be deleted"):
+        FeatureCache(tmp_path)
