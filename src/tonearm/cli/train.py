@@ -1,9 +1,65 @@
-"""`tonearm train`."""
+"""`tonearm train`: one experiment, from its YAML file to a model."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
+    app.command(
+        "train",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        epilog="Every setting of the YAML file can be overridden, as in --optimiser.lr 1e-3 "
+        "--model.settings.dropout 0.5; --print_config prints them all.",
+    )(train)
+
+
+def train(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The experiment's YAML file.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The dataset's folder, instead of data.path.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of the run (default runs/<name>).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="builtin, artist-kfold, ...: data.split.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", help="The fold to validate on, from 0: data.fold.")
+    ] = None,
+    resume: Annotated[
+        Literal["auto", "never"],
+        typer.Option("--resume", help="Go on with a run the folder holds, or start over."),
+    ] = "auto",
+) -> None:
+    """Train a model; a run that was killed goes on where it stopped."""
+    arguments = [] if config is None else ["--config", str(config)]
+    for setting, value in (("data.path", data), ("data.split", split), ("data.fold", fold)):
+        if value is not None:
+            arguments += [f"--{setting}", str(value)]
+
+    try:
+        from tonearm import training
+    except ModuleNotFoundError as error:
+        from tonearm.errors import MissingExtraError
+
+        raise MissingExtraError(error.name or "torch", "train") from error
+
+    result = training.train(training.parse(arguments + context.args), run, resume)
+    for failure in result.failures:
+        typer.echo(f"left out: {failure.reason}", err=True)
+    if result.metrics is not None:
+        metrics = result.metrics
+        typer.echo(
+            f"validation: accuracy {metrics.accuracy:.1%}, macro F1 {metrics.f1:.1%} "
+            f"over {metrics.count} tracks"
+        )
+    typer.echo(f"model: {result.bundle}")

@@ -31,6 +31,7 @@ from tonearm.models.layers import (
 )
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
+from tonearm.paths import cache_folder
 
 AUDIOSET_CLASSES = 527
 PRETRAINED_WIDTH = 0.4
@@ -38,6 +39,10 @@ PRETRAINED_FILE = "mn04_as_mAP_432.pt"
 PRETRAINED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 PRETRAINED_URL = (
     f"https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{PRETRAINED_FILE}"
+)
+ATTRIBUTION = (
+    "Starts from EfficientAT mn04_as (Florian Schmid, Khaled Koutini, Gerhard Widmer), "
+    "MIT licence, https://github.com/fschmid56/EfficientAT"
 )
 
 
@@ -250,6 +255,7 @@ class MobileNet(GenreNetwork):
         super().__init__(size, num_classes, dropout)
         self.uses_descriptors = descriptors
         self.pretrained = pretrained
+        self.attribution = ATTRIBUTION if pretrained else ""
         self.n_mels = n_mels
         self.features = tagger.features
         self.recurrent = RecurrentPool(size, hidden) if rnn else None
@@ -328,16 +334,10 @@ def find_pretrained() -> Path:
         found = sorted(Path(folder).glob(f"**/{PRETRAINED_FILE}"))
         if found:
             return found[0]
-    cached = cache_folder() / PRETRAINED_FILE
+    cached = cache_folder("pretrained") / PRETRAINED_FILE
     if not cached.exists():
         _download(cached)
     return cached
-
-
-def cache_folder() -> Path:
-    """Return the folder downloaded weights are kept in."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tonearm" / "pretrained"
 
 
 def _download(target: Path) -> None:

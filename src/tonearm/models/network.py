@@ -30,6 +30,7 @@ class GenreNetwork(nn.Module):
     """
 
     uses_descriptors = False
+    attribution = ""  # whom the weights it starts from are owed to
 
     def __init__(self, embedding_size: int, num_classes: int, dropout: float) -> None:
         super().__init__()

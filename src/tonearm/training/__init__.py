@@ -1,1 +1,12 @@
-"""Training of the networks with Lightning, and their export to bundles."""
+"""Training of the networks with Lightning, and their export to bundles.
+
+>>> from tonearm.training import parse, train
+>>> run = train(parse(["--config", "configs/gtzan/hybrid.yaml", "--data.path", "gtzan"]))
+>>> run.metrics.f1, run.bundle
+"""
+
+from tonearm.training.experiment import Experiment, parse
+from tonearm.training.export import export
+from tonearm.training.run import Run, fit, train
+
+__all__ = ["Experiment", "Run", "export", "fit", "parse", "train"]

@@ -1,0 +1,19 @@
+"""Where Tonearm keeps what it can make or fetch again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of one kind of cached things ("features", "pretrained"); it may not exist.
+
+    It lies in the folder the environment variable TONEARM_CACHE names, otherwise in `tonearm`
+    in the user's cache folder (XDG_CACHE_HOME, or `.cache` at home).
+    """
+    chosen = os.environ.get("TONEARM_CACHE")
+    if chosen:
+        return Path(chosen) / name
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tonearm" / name

@@ -1,0 +1,205 @@
+"""Variations of training examples, made on log-mel frames so that features are computed once.
+
+A recording's own level, bandwidth, equalisation, speed and key say nothing of its genre here:
+each is varied. `crop` draws a stretch of one clip, at another tempo and pitch; `vary` filters and
+masks a batch; `mix` blends its examples.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tonearm.datasets.storage import StoredArray
+from tonearm.features.logmel import LogMelConfig
+from tonearm.features.mel import hz_to_mel, mel_to_hz
+from tonearm.training.experiment import AugmentSettings
+
+Floats = NDArray[np.float32]
+
+# How deep and how steep a low-pass cuts: gone within a sixth of an octave, as a codec or a
+# resampler does it.
+_LOWPASS_FLOOR_DB = -100.0
+_LOWPASS_OCTAVES = 1.0 / 6.0
+# Looped pieces are at least this share of the crop.
+_SHORTEST_PIECE = 0.6
+
+
+class Batch(NamedTuple):
+    """Training examples."""
+
+    logmel: Tensor  # float32[batch, frames, mels]
+    descriptors: Tensor | None  # float32[batch, descriptors], NaN rows where missing
+    target: Tensor  # float32[batch, classes], a distribution per example
+
+
+def crop(
+    logmel: StoredArray | NDArray[np.floating],
+    frames: int,
+    front_end: LogMelConfig,
+    settings: AugmentSettings,
+    loop_probability: float,
+    rng: np.random.Generator,
+) -> Floats:
+    """Draw a stretch of a clip, at a random tempo and pitch.
+
+    A clip shorter than the stretch is repeated, from a random point on. So that the seams of
+    that do not tell short clips from long ones, a piece of a long clip is repeated now and then.
+
+    Parameters
+    ----------
+    logmel : float[clip_frames, mels].
+    frames : length of the stretch.
+
+    Returns
+    -------
+    float32[frames, mels]
+    """
+    speed = math.exp(rng.uniform(-1, 1) * math.log1p(settings.stretch))
+    wanted = max(2, round(frames * speed))
+    piece = wanted
+    if rng.random() < loop_probability:
+        piece = round(wanted * rng.uniform(_SHORTEST_PIECE, 1.0))
+    piece = min(piece, len(logmel))
+    start = int(rng.integers(len(logmel) - piece + 1))
+    order = (int(rng.integers(piece)) if piece < wanted else 0) + np.arange(wanted)
+    stretch = logmel[start : start + piece][order % piece].astype(np.float32)
+    if wanted != frames:
+        stretch = _resample(stretch, np.linspace(0, wanted - 1, frames))
+    semitones = rng.uniform(-1, 1) * settings.transpose
+    if semitones:
+        stretch = _resample(stretch.T, _transposed_bands(front_end, semitones)).T
+    return np.ascontiguousarray(stretch)
+
+
+def vary(
+    logmel: Tensor, front_end: LogMelConfig, settings: AugmentSettings, rng: np.random.Generator
+) -> Tensor:
+    """Filter every example of a batch at random, then mask stretches of time and bands.
+
+    The filters act on the mel power the frames stand for: gain, a tilt around 1 kHz, and a
+    low-pass in some examples. The masks are SpecAugment's (Park et al. 2019), filled with the
+    mean of the batch.
+
+    Parameters
+    ----------
+    logmel : float32[batch, frames, mels].
+
+    Returns
+    -------
+    float32[batch, frames, mels]
+    """
+    curve = _filter_curves(len(logmel), front_end, settings, rng)
+    varied = apply_gain(logmel, torch.from_numpy(curve)[:, None, :].to(logmel.device), front_end)
+    return _masked(varied, front_end, settings, rng)
+
+
+def mix(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
+    """Blend every example with another of the batch (mixup, Zhang et al. 2018).
+
+    The shares are drawn from Beta(alpha, alpha), the larger one for the example itself.
+    """
+    if alpha <= 0:
+        return batch
+    size = len(batch.target)
+    device = batch.target.device
+    partner = torch.from_numpy(rng.permutation(size)).to(device)
+    drawn = rng.beta(alpha, alpha, size=size)
+    share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(device)
+
+    def blend(x: Tensor) -> Tensor:
+        own = share.reshape(-1, *[1] * (x.ndim - 1))
+        return own * x + (1 - own) * x[partner]
+
+    descriptors = None if batch.descriptors is None else blend(batch.descriptors)
+    return Batch(blend(batch.logmel), descriptors, blend(batch.target))
+
+
+def apply_gain(logmel: Tensor, gain_db: Tensor, front_end: LogMelConfig) -> Tensor:
+    """Return the log-mel frames of a signal whose mel bands are `gain_db` decibels louder.
+
+    Parameters
+    ----------
+    logmel : float32[batch, frames, mels] of the front end.
+    gain_db : anything that broadcasts to that, in decibels of power.
+    """
+    # "db" is 10 * log10(max(power, offset)); the others add the offset to the power.
+    per_log = {"ln": 1.0, "log10": math.log(10.0), "db": math.log(10.0) / 10.0}[front_end.log]
+    log = (logmel * front_end.divisor - front_end.shift) * per_log
+    factor = torch.exp(gain_db * (math.log(10.0) / 10.0))
+    if front_end.log == "db":
+        log = torch.clamp(log.exp() * factor, min=front_end.offset).log()
+    else:
+        power = torch.clamp(log.exp() - front_end.offset, min=0.0)
+        log = (power * factor + front_end.offset).log()
+    return (log / per_log + front_end.shift) / front_end.divisor
+
+
+def band_centres(front_end: LogMelConfig) -> NDArray[np.float64]:
+    """Return the centre frequencies of the mel bands in Hz, float64[mels]."""
+    low, high = (float(hz_to_mel(f, front_end.scale)) for f in (front_end.f_min, front_end.f_max))
+    return mel_to_hz(np.linspace(low, high, front_end.n_mels + 2)[1:-1], front_end.scale)
+
+
+def _transposed_bands(front_end: LogMelConfig, semitones: float) -> NDArray[np.float64]:
+    """Say for each band which (fractional) band is heard in it after transposition."""
+    centres = band_centres(front_end)
+    scale = front_end.scale
+    mels = hz_to_mel(centres, scale)
+    sources = hz_to_mel(centres * 2.0 ** (-semitones / 12.0), scale)
+    return np.asarray((sources - mels[0]) / (mels[1] - mels[0]))
+
+
+def _resample(x: Floats, positions: NDArray[np.float64]) -> Floats:
+    """Read rows at fractional positions, linearly between neighbours, the ends held."""
+    positions = np.clip(positions, 0, len(x) - 1)
+    below = np.minimum(positions.astype(np.int64), len(x) - 2)
+    share = (positions - below).astype(np.float32)[:, None]
+    resampled: Floats = x[below] * (1 - share) + x[below + 1] * share
+    return resampled
+
+
+def _filter_curves(
+    size: int, front_end: LogMelConfig, settings: AugmentSettings, rng: np.random.Generator
+) -> Floats:
+    """Draw a filter for each example: float32[size, mels], in decibels."""
+    centres = band_centres(front_end)
+    octaves = np.log2(np.maximum(centres, 50.0) / 1000.0)
+    gain = rng.uniform(-1, 1, (size, 1)) * settings.gain_db
+    tilt = rng.uniform(-1, 1, (size, 1)) * settings.tilt_db
+    curves = gain + tilt * octaves
+    lowest, highest = np.log2([min(settings.lowpass_hz, front_end.f_max), front_end.f_max])
+    cutoff = rng.uniform(lowest, highest, (size, 1))
+    beyond = np.clip((np.log2(np.maximum(centres, 1.0)) - cutoff) / _LOWPASS_OCTAVES, 0, 1)
+    dulled = rng.random((size, 1)) < settings.lowpass_probability
+    filtered: Floats = (curves + dulled * beyond * _LOWPASS_FLOOR_DB).astype(np.float32)
+    return filtered
+
+
+def _masked(
+    logmel: Tensor, front_end: LogMelConfig, settings: AugmentSettings, rng: np.random.Generator
+) -> Tensor:
+    size, frames, mels = logmel.shape
+    longest = round(settings.time_mask_seconds * front_end.frames_per_second)
+    widest = round(settings.band_mask_share * mels)
+    in_time = _stretches(size, frames, settings.time_masks, longest, rng)
+    in_bands = _stretches(size, mels, settings.band_masks, widest, rng)
+    masked = torch.from_numpy(in_time[:, :, None] | in_bands[:, None, :]).to(logmel.device)
+    return torch.where(masked, logmel.mean(dim=(0, 1)), logmel)
+
+
+def _stretches(
+    size: int, length: int, count: int, longest: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Mark up to `count` random stretches of up to `longest` places: bool[size, length]."""
+    longest = min(longest, length)
+    widths = rng.integers(0, longest + 1, (size, count, 1))
+    starts = rng.integers(0, length - widths + 1)
+    places = np.arange(length)
+    marked = (places >= starts) & (places < starts + widths)
+    return np.asarray(marked.any(axis=1))

@@ -1,0 +1,270 @@
+"""Feeds training crops and validation clips to the trainer, the same ones for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tonearm.classifier import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.storage import StoredArray
+from tonearm.datasets.track import DatasetError, Track
+from tonearm.features.logmel import LogMel, LogMelConfig
+from tonearm.training.augment import Batch, crop
+from tonearm.training.experiment import AugmentSettings, DataSettings, Experiment
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Tracks with their features.
+
+    Attributes
+    ----------
+    tracks : N tracks.
+    logmels : N of float16[frames, mels].
+    descriptors : float32[N, D] with NaN rows where missing, or None where they are not wanted.
+    targets : float32[N, classes], a distribution per track.
+    """
+
+    tracks: tuple[Track, ...]
+    logmels: tuple[StoredArray | NDArray[np.floating], ...]
+    descriptors: Floats | None
+    targets: Floats
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+
+class Clip(NamedTuple):
+    """One validation clip."""
+
+    windows: Tensor  # float32[windows, frames, mels]
+    descriptors: Tensor | None  # float32[1, D]
+    target: Tensor  # float32[classes]
+
+
+class Draw(NamedTuple):
+    """Which clip a training example is cut from, and where in the training it stands."""
+
+    epoch: int
+    position: int
+    clip: int
+
+
+def load_clips(
+    tracks: Sequence[Track],
+    labels: Sequence[str],
+    front_end: LogMelConfig,
+    cache: FeatureCache,
+    *,
+    descriptors: bool,
+    progress: bool = True,
+) -> Clips:
+    """Read the features of labelled tracks, leaving out those that have none.
+
+    Tracks that cannot be decoded are listed in `cache.failures`.
+
+    Raises
+    ------
+    DatasetError
+        If a track's label is not among the labels, or none of the tracks can be decoded.
+    """
+    places = {label: i for i, label in enumerate(labels)}
+    stranger = next((track for track in tracks if track.label not in places), None)
+    if stranger is not None:
+        raise DatasetError(
+            f"track {stranger.id}: label {stranger.label!r} is not among {', '.join(labels)}"
+        )
+    logmels = cache.logmels(tracks, front_end, progress=progress)
+    kept = [i for i, logmel in enumerate(logmels) if logmel is not None and len(logmel) > 1]
+    if tracks and not kept:
+        first = cache.failures[0].reason if cache.failures else "all are empty"
+        raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {first}")
+    chosen = tuple(tracks[i] for i in kept)
+    described = cache.descriptors(chosen, progress=progress) if descriptors else None
+    targets = np.eye(len(places), dtype=np.float32)[[places[str(t.label)] for t in chosen]]
+    return Clips(
+        tracks=chosen,
+        logmels=tuple(x for x in logmels if x is not None and len(x) > 1),
+        descriptors=described,
+        targets=targets.reshape(len(chosen), len(places)),
+    )
+
+
+class GenreData(lightning.LightningDataModule):
+    """Training crops, balanced over genres, and validation clips, cut into windows.
+
+    Features come from the memory or the page cache, so there are no loader processes: handing
+    arrays between processes costs more than cutting them.
+    """
+
+    def __init__(self, experiment: Experiment, train: Clips, valid: Clips) -> None:
+        super().__init__()
+        self.experiment = experiment
+        self.train = train
+        self.valid = valid
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Give the training batches of an epoch."""
+        data = self.experiment.data
+        return DataLoader(
+            CropDataset(self.train, self.experiment),
+            batch_size=data.batch_size,
+            sampler=BalancedDraws(self.train, data, self.experiment),
+            collate_fn=collate_crops,
+            drop_last=data.examples_per_epoch >= data.batch_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[Clip]:
+        """Give the validation clips, one at a time."""
+        clips = ClipDataset(self.valid, self.experiment.front_end_config, self.experiment.data)
+        return DataLoader(clips, batch_size=None)
+
+
+class CropDataset(Dataset[Batch]):
+    """Cuts the example that a draw stands for; the same draw and seed give the same example."""
+
+    def __init__(self, clips: Clips, experiment: Experiment) -> None:
+        self.clips = clips
+        self.front_end = experiment.front_end_config
+        self.augment: AugmentSettings = experiment.augment
+        self.loop_probability = experiment.data.loop_probability
+        self.seed = experiment.seed
+        self.frames = round(experiment.data.crop_seconds * self.front_end.frames_per_second)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        rng = np.random.default_rng((self.seed, draw.epoch, draw.position))
+        stretch = crop(
+            self.clips.logmels[draw.clip],
+            self.frames,
+            self.front_end,
+            self.augment,
+            self.loop_probability,
+            rng,
+        )
+        described = self.clips.descriptors
+        return Batch(
+            torch.from_numpy(stretch),
+            None if described is None else torch.from_numpy(described[draw.clip]),
+            torch.from_numpy(self.clips.targets[draw.clip]),
+        )
+
+
+class BalancedDraws(Sampler[Draw]):
+    """Draws every genre equally often, and the clips of a genre by their length.
+
+    The draws of an epoch depend on the seed and the epoch alone, so training can resume anywhere.
+    """
+
+    def __init__(self, clips: Clips, data: DataSettings, experiment: Experiment) -> None:
+        self.count = data.examples_per_epoch
+        self.seed = experiment.seed
+        self.epoch = 0
+        crop_frames = data.crop_seconds * experiment.front_end_config.frames_per_second
+        self.shares = draw_shares(
+            clips.targets.argmax(axis=1),
+            np.array([len(logmel) / crop_frames for logmel in clips.logmels]),
+            data.duration_power,
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch to draw for; Lightning calls this."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Draw by systematic sampling: no clip is more than one draw from its share.
+
+        Independent draws would leave a third of the clips out of an epoch.
+        """
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self.shares))
+        edges = np.cumsum(self.shares[order])
+        points = (np.arange(self.count) + rng.random()) / self.count * edges[-1]
+        chosen = order[np.minimum(np.searchsorted(edges, points), len(order) - 1)]
+        for position, clip in enumerate(rng.permutation(chosen)):
+            yield Draw(self.epoch, position, int(clip))
+
+
+def draw_shares(genres: NDArray[np.int64], crops: NDArray[np.floating], power: float) -> Floats:
+    """Give the probability of each clip to be drawn.
+
+    Parameters
+    ----------
+    genres : int[N].
+    crops : float[N], the number of crops a clip holds; below 1 counts as 1.
+    power : see `DataSettings.duration_power`.
+    """
+    weights = np.maximum(crops, 1.0) ** power
+    shares = np.zeros(len(genres))
+    present = np.unique(genres)
+    for genre in present:
+        members = genres == genre
+        shares[members] = weights[members] / weights[members].sum() / len(present)
+    return shares.astype(np.float32)
+
+
+class ClipDataset(Dataset[Clip]):
+    """Cuts clips into the windows that the classifier will cut them into."""
+
+    def __init__(self, clips: Clips, front_end: LogMelConfig, data: DataSettings) -> None:
+        self.clips = clips
+        self.front_end = front_end
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        described = self.clips.descriptors
+        return Clip(
+            clip_windows(self.clips.logmels[index], self.front_end, self.data),
+            None if described is None else torch.from_numpy(described[index : index + 1]),
+            torch.from_numpy(self.clips.targets[index]),
+        )
+
+
+def clip_windows(
+    logmel: StoredArray | NDArray[np.floating], front_end: LogMelConfig, data: DataSettings
+) -> Tensor:
+    """Cut a clip as `tonearm.classifier` does; a clip of less than a second ends in silence.
+
+    Returns
+    -------
+    float32[windows, frames, mels], one shorter window if the clip is shorter than a window.
+    """
+    rate = front_end.frames_per_second
+    frames = np.asarray(logmel, dtype=np.float32)
+    missing = round(PADDED_SECONDS * rate) - len(frames)
+    if missing > 0:
+        silence = LogMel(front_end)(np.zeros(front_end.sample_rate, np.float32))
+        frames = np.concatenate([frames, silence[:missing]])
+    cut = windows(
+        [frames],
+        length=round(data.window_seconds * rate),
+        hop=round(data.hop_seconds * rate),
+        shortest_tail=round(SHORTEST_TAIL_SECONDS * rate),
+    )
+    return torch.from_numpy(np.stack([window for _, window in cut]))
+
+
+def collate_crops(examples: list[Batch]) -> Batch:
+    """Stack examples into a batch."""
+    described = [x.descriptors for x in examples if x.descriptors is not None]
+    return Batch(
+        torch.stack([x.logmel for x in examples]),
+        torch.stack(described) if described else None,
+        torch.stack([x.target for x in examples]),
+    )

@@ -1,0 +1,243 @@
+"""The settings of a training run, as dataclasses that a YAML file and the command line fill in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from tonearm.datasets.splits import PROTOCOLS, Protocol
+from tonearm.errors import UsageError
+from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which network.
+
+    Attributes
+    ----------
+    name : one of `tonearm.models.model_names()`.
+    settings : arguments of its class, see `tonearm.models`.
+    """
+
+    name: str = "hybrid"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What it learns from and what it is judged on.
+
+    Attributes
+    ----------
+    path : the dataset's folder. A folder of the same name in the folder that the environment
+        variable TONEARM_DATA names takes precedence over a relative path.
+    layout : layout of the folder; None finds out.
+    split : protocol that divides the tracks, see `tonearm.datasets.split`.
+    folds : number of folds, where the protocol has folds.
+    fold : the fold that is held out for validation, from 0.
+    cache : folder of the feature cache; None is the default one.
+    crop_seconds : length of the training examples.
+    loop_probability : how often an example is a shorter piece, repeated. Clips shorter than the
+        crop are always repeated, so this keeps the seams from giving short clips away.
+    duration_power : within a genre, a clip of d seconds is drawn in proportion to the number of
+        crops it holds to this power: 0 draws all clips alike, 1 all seconds alike.
+    examples_per_epoch : number of examples drawn for an epoch, as many from every genre.
+    batch_size : examples in a training step.
+    window_seconds : length of the windows validation and the exported model cut clips into.
+    hop_seconds : step from window to window.
+    """
+
+    path: str = ""
+    layout: str | None = None
+    split: Protocol = "builtin"
+    folds: int = 5
+    fold: int = 0
+    cache: str | None = None
+    crop_seconds: float = 3.0
+    loop_probability: float = 0.3
+    duration_power: float = 0.5
+    examples_per_epoch: int = 512
+    batch_size: int = 32
+    window_seconds: float = 3.0
+    hop_seconds: float = 3.0
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How training examples are varied; see `tonearm.training.augment`. Zero turns a thing off.
+
+    Attributes
+    ----------
+    stretch : tempo changes by up to this share, either way.
+    transpose : pitch moves by up to this many semitones, either way.
+    gain_db : level changes by up to this many decibels, either way.
+    tilt_db : the spectrum tilts by up to this many decibels an octave, either way.
+    lowpass_probability : how often everything above a random frequency is taken away.
+    lowpass_hz : the lowest such frequency.
+    time_masks, time_mask_seconds : number and greatest length of masked stretches of time.
+    band_masks, band_mask_share : number and greatest share of masked stretches of bands.
+    mixup : parameter of the Beta distribution that two examples are mixed by.
+    descriptor_noise : standard deviation of noise on descriptors, in their own deviations.
+    """
+
+    stretch: float = 0.15
+    transpose: float = 2.0
+    gain_db: float = 9.0
+    tilt_db: float = 1.5
+    lowpass_probability: float = 0.3
+    lowpass_hz: float = 3000.0
+    time_masks: int = 2
+    time_mask_seconds: float = 0.4
+    band_masks: int = 2
+    band_mask_share: float = 0.12
+    mixup: float = 0.3
+    descriptor_noise: float = 0.2
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """How the weights move.
+
+    Attributes
+    ----------
+    lr : highest learning rate of AdamW, reached after the warm-up; a cosine brings it to zero.
+    weight_decay : decay of matrices and kernels (not of biases and normalisations).
+    warmup_epochs : epochs of linear warm-up.
+    label_smoothing : share of the target spread evenly over all genres.
+    clip_norm : gradients are scaled down to this norm.
+    average : decay of the moving average of the weights, which is what is judged and exported.
+    pretrained_lr_scale : factor on the learning rate of weights that start from published ones.
+    """
+
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 3.0
+    label_smoothing: float = 0.1
+    clip_norm: float = 2.0
+    average: float = 0.99
+    pretrained_lr_scale: float = 0.2
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """How long, and on what.
+
+    Attributes
+    ----------
+    epochs : the cosine ends here.
+    patience : training stops when the validation macro F1 has not improved for so many epochs.
+    validate_every : epochs from validation to validation.
+    threads : CPU threads torch may use; 0 leaves it to torch.
+    accelerator, devices, nodes : as Lightning's Trainer understands them.
+    """
+
+    epochs: int = 60
+    patience: int = 20
+    validate_every: int = 2
+    threads: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training run: everything that decides its result but the recordings themselves.
+
+    Attributes
+    ----------
+    name : name of the exported model, and of the run's folder if none is given.
+    seed : of initial weights, examples and augmentation.
+    front_end : key of `tonearm.features.logmel.FRONT_ENDS`.
+    """
+
+    name: str = "hybrid"
+    seed: int = 0
+    front_end: str = "mel16k"
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+
+    def __post_init__(self) -> None:
+        if self.front_end not in FRONT_ENDS:
+            raise UsageError(
+                f"front_end {self.front_end!r} is unknown: expected one of {', '.join(FRONT_ENDS)}"
+            )
+        if self.data.split not in PROTOCOLS:
+            raise UsageError(
+                f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
+            )
+        for name, value in (
+            ("data.crop_seconds", self.data.crop_seconds),
+            ("data.window_seconds", self.data.window_seconds),
+            ("data.hop_seconds", self.data.hop_seconds),
+            ("data.examples_per_epoch", self.data.examples_per_epoch),
+            ("data.batch_size", self.data.batch_size),
+            ("optimiser.lr", self.optimiser.lr),
+            ("schedule.epochs", self.schedule.epochs),
+            ("schedule.validate_every", self.schedule.validate_every),
+        ):
+            if not value > 0:
+                raise UsageError(f"{name} must be above 0, got {value}")
+
+    @property
+    def front_end_config(self) -> LogMelConfig:
+        """Settings of the front end."""
+        return FRONT_ENDS[self.front_end]
+
+    def to_yaml(self) -> str:
+        """Return the settings as the YAML that `parse` reads."""
+        text: str = yaml.safe_dump(asdict(self), sort_keys=False)
+        return text
+
+
+def parse(arguments: Sequence[str]) -> Experiment:
+    """Read an experiment from command line arguments, among them `--config FILE`.
+
+    Later arguments override earlier ones, so `["--config", "x.yaml", "--optimiser.lr", "1e-3"]`
+    is the experiment of the file at another learning rate. `--print_config` and `--help` print
+    and end the program.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown or of the wrong type, or the file is missing.
+    """
+    parser = jsonargparse.ArgumentParser(prog="tonearm train", exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file of an experiment")
+    parser.add_class_arguments(Experiment)
+    try:
+        settings = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    except jsonargparse.ArgumentError as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    values = vars(settings)
+    del values["config"]
+    return Experiment(**values)
+
+
+def data_path(settings: DataSettings) -> Path:
+    """Return the dataset's folder, see `DataSettings.path`.
+
+    Raises
+    ------
+    UsageError
+        If none is given or it is not there.
+    """
+    if not settings.path:
+        raise UsageError("no data: give --data FOLDER or set data.path in the configuration")
+    path = Path(settings.path)
+    root = os.environ.get("TONEARM_DATA")
+    if root and not path.is_absolute() and (Path(root) / path.name).is_dir():
+        path = Path(root) / path.name
+    if not path.exists():
+        raise UsageError(f"data.path {path}: no such file or folder; give --data FOLDER")
+    return path

@@ -1,0 +1,140 @@
+"""Turns a trained network into a bundle: one ONNX file that says itself how to feed it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tonearm.bundle import Bundle, BundleMetadata, write_metadata
+from tonearm.errors import TonearmError
+from tonearm.models import GenreNetwork
+
+# Largest difference between torch and ONNX Runtime that passes for rounding.
+TOLERANCE = 1e-4
+_OPSET = 17
+
+
+class ExportError(TonearmError):
+    """The exported network does not compute what the network does."""
+
+
+def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
+    """Write a network as a bundle and check that ONNX Runtime gives the same numbers.
+
+    Parameters
+    ----------
+    network : on any device; it is copied, not changed.
+    metadata : whose front end and descriptors are those the network was made for.
+    path : the ONNX file to write; it appears whole or not at all.
+
+    Returns
+    -------
+    The path.
+
+    Raises
+    ------
+    ExportError
+        If logits or embedding differ by more than `TOLERANCE`.
+    """
+    network = copy.deepcopy(network).cpu().eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.draft.onnx")
+    try:
+        _write_graph(network, metadata, draft)
+        write_metadata(draft, metadata, draft)
+        difference = largest_difference(network, Bundle.load(draft))
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{path}: ONNX Runtime differs from torch by {difference:.1e}, "
+                f"more than {TOLERANCE:.0e}"
+            )
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
+    """Compare a network with its bundle on random inputs of several lengths.
+
+    Returns
+    -------
+    The largest absolute difference of a logit or an entry of the embedding, over several batch
+    sizes and lengths; with descriptors also where either input is missing.
+    """
+    rng = np.random.default_rng(0)
+    front_end = bundle.metadata.front_end
+    n_descriptors = len(bundle.metadata.descriptors)
+    worst = 0.0
+    for batch, seconds in ((1, 1.0), (3, 2.9), (2, 5.03)):
+        frames = round(seconds * front_end.frames_per_second)
+        logmel = rng.normal(0.5, 0.7, (batch, frames, front_end.n_mels)).astype(np.float32)
+        described: NDArray[np.float32] | None = None
+        if n_descriptors:
+            described = rng.normal(size=(batch, n_descriptors)).astype(np.float32)
+            if batch == 3:
+                described[1] = np.nan
+                logmel[2] = np.nan
+        got = bundle.run(logmel, described)
+        with torch.inference_mode():
+            expected = network.both(
+                torch.from_numpy(logmel), None if described is None else torch.from_numpy(described)
+            )
+        for theirs, ours in zip((got.logits, got.embedding), expected, strict=True):
+            worst = max(worst, float(np.abs(theirs - ours.numpy()).max()))
+    return worst
+
+
+class _BothInputs(nn.Module):
+    """The network as the graph sees it: positional inputs, logits and embedding out."""
+
+    def __init__(self, network: GenreNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, logmel: Tensor, descriptors: Tensor) -> tuple[Tensor, Tensor]:
+        logits, embedding = self.network.both(logmel, descriptors)
+        return logits, embedding
+
+
+class _OneInput(_BothInputs):
+    """The same for networks without descriptors."""
+
+    def forward(self, logmel: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        logits, embedding = self.network.both(logmel)
+        return logits, embedding
+
+
+def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> None:
+    front_end = metadata.front_end
+    frames = round(metadata.window_seconds * front_end.frames_per_second)
+    # A batch of two: a batch of one would be taken for a constant in some operators.
+    inputs: tuple[Tensor, ...] = (torch.zeros(2, frames, front_end.n_mels),)
+    axes = {"logmel": {0: "batch", 1: "frames"}}
+    graph: nn.Module = _OneInput(network)
+    if network.uses_descriptors:
+        inputs += (torch.zeros(2, len(metadata.descriptors)),)
+        axes["descriptors"] = {0: "batch"}
+        graph = _BothInputs(network)
+    names = list(axes)
+    axes |= {"logits": {0: "batch"}, "embedding": {0: "batch"}}
+    with warnings.catch_warnings(), torch.inference_mode():
+        # The exporter warns of GRUs over batches of unknown size; `largest_difference` checks.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.eval(),
+            inputs,
+            path,
+            input_names=names,
+            output_names=["logits", "embedding"],
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )

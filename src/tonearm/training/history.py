@@ -1,0 +1,67 @@
+"""Keeps the figures of every epoch in the run's history.csv."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from tonearm.training.module import GenreTraining
+
+COLUMNS = ("epoch", "seconds", "lr", "train_loss", "valid_loss", "valid_accuracy", "valid_f1")
+
+
+class History(lightning.Callback):
+    """Writes one row an epoch; cells of epochs without validation stay empty.
+
+    The rows travel in the checkpoint, so the file of a resumed run has each epoch once.
+
+    Parameters
+    ----------
+    path : the CSV file.
+    module : what is trained.
+    """
+
+    def __init__(self, path: Path, module: GenreTraining) -> None:
+        self.path = path
+        self.module = module
+        self.rows: list[dict[str, float]] = []
+        self._begin = 0.0
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Start the clock."""
+        self._begin = time.monotonic()
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Add the epoch's row and write the file anew."""
+        self.module.note_training_figures()
+        seconds = round(time.monotonic() - self._begin, 1)
+        self.rows.append(
+            {"epoch": trainer.current_epoch, "seconds": seconds, **self.module.figures}
+        )
+        if trainer.is_global_zero:
+            self._write()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the rows to the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the rows back from the checkpoint."""
+        self.rows = list(state["rows"])
+
+    def _write(self) -> None:
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            for row in self.rows:
+                writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+        partial.replace(self.path)

@@ -1,0 +1,188 @@
+"""The Lightning part of training: losses, steps of the optimiser, averaged weights, validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.models import GenreNetwork
+from tonearm.training.augment import Batch, mix, vary
+from tonearm.training.datamodule import Clip
+from tonearm.training.experiment import Experiment
+
+
+class GenreTraining(lightning.LightningModule):
+    """Trains a network on crops and judges the moving average of its weights on clips.
+
+    Every random draw depends on the seed, the epoch and the batch alone, so that a run resumed
+    at an epoch goes on exactly as if it had never stopped.
+
+    Parameters
+    ----------
+    network : the network to train.
+    experiment : settings.
+    labels : the genres, in the order of the logits.
+    """
+
+    def __init__(
+        self, network: GenreNetwork, experiment: Experiment, labels: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.average = AveragedModel(
+            network, multi_avg_fn=_moving_average(experiment.optimiser.average), use_buffers=True
+        )
+        self.average.requires_grad_(False)
+        self.experiment = experiment
+        self.labels = tuple(labels)
+        self.figures: dict[str, float] = {}  # of the last epoch
+        self._judged: list[tuple[Tensor, Tensor]] = []  # log-probabilities and target of each clip
+
+    @property
+    def averaged_network(self) -> nn.Module:
+        """The network with averaged weights: what is judged and exported."""
+        network: nn.Module = self.average.module
+        return network
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's own stream of random numbers (dropout)."""
+        seed = np.random.SeedSequence((self.experiment.seed, self.current_epoch))
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+        self.figures = {}
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Vary and mix a batch and give its loss."""
+        rng = np.random.default_rng(
+            (self.experiment.seed, self.current_epoch, batch_index, self.global_rank, 1)
+        )
+        settings = self.experiment.augment
+        with torch.no_grad():
+            logmel = vary(batch.logmel, self.experiment.front_end_config, settings, rng)
+            batch = mix(batch._replace(logmel=logmel), settings.mixup, rng)
+        logits = self.network(batch.logmel, batch.descriptors)
+        loss = nn.functional.cross_entropy(
+            logits, batch.target, label_smoothing=self.experiment.optimiser.label_smoothing
+        )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.target))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """Take the new weights into the average."""
+        self.average.update_parameters(self.network)
+
+    def note_training_figures(self) -> None:
+        """Add the finished epoch's loss and learning rate to its figures."""
+        self.figures["train_loss"] = float(self.trainer.callback_metrics["train_loss"])
+        self.figures["lr"] = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
+
+    def validation_step(self, clip: Clip, clip_index: int) -> None:
+        """Score a clip with the averaged weights."""
+        scores = clip_log_probabilities(self.averaged_network, clip)
+        self._judged.append((scores.cpu(), clip.target.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Judge the clips together and log what early stopping watches."""
+        metrics = self._judge()
+        self._judged.clear()
+        self.figures |= {
+            "valid_loss": metrics.nll,
+            "valid_accuracy": metrics.accuracy,
+            "valid_f1": metrics.f1,
+        }
+        for name in ("valid_loss", "valid_accuracy", "valid_f1"):
+            self.log(name, self.figures[name], sync_dist=True)
+
+    def _judge(self) -> Metrics:
+        scores = torch.stack([score for score, _ in self._judged])
+        targets = torch.stack([target for _, target in self._judged])
+        return evaluate(
+            targets.argmax(dim=1).numpy(),
+            probabilities_at(scores.numpy(), temperature=1.0),
+            self.labels,
+            bootstrap=0,
+        )
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Make AdamW and the schedule of its learning rate: a linear warm-up, then a cosine."""
+        settings = self.experiment.optimiser
+        optimiser = torch.optim.AdamW(self._parameter_groups(), lr=settings.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = settings.warmup_epochs * steps / self.experiment.schedule.epochs
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        settings = self.experiment.optimiser
+        pretrained = {id(p) for p in self.network.pretrained_parameters()}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for parameter in self.network.parameters():
+            # Biases and normalisations have one dimension; decay would only fight their job.
+            key = (id(parameter) in pretrained, parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": settings.lr * (settings.pretrained_lr_scale if is_pretrained else 1.0),
+                "weight_decay": settings.weight_decay if decays else 0.0,
+            }
+            for (is_pretrained, decays), parameters in sorted(
+                groups.items(), key=lambda item: item[0], reverse=True
+            )
+        ]
+
+
+def clip_log_probabilities(network: nn.Module, clip: Clip) -> Tensor:
+    """Give the mean log-probabilities over a clip's windows, float32[classes]."""
+    descriptors = clip.descriptors
+    if descriptors is not None:
+        descriptors = descriptors.expand(len(clip.windows), -1)
+    logits: Tensor = network(clip.windows, descriptors)
+    return logits.log_softmax(dim=1).mean(dim=0)
+
+
+def probabilities_at(
+    log_probabilities: NDArray[np.floating], temperature: float
+) -> NDArray[np.float64]:
+    """Turn clips' mean log-probabilities float[N, C] into distributions float64[N, C]."""
+    scaled = log_probabilities.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _moving_average(decay: float) -> Any:
+    """Make the update of an exponential moving average that forgets its beginning.
+
+    Early on the decay is (1 + n) / (10 + n): the first steps would otherwise weigh for long.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        n = float(count)
+        weight = 1 - min(decay, (1 + n) / (10 + n))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, weight)
+            else:  # counters of batch normalisation
+                mean.copy_(value)
+
+    return update

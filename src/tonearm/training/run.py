@@ -1,0 +1,373 @@
+"""A training run: from an experiment to a folder with a bundle, its metrics and its history."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+
+from tonearm import datasets
+from tonearm.bundle import RUN_BUNDLE, BundleMetadata
+from tonearm.datasets import DatasetError, Track
+from tonearm.datasets.cache import Failure, FeatureCache
+from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation import predictions
+from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.features.descriptors import descriptor_names
+from tonearm.models import GenreNetwork, create_model
+from tonearm.paths import cache_folder
+from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clips
+from tonearm.training.experiment import Experiment, data_path
+from tonearm.training.export import export
+from tonearm.training.history import History
+from tonearm.training.module import GenreTraining, clip_log_probabilities, probabilities_at
+from tonearm.training.progress import EpochProgress
+
+Resume = Literal["auto", "never"]
+
+# Settings that may differ when a run is gone on with: it may have moved to another machine.
+_FREE_SETTINGS = (("data", "path"), ("data", "cache"), ("schedule", "threads"))
+
+
+class RunError(TonearmError):
+    """A run's folder does not fit the experiment; the text names the folder and the reason."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run left.
+
+    Attributes
+    ----------
+    folder : with config.yaml, history.csv, model.onnx and, where there was validation,
+        metrics.json and predictions.csv.
+    metrics : of the validation tracks, or None if there were none.
+    failures : tracks that were left out because they cannot be decoded.
+    """
+
+    folder: Path
+    metrics: Metrics | None
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def bundle(self) -> Path:
+        """The exported model."""
+        return self.folder / RUN_BUNDLE
+
+
+def train(experiment: Experiment, folder: Path | None = None, resume: Resume = "auto") -> Run:
+    """Load the experiment's dataset, divide it, and `fit`.
+
+    Parameters
+    ----------
+    folder : of the run; by default `runs/<name>`, with the fold's number where there are folds.
+    resume : "auto" goes on with a run the folder holds, "never" starts over.
+
+    Raises
+    ------
+    UsageError
+        If the data or the fold is not there.
+    RunError
+        If the folder holds a run of another experiment.
+    """
+    data = experiment.data
+    dataset = datasets.load(data_path(data), data.layout)
+    folds = datasets.split(dataset, data.split, folds=data.folds, seed=0)
+    if not 0 <= data.fold < len(folds):
+        raise UsageError(f"data.fold must be from 0 to {len(folds) - 1}, got {data.fold}")
+    fold = folds[data.fold]
+    if folder is None:
+        name = experiment.name if len(folds) == 1 else f"{experiment.name}-fold{data.fold}"
+        folder = Path("runs") / name
+    cache = FeatureCache(Path(data.cache) if data.cache else cache_folder("features"))
+    return fit(experiment, fold.train, fold.valid, dataset.labels, folder, cache, resume=resume)
+
+
+def fit(
+    experiment: Experiment,
+    train_tracks: Sequence[Track],
+    valid_tracks: Sequence[Track],
+    labels: Sequence[str],
+    folder: Path,
+    cache: FeatureCache,
+    *,
+    resume: Resume = "auto",
+) -> Run:
+    """Train on some tracks, judge on others, and export the best epoch as a bundle.
+
+    Without validation tracks all epochs are run and the last one is exported, uncalibrated.
+
+    Parameters
+    ----------
+    train_tracks, valid_tracks : labelled tracks with audio files.
+    labels : the genres, in the order of the model's outputs.
+    folder : of the run. One that a killed run left is gone on with.
+    cache : of features.
+    resume : "auto" or "never", see `train`.
+
+    Raises
+    ------
+    RunError
+        If the folder holds a run of another experiment.
+    DatasetError
+        If there is nothing to train on.
+    """
+    folder = Path(folder)
+    _open_folder(folder, experiment, resume)
+    if experiment.schedule.threads:
+        torch.set_num_threads(experiment.schedule.threads)
+    lightning.seed_everything(experiment.seed, verbose=False)
+    config = experiment.front_end_config
+    network = _make_network(experiment, len(labels))
+    if not train_tracks:
+        raise DatasetError("there are no tracks to train on")
+    clips: list[Clips] = []
+    failures: list[Failure] = []
+    for tracks in (train_tracks, valid_tracks):
+        clips.append(
+            load_clips(tracks, labels, config, cache, descriptors=network.uses_descriptors)
+        )
+        failures.extend(cache.failures)
+    train_clips, valid_clips = clips
+    if train_clips.descriptors is not None:
+        network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))
+    module = GenreTraining(network, experiment, labels)
+    _train(module, GenreData(experiment, train_clips, valid_clips), folder)
+
+    best = _best_network(module, folder, judged=len(valid_clips) > 0)
+    metrics, temperature = None, 1.0
+    if len(valid_clips):
+        scores = score_clips(best, valid_clips, experiment)
+        temperature = fit_temperature(scores, valid_clips.targets.argmax(axis=1))
+        metrics = _judge(scores, temperature, valid_clips, labels, folder)
+    metadata = BundleMetadata(
+        name=experiment.name,
+        labels=tuple(labels),
+        front_end=config,
+        descriptors=descriptor_names() if best.uses_descriptors else (),
+        window_seconds=experiment.data.window_seconds,
+        hop_seconds=experiment.data.hop_seconds,
+        temperature=temperature,
+        training=_summary(experiment, train_clips),
+        metrics=_headline(metrics),
+        licence="Apache-2.0",
+        attribution=best.attribution,
+    )
+    export(best, metadata, folder / RUN_BUNDLE)
+    return Run(folder, metrics, tuple(failures))
+
+
+def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> NDArray[np.float32]:
+    """Give the mean log-probabilities over the windows of each clip, float32[clips, classes]."""
+    dataset = ClipDataset(clips, experiment.front_end_config, experiment.data)
+    network = network.cpu().eval()
+    with torch.inference_mode():
+        rows = [clip_log_probabilities(network, dataset[i]).numpy() for i in range(len(clips))]
+    return np.stack(rows)
+
+
+def fit_temperature(log_probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
+    """Find the temperature at which clips' distributions fit the truth best (Guo et al. 2017).
+
+    Parameters
+    ----------
+    log_probabilities : float[N, C], mean log-probabilities of each clip.
+    truth : int[N].
+
+    Returns
+    -------
+    Between 0.2 and 5, the minimum of the negative log-likelihood.
+    """
+    rows = np.arange(len(truth))
+
+    def loss(temperature: float) -> float:
+        probabilities = probabilities_at(log_probabilities, temperature)[rows, truth]
+        return float(-np.log(np.maximum(probabilities, 1e-12)).mean())
+
+    return float(min(np.geomspace(0.2, 5.0, 200), key=loss))
+
+
+def _make_network(experiment: Experiment, classes: int) -> GenreNetwork:
+    name, settings = experiment.model.name, dict(experiment.model.settings)
+    settings.setdefault("n_mels", experiment.front_end_config.n_mels)
+    if name == "multimodal" or settings.get("descriptors"):
+        settings.setdefault("n_descriptors", len(descriptor_names()))
+    return create_model(name, num_classes=classes, **settings)
+
+
+def _open_folder(folder: Path, experiment: Experiment, resume: Resume) -> None:
+    """Make the folder, or check that the run it holds is of this experiment."""
+    config = folder / "config.yaml"
+    if resume == "never":
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / "logs", ignore_errors=True)
+    elif (folder / "checkpoints").exists() and config.exists():
+        held, wanted = _decisive(config.read_text()), _decisive(experiment.to_yaml())
+        if held != wanted:
+            raise RunError(
+                f"{folder}: holds a run of another experiment (they differ in "
+                f"{', '.join(_differences(held, wanted))}); name another --run folder, or start "
+                "over with --resume never"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(experiment.to_yaml())
+
+
+def _decisive(text: str) -> dict[str, Any]:
+    settings: dict[str, Any] = yaml.safe_load(text)
+    for section, key in _FREE_SETTINGS:
+        settings[section].pop(key, None)
+    return settings
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    different = []
+    for key in sorted(a.keys() | b.keys()):
+        ours, theirs = a.get(key), b.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            different += [f"{key}.{inner}" for inner in _differences(ours, theirs)]
+        elif ours != theirs:
+            different.append(key)
+    return different
+
+
+def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
+    """Run the epochs that are left, with a checkpoint after each."""
+    schedule = module.experiment.schedule
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
+    if state is not None and _has_ended(state, schedule.epochs):
+        return
+    judged = len(data.valid) > 0
+    callbacks: list[lightning.Callback] = [
+        History(folder / "history.csv", module),
+        EpochProgress(module),
+    ]
+    if judged:
+        callbacks += [
+            EarlyStopping(
+                "valid_f1",
+                mode="max",
+                patience=max(1, schedule.patience // schedule.validate_every),
+                check_on_train_epoch_end=False,
+            ),
+            _checkpoint(
+                checkpoints, "best", monitor="valid_f1", mode="max", save_weights_only=True
+            ),
+        ]
+    callbacks.append(_checkpoint(checkpoints, "last", save_on_train_epoch_end=True))
+    with _quiet():
+        trainer = lightning.Trainer(
+            accelerator=schedule.accelerator,
+            devices=schedule.devices,
+            num_nodes=schedule.nodes,
+            max_epochs=schedule.epochs,
+            check_val_every_n_epoch=schedule.validate_every,
+            limit_val_batches=1.0 if judged else 0,
+            num_sanity_val_steps=0,
+            gradient_clip_val=module.experiment.optimiser.clip_norm,
+            deterministic="warn",
+            callbacks=callbacks,
+            logger=TensorBoardLogger(folder, name="logs", version=""),
+            log_every_n_steps=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=last if state is not None else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, filename=name, enable_version_counter=False, **settings)
+
+
+def _has_ended(state: dict[str, Any], epochs: int) -> bool:
+    """Say whether a checkpoint is of a run's last epoch: the planned one or an early stop."""
+    stopped = any(
+        callback["wait_count"] >= callback["patience"]
+        for name, callback in state["callbacks"].items()
+        if name.startswith("EarlyStopping")
+    )
+    return stopped or state["epoch"] + 1 >= epochs
+
+
+def _best_network(module: GenreTraining, folder: Path, *, judged: bool) -> GenreNetwork:
+    """Load the averaged weights of the best epoch, or of the last if none was judged."""
+    file = folder / "checkpoints" / ("best.ckpt" if judged else "last.ckpt")
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    network = module.averaged_network
+    assert isinstance(network, GenreNetwork)
+    return network.eval()
+
+
+def _judge(
+    scores: NDArray[np.float32],
+    temperature: float,
+    clips: Clips,
+    labels: Sequence[str],
+    folder: Path,
+) -> Metrics:
+    """Write metrics.json and predictions.csv."""
+    table = predictions.Predictions(
+        labels=tuple(labels),
+        tracks=tuple(track.id for track in clips.tracks),
+        truth=tuple(str(track.label) for track in clips.tracks),
+        probabilities=probabilities_at(scores, temperature),
+        artists=tuple(track.artist or "" for track in clips.tracks),
+    )
+    predictions.write(folder / "predictions.csv", table)
+    metrics = evaluate(table.truth_index, table.probabilities, labels, groups=table.groups)
+    (folder / "metrics.json").write_text(metrics.to_json())
+    return metrics
+
+
+def _summary(experiment: Experiment, clips: Clips) -> dict[str, Any]:
+    return {
+        "model": experiment.model.name,
+        "settings": experiment.model.settings,
+        "split": experiment.data.split,
+        "tracks": len(clips),
+        "seed": experiment.seed,
+    }
+
+
+def _headline(metrics: Metrics | None) -> dict[str, Any]:
+    if metrics is None:
+        return {}
+    return {
+        "judged_on": "the validation tracks that chose the epoch and the temperature",
+        "tracks": metrics.count,
+        "accuracy": round(metrics.accuracy, 4),
+        "macro_f1": round(metrics.f1, 4),
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advice about hardware and loader processes off the terminal."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        logger.setLevel(level)
