@@ -1,0 +1,97 @@
+"""How long `tonearm classify` takes: cold against importing its libraries alone, and per clip.
+
+    python benchmarks/classify.py [FILE...] [--model default]
+
+Without files it renders a 30 s piece and encodes it as a 44.1 kHz stereo MP3, as music comes.
+
+The cold figure is the best of several alternating runs of the whole program on one file, over the
+best of ``python -c "import numpy, onnxruntime, av"``. The figure per clip is CPU time of one
+thread, decoding included, once the model is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program itself does
+
+import av
+import numpy as np
+
+from tonearm import Classifier, Prediction, synth
+
+COLD_RUNS = 7
+CLIP_SECONDS = 30.0
+ALLOWED_RATIO = 3.0
+ALLOWED_CPU_SECONDS = 0.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--model", default="default")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files = chosen.files or [rendered(Path(folder) / "piece.mp3")]
+        report_cold(files[0], chosen.model)
+        report_clips(files, chosen.model)
+
+
+def report_cold(file: Path, model: str) -> None:
+    imports = [sys.executable, "-c", "import numpy, onnxruntime, av"]
+    program = [str(Path(sys.executable).with_name("tonearm"))]
+    program += ["classify", "--json", "--model", model, str(file)]
+    floors, colds = [], []
+    for _ in range(COLD_RUNS):  # by turns, so that a busy machine is unfair to neither
+        floors.append(wall_seconds(imports))
+        colds.append(wall_seconds(program))
+    floor, cold = min(floors), min(colds)
+    print(f"imports alone         {floor:.3f} s")
+    print(f"tonearm classify      {cold:.3f} s")
+    print(f"cold ratio            {cold / floor:.2f}   (at most {ALLOWED_RATIO})")
+
+
+def report_clips(files: list[Path], model: str) -> None:
+    classifier = Classifier.load(model)
+    classifier(files[0])
+    rounds = max(1, round(10 / len(files)))
+    begun = time.process_time()
+    heard = 0.0
+    for result in classifier.classify_files(files * rounds):
+        if isinstance(result, Prediction):
+            heard += result.duration
+    per_clip = (time.process_time() - begun) * CLIP_SECONDS / heard
+    print(f"CPU per 30 s clip     {per_clip:.3f} s (at most {ALLOWED_CPU_SECONDS})")
+    print(f"times real time       {CLIP_SECONDS / per_clip:.0f}")
+    print(
+        f"most memory           {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
+
+
+def wall_seconds(command: list[str]) -> float:
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def rendered(path: Path) -> Path:
+    piece = synth.render(synth.STYLES[0], CLIP_SECONDS, 44_100)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libmp3lame", rate=44_100, layout="stereo")
+        stereo = np.repeat(piece[np.newaxis], 2, axis=0)
+        frame = av.AudioFrame.from_ndarray(stereo, format="fltp", layout="stereo")
+        frame.sample_rate = 44_100
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from bundles import FRONT_END, tiny_graph, tiny_metadata, write_bundle
+
+from tonearm import bundle
+from tonearm.bundle import Bundle, BundleError, BundleMetadata, MetadataError
+from tonearm.errors import TonearmError, UsageError
+
+
+def test_metadata_survives_json() -> None:
+    metadata = tiny_metadata(
+        descriptors=("tempo",), training={"tracks": 3}, metrics={"gtzan": {"accuracy": 0.5}}
+    )
+    assert BundleMetadata.from_json(metadata.to_json()) == metadata
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"format_version": 2}, "newer than this Tonearm reads"),
+        ({"format_version": "1"}, "format_version"),
+        ({"labels": []}, "at least one"),
+        ({"labels": ["rock", "rock"]}, "rock, rock"),
+        ({"labels": "rock"}, "expected a list of texts, got 'rock'"),
+        ({"labels": ["rock", 1]}, "expected a list of texts"),
+        ({"window_seconds": 0}, "window_seconds: expected more than 0, got 0"),
+        ({"hop_seconds": True}, "hop_seconds: expected a number"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"name": None}, "name: expected text"),
+        ({"metrics": []}, "metrics: expected an object"),
+        ({"attention": 1}, "unknown 'attention'"),
+        ({"front_end": {**FRONT_END.to_dict(), "denoise": 1}}, "front end: .*denoise"),
+        ({"front_end": {**FRONT_END.to_dict(), "scale": "bark"}}, "front end: .*bark"),
+        ({"front_end": {}}, "front end"),
+    ],
+)
+def test_metadata_that_is_not_understood_is_refused(
+    changes: dict[str, Any], complaint: str
+) -> None:
+    text = json.dumps(json.loads(tiny_metadata().to_json()) | changes)
+    with pytest.raises(MetadataError, match=complaint) as caught:
+        BundleMetadata.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["labels", "front_end", "window_seconds", "format_version"])
+def test_metadata_that_lacks_something_is_refused(missing: str) -> None:
+    values = json.loads(tiny_metadata().to_json())
+    del values[missing]
+    with pytest.raises(MetadataError, match=missing):
+        BundleMetadata.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_metadata_that_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(MetadataError, match="JSON"):
+        BundleMetadata.from_json(text)
+
+
+def test_a_bundle_answers_in_its_labels(tmp_path: Path) -> None:
+    loaded = Bundle.load(write_bundle(tmp_path / "tiny.onnx", tiny_metadata()))
+    frames = np.zeros((3, 50, FRONT_END.n_mels), np.float32)
+    frames[0, :, :10] = 1
+    frames[1, :, -10:] = 1
+    outputs = loaded.run(frames)
+    assert loaded.metadata == tiny_metadata()
+    assert outputs.logits.shape == (3, 2)
+    assert outputs.logits[:2].argmax(axis=1).tolist() == [0, 1]
+    np.testing.assert_allclose(outputs.embedding, frames.mean(axis=1), atol=1e-6)
+    assert not outputs.extra
+
+
+def test_further_outputs_are_kept_by_name(tmp_path: Path) -> None:
+    names = ("embedding", "loudest", "logits")
+    path = write_bundle(tmp_path / "tiny.onnx", tiny_metadata(), outputs=names)
+    frames = np.full((1, 5, FRONT_END.n_mels), 7, np.float32)
+    assert float(Bundle.load(path).run(frames).extra["loudest"]) == 7
+
+
+def test_unknown_descriptors_reach_the_graph_as_nan(tmp_path: Path) -> None:
+    metadata = tiny_metadata(descriptors=("tempo", "loudness"))
+    loaded = Bundle.load(write_bundle(tmp_path / "tiny.onnx", metadata))
+    frames = np.zeros((1, 5, FRONT_END.n_mels), np.float32)
+    assert loaded.run(frames).logits.tolist() == [[0, 0]]
+    assert loaded.run(frames, np.ones((1, 2), np.float32)).logits.tolist() == [[100, 0]]
+
+
+def _nothing(path: Path) -> None:
+    """The file is not there."""
+
+
+def _text(path: Path) -> None:
+    path.write_text("no model")
+
+
+def _plain_graph(path: Path) -> None:
+    onnx.save(tiny_graph(), str(path))
+
+
+def _foreign_metadata(path: Path) -> None:
+    model = tiny_graph()
+    onnx.helper.set_model_props(model, {"tonearm": '{"format_version": 99}'})
+    onnx.save(model, str(path))
+
+
+def _other_label_count(path: Path) -> None:
+    write_bundle(path, tiny_metadata(), labels=3)
+
+
+def _other_band_count(path: Path) -> None:
+    write_bundle(path, tiny_metadata(), mels=64)
+
+
+def _no_embedding(path: Path) -> None:
+    write_bundle(path, tiny_metadata(), outputs=("logits",))
+
+
+def _descriptors_only_promised(path: Path) -> None:
+    onnx.save(tiny_graph(), str(path))
+    bundle.write_metadata(path, tiny_metadata(descriptors=("tempo",)), path)
+
+
+@pytest.mark.parametrize(
+    ("write", "complaint"),
+    [
+        (_nothing, "no such file"),
+        (_text, "not a model"),
+        (_plain_graph, "without Tonearm metadata"),
+        (_foreign_metadata, "newer"),
+        (_other_label_count, "graph has 3 columns in 'logits', metadata 2 labels"),
+        (_other_band_count, "graph has 64 columns in 'logmel', metadata 96 mel bands"),
+        (_no_embedding, "'embedding' missing"),
+        (_descriptors_only_promised, "expected 'descriptors', 'logmel', got 'logmel'"),
+    ],
+)
+def test_a_file_that_is_no_usable_bundle_says_why(
+    tmp_path: Path, write: Any, complaint: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    write(path)
+    with pytest.raises(BundleError, match=complaint) as caught:
+        Bundle.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, TonearmError)
+
+
+def test_metadata_is_written_beside_what_others_wrote(tmp_path: Path) -> None:
+    model = tiny_graph()
+    onnx.helper.set_model_props(model, {"author": "somebody", "tonearm": "old"})
+    onnx.save(model, str(tmp_path / "plain.onnx"))
+    bundle.write_metadata(tmp_path / "plain.onnx", tiny_metadata(), tmp_path / "whole.onnx")
+    written = {p.key: p.value for p in onnx.load(str(tmp_path / "whole.onnx")).metadata_props}
+    assert written == {"author": "somebody", "tonearm": tiny_metadata().to_json()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.onnx", "whole.onnx"]
+
+
+def test_a_model_is_found_by_name_by_path_and_by_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    named = write_bundle(tmp_path / "mine.onnx", tiny_metadata())
+    run = tmp_path / "run"
+    run.mkdir()
+    assert bundle.find("mine") == named
+    assert bundle.find(named) == named
+    assert bundle.available()["mine"] == named
+    with pytest.raises(UsageError, match=r"no model named .*run.* \(by name: .*mine"):
+        bundle.find(run)
+    trained = write_bundle(run / "model.onnx", tiny_metadata())
+    assert bundle.find(run) == trained
+
+
+def test_built_in_bundles_can_be_replaced_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = write_bundle(tmp_path / "default.onnx", tiny_metadata())
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    assert bundle.find("default") == own
+    monkeypatch.delenv("TONEARM_MODELS")
+    assert own not in bundle.available().values()
+
+
+@pytest.mark.parametrize("known", bundle.builtin().items(), ids=lambda item: item[0])
+def test_every_built_in_bundle_loads(known: tuple[str, Path]) -> None:
+    _, path = known
+    metadata = Bundle.load(path).metadata
+    assert metadata.licence
+    assert metadata.attribution
+    assert metadata.metrics
+    assert path.stat().st_size <= 8_000_000
