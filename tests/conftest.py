@@ -42,6 +42,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the labels "low" and "high" that hears which a tone is."""
+    from bundles import tiny_metadata, write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "tiny.onnx", tiny_metadata())
+
+
+@pytest.fixture(scope="session")
 def write_audio() -> Callable[..., Path]:
     """`write_audio(path, samples, rate, codec=None, bitrate=None) -> path`, see `encode`."""
     return encode

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bundles import FRONT_END, tiny_graph, tiny_metadata, write_bundle
 
+from bundles import FRONT_END, tiny_graph, tiny_metadata, write_bundle
 from tonearm import bundle
 from tonearm.bundle import Bundle, BundleError, BundleMetadata, MetadataError
 from tonearm.errors import TonearmError, UsageError

@@ -240,9 +240,10 @@ class Classifier:
     def _classify_samples(self, samples: npt.NDArray[np.floating], rate: int | None) -> Prediction:
         if rate is None:
             raise UsageError("samples need their rate in Hz, got none")
-        heard_rate = self.bundle.metadata.front_end.sample_rate
-        blocks = audio.resample(_checked(samples), rate, heard_rate)
-        return self._conclude(None, self._listen(blocks, None), truncated=False)
+        signal = _checked(samples)
+        blocks = audio.resample(signal, rate, self.bundle.metadata.front_end.sample_rate)
+        descriptors = self._describe_samples(signal, rate) if self._descriptor_columns else None
+        return self._conclude(None, self._listen(blocks, descriptors), truncated=False)
 
     def _listen(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Heard:
         """Score every window of a recording that comes in blocks of float32[n].
@@ -299,21 +300,36 @@ class Classifier:
         return {self.labels[i]: float(calibrated[i]) for i in order}
 
     def _describe_file(self, path: Path) -> Floats | None:
-        """Descriptors of the middle of a file, float32[1, D], or None where it has none.
+        """Descriptors of the middle of a file, or None where it cannot be read.
 
-        Where this excerpt cannot be read (a file that is shorter than its header says), the
-        network does without: it was trained for that, and the frames decide what is wrong.
+        Then the file is shorter than its header says, or nothing in it decodes: the network does
+        without descriptors, as it was trained to, and the frames will tell what is wrong.
         """
-        from tonearm.features.descriptors import DESCRIPTOR_RATE, describe
+        from tonearm.features.descriptors import DESCRIPTOR_RATE
 
         try:
-            start = max(0.0, ((audio.probe(path).duration or 0.0) - DESCRIBED_SECONDS) / 2)
+            start = _middle(audio.probe(path).duration or 0.0)
             excerpt = audio.read(
                 path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self._time_limit
             )
         except audio.AudioError:
             return None
-        return describe(excerpt.samples, DESCRIPTOR_RATE)[np.newaxis, self._descriptor_columns]
+        return self._describe(excerpt.samples)
+
+    def _describe_samples(self, samples: Floats, rate: int) -> Floats | None:
+        """Descriptors of the middle of samples in memory, or None where there are none."""
+        from tonearm.features.descriptors import DESCRIPTOR_RATE
+
+        start = round(_middle(len(samples) / rate) * rate)
+        excerpt = samples[start : start + round(DESCRIBED_SECONDS * rate)]
+        resampled = list(audio.resample(excerpt, rate, DESCRIPTOR_RATE))
+        return self._describe(np.concatenate(resampled)) if resampled else None
+
+    def _describe(self, samples: Floats) -> Floats:
+        """Return float32[1, D], the descriptors this model takes of samples at their rate."""
+        from tonearm.features.descriptors import describe
+
+        return describe(samples)[np.newaxis, self._descriptor_columns]
 
 
 class _Heard:
@@ -381,6 +397,11 @@ def windows(
     if end - covered >= (shortest_tail if covered else 1):
         tail = np.concatenate(held)[-length:]
         yield end - len(tail), tail
+
+
+def _middle(seconds: float) -> float:
+    """Where the excerpt that is described begins, in a recording so long."""
+    return max(0.0, (seconds - DESCRIBED_SECONDS) / 2)
 
 
 def _checked(samples: npt.NDArray[np.floating]) -> Floats:

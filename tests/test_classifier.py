@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tonearm
+from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from tonearm import Classifier, Failure, Prediction, audio
+from tonearm.bundle import BundleError
+from tonearm.classifier import SilentAudio, windows
+from tonearm.errors import UsageError
+
+RATE = FRONT_END.sample_rate
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_bundle: Path) -> Classifier:
+    return Classifier.load(tiny_bundle)
+
+
+@pytest.fixture
+def song(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
+    """Three low seconds, then two high ones."""
+    return write_audio(tmp_path / "song.flac", np.r_[tone(200, 3), tone(5000, 2)], RATE)
+
+
+def test_a_file_gets_its_genre(classifier: Classifier, song: Path) -> None:
+    prediction = classifier(song)
+    assert prediction.path == song
+    assert prediction.genre == "low"
+    assert prediction.confidence == prediction.probabilities["low"] > 0.5
+    assert list(prediction.probabilities) == ["low", "high"]
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert prediction.duration == pytest.approx(5)
+    assert not prediction.truncated
+    assert prediction.embedding.shape == (FRONT_END.n_mels,)
+
+
+def test_the_windows_in_time_are_the_timeline(classifier: Classifier, song: Path) -> None:
+    segments = classifier(song).segments
+    assert [segment.genre for segment in segments] == ["low", "low", "low", "high"]
+    # Frames fall every 16 ms, so a second is not a whole number of them.
+    starts, ends = zip(*((s.start, s.end) for s in segments), strict=True)
+    assert starts == pytest.approx((0, 1, 2, 3), abs=0.05)
+    assert ends == pytest.approx((2, 3, 4, 5), abs=0.05)
+    assert ends[-1] <= 5
+
+
+def test_the_clip_is_the_mean_of_its_windows_in_the_log_domain(
+    tmp_path: Path, tiny_bundle: Path, song: Path
+) -> None:
+    plain = Classifier.load(tiny_bundle)(song)
+    logs = np.log([[s.probabilities[g] for g in ("low", "high")] for s in plain.segments])
+    expected = np.exp(logs.mean(axis=0))
+    expected /= expected.sum()
+    assert [plain.probabilities[g] for g in ("low", "high")] == pytest.approx(expected)
+
+    warm = Classifier.load(write_bundle(tmp_path / "warm.onnx", tiny_metadata(temperature=2.0)))
+    tempered = np.sqrt(expected) / np.sqrt(expected).sum()
+    assert [warm(song).probabilities[g] for g in ("low", "high")] == pytest.approx(tempered)
+
+
+def test_samples_and_files_get_the_same_answer(classifier: Classifier, song: Path) -> None:
+    from_file = classifier(song)
+    from_samples = classifier(audio.read(song, RATE).samples, RATE)
+    assert from_samples == dataclasses.replace(
+        from_file, path=None, embedding=pytest.approx(from_file.embedding)
+    )
+
+
+def test_samples_of_another_rate_are_resampled(classifier: Classifier) -> None:
+    assert classifier(tone(5000, 2, 44_100), 44_100).genre == "high"
+    assert classifier(tone(200, 2, 44_100).astype(np.float64), 44_100).genre == "low"
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "complaint"),
+    [
+        (tone(200, 1), None, "rate"),
+        (tone(200, 1), 0, "rate"),
+        (np.zeros((2, RATE), np.float32), RATE, "mono"),
+        (np.zeros(RATE, np.int16), RATE, "int16"),
+        (np.full(RATE, np.nan, np.float32), RATE, "NaN"),
+        ("song.mp3", RATE, "rate is for samples"),
+    ],
+)
+def test_what_is_no_recording_is_refused(
+    classifier: Classifier, samples: np.ndarray | str, rate: int | None, complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        classifier(samples, rate)
+
+
+def test_a_clip_shorter_than_a_window_is_one_window(classifier: Classifier) -> None:
+    for seconds in (0.25, 0.5, 1.0, 1.9):
+        prediction = classifier(tone(5000, seconds), RATE)
+        assert prediction.genre == "high"
+        assert prediction.duration == pytest.approx(seconds)
+        (segment,) = prediction.segments
+        assert (segment.start, segment.end) == (0, pytest.approx(seconds))
+
+
+def test_too_little_to_hear_is_an_error(classifier: Classifier) -> None:
+    with pytest.raises(audio.TooShort, match=r"0\.10 s"):
+        classifier(tone(200, 0.1), RATE)
+    with pytest.raises(audio.TooShort):
+        classifier(np.zeros(0, np.float32), RATE)
+    with pytest.raises(SilentAudio, match="silent"):
+        classifier(np.zeros(3 * RATE, np.float32), RATE)
+    assert classifier(1e-3 * tone(200, 3), RATE).duration == 3  # quiet is not silent
+
+
+def test_a_file_that_breaks_off_is_heard_as_far_as_it_goes(
+    classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    whole = write_audio(tmp_path / "whole.flac", tone(5000, 4), RATE)
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    prediction = classifier(cut)
+    assert prediction.truncated
+    assert prediction.genre == "high"
+    assert 1 < prediction.duration < 3
+
+
+def test_a_long_file_needs_no_more_memory_than_a_song(
+    classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "long.wav", np.tile(tone(200, 10), 60), RATE)
+    tracemalloc.start()
+    try:
+        prediction = classifier(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert prediction.duration == pytest.approx(600)
+    assert peak < 10e6  # the samples alone are 38 MB
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_many_files_are_answered_in_order(
+    classifier: Classifier, song: Path, tmp_path: Path, workers: int
+) -> None:
+    broken = tmp_path / "broken.mp3"
+    broken.write_text("no music")
+    absent = tmp_path / "absent.mp3"
+    results = list(classifier.classify_files([song, broken, song, absent], workers=workers))
+    assert [type(result) for result in results] == [Prediction, Failure, Prediction, Failure]
+    assert [result.path for result in results] == [song, broken, song, absent]
+    assert "no such file" in results[3].error
+    assert not any("\n" in result.error for result in results if isinstance(result, Failure))
+
+
+def test_files_are_taken_one_by_one(classifier: Classifier, song: Path) -> None:
+    def endless():
+        while True:
+            yield song
+
+    assert next(classifier.classify_files(endless())).genre == "low"
+
+
+def test_an_unexpected_error_costs_one_file(
+    classifier: Classifier, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "stream", lambda *_, **__: 1 // 0)
+    (result,) = classifier.classify_files([song])
+    assert result == Failure(
+        song, "unexpected ZeroDivisionError: integer division or modulo by zero"
+    )
+
+
+def test_workers_must_be_some(classifier: Classifier) -> None:
+    with pytest.raises(UsageError, match="workers"):
+        classifier.classify_files([], workers=0)
+
+
+def test_descriptors_reach_a_model_that_takes_them(tmp_path: Path, song: Path) -> None:
+    metadata = tiny_metadata(descriptors=("tempo", "rms_mean"))
+    classifier = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
+    high = tone(5000, 2)
+    assert classifier(high, RATE).genre == "low"  # the model's bonus for a first descriptor
+    assert classifier(song).probabilities["low"] > 0.999
+
+
+def test_unknown_descriptors_are_refused(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "odd.onnx", tiny_metadata(descriptors=("danceability",)))
+    with pytest.raises(BundleError, match="unknown descriptors: danceability"):
+        Classifier.load(path)
+
+
+@given(
+    pieces=st.lists(st.integers(0, 40), max_size=12),
+    length=st.integers(1, 20),
+    hop=st.integers(1, 25),
+    shortest_tail=st.integers(1, 10),
+)
+def test_windows_cover_any_stream(
+    pieces: list[int], length: int, hop: int, shortest_tail: int
+) -> None:
+    total = sum(pieces)
+    frames = np.arange(total, dtype=np.float32)[:, np.newaxis]
+    stream = np.split(frames, np.cumsum(pieces)[:-1]) if pieces else []
+    cut = list(windows(stream, length=length, hop=hop, shortest_tail=shortest_tail))
+    for first, window in cut:
+        np.testing.assert_array_equal(window, frames[first : first + len(window)])
+    whole = list(range(0, total - length + 1, hop))
+    assert [first for first, _ in cut[: len(whole)]] == whole
+    rest = cut[len(whole) :]
+    covered = whole[-1] + length if whole else 0
+    if not whole:
+        assert [(first, len(window)) for first, window in rest] == [(0, total)] * (total > 0)
+    elif total - covered >= shortest_tail:
+        assert [(first, len(window)) for first, window in rest] == [(total - length, length)]
+    else:
+        assert rest == []
+
+
+def test_the_public_names_are_there_when_asked_for() -> None:
+    for name in tonearm.__all__:
+        assert getattr(tonearm, name) is not None
+        assert name in dir(tonearm)
+    with pytest.raises(AttributeError, match="no attribute 'Gramophone'"):
+        tonearm.Gramophone  # noqa: B018
