@@ -90,9 +90,11 @@ def _print_list(listed: dict[str, dict[str, Any]]) -> None:
 
 
 def _print_all(facts: dict[str, Any]) -> None:
-    lines = [("file", f"{facts.pop('path')} ({_megabytes(facts.pop('bytes'))})"), *_flat(facts)]
-    width = max(len(key) for key, _ in lines)
-    for key, value in lines:
+    size = _megabytes(facts.pop("bytes"))
+    lines = [("file", f"{facts.pop('path')} ({size})"), *_flat(facts)]
+    told = [(key, value) for key, value in lines if value]
+    width = max(len(key) for key, _ in told)
+    for key, value in told:
         typer.echo(f"{key:<{width}}  {value}")
 
 

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from tonearm.cli import app
+
+RATE = FRONT_END.sample_rate
+KEYS = ["path", "genre", "confidence", "probabilities", "duration", "truncated", "error"]
+PROGRAM = [sys.executable, "-c", "from tonearm.cli.app import main; main()"]
+
+
+@pytest.fixture
+def music(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
+    """A folder: two recordings, one of them deeper down, a broken one and what is no audio."""
+    folder = tmp_path / "music"
+    (folder / "deep").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    low = write_audio(folder / "low.flac", tone(200, 3), RATE)
+    write_audio(folder / "deep" / "HIGH.FLAC", tone(5000, 3), RATE, container="flac")
+    (folder / "broken.mp3").write_text("no music")
+    (folder / "cover.jpg").write_text("no music")
+    (folder / "._low.flac").write_bytes(low.read_bytes())
+    (folder / ".hidden" / "low.flac").write_bytes(low.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def run(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`run("classify", ...) -> (exit code, output, errors)`, with the tiny model as "tiny"."""
+    monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tonearm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return code or 0, *capsys.readouterr()
+
+    return run
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_json_is_one_object_a_line_in_order(run: Run, music: Path) -> None:
+    code, output, errors = run(
+        "classify", "--json", "--model", "tiny", music, f"{music}/./low.flac", music / "cover.jpg"
+    )
+    records = [json.loads(line) for line in output.splitlines()]
+    assert (code, errors) == (0, "")
+    assert [record["path"] for record in records] == [
+        f"{music}/broken.mp3",
+        f"{music}/deep/HIGH.FLAC",
+        f"{music}/low.flac",
+        f"{music}/./low.flac",
+        f"{music}/cover.jpg",
+    ]
+    assert [record["genre"] for record in records] == [None, "high", "low", "low", None]
+    for record in records:
+        assert list(record) == KEYS
+        assert (record["error"] is None) != (record["genre"] is None)
+    assert records[0]["probabilities"] is None
+    high = records[1]
+    assert high["confidence"] == high["probabilities"]["high"]
+    assert sum(high["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert high["duration"] == pytest.approx(3, abs=0.01)
+    assert high["truncated"] is False
+
+
+def test_json_with_timeline_and_top(run: Run, music: Path) -> None:
+    _, output, _ = run(
+        "classify",
+        "--json",
+        "--timeline",
+        "--top",
+        1,
+        "--model",
+        "tiny",
+        music / "low.flac",
+        music / "broken.mp3",
+    )
+    heard, failed = map(json.loads, output.splitlines())
+    assert list(heard) == list(failed) == [*KEYS, "segments"]
+    assert list(heard["probabilities"]) == ["low"]
+    assert [segment["start"] for segment in heard["segments"]] == pytest.approx([0, 1], abs=0.05)
+    assert heard["segments"][-1]["end"] == pytest.approx(heard["duration"], abs=0.02)
+    assert list(heard["segments"][0]["probabilities"]) == ["low"]
+    assert failed["segments"] is None
+
+
+def test_csv_has_a_column_for_every_genre(run: Run, music: Path) -> None:
+    code, output, _ = run("classify", "--csv", "--model", "tiny", music)
+    rows = list(csv.DictReader(output.splitlines()))
+    assert code == 0
+    assert list(rows[0]) == [
+        "path",
+        "duration",
+        "genre",
+        "confidence",
+        "truncated",
+        "error",
+        "low",
+        "high",
+    ]
+    assert [row["genre"] for row in rows] == ["", "high", "low"]
+    assert rows[0]["error"]
+    assert rows[1]["confidence"] == rows[1]["high"]
+
+
+def test_csv_with_timeline_has_a_row_for_every_window(run: Run, music: Path) -> None:
+    _, output, _ = run("classify", "--csv", "--timeline", "--model", "tiny", music)
+    rows = list(csv.DictReader(output.splitlines()))
+    assert [row["genre"] for row in rows] == ["", "high", "high", "low", "low"]
+    assert rows[0]["start"] == rows[0]["end"] == ""
+    assert float(rows[2]["end"]) == pytest.approx(3, abs=0.01)
+
+
+def test_the_table_is_for_people(run: Run, music: Path) -> None:
+    code, output, _ = run("classify", "--model", "tiny", music)
+    broken, high, low = output.splitlines()
+    assert code == 0
+    assert "broken.mp3" in broken
+    assert "high" in high
+    assert "█" in high
+    assert "%" in high
+    assert low.split()[1] == "low"
+    assert low.index(" low ") == high.index(" high ")
+
+
+def test_the_table_with_timeline(run: Run, music: Path) -> None:
+    _, output, _ = run("classify", "--timeline", "--model", "tiny", music / "low.flac")
+    assert [line.split("  low")[0].strip() for line in output.splitlines()][1:] == [
+        "0:00 - 0:02",
+        "0:01 - 0:03",
+    ]
+
+
+def test_several_workers_print_the_same(run: Run, music: Path) -> None:
+    arguments = ("classify", "--json", "--model", "tiny", music)
+    assert run(*arguments, "--workers", 2) == run(*arguments)
+
+
+def test_nothing_classified_is_exit_1(run: Run, music: Path) -> None:
+    code, output, errors = run("classify", "--json", "--model", "tiny", music / "broken.mp3")
+    assert (code, errors) == (1, "")
+    assert json.loads(output)["genre"] is None
+
+
+def test_a_folder_without_recordings_is_one_line(run: Run, tmp_path: Path) -> None:
+    code, output, errors = run("classify", "--model", "tiny", tmp_path)
+    assert (code, output) == (1, "")
+    assert errors == f"tonearm: no audio files in {tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["classify"], "Missing argument"),
+        (["classify", "x.mp3", "--model", "nope"], "no model named 'nope'"),
+        (["classify", "x.mp3", "--json", "--csv"], "--json and --csv"),
+        (["classify", "x.mp3", "--top", "0"], "--top"),
+        (["classify", "x.mp3", "--csv", "--top", "2"], "--top"),
+        (["classify", "x.mp3", "--workers", "0"], "--workers"),
+        (["classify", "x.mp3", "--loud"], "--loud"),
+        (["models", "nope"], "no model named 'nope'"),
+    ],
+)
+def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -> None:
+    code, output, errors = run(*arguments)
+    assert (code, output) == (2, "")
+    assert complaint in errors
+
+
+def test_a_file_that_is_no_model_is_one_line(run: Run, music: Path) -> None:
+    code, output, errors = run("classify", music, "--model", music / "cover.jpg")
+    assert (code, output) == (1, "")
+    assert errors.startswith(f"tonearm: {music}/cover.jpg: not a model")
+    assert errors.count("\n") == 1
+
+
+def test_any_file_name_can_be_printed(
+    run: Run, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    whole = write_audio(tmp_path / "whole.flac", tone(200, 1), RATE).read_bytes()
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/line\nbreak \xff\x1b[31m.flac")
+    Path(odd).write_bytes(whole)
+    assert json.loads(run("classify", "--json", "--model", "tiny", odd)[1])["path"] == odd
+    code, output, _ = run("classify", "--model", "tiny", odd)
+    assert code == 0
+    assert "line\\nbreak \\xff\\x1b[31m.flac" in output
+
+
+def test_a_closed_pipe_ends_quietly(tiny_bundle: Path, music: Path) -> None:
+    process = _started(tiny_bundle, *[music / "low.flac"] * 300)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) != 0
+
+
+def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, music: Path) -> None:
+    process = _started(tiny_bundle, *[music / "low.flac"] * 3000)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    done = [json.loads(line) for line in [first, *rest.splitlines()]]
+    assert process.returncode == 130
+    # The signal may fall between printing a file and counting it.
+    assert errors in [
+        f"tonearm: interrupted after {count} of 3000 files\n"
+        for count in (len(done) - 1, len(done))
+    ]
+
+
+def _started(model: Path, *files: Path) -> subprocess.Popen[str]:
+    command = [*PROGRAM, "classify", "--json", "--model", str(model), *map(str, files)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def test_models_are_listed(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    code, output, errors = run("models")
+    assert (code, errors) == (0, "")
+    assert "tiny" in output
+    assert "low, high" in output
+
+    code, output, _ = run("models", "--json")
+    tiny = json.loads(output)["tiny"]
+    assert tiny["labels"] == ["low", "high"]
+    assert tiny["path"] == str(tiny_bundle)
+    assert tiny["bytes"] == tiny_bundle.stat().st_size
+
+
+def test_one_model_is_told_in_full(run: Run, tmp_path: Path) -> None:
+    metadata = tiny_metadata(licence="MIT", metrics={"gtzan": {"accuracy": 0.5}})
+    path = write_bundle(tmp_path / "own.onnx", metadata)
+    _, output, _ = run("models", path)
+    told = dict(line.split(maxsplit=1) for line in output.splitlines())
+    assert told["labels"] == "low, high"
+    assert told["licence"] == "MIT"
+    assert told["metrics.gtzan.accuracy"] == "0.5"
+    assert json.loads(run("models", path, "--json")[1])["licence"] == "MIT"
+
+
+def test_a_broken_model_does_not_hide_the_others(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(tmp_path / "fine.onnx", tiny_metadata())
+    (tmp_path / "bad.onnx").write_text("no model")
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    code, output, _ = run("models")
+    assert code == 0
+    assert "unusable" in output
+    assert "low, high" in output
+
+
+@pytest.mark.shared
+def test_every_odd_file_gets_a_genre_or_a_reason(run: Run, shared: Path) -> None:
+    formats = shared / "data" / "formats"
+    code, output, errors = run("classify", "--json", "--model", "tiny", formats)
+    records = [json.loads(line) for line in output.splitlines()]
+    expected = sorted(str(path) for path in formats.iterdir() if path.suffix != ".csv")
+    assert (code, errors) == (0, "")
+    assert [record["path"] for record in records] == expected
+    for record in records:
+        assert (record["error"] is None) != (record["genre"] is None)
+        assert "unexpected" not in (record["error"] or "")
+        assert "\n" not in (record["error"] or "")
+    assert sum(record["genre"] is not None for record in records) >= 70

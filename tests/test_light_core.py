@@ -1,0 +1,80 @@
+"""The core stays light: what classifying must never load, and what the core must never need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bundles import FRONT_END, tone
+
+HEAVY = ("torch", "lightning", "sklearn", "scipy", "pandas", "matplotlib", "onnx", "librosa")
+
+# Refuses to import what only the extras bring, as if it were not installed.
+BLOCKER = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY!r}:
+            raise ModuleNotFoundError("no " + name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def _run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_importing_tonearm_loads_nothing_of_weight() -> None:
+    code = "import sys, tonearm; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(_run(code).stdout.split())
+    assert "tonearm" in loaded
+    assert loaded.isdisjoint({*HEAVY, "numpy", "onnxruntime", "av"})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["classify", "--help"]])
+def test_help_loads_nothing_of_weight(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom tonearm.cli.app import main\n"
+        "try: main()\n"
+        "finally: print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = _run(code, *arguments)
+    assert done.returncode == 0
+    assert set(done.stderr.split()).isdisjoint({*HEAVY, "numpy", "onnxruntime", "av"})
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--csv"], ["--workers", "2"]])
+def test_classifying_works_without_the_extras(
+    options: list[str], tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "tone.flac", tone(200, 1), FRONT_END.sample_rate)
+    code = BLOCKER + "from tonearm.cli.app import main\nif __name__ == '__main__': main()"
+    done = _run(code, "classify", "--model", str(tiny_bundle), *options, str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "low" in done.stdout
+
+
+def test_json_does_without_rich(
+    tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "tone.flac", tone(200, 1), FRONT_END.sample_rate)
+    code = (
+        "import sys\nfrom tonearm.cli.app import main\n"
+        "try: main()\n"
+        "finally: print('rich.console' in sys.modules, file=sys.stderr)"
+    )
+    done = _run(code, "classify", "--json", "--model", str(tiny_bundle), str(file))
+    assert done.stderr.split() == ["False"]
+
+
+def test_the_core_depends_on_nothing_heavy() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    core = {requirement.partition(">")[0] for requirement in project["dependencies"]}
+    assert core == {"numpy", "av", "onnxruntime", "mutagen", "typer", "rich"}
