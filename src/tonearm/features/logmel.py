@@ -152,6 +152,20 @@ FRONT_ENDS: dict[str, LogMelConfig] = {
         offset=1.0,
         gain=10_000.0,
     ),
+    # The front end of the taggers of Won et al. 2020 (torchaudio's mel spectrogram in decibels).
+    "htk16k": LogMelConfig(
+        sample_rate=16_000,
+        n_fft=512,
+        win_length=512,
+        hop_length=256,
+        n_mels=96,
+        f_min=0.0,
+        f_max=8_000.0,
+        scale="htk",
+        norm=None,
+        log="db",
+        offset=1e-10,
+    ),
     # librosa.power_to_db(librosa.feature.melspectrogram(), top_db=None): for pictures and MFCC.
     "librosa": LogMelConfig(
         sample_rate=22_050,

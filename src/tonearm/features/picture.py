@@ -1,0 +1,197 @@
+"""The spectrogram as a picture: bytes for a network, columns of a bounded number for a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tonearm.features.logmel import LogMel, LogMelConfig, as_signal
+from tonearm.features.mel import hz_to_mel
+
+RANGE_DB = 80.0  # from black to the brightest
+
+# The loudest band of music at full scale is around +30 dB. Where nothing reaches this, there is
+# nothing to see: the picture stays dark instead of magnifying silence.
+_SILENT_DB = -20.0
+_SHORTEST_HOP, _LONGEST_HOP = 32, 512  # samples
+_SHORTEST_FFT = 2048  # samples
+
+
+def render(decibels: NDArray[np.float32], range_db: float = RANGE_DB) -> NDArray[np.uint8]:
+    """Paint a spectrogram in 256 greys relative to its own maximum.
+
+    Parameters
+    ----------
+    decibels : float32[frames, n_mels]
+        As ``LogMel(FRONT_ENDS["librosa"])`` makes it.
+    range_db : float, default 80
+        What lies so far or further below the maximum is 0; the maximum is 255.
+
+    Returns
+    -------
+    uint8[n_mels, frames]
+        An upright picture: time runs to the right, the highest band is the first row.
+    """
+    shades = (relative(decibels) / range_db + 1.0) * 255.0
+    return np.asarray(np.round(np.clip(shades.T[::-1], 0.0, 255.0)), dtype=np.uint8)
+
+
+def relative(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Levels in dB below the loudest; silence is far below."""
+    loudest = max(float(decibels.max(initial=-np.inf)), _SILENT_DB)
+    return np.asarray(decibels - np.float32(loudest))
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A recording of any length in a bounded number of columns.
+
+    Attributes
+    ----------
+    decibels : float32[columns, n_mels]
+        Mean power of each column in dB.
+    column_seconds : float
+        From column to column; the first is centred at 0 s.
+    low, high : float32[steps]
+        Least and greatest sample of each step.
+    step_seconds : float
+        From step to step; the first begins at 0 s.
+    seconds : float
+        Length of the recording.
+    config : LogMelConfig
+        Settings of the spectrogram.
+    """
+
+    decibels: NDArray[np.float32]
+    column_seconds: float
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    step_seconds: float
+    seconds: float
+    config: LogMelConfig
+
+
+def overview(blocks: Iterable[ArrayLike], config: LogMelConfig, columns: int) -> Overview:
+    """Survey a signal that comes in blocks, in memory that does not grow with its length.
+
+    Parameters
+    ----------
+    blocks : iterable of float32[n]
+        Mono samples at ``config.sample_rate``.
+    config : LogMelConfig
+        In dB, such as `plot_config` gives.
+    columns : int
+        Frames are averaged as soon as there are four times as many, in pairs.
+    """
+    spectra = _Bounded(4 * columns, config.n_mels, np.mean)
+    extremes = _Bounded(4 * columns, 2, np.max)
+    samples = 0
+
+    def listened() -> Iterator[NDArray[np.float32]]:
+        nonlocal samples
+        rest = np.empty(0, dtype=np.float32)
+        for block in map(as_signal, blocks):
+            samples += len(block)
+            rest = np.concatenate([rest, block])
+            whole = len(rest) - len(rest) % config.hop_length
+            extremes.add(_extremes(rest[:whole].reshape(-1, config.hop_length)))
+            rest = rest[whole:]
+            yield block
+        if len(rest):
+            extremes.add(_extremes(rest[None]))
+
+    for frames in LogMel(config).stream(listened()):
+        spectra.add(np.power(np.float32(10.0), frames / np.float32(10.0)))
+
+    hop_seconds = 1.0 / config.frames_per_second
+    extent = extremes.rows()
+    return Overview(
+        decibels=np.float32(10.0) * np.log10(np.maximum(spectra.rows(), np.float32(config.offset))),
+        column_seconds=spectra.merged * hop_seconds,
+        low=-extent[:, 0],
+        high=extent[:, 1],
+        step_seconds=extremes.merged * hop_seconds,
+        seconds=samples / config.sample_rate,
+        config=config,
+    )
+
+
+def plot_config(
+    rate: int, seconds: float | None = None, n_mels: int = 128, columns: int = 1200
+) -> LogMelConfig:
+    """Settings that show a recording well, all the way up to half its rate.
+
+    Parameters
+    ----------
+    rate : int
+        Samples a second.
+    seconds : float, optional
+        Length, if known: a short recording gets a shorter hop, so that it fills the columns.
+    n_mels : int, default 128
+        Many bands get a longer transform, so that even the lowest, narrowest hold a bin.
+    columns : int, default 1200
+        Width of the picture.
+    """
+    hop = _LONGEST_HOP
+    while seconds is not None and hop > _SHORTEST_HOP and seconds * rate < hop * columns:
+        hop //= 2
+    bands_per_hz = (n_mels + 1) / float(hz_to_mel(rate / 2)) * float(hz_to_mel(1.0))
+    n_fft = _SHORTEST_FFT
+    while n_fft < rate * bands_per_hz:
+        n_fft *= 2
+    return LogMelConfig(
+        sample_rate=rate,
+        n_fft=n_fft,
+        win_length=n_fft,
+        hop_length=hop,
+        n_mels=n_mels,
+        f_min=0.0,
+        f_max=rate / 2,
+        norm=None,
+        log="db",
+        offset=1e-10,
+    )
+
+
+class _Bounded:
+    """Rows that are merged in pairs whenever there would be too many."""
+
+    def __init__(self, limit: int, width: int, merge: Callable[..., Any]) -> None:
+        self.merged = 1  # rows that came in for every row kept
+        self._kept = np.empty((limit + limit % 2, width), dtype=np.float32)
+        self._count = 0
+        self._waiting = np.empty((0, width), dtype=np.float32)
+        self._merge = merge
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        """Take more rows, float32[k, width]."""
+        self._waiting = np.concatenate([self._waiting, rows])
+        while whole := min(len(self._waiting) // self.merged, len(self._kept) - self._count):
+            taken = self._waiting[: whole * self.merged]
+            self._kept[self._count : self._count + whole] = self._by(taken, self.merged)
+            self._count += whole
+            self._waiting = self._waiting[len(taken) :]
+            if self._count == len(self._kept):
+                self._count //= 2
+                self._kept[: self._count] = self._by(self._kept, 2)
+                self.merged *= 2
+
+    def rows(self) -> NDArray[np.float32]:
+        """All rows, of which the last may stand for fewer."""
+        kept = self._kept[: self._count]
+        if len(self._waiting) == 0:
+            return kept
+        return np.concatenate([kept, self._by(self._waiting, len(self._waiting))])
+
+    def _by(self, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+        merged = self._merge(rows.reshape(-1, size, rows.shape[1]), axis=1)
+        return np.asarray(merged, dtype=np.float32)
+
+
+def _extremes(steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Negated minimum and maximum of each row: merging both is then taking the greater."""
+    return np.stack([-steps.min(axis=1), steps.max(axis=1)], axis=1)

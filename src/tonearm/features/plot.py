@@ -1,0 +1,303 @@
+"""A labelled spectrogram for a person to look at."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tonearm import audio
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.features.logmel import as_signal
+from tonearm.features.mel import hz_to_mel
+from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
+WIDTH, HEIGHT = 1200, 600  # pixels
+N_MELS = 128
+
+_DPI = 100
+_RATES = (8_000, 48_000)  # a file beyond these is resampled: there is nothing more to hear
+_SECONDS_PER_TICK = (
+    *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
+    *(60, 120, 300, 600, 900, 1800, 3600, 7200),
+)
+_TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000)
+
+_LIGHT = {"paper": "white", "ink": "#1f2933", "muted": "#52606d", "wave": "#7b3294"}
+_DARK = {"paper": "#14161a", "ink": "#e6e9ee", "muted": "#9aa5b1", "wave": "#f1a063"}
+
+
+def save_plot(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    n_mels: int = N_MELS,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    dark: bool = False,
+) -> None:
+    """Draw the spectrogram of a file, or of a window of it; the memory it takes is bounded.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Any file `tonearm.audio` reads.
+    output : str or path-like
+        Picture to write; the suffix, one of `SUFFIXES`, names its format.
+    start, duration : float
+        Window in seconds, as in `tonearm.audio.stream`.
+    n_mels : int, default 128
+        Number of mel bands.
+    width, height : int
+        Size in pixels.
+    dark : bool, default False
+        Light text on a dark ground.
+
+    Raises
+    ------
+    AudioError
+        If the file cannot be heard.
+    UsageError
+        If a setting is out of range or the format unknown.
+    MissingExtraError
+        If matplotlib is not installed.
+    TonearmError
+        If the picture cannot be written.
+    """
+    output = Path(output)
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{output}: a picture's name must end in one of {', '.join(SUFFIXES)}")
+    _check_size(width, height, n_mels)
+    _require_matplotlib()
+    info = audio.probe(path)
+    rate = min(max(info.sample_rate, _RATES[0]), _RATES[1])
+    expected = info.duration and max(0.0, info.duration - start)
+    if duration is not None:
+        expected = min(duration, expected or duration)
+    config = plot_config(rate, expected, n_mels, columns=width)
+    with audio.stream(path, rate, start, duration) as sound:
+        seen = overview(sound, config, columns=width)
+        codec = info.codec.partition("_")[0].upper()  # PCM, whatever its word length
+        note = f"{_length(seen.seconds)} · {codec} · {info.sample_rate / 1000:g} kHz"
+        if sound.truncated:
+            note += " · breaks off"
+    name = audio.printable(Path(path).name)
+    figure = draw(seen, name, note, start=start, width=width, height=height, dark=dark)
+    try:
+        with warnings.catch_warnings():
+            # A name in a script that the font lacks shows as boxes; that is no cause for alarm.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            figure.savefig(output, dpi=_DPI)
+    except OSError as error:
+        raise TonearmError(f"{output}: {error.strerror or error}") from error
+
+
+def plot(
+    samples: ArrayLike,
+    rate: int,
+    title: str = "",
+    *,
+    n_mels: int = N_MELS,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    dark: bool = False,
+) -> Figure:
+    """Draw the spectrogram of samples in memory.
+
+    Parameters
+    ----------
+    samples : float32[n]
+        Mono in [-1, 1]; at least one.
+    rate : int
+        Samples a second.
+    title : str
+        Stands above the plot.
+    n_mels, width, height, dark
+        As in `save_plot`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be saved (``figure.savefig``) or shown; it belongs to no window.
+    """
+    signal = as_signal(samples)
+    if len(signal) == 0:
+        raise UsageError("there are no samples to draw")
+    _check_size(width, height, n_mels)
+    config = plot_config(rate, len(signal) / rate, n_mels, columns=width)
+    seen = overview([signal], config, columns=width)
+    note = f"{_length(seen.seconds)} · {rate / 1000:g} kHz"
+    return draw(seen, title, note, width=width, height=height, dark=dark)
+
+
+def draw(
+    seen: Overview,
+    title: str,
+    note: str = "",
+    *,
+    start: float = 0.0,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    dark: bool = False,
+) -> Figure:
+    """Draw an overview: the waveform, below it the spectrogram with its axes and colour bar.
+
+    Parameters
+    ----------
+    seen : Overview
+        What is drawn.
+    title, note : str
+        Stand above the plot on the left and on the right.
+    start : float
+        Time of the first sample in seconds.
+    width, height, dark
+        As in `save_plot`.
+    """
+    _require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    colours = _DARK if dark else _LIGHT
+    with matplotlib.rc_context(_style(colours)):
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.0)
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout=layout)
+        FigureCanvasAgg(figure)
+        grid = figure.add_gridspec(2, 2, height_ratios=[1, 5], width_ratios=[60, 1])
+        spectrum = figure.add_subplot(grid[1, 0])
+        wave = figure.add_subplot(grid[0, 0], sharex=spectrum)
+        bar = figure.add_subplot(grid[1, 1])
+
+        _draw_wave(wave, seen, start, colours)
+        # A dollar sign in a file's name starts no formula.
+        # Letters of about 9 pixels have what margins, colour bar and note leave.
+        room = (width - 230 - 7 * len(note)) // 9
+        wave.set_title(_shortened(title, max(room, 8)), loc="left", parse_math=False)
+        wave.set_title(note, loc="right", fontsize=9, fontweight="normal", color=colours["muted"])
+
+        left = start - seen.column_seconds / 2
+        image = spectrum.imshow(
+            relative(seen.decibels).T,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-RANGE_DB,
+            vmax=0.0,
+            extent=(left, left + len(seen.decibels) * seen.column_seconds, 0.0, seen.config.n_mels),
+        )
+        spectrum.set_xlim(start, start + seen.seconds)
+        _label_time(spectrum, start, seen.seconds, width)
+        _label_frequency(spectrum, seen, height)
+        figure.colorbar(image, cax=bar, label="level (dB, loudest = 0)").outline.set_visible(False)
+    return figure
+
+
+def _draw_wave(axes: Axes, seen: Overview, start: float, colours: dict[str, str]) -> None:
+    times = start + seen.step_seconds * np.arange(len(seen.low) + 1)
+    low, high = (np.append(edge, edge[-1:]) for edge in (seen.low, seen.high))
+    axes.fill_between(times, low, high, step="post", color=colours["wave"], linewidth=0.4)
+    peak = max(float(-seen.low.min()), float(seen.high.max()), 1e-3)
+    axes.set_ylim(-1.05 * peak, 1.05 * peak)
+    axes.axis("off")
+
+
+def _label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
+    most = max(2, width // 90)  # labels that fit side by side
+    step = next((s for s in _SECONDS_PER_TICK if seconds / s <= most), _SECONDS_PER_TICK[-1])
+    ticks = np.arange(np.ceil(start / step), np.floor((start + seconds) / step) + 1) * step
+    clock = start + seconds > 60
+    if clock and step >= 1:
+        labels = [_clock(tick) for tick in ticks]
+        axes.set_xlabel("time (h:mm:ss)" if start + seconds >= 3600 else "time (m:ss)")
+    else:
+        decimals = 0 if step >= 1 else 1 if step >= 0.1 else 2
+        labels = [f"{tick:.{decimals}f}" for tick in ticks]
+        axes.set_xlabel("time (s)")
+    axes.set_xticks(ticks, labels)
+
+
+def _label_frequency(axes: Axes, seen: Overview, height: int) -> None:
+    """Ticks an octave apart at their places on the mel scale, where there is room for them."""
+    config = seen.config
+    lowest, highest = float(hz_to_mel(config.f_min)), float(hz_to_mel(config.f_max))
+    shown: dict[int, float] = {}
+    place = np.inf
+    for hz in sorted(_TICKS_HZ, reverse=True):
+        # Band i is drawn from i to i + 1, and its triangle peaks at edge i + 1.
+        share = (float(hz_to_mel(float(hz))) - lowest) / (highest - lowest)
+        lower = max(0.0, share * (config.n_mels + 1) - 0.5)
+        if hz <= 0.95 * config.f_max and place - lower >= 25 / height * config.n_mels:
+            shown[hz] = place = lower
+    labels = [f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz" for hz in shown]
+    axes.set_yticks(list(shown.values()), labels)
+    axes.set_ylim(0.0, config.n_mels)
+    axes.set_ylabel("frequency (mel scale)")
+
+
+def _style(colours: dict[str, str]) -> dict[Any, Any]:
+    return {
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.titlesize": 12,
+        "axes.titleweight": "bold",
+        "axes.titlecolor": colours["ink"],
+        "axes.labelcolor": colours["ink"],
+        "axes.edgecolor": colours["muted"],
+        "axes.facecolor": colours["paper"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.color": colours["ink"],
+        "xtick.color": colours["muted"],
+        "ytick.color": colours["muted"],
+        "xtick.labelcolor": colours["ink"],
+        "ytick.labelcolor": colours["ink"],
+        "figure.facecolor": colours["paper"],
+        "savefig.facecolor": colours["paper"],
+        "svg.hashsalt": "tonearm",  # the same picture gives the same file
+    }
+
+
+def _length(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    return _clock(seconds) if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _shortened(title: str, most: int) -> str:
+    """At most so many characters; the end of a name tells more than its beginning."""
+    return title if len(title) <= most else "…" + title[len(title) - most + 1 :]
+
+
+def _check_size(width: int, height: int, n_mels: int) -> None:
+    for name, value, least, most in (
+        ("width", width, 500, 10_000),
+        ("height", height, 300, 10_000),
+        ("mels", n_mels, 16, 512),
+    ):
+        if not least <= value <= most:
+            raise UsageError(f"{name} must be from {least} to {most}, got {value}")
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plot") from None
