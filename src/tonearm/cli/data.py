@@ -1,9 +1,204 @@
-"""`tonearm data`."""
+"""`tonearm data`: look at, check, divide and fetch datasets."""
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tonearm.datasets import Dataset
+    from tonearm.datasets.check import Report
+    from tonearm.datasets.summary import GenreSummary
+
+PathArgument = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A dataset's folder, or a manifest file.")
+]
+LayoutOption = Annotated[
+    str | None, typer.Option("--layout", help="How PATH is laid out; found out by default.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
+    data = typer.Typer(name="data", help="Look at datasets.", no_args_is_help=True)
+    for command in (info, check, split, download):
+        data.command()(command)
+    app.add_typer(data)
+
+
+def info(path: PathArgument, layout: LayoutOption = None, as_json: JsonOption = False) -> None:
+    """Count what is in a dataset, by genre, split and kind."""
+    from tonearm.datasets import load
+    from tonearm.datasets.summary import summarise, to_dict
+
+    dataset = load(path, layout)
+    genres = summarise(dataset)
+    if as_json:
+        print(json.dumps(to_dict(dataset, genres)))
+    else:
+        _print_info(dataset, genres)
+
+
+def check(
+    path: PathArgument,
+    layout: LayoutOption = None,
+    as_json: JsonOption = False,
+    shortest: Annotated[
+        float, typer.Option("--shortest", min=0.0, help="Seconds below which it is too short.")
+    ] = 1.0,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that share the files.")
+    ] = 2,
+) -> None:
+    """Listen to every track for faults.
+
+    Finds files that are missing, undecodable, truncated, silent or too short, the same recording
+    twice, and with it labels and splits that contradict each other. The exit code is 0 if there
+    are no faults, 1 if there are.
+    """
+    from tonearm.datasets import load
+    from tonearm.datasets.check import check as check_dataset
+
+    report = check_dataset(load(path, layout), shortest=shortest, processes=workers)
+    if as_json:
+        print(json.dumps(report.to_dict()))
+    else:
+        _print_report(report)
+    if report.faults:
+        raise typer.Exit(1)
+
+
+def split(
+    path: PathArgument,
+    protocol: Annotated[
+        Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"],
+        typer.Option("--protocol", help="How to divide."),
+    ] = "artist-kfold",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a manifest (CSV) of the parts.")
+    ] = None,
+    folds: Annotated[int, typer.Option("--folds", help="How many folds.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draw.")] = 0,
+    layout: LayoutOption = None,
+) -> None:
+    """Divide a dataset into what to learn from and what to judge on."""
+    import warnings
+
+    from tonearm.datasets import LeakWarning, leak_warning, load
+    from tonearm.datasets import split as split_dataset
+    from tonearm.datasets.manifest import write_folds
+
+    dataset = load(path, layout)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)  # it is printed below, as one line
+        parts = split_dataset(dataset, protocol, folds, seed)
+    leak = leak_warning(dataset, protocol)
+    if leak is not None:
+        print(f"tonearm: warning: {leak}", file=sys.stderr)
+    if output is not None:
+        write_folds(output, parts)
+    for part in parts:
+        sizes = f"{len(part.train)} train, {len(part.valid)} valid"
+        print(f"{part.name}: {sizes}" + (f", {len(part.test)} test" if part.test else ""))
+
+
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="gtzan")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to put it in.")] = Path("data/gtzan"),
+    edition: Annotated[
+        str, typer.Option("--edition", help="full (1,000 tracks, 1.2 GB) or mini (100 tracks).")
+    ] = "full",
+) -> None:
+    """Fetch a dataset and compare its files with their checksums."""
+    from tonearm.datasets.download import download_gtzan
+    from tonearm.errors import UsageError
+
+    if name != "gtzan":
+        raise UsageError(f"dataset {name!r} is unknown; there is gtzan")
+    result = download_gtzan(to, edition)
+    for path in result.missing:
+        print(f"missing: {path}")
+    for path in result.altered:
+        print(f"altered: {path}")
+    faulty = len(result.missing) + len(result.altered)
+    print(f"{result.root}: {result.tracks - faulty} of {result.tracks} files as they should be")
+    if not result.whole:
+        raise typer.Exit(1)
+
+
+def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from tonearm.datasets.summary import OUTSIDE
+
+    splits = sorted(
+        {split for genre in genres for split, _ in genre.tracks},
+        key=lambda split: (_SPLIT_ORDER.get(split, len(_SPLIT_ORDER)), str(split)),
+    )
+    kinds = sorted(
+        {kind for genre in genres for _, kind in genre.tracks},
+        key=lambda kind: (kind != "full", str(kind)),
+    )
+
+    def cell(split: str | None, of: Sequence[GenreSummary]) -> str:
+        counts = [sum(genre.tracks[split, kind] for genre in of) for kind in kinds]
+        return " + ".join(map(str, counts)) if any(counts) else ""
+
+    named = " + ".join(kind or "of unknown kind" for kind in kinds)
+    counted = f"tracks, {named}" if any(kinds) else "tracks"
+    table = Table(title=f"{dataset.name} ({dataset.layout}): {counted}", box=box.SIMPLE_HEAD)
+    table.add_column("genre")
+    for heading in (*(split or OUTSIDE for split in splits), "all", "hours", "artists", "known"):
+        table.add_column(heading, justify="right")
+    for genre in genres:
+        count = genre.tracks.total()
+        table.add_row(
+            genre.label,
+            *(cell(split, [genre]) for split in splits),
+            str(count),
+            f"{genre.seconds / 3600:.2f}",
+            str(genre.artists),
+            f"{genre.with_artist / max(1, count):.0%}",
+        )
+    table.add_section()
+    table.add_row(
+        "all",
+        *(cell(split, genres) for split in splits),
+        str(len(dataset)),
+        f"{sum(genre.seconds for genre in genres) / 3600:.2f}",
+        "",
+        f"{sum(genre.with_artist for genre in genres) / max(1, len(dataset)):.0%}",
+    )
+    console = Console(soft_wrap=True)
+    console.print(table)
+    pictures = sum(track.picture is not None for track in dataset)
+    if pictures or dataset.picture_tracks:
+        more = len(dataset.picture_tracks)
+        console.print(f"pictures: {pictures} beside audio, {more} of tracks without audio")
+    if dataset.feature_tables:
+        console.print(f"tables:   {', '.join(path.name for path in dataset.feature_tables)}")
+    console.print(f"licence:  {dataset.licence}")
+    if dataset.citation:
+        console.print(f"cite:     {dataset.citation}")
+
+
+_SPLIT_ORDER: dict[str | None, int] = {"train": 0, "valid": 1, "test": 2}
+
+
+def _print_report(report: Report) -> None:
+    from collections import Counter
+
+    for fault in report.faults:
+        print(f"{fault.kind}: {fault.detail}")
+    counts = Counter(fault.kind for fault in report.faults)
+    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    print(f"{report.checked} tracks checked: {listed or 'no faults'}")

@@ -19,8 +19,8 @@ TRACK_TABLE = "tracks.csv"
 PARTITION_TABLE = "partition.csv"
 
 # Where the ten genre folders lie below the folder a person names: the archive of the original
-# unpacks to `genres`, mirdata puts that into `gtzan_genre`, Kaggle's archive unpacks to `Data`.
-_PLAIN_PLACES = (".", "genres", "gtzan_genre/genres", "gtzan/genres")
+# unpacks to `genres`, mirdata puts that into a folder, Kaggle's archive unpacks to `Data`.
+_PLAIN_PLACES = ("genres", "*/genres")
 _KAGGLE_PLACES = (".", "Data", "..")
 _AUDIO_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})\.(au|wav|flac|mp3|ogg)", re.IGNORECASE)
 _PICTURE_NAME = re.compile(rf"({'|'.join(GENRES)})(\d{{5}})\.png")
@@ -28,9 +28,10 @@ _PICTURE_NAME = re.compile(rf"({'|'.join(GENRES)})(\d{{5}})\.png")
 
 def find_plain(path: Path) -> Path | None:
     """Find the folder whose folders are the genres, or give `None`."""
-    for place in _PLAIN_PLACES:
-        if any(True for _ in _audio(path / place)):
-            return path / place
+    below = (folder for place in _PLAIN_PLACES for folder in sorted(path.glob(place)))
+    for folder in (path, *below):
+        if any(True for _ in _audio(folder)):
+            return folder
     return None
 
 
@@ -108,10 +109,11 @@ def load_track_table(path: Path) -> Dataset:
     if all(track.id in gtzan_facts.facts() for track in tracks):
         return dataset
     # The same shape with other recordings in it: GTZAN's name and citation would be false.
+    has_licences = "licence" in read_rows(path / TRACK_TABLE)[0]
     return replace(
         dataset,
         name=path.resolve().name,
-        licence="see the table" if "licence" in read_rows(path / TRACK_TABLE)[0] else "unknown",
+        licence=f"per track, see {TRACK_TABLE}" if has_licences else "unknown",
         citation="",
     )
 

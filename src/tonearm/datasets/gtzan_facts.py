@@ -41,7 +41,8 @@ CITATION = (
     "Speech and Audio Processing 10(5), 2002."
 )
 
-# Groups of tracks with the very same recording in them, by genre and number (Sturm 2013).
+# Groups of tracks that are the same recording, by genre and number (Sturm 2013). At most one of a
+# group is in the filtered partition.
 _REPETITIONS = {
     "country": ((8, 51), (52, 60)),
     "disco": ((50, 51, 70), (55, 60, 89), (71, 74), (98, 99)),
@@ -87,11 +88,9 @@ _REPETITIONS = {
 }
 _REPETITION_ACROSS_GENRES = ("metal.00058", "rock.00016")
 
-# Faults of single tracks that a person meets first.
-KNOWN_FAULTS = {
-    "jazz.00054": "the file of the Kaggle edition is not audio",
-    "reggae.00086": "all but the first seconds are distorted",
-}
+# What cannot be found by decoding. (The other well-known one, jazz.00054, can: the file of that
+# name in the Kaggle edition is not audio.)
+KNOWN_FAULTS = {"reggae.00086": "all but the first seconds are distorted"}
 
 
 class Fact(NamedTuple):

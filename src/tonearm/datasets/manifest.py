@@ -1,11 +1,13 @@
-"""Reads a manifest: a CSV or Parquet table with a row per track."""
+"""The manifest: a CSV or Parquet table with a row per track."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 from tonearm.errors import MissingExtraError
 
@@ -48,6 +50,31 @@ def load_manifest(path: Path) -> Dataset:
         labels=labels_of(tracks),
         layout="manifest",
     )
+
+
+def write_folds(path: Path, folds: Sequence[Fold]) -> None:
+    """Write the division of tracks as a manifest that `load_manifest` reads again.
+
+    One fold gives the column `split` (train, valid, test). Several give the column `fold`: the
+    number of the fold, from 1, in which a track is judged, and trained on in all others.
+    """
+    column = "split" if len(folds) == 1 else "fold"
+    if len(folds) == 1:
+        parts = {"train": folds[0].train, "valid": folds[0].valid, "test": folds[0].test}
+    else:
+        parts = {str(number): fold.valid for number, fold in enumerate(folds, start=1)}
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["path", "label", "id", "artist", "kind", column])
+            for part, tracks in parts.items():
+                for track in tracks:
+                    assert track.path is not None  # a track without audio is in no fold
+                    place = os.path.relpath(track.path, path.parent)
+                    artist, kind = track.artist or "", track.kind or ""
+                    writer.writerow([place, track.label, track.id, artist, kind, part])
+    except OSError as error:
+        raise DatasetError(f"{path}: {_reason(error)}") from error
 
 
 def read_tracks(path: Path) -> tuple[Track, ...]:

@@ -1,0 +1,215 @@
+"""Listens to every track of a dataset for what would spoil training or judging with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from tonearm import audio, workers
+from tonearm.datasets import fingerprint, gtzan_facts
+from tonearm.datasets.fingerprint import Words
+from tonearm.datasets.progress import shown
+from tonearm.datasets.track import Dataset, Track
+
+FaultKind = Literal[
+    "missing",
+    "undecodable",
+    "truncated",
+    "silent",
+    "too short",
+    "duplicate",
+    "repetition",
+    "label conflict",
+    "split leak",
+    "known fault",
+]
+FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+SHORTEST_SECONDS = 1.0
+SILENT_PEAK = 1e-4  # 80 dB below full scale
+STATED_SHARE = 0.9  # a track with less than this of the duration that the dataset states is cut
+PRINTED_SECONDS = 120.0  # of a long recording, enough to recognise it by
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with one track, or with several together, and a line on what."""
+
+    kind: FaultKind
+    tracks: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found: how many tracks it looked at, and the faults by kind and track."""
+
+    checked: int
+    faults: tuple[Fault, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, fit for JSON."""
+        return asdict(self)
+
+
+def check(
+    dataset: Dataset,
+    *,
+    shortest: float = SHORTEST_SECONDS,
+    progress: bool = True,
+    processes: int = 2,
+) -> Report:
+    """Decode every track and report all faults; no track stops the others.
+
+    - missing, undecodable, truncated (the file breaks off): with the reason;
+    - silent: never louder than -80 dB of full scale;
+    - too short: below `shortest` seconds, or clearly below the duration that the dataset states;
+    - duplicate: the same decoded audio;
+    - repetition: the same recording in another encoding or cut, by its fingerprint
+      (`tonearm.datasets.fingerprint`; the first two minutes count);
+    - label conflict, split leak: duplicates or repetitions with different labels, or in different
+      parts of the dataset's own split;
+    - known fault: published faults of GTZAN that listening did not find.
+    """
+    faults: list[Fault] = []
+    heard: dict[str, _Heard] = {}
+    results = shown(_listened(dataset.tracks, processes), len(dataset), "listening", show=progress)
+    for track, result in zip(dataset, results, strict=True):
+        if isinstance(result, Fault):
+            faults.append(result)
+        else:
+            heard[track.id] = result
+            faults += _faults_of(track, result, shortest)
+    faults += _faults_among(dataset, heard)
+    faults += _known_faults(dataset, faults)
+    faults.sort(key=lambda fault: (FAULT_KINDS.index(fault.kind), fault.tracks))
+    return Report(len(dataset), tuple(faults))
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What listening to a track gave: seconds, loudest sample, hash of the audio, fingerprint."""
+
+    seconds: float
+    peak: float
+    truncated: bool
+    digest: str
+    words: Words
+
+
+def _listened(tracks: Sequence[Track], processes: int) -> Iterator[_Heard | Fault]:
+    if processes <= 1:
+        yield from map(_listen, tracks)
+        return
+    for result in workers.in_order(_listener, tracks, min(processes, len(tracks))):
+        if isinstance(result, workers.Crash):
+            detail = f"decoding it ended the process (exit {result.exit_code})"
+            yield Fault("undecodable", (result.item.id,), f"{result.item.path}: {detail}")
+        else:
+            yield result
+
+
+def _listener() -> Callable[[Track], _Heard | Fault]:
+    return _listen
+
+
+def _listen(track: Track) -> _Heard | Fault:
+    if track.path is None or not track.path.is_file():
+        return Fault("missing", (track.id,), f"{track.path or 'no path'}: no such file")
+    digest = hashlib.blake2b(digest_size=16)
+    peak, kept, wanted = 0.0, [], int(PRINTED_SECONDS * fingerprint.RATE)
+    try:
+        with audio.stream(track.path, fingerprint.RATE) as stream:
+            for block in stream:
+                digest.update(block.tobytes())
+                peak = max(peak, float(np.abs(block).max(initial=0.0)))
+                kept.append(block[:wanted])
+                wanted -= len(kept[-1])
+    except audio.AudioError as error:
+        return Fault("undecodable", (track.id,), str(error))
+    words = fingerprint.fingerprint(np.concatenate(kept))
+    return _Heard(stream.seconds, peak, stream.truncated, digest.hexdigest(), words)
+
+
+def _faults_of(track: Track, heard: _Heard, shortest: float) -> Iterator[Fault]:
+    seconds = f"{heard.seconds:.2f} s"
+    if heard.truncated:
+        yield Fault("truncated", (track.id,), f"{track.path}: breaks off after {seconds}")
+    if heard.peak <= SILENT_PEAK:
+        yield Fault("silent", (track.id,), f"{track.path}: {seconds} of silence")
+    if heard.seconds < shortest:
+        yield Fault("too short", (track.id,), f"{track.path}: {seconds}, below {shortest:g} s")
+    elif track.duration is not None and heard.seconds < STATED_SHARE * track.duration:
+        stated = f"{track.duration:.2f} s"
+        yield Fault("too short", (track.id,), f"{track.path}: {seconds}, stated are {stated}")
+
+
+def _faults_among(dataset: Dataset, heard: Mapping[str, _Heard]) -> Iterator[Fault]:
+    """Report tracks that hold the same sound, and what is contradictory about them."""
+    # All silence is the same sound, and has its own fault.
+    audible = [id_ for id_, what in heard.items() if what.peak > SILENT_PEAK]
+    by_digest: dict[str, list[str]] = defaultdict(list)
+    for id_ in audible:
+        by_digest[heard[id_].digest].append(id_)
+    duplicates = [group for group in by_digest.values() if len(group) > 1]
+    for group in duplicates:
+        yield Fault("duplicate", tuple(group), f"{' = '.join(group)}: the same audio")
+
+    links = [pair for group in duplicates for pair in pairwise(group)]
+    ones = [group[0] for group in by_digest.values()]
+    for repeat in fingerprint.repeats([heard[id_].words for id_ in ones]):
+        pair = ones[repeat.first], ones[repeat.second]
+        links.append(pair)
+        shift = f", {abs(repeat.offset):.1f} s apart" if repeat.offset else ""
+        detail = (
+            f"{' ~ '.join(pair)}: the same recording{shift} ({repeat.error:.0%} of bits differ)"
+        )
+        yield Fault("repetition", pair, detail)
+
+    tracks = {track.id: track for track in dataset}
+    for group in _joined(links):
+        yield from _contradiction("label conflict", group, [tracks[id_].label for id_ in group])
+        yield from _contradiction("split leak", group, [tracks[id_].split for id_ in group])
+
+
+def _contradiction(
+    kind: FaultKind, group: Sequence[str], values: Sequence[str | None]
+) -> Iterator[Fault]:
+    if len({value for value in values if value is not None}) > 1:
+        listed = ", ".join(f"{id_} in {value}" for id_, value in zip(group, values, strict=True))
+        yield Fault(kind, tuple(group), f"the same recording: {listed}")
+
+
+def _joined(links: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Gather what is linked, directly or by way of others."""
+    group_of: dict[str, list[str]] = {}
+    for a, b in links:
+        left, right = group_of.setdefault(a, [a]), group_of.setdefault(b, [b])
+        if left is not right:
+            left.extend(right)
+            for id_ in right:
+                group_of[id_] = left
+    distinct = {id(group): group for group in group_of.values()}
+    return [sorted(group) for group in distinct.values()]
+
+
+def _known_faults(dataset: Dataset, found: Iterable[Fault]) -> Iterator[Fault]:
+    """Add the published faults of GTZAN's tracks that listening did not find."""
+    if not any(track.id in gtzan_facts.facts() for track in dataset):
+        return
+    told = {id_ for fault in found for id_ in fault.tracks}
+    present = {track.id for track in dataset}
+    for id_, detail in gtzan_facts.KNOWN_FAULTS.items():
+        if id_ in present - told:
+            yield Fault("known fault", (id_,), f"{id_}: {detail} (Sturm 2013)")
+    for group in gtzan_facts.repetitions():
+        here = tuple(id_ for id_ in group if id_ in present)
+        if len(here) > 1 and not told.issuperset(here):
+            detail = f"{' ~ '.join(here)}: listed as one recording (Sturm 2013)"
+            yield Fault("known fault", here, detail)

@@ -1,0 +1,108 @@
+"""Fetches GTZAN through mirdata, which knows its mirrors, checksums and index."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tonearm.datasets.track import DatasetError
+from tonearm.errors import MissingExtraError, UsageError
+
+# Our name of an edition: mirdata's version, and its name of the archive with the audio.
+EDITIONS = {
+    "full": ("default", "all"),  # 1,000 tracks, 1.2 GB
+    "mini": ("mini", "mini"),  # 100 tracks
+}
+
+BY_HAND = (
+    "get genres.tar.gz or the Kaggle edition of GTZAN by hand, unpack it, and point "
+    "`tonearm data check` at the folder"
+)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the audio files in `root` compare with GTZAN's index.
+
+    Attributes
+    ----------
+    tracks
+        How many there should be.
+    missing, altered
+        The paths that are not there, and those with another checksum.
+    """
+
+    root: Path
+    tracks: int
+    missing: tuple[str, ...]
+    altered: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every file is there as it should be."""
+        return not self.missing and not self.altered
+
+
+def download_gtzan(to: Path, edition: str = "full") -> Validation:
+    """Download GTZAN's audio, unpack it, and compare it with its index.
+
+    An archive that is there already is not downloaded again.
+
+    Raises
+    ------
+    UsageError
+        There is no such edition.
+    MissingExtraError
+        mirdata is not installed.
+    DatasetError
+        The download or its unpacking failed; the text says what to do instead.
+    """
+    dataset = _loader(to, edition)
+    _, archive = EDITIONS[edition]
+    try:
+        with _quiet():
+            # The annotations of beats and tempo are not needed for genres.
+            dataset.download(partial_download=["index", archive])
+        return _validated(to, dataset._index["tracks"])
+    except Exception as error:
+        # mirdata hands on whatever urllib, tarfile, zipfile and the file system raise.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DatasetError(f"GTZAN could not be downloaded ({reason}); {BY_HAND}") from error
+
+
+def _loader(to: Path, edition: str) -> Any:
+    if edition not in EDITIONS:
+        raise UsageError(f"edition {edition!r} is unknown; there are {', '.join(EDITIONS)}")
+    try:
+        import mirdata
+    except ImportError as error:
+        raise MissingExtraError("mirdata", "data") from error
+    version, _ = EDITIONS[edition]
+    return mirdata.initialize("gtzan_genre", data_home=str(to), version=version)
+
+
+def _validated(root: Path, index: Mapping[str, Mapping[str, Any]]) -> Validation:
+    from mirdata import validate
+
+    audio = {track: {"audio": files["audio"]} for track, files in index.items()}
+    missing, altered = validate.validate_files(audio, str(root), verbose=False)
+    return Validation(root, len(audio), _paths(missing), _paths(altered))
+
+
+def _paths(found: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(path for paths in found.values() for path in paths)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep mirdata's remarks, which it makes as warnings of the root logger, off the screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
