@@ -62,10 +62,11 @@ def benchmark(
     """
     from tonearm import datasets
     from tonearm.cli.compare import print_comparison
-    from tonearm.datasets.cache import FeatureCache, default_root
+    from tonearm.datasets.cache import FeatureCache
     from tonearm.datasets.splits import PROTOCOLS
     from tonearm.evaluation.benchmark import run_benchmark, write_results
     from tonearm.evaluation.systems import default_systems, find_system
+    from tonearm.paths import cache_folder
 
     chosen = next((known for known in PROTOCOLS if known == protocol), None)
     if chosen is None:
@@ -75,7 +76,7 @@ def benchmark(
     if warning:
         print(f"tonearm: careful: {warning}", file=sys.stderr)
     configs = configs or Path("configs") / name
-    features = FeatureCache(cache or default_root())
+    features = FeatureCache(cache or cache_folder("features"))
     names = systems.split(",") if systems else default_systems(configs)
     ladder = [find_system(system, configs, features, workers) for system in names]
     result = run_benchmark(dataset, ladder, work, chosen, folds, seeds, _announce)

@@ -155,8 +155,8 @@ class NetworkSystem:
         settings = replace(experiment.parse(["--config", str(self.config)]), seed=seed)
         part = Dataset("the training part", self.config, tuple(train), labels)
         inner = split(part, "artist-kfold", folds=INNER_FOLDS, seed=seed)[0]
-        model = fit(settings, inner.train, inner.valid, labels, run_dir, self.cache)
-        return _heard(model, test, labels, self.workers)
+        run = fit(settings, inner.train, inner.valid, labels, run_dir, self.cache)
+        return _heard(run.bundle, test, labels, self.workers)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,233 @@
+"""Cross-validation trains on the rest only, goes on after a break, and writes its table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tonearm import datasets, synth
+from tonearm.cli.app import app
+from tonearm.datasets import Dataset, Track
+from tonearm.datasets.cache import FeatureCache
+from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.benchmark import render_page, run_benchmark, write_results
+from tonearm.evaluation.crossval import FloatArray, cross_validate
+from tonearm.evaluation.systems import (
+    BaselineSystem,
+    BundleSystem,
+    NetworkSystem,
+    default_systems,
+    find_system,
+)
+
+LABELS = ("blues", "jazz")
+
+
+@dataclass
+class Scripted:
+    """A system that knows the truth, errs on chosen tracks, and counts its trainings."""
+
+    name: str = "scripted"
+    fingerprint: str = "1"
+    wrong: frozenset[str] = frozenset()
+    unheard: frozenset[str] = frozenset()
+    fails_at: int = 10**9
+    trained: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+
+    def fit_predict(
+        self,
+        train: Sequence[Track],
+        test: Sequence[Track],
+        labels: tuple[str, ...],
+        run_dir: Path,
+        seed: int,
+    ) -> FloatArray:
+        if len(self.trained) == self.fails_at:
+            raise KeyboardInterrupt
+        assert not {track.id for track in train} & {track.id for track in test}
+        assert not {track.artist for track in train} & {track.artist for track in test}
+        self.trained.append((seed, frozenset(track.id for track in test)))
+        shares = np.full((len(test), len(labels)), 0.1)
+        for row, track in zip(shares, test, strict=True):
+            guess = labels.index(str(track.label)) ^ (track.id in self.wrong)
+            row[guess] = 0.9
+            if track.id in self.unheard:
+                row[:] = np.nan
+        return shares
+
+
+def songs(tracks: int = 24) -> Dataset:
+    made = tuple(
+        Track(
+            f"{LABELS[i % 2]}.{i:02d}",
+            Path(f"/music/{i}.ogg"),
+            LABELS[i % 2],
+            artist=f"artist {i % 12}",
+            kind="full" if i % 4 else "excerpt",
+        )
+        for i in range(tracks)
+    )
+    return Dataset("songs", Path("/music"), made, LABELS)
+
+
+def test_every_track_is_judged_once_by_one_who_never_heard_it(tmp_path: Path) -> None:
+    folds = datasets.split(songs(), "artist-kfold", 3)
+    system = Scripted(wrong=frozenset({"blues.00"}))
+    result = cross_validate(system, folds, LABELS, tmp_path)
+    assert sorted(result.tracks) == sorted(track.id for track in songs())
+    assert result.tracks[int(np.flatnonzero(~result.correct)[0])] == "blues.00"
+    assert (~result.correct).sum() == 1
+    assert set(result.folds or ()) == {fold.name for fold in folds}
+    assert len(system.trained) == 3
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
+    folds = datasets.split(songs(), "artist-kfold", 4)
+    broken = Scripted(fails_at=2)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(broken, folds, LABELS, tmp_path)
+    seen: list[bool] = []
+    second = Scripted()
+    cross_validate(second, folds, LABELS, tmp_path, on_fold=lambda fold, done: seen.append(done))
+    assert seen == [True, True, False, False]
+    assert len(second.trained) == 2
+
+
+@pytest.mark.parametrize("change", ["settings", "labels", "seed", "tracks"])
+def test_what_has_changed_is_done_again(tmp_path: Path, change: str) -> None:
+    folds = datasets.split(songs(), "artist-kfold", 3)
+    cross_validate(Scripted(), folds, LABELS, tmp_path)
+    system = Scripted(fingerprint="2" if change == "settings" else "1")
+    if change == "tracks":
+        folds = datasets.split(songs(22), "artist-kfold", 3)
+    labels = (*LABELS, "rock") if change == "labels" else LABELS
+    cross_validate(system, folds, labels, tmp_path, seed=int(change == "seed"))
+    assert len(system.trained) == 3
+
+
+def test_tracks_that_cannot_be_decoded_are_left_out(tmp_path: Path) -> None:
+    folds = datasets.split(songs(), "artist-kfold", 3)
+    result = cross_validate(Scripted(unheard=frozenset({"jazz.01"})), folds, LABELS, tmp_path)
+    assert len(result) == 23
+    assert "jazz.01" not in result.tracks
+    deaf = Scripted("deaf", unheard=frozenset(track.id for track in songs()))
+    with pytest.raises(TonearmError, match=r"deaf, artist-kfold-1of3: none of its tracks"):
+        cross_validate(deaf, folds, LABELS, tmp_path)
+
+
+def test_seeds_change_folds_and_training(tmp_path: Path) -> None:
+    system = Scripted()
+    result = run_benchmark(songs(), [system], tmp_path, folds=3, seeds=2)
+    assert [seed for seed, _ in system.trained] == [0, 0, 0, 1, 1, 1]
+    assert {test for seed, test in system.trained if seed == 0} != {
+        test for seed, test in system.trained if seed == 1
+    }
+    predictions = result.predictions["scripted"]
+    assert len(predictions) == 48
+    assert set(predictions.seeds or ()) == {"0", "1"}
+    assert result.comparison().tracks == 24
+
+
+def test_results_are_written_and_name_the_leak(tmp_path: Path) -> None:
+    weak = Scripted("weak", wrong=frozenset(track.id for track in songs().tracks[:10]))
+    strong = Scripted("strong")
+    # The scripted systems refuse to hear an artist on both sides, as random folds let them.
+    singles = Dataset(
+        "songs",
+        Path("/music"),
+        tuple(Track(t.id, t.path, t.label, artist=t.id, kind=t.kind) for t in songs()),
+        LABELS,
+    )
+    result = run_benchmark(singles, [weak, strong], tmp_path / "work", "random-kfold", folds=3)
+    written = write_results(
+        tmp_path / "out", "songs", result, "tonearm benchmark songs", result.comparison()
+    )
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in written) == [
+        "predictions/songs/strong.csv",
+        "predictions/songs/weak.csv",
+        "songs.csv",
+        "songs.md",
+        "songs.png",
+        "songs.svg",
+    ]
+    assert all(path.stat().st_size for path in written)
+    page = written[0].read_text(encoding="utf-8")
+    assert "Careful" in page
+    assert "tonearm benchmark songs" in page
+    assert "| strong |" in page
+    assert "excerpt" in page
+    rows = list(csv.DictReader((tmp_path / "out" / "songs.csv").open()))
+    assert [(row["run"], row["against"]) for row in rows] == [("weak", ""), ("strong", "weak")]
+    assert float(rows[1]["accuracy_difference"]) == pytest.approx(10 / 24, rel=1e-5)
+    again = files.read(tmp_path / "out" / "predictions" / "songs" / "weak.csv")
+    assert again.metrics(0).accuracy == pytest.approx(14 / 24)
+
+
+def test_artist_folds_carry_no_warning(tmp_path: Path) -> None:
+    result = run_benchmark(songs(), [Scripted()], tmp_path, folds=3)
+    assert result.warning is None
+    assert "Careful" not in render_page("songs", result, "again", result.comparison())
+
+
+def test_systems_are_found_by_name(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    (tmp_path / "hybrid.yaml").write_text("name: hybrid\n")
+    (tmp_path / "zebra.yaml").write_text("name: zebra\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.onnx").write_bytes(b"a model")
+    assert isinstance(find_system("mfcc-svm", tmp_path, cache), BaselineSystem)
+    network = find_system("hybrid", tmp_path, cache)
+    assert isinstance(network, NetworkSystem)
+    assert (network.name, network.fingerprint) == ("hybrid", "name: hybrid\n")
+    finished = find_system(str(tmp_path / "run"), tmp_path, cache)
+    assert isinstance(finished, BundleSystem)
+    assert finished.name == "run"
+    with pytest.raises(UsageError, match=r"no system 'ghost': .*mfcc-svm.*hybrid, zebra"):
+        find_system("ghost", tmp_path, cache)
+    names = default_systems(tmp_path)
+    assert names[0] == "mfcc-svm"
+    assert names[-2:] == ["hybrid", "zebra"]
+
+
+def test_a_benchmark_needs_distinct_systems(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="different names"):
+        run_benchmark(songs(), [Scripted(), Scripted()], tmp_path)
+    with pytest.raises(UsageError, match="got none"):
+        run_benchmark(songs(), [], tmp_path)
+    with pytest.raises(UsageError, match="seeds must be at least 1, got 0"):
+        run_benchmark(songs(), [Scripted()], tmp_path, seeds=0)
+
+
+def test_command_line_from_audio_to_table(tmp_path: Path) -> None:
+    for style in synth.STYLES[:2]:
+        for seed in range(6):
+            path = tmp_path / "music" / style / f"{seed}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            synth.write_wav(path, synth.render(style, 1.5, 22050, seed), 22050)
+    arguments = [
+        *("benchmark", "pieces", "--data", str(tmp_path / "music")),
+        *("--systems", "mfcc-logistic,mfcc-svm", "--folds", "3", "--out", str(tmp_path / "out")),
+        *("--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")),
+    ]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    assert "mfcc-svm" in first.stdout
+    assert "mfcc-svm, seed 0, artist-kfold-3of3" in first.stderr
+    page = (tmp_path / "out" / "pieces.md").read_text()
+    assert "12 tracks, 2 genres, 3 folds, 1 seed" in page
+
+    second = CliRunner().invoke(app, arguments)
+    assert second.exit_code == 0, second.output
+    assert "seed 0" not in second.stderr
+    assert second.stdout == first.stdout
+
+    wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
+    assert isinstance(wrong.exception, UsageError)
+    assert "artist-kfold" in str(wrong.exception)
