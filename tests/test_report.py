@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from tonearm import synth
+from tonearm.bundle import Bundle
 from tonearm.classifier import Failure, Prediction
+from tonearm.cli.app import app
 from tonearm.datasets import Dataset, Track
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions as files
@@ -191,3 +195,38 @@ def test_the_same_figures_give_the_same_page() -> None:
     predictions = sample()
     metrics = predictions.metrics(50)
     assert render(predictions, metrics, SUBJECT) == render(predictions, metrics, SUBJECT)
+
+
+def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> None:
+    labels = Bundle.load(tiny_bundle).metadata.labels
+    for i, label in enumerate(labels[:2] * 2):
+        path = tmp_path / "music" / label / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        synth.write_wav(path, synth.render(synth.STYLES[i], 1.5, 22050), 22050)
+    (tmp_path / "music" / labels[0] / "broken.wav").write_bytes(b"no music at all")
+    arguments = ["evaluate", str(tiny_bundle), str(tmp_path / "music"), "--bootstrap", "20"]
+
+    table = CliRunner().invoke(app, [*arguments, "--report", str(tmp_path / "report")])
+    assert table.exit_code == 0, table.output
+    assert "4 tracks in" in table.stdout
+    assert "1 could not be judged" in table.stdout
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "broken.wav" in page
+    assert "4 tracks of 2 genres" in page
+
+    figures = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert figures["count"] == 4
+    assert [Path(failure["path"]).name for failure in figures["failures"]] == ["broken.wav"]
+    written = Metrics.from_json((tmp_path / "report" / "metrics.json").read_text())
+    assert figures["accuracy"] == written.accuracy
+
+    (tmp_path / "music" / labels[0]).rename(tmp_path / "music" / "Unheard of")
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, UsageError)
+    assert "does not know the label Unheard of" in str(refused.exception)
+    renamed = CliRunner().invoke(app, [*arguments, "--map", f"Unheard of={labels[0]}", "--json"])
+    assert json.loads(renamed.stdout)["confusion"] == figures["confusion"]
+    subset = CliRunner().invoke(app, [*arguments, "--labels", labels[1], "--json"])
+    assert json.loads(subset.stdout)["count"] == 2
+    malformed = CliRunner().invoke(app, [*arguments, "--map", "Unheard of"])
+    assert "--map 'Unheard of': expected" in str(malformed.exception)
