@@ -2,7 +2,7 @@
 
 Method: J. Haitsma, T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. A frame
 becomes a word of 32 bits, the signs of how the energy difference of neighbouring bands changes in
-time. Two files with some words in common at one distance in time are compared in full there.
+time. Two files with some words in common are compared in full where these come to lie together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ MAX_ERROR = 0.25  # share of bits that differ; strangers differ in half of them
 MIN_OVERLAP = 1.5  # seconds
 _AT_ONCE = 64  # frames whose spectra are computed together: they fit the processor's cache
 
-MIN_HITS = 3  # equal words before two tracks are compared
+MIN_SHARED = 3  # different words that two tracks share before they are compared
+MAX_TIMES = 64  # occurrences of a word in a track; one of silence or held tones does not say when
+OFFSETS = 8  # distances in time at which they are compared; a loop fits at several
 MAX_SHARED = 16  # tracks with one word in common; a commoner word says nothing
 
 Words = NDArray[np.uint32]
@@ -60,43 +62,50 @@ def fingerprint(samples: NDArray[np.float32]) -> Words:
 def repeats(prints: Sequence[Words]) -> list[Repeat]:
     """Find every two of some tracks that hold the same recording for `MIN_OVERLAP` seconds."""
     found = []
-    for first, second, offset in _candidates(prints):
+    for first, second in _candidates(prints):
         a, b = prints[first], prints[second]
-        a, b = (a[offset:], b) if offset >= 0 else (a, b[-offset:])
-        overlap = min(len(a), len(b))
-        if overlap * HOP < MIN_OVERLAP * RATE:
-            continue
-        differing = np.bitwise_count(a[:overlap] ^ b[:overlap]).sum(dtype=np.int64)
-        error = float(differing) / (32 * overlap)
+        compared = [(_error(a, b, offset), offset) for offset in _offsets(a, b)]
+        error, offset = min(compared, default=(1.0, 0))
         if error <= MAX_ERROR:
             found.append(Repeat(first, second, offset * HOP / RATE, error))
     return found
 
 
-def _candidates(prints: Sequence[Words]) -> list[tuple[int, int, int]]:
-    """Give (track, track, distance in frames) with at least `MIN_HITS` equal words, one a pair."""
+def _candidates(prints: Sequence[Words]) -> list[tuple[int, int]]:
+    """Give the pairs of tracks that share at least `MIN_SHARED` different words."""
     lengths = [len(words) for words in prints]
-    words = np.concatenate([np.empty(0, np.uint32), *prints])
     track = np.repeat(np.arange(len(prints)), lengths)
-    frame = np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in lengths)])
-    order = np.argsort(words, kind="stable")
-    words, track, frame = words[order], track[order], frame[order]
-    # Only a word's first frames in a track count, or a sustained tone would be many hits.
-    fresh = np.ones(len(words), bool)
-    fresh[1:] = (words[1:] != words[:-1]) | (track[1:] != track[:-1])
-    words, track, frame = words[fresh], track[fresh], frame[fresh]
+    word = np.concatenate([np.empty(0, np.uint32), *prints])
+    # A word counts once in a track: music repeats itself.
+    word, track = np.unique(np.stack([word.astype(np.int64), track]), axis=1)
+    # Tracks with a word in common now stand side by side.
+    shared = []
+    for step in range(1, MAX_SHARED):
+        same = np.flatnonzero(word[step:] == word[:-step])
+        shared.append(np.stack([track[same], track[same + step]], axis=1))
+    pairs, counts = np.unique(np.concatenate(shared), axis=0, return_counts=True)
+    return [(int(a), int(b)) for a, b in pairs[counts >= MIN_SHARED]]
 
-    hits = []
-    for lag in range(1, MAX_SHARED):
-        same = np.flatnonzero(words[lag:] == words[:-lag])
-        pair = np.stack([track[same], track[same + lag], frame[same] - frame[same + lag]], axis=1)
-        hits.append(pair)
-    pairs, counts = np.unique(np.concatenate(hits), axis=0, return_counts=True)
-    best: dict[tuple[int, int], tuple[int, int]] = {}
-    for (a, b, offset), count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        if count >= MIN_HITS:
-            best[a, b] = max(best.get((a, b), (0, 0)), (count, offset))
-    return [(a, b, offset) for (a, b), (_, offset) in best.items()]
+
+def _offsets(a: Words, b: Words) -> list[int]:
+    """Give the distances in frames at which the most words of two tracks are equal."""
+    distances = [np.empty(0, np.int64)]
+    for word in np.intersect1d(a, b):
+        at_a, at_b = np.flatnonzero(a == word), np.flatnonzero(b == word)
+        if max(len(at_a), len(at_b)) <= MAX_TIMES:
+            distances.append(np.subtract.outer(at_a, at_b).ravel())
+    offsets, counts = np.unique(np.concatenate(distances), return_counts=True)
+    return [int(offset) for offset in offsets[np.argsort(-counts, kind="stable")[:OFFSETS]]]
+
+
+def _error(a: Words, b: Words, offset: int) -> float:
+    """Share of bits that differ where two tracks overlap; 1 if they hardly do."""
+    a, b = (a[offset:], b) if offset >= 0 else (a, b[-offset:])
+    overlap = min(len(a), len(b))
+    if overlap * HOP < MIN_OVERLAP * RATE:
+        return 1.0
+    differing = np.bitwise_count(a[:overlap] ^ b[:overlap]).sum(dtype=np.int64)
+    return float(differing) / (32 * overlap)
 
 
 @cache

@@ -1,0 +1,354 @@
+"""The loaders: every layout on disk becomes the same table of tracks."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
+from tonearm.datasets.gtzan import read_feature_table
+from tonearm.datasets.manifest import write_folds
+from tonearm.datasets.splits import artist_key
+from tonearm.errors import UsageError
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("inside", ["", "genres", "gtzan_genre/genres"])
+@pytest.mark.parametrize("suffix", [".au", ".wav"])
+def test_gtzan_plain(tmp_path: Path, inside: str, suffix: str) -> None:
+    root = tmp_path / inside
+    for name in ("blues.00000", "blues.00012", "jazz.00033", "rock.00099"):
+        touch(root / name.split(".")[0] / f"{name}{suffix}")
+    touch(root / "rock" / ".rock.00001.wav.swp")
+    data = load(tmp_path)
+    assert data.layout == "gtzan"
+    assert data.labels == ("blues", "jazz", "rock")
+    assert [(t.id, t.split, t.artist, t.kind) for t in data] == [
+        ("blues.00000", "valid", "John Lee Hooker", "full"),
+        ("blues.00012", "test", None, "full"),
+        ("jazz.00033", None, "Coleman Hawkins", "full"),
+        ("rock.00099", "train", data.tracks[3].artist, "full"),
+    ]
+    assert data.citation
+
+
+def kaggle(root: Path) -> None:
+    for number in range(3):
+        touch(root / "genres_original" / "disco" / f"disco.{number:05d}.wav")
+        touch(root / "images_original" / "disco" / f"disco{number + 1:05d}.png")
+    header = ["filename", "length", "tempo", "label"]
+    write_csv(
+        root / "features_30_sec.csv",
+        [header, ["disco.00000.wav", 661794, 120.5, "disco"]],
+    )
+    write_csv(
+        root / "features_3_sec.csv",
+        [header, *([f"disco.00000.{n}.wav", 66149, 120.5 + n, "disco"] for n in range(2))],
+    )
+
+
+@pytest.mark.parametrize("named", ["archive", "archive/Data", "archive/Data/genres_original"])
+def test_gtzan_kaggle(tmp_path: Path, named: str) -> None:
+    kaggle(tmp_path / "archive" / "Data")
+    data = load(tmp_path / named)
+    assert data.layout == "gtzan-kaggle"
+    assert [track.id for track in data] == ["disco.00000", "disco.00001", "disco.00002"]
+    assert [track.picture and track.picture.name for track in data] == [
+        None,
+        "disco00001.png",
+        "disco00002.png",
+    ]
+    (lonely,) = data.picture_tracks
+    assert (lonely.id, lonely.path, lonely.split) == ("disco.00003", None, "valid")
+    assert [path.name for path in data.feature_tables] == [
+        "features_30_sec.csv",
+        "features_3_sec.csv",
+    ]
+    long, short = map(read_feature_table, data.feature_tables)
+    assert long.columns == ("length", "tempo")
+    assert (long.ids, long.labels) == (("disco.00000",), ("disco",))
+    assert short.ids == ("disco.00000", "disco.00000")
+    np.testing.assert_array_equal(short.values, [[66149, 120.5], [66149, 121.5]])
+
+
+def test_a_feature_table_with_a_word_for_a_number_is_told(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", [["filename", "x", "label"], ["a.wav", "high", "a"]])
+    with pytest.raises(DatasetError, match="high"):
+        read_feature_table(table)
+
+
+def test_a_folder_with_a_track_table(tmp_path: Path) -> None:
+    header = ["track", "genre", "file", "kind", "split", "artist", "title", "seconds", "licence"]
+    rows = [
+        ["a", "pop", "audio/a.ogg", "full", "train", "Someone", "Song", "30.01", "CC BY"],
+        ["b", "rock", "audio/b.ogg", "excerpt", "", "", "", "2.5", "CC BY"],
+    ]
+    write_csv(tmp_path / "set" / "tracks.csv", [header, *rows])
+    data = load(tmp_path / "set")
+    assert (data.layout, data.name) == ("gtzan-shared", "set")
+    assert "tracks.csv" in data.licence
+    a, b = data
+    assert a == Track(
+        "a",
+        tmp_path / "set" / "audio" / "a.ogg",
+        "pop",
+        artist="Someone",
+        title="Song",
+        split="train",
+        duration=30.01,
+        kind="full",
+    )
+    assert (b.split, b.artist, b.title) == (None, None, None)
+    assert data.select(split="train") == (a,)
+    assert data.select(kind="excerpt") == (b,)
+
+
+def fma(home: Path, *audio: str) -> None:
+    columns = [
+        ("album", "id"),
+        ("album", "title"),
+        ("artist", "id"),
+        ("artist", "name"),
+        ("set", "split"),
+        ("set", "subset"),
+        ("track", "duration"),
+        ("track", "genre_top"),
+        ("track", "title"),
+    ]
+    tracks = [
+        (2, [1, "AWOL", 1, "AWOL", "training", "small", 168, "Hip-Hop", "Food"]),
+        (10, [6, "Constant", 6, "Kurt", "validation", "small", 161, "Pop", "Freeway"]),
+        (141, [60, "A, B", 54, "Nicky", "test", "medium", 115, "Folk", "One\nTwo"]),
+        (1234, [61, "C", 55, "Other", "training", "large", 300, "", "None"]),
+    ]
+    write_csv(
+        home / "fma_metadata" / "tracks.csv",
+        [
+            ["", *(group for group, _ in columns)],
+            ["", *(name for _, name in columns)],
+            ["track_id", *([""] * len(columns))],
+            *([number, *cells] for number, cells in tracks),
+        ],
+    )
+    for folder in audio:
+        (home / folder).mkdir()
+
+
+@pytest.mark.parametrize("named", ["", "fma_small", "fma_metadata"])
+def test_fma_small(tmp_path: Path, named: str) -> None:
+    fma(tmp_path, "fma_small")
+    data = load(tmp_path / named)
+    assert (data.layout, data.name) == ("fma", "FMA small")
+    assert data.labels == ("Hip-Hop", "Pop")
+    first, second = data
+    assert first == Track(
+        "000002",
+        tmp_path / "fma_small" / "000" / "000002.mp3",
+        "Hip-Hop",
+        artist="1",
+        title="Food",
+        album="1",
+        split="train",
+    )
+    assert (second.id, second.split) == ("000010", "valid")
+
+
+def test_fma_subsets_hold_the_smaller_ones(tmp_path: Path) -> None:
+    fma(tmp_path, "fma_small", "fma_large")
+    assert [track.id for track in load(tmp_path / "fma_small")] == ["000002", "000010"]
+    large = load(tmp_path)
+    assert (large.name, len(large)) == ("FMA large", 4)
+    assert large.tracks[3].path == tmp_path / "fma_large" / "001" / "001234.mp3"
+    assert large.tracks[3].label is None
+    assert large.labels == ("Folk", "Hip-Hop", "Pop")
+
+
+def test_fma_without_audio_or_with_another_table_is_told(tmp_path: Path) -> None:
+    fma(tmp_path)
+    with pytest.raises(DatasetError, match="no audio folder"):
+        load(tmp_path)
+    (tmp_path / "fma_small").mkdir()
+    (tmp_path / "fma_metadata" / "tracks.csv").write_text("path,label\n")
+    with pytest.raises(DatasetError, match="not FMA's table"):
+        load(tmp_path)
+
+
+def test_a_folder_per_genre(tmp_path: Path) -> None:
+    touch(tmp_path / "dub" / "Artist" / "Album" / "01 Song.MP3")
+    touch(tmp_path / "dub" / "same.flac")
+    touch(tmp_path / "dub" / "same.wav")
+    touch(tmp_path / "ska" / "a.b.ogg")
+    touch(tmp_path / "ska" / "cover.jpg")
+    touch(tmp_path / "ska" / ".hidden.mp3")
+    touch(tmp_path / ".trash" / "gone.mp3")
+    touch(tmp_path / "loose.mp3")
+    data = load(tmp_path)
+    assert data.layout == "folder"
+    assert data.labels == ("dub", "ska")
+    assert {track.id: track.label for track in data} == {
+        "dub/Artist/Album/01 Song": "dub",
+        "dub/same.flac": "dub",
+        "dub/same.wav": "dub",
+        "ska/a.b": "ska",
+    }
+
+
+def test_a_csv_manifest(tmp_path: Path) -> None:
+    table = tmp_path / "lists" / "mine.csv"
+    rows = [
+        ["path", "label", "artist", "split", "duration", "mood"],
+        ["../a.mp3", "Pop", "Ä, B", "train", "3.5", "sad"],
+        ["/b.mp3", "", "", "", "", ""],
+    ]
+    write_csv(table, rows)
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())  # as Excel writes it
+    a, b = load(table)
+    assert a == Track(
+        "../a.mp3", tmp_path / "lists" / "../a.mp3", "Pop", "Ä, B", split="train", duration=3.5
+    )
+    assert b == Track("/b.mp3", Path("/b.mp3"), None)
+
+
+def test_a_parquet_manifest(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "path": ["a.mp3", "b.mp3"],
+        "label": ["x", None],
+        "id": [1, 2],
+        "duration": [2.5, None],
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "m.parquet")
+    assert load(tmp_path / "m.parquet").tracks == (
+        Track("1", tmp_path / "a.mp3", "x", duration=2.5),
+        Track("2", tmp_path / "b.mp3", None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no rows"),
+        ("path,label\n", "no rows"),
+        ("name,label\na,b\n", "no column of paths"),
+        ("path,label\na,b,c\n", "line 2: more cells"),
+        ("path,label\n,b\n", "row 1: the path is empty"),
+        ("path,id\na,1\nb,1\n", "'1' occurs more than once"),
+        ("path,duration\na,long\n", "'long' is not a number"),
+    ],
+)
+def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=told) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_binary_manifests_are_told(tmp_path: Path) -> None:
+    for name in ("m.csv", "m.parquet"):
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00junk" * 9)
+        with pytest.raises(DatasetError, match=name):
+            load(tmp_path / name)
+
+
+def test_folds_are_a_manifest_again(tmp_path: Path) -> None:
+    tracks = tuple(
+        Track(str(n), tmp_path / "a" / f"{n}.mp3", "xy"[n % 2], kind="full") for n in range(4)
+    )
+    write_folds(tmp_path / "one.csv", [Fold("f", tracks[:2], tracks[2:])])
+    again = load(tmp_path / "one.csv")
+    assert [(t.id, t.label, t.split, t.kind) for t in again] == [
+        ("0", "x", "train", "full"),
+        ("1", "y", "train", "full"),
+        ("2", "x", "valid", "full"),
+        ("3", "y", "valid", "full"),
+    ]
+    assert again.tracks[0].path == tmp_path / "a" / "0.mp3"
+    write_folds(
+        tmp_path / "k.csv", [Fold("1", tracks[:2], tracks[2:]), Fold("2", tracks[2:], tracks[:2])]
+    )
+    with (tmp_path / "k.csv").open() as file:
+        assert [(row["id"], row["fold"]) for row in csv.DictReader(file)] == [
+            ("2", "1"),
+            ("3", "1"),
+            ("0", "2"),
+            ("1", "2"),
+        ]
+
+
+def test_nothing_known_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"looked for .*tracks\.csv.*genres_original.*folder"):
+        load(tmp_path)
+    with pytest.raises(DatasetError, match="not found"):
+        load(tmp_path / "gone")
+    with pytest.raises(UsageError, match="layout 'mp3' is unknown; there are gtzan"):
+        load(tmp_path, "mp3")
+    touch(tmp_path / "notes.txt")
+    with pytest.raises(DatasetError, match="no known dataset layout"):
+        load(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    "layout", ["gtzan", "gtzan-kaggle", "gtzan-shared", "fma", "folder", "manifest"]
+)
+def test_a_layout_that_does_not_fit_is_told(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(DatasetError, match=str(tmp_path)):
+        load(tmp_path, layout)
+
+
+def test_the_facts_of_gtzan() -> None:
+    facts = gtzan_facts.facts()
+    assert len(facts) == 1000
+    sizes = Counter(fact.split for fact in facts.values())
+    assert sizes == {"train": 443, "valid": 197, "test": 290, None: 70}
+    artists: dict[str, set[str]] = {}
+    for fact in facts.values():
+        if fact.artist and fact.split:
+            artists.setdefault(artist_key(fact.artist), set()).add(fact.split)
+    assert all(len(splits) == 1 for splits in artists.values())
+    for group in gtzan_facts.repetitions():
+        assert sum(facts[id_].split is not None for id_ in group) <= 1
+
+
+def test_the_whole_of_gtzan_gets_the_published_partition(tmp_path: Path) -> None:
+    for genre in gtzan_facts.GENRES:
+        for number in range(gtzan_facts.TRACKS_PER_GENRE):
+            touch(tmp_path / genre / f"{gtzan_facts.track_id(genre, number)}.wav")
+    data = load(tmp_path)
+    assert len(data) == 1000
+    (fold,) = split(data, "filtered")
+    assert (len(fold.train), len(fold.valid), len(fold.test)) == (443, 197, 290)
+
+
+@pytest.mark.shared
+def test_the_shared_gtzan(shared: Path) -> None:
+    data: Dataset = load(shared / "data" / "gtzan")
+    assert (data.layout, data.name, len(data)) == ("gtzan-shared", "GTZAN", 498)
+    assert data.labels == gtzan_facts.GENRES
+    facts = gtzan_facts.facts()
+    assert all(track.split == facts[track.id].split for track in data)
+    assert all(track.path is not None and track.path.is_file() for track in data)
+    assert len(data.picture_tracks) + sum(t.picture is not None for t in data) == 601
+    table = read_feature_table(data.feature_tables[0])
+    assert table.values.shape == (len(table.ids), 58)
+    assert set(table.ids) >= {track.id for track in data.picture_tracks}
+    assert len(load(shared / "data" / "wild")) == 38

@@ -1,0 +1,306 @@
+"""`tonearm data`: what listening to a dataset finds, the counts, the folds and the download."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tonearm.cli import app as program
+from tonearm.datasets import DatasetError, fingerprint, load
+from tonearm.datasets.check import Report, check
+from tonearm.datasets.download import download_gtzan
+from tonearm.errors import MissingExtraError, UsageError
+from tonearm.synth import STYLES, render, write_wav
+
+RATE = 16000
+Encoder = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def song() -> np.ndarray:
+    return render(STYLES[0], 12.0, RATE, seed=1)
+
+
+def write(path: Path, samples: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_wav(path, samples, RATE)
+    return path
+
+
+def faults(report: Report) -> dict[str, list[tuple[str, ...]]]:
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for fault in report.faults:
+        found.setdefault(fault.kind, []).append(fault.tracks)
+    return found
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, song: np.ndarray, write_audio: Encoder) -> Path:
+    """Two genres with one of each fault in them, and a table that states what is not there."""
+    root = tmp_path / "set"
+    rows = ["track,genre,file,split,seconds"]
+
+    def row(name: str, genre: str, suffix: str, split: str = "", seconds: str = "") -> Path:
+        rows.append(f"{name},{genre},{name}{suffix},{split},{seconds}")
+        return root / f"{name}{suffix}"
+
+    other = render(STYLES[1], 6.0, RATE, seed=2)
+    write(row("fine", "a", ".wav"), render(STYLES[2], 6.0, RATE, seed=3))
+    write(row("original", "a", ".wav", "train", "12.0"), song)
+    write(row("copy", "a", ".wav", "train"), song)
+    pcm = np.round(song * 32767).astype(np.int16) / np.float32(32768)  # as `write_wav` stores it
+    write_audio(row("flac", "b", ".flac", "valid"), pcm, RATE)
+    write_audio(row("cut", "a", ".mp3"), other[RATE : 5 * RATE] * 0.5, RATE)
+    write(row("whole", "a", ".wav"), other)
+    row("gone", "a", ".wav")
+    row("text", "b", ".wav").write_text("no music")
+    write(row("silent", "b", ".wav"), np.zeros(3 * RATE, np.float32))
+    write(row("quiet", "b", ".wav"), np.zeros(3 * RATE, np.float32))
+    write(row("short", "b", ".wav"), render(STYLES[3], 0.5, RATE, seed=4))
+    write(row("less", "b", ".wav", "", "30.0"), render(STYLES[4], 4.0, RATE, seed=5))
+    broken = write_audio(row("broken", "b", ".flac"), render(STYLES[5], 6.0, RATE, seed=6), RATE)
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    (root / "tracks.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_every_fault_is_found_and_no_track_stops_the_others(faulty: Path) -> None:
+    report = check(load(faulty), progress=False, processes=1)
+    assert report.checked == 13
+    found = faults(report)
+    assert found == {
+        "missing": [("gone",)],
+        "undecodable": [("text",)],
+        "truncated": [("broken",)],
+        "silent": [("quiet",), ("silent",)],
+        "too short": [("less",), ("short",)],
+        "duplicate": [("original", "copy", "flac")],
+        "repetition": [("cut", "whole")],
+        "label conflict": [("copy", "flac", "original")],
+        "split leak": [("copy", "flac", "original")],
+    }
+    details = {fault.kind: fault.detail for fault in report.faults}
+    assert "1.0 s apart" in details["repetition"]
+    assert "stated are 30.00 s" in report.faults[5].detail
+    assert all("\n" not in fault.detail for fault in report.faults)
+
+
+def test_processes_find_the_same(faulty: Path) -> None:
+    data = load(faulty)
+    assert check(data, progress=False, processes=2) == check(data, progress=False, processes=1)
+
+
+def test_known_faults_of_gtzan_that_cannot_be_heard_are_told(tmp_path: Path) -> None:
+    for number, name in enumerate(("pop.00015", "pop.00022", "reggae.00086")):
+        genre = name.split(".")[0]
+        write(tmp_path / genre / f"{name}.wav", render(STYLES[number], 3.0, RATE, seed=number))
+    found = faults(check(load(tmp_path), progress=False, processes=1))
+    assert found == {"known fault": [("pop.00015", "pop.00022"), ("reggae.00086",)]}
+
+
+def test_fingerprints_tell_recordings_apart(song: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    music = [
+        np.interp(np.arange(0, 12, 1 / fingerprint.RATE), np.arange(len(song)) / RATE, song),
+        render(STYLES[0], 12.0, fingerprint.RATE, seed=7),
+        np.zeros(5 * fingerprint.RATE),
+        np.zeros(5 * fingerprint.RATE),
+        np.ones(100),
+    ]
+    noisy = music[0][3 * fingerprint.RATE :] * 0.3
+    noisy = noisy + rng.normal(0, 0.03 * noisy.std(), len(noisy))
+    prints = [fingerprint.fingerprint(m.astype(np.float32)) for m in [*music, noisy]]
+    (repeat,) = fingerprint.repeats(prints)
+    assert (repeat.first, repeat.second) == (0, 5)
+    assert repeat.offset == pytest.approx(3.0, abs=0.02)
+    assert repeat.error < 0.2
+    assert fingerprint.repeats([]) == []
+
+
+@pytest.mark.shared
+def test_published_repetitions_are_heard(shared: Path) -> None:
+    data = load(shared / "data" / "gtzan")
+    known = [("jazz.00033", "jazz.00051"), ("jazz.00034", "jazz.00053")]
+    known.append(("metal.00042", "metal.00063"))  # an excerpt of 3 s and a full clip
+    wanted = {"jazz.00041", "metal.00064", *(id_ for pair in known for id_ in pair)}
+    part = replace(data, tracks=tuple(track for track in data if track.id in wanted))
+    assert faults(check(part, progress=False, processes=1)) == {"repetition": known}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = 0
+    sys.argv = ["tonearm", "data", *arguments]
+    try:
+        program.main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(autouse=True)
+def argv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+def test_check_as_a_command(
+    faulty: Path, tmp_path: Path, song: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "check", str(faulty), "--workers", "1")
+    assert code == 1
+    assert "undecodable: " in out
+    assert "13 tracks checked: 1 missing, 1 undecodable" in out
+    assert "Traceback" not in err
+    code, out, _ = run(capsys, "check", str(faulty), "--json", "--workers", "1")
+    assert code == 1
+    assert json.loads(out)["checked"] == 13
+    assert {"kind", "tracks", "detail"} == set(json.loads(out)["faults"][0])
+    write(tmp_path / "clean" / "a" / "song.wav", song)
+    code, out, _ = run(capsys, "check", str(tmp_path / "clean"), "--workers", "1")
+    assert (code, out) == (0, "1 tracks checked: no faults\n")
+
+
+def test_info_as_a_command(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "info", str(faulty))
+    assert code == 0
+    assert "set (gtzan-shared): tracks" in out
+    code, out, _ = run(capsys, "info", str(faulty), "--json")
+    summary = json.loads(out)
+    assert summary["tracks"] == 13
+    a = summary["genres"][0]
+    assert a["label"] == "a"
+    assert {"split": "train", "kind": None, "count": 2} in a["tracks"]
+    assert a["seconds"] == pytest.approx(6 + 12 + 12 + 4 + 6, abs=0.2)
+
+
+def test_split_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(6):
+        path = tmp_path / "music" / "ab"[number % 2] / f"{number}.mp3"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    code, out, err = run(
+        capsys,
+        *("split", str(tmp_path / "music"), "--protocol", "random-kfold", "--folds", "3"),
+        *("-o", str(tmp_path / "folds.csv")),
+    )
+    assert code == 0
+    assert out.splitlines()[0] == "random-kfold-1of3: 4 train, 2 valid"
+    assert "scores come out too high" in err
+    assert len((tmp_path / "folds.csv").read_text().splitlines()) == 7
+    code, _, err = run(capsys, "split", str(tmp_path / "music"), "--protocol", "filtered")
+    assert (code, err.count("\n")) == (1, 1)
+    code, _, err = run(capsys, "split", str(tmp_path / "music"), "--folds", "1")
+    assert code == 2
+    code, _, err = run(capsys, "info", str(tmp_path / "gone"))
+    assert (code, err) == (1, f"tonearm: {tmp_path / 'gone'}: not found\n")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mirror of a GTZAN of three tracks, which mirdata's loader takes for the real one."""
+    mirdata = pytest.importorskip("mirdata")
+    from mirdata import download_utils
+    from mirdata.datasets import gtzan_genre
+
+    folder = tmp_path / "mirror"
+    index: dict[str, Any] = {"version": "1.0", "tracks": {}}
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for number, name in enumerate(("blues.00000", "disco.00000", "rock.00000")):
+            place = f"genres/{name.split('.')[0]}/{name}.wav"
+            wav = write(folder / place, render(STYLES[number], 1.5, RATE, seed=number))
+            tar.add(wav, place)
+            index["tracks"][name] = {
+                "audio": [f"gtzan_genre/{place}", hashlib.md5(wav.read_bytes()).hexdigest()],
+                "beats": [f"gtzan_tempo_beat-main/beats/{name}.beats", "0" * 32],
+            }
+    files = {"index.json": json.dumps(index).encode(), "genres.tar.gz": archive.getvalue()}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+    def remote(name: str, to: str) -> Any:
+        checksum = hashlib.md5(files[name]).hexdigest()
+        url = (folder / name).as_uri()
+        return download_utils.RemoteFileMetadata(name, url, checksum, destination_dir=to)
+
+    known = mirdata.core.Index("index.json", "https://unused.invalid", "0", ["all"])
+    known.indexes_dir = str(tmp_path / "indexes")
+    known.remote = remote("index.json", known.indexes_dir)
+    monkeypatch.setitem(gtzan_genre.INDEXES, "1.0", known)
+    monkeypatch.setitem(gtzan_genre.REMOTES, "all", remote("genres.tar.gz", "gtzan_genre"))
+    return folder
+
+
+def test_download_unpacks_validates_and_loads(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    code, out, err = run(capsys, "download", "gtzan", "--to", str(home))
+    assert code == 0, err
+    assert out == f"{home}: 3 of 3 files as they should be\n"
+    assert "WARNING" not in err
+    assert [track.id for track in load(home)] == ["blues.00000", "disco.00000", "rock.00000"]
+    # What is there is not fetched again.
+    (mirror / "genres.tar.gz").unlink()
+    (mirror / "index.json").unlink()
+    assert download_gtzan(home).whole
+
+
+def test_files_that_are_missing_or_altered_are_listed(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = json.loads((tmp_path / "mirror" / "index.json").read_text())
+    blues, disco = index["tracks"]["blues.00000"], index["tracks"]["disco.00000"]
+    blues["audio"][1] = "0" * 32
+    disco["audio"][0] += ".gone"
+    indexes = tmp_path / "indexes"
+    indexes.mkdir()
+    (mirror / "index.json").write_text(json.dumps(index))
+    from mirdata.datasets import gtzan_genre
+
+    remote = gtzan_genre.INDEXES["1.0"].remote
+    remote.checksum = hashlib.md5((mirror / "index.json").read_bytes()).hexdigest()
+    code, out, _ = run(capsys, "download", "gtzan", "--to", str(tmp_path / "home"))
+    assert code == 1
+    missing, altered, total = out.splitlines()
+    assert missing.startswith("missing: ")
+    assert missing.endswith(".gone")
+    assert altered.startswith("altered: ")
+    assert altered.endswith("blues.00000.wav")
+    assert total.endswith("1 of 3 files as they should be")
+
+
+def test_a_failed_download_says_what_to_do(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mirror / "genres.tar.gz").unlink()
+    code, out, err = run(capsys, "download", "gtzan", "--to", str(tmp_path / "home"))
+    assert (code, out) == (1, "")
+    told = err.splitlines()[-1]
+    assert told.startswith("tonearm: GTZAN could not be downloaded")
+    assert "by hand" in told
+    assert "Traceback" not in err
+
+
+def test_a_damaged_archive_is_told(mirror: Path, tmp_path: Path) -> None:
+    (mirror / "genres.tar.gz").write_bytes(b"damaged")
+    with pytest.raises(DatasetError, match="checksum"):
+        download_gtzan(tmp_path / "home")
+
+
+def test_download_without_mirdata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mirdata", None)
+    with pytest.raises(MissingExtraError, match=r"tonearm\[data\]"):
+        download_gtzan(tmp_path)
+    with pytest.raises(UsageError, match="'tiny' is unknown"):
+        download_gtzan(tmp_path, "tiny")
