@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,13 @@ from tonearm.evaluation.systems import (
 )
 
 LABELS = ("blues", "jazz")
+
+SMALL = """
+name: small
+model: {name: cnn, settings: {widths: [4, 8], embedding_size: 16}}
+data: {crop_seconds: 1.0, window_seconds: 1.0, examples_per_epoch: 8, batch_size: 4}
+schedule: {epochs: 1, validate_every: 1, threads: 1, accelerator: cpu}
+"""
 
 
 @dataclass
@@ -205,14 +213,65 @@ def test_a_benchmark_needs_distinct_systems(tmp_path: Path) -> None:
         run_benchmark(songs(), [Scripted()], tmp_path, seeds=0)
 
 
-def test_command_line_from_audio_to_table(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six short synthetic pieces in each of two styles."""
+    root = tmp_path_factory.mktemp("pieces")
     for style in synth.STYLES[:2]:
+        (root / style).mkdir()
         for seed in range(6):
-            path = tmp_path / "music" / style / f"{seed}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            synth.write_wav(path, synth.render(style, 1.5, 22050, seed), 22050)
+            samples = synth.render(style, 1.5, 22050, seed)
+            synth.write_wav(root / style / f"{seed}.wav", samples, 22050)
+    return root
+
+
+@pytest.mark.slow
+def test_a_network_never_sees_the_tracks_it_is_judged_on(
+    pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tonearm import training
+
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL)
+    seen: list[Track] = []
+    fit = training.fit
+
+    def watched(
+        experiment: training.Experiment,
+        train: Sequence[Track],
+        valid: Sequence[Track],
+        *others: Any,
+    ) -> training.Run:
+        assert (experiment.name, experiment.seed) == ("small", 7)
+        assert valid
+        seen.extend([*train, *valid])
+        return fit(experiment, train, valid, *others)
+
+    monkeypatch.setattr(training, "fit", watched)
+    dataset = datasets.load(pieces)
+    fold = datasets.split(dataset, "artist-kfold", 3)[0]
+    system = NetworkSystem(config, FeatureCache(tmp_path / "cache"))
+    shares = system.fit_predict(fold.train, fold.valid, dataset.labels, tmp_path / "run", seed=7)
+    assert sorted(track.id for track in seen) == sorted(track.id for track in fold.train)
+    assert shares.shape == (len(fold.valid), 2)
+    assert np.allclose(shares.sum(axis=1), 1)
+
+
+def test_a_finished_model_is_asked_as_it_is(tiny_bundle: Path, pieces: Path) -> None:
+    dataset = datasets.load(pieces)
+    system = BundleSystem(tiny_bundle)
+    known = system.fit_predict((), dataset.tracks[:3], ("low", "high"), pieces, seed=0)
+    assert known.shape == (3, 2)
+    assert (known[:, 0] > 0.5).all()  # of these pieces, most energy is in the lower bands
+    only = system.fit_predict((), dataset.tracks[:1], ("high",), pieces, seed=0)
+    assert only == pytest.approx(1)
+    with pytest.raises(UsageError, match="does not know the labels jazz"):
+        system.fit_predict((), dataset.tracks[:1], ("high", "jazz"), pieces, seed=0)
+
+
+def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     arguments = [
-        *("benchmark", "pieces", "--data", str(tmp_path / "music")),
+        *("benchmark", "pieces", "--data", str(pieces)),
         *("--systems", "mfcc-logistic,mfcc-svm", "--folds", "3", "--out", str(tmp_path / "out")),
         *("--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")),
     ]
