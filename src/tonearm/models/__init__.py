@@ -5,7 +5,7 @@
 >>> logits = model(logmel)  # float32[batch, frames, mels] -> float32[batch, classes]
 """
 
-from tonearm.models import cnn, crnn, hybrid, mobilenet, multimodal
+from tonearm.models import cnn, crnn, hybrid, mobilenet, multimodal, student
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import create_model, model_names, register
 
@@ -19,4 +19,5 @@ __all__ = [
     "model_names",
     "multimodal",
     "register",
+    "student",
 ]

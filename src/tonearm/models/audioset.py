@@ -1,0 +1,58 @@
+"""The few of AudioSet's 527 classes that say something Tonearm asks: the genre, or if it is music.
+
+Names and numbers are those of AudioSet's list of classes (Gemmeke et al. 2017, "Audio Set: an
+ontology and human-labeled dataset for audio events", CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tonearm.errors import UsageError
+
+MUSIC = {"Music": 137}
+SPEECH = {"Speech": 0}
+SILENCE = {"Silence": 500}
+
+# Of each genre of GTZAN, the classes that are it or a part of it. Classes that GTZAN's genres
+# share (funk, soul, electronic music) are in none.
+GENRES: dict[str, dict[str, int]] = {
+    "blues": {"Blues": 251},
+    "classical": {"Classical music": 237, "Opera": 238},
+    "country": {"Country": 229, "Bluegrass": 231},
+    "disco": {"Disco": 236},
+    "hiphop": {"Hip hop music": 217, "Rapping": 36},
+    "jazz": {"Jazz": 235, "Swing music": 230},
+    "metal": {"Heavy metal": 220},
+    "pop": {"Pop music": 216},
+    "reggae": {"Reggae": 228, "Ska": 263},
+    "rock": {
+        "Rock music": 219,
+        "Punk rock": 221,
+        "Grunge": 222,
+        "Progressive rock": 223,
+        "Rock and roll": 224,
+        "Psychedelic rock": 225,
+    },
+}
+
+
+def knows(labels: Iterable[str]) -> bool:
+    """Say whether AudioSet has classes for all of some genres."""
+    return all(label in GENRES for label in labels)
+
+
+def genre_classes(labels: Iterable[str]) -> list[list[int]]:
+    """Give the numbers of the AudioSet classes that belong to each genre.
+
+    Raises
+    ------
+    UsageError
+        If a genre has none.
+    """
+    wanted = tuple(labels)
+    if foreign := [label for label in wanted if label not in GENRES]:
+        raise UsageError(
+            f"AudioSet's classes are known for {', '.join(GENRES)}, not for {', '.join(foreign)}"
+        )
+    return [list(GENRES[label].values()) for label in wanted]

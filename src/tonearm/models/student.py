@@ -1,0 +1,145 @@
+"""The student: a small network that hears as several large ones taught it, and keeps what it knew.
+
+It is MobileNetV3 with the AudioSet weights of EfficientAT, read twice. The genre head reads an
+embedding that `tonearm.training.distill` teaches to hold what the teachers hold. The published
+AudioSet classifier is kept beside it: it has heard far more of the world than any genre dataset,
+and speaks for the recordings that are unlike those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tonearm.errors import UsageError
+from tonearm.models import audioset
+from tonearm.models.layers import required
+from tonearm.models.mobilenet import (
+    ATTRIBUTION,
+    PRETRAINED_WIDTH,
+    AudioSetMobileNet,
+    load_pretrained,
+)
+from tonearm.models.network import GenreNetwork, Outputs
+from tonearm.models.registry import register
+
+
+class Readings(NamedTuple):
+    """Everything the student says of a batch, before it is made one answer."""
+
+    genre: Tensor  # float32[batch, classes], logits of the genre head
+    audioset: Tensor  # float32[batch, 527], logits of the AudioSet classifier
+    embedding: Tensor  # float32[batch, embedding_size]
+
+
+@register("student")
+class Student(GenreNetwork):
+    """Genres from an embedding of MobileNetV3 features, with AudioSet's opinion added.
+
+    Parameters
+    ----------
+    num_classes : number of logits.
+    n_mels : mel bands of the front end; the published weights know 128 ("efficientat").
+    labels : the genres' names in the order of the logits, needed with `audioset_weight`.
+    audioset_weight : what the log-probability AudioSet gives to a genre weighs in its logit,
+        beside 1 for the genre head's. It must be 0 where AudioSet has no classes for the labels.
+    embedding_size : length of the embedding.
+    width : multiplier of the channels; the published weights know 0.4.
+    pretrained : whether to start from the published AudioSet weights.
+    dropout : probability of dropping an entry of the embedding before the genre head.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        n_mels: int = 128,
+        labels: Sequence[str] = (),
+        audioset_weight: float = 0.0,
+        embedding_size: int = 512,
+        width: float = PRETRAINED_WIDTH,
+        pretrained: bool = True,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__(embedding_size, num_classes, dropout)
+        if pretrained and (width, n_mels) != (PRETRAINED_WIDTH, 128):
+            raise UsageError(
+                f"model 'student' has published weights for width {PRETRAINED_WIDTH} and 128 mel "
+                f"bands only, not for width {width} and {n_mels} bands: set pretrained: false"
+            )
+        if audioset_weight and len(labels) != num_classes:
+            raise UsageError(
+                f"model 'student' with audioset_weight {audioset_weight} needs the names of its "
+                f"{num_classes} labels, got {len(labels)}"
+            )
+        tagger = load_pretrained() if pretrained else AudioSetMobileNet(width)
+        self.pretrained = pretrained
+        self.attribution = ATTRIBUTION if pretrained else ""
+        self.audioset_weight = audioset_weight
+        self.features = tagger.features
+        # The published classifier without its first two layers, which take the mean.
+        self.audioset = tagger.classifier[2:]
+        self.project = nn.Sequential(
+            nn.Linear(2 * tagger.embedding_size, embedding_size), nn.Hardswish()
+        )
+        classes = audioset.genre_classes(labels) if audioset_weight else [[0]]
+        self.register_buffer("genre_classes", _rectangle(classes), persistent=False)
+        self.genre_classes: Tensor
+
+    def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
+        """Return logits and embedding of one pass.
+
+        The logits are log-probabilities of the genre head and, weighed, of AudioSet's classes: a
+        genre is as likely there as the likeliest of its classes.
+        """
+        readings = self.readings(required(logmel))
+        logits = readings.genre.log_softmax(dim=1)
+        if self.audioset_weight:
+            # log(sigmoid(x)) written so that ONNX Runtime does not round very small ones to log(0).
+            opinion = -functional.softplus(-readings.audioset)
+            logits = logits + self.audioset_weight * opinion[:, self.genre_classes].amax(dim=2)
+        return Outputs(logits, readings.embedding)
+
+    def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
+        """Embed float32[batch, frames, mels]; descriptors are ignored."""
+        embedding: Tensor = self.project(self._pooled(required(logmel)))
+        return embedding
+
+    def readings(self, logmel: Tensor) -> Readings:
+        """Return both opinions on float32[batch, frames, mels] and the embedding."""
+        pooled = self._pooled(logmel)
+        embedding = self.project(pooled)
+        mean = pooled[:, : pooled.shape[1] // 2]
+        return Readings(self.classifier(embedding), self.audioset(mean), embedding)
+
+    def train(self, mode: bool = True) -> Student:
+        """Switch between training and evaluation, but for batch normalisation.
+
+        Its statistics stay those of AudioSet: the batches here are small and filtered at random,
+        and means taken over them would move the features away from what the network knows.
+        """
+        super().train(mode)
+        for module in self.features.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def pretrained_parameters(self) -> Iterable[nn.Parameter]:
+        """Return the features and the AudioSet classifier if they came from published weights."""
+        if not self.pretrained:
+            return ()
+        return [*self.features.parameters(), *self.audioset.parameters()]
+
+    def _pooled(self, logmel: Tensor) -> Tensor:
+        """Give the mean of the features over the plane, and the maximum in time of their means."""
+        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, moments
+        return torch.cat([plane.mean((2, 3)), plane.mean(2).amax(2)], dim=1)
+
+
+def _rectangle(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Make rows equally long by repeating their first number: int64[rows, longest]."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])
