@@ -1,0 +1,135 @@
+"""The fully convolutional music tagger of Won et al. as a teacher.
+
+Architecture: Choi et al. 2016, "Automatic tagging using deep convolutional neural networks".
+Weights: Won et al. 2020, "Evaluation of CNN-based automatic music tagging models" (MIT licence),
+trained on the Million Song Dataset for 50 last.fm tags. Modules carry the names of the published
+state dict, so that the weights load strictly, without a mapping.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tonearm.errors import TonearmError
+from tonearm.paths import cache_folder
+
+FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
+SHORTEST_FRAMES = 4 * 4 * 4 * 5  # the pools in time leave one moment of so many frames, 5 s
+TAGS = 50
+EMBEDDING = 64
+
+ATTRIBUTION = (
+    "FCN (Minz Won, Andres Ferraro, Dmitry Bogdanov, Xavier Serra), MIT licence, "
+    "https://github.com/minzwon/sota-music-tagging-models"
+)
+
+_FILE = Path("won_msd") / "fcn.pth"
+_STORED_FRONT_END = ("spec.", "to_db.")  # of the state dict: tonearm.features does its work
+
+
+class FcnError(TonearmError):
+    """The weights of the FCN are not at hand, or are not what they should be."""
+
+
+class FcnOutputs(NamedTuple):
+    """What the network says of a batch."""
+
+    embedding: Tensor  # float32[batch, 64]
+    tags: Tensor  # float32[batch, 50], logits
+
+
+class ConvolutionPool(nn.Module):
+    """A convolution over bands and frames, then the strongest of each rectangle."""
+
+    def __init__(self, channels_in: int, channels: int, pool: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.bn = nn.BatchNorm2d(channels)
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32[batch, channels_in, bands, frames]; without a pool the size stays."""
+        x = functional.relu(self.bn(self.conv(x)))
+        return x if self.pool is None else functional.max_pool2d(x, self.pool)
+
+
+class Fcn(nn.Module):
+    """The network, over the log-mel spectrogram `FRONT_END` of `SHORTEST_FRAMES` or more.
+
+    The published network hears 29 s and pools what is left of them, four moments. Here the last
+    pool spans whatever is left, so that any length can be heard.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec_bn = nn.BatchNorm2d(1)
+        self.layer1 = ConvolutionPool(1, 64, (2, 4))
+        self.layer2 = ConvolutionPool(64, 128, (2, 4))
+        self.layer3 = ConvolutionPool(128, 128, (2, 4))
+        self.layer4 = ConvolutionPool(128, 128, (3, 5))
+        self.layer5 = ConvolutionPool(128, EMBEDDING, None)
+        self.dense = nn.Linear(EMBEDDING, TAGS)
+
+    def forward(self, logmel: Tensor) -> FcnOutputs:
+        """Tag float32[batch, frames, 96]."""
+        x = self.spec_bn(logmel.transpose(1, 2).unsqueeze(1))
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5):
+            x = layer(x)
+        embedding = x.amax((2, 3))
+        return FcnOutputs(embedding, self.dense(embedding))
+
+
+def load_fcn(path: Path | None = None) -> Fcn:
+    """Load the FCN trained on the Million Song Dataset, in evaluation mode.
+
+    Parameters
+    ----------
+    path : the weight file; by default `won_msd/fcn.pth` in the folder `TONEARM_PRETRAINED` or in
+        the cache folder.
+
+    Raises
+    ------
+    FcnError
+        If the file is missing or is not that network.
+    """
+    file = find_fcn() if path is None else path
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        network = Fcn()
+        network.load_state_dict(
+            {k: v for k, v in state.items() if not k.startswith(_STORED_FRONT_END)}, strict=True
+        )
+    except OSError as error:
+        raise FcnError(f"{file}: {error.strerror}") from error
+    except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise FcnError(f"{file}: not the weights of the FCN ({reason})") from error
+    return network.eval()
+
+
+def find_fcn() -> Path:
+    """Return where the weights lie.
+
+    Raises
+    ------
+    FcnError
+        If they are nowhere.
+    """
+    folders = [cache_folder("pretrained")]
+    if named := os.environ.get("TONEARM_PRETRAINED"):
+        folders.insert(0, Path(named))
+    for folder in folders:
+        if (folder / _FILE).is_file():
+            return folder / _FILE
+    raise FcnError(
+        f"the teacher FCN is not in {' or '.join(str(folder / _FILE) for folder in folders)}: take "
+        "the weights of the FCN for MSD from https://github.com/minzwon/sota-music-tagging-models "
+        f"and put them in {_FILE} in the folder that TONEARM_PRETRAINED names"
+    )

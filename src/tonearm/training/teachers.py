@@ -1,0 +1,120 @@
+"""Three published networks, heard together: what they say of a recording is what a student learns.
+
+None of them is needed to classify, and none of their numbers is in a bundle but through what the
+student learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.models.mobilenet import AudioSetMobileNet, find_pretrained, load_pretrained
+from tonearm.training import fcn, musicnn
+from tonearm.training.tfcheckpoint import checkpoint_files
+
+Floats = NDArray[np.float32]
+
+TEACHER_RATE = 16_000  # of musicnn and the FCN, in Hz
+STUDENT_FRONT_END = FRONT_ENDS["efficientat"]  # which mn04 shares with the student
+PATCH_SECONDS = musicnn.PATCH_FRAMES / FRONT_ENDS[musicnn.FRONT_END].frames_per_second
+
+ATTRIBUTION = f"Taught by {musicnn.ATTRIBUTION}, and {fcn.ATTRIBUTION}"
+
+
+class Said(NamedTuple):
+    """What the teachers said of one stretch of music.
+
+    Patches are consecutive stretches of `PATCH_SECONDS`; a rest shorter than that is not heard by
+    musicnn.
+    """
+
+    musicnn: Floats  # float32[patches, 1506]
+    musicnn_tags: Floats  # float32[patches, 50], logits
+    fcn: Floats  # float32[64]
+    fcn_tags: Floats  # float32[50], logits
+    mn04: Floats  # float32[384], the mean of its features
+    audioset: Floats  # float32[527], logits of mn04
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """MSD_musicnn, the FCN of Won et al. and mn04 of EfficientAT; made by `load_teachers`."""
+
+    musicnn: musicnn.Musicnn
+    fcn: fcn.Fcn
+    mn04: AudioSetMobileNet
+
+    @torch.inference_mode()
+    def listen(self, samples: Floats, logmel: NDArray[np.floating]) -> Said:
+        """Ask all three about one stretch of music.
+
+        What is too short for a teacher is repeated until it is long enough.
+
+        Parameters
+        ----------
+        samples : float32[n] at `TEACHER_RATE`.
+        logmel : float[frames, 128], the same stretch through `STUDENT_FRONT_END`.
+        """
+        heard = self.musicnn(torch.from_numpy(_patches(_front_end(musicnn.FRONT_END, samples))))
+        frames = _at_least(_front_end(fcn.FRONT_END, samples), fcn.SHORTEST_FRAMES)
+        tagged = self.fcn(torch.from_numpy(frames)[None])
+        audioset, embedding = self.mn04(torch.from_numpy(np.asarray(logmel, np.float32))[None])
+        return Said(
+            musicnn=heard.pooled.numpy(),
+            musicnn_tags=heard.tags.numpy(),
+            fcn=tagged.embedding[0].numpy(),
+            fcn_tags=tagged.tags[0].numpy(),
+            mn04=embedding[0].numpy(),
+            audioset=audioset[0].numpy(),
+        )
+
+
+def load_teachers() -> Teachers:
+    """Load the three networks.
+
+    Raises
+    ------
+    MusicnnError, FcnError, PretrainedError
+        If the weights of one are not at hand; the text says how to get them.
+    """
+    return Teachers(musicnn.load_musicnn(), fcn.load_fcn(), load_pretrained())
+
+
+def teachers_fingerprint() -> str:
+    """Return a text that changes with any of the three weight files.
+
+    Raises
+    ------
+    MusicnnError, FcnError, PretrainedError
+        As `load_teachers` does.
+    """
+    digest = hashlib.sha256()
+    for file in (*checkpoint_files(musicnn.find_musicnn()), fcn.find_fcn(), find_pretrained()):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _front_end(name: str, samples: Floats) -> Floats:
+    return LogMel(FRONT_ENDS[name])(samples)
+
+
+def _patches(logmel: Floats) -> Floats:
+    """Cut frames into float32[patches, PATCH_FRAMES, mels], leaving out a shorter rest."""
+    logmel = _at_least(logmel, musicnn.PATCH_FRAMES)
+    count = len(logmel) // musicnn.PATCH_FRAMES
+    return logmel[: count * musicnn.PATCH_FRAMES].reshape(count, musicnn.PATCH_FRAMES, -1)
+
+
+def _at_least(logmel: Floats, frames: int) -> Floats:
+    """Repeat frames until there are so many."""
+    if len(logmel) >= frames:
+        return logmel
+    repeated: Floats = np.take(logmel, np.arange(frames), axis=0, mode="wrap")
+    return repeated
