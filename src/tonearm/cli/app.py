@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from tonearm import __version__
-from tonearm.cli import benchmark, classify, compare, data, evaluate, models, spectrogram, train
+from tonearm.cli import (
+    benchmark,
+    classify,
+    compare,
+    data,
+    distill,
+    evaluate,
+    models,
+    spectrogram,
+    train,
+)
 from tonearm.errors import TonearmError, UsageError
 
 app = typer.Typer(
@@ -22,7 +32,7 @@ app = typer.Typer(
 
 # The order here is the order of `tonearm --help`. A command module imports nothing heavy at its
 # top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
-for module in (classify, spectrogram, models, data, train, evaluate, compare, benchmark):
+for module in (classify, spectrogram, models, data, train, distill, evaluate, compare, benchmark):
     module.register(app)
 
 

@@ -1,0 +1,81 @@
+"""`tonearm distill`: teachers, labelled clips and unlabelled music in, a small model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(
+        "distill",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        epilog="Every setting of the YAML file can be overridden, as in --tuning.steps 800 "
+        "--student.audioset_weight 0.2; --print_config prints them all.",
+    )(distill)
+
+
+def distill(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option("--config", help="The recipe's YAML file.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The labelled dataset's folder: data.path.")
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--unlabelled",
+            show_default=False,
+            help="A folder of unlabelled music; may be given more than once: data.unlabelled "
+            "($TONEARM_UNLABELLED).",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of the run (runs/<name>).", show_default=False),
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option("--fold", help="Hold out and judge this fold, from 0: data.fold."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", show_default=False, help="Folder of the feature cache."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that ask the teachers, and that classify.")
+    ] = 1,
+) -> None:
+    """Teach a small model what large ones hear; goes on where a killed run stopped."""
+    arguments = [] if config is None else ["--config", str(config)]
+    if data is not None:
+        arguments += ["--data.path", str(data)]
+    if fold is not None:
+        arguments += ["--data.fold", str(fold)]
+    for folder in unlabelled or ():
+        arguments += ["--data.unlabelled+", str(folder)]
+
+    try:
+        from tonearm.training.distill import distill_dataset
+        from tonearm.training.recipe import parse_recipe
+    except ModuleNotFoundError as error:
+        from tonearm.errors import MissingExtraError
+
+        raise MissingExtraError(error.name or "torch", "train") from error
+    from tonearm.paths import cache_folder
+
+    recipe = parse_recipe(arguments + context.args)
+    if run is None:
+        part = "" if recipe.data.fold is None else f"-fold{recipe.data.fold}"
+        run = Path("runs") / f"{recipe.name}{part}"
+    result = distill_dataset(recipe, run, cache or cache_folder("features"), workers=workers)
+    if result.metrics is not None:
+        metrics = result.metrics
+        typer.echo(
+            f"held out: accuracy {metrics.accuracy:.1%}, macro F1 {metrics.f1:.1%} "
+            f"over {metrics.count} tracks"
+        )
+    typer.echo(f"model: {result.bundle}")

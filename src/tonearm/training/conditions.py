@@ -1,0 +1,115 @@
+"""Varies the conditions under which music is heard: level, tone, bandwidth, noise, tempo, pitch.
+
+A recording's age, medium and mastering say nothing of its genre, but a small old dataset makes
+them look as if. All is done on a batch of log-mel frames of the student's front end, and more
+violently than `tonearm.training.augment` does it for networks that are trained from scratch: the
+student must answer here what its teachers answered of the untouched recording.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tonearm.training.augment import band_centres
+from tonearm.training.recipe import ConditionSettings
+from tonearm.training.teachers import STUDENT_FRONT_END
+
+Floats = NDArray[np.float32]
+
+
+def vary_conditions(
+    logmel: Tensor, settings: ConditionSettings, rng: np.random.Generator
+) -> Tensor:
+    """Hear every example of a batch under conditions of its own.
+
+    Parameters
+    ----------
+    logmel : float32[batch, frames, mels] of `STUDENT_FRONT_END`.
+
+    Returns
+    -------
+    float32[batch, frames, mels]
+    """
+    if rng.random() < settings.warp_probability:
+        logmel = _warped(logmel, settings, rng)
+    size, _, mels = logmel.shape
+    curves = torch.from_numpy(_filters(size, mels, settings, rng))
+    noise = 10.0 ** rng.uniform(settings.noise_low, settings.noise_high, (size, 1, 1))
+    noise *= rng.random((size, 1, 1)) < settings.noise_probability
+    power = mel_power(logmel) * torch.pow(10.0, curves[:, None, :] / 10.0)
+    return log_of(power + torch.from_numpy(noise.astype(np.float32)))
+
+
+def mix(logmel: Tensor, share: float, partner: Tensor) -> Tensor:
+    """Sound two examples together: `share` of each one's power, the rest of its partner's.
+
+    Parameters
+    ----------
+    logmel : float32[batch, frames, mels].
+    partner : int64[batch], places in the batch.
+    """
+    power = mel_power(logmel)
+    return log_of(share * power + (1 - share) * power[partner])
+
+
+def mask_bands(logmel: Tensor, low: int, high: int, rng: np.random.Generator) -> Tensor:
+    """Put the mean of the batch in place of `low` to `high` neighbouring bands."""
+    mels = logmel.shape[2]
+    width = int(rng.integers(low, high))
+    start = int(rng.integers(0, max(1, mels - high)))
+    masked = logmel.clone()
+    masked[:, :, start : start + width] = logmel.mean()
+    return masked
+
+
+def mel_power(logmel: Tensor) -> Tensor:
+    """Undo the front end's logarithm."""
+    front_end = STUDENT_FRONT_END
+    log = logmel * front_end.divisor - front_end.shift
+    return (log.exp() - front_end.offset).clamp(min=0.0)
+
+
+def log_of(power: Tensor) -> Tensor:
+    """Give the front end's logarithm of mel power."""
+    front_end = STUDENT_FRONT_END
+    return ((power + front_end.offset).log() + front_end.shift) / front_end.divisor
+
+
+def _filters(size: int, mels: int, settings: ConditionSettings, rng: np.random.Generator) -> Floats:
+    """Draw a filter for each example: float32[size, mels], in decibels."""
+    curves = np.repeat(rng.uniform(settings.gain_low, settings.gain_high, (size, 1)), mels, axis=1)
+    tilts = rng.normal(0, settings.tilt_deviation, (size, 1)) * np.linspace(-1, 1, mels)
+    curves += tilts * (rng.random((size, 1)) < settings.tilt_probability)
+    points = settings.equaliser_points
+    heights = rng.normal(0, settings.equaliser_deviation, (size, points))
+    places = np.linspace(0, points - 1, mels)
+    equalisers = np.stack([np.interp(places, np.arange(points), row) for row in heights])
+    curves += equalisers * (rng.random((size, 1)) < settings.equaliser_probability)
+    lowest, highest = np.log2([settings.lowpass_low_hz, settings.lowpass_high_hz])
+    cutoff = rng.uniform(lowest, highest, (size, 1))
+    slope = rng.uniform(settings.lowpass_slope_low, settings.lowpass_slope_high, (size, 1))
+    octaves = np.maximum(np.log2(band_centres(STUDENT_FRONT_END)) - cutoff, 0.0)
+    curves -= slope * octaves * (rng.random((size, 1)) < settings.lowpass_probability)
+    return curves.astype(np.float32)
+
+
+def _warped(logmel: Tensor, settings: ConditionSettings, rng: np.random.Generator) -> Tensor:
+    """Read each example at another speed and from shifted, stretched mel bands."""
+    size, frames, mels = logmel.shape
+    # Rows are the new positions' (band, frame) in terms of the old, both from -1 to 1.
+    transform = np.zeros((size, 2, 3), dtype=np.float32)
+    transform[:, 0, 0] = rng.uniform(1 - settings.warp_bands, 1 + settings.warp_bands, size)
+    transform[:, 0, 2] = rng.uniform(-1, 1, size) * settings.warp_shift * 2 / mels
+    # Only slower: faster would need more frames than there are.
+    transform[:, 1, 1] = rng.uniform(1 - settings.warp_tempo, 1, size)
+    grid = functional.affine_grid(
+        torch.from_numpy(transform), [size, 1, frames, mels], align_corners=False
+    )
+    warped = functional.grid_sample(
+        logmel[:, None], grid, padding_mode="border", align_corners=False
+    )
+    return warped[:, 0]

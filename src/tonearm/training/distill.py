@@ -1,0 +1,299 @@
+"""Distils teachers into the student: lessons, imitation, tuning, export.
+
+>>> from tonearm.training.distill import distill_dataset
+>>> from tonearm.training.recipe import parse_recipe
+>>> recipe = parse_recipe(["--config", "configs/gtzan/default.yaml", "--data.fold", "0"])
+>>> distill_dataset(recipe, Path("runs/default-fold0"), cache_folder("features")).metrics
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tonearm import datasets, media
+from tonearm.bundle import RUN_BUNDLE, Bundle, BundleMetadata, write_metadata
+from tonearm.classifier import Classifier
+from tonearm.datasets import DatasetError, Track
+from tonearm.errors import UsageError
+from tonearm.evaluation import predictions
+from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.trial import run_trial
+from tonearm.models.student import Student
+from tonearm.training import teachers
+from tonearm.training.experiment import DataSettings, data_path
+from tonearm.training.export import export
+from tonearm.training.imitate import Imitation, imitate
+from tonearm.training.lessons import Lesson, LessonStore
+from tonearm.training.recipe import Recipe, music_folders
+from tonearm.training.tune import tune
+
+Tell = Callable[[str], None]
+
+# Raise it when a change of the code changes what comes of stage 2 for the same recipe and music.
+TUNING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What a distillation left.
+
+    Attributes
+    ----------
+    folder : with config.yaml, tracks.csv, imitation.csv, history.csv, model.onnx and, where a fold
+        was held out, metrics.json and predictions.csv.
+    metrics : of the tracks that were held out, or None if none were.
+    """
+
+    folder: Path
+    metrics: Metrics | None
+
+    @property
+    def bundle(self) -> Path:
+        """The exported student."""
+        return self.folder / RUN_BUNDLE
+
+
+def print_line(line: str) -> None:
+    """Print a line on standard error at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def distill_dataset(
+    recipe: Recipe, run_dir: Path, cache_dir: Path, *, workers: int = 1, tell: Tell = print_line
+) -> Distilled:
+    """Do what a recipe says: `distill` on its dataset, and judge the fold it holds out.
+
+    Parameters
+    ----------
+    run_dir : for what comes of it.
+    cache_dir : that of the feature cache; see `distill`.
+    workers : processes that ask the teachers and that classify.
+    tell : is told in one line how far it is.
+
+    Raises
+    ------
+    UsageError
+        If the data, the fold or the music is not there.
+    """
+    source = recipe.data
+    dataset = datasets.load(data_path(DataSettings(path=source.path)), source.layout)
+    folds = datasets.split(dataset, source.split, folds=source.folds, seed=0)
+    if source.fold is not None and not 0 <= source.fold < len(folds):
+        raise UsageError(f"data.fold must be from 0 to {len(folds) - 1}, got {source.fold}")
+    fold = folds[source.fold or 0]
+    held_out: tuple[Track, ...] = ()
+    learned = fold.train + fold.valid + fold.test
+    if source.fold is not None:
+        learned, held_out = fold.train, fold.test or fold.valid
+    bundle = distill(
+        recipe,
+        learned,
+        dataset.labels,
+        music_folders(recipe),
+        run_dir,
+        cache_dir,
+        workers=workers,
+        tell=tell,
+    )
+    return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers) if held_out else None)
+
+
+def distill(
+    recipe: Recipe,
+    train_tracks: Sequence[Track],
+    labels: Sequence[str],
+    unlabelled: Sequence[Path],
+    run_dir: Path,
+    cache_dir: Path,
+    *,
+    workers: int = 1,
+    tell: Tell = print_line,
+) -> Path:
+    """Distil the teachers into a student that knows the genres of some tracks, and export it.
+
+    Called again after an interruption, it goes on from the last checkpoint.
+
+    Parameters
+    ----------
+    train_tracks : labelled tracks with audio files.
+    labels : the genres, in the order of the student's outputs.
+    unlabelled : files and folders of unlabelled music.
+    run_dir : for the recipe, the losses, the checkpoints of stage 2 and the bundle.
+    cache_dir : for what does not depend on labels and is shared by runs: the lessons, and what
+        came of stage 1.
+    workers : processes that ask the teachers.
+    tell : is told in one line how far it is.
+
+    Returns
+    -------
+    Path of the bundle.
+
+    Raises
+    ------
+    DatasetError
+        If a track has another label, or none can be decoded.
+    UsageError
+        If there is too little music.
+    MusicnnError, FcnError, PretrainedError
+        If a teacher is not at hand.
+    """
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    store = LessonStore(cache_dir, processes=workers)
+    music = _music(store, recipe, unlabelled, tell)
+    tracks, clips = _clips(store, recipe, train_tracks, labels, tell)
+    _write_tracks(run_dir / "tracks.csv", tracks)
+
+    imitation = imitate(recipe, music, cache_dir, tell)
+    shutil.copyfile(imitation.history, run_dir / "imitation.csv")
+    truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
+    name = _tuning_name(recipe, imitation, tracks, clips, labels)
+    student = tune(
+        recipe,
+        imitation,
+        clips,
+        truth,
+        music,
+        labels,
+        checkpoint=run_dir / "checkpoints" / f"{name}.pt",
+        history=run_dir / "history.csv",
+        tell=tell,
+    )
+    metadata = _metadata(recipe, student, tracks, music, labels)
+    return export(student, metadata, run_dir / RUN_BUNDLE)
+
+
+def _music(
+    store: LessonStore, recipe: Recipe, unlabelled: Sequence[Path], tell: Tell
+) -> list[Lesson]:
+    files = [Path(path) for path in media.recordings(map(str, unlabelled))]
+    lessons = store.of_music(files, recipe.lessons)
+    _tell_refused(store, tell)
+    recordings = len({lesson.recording for lesson in lessons})
+    tell(f"music: {len(lessons)} lessons of {recordings} recordings in {len(files)} files")
+    return lessons
+
+
+def _clips(
+    store: LessonStore,
+    recipe: Recipe,
+    tracks: Sequence[Track],
+    labels: Sequence[str],
+    tell: Tell,
+) -> tuple[list[Track], list[Lesson]]:
+    """Give the tracks that can be learned from and their lessons."""
+    stranger = next((track for track in tracks if track.label not in labels), None)
+    if stranger is not None:
+        raise DatasetError(
+            f"track {stranger.id}: label {stranger.label!r} is not among {', '.join(labels)}"
+        )
+    heard = [(track, track.path) for track in tracks if track.path is not None]
+    lessons = store.of_clips([path for _, path in heard], recipe.tuning.clip_seconds)
+    _tell_refused(store, tell)
+    found = [
+        (track, lesson)
+        for (track, _), lesson in zip(heard, lessons, strict=True)
+        if lesson is not None
+    ]
+    if not found:
+        reason = f": {store.refused[0].reason}" if store.refused else ""
+        raise DatasetError(f"none of {len(tracks)} tracks can be learned from{reason}")
+    tell(f"clips: {len(found)} of {len(tracks)} tracks")
+    return [track for track, _ in found], [lesson for _, lesson in found]
+
+
+def _tell_refused(store: LessonStore, tell: Tell) -> None:
+    for refused in store.refused:
+        tell(f"left out: {refused.reason}")
+
+
+def _write_tracks(path: Path, tracks: Sequence[Track]) -> None:
+    """Note what was learned from."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["track", "label"])
+        writer.writerows([track.id, track.label] for track in tracks)
+
+
+def _tuning_name(
+    recipe: Recipe,
+    imitation: Imitation,
+    tracks: Sequence[Track],
+    clips: Sequence[Lesson],
+    labels: Sequence[str],
+) -> str:
+    """Make a name of all that the result of stage 2 depends on.
+
+    A changed recipe or dataset has another name, and does not go on from this one's checkpoint.
+    """
+    settings = {
+        "version": TUNING_VERSION,
+        "imitation": imitation.name,
+        "seed": recipe.seed,
+        "dropout": recipe.student.dropout,
+        "conditions": asdict(recipe.conditions),
+        "tuning": asdict(recipe.tuning),
+        "labels": list(labels),
+        "clips": [[clip.recording, track.label] for track, clip in zip(tracks, clips, strict=True)],
+    }
+    text = json.dumps(settings, sort_keys=True)
+    return f"tuning-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def _metadata(
+    recipe: Recipe,
+    student: Student,
+    tracks: Sequence[Track],
+    music: Sequence[Lesson],
+    labels: Sequence[str],
+) -> BundleMetadata:
+    front_end = teachers.STUDENT_FRONT_END
+    hours = sum(lesson.length for lesson in music) / front_end.frames_per_second / 3600
+    return BundleMetadata(
+        name=recipe.name,
+        labels=tuple(labels),
+        front_end=front_end,
+        window_seconds=recipe.student.window_seconds,
+        hop_seconds=recipe.student.hop_seconds,
+        temperature=recipe.student.temperature,
+        training={
+            "model": "student",
+            "tracks": len(tracks),
+            "unlabelled_recordings": len({lesson.recording for lesson in music}),
+            "unlabelled_hours": round(hours, 2),
+            "imitation_epochs": recipe.imitation.epochs,
+            "tuning_steps": recipe.tuning.steps,
+            "audioset_weight": student.audioset_weight,
+            "seed": recipe.seed,
+        },
+        licence="Apache-2.0",
+        attribution=f"{student.attribution}. {teachers.ATTRIBUTION}",
+    )
+
+
+def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int) -> Metrics:
+    """Write metrics.json and predictions.csv, and the figures into the bundle."""
+    trial = run_trial(Classifier.load(bundle), tracks, workers=workers)
+    predictions.write(run_dir / "predictions.csv", trial.predictions)
+    metrics = trial.predictions.metrics()
+    (run_dir / "metrics.json").write_text(metrics.to_json(), encoding="utf-8")
+    figures = {
+        "judged_on": "tracks that were held out of its training",
+        "tracks": metrics.count,
+        "accuracy": round(metrics.accuracy, 4),
+        "macro_f1": round(metrics.f1, 4),
+    }
+    write_metadata(bundle, replace(Bundle.load(bundle).metadata, metrics=figures), bundle)
+    return metrics

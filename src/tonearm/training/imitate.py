@@ -1,0 +1,212 @@
+"""Stage 1 of a distillation: the student learns to answer as its teachers do, without labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tonearm.errors import UsageError
+from tonearm.models.student import Student
+from tonearm.training.conditions import vary_conditions
+from tonearm.training.descent import Descent
+from tonearm.training.lessons import Lesson
+from tonearm.training.pupil import Pupil, imitation_losses
+from tonearm.training.recipe import Recipe
+from tonearm.training.targets import Targets, TargetSpace, collate
+from tonearm.training.teachers import PATCH_SECONDS, STUDENT_FRONT_END
+
+# Raise it when a change of the code changes what comes of the same recipe and music.
+IMITATION_VERSION = 1
+
+_HISTORY = "imitation.csv"
+_GENRE_HEAD = "student.classifier."
+
+
+@dataclass(frozen=True)
+class Imitation:
+    """What stage 1 gives.
+
+    Attributes
+    ----------
+    weights : of the pupil.
+    space : of the targets it was asked for.
+    name : hash of all that this depends on.
+    history : the table of its losses.
+    """
+
+    name: str
+    history: Path
+    weights: dict[str, Tensor]
+    space: TargetSpace
+
+    def put_into(self, pupil: Pupil) -> None:
+        """Take the weights over, but for the genre head, which learned nothing."""
+        own = pupil.state_dict()
+        learned = {k: v for k, v in self.weights.items() if not k.startswith(_GENRE_HEAD)}
+        pupil.load_state_dict({k: v for k, v in own.items() if k not in learned} | learned)
+
+
+def imitate(
+    recipe: Recipe,
+    music: Sequence[Lesson],
+    root: Path,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Imitation:
+    """Teach a student on unlabelled music, or read what came of it when that was done before.
+
+    Nothing here depends on labels, so one result serves all folds of a cross-validation.
+
+    Parameters
+    ----------
+    music : lessons of unlabelled recordings.
+    root : of the cache; the stage has a folder there, named by the recipe and the music, with
+        checkpoints to go on from after a break, and the table `imitation.csv`.
+    tell : is told in one line how far it is.
+
+    Raises
+    ------
+    UsageError
+        If there is too little music.
+    """
+    if len({lesson.recording for lesson in music}) < 2:
+        raise UsageError(
+            "a student imitates its teachers on music: 2 recordings or more are needed"
+        )
+    name = _name(recipe, music)
+    folder = root / name
+    space = TargetSpace.fit([lesson.said for lesson in music], recipe.imitation.components)
+    torch.manual_seed(recipe.imitation.seed)
+    # A genre head of one class stands in: which genres there are is not known in this stage.
+    student = Student(1, embedding_size=recipe.student.embedding_size)
+    pupil = Pupil(student, space)
+    learned, held_out = _divide(music, recipe.imitation.held_out)
+    tell(f"imitation: {len(learned)} lessons, {len(held_out)} held out, in {folder}")
+    weights = _descend(recipe, pupil, space, learned, held_out, folder, tell)
+    return Imitation(name, folder / _HISTORY, weights, space)
+
+
+def _name(recipe: Recipe, music: Sequence[Lesson]) -> str:
+    """Make a name of all that the result of stage 1 depends on."""
+    settings = {
+        "version": IMITATION_VERSION,
+        "embedding_size": recipe.student.embedding_size,
+        "lessons": asdict(recipe.lessons),
+        "conditions": asdict(recipe.conditions),
+        "imitation": asdict(recipe.imitation),
+        "music": sorted({lesson.recording for lesson in music}),
+    }
+    text = json.dumps(settings, sort_keys=True)
+    return f"imitation-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def _divide(music: Sequence[Lesson], one_in: int) -> tuple[list[Lesson], list[Lesson]]:
+    """Hold out the lessons of one recording in so many, of at least one."""
+    recordings = sorted({lesson.recording for lesson in music})
+    judged = set(recordings[:: max(2, min(one_in, len(recordings)))])
+    return (
+        [lesson for lesson in music if lesson.recording not in judged],
+        [lesson for lesson in music if lesson.recording in judged],
+    )
+
+
+def _descend(
+    recipe: Recipe,
+    pupil: Pupil,
+    space: TargetSpace,
+    learned: Sequence[Lesson],
+    held_out: Sequence[Lesson],
+    folder: Path,
+    tell: Callable[[str], None],
+) -> dict[str, Tensor]:
+    settings = recipe.imitation
+    targets = [space(lesson.said) for lesson in learned]
+    size = min(settings.batch_size, len(learned))
+    steps_per_epoch = len(learned) // size
+
+    def losses(step: int) -> Mapping[str, Tensor]:
+        epoch, place = divmod(step, steps_per_epoch)
+        order = np.random.default_rng((settings.seed, epoch)).permutation(len(learned))
+        rng = np.random.default_rng((settings.seed, epoch, place))
+        chosen = order[place * size : (place + 1) * size]
+        return _lesson_losses(
+            recipe, pupil, [learned[i] for i in chosen], [targets[i] for i in chosen], rng
+        )
+
+    def judge(averaged: Pupil) -> Mapping[str, float]:
+        return _judge(recipe, averaged, space, held_out)
+
+    descent = Descent(
+        pupil,
+        pupil.groups(settings.descent),
+        settings.epochs * steps_per_epoch,
+        settings.descent,
+        settings.seed,
+    )
+    taught = descent.run(
+        losses,
+        checkpoint=folder / "last.pt",
+        history=folder / _HISTORY,
+        every=min(recipe.checkpoint_steps * 2, steps_per_epoch),
+        judge=judge,
+        tell=lambda line: tell(f"imitation: {line}"),
+    )
+    return taught.state_dict()
+
+
+def _lesson_losses(
+    recipe: Recipe,
+    pupil: Pupil,
+    lessons: Sequence[Lesson],
+    targets: Sequence[Targets],
+    rng: np.random.Generator,
+) -> Mapping[str, Tensor]:
+    """Hear whole segments or patches of them, under random conditions."""
+    settings = recipe.imitation
+    patches: list[int | None] = [None] * len(lessons)
+    if rng.random() < settings.patch_probability:
+        patches = [int(rng.integers(len(target.musicnn))) for target in targets]
+    length = _frames(recipe.lessons.segment_seconds)
+    heard = [_heard(lesson, patch, length) for lesson, patch in zip(lessons, patches, strict=True)]
+    logmel = vary_conditions(torch.from_numpy(np.stack(heard)), recipe.conditions, rng)
+    terms = dict(imitation_losses(pupil(logmel), collate(targets, patches)))
+    terms["audioset"] = terms["audioset"] * settings.audioset
+    if patches[0] is not None:
+        # Only musicnn was asked about the patch; the others heard more than the student does.
+        for name in ("fcn", "fcn_tags", "audioset"):
+            terms[name] = terms[name] * settings.patch_weight
+    return terms
+
+
+def _heard(lesson: Lesson, patch: int | None, length: int) -> NDArray[np.float32]:
+    """Read a patch of a lesson, or, for None, `length` frames."""
+    if patch is None:
+        return lesson.logmel(0, length)
+    return lesson.logmel(_frames(patch * PATCH_SECONDS), _frames(PATCH_SECONDS))
+
+
+def _frames(seconds: float) -> int:
+    return round(seconds * STUDENT_FRONT_END.frames_per_second)
+
+
+@torch.inference_mode()
+def _judge(
+    recipe: Recipe, pupil: Pupil, space: TargetSpace, held_out: Sequence[Lesson]
+) -> Mapping[str, float]:
+    """Give the distances to the targets of whole, unvaried segments."""
+    sums: dict[str, float] = {}
+    length, size = _frames(recipe.lessons.segment_seconds), recipe.imitation.batch_size
+    for first in range(0, len(held_out), size):
+        lessons = held_out[first : first + size]
+        wanted = collate([space(lesson.said) for lesson in lessons], [None] * len(lessons))
+        answers = pupil(torch.from_numpy(np.stack([x.logmel(0, length) for x in lessons])))
+        for name, loss in imitation_losses(answers, wanted).items():
+            sums[name] = sums.get(name, 0.0) + loss.item() * len(lessons)
+    return {f"held_out_{name}": value / len(held_out) for name, value in sums.items()}

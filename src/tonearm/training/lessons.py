@@ -1,0 +1,327 @@
+"""Keeps lessons on disk: stretches of music, and what the teachers said of them.
+
+Asking the teachers takes a second for each ten of music, so each recording is asked about once.
+Lessons lie beside the features of `tonearm.datasets.cache`, and under the same rules: a lesson is
+named by the content of its recording and by all settings, and appears when it is whole, so that
+the work can be killed and gone on with at any time, and shared by processes.
+
+    <root>/content.sqlite                           file -> hash of its content
+    <root>/lessons-<hash of settings>/<2 digits>/<hash of content>.npy    log-mel frames
+    <root>/lessons-<hash of settings>/<2 digits>/<hash of content>.npz    what the teachers said
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tonearm import audio, workers
+from tonearm.datasets.cache import CacheError
+from tonearm.datasets.content import ContentIndex, Stamp, content_hash
+from tonearm.datasets.progress import shown
+from tonearm.datasets.storage import TEMPORARY_SUFFIX, StoredArray, write_array
+from tonearm.errors import TonearmError
+from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.training import fcn, musicnn
+from tonearm.training.recipe import LessonSettings
+from tonearm.training.teachers import (
+    STUDENT_FRONT_END,
+    TEACHER_RATE,
+    Said,
+    load_teachers,
+    teachers_fingerprint,
+)
+
+Floats = NDArray[np.float32]
+
+# Raise it when a change of the code changes the numbers for the same audio and settings.
+LESSONS_VERSION = 1
+
+_QUIETEST = 1e-3  # mean magnitude of a stretch's samples: below it, there is nothing to hear
+_FIRST_SECOND = 1.0  # of an unlabelled recording, passed over: often silence
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stretch of music and what the teachers said of it.
+
+    Attributes
+    ----------
+    recording : hash of the content of the file it is from.
+    length : its log-mel frames.
+    said : by the teachers.
+    """
+
+    recording: str
+    stored: StoredArray
+    first: int
+    length: int
+    said: Said
+
+    def logmel(self, start: int = 0, frames: int | None = None) -> Floats:
+        """Read float32[frames, mels] from frame `start` on; behind its end, it is repeated."""
+        frames = self.length - start if frames is None else frames
+        whole = min(frames, self.length - start)
+        first = self.first + start
+        stretch = np.asarray(self.stored[first : first + whole], dtype=np.float32)
+        if whole == frames:
+            return stretch
+        own = np.asarray(self.stored[self.first : self.first + self.length], dtype=np.float32)
+        repeated: Floats = np.take(own, start + np.arange(frames), axis=0, mode="wrap")
+        return repeated
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A recording without lessons, and the reason in one line."""
+
+    path: Path
+    reason: str
+
+
+class Plan(Protocol):
+    """Says which stretches of a recording are lessons; picklable."""
+
+    def __call__(self, path: Path) -> list[tuple[float, float]]:
+        """Give start and length of each stretch in seconds; may raise `TonearmError`."""
+
+
+@dataclass(frozen=True)
+class WholeClip:
+    """One lesson: the recording from its start."""
+
+    seconds: float
+
+    def __call__(self, path: Path) -> list[tuple[float, float]]:
+        """Give the one stretch; a shorter recording has less to give."""
+        return [(0.0, self.seconds)]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Evenly spaced stretches of equal length."""
+
+    settings: LessonSettings
+
+    def __call__(self, path: Path) -> list[tuple[float, float]]:
+        """Give the stretches; a recording that is too short has none."""
+        settings = self.settings
+        duration = audio.probe(path).duration
+        if duration is None or duration < settings.shortest_seconds:
+            return []
+        duration = min(duration, settings.longest_seconds)
+        count = min(settings.segments, int(duration / settings.spacing_seconds))
+        # Headers round, and a resampler ends a little early.
+        last = duration - settings.segment_seconds - _FIRST_SECOND / 2
+        starts = np.linspace(_FIRST_SECOND, max(_FIRST_SECOND, last), max(1, count))
+        return [(float(start), settings.segment_seconds) for start in starts]
+
+
+class LessonStore:
+    """Lessons of recordings, made where they are missing and read from disk after that.
+
+    A recording that cannot be decoded does not stop the others: it has no lessons, and is listed
+    in `refused`, which is of the last call.
+
+    Parameters
+    ----------
+    root
+        The folder to keep them in, made if it is not there: that of the feature cache.
+    processes
+        How many ask the teachers; with 1, this process does.
+    progress
+        Whether to show a bar on standard error.
+    """
+
+    def __init__(self, root: Path, *, processes: int = 1, progress: bool = True) -> None:
+        self.root = root
+        self.processes = processes
+        self.progress = progress
+        self.refused: tuple[Refused, ...] = ()
+        try:
+            self._contents = ContentIndex(root / "content.sqlite")
+        except OSError as error:
+            raise CacheError(f"{root}: {error.strerror or error}") from error
+
+    def of_clips(self, paths: Sequence[Path], seconds: float) -> list[Lesson | None]:
+        """Give one lesson for each clip, from its start, or None for one that failed.
+
+        Raises
+        ------
+        CacheError
+            If a lesson cannot be written.
+        MusicnnError, FcnError, PretrainedError
+            If a teacher is not at hand.
+        """
+        lessons = self._lessons(paths, WholeClip(seconds), "lessons of clips")
+        return [found[0] if found else None for found in lessons]
+
+    def of_music(self, paths: Sequence[Path], settings: LessonSettings) -> list[Lesson]:
+        """Give the lessons of unlabelled recordings; one that is there twice is taken once.
+
+        Their order depends on the recordings' content alone. Raises as `of_clips` does.
+        """
+        lessons = self._lessons(paths, Segments(settings), "lessons of music")
+        distinct = {found[0].recording: found for found in lessons if found}
+        return [lesson for _, found in sorted(distinct.items()) for lesson in found]
+
+    def _lessons(self, paths: Sequence[Path], plan: Plan, what: str) -> list[list[Lesson]]:
+        folder = self.root / f"lessons-{_settings_hash(plan)}"
+        refused: dict[Path, Refused] = {}
+        stamps: dict[Path, Stamp] = {}
+        for path in dict.fromkeys(paths):
+            try:
+                stamps[path] = Stamp.of(path)
+            except OSError as error:
+                refused[path] = Refused(path, f"{path}: {error.strerror or error}")
+        known = self._contents.known(stamps.values())
+        found: dict[Path, list[Lesson]] = {}
+        for path, stamp in stamps.items():
+            if stamp in known and (lessons := _read(folder, known[stamp])) is not None:
+                found[path] = lessons
+        missing = [path for path in stamps if path not in found]
+        # Several processes of several threads each would stand in each other's way.
+        prepare = partial(_worker, folder, plan, 1 if self.processes > 1 else None)
+        for path, result in zip(
+            missing,
+            shown(
+                _made(prepare, missing, self.processes),
+                len(missing),
+                what,
+                show=self.progress and bool(missing),
+            ),
+            strict=True,
+        ):
+            if isinstance(result, OSError):
+                raise CacheError(f"{folder}: {result.strerror or result}")
+            if isinstance(result, Refused):
+                refused[path] = result
+                continue
+            self._contents.record(stamps[path], result)
+            found[path] = _read(folder, result) or []
+        self.refused = tuple(refused.values())
+        return [found.get(path, []) for path in paths]
+
+
+# The hash of the recording's content, or why it has no lessons; an OSError is the store's own.
+_Result = str | Refused | OSError
+
+
+def _made(
+    prepare: Callable[[], Callable[[Path], _Result]], paths: Sequence[Path], processes: int
+) -> Iterator[_Result]:
+    """Yield a result for every recording, in order; a process that dies refuses its own alone."""
+    if not paths:
+        return
+    if processes <= 1:
+        yield from map(prepare(), paths)
+        return
+    for result in workers.in_order(prepare, paths, min(processes, len(paths))):
+        if isinstance(result, workers.Crash):
+            path = result.item
+            yield Refused(path, f"{path}: the process died (exit {result.exit_code})")
+        else:
+            yield result
+
+
+def _worker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path], _Result]:
+    """Give the function that makes the lessons of one recording; it never raises."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    teachers = load_teachers()
+    logmel = LogMel(STUDENT_FRONT_END)
+
+    def lessons(path: Path) -> Iterator[tuple[Floats, Said]]:
+        for start, seconds in plan(path):
+            ours = audio.read(path, STUDENT_FRONT_END.sample_rate, start, seconds).samples
+            theirs = audio.read(path, TEACHER_RATE, start, seconds).samples
+            if np.abs(theirs).mean() >= _QUIETEST:
+                frames = logmel(ours)
+                yield frames, teachers.listen(theirs, frames)
+
+    def work(path: Path) -> _Result:
+        try:
+            content = content_hash(path)
+        except OSError as error:
+            return Refused(path, f"{path}: {error.strerror or error}")
+        try:
+            # Another process may have been faster.
+            if _read(folder, content) is None:
+                _write(folder, content, list(lessons(path)))
+        except TonearmError as error:
+            return Refused(path, str(error))
+        except OSError as error:
+            return error
+        return content
+
+    return work
+
+
+def _write(folder: Path, content: str, lessons: list[tuple[Floats, Said]]) -> None:
+    """Store the lessons of a recording, what was said last: that file says all is there."""
+    place = _place(folder, content)
+    rows = (STUDENT_FRONT_END.n_mels,)
+    write_array(place.with_suffix(".npy"), (frames for frames, _ in lessons), np.float16, rows)
+    arrays: dict[str, NDArray[Any]] = {
+        "lengths": np.array([len(frames) for frames, _ in lessons], dtype=np.int64)
+    }
+    for number, (_, said) in enumerate(lessons):
+        arrays |= {f"{name}.{number}": array for name, array in said._asdict().items()}
+    descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, f"{content}.", place.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(place.with_suffix(".npz"))
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(folder: Path, content: str) -> list[Lesson] | None:
+    """Read the lessons of a recording, or None if they are not there or not whole."""
+    place = _place(folder, content)
+    lessons = []
+    first = 0
+    try:
+        stored = StoredArray(place.with_suffix(".npy"), np.float16, (STUDENT_FRONT_END.n_mels,))
+        with np.load(place.with_suffix(".npz")) as arrays:
+            for number, length in enumerate(arrays["lengths"].tolist()):
+                said = Said(*(arrays[f"{name}.{number}"] for name in Said._fields))
+                lessons.append(Lesson(content, stored, first, length, said))
+                first += length
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    return lessons
+
+
+def _place(folder: Path, content: str) -> Path:
+    return folder / content[:2] / content
+
+
+def _settings_hash(plan: Plan) -> str:
+    settings = {
+        "version": LESSONS_VERSION,
+        "plan": repr(plan),
+        "teachers": teachers_fingerprint(),
+        "front_ends": [
+            STUDENT_FRONT_END.to_dict(),
+            FRONT_ENDS[musicnn.FRONT_END].to_dict(),
+            FRONT_ENDS[fcn.FRONT_END].to_dict(),
+        ],
+    }
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,78 @@
+"""A student in training: with a head for each thing its teachers say, and the loss of imitation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tonearm.models.student import Readings, Student
+from tonearm.training.recipe import DescentSettings
+from tonearm.training.targets import TargetSpace, Wanted
+
+
+class Answers(NamedTuple):
+    """What a pupil says of a batch."""
+
+    readings: Readings
+    musicnn: Tensor  # float32[batch, components]
+    musicnn_tags: Tensor  # float32[batch, 50]
+    fcn: Tensor  # float32[batch, 64]
+    fcn_tags: Tensor  # float32[batch, 50]
+
+
+class Pupil(nn.Module):
+    """The student and linear heads over its embedding, which are left behind when it ships.
+
+    AudioSet's outputs need no head: the student has kept the classifier.
+    """
+
+    def __init__(self, student: Student, space: TargetSpace) -> None:
+        super().__init__()
+        self.student = student
+        size = student.embedding_size
+        self.musicnn = nn.Linear(size, space.components.shape[1])
+        self.musicnn_tags = nn.Linear(size, space.musicnn_tags.shape[1])
+        self.fcn = nn.Linear(size, space.fcn.shape[1])
+        self.fcn_tags = nn.Linear(size, space.fcn_tags.shape[1])
+
+    def forward(self, logmel: Tensor) -> Answers:
+        """Answer for float32[batch, frames, mels]."""
+        readings = self.student.readings(logmel)
+        z = readings.embedding
+        return Answers(
+            readings, self.musicnn(z), self.musicnn_tags(z), self.fcn(z), self.fcn_tags(z)
+        )
+
+    def groups(self, settings: DescentSettings) -> list[tuple[list[nn.Parameter], float]]:
+        """Sort the parameters by their learning rate: features, AudioSet classifier, new layers."""
+        features = list(self.student.features.parameters())
+        audioset = list(self.student.audioset.parameters())
+        known = {id(parameter) for parameter in (*features, *audioset)}
+        new = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return [
+            (features, settings.pretrained_lr),
+            (audioset, settings.audioset_lr),
+            (new, settings.lr),
+        ]
+
+
+def imitation_losses(answers: Answers, wanted: Wanted) -> Mapping[str, Tensor]:
+    """Give the distance to each target: scalars by the target's name.
+
+    Embeddings and tags are standardised, so their mean squares compare; AudioSet's is the binary
+    cross-entropy, summed over its classes.
+    """
+    return {
+        "musicnn": functional.mse_loss(answers.musicnn, wanted.musicnn),
+        "musicnn_tags": functional.mse_loss(answers.musicnn_tags, wanted.musicnn_tags),
+        "fcn": functional.mse_loss(answers.fcn, wanted.fcn),
+        "fcn_tags": functional.mse_loss(answers.fcn_tags, wanted.fcn_tags),
+        "audioset": functional.binary_cross_entropy_with_logits(
+            answers.readings.audioset, wanted.audioset, reduction="none"
+        )
+        .sum(dim=1)
+        .mean(),
+    }

@@ -1,0 +1,335 @@
+"""The settings of a distillation, as dataclasses that a YAML file and the command line fill in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import jsonargparse
+import yaml
+
+from tonearm.datasets.splits import PROTOCOLS, Protocol
+from tonearm.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """What is learned from, and what is held out.
+
+    Attributes
+    ----------
+    path, layout : the labelled dataset, see `tonearm.training.experiment.DataSettings`.
+    split, folds, fold : protocol that divides it and the fold that is held out and judged, from 0;
+        without one, all tracks that take part in the protocol are learned from.
+    unlabelled : files and folders of unlabelled music. If none is given, those that the
+        environment variable TONEARM_UNLABELLED names (separated as in PATH).
+    """
+
+    path: str = ""
+    layout: str | None = None
+    split: Protocol = "artist-kfold"
+    folds: int = 5
+    fold: int | None = None
+    unlabelled: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """The network that ships.
+
+    Attributes
+    ----------
+    embedding_size, dropout, audioset_weight : see `tonearm.models.student.Student`; the weight is
+        taken as 0 where AudioSet does not know the genres.
+    window_seconds, hop_seconds : how the exported model cuts clips into windows.
+    temperature : divides the exported model's log-probabilities (calibration); from held-out
+        predictions, never from those of the tracks it learned.
+    """
+
+    embedding_size: int = 512
+    dropout: float = 0.3
+    audioset_weight: float = 0.3
+    window_seconds: float = 10.0
+    hop_seconds: float = 10.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class LessonSettings:
+    """Which stretches of unlabelled recordings the teachers are asked about.
+
+    Attributes
+    ----------
+    segments : stretches of a recording, evenly spaced.
+    segment_seconds : their length.
+    spacing_seconds : a recording has at most one stretch for each so many seconds.
+    shortest_seconds : shorter recordings are passed over (they are sounds, not music).
+    longest_seconds : only so much of the beginning of a long recording is drawn from.
+    """
+
+    segments: int = 5
+    segment_seconds: float = 10.0
+    spacing_seconds: float = 12.0
+    shortest_seconds: float = 20.0
+    longest_seconds: float = 480.0
+
+
+@dataclass(frozen=True)
+class ConditionSettings:
+    """How the sound of training examples is varied; see `tonearm.training.conditions`.
+
+    Levels are in decibels; a probability of 0 turns a thing off.
+
+    Attributes
+    ----------
+    gain_low, gain_high : range of the level's change.
+    tilt_probability, tilt_deviation : of a straight tilt over the mel bands, at either end.
+    equaliser_probability, equaliser_deviation, equaliser_points : of a smooth random curve.
+    lowpass_probability, lowpass_low_hz, lowpass_high_hz : of a low-pass, and where it begins.
+    lowpass_slope_low, lowpass_slope_high : its decibels an octave.
+    noise_probability, noise_low, noise_high : of an even noise floor, and its mel power as a power
+        of ten.
+    warp_probability : of warping the batch; each example has its own warp.
+    warp_tempo, warp_bands, warp_shift : an example is slowed down by up to this share, its mel
+        axis stretched by up to this share, and shifted by up to so many bands.
+    """
+
+    gain_low: float = -10.0
+    gain_high: float = 8.0
+    tilt_probability: float = 0.5
+    tilt_deviation: float = 3.0
+    equaliser_probability: float = 0.5
+    equaliser_deviation: float = 2.0
+    equaliser_points: int = 8
+    lowpass_probability: float = 0.6
+    lowpass_low_hz: float = 4500.0
+    lowpass_high_hz: float = 15000.0
+    lowpass_slope_low: float = 60.0
+    lowpass_slope_high: float = 400.0
+    noise_probability: float = 0.25
+    noise_low: float = -6.0
+    noise_high: float = -3.0
+    warp_probability: float = 0.6
+    warp_tempo: float = 0.1
+    warp_bands: float = 0.02
+    warp_shift: float = 1.5
+
+
+@dataclass(frozen=True)
+class DescentSettings:
+    """How the weights move in a stage: AdamW with a linear warm-up and a cosine.
+
+    Attributes
+    ----------
+    lr : highest learning rate of the new layers.
+    pretrained_lr : highest learning rate of the pretrained features.
+    audioset_lr : highest learning rate of the AudioSet classifier.
+    weight_decay : of all weights.
+    warmup_steps : steps until the rates are reached.
+    lowest : the cosine ends at this share of them.
+    clip_norm : gradients are scaled down to this norm.
+    average : decay of the moving average of the weights, which is what the stage gives.
+    """
+
+    lr: float = 1e-3
+    pretrained_lr: float = 3e-4
+    audioset_lr: float = 9e-5
+    weight_decay: float = 1e-2
+    warmup_steps: int = 60
+    lowest: float = 0.01
+    clip_norm: float = 5.0
+    average: float = 0.995
+
+
+@dataclass(frozen=True)
+class ImitationSettings:
+    """Stage 1: answering as the teachers do, on unlabelled music.
+
+    Attributes
+    ----------
+    seed : of this stage alone, so that it is shared by runs with other seeds.
+    epochs : times every lesson is heard.
+    batch_size : lessons in a step.
+    held_out : one recording of so many is not learned from, to see how well the imitation goes.
+    components : principal components of musicnn's feature maps that are imitated.
+    patch_probability : how often a step hears patches of 3 s and not whole segments.
+    patch_weight : what targets of the whole segment weigh in such a step.
+    audioset : weight of AudioSet's own outputs among the targets.
+    """
+
+    seed: int = 0
+    epochs: int = 12
+    batch_size: int = 24
+    held_out: int = 20
+    components: int = 256
+    patch_probability: float = 0.45
+    patch_weight: float = 0.5
+    audioset: float = 0.3
+    descent: DescentSettings = field(
+        default_factory=lambda: DescentSettings(
+            lr=1.5e-3,
+            pretrained_lr=4e-4,
+            audioset_lr=4e-4,
+            weight_decay=1e-3,
+            warmup_steps=150,
+            average=0.998,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """Stage 2: telling genres, from labelled clips and from soft labels on unlabelled music.
+
+    Attributes
+    ----------
+    clip_seconds : so much of the beginning of a labelled recording is learned from.
+    steps : steps of the optimiser.
+    labelled, unlabelled : examples of either kind in a step, halved where crops are longest.
+    crop_seconds, crop_shares : lengths of the crops, and how often each is drawn.
+    smoothing : share of a label spread evenly over all genres.
+    soft_weight : what an example with soft labels weighs beside a labelled one.
+    soft_audioset : what AudioSet's opinion weighs in the soft labels; 0 where it does not know
+        the genres.
+    soft_regularisation : C of the logistic regressions over the teachers' embeddings.
+    imitation : weight of the teachers' targets beside the genres.
+    audioset : weight of AudioSet's own outputs, so that they are not forgotten.
+    mixup_probability, mixup_alpha : how often the examples of a step are mixed, and the parameter
+        of the Beta distribution of their shares.
+    mask_probability, mask_low, mask_high : how often a stretch of bands is masked, and its width.
+    """
+
+    clip_seconds: float = 60.0
+    steps: int = 1200
+    labelled: int = 20
+    unlabelled: int = 10
+    crop_seconds: tuple[float, ...] = (3.0, 5.0, 10.0)
+    crop_shares: tuple[float, ...] = (0.45, 0.3, 0.25)
+    smoothing: float = 0.1
+    soft_weight: float = 1.0
+    soft_audioset: float = 0.25
+    soft_regularisation: float = 0.01
+    imitation: float = 0.25
+    audioset: float = 0.09
+    mixup_probability: float = 0.3
+    mixup_alpha: float = 0.4
+    mask_probability: float = 0.5
+    mask_low: int = 4
+    mask_high: int = 16
+    descent: DescentSettings = field(default_factory=DescentSettings)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A distillation: everything that decides its result.
+
+    Attributes
+    ----------
+    name : name of the exported model.
+    seed : of stage 2: new layers, examples, their variation.
+    threads : CPU threads torch may use; 0 leaves it to torch.
+    checkpoint_steps : steps from one checkpoint, and one row of the stage's table, to the next.
+    """
+
+    name: str = "default"
+    seed: int = 0
+    threads: int = 0
+    checkpoint_steps: int = 50
+    data: SourceSettings = field(default_factory=SourceSettings)
+    student: StudentSettings = field(default_factory=StudentSettings)
+    lessons: LessonSettings = field(default_factory=LessonSettings)
+    conditions: ConditionSettings = field(default_factory=ConditionSettings)
+    imitation: ImitationSettings = field(default_factory=ImitationSettings)
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("checkpoint_steps", self.checkpoint_steps),
+            ("lessons.segments", self.lessons.segments),
+            ("lessons.segment_seconds", self.lessons.segment_seconds),
+            ("lessons.spacing_seconds", self.lessons.spacing_seconds),
+            ("tuning.clip_seconds", self.tuning.clip_seconds),
+            ("imitation.epochs", self.imitation.epochs),
+            ("imitation.batch_size", self.imitation.batch_size),
+            ("tuning.steps", self.tuning.steps),
+            ("tuning.labelled", self.tuning.labelled),
+            ("student.temperature", self.student.temperature),
+        ):
+            if not value > 0:
+                raise UsageError(f"{name} must be above 0, got {value}")
+        if self.data.split not in PROTOCOLS:
+            raise UsageError(
+                f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
+            )
+        if self.imitation.held_out < 2:
+            raise UsageError(f"imitation.held_out must be 2 or more, got {self.imitation.held_out}")
+        if self.lessons.shortest_seconds < self.lessons.segment_seconds + 2:
+            raise UsageError(
+                "lessons.shortest_seconds must be 2 more than segment_seconds or greater, got "
+                f"{self.lessons.shortest_seconds} and {self.lessons.segment_seconds}"
+            )
+        lengths, shares = self.tuning.crop_seconds, self.tuning.crop_shares
+        if not lengths or len(lengths) != len(shares) or min(lengths) <= 0 or min(shares) < 0:
+            raise UsageError(
+                "tuning.crop_seconds and crop_shares must be equally many lengths above 0 and "
+                f"shares, got {list(lengths)} and {list(shares)}"
+            )
+
+    def to_yaml(self) -> str:
+        """Return the settings as the YAML that `parse_recipe` reads."""
+        values = asdict(self)
+        for name in ("crop_seconds", "crop_shares"):
+            values["tuning"][name] = list(values["tuning"][name])
+        text: str = yaml.safe_dump(values, sort_keys=False)
+        return text
+
+
+def parse_recipe(arguments: Sequence[str]) -> Recipe:
+    """Read a recipe from command line arguments, among them `--config FILE`.
+
+    Later arguments override earlier ones: `["--config", "x.yaml", "--tuning.steps", "800"]`.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown or of the wrong type, or the file is missing.
+    """
+    parser = jsonargparse.ArgumentParser(prog="tonearm distill", exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file of a recipe")
+    parser.add_class_arguments(Recipe)
+    try:
+        settings = parser.instantiate(parser.parse_args(list(arguments)))
+    except jsonargparse.ArgumentError as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    values = vars(settings)
+    del values["config"]
+    return Recipe(**values)
+
+
+def music_folders(recipe: Recipe) -> list[Path]:
+    """Return the files and folders of unlabelled music, see `SourceSettings.unlabelled`.
+
+    Raises
+    ------
+    UsageError
+        If there are none, or one is not there.
+    """
+    named = recipe.data.unlabelled or os.environ.get("TONEARM_UNLABELLED", "").split(os.pathsep)
+    paths = [Path(name) for name in named if name]
+    if not paths:
+        raise UsageError(
+            "no unlabelled music to distil on: give --unlabelled FOLDER, or set data.unlabelled "
+            "or the environment variable TONEARM_UNLABELLED"
+        )
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"unlabelled music {path}: no such file or folder")
+    return paths
+
+
+def is_recipe(config: Path) -> bool:
+    """Say whether a YAML file is a recipe, and not an experiment of `tonearm train`."""
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    return isinstance(settings, dict) and "imitation" in settings

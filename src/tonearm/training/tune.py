@@ -1,0 +1,190 @@
+"""Stage 2 of a distillation: the student learns genres, and goes on hearing as its teachers do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tonearm.models import audioset
+from tonearm.models.student import Student
+from tonearm.training.conditions import mask_bands, mix, vary_conditions
+from tonearm.training.descent import Descent
+from tonearm.training.imitate import Imitation
+from tonearm.training.lessons import Lesson
+from tonearm.training.pupil import Pupil, imitation_losses
+from tonearm.training.recipe import Recipe
+from tonearm.training.soft_labels import soft_labels
+from tonearm.training.targets import Targets, collate
+from tonearm.training.teachers import STUDENT_FRONT_END
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What is learned from: labelled clips and unlabelled music, with all their targets.
+
+    Attributes
+    ----------
+    lessons : the clips and then the music.
+    targets : of each lesson.
+    genres : float32[lessons, labels], smoothed labels of the clips and soft ones of the music.
+    clips_of_genre : places of the clips of each genre that has any.
+    first_music : place of the first lesson of the music.
+    """
+
+    lessons: Sequence[Lesson]
+    targets: Sequence[Targets]
+    genres: Floats
+    clips_of_genre: Sequence[NDArray[np.int64]]
+    first_music: int
+
+
+def tune(
+    recipe: Recipe,
+    imitation: Imitation,
+    clips: Sequence[Lesson],
+    truth: NDArray[np.int64],
+    music: Sequence[Lesson],
+    labels: Sequence[str],
+    checkpoint: Path,
+    history: Path,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Student:
+    """Teach a student genres.
+
+    Parameters
+    ----------
+    imitation : the result of stage 1.
+    clips : lessons of labelled clips.
+    truth : int[clips], places in `labels`.
+    music : lessons of unlabelled music.
+    checkpoint, history : files to go on from after a break, and for the losses.
+    tell : is told in one line how far it is.
+
+    Returns
+    -------
+    The student, in evaluation mode.
+    """
+    torch.manual_seed(recipe.seed)
+    pupil = Pupil(make_student(recipe, labels), imitation.space)
+    imitation.put_into(pupil)
+    for parameter in pupil.student.classifier.parameters():
+        # At first all genres are equally likely, and the embedding is left alone.
+        nn.init.zeros_(parameter)
+    examples = _examples(recipe, imitation, clips, truth, music, labels)
+    settings = recipe.tuning
+    descent = Descent(
+        pupil, pupil.groups(settings.descent), settings.steps, settings.descent, recipe.seed
+    )
+    taught = descent.run(
+        lambda step: _step_losses(recipe, pupil, examples, step),
+        checkpoint=checkpoint,
+        history=history,
+        every=recipe.checkpoint_steps,
+        tell=lambda line: tell(f"tuning: {line}"),
+    )
+    student: Student = taught.student
+    return student
+
+
+def make_student(recipe: Recipe, labels: Sequence[str]) -> Student:
+    """Make the network that ships, as the recipe describes it."""
+    settings = recipe.student
+    return Student(
+        len(labels),
+        labels=labels,
+        audioset_weight=settings.audioset_weight if audioset.knows(labels) else 0.0,
+        embedding_size=settings.embedding_size,
+        dropout=settings.dropout,
+    )
+
+
+def _examples(
+    recipe: Recipe,
+    imitation: Imitation,
+    clips: Sequence[Lesson],
+    truth: NDArray[np.int64],
+    music: Sequence[Lesson],
+    labels: Sequence[str],
+) -> Examples:
+    settings = recipe.tuning
+    lessons = [*clips, *music]
+    hard = np.eye(len(labels), dtype=np.float32)[truth]
+    soft = soft_labels(
+        [lesson.said for lesson in clips],
+        truth,
+        [lesson.said for lesson in music],
+        labels,
+        regularisation=settings.soft_regularisation,
+        audioset_weight=settings.soft_audioset,
+    )
+    return Examples(
+        lessons,
+        [imitation.space(lesson.said) for lesson in lessons],
+        np.concatenate([hard * (1 - settings.smoothing) + settings.smoothing / len(labels), soft]),
+        [np.flatnonzero(truth == genre) for genre in np.unique(truth)],
+        len(clips),
+    )
+
+
+def _step_losses(
+    recipe: Recipe, pupil: Pupil, examples: Examples, step: int
+) -> Mapping[str, Tensor]:
+    settings = recipe.tuning
+    rng = np.random.default_rng((recipe.seed, step))
+    shares = np.array(settings.crop_shares) / sum(settings.crop_shares)
+    seconds = float(rng.choice(settings.crop_seconds, p=shares))
+    # The longest crops would take the most memory and time.
+    share = 0.5 if seconds == max(settings.crop_seconds) else 1.0
+    chosen = _draw(examples, settings.labelled * share, settings.unlabelled * share, rng)
+    frames = round(seconds * STUDENT_FRONT_END.frames_per_second)
+    crops = [_crop(examples.lessons[i], frames, rng) for i in chosen]
+    logmel = vary_conditions(torch.from_numpy(np.stack(crops)), recipe.conditions, rng)
+    genres = torch.from_numpy(examples.genres[chosen])
+    weights = torch.from_numpy(
+        np.where(chosen < examples.first_music, 1.0, settings.soft_weight).astype(np.float32)
+    )
+
+    mixed = rng.random() < settings.mixup_probability
+    if mixed:
+        drawn = float(rng.beta(settings.mixup_alpha, settings.mixup_alpha))
+        own = max(drawn, 1 - drawn)
+        partner = torch.from_numpy(rng.permutation(len(chosen)))
+        logmel = mix(logmel, own, partner)
+        genres = own * genres + (1 - own) * genres[partner]
+    if rng.random() < settings.mask_probability:
+        logmel = mask_bands(logmel, settings.mask_low, settings.mask_high, rng)
+
+    answers = pupil(logmel)
+    crossed = -(genres * answers.readings.genre.log_softmax(dim=1)).sum(dim=1)
+    terms = {"genre": (crossed * weights).mean()}
+    if not mixed:  # the teachers were not asked about mixtures
+        wanted = collate([examples.targets[i] for i in chosen], [None] * len(chosen))
+        for name, loss in imitation_losses(answers, wanted).items():
+            weight = settings.audioset if name == "audioset" else settings.imitation
+            terms[name] = weight * loss
+    return terms
+
+
+def _draw(
+    examples: Examples, labelled: float, unlabelled: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw places of clips, as many of each genre, and of music."""
+    genres = len(examples.clips_of_genre)
+    order = rng.permutation(np.arange(max(1, round(labelled))) % genres)
+    clips = [rng.choice(examples.clips_of_genre[genre]) for genre in order]
+    music = rng.integers(examples.first_music, len(examples.lessons), round(unlabelled))
+    return np.concatenate([np.array(clips, dtype=np.int64), music])
+
+
+def _crop(lesson: Lesson, frames: int, rng: np.random.Generator) -> Floats:
+    """Cut a random stretch of a lesson; one that is too short is repeated."""
+    start = int(rng.integers(0, max(1, lesson.length - frames + 1)))
+    return lesson.logmel(start, frames)
