@@ -81,7 +81,10 @@ def benchmark(
     ladder = [find_system(system, configs, features, workers) for system in names]
     result = run_benchmark(dataset, ladder, work, chosen, folds, seeds, _announce)
     comparison = result.comparison()
-    command = f"tonearm {shlex.join(sys.argv[1:])}"
+    # Without the options that change no figure: where the cache is, how many processes.
+    chosen_systems = ("--data", str(data), "--systems", ",".join(names))
+    rounds = ("--folds", str(folds), "--seeds", str(seeds), "--protocol", protocol)
+    command = shlex.join(["tonearm", "benchmark", name, *chosen_systems, *rounds])
     written = write_results(out, name, result, command, comparison)
     print_comparison(comparison)
     print(f"results: {written[0]}", file=sys.stderr)

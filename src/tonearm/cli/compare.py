@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tonearm.evaluation.compare import Comparison
 
 
+UNKNOWN_WIDTH = 120  # columns, where the output is no terminal
+SHOWN_COLUMNS = (0, 1, 4, 5, 6)  # macro precision and recall are for wider pages
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command()(compare)
@@ -66,12 +70,14 @@ def print_comparison(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    header, rows = comparison.cells()
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = UNKNOWN_WIDTH
     table = Table(box=None, pad_edge=False)
-    table.add_column(header[0], no_wrap=True)
-    for name in header[1:]:
-        table.add_column(name, justify="right")
+    header, rows = comparison.cells()
+    for i in SHOWN_COLUMNS:
+        table.add_column(header[i], justify="right" if i else "left", no_wrap=not i)
     for row in rows:
-        table.add_row(*row)
-    Console(highlight=False).print(table)
+        table.add_row(*(row[i] for i in SHOWN_COLUMNS))
+    console.print(table)
     print(f"\n{comparison.tracks} tracks in common; per cent, with 95 % intervals")

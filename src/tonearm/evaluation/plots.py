@@ -194,7 +194,7 @@ def ladder(comparison: Comparison, title: str) -> Figure:
         axes.set(ylim=(-0.6, len(rows) - 0.4), title=title, xlabel="share, with 95 % intervals")
         axes.xaxis.set_major_formatter(_per_cent())
         axes.grid(axis="x")
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
