@@ -166,7 +166,7 @@ def _faults_among(dataset: Dataset, heard: Mapping[str, _Heard]) -> Iterator[Fau
     for repeat in fingerprint.repeats([heard[id_].words for id_ in ones]):
         pair = ones[repeat.first], ones[repeat.second]
         links.append(pair)
-        shift = f", {abs(repeat.offset):.1f} s apart" if repeat.offset else ""
+        shift = f", {abs(repeat.offset):.1f} s apart" if abs(repeat.offset) >= 0.05 else ""
         detail = (
             f"{' ~ '.join(pair)}: the same recording{shift} ({repeat.error:.0%} of bits differ)"
         )
