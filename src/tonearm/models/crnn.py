@@ -57,7 +57,7 @@ class CRNN(GenreNetwork):
         self,
         num_classes: int,
         n_mels: int = 96,
-        widths: Sequence[int] = (16, 48, 96),
+        widths: Sequence[int] = (16, 32, 64),
         hidden: int = 64,
         embedding_size: int = 128,
         dropout: float = 0.4,

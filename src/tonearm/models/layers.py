@@ -140,10 +140,16 @@ class DescriptorNet(nn.Module):
     """A small perceptron over the clip descriptors, which it standardises first.
 
     float32[batch, descriptors], finite -> float32[batch, size].
+
+    Parameters
+    ----------
+    noise : standard deviation of noise that training adds to the standardised descriptors. There
+        is one vector for a clip however often it is drawn, and it would be learned by heart.
     """
 
-    def __init__(self, n_descriptors: int, size: int, dropout: float) -> None:
+    def __init__(self, n_descriptors: int, size: int, dropout: float, noise: float = 0.3) -> None:
         super().__init__()
+        self.noise = noise
         self.register_buffer("mean", torch.zeros(n_descriptors))
         self.register_buffer("spread", torch.ones(n_descriptors))
         self.mean: Tensor
@@ -155,6 +161,8 @@ class DescriptorNet(nn.Module):
     def forward(self, descriptors: Tensor) -> Tensor:
         """Standardise, clip outliers to four deviations, and run the perceptron."""
         standard = ((descriptors - self.mean) / self.spread).clamp(-4.0, 4.0)
+        if self.training:
+            standard = standard + self.noise * torch.randn_like(standard)
         features: Tensor = self.layers(standard)
         return features
 

@@ -6,7 +6,6 @@
 """
 
 from tonearm.training.experiment import Experiment, parse
-from tonearm.training.export import export
 from tonearm.training.run import Run, fit, train
 
-__all__ = ["Experiment", "Run", "export", "fit", "parse", "train"]
+__all__ = ["Experiment", "Run", "fit", "parse", "train"]

@@ -64,7 +64,7 @@ class DataSettings:
     loop_probability: float = 0.3
     duration_power: float = 0.5
     examples_per_epoch: int = 512
-    batch_size: int = 32
+    batch_size: int = 16
     window_seconds: float = 3.0
     hop_seconds: float = 3.0
 
@@ -84,21 +84,19 @@ class AugmentSettings:
     time_masks, time_mask_seconds : number and greatest length of masked stretches of time.
     band_masks, band_mask_share : number and greatest share of masked stretches of bands.
     mixup : parameter of the Beta distribution that two examples are mixed by.
-    descriptor_noise : standard deviation of noise on descriptors, in their own deviations.
     """
 
-    stretch: float = 0.15
-    transpose: float = 2.0
-    gain_db: float = 9.0
-    tilt_db: float = 1.5
-    lowpass_probability: float = 0.3
+    stretch: float = 0.1
+    transpose: float = 1.0
+    gain_db: float = 6.0
+    tilt_db: float = 1.0
+    lowpass_probability: float = 0.25
     lowpass_hz: float = 3000.0
-    time_masks: int = 2
+    time_masks: int = 1
     time_mask_seconds: float = 0.4
-    band_masks: int = 2
+    band_masks: int = 1
     band_mask_share: float = 0.12
-    mixup: float = 0.3
-    descriptor_noise: float = 0.2
+    mixup: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,10 @@ class OptimiserSettings:
     pretrained_lr_scale : factor on the learning rate of weights that start from published ones.
     """
 
-    lr: float = 2e-3
+    lr: float = 3e-3
     weight_decay: float = 0.05
     warmup_epochs: float = 3.0
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.05
     clip_norm: float = 2.0
     average: float = 0.99
     pretrained_lr_scale: float = 0.2
@@ -216,7 +214,7 @@ def parse(arguments: Sequence[str]) -> Experiment:
     parser.add_argument("--config", action="config", help="YAML file of an experiment")
     parser.add_class_arguments(Experiment)
     try:
-        settings = parser.instantiate_classes(parser.parse_args(list(arguments)))
+        settings = parser.instantiate(parser.parse_args(list(arguments)))
     except jsonargparse.ArgumentError as error:
         raise UsageError(" ".join(str(error).split())) from error
     values = vars(settings)

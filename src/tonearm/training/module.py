@@ -55,9 +55,7 @@ class GenreTraining(lightning.LightningModule):
         return network
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's own stream of random numbers (dropout)."""
-        seed = np.random.SeedSequence((self.experiment.seed, self.current_epoch))
-        torch.manual_seed(int(seed.generate_state(1)[0]))
+        """Forget the figures of the epoch before."""
         self.figures = {}
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -65,6 +63,7 @@ class GenreTraining(lightning.LightningModule):
         rng = np.random.default_rng(
             (self.experiment.seed, self.current_epoch, batch_index, self.global_rank, 1)
         )
+        torch.manual_seed(int(rng.integers(2**63)))  # for dropout
         settings = self.experiment.augment
         with torch.no_grad():
             logmel = vary(batch.logmel, self.experiment.front_end_config, settings, rng)

@@ -1,0 +1,431 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tonearm.bundle import Bundle
+from tonearm.classifier import Classifier
+from tonearm.datasets import Track, load
+from tonearm.datasets.cache import FeatureCache
+from tonearm.errors import UsageError
+from tonearm.evaluation import predictions
+from tonearm.evaluation.metrics import Metrics
+from tonearm.features.logmel import FRONT_ENDS
+from tonearm.models import create_model
+from tonearm.synth import STYLES, render, write_wav
+from tonearm.training import parse, train
+from tonearm.training.datamodule import (
+    BalancedDraws,
+    ClipDataset,
+    Clips,
+    CropDataset,
+    GenreData,
+    clip_windows,
+    draw_shares,
+)
+from tonearm.training.experiment import DataSettings, Experiment, data_path
+from tonearm.training.run import RunError, fit, fit_temperature
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "gtzan"
+LABELS = tuple(sorted(STYLES))[:3]
+
+SMALL = """
+name: small
+model:
+  name: hybrid
+  settings: {cnn_widths: [4, 8], crnn_widths: [4, 8, 8], hidden: 8, embedding_size: 16}
+data:
+  split: stratified
+  folds: 3
+  crop_seconds: 1.0
+  window_seconds: 1.0
+  hop_seconds: 0.5
+  examples_per_epoch: 16
+  batch_size: 8
+optimiser: {lr: 0.01, average: 0.9}
+schedule: {epochs: 3, patience: 100, validate_every: 2, threads: 1, accelerator: cpu}
+"""
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder per style with a few synthetic pieces, some of them shorter than a crop."""
+    root = tmp_path_factory.mktemp("music")
+    for style in LABELS:
+        (root / style).mkdir()
+        for i in range(6):
+            seconds = 0.8 if i == 0 else 2.5
+            write_wav(root / style / f"{i}.wav", render(style, seconds, 16000, seed=i), 16000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def settings(music: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments of an experiment over the synthetic pieces that takes a second or two."""
+    folder = tmp_path_factory.mktemp("settings")
+    config = folder / "small.yaml"
+    config.write_text(SMALL)
+    cache = folder / "cache"
+    return ["--config", str(config), "--data.path", str(music), "--data.cache", str(cache)]
+
+
+def random_clips(frames: list[int], genres: list[int]) -> Clips:
+    rng = np.random.default_rng(0)
+    return Clips(
+        tracks=tuple(Track(str(i), None, str(g)) for i, g in enumerate(genres)),
+        logmels=tuple(rng.random((n, 96)).astype(np.float16) for n in frames),
+        descriptors=None,
+        targets=np.eye(max(genres) + 1, dtype=np.float32)[genres],
+    )
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """The rows of a run's history without the seconds they took."""
+    with (run / "history.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+# --- settings -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_reads_and_makes_its_network(config: Path) -> None:
+    experiment = parse(["--config", str(config)])
+
+    assert experiment.name == config.stem
+    assert experiment.data.path == "../shared/data/gtzan"
+    settings = dict(experiment.model.settings)
+    if experiment.model.name == "multimodal" or settings.get("descriptors"):
+        settings["n_descriptors"] = 9
+    if experiment.model.name == "mobilenet":
+        settings["pretrained"] = False
+    bands = experiment.front_end_config.n_mels
+    create_model(experiment.model.name, num_classes=10, n_mels=bands, **settings)
+
+
+def test_there_is_a_configuration_for_every_network() -> None:
+    names = {path.stem for path in CONFIGS.glob("*.yaml")}
+
+    assert names >= {"cnn", "crnn", "hybrid", "multimodal", "mobilenet"}
+
+
+def test_later_arguments_override_the_file(settings: list[str]) -> None:
+    experiment = parse([*settings, "--optimiser.lr", "0.5", "--model.settings.hidden", "4"])
+
+    assert experiment.optimiser.lr == 0.5
+    assert experiment.model.settings["hidden"] == 4
+    assert experiment.model.settings["embedding_size"] == 16
+
+
+def test_an_experiment_survives_its_own_yaml(settings: list[str], tmp_path: Path) -> None:
+    experiment = parse(settings)
+    file = tmp_path / "config.yaml"
+    file.write_text(experiment.to_yaml())
+
+    assert parse(["--config", str(file)]) == experiment
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimiser.lrr", "1"], "optimiser.lrr"),
+        (["--optimiser.lr", "fast"], "optimiser.lr.*fast"),
+        (["--config", "absent.yaml"], r"absent\.yaml"),
+        (["--front_end", "ears"], "front_end 'ears' is unknown: expected one of efficientat"),
+        (["--data.split", "magic"], "magic"),
+        (["--schedule.epochs", "0"], "schedule.epochs must be above 0, got 0"),
+    ],
+)
+def test_wrong_settings_are_named_in_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        parse(arguments)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_data_is_found_in_the_folder_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gtzan").mkdir()
+    settings = DataSettings(path="../elsewhere/gtzan")
+
+    with pytest.raises(UsageError, match=r"data\.path \.\./elsewhere/gtzan: no such"):
+        data_path(settings)
+    monkeypatch.setenv("TONEARM_DATA", str(tmp_path))
+
+    assert data_path(settings) == tmp_path / "gtzan"
+
+
+def test_data_must_be_given() -> None:
+    with pytest.raises(UsageError, match="give --data FOLDER"):
+        data_path(DataSettings())
+
+
+# --- examples -------------------------------------------------------------------------------
+
+
+def test_every_genre_is_drawn_equally_whatever_the_lengths() -> None:
+    genres = np.array([0] * 40 + [1] * 3 + [1] * 29 + [2] * 5)
+    crops = np.array([10.0] * 40 + [10.0] * 3 + [0.8] * 29 + [1.0] * 5)
+
+    shares = draw_shares(genres, crops, power=0.5)
+
+    for genre in range(3):
+        assert shares[genres == genre].sum() == pytest.approx(1 / 3)
+    assert shares[40] / shares[43] == pytest.approx(10**0.5)
+
+
+def test_an_epoch_visits_every_clip_and_differs_from_the_next() -> None:
+    clips = random_clips([188] * 30, [i % 3 for i in range(30)])
+    experiment = Experiment(data=replace(DataSettings(), examples_per_epoch=60))
+    draws = BalancedDraws(clips, experiment.data, experiment)
+
+    first = list(draws)
+    again = list(BalancedDraws(clips, experiment.data, experiment))
+    draws.set_epoch(1)
+    second = list(draws)
+
+    assert first == again
+    assert {draw.clip for draw in first} == set(range(30))
+    assert [draw.clip for draw in first] != [draw.clip for draw in second]
+    assert [draw.position for draw in first] == list(range(60))
+
+
+def test_an_example_depends_on_its_draw_alone() -> None:
+    clips = random_clips([500, 400], [0, 1])
+    experiment = Experiment()
+    dataset = CropDataset(clips, experiment)
+    draws = list(BalancedDraws(clips, experiment.data, experiment))
+
+    forwards = [dataset[draw].logmel for draw in draws[:6]]
+    backwards = [dataset[draw].logmel for draw in reversed(draws[:6])][::-1]
+
+    assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+    assert not torch.equal(forwards[0], dataset[draws[0]._replace(epoch=1)].logmel)
+
+
+def test_batches_hold_frames_and_distributions() -> None:
+    clips = random_clips([500, 40, 400], [0, 1, 1])
+    data = GenreData(Experiment(), clips, clips)
+
+    batch = next(iter(data.train_dataloader()))
+
+    assert batch.logmel.shape == (16, 188, 96)
+    assert batch.descriptors is None
+    torch.testing.assert_close(batch.target.sum(dim=1), torch.ones(16))
+
+
+@pytest.mark.parametrize(("frames", "shape"), [(500, (8, 62)), (62, (1, 62)), (40, (1, 62))])
+def test_clips_are_cut_into_the_windows_of_the_classifier(
+    frames: int, shape: tuple[int, int]
+) -> None:
+    data = replace(DataSettings(), window_seconds=1.0, hop_seconds=1.0)
+
+    cut = clip_windows(np.ones((frames, 96), np.float16), FRONT_ENDS["mel16k"], data)
+
+    assert cut.shape == (*shape, 96)
+    assert (cut[0, frames:] == 0).all()  # silence, in this front end
+
+
+def test_descriptors_of_a_clip_go_with_each_of_its_windows() -> None:
+    clips = replace(random_clips([500], [0]), descriptors=np.ones((1, 5), np.float32))
+
+    clip = ClipDataset(clips, FRONT_ENDS["mel16k"], DataSettings())[0]
+
+    assert clip.descriptors is not None
+    assert clip.descriptors.shape == (1, 5)
+
+
+def test_temperature_cools_the_timid_and_heats_the_bold() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 2000)
+    logits = rng.normal(size=(2000, 4)) + 2 * np.eye(4)[truth]
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    calibrated = fit_temperature(log_probabilities, truth)
+
+    assert fit_temperature(3 * log_probabilities, truth) == pytest.approx(3 * calibrated, rel=0.05)
+    assert fit_temperature(0.5 * log_probabilities, truth) == pytest.approx(
+        0.5 * calibrated, rel=0.05
+    )
+
+
+# --- runs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of eight epochs."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(parse([*settings, "--schedule.epochs", "8"]), folder)
+    return folder
+
+
+def test_a_run_leaves_a_model_its_metrics_and_its_history(finished: Path, music: Path) -> None:
+    metrics = Metrics.from_json((finished / "metrics.json").read_text())
+    table = predictions.read(finished)
+    bundle = Bundle.load(finished / "model.onnx")
+
+    assert metrics.labels == bundle.metadata.labels == LABELS
+    assert metrics.count == len(table) == 6
+    assert [row["epoch"] for row in history(finished)] == [str(i) for i in range(8)]
+    assert [bool(row["valid_f1"]) for row in history(finished)] == [False, True] * 4
+    assert bundle.metadata.metrics["macro_f1"] == round(metrics.f1, 4)
+    assert yaml.safe_load((finished / "config.yaml").read_text())["name"] == "small"
+    assert list((finished / "logs").glob("events.*"))
+
+
+def test_the_model_predicts_as_validation_did(finished: Path, music: Path) -> None:
+    table = predictions.read(finished)
+    classifier = Classifier.load(finished)
+    paths = {track.id: track.path for track in load(music)}
+
+    for i, track in enumerate(table.tracks):
+        path = paths[track]
+        assert path is not None
+        got = classifier(path).probabilities
+        np.testing.assert_allclose(
+            [got[label] for label in table.labels], table.probabilities[i], atol=5e-3
+        )
+
+
+def test_the_best_epoch_is_the_one_exported(finished: Path) -> None:
+    metrics = Metrics.from_json((finished / "metrics.json").read_text())
+
+    best = max(float(row["valid_f1"] or 0) for row in history(finished))
+
+    assert metrics.f1 == pytest.approx(best, abs=1e-5)
+
+
+def test_equal_seeds_train_equally(settings: list[str], finished: Path, tmp_path: Path) -> None:
+    train(parse([*settings, "--schedule.epochs", "8"]), tmp_path / "again")
+
+    assert history(tmp_path / "again") == history(finished)
+    assert (tmp_path / "again/metrics.json").read_text() == (finished / "metrics.json").read_text()
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    settings: list[str], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    arguments = [*settings, "--schedule.epochs", "8", "--run", str(folder)]
+    command = [
+        sys.executable,
+        "-c",
+        "from tonearm.cli.app import main; main()",
+        "train",
+        *arguments,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while not _has_epochs(folder, 3):
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "model.onnx").exists()
+    epochs_before = len(history(folder))
+
+    train(parse([*settings, "--schedule.epochs", "8"]), folder)
+
+    assert epochs_before < 8
+    assert history(folder) == history(finished)
+    assert (folder / "metrics.json").read_text() == (finished / "metrics.json").read_text()
+    assert (folder / "predictions.csv").read_text() == (finished / "predictions.csv").read_text()
+
+
+def test_a_finished_run_is_not_trained_again(settings: list[str], finished: Path) -> None:
+    before = history(finished)
+    modified = (finished / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+
+    train(parse([*settings, "--schedule.epochs", "8"]), finished)
+
+    assert history(finished) == before
+    assert (finished / "checkpoints" / "last.ckpt").stat().st_mtime_ns == modified
+
+
+def test_training_stops_early_and_stays_stopped(settings: list[str], tmp_path: Path) -> None:
+    experiment = parse(
+        [*settings, "--schedule.epochs", "60", "--schedule.patience", "4", "--optimiser.lr", "1e-9"]
+    )
+
+    train(experiment, tmp_path)
+    rows = history(tmp_path)
+    train(experiment, tmp_path)
+
+    assert len(rows) < 60
+    assert history(tmp_path) == rows
+
+
+def test_a_folder_of_another_experiment_is_not_gone_on_with(
+    settings: list[str], finished: Path
+) -> None:
+    with pytest.raises(
+        RunError, match=r"differ in optimiser\.lr, schedule\.epochs.*--resume never"
+    ):
+        train(parse([*settings, "--optimiser.lr", "0.02"]), finished)
+
+
+def test_starting_over_forgets_the_former_run(settings: list[str], tmp_path: Path) -> None:
+    train(parse([*settings, "--schedule.epochs", "2"]), tmp_path)
+    train(parse(settings), tmp_path, resume="never")
+
+    assert len(history(tmp_path)) == 3
+
+
+def test_without_validation_all_epochs_are_run_and_the_last_is_exported(
+    settings: list[str], music: Path, tmp_path: Path
+) -> None:
+    dataset = load(music)
+    cache = FeatureCache(Path(settings[-1]))
+
+    run = fit(parse(settings), dataset.tracks, (), dataset.labels, tmp_path, cache)
+
+    assert run.metrics is None
+    assert not (tmp_path / "metrics.json").exists()
+    assert len(history(tmp_path)) == 3
+    assert Bundle.load(run.bundle).metadata.temperature == 1.0
+
+
+def test_descriptors_are_learned_with_the_frames(settings: list[str], tmp_path: Path) -> None:
+    experiment = parse([*settings, "--model.name", "multimodal", "--schedule.epochs", "2"])
+    experiment = replace(experiment, model=replace(experiment.model, settings={"widths": [4, 8]}))
+
+    run = train(experiment, tmp_path)
+
+    assert run.metrics is not None
+    assert Bundle.load(run.bundle).metadata.descriptors
+
+
+def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
+    settings: list[str], music: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    dataset = load(music)
+    tracks = (*dataset.tracks, Track("broken", broken, LABELS[0]))
+    experiment = parse([*settings, "--schedule.epochs", "1"])
+
+    run = fit(experiment, tracks, (), dataset.labels, tmp_path / "run", FeatureCache(tmp_path))
+
+    assert [failure.track.id for failure in run.failures] == ["broken"]
+
+
+def test_a_fold_that_is_not_there_is_refused(settings: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"data\.fold must be from 0 to 2, got 3"):
+        train(parse([*settings, "--data.fold", "3"]), tmp_path)
+
+
+def _has_epochs(run: Path, count: int) -> bool:
+    return (run / "history.csv").exists() and len(history(run)) >= count
