@@ -233,6 +233,16 @@ def test_descriptors_have_a_row_for_every_track(tmp_path: Path, tracks: list[Tra
     assert FeatureCache(root).descriptors([], progress=False).shape == (0, table.shape[1])
 
 
+def test_the_middle_of_a_long_recording_is_described(tmp_path: Path) -> None:
+    from tonearm.features.descriptors import DESCRIPTOR_RATE, describe
+
+    (track,) = pieces(tmp_path / "music", 1, seconds=34.0)
+    assert track.path is not None
+    table = FeatureCache(tmp_path / "cache").descriptors([track], progress=False, workers=1)
+    middle = audio.read(track.path, DESCRIPTOR_RATE, start=2.0, duration=30.0)
+    np.testing.assert_array_equal(table[0], describe(middle.samples))
+
+
 def test_stored_arrays_come_in_blocks_of_any_size(tmp_path: Path) -> None:
     values = np.arange(70, dtype=np.float16).reshape(10, 7)
     path = tmp_path / "deep" / "array.npy"

@@ -38,7 +38,7 @@ from tonearm.paths import cache_folder
 # Raise it when a change of the code changes the numbers for the same audio and settings.
 CACHE_VERSION = 1
 
-DESCRIBED_SECONDS = 30.0  # of a recording, from its start: one clip of the datasets
+DESCRIBED_SECONDS = 30.0  # from the middle of a recording, as `tonearm.classifier` describes it
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written file has no writer any more
 
 
@@ -110,7 +110,7 @@ class FeatureCache:
     ) -> NDArray[np.float32]:
         """Give the clip descriptors of each track, float32[tracks, D].
 
-        The columns are `tonearm.features.descriptors.descriptor_names()`; the first
+        The columns are `tonearm.features.descriptors.descriptor_names()`; the middle
         `DESCRIBED_SECONDS` of a recording are described. The row of a track that failed is NaN.
 
         Raises
@@ -261,11 +261,14 @@ class _Descriptors(_Kind):
             "kind": self.name,
             "rate": DESCRIPTOR_RATE,
             "seconds": DESCRIBED_SECONDS,
+            "from": "middle",
             "names": list(descriptor_names()),
         }
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
-        recording = audio.read(path, DESCRIPTOR_RATE, duration=DESCRIBED_SECONDS)
+        length = audio.probe(path).duration or 0.0
+        start = max(0.0, (length - DESCRIBED_SECONDS) / 2)
+        recording = audio.read(path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS)
         yield describe(recording.samples, DESCRIPTOR_RATE)[np.newaxis]
 
 
