@@ -64,7 +64,7 @@ def inputs(network: GenreNetwork, batch: int = 3, frames: int = 60) -> tuple[Ten
 
 
 def test_there_are_the_five_networks() -> None:
-    assert model_names() == ("cnn", "crnn", "hybrid", "mobilenet", "multimodal")
+    assert {"cnn", "crnn", "hybrid", "mobilenet", "multimodal"} <= set(model_names())
 
 
 @every_network

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tonearm.errors import MissingExtraError
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -49,9 +51,9 @@ def train(
     try:
         from tonearm import training
     except ModuleNotFoundError as error:
-        from tonearm.errors import MissingExtraError
-
-        raise MissingExtraError(error.name or "torch", "train") from error
+        if error.name is None or error.name.startswith("tonearm"):
+            raise
+        raise MissingExtraError(error.name, "train") from error
 
     result = training.train(training.parse(arguments + context.args), run, resume)
     for failure in result.failures:

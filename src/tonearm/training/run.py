@@ -278,7 +278,7 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             devices=schedule.devices,
             num_nodes=schedule.nodes,
             max_epochs=schedule.epochs,
-            check_val_every_n_epoch=schedule.validate_every,
+            check_val_every_n_epoch=min(schedule.validate_every, schedule.epochs),
             limit_val_batches=1.0 if judged else 0,
             num_sanity_val_steps=0,
             gradient_clip_val=module.experiment.optimiser.clip_norm,
