@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ LADDER = (
     "crnn",
     "hybrid",
     "multimodal",
+    "mobilenet",
+    "default",
 )
 
 
@@ -50,15 +53,16 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
     Parameters
     ----------
     name
-        A baseline (`"mfcc-svm"`), a network's configuration (a YAML file, or the name of one in
-        `configs`), or a finished model (a bundle's path, or the name of a built-in one).
+        A baseline (`"mfcc-svm"`), the configuration of a network or of a distillation (a YAML
+        file, or the name of one in `configs`), or a finished model (a bundle's path, or the name
+        of a built-in one).
     workers
         Processes that compute features and classify.
 
     Raises
     ------
     UsageError
-        If it is none of these.
+        If it is none of these, or it is a distillation without unlabelled music.
     """
     from tonearm.baselines.classical import baseline_names
 
@@ -66,7 +70,8 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         return BaselineSystem(name, cache, workers)
     config = Path(name) if name.endswith(CONFIG_SUFFIXES) else configs / f"{name}.yaml"
     if config.is_file():
-        return NetworkSystem(config, cache, workers)
+        kind = DistilledSystem if _is_recipe(config) else NetworkSystem
+        return kind(config, cache, workers)
     try:
         return BundleSystem(bundle.find(name), workers)
     except UsageError:
@@ -160,6 +165,58 @@ class NetworkSystem:
 
 
 @dataclass(frozen=True)
+class DistilledSystem:
+    """A student, distilled anew for each fold and asked through the bundle it exports.
+
+    The lessons and the first stage, which know nothing of labels, are shared by folds and seeds.
+    """
+
+    config: Path
+    cache: FeatureCache
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        self._music()  # so that missing music is told of before anything else is trained
+
+    @property
+    def name(self) -> str:
+        """The name of the configuration's file."""
+        return self.config.stem
+
+    @property
+    def fingerprint(self) -> str:
+        """The whole configuration, and the names and sizes of the unlabelled recordings."""
+        from tonearm import media
+
+        files = [Path(path) for path in media.recordings(map(str, self._music()))]
+        music = sorted(f"{file.name} {file.stat().st_size}" for file in files)
+        return "\n".join([self.config.read_text(encoding="utf-8"), *music])
+
+    def fit_predict(
+        self,
+        train: Sequence[Track],
+        test: Sequence[Track],
+        labels: tuple[str, ...],
+        run_dir: Path,
+        seed: int,
+    ) -> FloatArray:
+        """Distil, going on from the checkpoints that are there."""
+        from tonearm.training.distill import distill
+        from tonearm.training.recipe import parse_recipe
+
+        recipe = replace(parse_recipe(["--config", str(self.config)]), seed=seed)
+        model = distill(
+            recipe, train, labels, self._music(), run_dir, self.cache.root, workers=self.workers
+        )
+        return _heard(model, test, labels, self.workers)
+
+    def _music(self) -> list[Path]:
+        from tonearm.training.recipe import music_folders, parse_recipe
+
+        return music_folders(parse_recipe(["--config", str(self.config)]))
+
+
+@dataclass(frozen=True)
 class BundleSystem:
     """A finished model as it is: nothing is trained.
 
@@ -189,6 +246,11 @@ class BundleSystem:
     ) -> FloatArray:
         """Ask the model about `test`."""
         return _heard(self.path, test, labels, self.workers)
+
+
+def _is_recipe(config: Path) -> bool:
+    """Say whether a configuration is of `tonearm distill`, not of `tonearm train`."""
+    return re.search(r"^(imitation|tuning):", config.read_text("utf-8"), re.MULTILINE) is not None
 
 
 def _group(track: Track) -> str:

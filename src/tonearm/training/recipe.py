@@ -327,9 +327,3 @@ def music_folders(recipe: Recipe) -> list[Path]:
         if not path.exists():
             raise UsageError(f"unlabelled music {path}: no such file or folder")
     return paths
-
-
-def is_recipe(config: Path) -> bool:
-    """Say whether a YAML file is a recipe, and not an experiment of `tonearm train`."""
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    return isinstance(settings, dict) and "imitation" in settings
