@@ -93,12 +93,16 @@ def encode(
         output.metadata.update(metadata or {})
         layout = layout or LAYOUTS[len(signal)]
         stream = output.add_stream(codec, rate=rate, layout=layout, options=options)
+        # Lossless encoders take their first format if not told, and that may be 8 bit.
+        formats = [form for form in stream.codec.audio_formats or () if form.bytes > 1]
+        if formats:
+            stream.format = formats[0]
         if bitrate is not None:
             stream.bit_rate = bitrate
         block = 65536  # samples: small enough for every encoder's own queue
         for start in range(0, signal.shape[1], block):
-            part = np.ascontiguousarray(signal[:, start : start + block])
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            part = np.ascontiguousarray(signal[:, start : start + block].T)
+            frame = av.AudioFrame.from_ndarray(part.reshape(1, -1), format="flt", layout=layout)
             frame.sample_rate = rate
             frame.pts = start
             output.mux(stream.encode(frame))

@@ -15,7 +15,6 @@ import stat
 import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import av
@@ -40,6 +39,7 @@ LOUDEST = 1e6  # full scale is 1
 # A decoder needs what comes before a place to be right there (bit reservoir, overlap, prediction).
 PREROLL = 1.0  # seconds decoded before `start` and thrown away
 SEEK_TOLERANCE = 0.05  # seconds a seek may land late before the whole file is decoded instead
+SEEKS_ASTRAY = ("wmav1", "wmav2", "wmapro", "wmavoice")  # packets share frames: 0.1 s off after it
 
 # A file shorter than its header says by more than both of these breaks off.
 SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
@@ -48,11 +48,15 @@ SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
 # the day. Only time spent reading and decoding counts.
 LIMIT_SECONDS, LIMIT_SECONDS_PER_MEGABYTE = 60.0, 1.0
 
+OGG_PAGE = 65_536  # bytes, no page is longer
+RIFF_UNKNOWN = 0x7FFF_0000  # bytes; sizes from here on are no sizes
+
 MAX_READ_FAILURES = 16  # in a row, before the rest of the file is given up
 
 # What PyAV raises on damaged data: FFmpeg's own errors, and those of its Python side where a header
-# claims the impossible (an unknown channel layout, a size beyond C's integers).
-DECODER_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, MemoryError)
+# claims the impossible (an unknown channel layout, a size beyond C's integers, a stream that turns
+# up midway).
+DECODER_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError)
 
 # FFmpeg's sample formats, packed or planar, as NumPy reads them, and what full scale is there.
 SAMPLE_FORMATS: dict[str, tuple[type[np.generic], float]] = {
@@ -319,8 +323,8 @@ class AudioStream:
         delivered = 0
         with contextlib.closing(self._file):
             place = _Place(self._file, self._start)
-            sound = _resample(_from_start(_downmix(place.frames()), place), self.rate)
-            for samples in _in_blocks(_at_most(sound, self._wanted), block):
+            sound = _at_most(_resample(place.sound(), self.rate), self._wanted)
+            for samples in _in_blocks(sound, block):
                 delivered += len(samples)
                 self.seconds = delivered / self.rate
                 self.truncated = self._file.damaged
@@ -436,7 +440,7 @@ class _OpenFile:
 
     def seek(self, seconds: float) -> bool:
         """Go to a place at or before `seconds`; False if the format cannot."""
-        if not self._stream.time_base:
+        if not self._stream.time_base or self.info.codec in SEEKS_ASTRAY:
             return False
         stamp = int((seconds + self.origin) / self._stream.time_base)
         try:
@@ -459,22 +463,21 @@ class _OpenFile:
             except DECODER_ERRORS as error:
                 self.complaint = _reason(error)
                 failed = True
-            for frame in frames:
-                if not frame.samples:
-                    continue
-                if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
-                    self.complaint = f"a sample rate of {frame.sample_rate} Hz"
-                    failed = True
-                    continue
+            if frames and not LOWEST_RATE <= frames[0].sample_rate <= HIGHEST_RATE:
+                self.complaint = f"a sample rate of {frames[0].sample_rate} Hz"
+                failed = True
+            elif frames:
                 self.damaged |= decoded and failed
                 decoded, failed = True, False
-                yield frame
+                yield from frames
 
     def breaks_off(self, end: float) -> bool:
         """Whether a file whose sound ended at `end` seconds should have gone on."""
         if self._source.failed or self._cut_packet:
             return True
-        if self._stream.container.format.name == "ogg" and self._ogg_page_cut():
+        if self.info.container == "ogg" and self._ogg_page_cut():
+            return True
+        if self.info.container == "wav" and self._riff_cut():
             return True
         announced = self.info.duration
         if announced is None or self._estimated(announced):
@@ -483,7 +486,7 @@ class _OpenFile:
 
     def _size(self) -> int:
         try:
-            status = Path(self.path).stat()
+            status = os.stat(self.path)  # noqa: PTH116 (a Path makes "" the current folder)
         except (OSError, ValueError) as error:
             raise NotAudio(self.path, _reason(error)) from None
         if stat.S_ISDIR(status.st_mode):
@@ -540,7 +543,7 @@ class _OpenFile:
         for candidate in (best, *streams.audio):
             if isinstance(candidate, av.AudioStream) and candidate.codec_context is not None:
                 return candidate
-        raise Undecodable(self.path, f"no decoder for its audio ({streams.audio[0].name})")
+        raise Undecodable(self.path, "FFmpeg has no decoder for its audio")
 
     def _info(self) -> AudioInfo:
         stream, context = self._stream, self._stream.codec_context
@@ -551,7 +554,7 @@ class _OpenFile:
             duration = self._container.duration / av.time_base
         return AudioInfo(
             container=self._container.format.name,
-            codec=stream.name or context.name,
+            codec=context.codec.canonical_name,
             sample_rate=context.sample_rate,
             channels=context.layout.nb_channels,
             duration=duration if duration and duration > 0 else None,
@@ -593,11 +596,23 @@ class _OpenFile:
 
     def _ogg_page_cut(self) -> bool:
         """Whether the file ends within an Ogg page (RFC 3533, 6), which FFmpeg drops silently."""
-        self._source.seek(max(0, self.size - 2 * 65_536))
-        tail = self._source.read(2 * 65_536)
+        tail = self._bytes(max(0, self.size - 2 * OGG_PAGE), 2 * OGG_PAGE)
         page = tail[tail.rfind(b"OggS") :]
         lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
         return len(page) < 27 or len(page) < 27 + page[26] + sum(lengths)
+
+    def _riff_cut(self) -> bool:
+        """Whether a WAV file is shorter than it says; FFmpeg goes by the size it finds.
+
+        Programs that write to a pipe leave a size of 0 or about 2 or 4 GB.
+        """
+        head = self._bytes(0, 8)
+        announced = int.from_bytes(head[4:8], "little")
+        return head[:4] == b"RIFF" and self.size + 1 < announced + 8 < RIFF_UNKNOWN
+
+    def _bytes(self, position: int, count: int) -> bytes:
+        self._source.seek(position)
+        return self._source.read(count)
 
 
 def _reason(error: BaseException) -> str:
@@ -619,22 +634,25 @@ class _Place:
 
     Attributes
     ----------
-    skip : float
-        Seconds to leave out of the sound that `frames` decodes.
     end : float
         Where the sound decoded so far ends, in seconds of the file.
     """
 
     def __init__(self, file: _OpenFile, start: float) -> None:
-        self.skip = start
         self.end = 0.0
         self._file = file
         self._start = start
 
-    def frames(self) -> Iterator[av.AudioFrame]:
-        for frame in self._begin():
-            self.end += frame.samples / frame.sample_rate
-            yield frame
+    def sound(self) -> Iterator[tuple[Samples, int]]:
+        """Yield mono pieces from the start on, each with its sample rate."""
+        skip: int | None = None
+        for samples, rate in _downmix(self._begin()):
+            if skip is None:
+                skip = max(0, round((self._start - self.end) * rate))
+            self.end += len(samples) / rate
+            if skip < len(samples):
+                yield samples[skip:], rate
+            skip = max(0, skip - len(samples))
 
     def _begin(self) -> Iterator[av.AudioFrame]:
         if self._start <= PREROLL or not self._file.seek(self._start - PREROLL):
@@ -644,7 +662,6 @@ class _Place:
         if first is not None and first.time is not None:
             landed = first.time - self._file.origin
             if landed <= self._start + SEEK_TOLERANCE:
-                self.skip = max(0.0, self._start - landed)
                 self.end = landed
                 return itertools.chain((first,), frames)
         self._file.reopen()  # it went nowhere or too far: decode all that comes before instead
@@ -676,7 +693,8 @@ def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
     name = frame.format.name
     dtype, full_scale = SAMPLE_FORMATS[name.removesuffix("p")]
     count, width = frame.samples, frame.layout.nb_channels
-    planes = [np.frombuffer(memoryview(plane), dtype) for plane in frame.planes]
+    # PyAV counts the planes up to a null pointer, and of eight channels it finds nine.
+    planes = [np.frombuffer(memoryview(plane), dtype) for plane in frame.planes[:width]]
     if frame.format.is_planar:
         channels = [plane[:count] for plane in planes]
     else:
@@ -692,26 +710,14 @@ def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
     return mean, frame.sample_rate
 
 
-def _from_start(
-    sound: Iterable[tuple[Samples, int]], place: _Place
-) -> Iterator[tuple[Samples, int]]:
-    skip: int | None = None
-    for samples, rate in sound:
-        if skip is None:
-            skip = round(place.skip * rate)
-        if skip < len(samples):
-            yield samples[skip:], rate
-        skip = max(0, skip - len(samples))
-
-
 def _resample(sound: Iterable[tuple[Samples, int]], rate: int) -> Iterator[Samples]:
     for source_rate, run in itertools.groupby(sound, key=lambda piece: piece[1]):
         if source_rate == rate:
             yield from (samples for samples, _ in run)
             continue
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
         for samples, _ in run:
-            frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="flt", layout="mono")
+            frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
             frame.sample_rate = source_rate
             yield from _arrays(resampler.resample(frame))
         yield from _arrays(resampler.resample(None))
@@ -719,7 +725,7 @@ def _resample(sound: Iterable[tuple[Samples, int]], rate: int) -> Iterator[Sampl
 
 def _arrays(frames: Iterable[av.AudioFrame]) -> Iterator[Samples]:
     for frame in frames:
-        yield frame.to_ndarray()[0]
+        yield np.frombuffer(memoryview(frame.planes[0]), np.float32)[: frame.samples]
 
 
 def _at_most(sound: Iterable[Samples], count: int | None) -> Iterator[Samples]:
@@ -737,10 +743,11 @@ def _in_blocks(sound: Iterable[Samples], size: int) -> Iterator[Samples]:
     block = np.empty(size, np.float32)
     filled = 0
     for samples in sound:
-        rest = samples
-        while len(rest):
-            taken, rest = np.split(rest, [size - filled])
+        used = 0
+        while used < len(samples):
+            taken = samples[used : used + size - filled]
             block[filled : filled + len(taken)] = taken
+            used += len(taken)
             filled += len(taken)
             if filled == size:
                 yield block

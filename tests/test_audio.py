@@ -1,0 +1,569 @@
+"""Hearing, on files the tests write themselves: the signal, the window, the errors, the limits."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import socket
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import librosa
+import numpy as np
+import pytest
+from scipy import signal
+
+from tonearm import audio
+from tonearm.errors import UsageError
+
+Write = Callable[..., Path]
+
+
+def tone(rate: int, seconds: float = 1.0, frequency: float = 440.0) -> np.ndarray:
+    moments = np.arange(round(rate * seconds)) / rate
+    return (0.5 * np.sin(2 * np.pi * frequency * moments)).astype(np.float32)
+
+
+def noise(rate: int, seconds: float, channels: int | None = None, seed: int = 0) -> np.ndarray:
+    shape = round(rate * seconds) if channels is None else (channels, round(rate * seconds))
+    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+def decibels(reference: np.ndarray, heard: np.ndarray) -> float:
+    """Signal to noise ratio of `heard`."""
+    error = reference.astype(float) - heard
+    return float(10 * np.log10((reference.astype(float) ** 2).mean() / ((error**2).mean() + 1e-30)))
+
+
+# What is heard
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "tolerance"),
+    [
+        (".wav", "pcm_u8", 2**-7),
+        (".wav", "pcm_s16le", 2**-15),
+        (".wav", "pcm_s24le", 2**-23),
+        (".wav", "pcm_s32le", 1e-7),
+        (".wav", "pcm_f32le", 0),
+        (".wav", "pcm_f64le", 0),
+        (".nut", "pcm_s64le", 1e-7),
+        (".flac", "flac", 2**-15),
+        (".m4a", "alac", 2**-15),
+        (".wv", "wavpack", 2**-15),
+        (".aiff", "pcm_s16be", 2**-15),
+        (".au", "pcm_s16be", 2**-15),
+        (".caf", "pcm_s16be", 2**-15),
+    ],
+)
+def test_lossless_formats_give_the_signal_back(
+    tmp_path: Path, write_audio: Write, suffix: str, codec: str, tolerance: float
+) -> None:
+    left, right = tone(44100), tone(44100, frequency=1000)
+    path = write_audio(tmp_path / f"a{suffix}", np.stack([left, right]), 44100, codec)
+    heard = audio.read(path, 44100)
+    assert heard.samples.dtype == np.float32
+    assert heard.rate == 44100
+    assert not heard.truncated
+    assert heard.duration == pytest.approx(1.0)
+    np.testing.assert_allclose(heard.samples, (left + right) / 2, atol=tolerance + 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".mp3", "libmp3lame"),
+        (".ogg", "vorbis"),
+        (".opus", "libopus"),
+        (".m4a", "aac"),
+        (".aac", "aac"),
+        (".ac3", "ac3"),
+        (".mp2", "mp2"),
+        (".wma", "wmav2"),
+        (".webm", "libopus"),
+    ],
+)
+def test_lossy_formats_give_the_tone_at_its_pitch_and_level(
+    tmp_path: Path, write_audio: Write, suffix: str, codec: str
+) -> None:
+    both = np.stack([tone(48000, 2.0)] * 2)
+    path = write_audio(tmp_path / f"a{suffix}", both, 48000, codec, bitrate=192_000)
+    heard = audio.read(path, 16000)
+    assert heard.duration == pytest.approx(2.0, abs=0.1)
+    middle = heard.samples[8000:24000]
+    assert np.abs(np.fft.rfft(middle)).argmax() == 440
+    assert np.sqrt((middle**2).mean()) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_mono_is_the_mean_of_the_channels(
+    tmp_path: Path, write_audio: Write, channels: int
+) -> None:
+    sound = noise(44100, 0.5, channels)
+    for suffix, codec in ((".wav", "pcm_f32le"), (".flac", "flac"), (".wv", "wavpack")):
+        path = write_audio(tmp_path / f"a{suffix}", sound, 44100, codec)
+        heard = audio.read(path, 44100).samples
+        np.testing.assert_allclose(heard, sound.mean(axis=0), atol=2e-5)
+
+
+def test_many_channels_without_a_layout(tmp_path: Path) -> None:
+    sound = np.random.default_rng(0).integers(-9000, 9000, (800, 24), np.int16)
+    path = write_wave(tmp_path / "a.wav", sound, 8000)
+    np.testing.assert_allclose(
+        audio.read(path, 8000).samples, sound.mean(axis=1) / 2**15, atol=1e-6
+    )
+
+
+def test_opposite_channels_cancel_and_loud_ones_are_not_clipped(
+    tmp_path: Path, write_audio: Write
+) -> None:
+    sound = 1.5 * tone(44100)
+    path = write_audio(tmp_path / "a.wav", np.stack([sound, -sound]), 44100, "pcm_f32le")
+    assert np.abs(audio.read(path, 44100).samples).max() < 1e-6
+    path = write_audio(tmp_path / "b.wav", np.stack([sound, sound]), 44100, "pcm_f32le")
+    assert audio.read(path, 44100).samples.max() == pytest.approx(0.75, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 32000, 48000])
+def test_resampling_agrees_with_soxr(tmp_path: Path, write_audio: Write, rate: int) -> None:
+    moments = np.arange(5 * 44100) / 44100
+    sweep = (0.5 * signal.chirp(moments, 20, 5, 0.4 * min(rate, 44100))).astype(np.float32)
+    path = write_audio(tmp_path / "a.wav", sweep, 44100, "pcm_f32le")
+    heard = audio.read(path, rate).samples
+    expected = librosa.resample(sweep, orig_sr=44100, target_sr=rate, res_type="soxr_vhq")
+    assert abs(len(heard) - len(expected)) <= 1
+    inside = slice(rate // 50, 5 * rate - rate // 50)  # the edges are a matter of taste
+    assert decibels(expected[inside], heard[inside]) > 70
+
+
+def test_resampling_leaves_nothing_above_half_the_rate(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(44100, frequency=10_000), 44100, "pcm_f32le")
+    heard = audio.read(path, 16000).samples[1000:-1000]
+    assert np.abs(heard).max() < 1e-4
+
+
+def test_blocks_are_of_one_length_and_equal_to_the_whole(
+    tmp_path: Path, write_audio: Write
+) -> None:
+    path = write_audio(tmp_path / "a.flac", noise(44100, 5.3), 44100)
+    whole = audio.read(path, 22050).samples
+    pieces = list(audio.blocks(path, 22050, block_seconds=0.5))
+    assert {len(piece) for piece in pieces[:-1]} == {11025}
+    assert 0 < len(pieces[-1]) <= 11025
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+def test_stream_tells_what_it_delivered(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.flac", noise(44100, 3.0), 44100)
+    with audio.stream(path, 16000, block_seconds=1.0) as sound:
+        assert sound.info.codec == "flac"
+        next(sound)
+        assert sound.seconds == 1.0
+        assert len(list(sound)) == 2
+        assert sound.seconds == pytest.approx(3.0)
+        assert not sound.truncated
+
+
+def test_a_stream_can_be_left_early(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.flac", noise(44100, 3.0), 44100)
+    with audio.stream(path, 16000, block_seconds=1.0) as sound:
+        next(sound)
+    assert list(sound) == []
+
+
+def test_change_of_rate_and_channels_midway(tmp_path: Path, write_audio: Write) -> None:
+    first = write_audio(tmp_path / "a.mp3", tone(44100, 2.0), 44100)
+    second = write_audio(tmp_path / "b.mp3", np.stack([tone(22050, 2.0)] * 2), 22050)
+    both = tmp_path / "both.mp3"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    heard = audio.read(both, 16000)
+    assert heard.duration == pytest.approx(4.0, abs=0.3)
+    for part in (heard.samples[8000:24000], heard.samples[40000:56000]):
+        assert np.abs(np.fft.rfft(part)).argmax() == 440
+
+
+def test_damage_in_float_samples_becomes_silence(tmp_path: Path, write_audio: Write) -> None:
+    sound = tone(44100)
+    path = write_audio(tmp_path / "a.wav", sound, 44100, "pcm_f32le")
+    data = bytearray(path.read_bytes())
+    end = len(data) // 4 * 4
+    for place, value in ((4000, np.nan), (8000, np.inf), (12000, -np.inf), (16000, 1e30)):
+        at = end - 4 * 44100 + 4 * place
+        data[at : at + 4] = np.float32(value).tobytes()
+    path.write_bytes(data)
+    for rate in (44100, 16000):
+        heard = audio.read(path, rate).samples
+        assert np.isfinite(heard).all()
+        assert np.abs(heard).max() < 0.7
+
+
+def test_picture_and_video_beside_the_sound_are_ignored(tmp_path: Path, write_audio: Write) -> None:
+    path = tmp_path / "film.mkv"
+    write_film(path, seconds=2.0)
+    heard = audio.read(path, 16000)
+    assert heard.duration == pytest.approx(2.0, abs=0.05)
+    assert not heard.truncated
+
+
+def test_probe_reads_the_header(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.mp3", noise(44100, 2.0, 2), 44100, bitrate=128_000)
+    info = audio.probe(path)
+    assert (info.container, info.codec) == ("mp3", "mp3")
+    assert (info.sample_rate, info.channels) == (44100, 2)
+    assert info.duration == pytest.approx(2.0, abs=0.1)
+
+
+# Windows
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".wav", None),
+        (".flac", None),
+        (".mp3", None),
+        (".ogg", None),
+        (".opus", None),
+        (".m4a", None),
+        (".aac", None),
+        (".mka", "flac"),
+        (".wma", "wmav2"),
+        (".ac3", "ac3"),
+    ],
+)
+def test_window_is_the_same_part_of_the_whole(
+    tmp_path: Path, write_audio: Write, suffix: str, codec: str | None
+) -> None:
+    sound = noise(48000, 12.0, 2)
+    sound[1] = sound[0]
+    path = write_audio(tmp_path / f"a{suffix}", sound, 48000, codec, bitrate=192_000)
+    whole = audio.read(path, 16000).samples
+    window = audio.read(path, 16000, start=7.321, duration=1.5)
+    assert len(window.samples) == 24000
+    assert not window.truncated
+    begin, slack = round(7.321 * 16000), 1600
+    around = whole[begin - slack : begin + 24000 + slack].astype(float)
+    offset = np.abs(signal.correlate(around, window.samples.astype(float), "valid")).argmax()
+    assert abs(offset - slack) / 16000 <= 0.05
+    assert np.corrcoef(around[offset : offset + 24000], window.samples)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".opus", ".m4a"])
+def test_window_does_not_read_what_comes_before(
+    tmp_path: Path, write_audio: Write, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_audio(tmp_path / f"a{suffix}", noise(48000, 60.0), 48000, bitrate=192_000)
+    taken = 0
+    plain_read = audio._Source.read
+
+    def counting_read(source: audio._Source, size: int = -1, /) -> bytes:
+        nonlocal taken
+        data = plain_read(source, size)
+        taken += len(data)
+        return data
+
+    monkeypatch.setattr(audio._Source, "read", counting_read)
+    audio.read(path, 16000, start=50.0, duration=1.0)
+    assert taken < 0.4 * path.stat().st_size
+
+
+def test_window_over_the_end_and_after_it(tmp_path: Path, write_audio: Write) -> None:
+    for suffix in (".wav", ".mp3", ".ogg"):
+        path = write_audio(tmp_path / f"a{suffix}", noise(44100, 5.0), 44100)
+        assert audio.read(path, 16000, start=4.0, duration=9.0).duration == pytest.approx(
+            1.0, abs=0.1
+        )
+        with pytest.raises(audio.TooShort, match=r"ends at 5\.\d+ s"):
+            audio.read(path, 16000, start=60.0)
+
+
+def test_window_where_the_format_cannot_seek(
+    tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_audio(tmp_path / "a.flac", noise(16000, 5.0), 16000)
+    whole = audio.read(path, 16000).samples
+    monkeypatch.setattr(audio._OpenFile, "seek", lambda file, seconds: False)
+    window = audio.read(path, 16000, start=3.0, duration=1.0).samples
+    np.testing.assert_array_equal(window, whole[48000:64000])
+
+
+def test_seek_that_lands_too_late_is_not_trusted(
+    tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_audio(tmp_path / "a.flac", noise(16000, 9.0), 16000)
+    whole = audio.read(path, 16000).samples
+    plain_seek = audio._OpenFile.seek
+    monkeypatch.setattr(audio._OpenFile, "seek", lambda file, seconds: plain_seek(file, 6.0))
+    window = audio.read(path, 16000, start=3.0, duration=1.0).samples
+    np.testing.assert_array_equal(window, whole[48000:64000])
+
+
+# Damage
+
+
+def test_file_that_breaks_off_gives_what_there_is(tmp_path: Path, write_audio: Write) -> None:
+    for suffix in (".wav", ".flac", ".mp3", ".ogg", ".mka"):
+        path = write_audio(tmp_path / f"a{suffix}", noise(44100, 6.0), 44100)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        heard = audio.read(path, 16000)
+        assert heard.truncated, suffix
+        assert 2.0 < heard.duration < 4.5
+        if suffix in (".wav", ".flac", ".mp3"):
+            assert not audio.read(path, 16000, duration=1.0).truncated
+
+
+def test_damage_in_the_middle_is_skipped(tmp_path: Path, write_audio: Write) -> None:
+    for suffix in (".flac", ".mp3"):
+        path = write_audio(tmp_path / f"a{suffix}", noise(44100, 6.0), 44100)
+        data = bytearray(path.read_bytes())
+        middle, length = len(data) // 2, len(data) // 10
+        data[middle : middle + length] = bytes(length)
+        path.write_bytes(data)
+        heard = audio.read(path, 16000)
+        assert heard.truncated, suffix
+        assert heard.duration == pytest.approx(6.0, abs=1.0)
+
+
+def test_tags_and_junk_at_the_ends_are_no_damage(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.mp3", noise(44100, 3.0), 44100, metadata={"title": "A" * 5000})
+    path.write_bytes(path.read_bytes() + b"TAG" + b"junk" * 31 + b"\0")
+    assert not audio.read(path, 16000).truncated
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a", ".wav", ".opus"])
+def test_injected_faults_end_in_samples_or_an_audio_error(
+    tmp_path: Path, write_audio: Write, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_audio(tmp_path / f"a{suffix}", noise(48000, 2.0, 2), 48000).read_bytes()
+    chance = random.Random(suffix)
+    path = tmp_path / f"damaged{suffix}"
+    for case in range(30):
+        data = bytearray(whole)
+        if case % 3 == 0:
+            del data[chance.randrange(len(data)) :]
+        for _ in range(chance.choice((0, 1, 10, 100)) if case % 3 == 0 else case):
+            # Every third time within the header, where it hurts most.
+            reach = min(len(data), 400) if case % 3 == 1 else len(data)
+            if reach:
+                data[chance.randrange(reach)] = chance.randrange(256)
+        path.write_bytes(data)
+        began = time.monotonic()
+        try:
+            for samples in audio.blocks(path, 16000, start=chance.choice((0, 1.2))):
+                assert np.isfinite(samples).all()
+        except audio.AudioError as error:
+            assert "\n" not in str(error)
+        assert time.monotonic() - began < 10
+    assert capfd.readouterr() == ("", "")  # neither FFmpeg nor PyAV says anything
+
+
+@pytest.mark.parametrize("rate", [0, 1, 2_000_000, 2**31 - 1])
+def test_absurd_sample_rates_are_survived(tmp_path: Path, rate: int) -> None:
+    path = write_wave(tmp_path / "a.wav", np.zeros((4000, 1), np.int16), 8000)
+    data = bytearray(path.read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(audio.AudioError):
+        audio.read(path, 32000)
+
+
+def test_absurd_lengths_are_survived(tmp_path: Path) -> None:
+    path = write_wave(tmp_path / "a.wav", np.zeros((8000, 1), np.int16), 8000)
+    data = bytearray(path.read_bytes())
+    data[40:44] = (2**31).to_bytes(4, "little")  # 37 hours
+    path.write_bytes(data)
+    assert audio.read(path, 8000).duration == pytest.approx(1.0)
+
+
+# What is no audio
+
+
+def test_missing_folder_empty_and_odd_files(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "text.mp3").write_text("Nothing to hear here.\n" * 200)
+    (tmp_path / "noise.mp3").write_bytes(bytes(20_000))
+    for path, reason in [
+        ("missing.mp3", "no such file"),
+        ("", "is a folder"),
+        ("empty.mp3", "is empty"),
+        ("text.mp3", "not a media file"),
+        ("noise.mp3", ""),
+        ("a\0b", "null"),
+        ("x" * 300, "file name too long"),
+        ("empty.mp3/inside", "not a directory"),
+    ]:
+        with pytest.raises(audio.NotAudio) as caught:
+            audio.read(os.path.join(tmp_path, path), 16000)  # noqa: PTH118 (a Path refuses some)
+        assert reason in caught.value.reason
+    with pytest.raises(audio.NotAudio, match="no such file"):
+        audio.read("", 16000)
+
+
+def test_pipes_and_sockets_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp3")
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(tmp_path)
+        listener.bind("socket.mp3")
+        for path in (tmp_path / "pipe.mp3", tmp_path / "socket.mp3", Path("/dev/zero")):
+            with pytest.raises(audio.NotAudio, match="not a regular file"):
+                audio.read(path, 16000)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(8000), 8000)
+    path.chmod(0)
+    with pytest.raises(audio.NotAudio, match="permission denied"):
+        audio.read(path, 16000)
+
+
+def test_film_without_sound(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    write_film(path, seconds=0.5, sound=False)
+    with pytest.raises(audio.NotAudio, match="holds no audio, only video"):
+        audio.read(path, 16000)
+
+
+def test_codec_nobody_knows(tmp_path: Path) -> None:
+    path = write_wave(tmp_path / "a.wav", np.zeros((8000, 1), np.int16), 8000)
+    data = bytearray(path.read_bytes())
+    data[20:22] = (0x7A7A).to_bytes(2, "little")
+    path.write_bytes(data)
+    for call in (audio.probe, lambda path: audio.read(path, 16000)):
+        with pytest.raises(audio.Undecodable, match="no decoder"):
+            call(path)
+
+
+def test_header_without_sound(tmp_path: Path) -> None:
+    path = write_wave(tmp_path / "a.wav", np.zeros((0, 1), np.int16), 8000)
+    with pytest.raises(audio.AudioError):
+        audio.read(path, 16000)
+
+
+def test_playlist_opens_no_other_file(tmp_path: Path, write_audio: Write) -> None:
+    target = write_audio(tmp_path / "a.wav", tone(8000), 8000)
+    (tmp_path / "list.m3u8").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n"
+    )
+    (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile 'a.wav'\n")
+    for name in ("list.m3u8", "list.ffconcat"):
+        with pytest.raises(audio.NotAudio):
+            audio.read(tmp_path / name, 16000)
+
+
+def test_names_of_any_kind(tmp_path: Path, write_audio: Write) -> None:
+    sound = write_audio(tmp_path / "a.wav", tone(8000), 8000).read_bytes()
+    odd = ["http:x.wav", "a%03d.wav", "-y.wav", "né\n\x1b[31m.wav", "x" * 251 + ".wav"]
+    for name in [*odd, os.fsdecode(b"latin-\xe9-\xff.wav")]:
+        path = tmp_path / name
+        path.write_bytes(sound)
+        assert audio.read(path, 16000).duration == pytest.approx(1.0)
+        path.write_bytes(b"x")
+        with pytest.raises(audio.NotAudio) as caught:
+            audio.read(path, 16000)
+        assert str(caught.value).isprintable()
+        assert caught.value.path == str(path)
+        str(caught.value).encode()  # fit for any terminal and for JSON
+
+
+def test_metadata_in_another_encoding(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(8000), 8000, metadata={"title": "Plain"})
+    data = path.read_bytes()
+    assert b"Plain" in data
+    path.write_bytes(data.replace(b"Plain", b"Pl\xe4\xffn"))
+    assert audio.read(path, 16000).duration == pytest.approx(1.0)
+
+
+def test_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(audio.NotAudio("a.mp3", "is empty")))
+    assert (str(error), error.path, error.reason) == ("a.mp3: is empty", "a.mp3", "is empty")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"rate": 0}, "rate"),
+        ({"rate": 16000, "start": -1.0}, "start"),
+        ({"rate": 16000, "start": float("nan")}, "start"),
+        ({"rate": 16000, "duration": 0.0}, "duration"),
+        ({"rate": 16000, "time_limit": 0.0}, "time_limit"),
+    ],
+)
+def test_parameters_out_of_range(parameters: dict[str, float], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        audio.stream("a.mp3", **parameters)
+
+
+# Limits
+
+
+def test_time_limit(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.flac", noise(44100, 20.0), 44100)
+    with pytest.raises(audio.TimedOut, match=r"limit of 0\.001 s"):
+        audio.read(path, 32000, time_limit=0.001)
+
+
+def test_time_between_blocks_does_not_count(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.wav", noise(16000, 2.0), 16000)
+    for _ in audio.blocks(path, 16000, block_seconds=0.5, time_limit=1.0):
+        time.sleep(0.4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
+def test_memory_is_flat_over_an_hour(tmp_path: Path) -> None:
+    path = tmp_path / "hour.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((2, 2, 22050, 0, "NONE", ""))
+        file.setnframes(3600 * 22050)
+        file.writeframesraw(bytes(4))
+    data = bytearray(path.read_bytes())
+    data[40:44] = (3600 * 22050 * 4).to_bytes(4, "little")
+    path.write_bytes(data)
+    with path.open("r+b") as file:
+        file.truncate(44 + 3600 * 22050 * 4)  # a hole: takes no room on the disk
+    code = (
+        "import sys; from tonearm import audio\n"
+        "seconds = sum(len(b) for b in audio.blocks(sys.argv[1], 32000)) / 32000\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(seconds, int(status.split('VmHWM:')[1].split()[0]) / 1024)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    seconds, megabytes = map(float, run.stdout.split())
+    assert seconds == pytest.approx(3600)
+    assert megabytes < 150
+
+
+# Writing what FFmpeg's encoders do not
+
+
+def write_wave(path: Path, samples: np.ndarray, rate: int) -> Path:
+    """A plain WAV of int16[n, channels], with a 44-byte header that tests can spoil."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((samples.shape[1], 2, rate, 0, "NONE", ""))
+        file.writeframes(samples.astype("<i2").tobytes())
+    return path
+
+
+def write_film(path: Path, seconds: float, sound: bool = True) -> None:
+    with av.open(str(path), "w") as film:
+        pictures = film.add_stream("mpeg4", rate=10)
+        pictures.width = pictures.height = 64
+        track = film.add_stream("flac", rate=16000, layout="mono") if sound else None
+        for _ in range(round(seconds * 10)):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+            film.mux(pictures.encode(frame))
+        film.mux(pictures.encode(None))
+        if track is not None:
+            piece = av.AudioFrame.from_ndarray(tone(16000, seconds)[None], "fltp", "mono")
+            piece.sample_rate = 16000
+            piece.pts = 0
+            film.mux(track.encode(piece))
+            film.mux(track.encode(None))
