@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -137,22 +137,14 @@ class Descent(Generic[Network]):
         return f"step {self.done}/{self.steps}, {left:.0f} min left: {figures}"
 
     def _save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            torch.save(
-                {
-                    "done": self.done,
-                    "network": self.network.state_dict(),
-                    "average": self.average.state_dict(),
-                    "optimiser": self._optimiser.state_dict(),
-                    "rows": self._rows,
-                },
-                partial,
-            )
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        state = {
+            "done": self.done,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "rows": self._rows,
+        }
+        save_whole(state, path)
 
     def _load(self, path: Path) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -161,6 +153,17 @@ class Descent(Generic[Network]):
         self.average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._rows = state["rows"]
+
+
+def save_whole(state: Mapping[str, Any], path: Path) -> None:
+    """Store tensors and plain values; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        torch.save(dict(state), partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _seed_torch(seed: int, step: int) -> None:

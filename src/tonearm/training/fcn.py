@@ -21,7 +21,9 @@ from tonearm.errors import TonearmError
 from tonearm.paths import cache_folder
 
 FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
-SHORTEST_FRAMES = 4 * 4 * 4 * 5  # the pools in time leave one moment of so many frames, 5 s
+# The network was trained on 29 s. It can hear less, but its maxima are then over fewer moments and
+# its logits shrink to a fifth: shorter stretches are repeated to this length.
+SHORTEST_FRAMES = 29 * 16_000 // 256 + 1
 TAGS = 50
 EMBEDDING = 64
 
@@ -64,7 +66,7 @@ class Fcn(nn.Module):
     """The network, over the log-mel spectrogram `FRONT_END` of `SHORTEST_FRAMES` or more.
 
     The published network hears 29 s and pools what is left of them, four moments. Here the last
-    pool spans whatever is left, so that any length can be heard.
+    pool spans whatever is left, so that longer stretches can be heard whole.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tonearm.errors import UsageError
 from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
-from tonearm.training.descent import Descent
+from tonearm.training.descent import Descent, save_whole
 from tonearm.training.lessons import Lesson
 from tonearm.training.pupil import Pupil, imitation_losses
 from tonearm.training.recipe import Recipe
@@ -82,7 +82,7 @@ def imitate(
         )
     name = _name(recipe, music)
     folder = root / name
-    space = TargetSpace.fit([lesson.said for lesson in music], recipe.imitation.components)
+    space = _space(folder / "targets.pt", music, recipe.imitation.components)
     torch.manual_seed(recipe.imitation.seed)
     # A genre head of one class stands in: which genres there are is not known in this stage.
     student = Student(1, embedding_size=recipe.student.embedding_size)
@@ -105,6 +105,19 @@ def _name(recipe: Recipe, music: Sequence[Lesson]) -> str:
     }
     text = json.dumps(settings, sort_keys=True)
     return f"imitation-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def _space(path: Path, music: Sequence[Lesson], components: int) -> TargetSpace:
+    """Read the space of the targets, or fit and keep it.
+
+    Fitted anew elsewhere, a component may point the other way, and what a checkpoint learned of
+    it would be wrong.
+    """
+    if path.exists():
+        return TargetSpace.from_state(torch.load(path, map_location="cpu", weights_only=True))
+    space = TargetSpace.fit([lesson.said for lesson in music], components)
+    save_whole(space.to_state(), path)
+    return space
 
 
 def _divide(music: Sequence[Lesson], one_in: int) -> tuple[list[Lesson], list[Lesson]]:

@@ -17,6 +17,10 @@ from tonearm.training.teachers import Said
 
 Floats = NDArray[np.float32]
 
+_LEAST_SHARE = 1e-6
+_LEAST_SPREAD = 1e-3  # of a feature: most of musicnn's are constant, and divided by this
+_FURTHEST = 5.0  # standard deviations; what moves a near-constant feature must not decide alone
+
 # The views of a stretch of music that a classifier each is fitted to: one teacher's embedding.
 _VIEWS: tuple[Callable[[Said], Floats], ...] = (
     lambda said: said.mn04,
@@ -69,18 +73,25 @@ def soft_labels(
 def _log_probabilities(
     known: Floats, truth: NDArray[np.int64], asked: Floats, classes: int, regularisation: float
 ) -> NDArray[np.float64]:
-    """Fit a classifier and give float64[asked, classes]; genres it never saw are very unlikely."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    """Fit a classifier and give float64[asked, classes].
 
-    classifier: Any = make_pipeline(
-        StandardScaler(),
-        LogisticRegression(C=regularisation, class_weight="balanced", max_iter=2000),
-    ).fit(known, truth)
-    scores = np.full((len(asked), classes), np.log(1e-6))
-    scores[:, classifier.classes_] = classifier.predict_log_proba(asked)
-    return scores
+    No genre, not even one it never saw, is less likely than `_LEAST_SHARE`: two classifiers that
+    are sure of different genres would otherwise leave none possible.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = known.mean(axis=0), np.maximum(known.std(axis=0), _LEAST_SPREAD)
+    classifier: Any = LogisticRegression(
+        C=regularisation, class_weight="balanced", max_iter=2000
+    ).fit(_standard(known, mean, deviation), truth)
+    shares = np.zeros((len(asked), classes))
+    shares[:, classifier.classes_] = classifier.predict_proba(_standard(asked, mean, deviation))
+    return np.log(np.maximum(shares, _LEAST_SHARE))
+
+
+def _standard(x: Floats, mean: Floats, deviation: Floats) -> Floats:
+    standardised: Floats = np.clip((x - mean) / deviation, -_FURTHEST, _FURTHEST)
+    return standardised
 
 
 def _audioset_opinion(logits: Floats, labels: Sequence[str]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from tonearm.training.teachers import Said
 Floats = NDArray[np.float32]
 
 _LEAST_SPREAD = 1e-3  # of a feature: below it, it is divided by this
+_FURTHEST = 6.0  # standard deviations a target may lie from the mean
 # Of the widest component: narrower ones are not blown up to full size, being mostly noise.
 _LEAST_COMPONENT = 0.05
 
@@ -48,7 +49,7 @@ class TargetSpace:
     ----------
     mean, deviation : of musicnn's feature maps, float32[1506].
     components : float32[1506, components], by which the standardised maps are multiplied; they
-        include the scale of each component.
+        bring each component to an even scale.
     musicnn_tags, fcn, fcn_tags : means and deviations, float32[2, n].
     """
 
@@ -61,7 +62,7 @@ class TargetSpace:
 
     @classmethod
     def fit(cls, lessons: Sequence[Said], components: int) -> TargetSpace:
-        """Find the space in which lessons lie.
+        """Find the space in which lessons lie, with at most so many components.
 
         Only unlabelled music is fitted on, so that nothing of labelled clips, held out or not,
         is in it.
@@ -69,14 +70,12 @@ class TargetSpace:
         maps = np.concatenate([said.musicnn for said in lessons])
         mean, deviation = maps.mean(axis=0), np.maximum(maps.std(axis=0), _LEAST_SPREAD)
         standard = (maps - mean) / deviation
-        variances, axes = np.linalg.eigh(standard.T @ standard / len(standard))
-        widest = np.argsort(variances)[::-1][:components]
-        spreads = np.sqrt(np.maximum(variances[widest], 0.0))
+        axes, spreads = _principal_axes(standard, components)
         scales = np.maximum(spreads, _LEAST_COMPONENT * spreads[0])
         return cls(
             mean,
             deviation,
-            (axes[:, widest] / scales).astype(np.float32),
+            (axes / scales).astype(np.float32),
             _moments(np.concatenate([said.musicnn_tags for said in lessons])),
             _moments(np.stack([said.fcn for said in lessons])),
             _moments(np.stack([said.fcn_tags for said in lessons])),
@@ -84,9 +83,9 @@ class TargetSpace:
 
     def __call__(self, said: Said) -> Targets:
         """Bring what was said of one stretch of music into the space."""
-        maps: Floats = (said.musicnn - self.mean) / self.deviation
+        maps: Floats = _within((said.musicnn - self.mean) / self.deviation)
         return Targets(
-            musicnn=maps @ self.components,
+            musicnn=_within(maps @ self.components),
             musicnn_tags=_standard(said.musicnn_tags, self.musicnn_tags),
             fcn=_standard(said.fcn, self.fcn),
             fcn_tags=_standard(said.fcn_tags, self.fcn_tags),
@@ -129,11 +128,34 @@ def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> Wanted
     )
 
 
+def _principal_axes(standard: Floats, components: int) -> tuple[Floats, Floats]:
+    """Find the widest directions of float32[rows, n], at most as many as it has rows.
+
+    Returns
+    -------
+    float32[n, components] and the standard deviations float32[components], the widest first.
+    """
+    rows, columns = standard.shape
+    # Of a tall table, the products of the columns are the smaller thing to decompose.
+    square = standard.T @ standard if rows > columns else standard
+    _, singular, axes = np.linalg.svd(square, full_matrices=False)
+    spreads = np.sqrt((singular if rows > columns else singular**2) / rows)
+    return axes[:components].T, spreads[:components]
+
+
 def _moments(x: Floats) -> Floats:
     return np.stack([x.mean(axis=0), np.maximum(x.std(axis=0), _LEAST_SPREAD)])
 
 
 def _standard(x: Floats, moments: Floats) -> Floats:
     mean, deviation = moments
-    standardised: Floats = (x - mean) / deviation
-    return standardised
+    return _within((x - mean) / deviation)
+
+
+def _within(x: Floats) -> Floats:
+    """Bring in what lies further out than music does: a feature that unlabelled music hardly moves.
+
+    Most of musicnn's feature maps are constant, and the least change of one is many deviations.
+    """
+    clipped: Floats = np.clip(x, -_FURTHEST, _FURTHEST)
+    return clipped
