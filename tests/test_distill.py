@@ -1,0 +1,492 @@
+"""Distillation: lessons kept on disk, both stages, going on after a break, and the bundle."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tonearm.bundle import Bundle
+from tonearm.classifier import Classifier
+from tonearm.cli.app import app
+from tonearm.datasets import Track
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.track import DatasetError
+from tonearm.errors import UsageError
+from tonearm.evaluation.systems import DistilledSystem, find_system
+from tonearm.features.logmel import LogMel
+from tonearm.models import audioset
+from tonearm.models.mobilenet import AudioSetMobileNet
+from tonearm.synth import STYLES, render, write_wav
+from tonearm.training import conditions, lessons
+from tonearm.training.descent import Descent
+from tonearm.training.distill import distill
+from tonearm.training.lessons import LessonStore, Segments
+from tonearm.training.recipe import (
+    ConditionSettings,
+    DescentSettings,
+    ImitationSettings,
+    LessonSettings,
+    Recipe,
+    StudentSettings,
+    TuningSettings,
+    music_folders,
+    parse_recipe,
+)
+from tonearm.training.soft_labels import soft_labels
+from tonearm.training.targets import TargetSpace, collate
+from tonearm.training.teachers import STUDENT_FRONT_END, Said
+
+RATE = 16_000
+LABELS = ("blues", "jazz")
+SHORT = LessonSettings(segments=2, segment_seconds=3.5, spacing_seconds=4.0, shortest_seconds=6.0)
+
+
+def tiny(**changes: object) -> Recipe:
+    """A recipe that runs in seconds."""
+    recipe = Recipe(
+        checkpoint_steps=2,
+        student=StudentSettings(embedding_size=16),
+        lessons=SHORT,
+        imitation=ImitationSettings(epochs=1, batch_size=3, components=8),
+        tuning=TuningSettings(
+            steps=3,
+            labelled=2,
+            unlabelled=1,
+            crop_seconds=(1.0, 2.0),
+            crop_shares=(0.5, 0.5),
+        ),
+    )
+    return replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Put a list in the place of the teachers, which notes how many frames each was asked about."""
+    count: list[int] = []
+
+    class Noted:
+        def listen(self, samples: np.ndarray, logmel: np.ndarray) -> Said:
+            count.append(len(logmel))
+            return said(np.random.default_rng(round(1e3 * float(np.abs(samples).sum()))))
+
+    torch.manual_seed(0)
+    tagger = AudioSetMobileNet().eval()
+    monkeypatch.setattr(lessons, "load_teachers", Noted)
+    monkeypatch.setattr(lessons, "teachers_fingerprint", lambda: "noted")
+    monkeypatch.setattr("tonearm.models.student.load_pretrained", lambda: tagger)
+    return count
+
+
+def piece(path: Path, seconds: float, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_wav(path, render(STYLES[seed % len(STYLES)], seconds, RATE, seed=seed), RATE)
+    return path
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    for number in range(3):
+        piece(tmp_path / "music" / f"{number}.wav", 9.0, seed=number)
+    return tmp_path / "music"
+
+
+@pytest.fixture
+def tracks(tmp_path: Path) -> list[Track]:
+    return [
+        Track(f"{label}.{number}", piece(tmp_path / label / f"{number}.wav", 1.5, seed), label)
+        for seed, (label, number) in enumerate((la, n) for la in LABELS for n in range(2))
+    ]
+
+
+def said(rng: np.random.Generator, patches: int = 2) -> Said:
+    sizes = ((patches, 1506), (patches, 50), 64, 50, 384, 527)
+    return Said(*(rng.normal(size=size).astype(np.float32) for size in sizes))
+
+
+# --- lessons
+
+
+def test_lessons_are_made_once_and_hold_what_was_heard(
+    tmp_path: Path, music: Path, asked: list[int]
+) -> None:
+    files = sorted(music.glob("*.wav"))
+    found = LessonStore(tmp_path / "cache", progress=False).of_music(files, SHORT)
+    assert len(found) == len(asked) == 6
+    assert len({lesson.recording for lesson in found}) == 3
+    again = LessonStore(tmp_path / "cache", progress=False).of_music(files[::-1], SHORT)
+    assert len(asked) == 6
+    for one, other in zip(found, again, strict=True):
+        assert one.recording == other.recording
+        np.testing.assert_array_equal(one.logmel(), other.logmel())
+        np.testing.assert_array_equal(one.said.musicnn, other.said.musicnn)
+    other_settings = replace(SHORT, segments=1)
+    LessonStore(tmp_path / "cache", progress=False).of_music(files, other_settings)
+    assert len(asked) == 9
+
+
+def test_a_clip_is_one_lesson_of_the_front_end(tmp_path: Path, asked: list[int]) -> None:
+    clip = piece(tmp_path / "clip.wav", 1.0)
+    store = LessonStore(tmp_path / "cache", progress=False)
+    lesson = store.of_clips([clip], 60.0)[0]
+    assert lesson is not None
+    assert asked == [lesson.length]
+    samples = lessons.audio.read(clip, STUDENT_FRONT_END.sample_rate).samples
+    expected = LogMel(STUDENT_FRONT_END)(samples)
+    np.testing.assert_allclose(lesson.logmel(), expected, atol=5e-3)
+    looped = lesson.logmel(10, 2 * lesson.length)
+    np.testing.assert_array_equal(looped[: lesson.length - 10], lesson.logmel(10))
+    np.testing.assert_array_equal(looped[lesson.length - 10 :][:30], lesson.logmel(0, 30))
+
+
+def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
+    tmp_path: Path, asked: list[int]
+) -> None:
+    good = piece(tmp_path / "good.wav", 1.0)
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"no audio at all")
+    store = LessonStore(tmp_path / "cache", progress=False)
+    found = store.of_clips([bad, good, tmp_path / "missing.wav"], 60.0)
+    assert [lesson is not None for lesson in found] == [False, True, False]
+    assert sorted(refused.path.name for refused in store.refused) == ["bad.wav", "missing.wav"]
+    assert all("\n" not in refused.reason for refused in store.refused)
+
+
+def test_a_lesson_broken_off_while_written_is_made_again(tmp_path: Path, asked: list[int]) -> None:
+    clip = piece(tmp_path / "clip.wav", 1.0)
+    LessonStore(tmp_path / "cache", progress=False).of_clips([clip], 60.0)
+    for suffix in (".npz", ".npy"):
+        stored = next((tmp_path / "cache").rglob(f"*{suffix}"))
+        stored.write_bytes(stored.read_bytes()[:-100])
+        assert LessonStore(tmp_path / "cache", progress=False).of_clips([clip], 60.0)[0]
+    assert len(asked) == 3
+
+
+def test_segments_are_spread_over_a_recording(tmp_path: Path) -> None:
+    plan = Segments(LessonSettings())
+    for seconds, count in ((15.0, 0), (30.0, 2), (100.0, 5)):
+        path = tmp_path / f"{seconds}.wav"
+        write_wav(path, np.zeros(round(seconds * 8000), np.float32), 8000)
+        stretches = plan(path)
+        assert len(stretches) == count
+        assert all(start >= 1 and start + length <= seconds for start, length in stretches)
+
+
+def test_silence_and_sounds_teach_nothing(tmp_path: Path, asked: list[int]) -> None:
+    write_wav(tmp_path / "silence.wav", np.zeros(9 * RATE, np.float32), RATE)
+    piece(tmp_path / "sound.wav", 2.0)
+    store = LessonStore(tmp_path / "cache", progress=False)
+    assert store.of_music(sorted(tmp_path.glob("*.wav")), SHORT) == []
+    assert (asked, store.refused) == ([], ())
+
+
+# --- targets, soft labels
+
+
+def test_targets_are_standard_and_come_back_from_a_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(5, 1506)).astype(np.float32)
+    heard = []
+    for _ in range(40):
+        one = said(rng)
+        latent = rng.normal(size=(2, 5)).astype(np.float32)
+        heard.append(one._replace(musicnn=3 + latent @ mixing, fcn=one.fcn * 4 + 2))
+    space = TargetSpace.fit(heard, components=5)
+    targets = [space(one) for one in heard]
+    maps = np.concatenate([target.musicnn for target in targets])
+    np.testing.assert_allclose(np.cov(maps.T, bias=True), np.eye(5), atol=1e-3)
+    embeddings = np.stack([target.fcn for target in targets])
+    np.testing.assert_allclose(embeddings.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(embeddings.std(axis=0), 1, atol=1e-4)
+
+    torch.save(space.to_state(), tmp_path / "space.pt")
+    back = TargetSpace.from_state(torch.load(tmp_path / "space.pt", weights_only=True))
+    np.testing.assert_array_equal(back(heard[0]).musicnn, targets[0].musicnn)
+
+    batch = collate(targets[:2], [None, 1])
+    np.testing.assert_allclose(batch.musicnn[0], targets[0].musicnn.mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(batch.musicnn[1], targets[1].musicnn[1])
+    assert 0 <= batch.audioset.min() <= batch.audioset.max() <= 1
+
+
+def test_soft_labels_follow_the_teachers_and_audioset() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.array([0, 1] * 10)
+
+    def of(genre: int) -> Said:
+        one = said(rng)
+        return one._replace(mn04=one.mn04 + 3 * genre, fcn=one.fcn - 3 * genre)
+
+    clips, heard = [of(genre) for genre in truth], [of(genre) for genre in truth]
+    shares = soft_labels(clips, truth, heard, ("x", "y"), regularisation=0.01, audioset_weight=1.0)
+    assert shares.argmax(axis=1).tolist() == truth.tolist()
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+    # AudioSet knows these and is heard; a genre without clips is possible, but just so.
+    for one in heard:
+        one.audioset[:] = 0.0
+    heard[-1].audioset[list(audioset.GENRES["jazz"].values())] = -8.0
+    known = soft_labels(
+        clips, truth, heard, ("blues", "jazz", "pop"), regularisation=0.01, audioset_weight=1.0
+    )
+    assert known.argmax(axis=1).tolist() == [*truth[:-1], 0]
+    assert (known[:, 2] < 0.01).all()
+
+
+# --- conditions
+
+
+def test_conditions_that_are_off_change_nothing_and_others_do_what_they_say() -> None:
+    off = ConditionSettings(
+        gain_low=0,
+        gain_high=0,
+        tilt_probability=0,
+        equaliser_probability=0,
+        lowpass_probability=0,
+        noise_probability=0,
+        warp_probability=0,
+    )
+    logmel = torch.rand(4, 50, 128)
+    rng = np.random.default_rng(0)
+    torch.testing.assert_close(
+        conditions.vary_conditions(logmel, off, rng), logmel, atol=1e-4, rtol=0
+    )
+    louder = conditions.vary_conditions(logmel, replace(off, gain_low=10, gain_high=10), rng)
+    # 10 dB are ln(10) of the power's logarithm, which the front end divides by 5.
+    torch.testing.assert_close(louder, logmel + np.log(10) / 5, atol=1e-3, rtol=0)
+    dull = conditions.vary_conditions(
+        logmel, replace(off, lowpass_probability=1, lowpass_high_hz=4600), rng
+    )
+    assert (dull[..., -1] < -0.9).all()
+    torch.testing.assert_close(dull[..., :60], logmel[..., :60], atol=1e-4, rtol=0)
+    noisy = conditions.vary_conditions(
+        torch.full_like(logmel, -1.4), replace(off, noise_probability=1), rng
+    )
+    assert noisy.min() > -1.4
+    warped = conditions.vary_conditions(logmel, replace(off, warp_probability=1), rng)
+    assert warped.shape == logmel.shape
+    assert not torch.equal(warped, logmel)
+    every = conditions.vary_conditions(logmel, ConditionSettings(), np.random.default_rng(1))
+    same = conditions.vary_conditions(logmel, ConditionSettings(), np.random.default_rng(1))
+    torch.testing.assert_close(every, same)
+    assert torch.isfinite(every).all()
+
+
+def test_mixing_adds_powers_and_masking_hides_bands() -> None:
+    logmel = torch.rand(2, 20, 128)
+    partner = torch.tensor([1, 0])
+    torch.testing.assert_close(conditions.mix(logmel, 1.0, partner), logmel, atol=1e-4, rtol=0)
+    power = conditions.mel_power(conditions.mix(logmel, 0.7, partner))
+    expected = 0.7 * conditions.mel_power(logmel) + 0.3 * conditions.mel_power(logmel[[1, 0]])
+    torch.testing.assert_close(power, expected, rtol=1e-3, atol=1e-6)
+    masked = conditions.mask_bands(logmel, 4, 16, np.random.default_rng(0))
+    hidden = (masked != logmel).any(dim=1).all(dim=0)
+    assert 4 <= int(hidden.sum()) < 16
+
+
+# --- descent
+
+
+class Dropping(nn.Module):
+    """A line with dropout: what is drawn inside a network must come back after a break, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.line = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.line(x)
+        return y
+
+
+def descend(folder: Path, stop_at: int | None = None) -> Dropping:
+    network = Dropping()
+    steps = 7
+
+    def losses(step: int) -> Mapping[str, Tensor]:
+        if step == stop_at:
+            raise KeyboardInterrupt
+        x = torch.from_numpy(np.random.default_rng(step).normal(size=(4, 8)).astype(np.float32))
+        return {"square": network(x).square().mean(), "size": network(x).abs().mean()}
+
+    groups = [(list(network.parameters()), 0.1)]
+    descent = Descent(network, groups, steps, DescentSettings(warmup_steps=2), seed=5)
+    return descent.run(
+        losses, checkpoint=folder / "last.pt", history=folder / "history.csv", every=2
+    )
+
+
+def test_a_descent_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    unbroken = descend(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        descend(tmp_path / "broken", stop_at=5)
+    resumed = descend(tmp_path / "broken")
+    for one, other in zip(unbroken.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    tables = []
+    for name in ("whole", "broken"):
+        with (tmp_path / name / "history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        tables.append([{k: v for k, v in row.items() if k != "seconds"} for row in rows])
+    assert tables[0] == tables[1]
+    assert [row["step"] for row in tables[0]] == ["2", "4", "6", "7"]
+    assert not unbroken.training
+
+
+# --- the recipe
+
+
+def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
+    recipe = tiny(seed=4)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    assert parse_recipe(["--config", str(file)]) == recipe
+    shipped = Path(__file__).parents[1] / "configs" / "gtzan" / "default.yaml"
+    assert parse_recipe(["--config", str(shipped), "--tuning.steps", "5"]).tuning.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--tuning.steps", "0"], "tuning.steps must be above 0, got 0"),
+        (["--tuning.crop_shares", "[1.0]"], "equally many lengths above 0 and shares"),
+        (["--lessons.shortest_seconds", "8"], "shortest_seconds must be 2 more"),
+        (["--imitation.held_out", "1"], "held_out must be 2 or more, got 1"),
+        (["--data.split", "dice"], "dice"),
+        (["--tuning.stepz", "1"], "stepz"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(arguments: list[str], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        parse_recipe(arguments)
+
+
+def test_missing_music_is_told(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TONEARM_UNLABELLED", raising=False)
+    with pytest.raises(UsageError, match="no unlabelled music to distil on"):
+        music_folders(Recipe())
+    monkeypatch.setenv("TONEARM_UNLABELLED", str(music))
+    assert music_folders(Recipe()) == [music]
+    monkeypatch.setenv("TONEARM_UNLABELLED", str(tmp_path / "gone"))
+    with pytest.raises(UsageError, match=r"gone: no such file or folder"):
+        music_folders(Recipe())
+
+
+# --- the whole
+
+
+def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
+    tmp_path: Path, music: Path, tracks: list[Track], asked: list[int]
+) -> None:
+    lines: list[str] = []
+
+    def run(labels: tuple[str, ...], members: list[Track], name: str) -> Path:
+        return distill(
+            tiny(), members, labels, [music], tmp_path / name, tmp_path / "cache", tell=lines.append
+        )
+
+    bundle = run(LABELS, tracks, "run")
+    assert len(asked) == 6 + 4
+    assert any(line.startswith("imitation: step 1/1") for line in lines)
+    about = Bundle.load(bundle).metadata
+    assert about.labels == LABELS
+    assert (about.training["tracks"], about.training["audioset_weight"]) == (4, 0.3)
+    assert "MSD_musicnn" in about.attribution
+    assert "EfficientAT" in about.attribution
+    assert tracks[0].path is not None
+    prediction = Classifier.load(bundle)(tracks[0].path)
+    assert prediction.genre in LABELS
+
+    folder = bundle.parent
+    assert parse_recipe(["--config", str(folder / "config.yaml")]) == tiny()
+    with (folder / "history.csv").open() as file:
+        assert {"step", "genre", "musicnn", "audioset"} <= set(next(csv.reader(file)))
+    assert "held_out_fcn" in (folder / "imitation.csv").read_text()
+    assert (folder / "tracks.csv").read_text().startswith("track,label\nblues.0,blues\n")
+
+    # Again: nothing is asked, no step is taken, and the graph is the same.
+    lines.clear()
+    before = Bundle.load(bundle).run(np.ones((1, 200, 128), np.float32)).logits
+    run(LABELS, tracks, "run")
+    np.testing.assert_array_equal(
+        Bundle.load(bundle).run(np.ones((1, 200, 128), np.float32)).logits, before
+    )
+    assert len(asked) == 10
+    assert not any(": step" in line for line in lines)
+
+    # Other labels, unknown to AudioSet, share all that does not depend on labels.
+    renamed = [replace(track, label=f"{track.label}-like") for track in tracks]
+    other = run(("blues-like", "jazz-like"), renamed, "other")
+    assert len(asked) == 10
+    assert not any(line.startswith("imitation: step") for line in lines)
+    assert any(line.startswith("tuning: step") for line in lines)
+    assert Bundle.load(other).metadata.training["audioset_weight"] == 0
+
+    with pytest.raises(DatasetError, match="label 'jazz' is not among blues"):
+        run(("blues",), tracks, "wrong")
+
+
+def test_a_benchmark_distils_a_student_for_its_fold(
+    tmp_path: Path,
+    music: Path,
+    tracks: list[Track],
+    asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TONEARM_UNLABELLED", str(music))
+    config = tmp_path / "student.yaml"
+    config.write_text(tiny().to_yaml())
+    cache = FeatureCache(tmp_path / "cache")
+    system = find_system("student", tmp_path, cache)
+    assert isinstance(system, DistilledSystem)
+    assert system.name == "student"
+    before = system.fingerprint
+    shares = system.fit_predict(tracks[:3], tracks[3:], LABELS, tmp_path / "run", seed=1)
+    assert shares.shape == (1, 2)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    piece(music / "new.wav", 1.0)
+    assert system.fingerprint != before
+    monkeypatch.delenv("TONEARM_UNLABELLED")
+    with pytest.raises(UsageError, match="TONEARM_UNLABELLED"):
+        find_system("student", tmp_path, cache)
+
+
+def test_the_command_judges_the_fold_it_holds_out(
+    tmp_path: Path, music: Path, tracks: list[Track], asked: list[int]
+) -> None:
+    from typer.testing import CliRunner
+
+    data = tmp_path / "data"
+    for track in tracks:
+        assert track.path is not None
+        place = data / str(track.label) / track.path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        track.path.rename(place)
+    config = tmp_path / "student.yaml"
+    config.write_text(tiny().to_yaml())
+    arguments = f"--config {config} --data {data} --unlabelled {music} --run {tmp_path / 'run'}"
+    arguments += f" --cache {tmp_path / 'cache'} --fold 1 --data.folds 2 --tuning.steps 2"
+    result = CliRunner().invoke(app, ["distill", *arguments.split()], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "over 2 tracks" in result.stdout
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "history.csv",
+        "imitation.csv",
+        "metrics.json",
+        "model.onnx",
+        "predictions.csv",
+        "tracks.csv",
+    }
+    kept = parse_recipe(["--config", str(tmp_path / "run" / "config.yaml")])
+    assert (kept.data.fold, kept.data.unlabelled) == (1, [str(music)])
+    assert Bundle.load(tmp_path / "run" / "model.onnx").metadata.metrics["tracks"] == 2

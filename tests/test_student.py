@@ -1,0 +1,147 @@
+"""The student network: two readings in one answer, kept statistics, the same numbers in ONNX."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.errors import UsageError
+from tonearm.features.logmel import FRONT_ENDS
+from tonearm.models import audioset, create_model
+from tonearm.models.mobilenet import load_pretrained
+from tonearm.models.student import Student
+from tonearm.training.export import export
+
+LABELS = tuple(audioset.GENRES)
+
+
+def small(audioset_weight: float = 0.3, labels: tuple[str, ...] = LABELS) -> Student:
+    torch.manual_seed(0)
+    student = create_model(
+        "student",
+        num_classes=len(labels),
+        labels=labels,
+        audioset_weight=audioset_weight,
+        embedding_size=32,
+        width=0.1,
+        pretrained=False,
+    )
+    assert isinstance(student, Student)
+    return student.eval()
+
+
+def frames(batch: int, length: int) -> Tensor:
+    return torch.randn(batch, length, 128, generator=torch.Generator().manual_seed(1))
+
+
+def test_any_length_gives_logits_and_the_embedding() -> None:
+    student = small()
+    for batch, length in ((1, 60), (3, 300), (2, 1000)):
+        logmel = frames(batch, length)
+        logits, embedding = student.both(logmel)
+        assert logits.shape == (batch, 10)
+        assert embedding.shape == (batch, student.embedding_size) == (batch, 32)
+        torch.testing.assert_close(student.embed(logmel), embedding)
+        torch.testing.assert_close(student(logmel), logits)
+
+
+def test_logits_are_both_opinions_weighed() -> None:
+    student = small(0.25)
+    logmel = frames(2, 200)
+    readings = student.readings(logmel)
+    likely = torch.sigmoid(readings.audioset).log()
+    opinion = torch.stack(
+        [likely[:, list(audioset.GENRES[label].values())].amax(1) for label in LABELS], dim=1
+    )
+    expected = readings.genre.log_softmax(1) + 0.25 * opinion
+    torch.testing.assert_close(student(logmel), expected)
+    alone = small(0.0)
+    torch.testing.assert_close(alone(logmel), alone.readings(logmel).genre.log_softmax(1))
+
+
+def test_improbable_classes_do_not_become_minus_infinity() -> None:
+    student = small()
+    with torch.no_grad():
+        student.audioset[-1].bias.fill_(-300.0)
+    assert torch.isfinite(student(frames(1, 100))).all()
+
+
+def test_labels_that_audioset_does_not_know_are_refused_only_with_a_weight() -> None:
+    with pytest.raises(UsageError, match="not for techno"):
+        small(0.3, ("jazz", "techno"))
+    assert small(0.0, ("jazz", "techno"))(frames(1, 100)).shape == (1, 2)
+    with pytest.raises(UsageError, match="names of its 3 labels, got 0"):
+        Student(3, audioset_weight=0.1, pretrained=False)
+    with pytest.raises(UsageError, match="set pretrained: false"):
+        Student(3, width=1.0)
+    assert audioset.knows(LABELS)
+    assert not audioset.knows(("jazz", "techno"))
+
+
+def test_batch_normalisation_keeps_its_statistics_in_training() -> None:
+    student = small().train()
+    norms = [m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert student.classifier.training
+    before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+    student(frames(2, 100))
+    after = [norm.running_mean for norm in norms]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True) if b is not None)
+
+
+def test_gradients_reach_every_parameter() -> None:
+    student = small().train()
+    student(frames(4, 200)).square().sum().backward()
+    silent = [n for n, p in student.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_onnx_gives_the_same_numbers(tmp_path: Path) -> None:
+    student = small()
+    metadata = BundleMetadata(
+        name="student",
+        labels=LABELS,
+        front_end=FRONT_ENDS["efficientat"],
+        window_seconds=10.0,
+        hop_seconds=10.0,
+    )
+    bundle = Bundle.load(export(student, metadata, tmp_path / "student.onnx"))
+    logmel = frames(3, 140)
+    got = bundle.run(logmel.numpy())
+    with torch.inference_mode():
+        expected = student.both(logmel)
+    np.testing.assert_allclose(got.logits, expected.logits.numpy(), atol=1e-4)
+    np.testing.assert_allclose(got.embedding, expected.embedding.numpy(), atol=1e-4)
+
+
+@pytest.mark.shared
+def test_classes_have_the_published_numbers(shared: Path) -> None:
+    table = shared / "data" / "pretrained" / "efficientat_mn04" / "class_labels_indices.csv"
+    with table.open(newline="") as file:
+        numbers = {row["display_name"]: int(row["index"]) for row in csv.DictReader(file)}
+    used = [audioset.MUSIC, audioset.SPEECH, audioset.SILENCE, *audioset.GENRES.values()]
+    for classes in used:
+        assert classes == {name: numbers[name] for name in classes}
+
+
+@pytest.mark.shared
+def test_the_student_starts_with_what_the_published_tagger_knows(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONEARM_PRETRAINED", str(shared / "data" / "pretrained"))
+    student = Student(10, labels=LABELS, audioset_weight=0.3).eval()
+    logmel = frames(1, 300)
+    with torch.inference_mode():
+        logits, _ = load_pretrained()(logmel)
+        torch.testing.assert_close(student.readings(logmel).audioset, logits)
+    assert "EfficientAT" in student.attribution
+    published = {id(p) for p in student.pretrained_parameters()}
+    new = {n for n, p in student.named_parameters() if id(p) not in published}
+    assert {name.split(".")[0] for name in new} == {"project", "classifier"}
