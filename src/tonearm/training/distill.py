@@ -33,7 +33,7 @@ from tonearm.training import teachers
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import Imitation, imitate
-from tonearm.training.lessons import Lesson, LessonStore
+from tonearm.training.lessons import Lesson, LessonStore, lessons_digest
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.tune import tune
 

@@ -17,7 +17,7 @@ from tonearm.errors import UsageError
 from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
 from tonearm.training.descent import Descent, save_whole
-from tonearm.training.lessons import Lesson
+from tonearm.training.lessons import Lesson, lessons_digest
 from tonearm.training.pupil import Pupil, imitation_losses
 from tonearm.training.recipe import Recipe
 from tonearm.training.targets import Targets, TargetSpace, collate
@@ -98,10 +98,10 @@ def _name(recipe: Recipe, music: Sequence[Lesson]) -> str:
     settings = {
         "version": IMITATION_VERSION,
         "embedding_size": recipe.student.embedding_size,
-        "lessons": asdict(recipe.lessons),
+        "segment_seconds": recipe.lessons.segment_seconds,
         "conditions": asdict(recipe.conditions),
         "imitation": asdict(recipe.imitation),
-        "music": sorted({lesson.recording for lesson in music}),
+        "music": lessons_digest(music),
     }
     text = json.dumps(settings, sort_keys=True)
     return f"imitation-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"

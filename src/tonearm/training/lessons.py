@@ -17,7 +17,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -213,6 +213,16 @@ class LessonStore:
             found[path] = _read(folder, result) or []
         self.refused = tuple(refused.values())
         return [found.get(path, []) for path in paths]
+
+
+def lessons_digest(lessons: Iterable[Lesson]) -> str:
+    """Return a text that changes with the recordings, or with anything the teachers said."""
+    digest = hashlib.blake2b(digest_size=16)
+    for lesson in lessons:
+        digest.update(f"{lesson.recording} {lesson.first} {lesson.length} ".encode())
+        for array in lesson.said:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 # The hash of the recording's content, or why it has no lessons; an OSError is the store's own.
