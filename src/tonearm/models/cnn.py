@@ -1,43 +1,71 @@
-"""A residual convolutional network over the spectrogram, pooled over the whole plane."""
+"""A residual convolutional network over the spectrogram, pooled over time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-from tonearm.models.layers import BandNorm, ConvStack, DenseBlock, MeanMaxPool, required
+from tonearm.models.layers import (
+    BandNorm,
+    CepstralStatistics,
+    ConvStack,
+    DenseBlock,
+    StatisticsPool,
+    required,
+)
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
 
 
 class ConvBranch(nn.Module):
-    """Convolution blocks and mean-and-max pooling: timbre and texture, wherever they occur.
+    """Convolution blocks and statistics over time: timbre and texture, whenever they occur.
+
+    Only time is pooled away. Convolutions do not know at which frequency they are, and pooling
+    over frequency too would lose the spectral envelope, by which alone (as MFCC) genres are half
+    told apart. For the same reason cepstral statistics of the input stand beside them.
 
     float32[batch, frames, bands], normalised -> float32[batch, size].
+
+    Parameters
+    ----------
+    n_mels : bands of the input.
+    widths : channels of the stem and of the blocks, each of which halves time and bands.
+    features : size of the projection of all channels and bands of a moment.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, n_mels: int, widths: Sequence[int], features: int) -> None:
         super().__init__()
         self.blocks = ConvStack(widths, pools=[(2, 2)] * (len(widths) - 1))
-        self.pool = MeanMaxPool()
-        self.size = 2 * widths[-1]
+        bands = (n_mels + 1) // 2 // 2 ** (len(widths) - 1)
+        self.project = nn.Sequential(
+            nn.Linear(widths[-1] * bands, features), nn.LayerNorm(features), nn.ReLU()
+        )
+        self.pool = StatisticsPool()
+        self.cepstral = CepstralStatistics(n_mels)
+        self.size = 2 * features + self.cepstral.size
+        self.norm = nn.BatchNorm1d(self.size, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode."""
-        pooled: Tensor = self.pool(self.blocks(x.unsqueeze(1)))
-        return pooled
+        planes = self.blocks(x.unsqueeze(1))  # batch, channels, moments, bands
+        moments = self.project(planes.permute(0, 2, 1, 3).flatten(2))
+        joined = torch.cat([self.pool(moments), self.cepstral(x)], dim=1)
+        encoded: Tensor = self.norm(joined)
+        return encoded
 
 
 @register("cnn")
 class CNN(GenreNetwork):
-    """The spectrogram as a picture: convolution blocks, pooled over time and frequency.
+    """The spectrogram as a picture: convolution blocks, then statistics over time.
 
     Parameters
     ----------
     num_classes : number of logits.
     n_mels : mel bands of the front end.
-    widths : channels of the convolution stem and blocks, each of which halves time and bands.
+    widths : channels of the stem and of the blocks, each of which halves time and bands.
+    features : size of the features the statistics are of.
     embedding_size : length of the embedding.
     dropout : probability of dropping a feature before each dense layer.
     """
@@ -47,12 +75,13 @@ class CNN(GenreNetwork):
         num_classes: int,
         n_mels: int = 96,
         widths: Sequence[int] = (16, 32, 64, 128),
+        features: int = 128,
         embedding_size: int = 128,
         dropout: float = 0.4,
     ) -> None:
         super().__init__(embedding_size, num_classes, dropout)
         self.norm = BandNorm(n_mels)
-        self.branch = ConvBranch(widths)
+        self.branch = ConvBranch(n_mels, widths, features)
         self.dense = DenseBlock(self.branch.size, embedding_size, dropout)
 
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:

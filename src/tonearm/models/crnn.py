@@ -10,9 +10,9 @@ from tonearm.models.layers import BandNorm, ConvStack, DenseBlock, RecurrentPool
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
 
-# What the blocks pool after the stem has halved both. Frequency shrinks faster than time: the GRU
-# wants a sequence of moments, one every 8 frames (0.13 s at 62.5 a second), not a picture.
-_POOLS = ((2, 2), (2, 4))
+# What the blocks pool. Frequency shrinks faster than time: the GRU wants a sequence of moments, one
+# every 8 frames (0.13 s at 62.5 a second), not a picture.
+_POOLS = ((1, 2), (2, 4))
 
 
 class RecurrentBranch(nn.Module):

@@ -28,6 +28,7 @@ class Hybrid(GenreNetwork):
     cnn_widths : channels of the convolutional branch's stem and blocks.
     crnn_widths : channels of the recurrent branch's stem and two blocks.
     hidden : size of the GRU in each direction.
+    features : size of the convolutional features the statistics are of.
     embedding_size : length of the embedding.
     dropout : probability of dropping a feature before each dense layer.
     """
@@ -39,12 +40,13 @@ class Hybrid(GenreNetwork):
         cnn_widths: Sequence[int] = (12, 24, 48, 96),
         crnn_widths: Sequence[int] = (12, 24, 48),
         hidden: int = 48,
+        features: int = 96,
         embedding_size: int = 128,
         dropout: float = 0.4,
     ) -> None:
         super().__init__(embedding_size, num_classes, dropout)
         self.norm = BandNorm(n_mels)
-        self.convolutional = ConvBranch(cnn_widths)
+        self.convolutional = ConvBranch(n_mels, cnn_widths, features)
         self.recurrent = RecurrentBranch(n_mels, crnn_widths, hidden)
         joined = self.convolutional.size + self.recurrent.size
         self.dense = DenseBlock(joined, embedding_size, dropout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,10 @@ class ConvBlock(nn.Module):
 
 
 class ConvStack(nn.Sequential):
-    """A stem that halves time and frequency at once (most of the cost lies up there), then blocks.
+    """A stem that shrinks time to a quarter and frequency to a half, then blocks.
+
+    Most of the cost of a convolutional network lies in its first planes; with a quarter of the
+    frames (64 ms at 62.5 a second) the same time buys twice as many training steps.
 
     float32[batch, 1, frames, bands] -> float32[batch, widths[-1], frames', bands'].
 
@@ -70,7 +74,7 @@ class ConvStack(nn.Sequential):
     def __init__(self, widths: Sequence[int], pools: Sequence[tuple[int, int]]) -> None:
         stem, *rest = widths
         super().__init__(
-            nn.Conv2d(1, stem, 5, stride=2, padding=2, bias=False),
+            nn.Conv2d(1, stem, (7, 5), stride=(4, 2), padding=(3, 2), bias=False),
             nn.BatchNorm2d(stem),
             nn.ReLU(inplace=True),
             *(
@@ -80,15 +84,50 @@ class ConvStack(nn.Sequential):
         )
 
 
-class MeanMaxPool(nn.Module):
-    """Mean and maximum over the plane: what is there all the time, and what is there at all.
+class StatisticsPool(nn.Module):
+    """Mean and standard deviation over time: what is there, and how much it changes.
 
-    float32[batch, channels, frames, bands] -> float32[batch, 2 * channels].
+    float32[batch, frames, size] -> float32[batch, 2 * size].
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool over frames and bands."""
-        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+        """Pool over frames."""
+        mean = x.mean(dim=1, keepdim=True)
+        variance = (x - mean).square().mean(dim=1)
+        # The square root has no gradient at 0, which a sequence of one frame would ask for.
+        return torch.cat([mean.squeeze(1), (variance + 1e-5).sqrt()], dim=1)
+
+
+class CepstralStatistics(nn.Module):
+    """Mean, deviation and rate of change of the cepstrum: what MFCC statistics are.
+
+    Neighbouring mel bands say nearly the same, and gradient descent takes long to find what tells
+    genres apart in their small differences. The cosine transform takes the bands apart (Davis and
+    Mermelstein 1980), so that a few hundred steps on few recordings are enough.
+
+    float32[batch, frames, bands] -> float32[batch, size].
+
+    Parameters
+    ----------
+    n_mels : bands of the input.
+    coefficients : how many of the cepstrum's coefficients are kept, from the smoothest.
+    """
+
+    def __init__(self, n_mels: int, coefficients: int = 40) -> None:
+        super().__init__()
+        coefficients = min(coefficients, n_mels)
+        centres = (torch.arange(n_mels) + 0.5) * (math.pi / n_mels)
+        transform = torch.cos(centres[:, None] * torch.arange(coefficients)) * (2 / n_mels) ** 0.5
+        self.register_buffer("transform", transform, persistent=False)
+        self.transform: Tensor
+        self.pool = StatisticsPool()
+        self.size = 3 * coefficients
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform each frame and pool over frames."""
+        cepstrum = x @ self.transform
+        change = (cepstrum[:, 1:] - cepstrum[:, :-1]).square().mean(dim=1)
+        return torch.cat([self.pool(cepstrum), (change + 1e-6).log()], dim=1)
 
 
 class AttentionPool(nn.Module):

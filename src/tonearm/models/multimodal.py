@@ -25,8 +25,9 @@ class Multimodal(GenreNetwork):
     num_classes : number of logits.
     n_mels : mel bands of the front end.
     n_descriptors : number of clip descriptors.
-    widths : channels of the convolution stem and blocks, each of which halves time and bands.
+    widths : channels of the stem and of the blocks, each of which halves time and bands.
     descriptor_size : size of the descriptor network.
+    features : size of the convolutional features the statistics are of.
     embedding_size : length of the embedding.
     dropout : probability of dropping a feature before each dense layer.
     modality_dropout : probability with which training takes either input from an example.
@@ -41,6 +42,7 @@ class Multimodal(GenreNetwork):
         n_descriptors: int = 0,
         widths: Sequence[int] = (16, 32, 64, 128),
         descriptor_size: int = 64,
+        features: int = 96,
         embedding_size: int = 128,
         dropout: float = 0.4,
         modality_dropout: float = 0.2,
@@ -50,7 +52,7 @@ class Multimodal(GenreNetwork):
             raise UsageError("model 'multimodal' needs n_descriptors, the number of descriptors")
         self.n_mels = n_mels
         self.norm = BandNorm(n_mels)
-        self.picture = ConvBranch(widths)
+        self.picture = ConvBranch(n_mels, widths, features)
         self.numbers = DescriptorNet(n_descriptors, descriptor_size, dropout)
         self.fusion = GatedFusion(
             self.picture.size, descriptor_size, embedding_size, modality_dropout

@@ -87,16 +87,16 @@ class AugmentSettings:
     """
 
     stretch: float = 0.1
-    transpose: float = 1.0
+    transpose: float = 0.5
     gain_db: float = 6.0
     tilt_db: float = 1.0
-    lowpass_probability: float = 0.25
+    lowpass_probability: float = 0.1
     lowpass_hz: float = 3000.0
     time_masks: int = 1
     time_mask_seconds: float = 0.4
     band_masks: int = 1
     band_mask_share: float = 0.12
-    mixup: float = 0.2
+    mixup: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class OptimiserSettings:
 
     lr: float = 3e-3
     weight_decay: float = 0.05
-    warmup_epochs: float = 3.0
+    warmup_epochs: float = 1.0
     label_smoothing: float = 0.05
     clip_norm: float = 2.0
     average: float = 0.99
