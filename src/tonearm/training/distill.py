@@ -19,19 +19,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from tonearm import datasets, media
+from tonearm import audio, datasets, media
 from tonearm.bundle import RUN_BUNDLE, Bundle, BundleMetadata, write_metadata
-from tonearm.classifier import Classifier
+from tonearm.classifier import Classifier, windows
 from tonearm.datasets import DatasetError, Track
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
+from tonearm.features.logmel import LogMel
 from tonearm.models.student import Student
 from tonearm.training import teachers
+from tonearm.training.duet import SECOND_FRONT_END, Duet
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
+from tonearm.training.fcn import load_fcn
 from tonearm.training.imitate import Imitation, imitate
 from tonearm.training.lessons import Lesson, LessonStore, lessons_digest
 from tonearm.training.recipe import Recipe, music_folders
@@ -172,7 +176,40 @@ def distill(
         tell=tell,
     )
     metadata = _metadata(recipe, student, tracks, music, labels)
-    return export(student, metadata, run_dir / RUN_BUNDLE)
+    if not recipe.student.fcn_weight:
+        return export(student, metadata, run_dir / RUN_BUNDLE)
+    tell("duet: reading the FCN")
+    duet = make_duet(recipe, student, tracks, truth)
+    metadata = replace(metadata, second_front_end=SECOND_FRONT_END)
+    return export(duet, metadata, run_dir / RUN_BUNDLE)
+
+
+def make_duet(
+    recipe: Recipe, student: Student, tracks: Sequence[Track], truth: NDArray[np.int64]
+) -> Duet:
+    """Put the FCN beside a student, and fit what reads it to labelled tracks.
+
+    The FCN hears each track as it will hear it in the exported model: window by window.
+
+    Parameters
+    ----------
+    tracks : that can be decoded.
+    truth : int[tracks], columns of the student's logits.
+    """
+    settings = recipe.student
+    duet = Duet(student, load_fcn(), settings.fcn_weight).eval()
+    logmel = LogMel(SECOND_FRONT_END)
+    length = round(settings.window_seconds * SECOND_FRONT_END.frames_per_second)
+    hop = round(settings.hop_seconds * SECOND_FRONT_END.frames_per_second)
+    embeddings = []
+    for track in tracks:
+        samples = audio.read(
+            str(track.path), SECOND_FRONT_END.sample_rate, 0.0, recipe.tuning.clip_seconds
+        ).samples
+        cut = windows([logmel(samples)], length=length, hop=hop, shortest_tail=hop // 4)
+        embeddings.append(duet.embed_windows([window for _, window in cut]))
+    duet.fit_opinion(np.stack(embeddings), truth, settings.fcn_regularisation)
+    return duet
 
 
 def _music(
@@ -246,7 +283,8 @@ def _tuning_name(
         "conditions": asdict(recipe.conditions),
         "tuning": asdict(recipe.tuning),
         "labels": list(labels),
-        "clips": [[clip.recording, track.label] for track, clip in zip(tracks, clips, strict=True)],
+        "truth": [track.label for track in tracks],
+        "clips": lessons_digest(clips),
     }
     text = json.dumps(settings, sort_keys=True)
     return f"tuning-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
@@ -276,6 +314,7 @@ def _metadata(
             "imitation_epochs": recipe.imitation.epochs,
             "tuning_steps": recipe.tuning.steps,
             "audioset_weight": student.audioset_weight,
+            "fcn_weight": recipe.student.fcn_weight,
             "seed": recipe.seed,
         },
         licence="Apache-2.0",
