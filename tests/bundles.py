@@ -29,7 +29,11 @@ def tiny_metadata(**changes: Any) -> BundleMetadata:
 
 def write_bundle(path: Path, metadata: BundleMetadata, **graph: Any) -> Path:
     """Write `tiny_graph` with the metadata."""
-    onnx.save(tiny_graph(len(metadata.descriptors), **graph), str(path))
+    second = metadata.second_front_end
+    onnx.save(
+        tiny_graph(len(metadata.descriptors), second_mels=second.n_mels if second else 0, **graph),
+        str(path),
+    )
     write_metadata(path, metadata, path)
     return path
 
@@ -37,6 +41,7 @@ def write_bundle(path: Path, metadata: BundleMetadata, **graph: Any) -> Path:
 def tiny_graph(
     descriptors: int = 0,
     *,
+    second_mels: int = 0,
     mels: int = FRONT_END.n_mels,
     labels: int = 2,
     outputs: tuple[str, ...] = ("logits", "embedding"),
@@ -45,6 +50,7 @@ def tiny_graph(
 
     The first label's logit is the energy in the lower half of the bands, the second's in the upper
     half. With descriptors, a first column that is there (not NaN) adds 100 to the first logit.
+    With a second front end, the number of its frames is a further output.
     """
     half = mels // 2
     weights = np.zeros((mels, labels), np.float32)
@@ -71,10 +77,18 @@ def tiny_graph(
     else:
         nodes.append(helper.make_node("Identity", ["heard"], ["logits"]))
     nodes.append(helper.make_node("ReduceMax", ["logmel"], ["loudest"], keepdims=0))
+    if second_mels:
+        inputs.append(_floats("second_logmel", ["batch", "second_frames", second_mels]))
+        nodes += [
+            helper.make_node("Shape", ["second_logmel"], ["shape"], start=1, end=2),
+            helper.make_node("Cast", ["shape"], ["second_count"], to=TensorProto.FLOAT),
+        ]
+        outputs = (*outputs, "second_count")
     widths: dict[str, list[str | int]] = {
         "logits": ["batch", labels],
         "embedding": ["batch", mels],
         "loudest": [],
+        "second_count": [1],
     }
     graph = helper.make_graph(
         nodes, "tiny", inputs, [_floats(name, widths[name]) for name in outputs], constants

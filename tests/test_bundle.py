@@ -12,6 +12,7 @@ from bundles import FRONT_END, tiny_graph, tiny_metadata, write_bundle
 from tonearm import bundle
 from tonearm.bundle import Bundle, BundleError, BundleMetadata, MetadataError
 from tonearm.errors import TonearmError, UsageError
+from tonearm.features.logmel import FRONT_ENDS
 
 
 def test_metadata_survives_json() -> None:
@@ -196,3 +197,25 @@ def test_every_built_in_bundle_loads(known: tuple[str, Path]) -> None:
     assert metadata.attribution
     assert metadata.metrics
     assert path.stat().st_size <= 8_000_000
+
+
+def test_a_second_front_end_is_carried_and_fed(tmp_path: Path) -> None:
+    metadata = tiny_metadata(second_front_end=FRONT_ENDS["htk16k"])
+    assert BundleMetadata.from_json(metadata.to_json()) == metadata
+    model = Bundle.load(write_bundle(tmp_path / "two.onnx", metadata))
+    frames = np.zeros((1, 50, FRONT_END.n_mels), np.float32)
+    outputs = model.run(frames, second=np.zeros((1, 31, 96), np.float32))
+    assert outputs.extra["second_count"] == 31
+
+
+def test_front_ends_of_two_sample_rates_are_refused() -> None:
+    with pytest.raises(MetadataError, match="second_front_end: .* 16000 and 32000 Hz"):
+        tiny_metadata(second_front_end=FRONT_ENDS["htk32k"])
+
+
+def test_a_graph_without_the_promised_second_input_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one.onnx"
+    onnx.save(tiny_graph(), str(path))
+    bundle.write_metadata(path, tiny_metadata(second_front_end=FRONT_ENDS["htk16k"]), path)
+    with pytest.raises(BundleError, match="expected 'logmel', 'second_logmel', got 'logmel'"):
+        Bundle.load(path)

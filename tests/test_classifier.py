@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import tonearm
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Failure, Prediction, audio
-from tonearm.bundle import BundleError
+from tonearm.bundle import BundleError, Outputs
 from tonearm.classifier import SilentAudio, windows
 from tonearm.errors import UsageError
+from tonearm.features.logmel import FRONT_ENDS
 
 RATE = FRONT_END.sample_rate
 
@@ -227,3 +228,27 @@ def test_the_public_names_are_there_when_asked_for() -> None:
         assert name in dir(tonearm)
     with pytest.raises(AttributeError, match="no attribute 'Gramophone'"):
         tonearm.Gramophone  # noqa: B018
+
+
+@pytest.mark.parametrize("seconds", [0.7, 2.0, 3.25, 7.1])
+def test_a_second_front_end_hears_the_same_windows(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    # Twice as many frames a second, so that both kinds of windows end elsewhere.
+    second = dataclasses.replace(FRONT_ENDS["htk16k"], hop_length=128)
+    two = write_bundle(tmp_path / "two.onnx", tiny_metadata(second_front_end=second))
+    classifier = Classifier.load(two)
+    counts: list[tuple[int, int]] = []
+    run = classifier.bundle.run
+
+    def noted(logmel: np.ndarray, descriptors: None, second: np.ndarray) -> Outputs:
+        counts.append((logmel.shape[1], second.shape[1]))
+        return run(logmel, descriptors, second)
+
+    monkeypatch.setattr(classifier.bundle, "run", noted)
+    sound = tone(200, seconds)
+    prediction = classifier(sound, RATE)
+    alone = Classifier.load(tiny_bundle)(sound, RATE)
+    assert prediction.segments == alone.segments
+    assert counts
+    assert all(abs(2 * first - second) <= 2 for first, second in counts)

@@ -4,15 +4,16 @@ A bundle is an ordinary ONNX graph whose ``metadata_props`` carry, under the key
 JSON object: the labels, the front end's settings, window and hop, temperature, where the weights
 came from and how good they are. Nothing else is needed to classify with it.
 
-============  ==========  =======================  ============================================
-in the graph  direction   shape                    meaning
-============  ==========  =======================  ============================================
-logmel        input       float32[batch, T, mels]  front-end frames; batch and T are dynamic
-descriptors   input       float32[batch, D]        optional: clip statistics; NaN row = missing
-logits        output      float32[batch, labels]   scores before temperature and softmax
-embedding     output      float32[batch, E]        what the last layer saw
-any other     output      any                      kept by its name in `Outputs.extra`
-============  ==========  =======================  ============================================
+=============  =========  =======================  ============================================
+in the graph   direction   shape                    meaning
+=============  =========  =======================  ============================================
+logmel         input       float32[batch, T, mels]  front-end frames; batch and T are dynamic
+second_logmel  input       float32[batch, U, mels]  optional: the same window, second front end
+descriptors    input       float32[batch, D]        optional: clip statistics; NaN row = missing
+logits         output      float32[batch, labels]   scores before temperature and softmax
+embedding      output      float32[batch, E]        what the last layer saw
+any other      output      any                      kept by its name in `Outputs.extra`
+=============  =========  =======================  ============================================
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ class BundleMetadata:
         The genres, in the order of the logits' columns.
     front_end
         Settings of the log-mel frames the graph was trained on.
+    second_front_end
+        Settings of further frames of the same window, at the same sample rate; None if the graph
+        takes none.
     descriptors
         Names of the clip statistics the graph takes beside the frames, in order; empty if none.
     window_seconds, hop_seconds
@@ -95,6 +99,7 @@ class BundleMetadata:
     front_end: LogMelConfig
     window_seconds: float
     hop_seconds: float
+    second_front_end: LogMelConfig | None = None
     descriptors: tuple[str, ...] = ()
     temperature: float = 1.0
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -113,11 +118,27 @@ class BundleMetadata:
             value = getattr(self, setting)
             if not (math.isfinite(value) and value > 0):
                 raise MetadataError(f"{setting}: expected more than 0, got {value}")
+        rates = {front_end.sample_rate for front_end in self.front_ends}
+        if len(rates) > 1:
+            raise MetadataError(
+                "second_front_end: expected the first one's sample rate (a clip is decoded once), "
+                f"got {' and '.join(map(str, sorted(rates)))} Hz"
+            )
+
+    @property
+    def front_ends(self) -> tuple[LogMelConfig, ...]:
+        """Both front ends, or the one there is."""
+        second = self.second_front_end
+        return (self.front_end,) if second is None else (self.front_end, second)
 
     def to_json(self) -> str:
         """Return the JSON object that `from_json` reads back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["front_end"] = self.front_end.to_dict()
+        if self.second_front_end is None:
+            del values["second_front_end"]
+        else:
+            values["second_front_end"] = self.second_front_end.to_dict()
         return json.dumps(values, sort_keys=True)
 
     @classmethod
@@ -136,11 +157,12 @@ class BundleMetadata:
         for key, expected in _JSON_TYPES.items():
             if key in values and not _is_a(values[key], expected):
                 raise MetadataError(f"{key}: expected {expected}, got {values[key]!r}")
-        try:
-            front_end = LogMelConfig.from_dict(values["front_end"])
-        except (TonearmError, TypeError, ValueError, KeyError) as error:
-            raise MetadataError(f"unknown front end: {error}") from error
-        values["front_end"] = front_end
+        for key in ("front_end", "second_front_end"):
+            if key in values:
+                try:
+                    values[key] = LogMelConfig.from_dict(values[key])
+                except (TonearmError, TypeError, ValueError, KeyError) as error:
+                    raise MetadataError(f"unknown front end: {error}") from error
         values["labels"] = tuple(values["labels"])
         values["descriptors"] = tuple(values.get("descriptors", ()))
         return cls(**values)
@@ -213,13 +235,17 @@ class Bundle:
             raise BundleError(path, str(error)) from error
         return cls(path, metadata, session, threads)
 
-    def run(self, logmel: Floats, descriptors: Floats | None = None) -> Outputs:
+    def run(
+        self, logmel: Floats, descriptors: Floats | None = None, second: Floats | None = None
+    ) -> Outputs:
         """Score a batch of windows of equal length.
 
         Parameters
         ----------
         logmel
             float32[batch, frames, mels]
+        second
+            float32[batch, frames, mels] of the second front end, for a bundle that has one.
         descriptors
             float32[batch, D], for a bundle that takes them; None or a row of NaN where they are
             not known.
@@ -229,6 +255,8 @@ class Bundle:
             if descriptors is None:
                 descriptors = np.full((len(logmel), width), np.nan, np.float32)
             inputs["descriptors"] = descriptors
+        if second is not None:
+            inputs["second_logmel"] = second
         answers = dict(
             zip(self._output_names, self._session.run(self._output_names, inputs), strict=True)
         )
@@ -329,7 +357,11 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
     """Raise MetadataError where the graph's inputs and outputs differ from what is promised."""
     inputs = {node.name: node.shape for node in session.get_inputs()}
     outputs = {node.name: node.shape for node in session.get_outputs()}
-    expected_inputs = {"logmel"} | ({"descriptors"} if metadata.descriptors else set())
+    expected_inputs = {"logmel"}
+    if metadata.descriptors:
+        expected_inputs.add("descriptors")
+    if metadata.second_front_end:
+        expected_inputs.add("second_logmel")
     if set(inputs) != expected_inputs:
         raise MetadataError(
             f"graph inputs: expected {_listed(expected_inputs)}, got {_listed(inputs)}"
@@ -338,6 +370,8 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
         raise MetadataError(f"graph outputs: {_listed(missing)} missing, got {_listed(outputs)}")
     _check_width("logits", outputs["logits"], len(metadata.labels), "labels")
     _check_width("logmel", inputs["logmel"], metadata.front_end.n_mels, "mel bands")
+    if second := metadata.second_front_end:
+        _check_width("second_logmel", inputs["second_logmel"], second.n_mels, "mel bands")
     if metadata.descriptors:
         _check_width("descriptors", inputs["descriptors"], len(metadata.descriptors), "descriptors")
 
@@ -382,6 +416,7 @@ _JSON_TYPES = {
     "name": "text",
     "labels": "a list of texts",
     "front_end": "an object",
+    "second_front_end": "an object",
     "window_seconds": "a number",
     "hop_seconds": "a number",
     "descriptors": "a list of texts",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -124,7 +125,7 @@ class Classifier:
     def __init__(self, model: Bundle, *, time_limit: float | None = None) -> None:
         self.bundle = model
         self._time_limit = time_limit
-        self._logmel = LogMel(model.metadata.front_end)
+        self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
         self._descriptor_columns = _descriptor_columns(model)
 
     @classmethod
@@ -251,20 +252,33 @@ class Classifier:
         One window a run: on one thread larger batches are no faster, and they fall out of the
         processor's cache.
         """
-        metadata = self.bundle.metadata
-        per_second = metadata.front_end.frames_per_second
-        heard = _Heard(metadata.front_end.sample_rate)
-        for first, window in windows(
-            self._logmel.stream(heard.through(blocks)),
-            length=round(metadata.window_seconds * per_second),
-            hop=round(metadata.hop_seconds * per_second),
-            shortest_tail=round(SHORTEST_TAIL_SECONDS * per_second),
-        ):
-            outputs = self.bundle.run(window[np.newaxis], descriptors)
-            heard.spans.append((first / per_second, (first + len(window)) / per_second))
+        rate = self.bundle.metadata.front_end.sample_rate
+        heard = _Heard(rate)
+        copies = _shared(heard.through(blocks), len(self._logmels))
+        views = [
+            self._windows(logmel, copy) for logmel, copy in zip(self._logmels, copies, strict=True)
+        ]
+        # Where one kind of frames just makes a last window and the other does not, it is left out.
+        for (span, window), *others in zip(*views, strict=False):
+            second = others[0][1][np.newaxis] if others else None
+            outputs = self.bundle.run(window[np.newaxis], descriptors, second)
+            heard.spans.append(span)
             heard.logits.append(outputs.logits[0])
             heard.embeddings.append(outputs.embedding[0])
         return heard
+
+    def _windows(
+        self, logmel: LogMel, blocks: Iterable[Floats]
+    ) -> Iterator[tuple[tuple[float, float], Floats]]:
+        """Yield begin and end in seconds, and frames, of every window through one front end."""
+        per_second = logmel.config.frames_per_second
+        for first, window in windows(
+            logmel.stream(blocks),
+            length=round(self.bundle.metadata.window_seconds * per_second),
+            hop=round(self.bundle.metadata.hop_seconds * per_second),
+            shortest_tail=round(SHORTEST_TAIL_SECONDS * per_second),
+        ):
+            yield (first / per_second, (first + len(window)) / per_second), window
 
     def _conclude(self, path: Path | None, heard: _Heard, *, truncated: bool) -> Prediction:
         """Average what the windows said, unless there was nothing to hear."""
@@ -397,6 +411,27 @@ def windows(
     if end - covered >= (shortest_tail if covered else 1):
         tail = np.concatenate(held)[-length:]
         yield end - len(tail), tail
+
+
+def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
+    """Let several front ends hear the same blocks, each block being let go when all have had it.
+
+    `itertools.tee` does that too, but keeps up to 57 of them.
+    """
+    source = iter(blocks)
+    waiting: list[deque[Floats]] = [deque() for _ in range(listeners)]
+
+    def listen(own: deque[Floats]) -> Iterator[Floats]:
+        while True:
+            if not own:
+                block = next(source, None)
+                if block is None:
+                    return
+                for queue in waiting:
+                    queue.append(block)
+            yield own.popleft()
+
+    return [listen(own) for own in waiting]
 
 
 def _middle(seconds: float) -> float:

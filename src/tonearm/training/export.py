@@ -70,22 +70,28 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
     sizes and lengths; with descriptors also where either input is missing.
     """
     rng = np.random.default_rng(0)
-    front_end = bundle.metadata.front_end
-    n_descriptors = len(bundle.metadata.descriptors)
+    metadata = bundle.metadata
+    n_descriptors = len(metadata.descriptors)
     worst = 0.0
     for batch, seconds in ((1, 1.0), (3, 2.9), (2, 5.03)):
-        frames = round(seconds * front_end.frames_per_second)
-        logmel = rng.normal(0.5, 0.7, (batch, frames, front_end.n_mels)).astype(np.float32)
+        logmel, *others = (
+            rng.normal(
+                0.5, 0.7, (batch, round(seconds * view.frames_per_second), view.n_mels)
+            ).astype(np.float32)
+            for view in metadata.front_ends
+        )
+        second = others[0] if others else None
         described: NDArray[np.float32] | None = None
         if n_descriptors:
             described = rng.normal(size=(batch, n_descriptors)).astype(np.float32)
             if batch == 3:
                 described[1] = np.nan
                 logmel[2] = np.nan
-        got = bundle.run(logmel, described)
+        got = bundle.run(logmel, described, second)
+        beside = described if second is None else second
         with torch.inference_mode():
             expected = network.both(
-                torch.from_numpy(logmel), None if described is None else torch.from_numpy(described)
+                torch.from_numpy(logmel), None if beside is None else torch.from_numpy(beside)
             )
         for theirs, ours in zip((got.logits, got.embedding), expected, strict=True):
             worst = max(worst, float(np.abs(theirs - ours.numpy()).max()))
@@ -99,13 +105,13 @@ class _BothInputs(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, logmel: Tensor, descriptors: Tensor) -> tuple[Tensor, Tensor]:
-        logits, embedding = self.network.both(logmel, descriptors)
+    def forward(self, logmel: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+        logits, embedding = self.network.both(logmel, beside)
         return logits, embedding
 
 
 class _OneInput(_BothInputs):
-    """The same for networks without descriptors."""
+    """The same for networks that take frames alone."""
 
     def forward(self, logmel: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         logits, embedding = self.network.both(logmel)
@@ -122,6 +128,11 @@ def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) ->
     if network.uses_descriptors:
         inputs += (torch.zeros(2, len(metadata.descriptors)),)
         axes["descriptors"] = {0: "batch"}
+        graph = _BothInputs(network)
+    if second := metadata.second_front_end:
+        frames = round(metadata.window_seconds * second.frames_per_second)
+        inputs += (torch.zeros(2, frames, second.n_mels),)
+        axes["second_logmel"] = {0: "batch", 1: "second_frames"}
         graph = _BothInputs(network)
     names = list(axes)
     axes |= {"logits": {0: "batch"}, "embedding": {0: "batch"}}

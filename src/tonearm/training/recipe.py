@@ -43,6 +43,9 @@ class StudentSettings:
     ----------
     embedding_size, dropout, audioset_weight : see `tonearm.models.student.Student`; the weight is
         taken as 0 where AudioSet does not know the genres.
+    fcn_weight : what the FCN's opinion weighs beside 1 for the student's in the exported model; 0
+        leaves the FCN out, and the model half as large.
+    fcn_regularisation : C of the logistic regression that reads the FCN.
     window_seconds, hop_seconds : how the exported model cuts clips into windows.
     temperature : divides the exported model's log-probabilities (calibration); from held-out
         predictions, never from those of the tracks it learned.
@@ -50,7 +53,9 @@ class StudentSettings:
 
     embedding_size: int = 512
     dropout: float = 0.3
-    audioset_weight: float = 0.3
+    audioset_weight: float = 0.2
+    fcn_weight: float = 1.0
+    fcn_regularisation: float = 0.01
     window_seconds: float = 10.0
     hop_seconds: float = 10.0
     temperature: float = 1.0

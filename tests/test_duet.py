@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tonearm.audio import resample
+from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.models.student import Student
+from tonearm.synth import render
+from tonearm.training.duet import REPEATED_FRAMES, SECOND_FRONT_END, Duet
+from tonearm.training.export import export
+from tonearm.training.fcn import EMBEDDING, Fcn
+
+LABELS = ("blues", "jazz", "metal")
+
+
+@pytest.fixture(scope="module")
+def duet() -> Duet:
+    torch.manual_seed(0)
+    student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
+    return Duet(student, Fcn()).eval()
+
+
+def test_the_fcn_hears_the_same_from_samples_at_twice_the_rate() -> None:
+    at_32k = render("rock-band", 3.0, 32_000, 0)
+
+    at_16k = np.concatenate(list(resample(at_32k, 32_000, 16_000)))
+    published = LogMel(FRONT_ENDS["htk16k"])(at_16k)
+    ours = LogMel(SECOND_FRONT_END)(at_32k)
+    frames = min(len(published), len(ours))
+    audible = published[2 : frames - 2, :90] > -40  # the resampler's slope lies above band 90
+    difference = np.abs(published[2 : frames - 2, :90] - ours[2 : frames - 2, :90])
+    assert np.median(difference[audible]) < 0.1  # dB
+
+
+def test_a_duet_exports_with_both_inputs(duet: Duet, tmp_path: Path) -> None:
+    metadata = BundleMetadata(
+        name="duet",
+        labels=LABELS,
+        front_end=FRONT_ENDS["efficientat"],
+        second_front_end=SECOND_FRONT_END,
+        window_seconds=10.0,
+        hop_seconds=10.0,
+    )
+    # Raises where ONNX Runtime and torch differ, also for windows shorter than the repetition.
+    path = export(duet, metadata, tmp_path / "duet.onnx")
+    outputs = Bundle.load(path).run(
+        np.zeros((1, 300, 128), np.float32), second=np.zeros((1, 188, 96), np.float32)
+    )
+    assert outputs.logits.shape == (1, 3)
+    assert outputs.embedding.shape == (1, duet.student.embedding_size + EMBEDDING)
+
+
+def test_a_short_window_is_heard_again_and_again(duet: Duet) -> None:
+    once = np.random.default_rng(0).normal(-20, 10, (REPEATED_FRAMES // 3, 96)).astype(np.float32)
+    assert np.allclose(duet.embed_windows([once]), duet.embed_windows([np.tile(once, (3, 1))]))
+
+
+def test_the_opinion_is_the_logistic_regression_it_was_fitted_as(duet: Duet) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 2], 20)  # no jazz
+    embeddings = rng.gamma(2.0, 1.0, (40, EMBEDDING)).astype(np.float32)
+    embeddings[truth == 2, 3] += 4.0
+    duet.fit_opinion(embeddings, truth, 1.0)
+    opinion = duet.classifier
+    with torch.inference_mode():
+        shares = opinion(torch.from_numpy(embeddings)).softmax(dim=1).numpy()
+    assert (shares.argmax(axis=1) == truth).all()
+    assert shares[:, 1].max() < 0.01
+
+
+def test_a_duet_needs_both_inputs(duet: Duet) -> None:
+    with pytest.raises(ValueError, match="both front ends"):
+        duet(torch.zeros(1, 100, 128))
