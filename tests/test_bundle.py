@@ -209,7 +209,7 @@ def test_a_second_front_end_is_carried_and_fed(tmp_path: Path) -> None:
 
 
 def test_front_ends_of_two_sample_rates_are_refused() -> None:
-    with pytest.raises(MetadataError, match="second_front_end: .* 16000 and 32000 Hz"):
+    with pytest.raises(MetadataError, match=r"second_front_end: .* 16000 and 32000 Hz"):
         tiny_metadata(second_front_end=FRONT_ENDS["htk32k"])
 
 
