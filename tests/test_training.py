@@ -289,9 +289,13 @@ def test_the_model_predicts_as_validation_did(finished: Path, music: Path) -> No
     for i, track in enumerate(table.tracks):
         path = paths[track]
         assert path is not None
-        got = classifier(path).probabilities
+        got = classifier(path)
+        # The classifier appends silence to samples and validation to frames, so that clips of
+        # less than a second differ in the frames at the seam, and only they.
         np.testing.assert_allclose(
-            [got[label] for label in table.labels], table.probabilities[i], atol=5e-3
+            [got.probabilities[label] for label in table.labels],
+            table.probabilities[i],
+            atol=1e-4 if got.duration >= 1.0 else 0.1,
         )
 
 

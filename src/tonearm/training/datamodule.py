@@ -241,6 +241,9 @@ def clip_windows(
 ) -> Tensor:
     """Cut a clip as `tonearm.classifier` does; a clip of less than a second ends in silence.
 
+    The classifier appends that silence to the samples; here it follows the frames, which differs
+    in the few frames at the seam.
+
     Returns
     -------
     float32[windows, frames, mels], one shorter window if the clip is shorter than a window.

@@ -86,16 +86,16 @@ class AugmentSettings:
     mixup : parameter of the Beta distribution that two examples are mixed by.
     """
 
-    stretch: float = 0.1
-    transpose: float = 0.5
+    stretch: float = 0.05
+    transpose: float = 0.25
     gain_db: float = 6.0
     tilt_db: float = 1.0
-    lowpass_probability: float = 0.1
+    lowpass_probability: float = 0.05
     lowpass_hz: float = 3000.0
     time_masks: int = 1
-    time_mask_seconds: float = 0.4
+    time_mask_seconds: float = 0.3
     band_masks: int = 1
-    band_mask_share: float = 0.12
+    band_mask_share: float = 0.06
     mixup: float = 0.1
 
 

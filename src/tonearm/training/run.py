@@ -145,7 +145,7 @@ def fit(
     if train_clips.descriptors is not None:
         network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))
     # A fifth less time in the convolutions; other layers do not mind.
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = GenreTraining(network, experiment, labels)
     _train(module, GenreData(experiment, train_clips, valid_clips), folder)
 
