@@ -1,4 +1,4 @@
-"""Where Tonearm keeps what it can make or fetch again."""
+"""Where Tonearm keeps its own files: what it can make again, and what it must remember."""
 
 from __future__ import annotations
 
@@ -16,4 +16,17 @@ def cache_folder(name: str) -> Path:
     if chosen:
         return Path(chosen) / name
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tonearm" / name
+
+
+def state_folder(name: str) -> Path:
+    """Return the folder of one kind of things to remember ("journals"); it may not exist.
+
+    It lies in the folder the environment variable TONEARM_STATE names, otherwise in `tonearm`
+    in the user's state folder (XDG_STATE_HOME, or `.local/state` at home).
+    """
+    chosen = os.environ.get("TONEARM_STATE")
+    if chosen:
+        return Path(chosen) / name
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "tonearm" / name

@@ -1,0 +1,1 @@
+"""A person's own music: what is in its tags, and how it gets there."""

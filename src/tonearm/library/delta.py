@@ -1,0 +1,157 @@
+"""What it takes to get an old file back from the new one that differs in its tags only."""
+
+from __future__ import annotations
+
+import base64
+import mmap
+import os
+import zlib
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+CELL = 64  # bytes that are kept or told apart as one
+BLOCK = CELL << 14  # bytes compared at a time, 1 MiB
+LONG_CELLS = 16  # so long a stretch that is at neither usual place is worth a search, 1 KiB
+SEARCHES = 8  # for as many stretches that moved by their own distance
+
+Bytes = npt.NDArray[np.uint8]
+
+_OWN = 255  # marks a cell that only the old file has
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The old file in terms of the new one.
+
+    Attributes
+    ----------
+    pieces
+        In the order of the old file: where a piece begins in the new file, None for one that is
+        in `own`, and its length in bytes.
+    own
+        The bytes that only the old file has, one piece after the other.
+    """
+
+    pieces: tuple[tuple[int | None, int], ...]
+    own: bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the delta as JSON values."""
+        return {
+            "pieces": [list(piece) for piece in self.pieces],
+            "own": base64.b64encode(zlib.compress(self.own)).decode("ascii"),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Delta:
+        """Return the delta that `to_dict` described."""
+        pieces = tuple((source, length) for source, length in values["pieces"])
+        return cls(pieces, zlib.decompress(base64.b64decode(values["own"])))
+
+
+def difference(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Delta:
+    """Compare two files.
+
+    The audio is the same in both, and either where it was or moved by as much as the file has
+    grown, whatever lies before and behind it. So the cells of the old file are looked for at
+    these two places first, which takes no longer than reading both files. What else may have
+    moved are pictures, by the few bytes that the genre before them takes: of what is left over,
+    the longest stretches are searched for.
+    """
+    before, after = np.frombuffer(_mapped(old), np.uint8), _mapped(new)
+    shifts = [0, len(after) - len(before)]
+    places = np.full(-(-len(before) // CELL), _OWN, np.uint8)
+    for index in range(2):
+        _settle(places, before, after, 0, len(places), shifts, index)
+    for _ in range(SEARCHES):
+        own = [(stop - start, start, stop) for place, start, stop in _runs(places) if place == _OWN]
+        length, start, stop = max(own, default=(0, 0, 0))
+        shift = _searched(before, after, start, stop) if length >= LONG_CELLS else None
+        if shift is None:
+            break
+        shifts.append(shift)
+        _settle(places, before, after, start, stop, shifts, len(shifts) - 1)
+    return _described(places, before, shifts)
+
+
+def restore(delta: Delta, new: str | os.PathLike[str], output: BinaryIO) -> None:
+    """Write the old file's bytes, given the new file."""
+    after = memoryview(_mapped(new))
+    taken = 0
+    for source, length in delta.pieces:
+        if source is None:
+            output.write(delta.own[taken : taken + length])
+            taken += length
+        else:
+            output.write(after[source : source + length])
+
+
+def _mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
+    """Return a file's bytes, read when looked at."""
+    with Path(path).open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return b""  # which cannot be mapped
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _settle(
+    places: Bytes,
+    before: Bytes,
+    after: mmap.mmap | bytes,
+    start: int,
+    stop: int,
+    shifts: list[int],
+    index: int,
+) -> None:
+    """Mark the cells from `start` to `stop` that are in the new file, moved by a shift."""
+    moved = np.frombuffer(after, np.uint8)
+    for first in range(start, stop, BLOCK // CELL):
+        last = min(stop, first + BLOCK // CELL)
+        block = before[first * CELL : last * CELL]
+        equal = _equal(block, moved, first * CELL + shifts[index])
+        places[first:last][equal & (places[first:last] == _OWN)] = index
+
+
+def _equal(block: Bytes, after: Bytes, start: int) -> npt.NDArray[np.bool_]:
+    """Return bool[cells], which cells of a block the other file has at `start`."""
+    equal = np.zeros(-(-len(block) // CELL) * CELL, np.bool_)
+    equal[len(block) :] = True  # what the last cell lacks is no difference
+    first, last = max(0, -start), min(len(block), len(after) - start)
+    if first < last:
+        equal[first:last] = block[first:last] == after[start + first : start + last]
+    cells: npt.NDArray[np.bool_] = np.all(equal.reshape(-1, CELL), axis=1)
+    return cells
+
+
+def _searched(before: Bytes, after: mmap.mmap | bytes, start: int, stop: int) -> int | None:
+    """Return by how much the cells from `start` to `stop` moved, or None if they are not found."""
+    for cell in (start + (stop - start) * part // 4 for part in (2, 1, 3)):
+        sample = before[cell * CELL : (cell + 1) * CELL].tobytes()
+        found = after.find(sample)
+        if found >= 0:
+            return found - cell * CELL
+    return None
+
+
+def _described(places: Bytes, before: Bytes, shifts: list[int]) -> Delta:
+    pieces: list[tuple[int | None, int]] = []
+    own = bytearray()
+    for place, first, last in _runs(places):
+        start, stop = first * CELL, min(last * CELL, len(before))
+        if place == _OWN:
+            pieces.append((None, stop - start))
+            own += before[start:stop].tobytes()
+        else:
+            pieces.append((start + shifts[place], stop - start))
+    return Delta(tuple(pieces), bytes(own))
+
+
+def _runs(places: Bytes) -> list[tuple[int, int, int]]:
+    """Join neighbouring cells of one kind: (place, first cell, cell behind the last)."""
+    edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    return [(int(places[start]), start, stop) for start, stop in pairwise(edges) if start < stop]

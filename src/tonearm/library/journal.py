@@ -1,0 +1,206 @@
+"""The journal of what was written to files, from which every one of them can be restored."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tonearm import paths
+from tonearm.audio import printable
+from tonearm.errors import TonearmError, UsageError
+from tonearm.library.delta import Delta
+from tonearm.library.replacement import sync_folder
+
+FORMAT = 1
+LATEST = "latest"
+
+
+class JournalError(TonearmError):
+    """A journal cannot be read or written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{printable(str(path))}: {reason}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file that was about to be replaced.
+
+    Attributes
+    ----------
+    path
+        The file, absolute and free of links.
+    before, after
+        SHA-256 of its bytes.
+    mtime_ns
+        Its time of modification before, in nanoseconds since 1970.
+    old, new
+        The genres in its tags.
+    delta
+        The bytes before in terms of the bytes after.
+    """
+
+    path: str
+    before: str
+    after: str
+    mtime_ns: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    delta: Delta
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as JSON values."""
+        return {**vars(self), "delta": self.delta.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Entry:
+        """Return the entry that `to_dict` described."""
+        return cls(
+            path=values["path"],
+            before=values["before"],
+            after=values["after"],
+            mtime_ns=values["mtime_ns"],
+            old=tuple(values["old"]),
+            new=tuple(values["new"]),
+            delta=Delta.from_dict(values["delta"]),
+        )
+
+
+class Journal:
+    """A file of JSON lines that grows by an entry before each file is replaced.
+
+    It is made with the first entry. The first line says what it is; a last line that breaks off
+    belongs to a file that was not replaced.
+
+    Parameters
+    ----------
+    path
+        Where it lies; an existing journal is continued. By default a new one in `folder`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path) if path is not None else _new_path()
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry; on return it is on the disk.
+
+        Raises
+        ------
+        JournalError
+            If it cannot be written, or the path holds something else than a journal.
+        """
+        self._append(entry.to_dict())
+
+    def mark_undone(self) -> None:
+        """Note that everything in the journal was undone."""
+        self._append({"undone": _now()})
+
+    def _append(self, record: dict[str, Any]) -> None:
+        try:
+            if self._file is None:
+                self._file = self._open()
+            self._file.write(json.dumps(record).encode("ascii") + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise JournalError(self.path, f"no journal: {error.strerror or error}") from error
+
+    def _open(self) -> IO[bytes]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and self.path.stat().st_size:
+            _records(self.path)  # refuses to write into anything else
+            file = self.path.open("ab")
+            file.write(b"\n")  # a line that broke off stays alone
+            return file
+        file = self.path.open("ab")
+        file.write(json.dumps({"tonearm_journal": FORMAT, "created": _now()}).encode() + b"\n")
+        sync_folder(self.path.parent)
+        return file
+
+
+def folder() -> Path:
+    """Return where journals lie that were not given a place."""
+    return paths.state_folder("journals")
+
+
+def find(name: str | os.PathLike[str] = LATEST) -> Path:
+    """Return a journal by its path, or the latest in `folder` that was not undone yet.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if os.fspath(name) != LATEST:
+        if not Path(name).is_file():
+            raise UsageError(f"no journal {printable(os.fspath(name))}")
+        return Path(name)
+    for path in sorted(folder().glob("*.jsonl"), reverse=True):
+        try:
+            records = _records(path)
+        except JournalError:  # of a process that was killed before its first entry
+            continue
+        if records and "undone" not in records[-1]:
+            return path
+    raise UsageError(f"nothing to undo: no journal in {folder()}")
+
+
+def read(path: Path) -> list[Entry]:
+    """Return a journal's entries, the first first.
+
+    Raises
+    ------
+    JournalError
+        If the file is not a journal, or one of a later version.
+    """
+    try:
+        return [Entry.from_dict(record) for record in _records(path) if "path" in record]
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalError(path, f"an entry is damaged: {error!r}") from error
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Return the lines behind the first, but for those that break off."""
+    records = []
+    try:
+        with path.open("rb") as lines:
+            _check_first_line(path, lines.readline())
+            for line in lines:
+                with suppress(ValueError):
+                    records.append(json.loads(line))
+    except OSError as error:
+        raise JournalError(path, error.strerror or str(error)) from error
+    return records
+
+
+def _check_first_line(path: Path, line: bytes) -> None:
+    try:
+        version = json.loads(line)["tonearm_journal"]
+    except (ValueError, TypeError, KeyError):
+        raise JournalError(path, "not a journal of tonearm tag") from None
+    if version != FORMAT:
+        raise JournalError(path, f"a journal of format {version}, this version reads {FORMAT}")
+
+
+def _new_path() -> Path:
+    """Return a name no other has; in their order the names follow time."""
+    now = time.time_ns()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // 10**9))
+    return folder() / f"{stamp}-{now % 10**9:09d}-{os.getpid()}.jsonl"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,74 @@
+"""From a model's labels to a person's own genre words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from tonearm.audio import printable
+from tonearm.errors import UsageError
+
+Mapping = dict[str, tuple[str, ...]]  # no words: the label is never written
+
+
+def read_mapping(path: str | os.PathLike[str]) -> Mapping:
+    """Read a mapping file.
+
+    TOML and JSON hold one table: a label's value is a word, a list of words, or ``""``. CSV has
+    the columns label and genre, and may have several rows for a label; the header is optional.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or says something else.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise _unusable(path, f"expected one of {', '.join(_READERS)}")
+    try:
+        table = reader(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    except ValueError as error:  # of decoding, and of all three formats
+        raise _unusable(path, " ".join(str(error).split())) from error
+    if not isinstance(table, dict):
+        raise _unusable(path, "expected a table of label and genre")
+    return {label: _words(path, label, value) for label, value in table.items()}
+
+
+def _words(path: Path, label: str, value: object) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise _unusable(path, f"{label}: expected a word or a list of words, not {value!r}")
+    stripped = (word.strip() for word in words)
+    return tuple(dict.fromkeys(word for word in stripped if word))
+
+
+def _parse_csv(text: str) -> dict[str, list[str]]:
+    table: dict[str, list[str]] = {}
+    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+        if not row:
+            continue
+        if len(row) != 2:
+            raise ValueError(f"line {number}: expected label and genre, got {len(row)} columns")
+        label, genre = row
+        if (number, label, genre) != (1, "label", "genre"):
+            table.setdefault(label.strip(), []).append(genre)
+    return table
+
+
+def _unusable(path: Path, reason: str) -> UsageError:
+    return UsageError(f"mapping {printable(str(path))}: {reason}")
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    ".toml": tomllib.loads,
+    ".json": json.loads,
+    ".csv": _parse_csv,
+}

@@ -1,0 +1,111 @@
+"""Where the genres come from that `tonearm tag` may write."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tonearm.audio import printable
+from tonearm.errors import TonearmError
+
+if TYPE_CHECKING:
+    from tonearm.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What a file's genre may be.
+
+    Attributes
+    ----------
+    label
+        The most probable one, in the model's words; None if there is none.
+    confidence
+        Its probability; 0 without a label.
+    error
+        Why there is no label.
+    """
+
+    label: str | None
+    confidence: float = 0.0
+    error: str | None = None
+
+
+# Given files, a source says one thing about each, in their order. It is asked once.
+Source = Callable[[Sequence[str]], Iterator[Suggestion]]
+
+
+def listening(classifier: Classifier, workers: int = 1) -> Source:
+    """Return a source that classifies the files, each when its turn comes."""
+
+    def suggest(paths: Sequence[str]) -> Iterator[Suggestion]:
+        from tonearm.classifier import Failure
+
+        for result in classifier.classify_files(paths, workers):
+            if isinstance(result, Failure):
+                yield Suggestion(None, error=result.error)
+            else:
+                yield Suggestion(result.genre, result.confidence)
+
+    return suggest
+
+
+class Predictions:
+    """A source that knows what `tonearm classify --json` found.
+
+    Attributes
+    ----------
+    paths
+        The files it knows, as they were named.
+    """
+
+    def __init__(self, known: Iterable[tuple[str, Suggestion]]) -> None:
+        pairs = list(known)
+        self.paths = tuple(path for path, _ in pairs)
+        self._known = {os.path.realpath(path): suggestion for path, suggestion in pairs}
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Predictions:
+        """Read a file of JSON lines, or standard input for ``-``.
+
+        Relative paths in it are relative to the current folder.
+
+        Raises
+        ------
+        TonearmError
+            If the file cannot be read, or a line is no prediction.
+        """
+        name = os.fspath(path)
+        try:
+            text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise TonearmError(f"{printable(name)}: {reason}") from error
+        lines = enumerate(text.split("\n"), 1)
+        return cls(_parse(name, number, line) for number, line in lines if line.strip())
+
+    def __call__(self, paths: Sequence[str]) -> Iterator[Suggestion]:
+        """Say what was found about each file."""
+        nothing = Suggestion(None, error="no prediction")
+        return (self._known.get(os.path.realpath(path), nothing) for path in paths)
+
+
+def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        path, label = record["path"], record["genre"]
+        if not isinstance(path, str) or not (label is None or isinstance(label, str)):
+            raise TypeError
+        if label is None:
+            return path, Suggestion(None, error=str(record.get("error") or "no genre"))
+        return path, Suggestion(label, float(record["confidence"]))
+    except (ValueError, TypeError, KeyError):
+        raise TonearmError(
+            f"{printable(name)}:{number}: expected an object with path, genre and confidence, "
+            "as `tonearm classify --json` prints them"
+        ) from None

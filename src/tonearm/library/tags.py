@@ -1,0 +1,183 @@
+"""The genre field of audio files, whatever the kind of tag that holds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import mutagen
+from mutagen._vorbis import VComment
+from mutagen.apev2 import APEv2, APEv2File
+from mutagen.asf import ASFTags
+from mutagen.id3 import ID3, TCON, ID3NoHeaderError
+from mutagen.mp4 import MP4Tags
+
+from tonearm.audio import printable
+from tonearm.errors import TonearmError
+
+# The field's name by the kind of tag; ID3 has frames, the others are like dictionaries.
+FIELDS = (
+    (ID3, "TCON"),
+    (APEv2, "Genre"),
+    (MP4Tags, "\xa9gen"),  # on opening, mutagen turns gnre into this
+    (ASFTags, "WM/Genre"),
+    (VComment, "GENRE"),
+)
+ID3V1_BYTES = 128  # at the very end of the file, "TAG" first and a genre's number last
+NO_ID3V1_GENRE = 255
+
+
+class TagError(TonearmError):
+    """A file's tags cannot be read or written.
+
+    Attributes
+    ----------
+    path
+        The file.
+    reason
+        One line.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        self.path = os.fspath(path)
+        self.reason = reason
+        super().__init__(f"{printable(self.path)}: {reason}")
+
+
+def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the genres a file's tags name, in their order; none where they are blank.
+
+    Raises
+    ------
+    TagError
+        If the file is not there or holds no tags that mutagen knows.
+    """
+    with _one_line_errors(path):
+        tags = _open(path).tags
+        return tuple(genre for genre in map(str.strip, _genres(tags)) if genre)
+
+
+def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
+    """Make a file's tags name these genres; every other field keeps its value.
+
+    ID3v2.3 and ID3v2.4 tags keep their version, 2.2 becomes 2.3, a new tag is 2.4. An ID3v1 tag at
+    the end of the file gets the number of the first genre, if there is one for it, and is never
+    added. Numbered genres (MP4's ``gnre``, ASF's ``WM/GenreID``) give way to the written one.
+
+    The file is changed in place: `tonearm.library.tagging` does it to a copy.
+
+    Raises
+    ------
+    TagError
+        If the file holds no tags that mutagen can write.
+    """
+    with _one_line_errors(path):
+        media = _open(path)
+        tags: Any = media.tags
+        field = _field(tags)
+        if field == "TCON":
+            _write_id3(path, tags, genres)
+            return
+        tags[field] = list(genres)
+        if "WM/GenreID" in tags:
+            del tags["WM/GenreID"]
+        # Where there is one, an ID3v1 tag follows the APEv2 tag, and mutagen would drop it.
+        with _id3v1_kept(path, genres) if field == "Genre" else nullcontext():
+            media.save(path)
+
+
+def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
+    media: mutagen.FileType | None = mutagen.File(path)
+    # A bare APEv2File is no kind of audio: something unknown that could have an APE tag.
+    if media is None or (type(media) is APEv2File and media.tags is None):
+        raise TagError(path, "a kind of file whose tags are unknown")
+    if media.tags is None:
+        try:
+            media.add_tags()  # in memory
+        except (mutagen.MutagenError, NotImplementedError):
+            raise TagError(path, "a kind of file that has no tags") from None
+    return media
+
+
+def _field(tags: Any) -> str:
+    """Return the name of the genre field in a tag of any kind."""
+    for kind, name in FIELDS:
+        if isinstance(tags, kind):
+            return name
+    raise mutagen.MutagenError(f"unknown kind {type(tags).__name__}")
+
+
+def _genres(tags: Any) -> Iterator[str]:
+    """Yield what a tag of any kind says, blanks and all."""
+    field = _field(tags)
+    if field == "TCON":
+        for frame in tags.getall(field):
+            yield from frame.genres
+    else:
+        yield from map(str, tags.get(field, ()))
+
+
+def _write_id3(path: str | os.PathLike[str], found: Any, genres: Sequence[str]) -> None:
+    """Replace the genre frame; the others are read and written as they are, not translated."""
+    tags = type(found)()
+    version = 3 if found.version[:2] in ((2, 2), (2, 3)) else 4
+    try:
+        translate = found.version < (2, 3)  # the frames of 2.2 have other names
+        tags.load(path, translate=translate, v2_version=version, load_v1=False)
+    except ID3NoHeaderError:
+        # The first tag of version 2: players will look at it alone, so it takes all that an ID3v1
+        # tag says, not the genre only.
+        tags = found
+    frame = TCON(encoding=3, text=list(genres))  # type: ignore[no-untyped-call]
+    tags.setall("TCON", [frame])
+    # Several values are separated by NUL, also in 2.3, where that is what lets every frame be
+    # written as it was read.
+    if type(tags) is ID3:
+        with _id3v1_kept(path, genres):
+            tags.save(path, v2_version=version, v23_sep=None)
+    else:
+        tags.save(path, v2_version=version, v23_sep=None)  # in a chunk of WAV, AIFF, DSF
+
+
+@contextmanager
+def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator[None]:
+    """Take the ID3v1 tag off a file, and put it back with the number of the first genre."""
+    with Path(path).open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - ID3V1_BYTES)
+        file.seek(start)
+        tag = file.read()
+        if len(tag) < ID3V1_BYTES or not tag.startswith(b"TAG"):
+            tag = b""
+        elif start >= 5:
+            file.seek(start - 5)
+            if file.read(8) == b"APETAGEX":  # the end of another tag's name
+                tag = b""
+        if tag:
+            file.truncate(start)
+    yield
+    if tag:
+        known = {name.casefold(): number for number, name in enumerate(TCON.GENRES)}
+        number = known.get(genres[0].casefold(), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
+        with Path(path).open("ab") as file:
+            file.write(tag[:-1] + bytes([number]))
+
+
+@contextmanager
+def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever goes wrong with one file into a `TagError`."""
+    try:
+        yield
+    except TagError:
+        raise
+    except OSError as error:
+        raise TagError(path, error.strerror or str(error)) from error
+    except Exception as error:  # mutagen lets ValueError, struct.error and others of odd files out
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, OSError) and cause.strerror:
+            raise TagError(path, cause.strerror) from error
+        reason = printable(" ".join(str(error).split()))
+        raise TagError(path, f"damaged: {reason}" if reason else "damaged") from error
