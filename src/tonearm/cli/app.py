@@ -18,6 +18,7 @@ from tonearm.cli import (
     evaluate,
     models,
     spectrogram,
+    tag,
     train,
 )
 from tonearm.errors import TonearmError, UsageError
@@ -32,7 +33,18 @@ app = typer.Typer(
 
 # The order here is the order of `tonearm --help`. A command module imports nothing heavy at its
 # top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
-for module in (classify, spectrogram, models, data, train, distill, evaluate, compare, benchmark):
+for module in (
+    classify,
+    tag,
+    spectrogram,
+    models,
+    data,
+    train,
+    distill,
+    evaluate,
+    compare,
+    benchmark,
+):
     module.register(app)
 
 

@@ -113,7 +113,7 @@ class Table:
         from tonearm.audio import printable
         from tonearm.classifier import Failure
 
-        row = Text(_fitted(printable(name), self._name_width)).append("  ")
+        row = Text(fitted(printable(name), self._name_width)).append("  ")
         if isinstance(result, Failure):
             self._print(row.append(result.error, "yellow"))
         else:
@@ -164,7 +164,7 @@ class Table:
         return progress
 
 
-def _fitted(name: str, width: int) -> str:
+def fitted(name: str, width: int) -> str:
     """Return a name in exactly so many columns; its end tells more than its beginning."""
     from rich.cells import cell_len, set_cell_size
 

@@ -1,0 +1,252 @@
+"""`tonearm tag`: write genres to the tags of files, and take them back."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tonearm.cli.output import UNKNOWN_WIDTH, fitted
+from tonearm.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from tonearm.classifier import Classifier
+    from tonearm.library.mapping import Mapping
+    from tonearm.library.suggestions import Source
+    from tonearm.library.tagging import Change
+    from tonearm.library.undo import Restoration
+
+NARROWEST_NAME = 16  # columns
+GENRES_WIDTH = 16
+COLOURS = {"write": "green", "restore": "green", "keep": "dim", "fail": "yellow"}
+DONE = {"write": "written", "restore": "restored", "keep": "kept", "fail": "failed"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(tag)
+
+
+def tag(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH...",
+            help="Files, and folders of them; with --undo, journals.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+    predictions: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="FILE", help="What `classify --json` printed, - for standard input."
+        ),
+    ] = None,
+    policy: Annotated[
+        Literal["missing", "replace", "append"],
+        typer.Option("--policy", help="Write where there is no genre, instead of it, or beside."),
+    ] = "missing",
+    above: Annotated[
+        float, typer.Option("--above", min=0, max=1, help="Write if at least so sure.")
+    ] = 0.0,
+    below: Annotated[
+        float | None,
+        typer.Option("--below", min=0, max=1, help="Write if less sure.", show_default=False),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--mapping", help="Your words for the labels: a .toml, .json or .csv file."),
+    ] = None,
+    keep_mtime: Annotated[
+        bool, typer.Option("--keep-mtime", help="Leave the time of modification as it was.")
+    ] = False,
+    journal: Annotated[
+        Path | None,
+        typer.Option("--journal", help="Where to note the way back.", show_default="a new file"),
+    ] = None,
+    undo: Annotated[
+        bool,
+        typer.Option("--undo", help="Restore the files of a journal, by default of the latest."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    model: Annotated[
+        str,
+        typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
+    ] = "default",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that share the listening.")
+    ] = 1,
+) -> None:
+    """Write the genre of recordings to their tags.
+
+    Every file gets a line: its old genre, the new one, and why it is written, kept or fails. A
+    file without a genre is listened to; --policy says what happens to the others. Nothing but the
+    genre changes, and --undo restores the very bytes of before. The exit code is 1 if all files
+    failed, otherwise 0.
+    """
+    if undo:
+        _undo(paths or ["latest"], dry_run=dry_run, as_json=as_json)
+        return
+    from tonearm.audio import printable
+    from tonearm.library.journal import Journal
+    from tonearm.library.mapping import read_mapping
+    from tonearm.library.tagging import Rules, apply, plan
+
+    rules = Rules(policy, above, below, read_mapping(mapping) if mapping else {})
+    files, source = _asked(paths, predictions, model, workers, rules.mapping)
+    if not files:
+        print(
+            f"tonearm: no audio files in {', '.join(paths or [predictions or ''])}", file=sys.stderr
+        )
+        raise typer.Exit(1)
+    changes = plan(files, source, rules)
+    notes = Journal(journal)
+    with nullcontext() if dry_run else notes:
+        done = _print_all(
+            changes if dry_run else apply(changes, notes, keep_mtime=keep_mtime),
+            files,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
+    if done["write"] and not dry_run and not as_json:
+        print(f"undo: tonearm tag --undo {printable(str(notes.path))}")
+
+
+def _asked(
+    paths: Sequence[str] | None,
+    predictions: str | None,
+    model: str,
+    workers: int,
+    mapping: Mapping,
+) -> tuple[list[str], Source]:
+    """Return the files that are meant, and who says their genre."""
+    from tonearm.library.suggestions import Predictions
+    from tonearm.media import recordings
+
+    if predictions is not None:
+        known = Predictions.read(predictions)
+        return list(recordings(paths) if paths else known.paths), known
+    if not paths:
+        raise UsageError("expected files or folders, or predictions with --from")
+    files = list(recordings(paths))
+    return files, _listener(model, workers, mapping)
+
+
+def _listener(model: str, workers: int, mapping: Mapping) -> Source:
+    # The front end's matrix products are small: starting BLAS threads costs more than they save.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tonearm.classifier import Classifier
+    from tonearm.library.suggestions import listening
+
+    classifier = Classifier.load(model)
+    _warn_of_strangers(mapping, classifier)
+    return listening(classifier, workers)
+
+
+def _warn_of_strangers(mapping: Mapping, classifier: Classifier) -> None:
+    """Say which labels of a mapping the model never gives: as often as not they are misspelt."""
+    strangers = [label for label in mapping if label not in classifier.labels]
+    if strangers:
+        known = ", ".join(classifier.labels)
+        print(
+            f"tonearm: the model never says {', '.join(strangers)}: it knows {known}",
+            file=sys.stderr,
+        )
+
+
+def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+    from tonearm.library.undo import undo
+
+    restorations = (done for name in journals for done in undo(name, dry_run=dry_run))
+    _print_all(restorations, None, dry_run=dry_run, as_json=as_json)
+
+
+def _print_all(
+    results: Iterable[Change | Restoration],
+    names: Sequence[str] | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> Counter[str]:
+    """Print each result as it comes, and count them by what was done; the names may be unknown.
+
+    Raises
+    ------
+    typer.Exit
+        With 1 if all failed, with 130 if it was interrupted.
+    """
+    done: Counter[str] = Counter()
+    printer = None if as_json else _Rows(names)
+    try:
+        for result in results:
+            if printer:
+                printer.add(result)
+            else:
+                print(json.dumps(asdict(result)), flush=True)
+            done[result.action] += 1
+    except KeyboardInterrupt:
+        print(f"tonearm: interrupted after {done.total()} files", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not as_json:
+        counts = ", ".join(f"{done[action]} {DONE[action]}" for action in DONE if done[action])
+        print(f"would be: {counts}" if dry_run else counts)
+    if done["fail"] and done["fail"] == done.total():
+        raise typer.Exit(1)
+    return done
+
+
+class _Rows:
+    """Aligned rows: file, old genre, new genre, how sure, what happens and why."""
+
+    def __init__(self, names: Sequence[str] | None) -> None:
+        from rich.console import Console
+
+        from tonearm.audio import printable
+
+        self._console: Console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = UNKNOWN_WIDTH
+        room = max(NARROWEST_NAME, self._console.width - 2 * GENRES_WIDTH - 45)
+        longest = room if names is None else max(len(printable(name)) for name in names)
+        self._name_width = min(longest, room)
+
+    def add(self, result: Change | Restoration) -> None:
+        """Print one file's row."""
+        from rich.text import Text
+
+        from tonearm.audio import printable
+        from tonearm.library.undo import Restoration
+
+        row: Text = Text(fitted(printable(result.path), self._name_width)).append("  ")
+        colour = COLOURS[result.action]
+        if isinstance(result, Restoration):
+            old, new, confidence = result.new, result.old, None
+        else:
+            old, new, confidence = result.old, result.new, result.confidence
+        row.append(_genres(old), "dim").append(" → " if old != new else "   ")
+        row.append(_genres(new if old != new else ()), "bold")
+        row.append(f"  {confidence:>4.0%}  " if confidence is not None else " " * 8)
+        row.append(f"{result.action:<7}  ", colour).append(result.reason, colour)
+        row.rstrip()
+        cut = self._console.is_terminal
+        self._console.print(row, no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
+
+
+def _genres(names: Sequence[str]) -> str:
+    from tonearm.audio import printable
+
+    return fitted(printable("; ".join(names)), GENRES_WIDTH)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bundles import FRONT_END, tone
+from tonearm.cli import app
+from tonearm.library import tagging
+from tonearm.library.tags import read_genres, write_genres
+
+RATE = FRONT_END.sample_rate
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def music(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
+    """A folder: two recordings without a genre, one with, and a broken one."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    write_audio(folder / "high.flac", tone(5000, 2), RATE)
+    write_audio(folder / "low.flac", tone(200, 2), RATE)
+    write_genres(write_audio(folder / "tagged.mp3", tone(200, 1), 44100), ["Soul"])
+    (folder / "broken.mp3").write_text("no music")
+    return folder
+
+
+@pytest.fixture
+def run(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """`run("tag", ...) -> (exit code, output, errors)`, with the tiny model as "tiny"."""
+    monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
+    monkeypatch.setenv("TONEARM_STATE", str(tmp_path / "state"))
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tonearm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return code or 0, *capsys.readouterr()
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_plan_write_and_undo(run: Run, music: Path, tmp_path: Path) -> None:
+    before = contents(music)
+    code, output, errors = run("tag", "--model", "tiny", "--dry-run", music)
+    assert (code, errors) == (0, "")
+    broken, high, low, tagged, summary = output.splitlines()
+    assert "fail" in broken
+    assert high.split()[1:] == ["→", "high", high.split()[3], "write", "had", "none"]
+    assert low.split()[2] == "low"
+    assert tagged.split()[1:] == ["Soul", "keep", "has", "a", "genre"]
+    assert summary == "would be: 2 written, 1 kept, 1 failed"
+    assert contents(music) == before
+    assert not (tmp_path / "state").exists()
+
+    code, written, errors = run("tag", "--model", "tiny", music)
+    assert (code, errors) == (0, "")
+    assert written.splitlines()[:4] == output.splitlines()[:4]
+    assert written.splitlines()[4] == summary.removeprefix("would be: ")
+    [journal] = (tmp_path / "state" / "journals").iterdir()
+    assert written.splitlines()[5] == f"undo: tonearm tag --undo {journal}"
+    assert read_genres(music / "high.flac") == ("high",)
+
+    code, output, _ = run("tag", "--model", "tiny", music)
+    assert (code, output.splitlines()[-1]) == (0, "3 kept, 1 failed")
+
+    code, output, _ = run("tag", "--undo", "--dry-run")
+    assert (code, output.splitlines()[-1]) == (0, "would be: 2 restored")
+    assert contents(music) != before
+    code, output, _ = run("tag", "--undo")
+    assert (code, output.splitlines()[-1]) == (0, "2 restored")
+    assert contents(music) == before
+    code, output, errors = run("tag", "--undo")
+    assert (code, output) == (2, "")
+    assert "nothing to undo" in errors
+    code, output, _ = run("tag", "--undo", journal)
+    assert (code, output.splitlines()[-1]) == (0, "2 kept")
+
+
+def test_predictions_take_the_place_of_listening(
+    run: Run, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, lines, _ = run("classify", "--json", "--model", "tiny", music)
+    found = tmp_path / "found.jsonl"
+    found.write_text(lines)
+    options = ("tag", "--json", "--policy", "append", "--from")
+
+    code, output, _ = run(*options, found, "--dry-run")
+    planned = [json.loads(line) for line in output.splitlines()]
+    assert code == 0
+    assert [change["action"] for change in planned] == ["fail", "write", "write", "write"]
+    assert planned[3]["new"] == ["Soul", "low"]
+    assert list(planned[0]) == [
+        "path", "old", "new", "label", "confidence", "action", "reason",
+    ]  # fmt: skip
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    code, output, _ = run(*options, "-", "--dry-run", music / "low.flac")
+    assert [json.loads(line)["new"] for line in output.splitlines()] == [["low"]]
+
+    journal = tmp_path / "own" / "notes.jsonl"
+    assert run(*options, found, "--journal", journal)[1].splitlines() == [
+        json.dumps(change) for change in planned
+    ]
+    assert read_genres(music / "tagged.mp3") == ("Soul", "low")
+    code, output, _ = run("tag", "--undo", "--json", journal)
+    assert {json.loads(line)["action"] for line in output.splitlines()} == {"restore"}
+    assert read_genres(music / "tagged.mp3") == ("Soul",)
+
+
+def test_own_words(run: Run, music: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.toml"
+    words.write_text('low = "Deep Drones"\nhigh = ""\nmiddle = "x"\n')
+    code, output, errors = run("tag", "--model", "tiny", "--mapping", words, music)
+    assert code == 0
+    assert errors == "tonearm: the model never says middle: it knows low, high\n"
+    assert read_genres(music / "low.flac") == ("Deep Drones",)
+    assert read_genres(music / "high.flac") == ()
+    assert "high is never written" in output
+
+
+def test_only_the_sure_are_written(run: Run, music: Path) -> None:
+    code, output, _ = run("tag", "--model", "tiny", "--below", "0.5", "--json", music / "low.flac")
+    [change] = map(json.loads, output.splitlines())
+    assert (code, change["action"], change["reason"]) == (0, "keep", "not less sure than 0.5")
+
+
+def test_all_failed_is_exit_1(run: Run, music: Path, tmp_path: Path) -> None:
+    code, output, errors = run("tag", "--model", "tiny", music / "broken.mp3", "absent.mp3")
+    assert (code, errors) == (1, "")
+    assert output.splitlines()[-1] == "2 failed"
+    (tmp_path / "empty").mkdir()
+    code, output, errors = run("tag", "--model", "tiny", tmp_path / "empty")
+    assert (code, output) == (1, "")
+    assert errors == f"tonearm: no audio files in {tmp_path}/empty\n"
+
+
+def test_interrupted(run: Run, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = contents(music)
+    monkeypatch.setattr(tagging, "put_in_place", interrupt)
+    code, _, errors = run("tag", "--model", "tiny", music)
+    assert (code, errors) == (130, "tonearm: interrupted after 1 files\n")
+    assert contents(music) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["tag"], "expected files or folders"),
+        (["tag", "x.mp3", "--policy", "all"], "--policy"),
+        (["tag", "x.mp3", "--above", "2"], "--above"),
+        (["tag", "x.mp3", "--above", "0.5", "--below", "0.4"], "nothing is at least 0.5"),
+        (["tag", "x.mp3", "--mapping", "absent.toml"], "absent.toml: No such file"),
+        (["tag", "x.mp3", "--model", "nope"], "no model named 'nope'"),
+        (["tag", "--undo", "absent.jsonl"], "no journal absent.jsonl"),
+    ],
+)
+def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -> None:
+    code, output, errors = run(*arguments)
+    assert (code, output) == (2, "")
+    assert complaint in errors
