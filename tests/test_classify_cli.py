@@ -231,7 +231,13 @@ def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, music: Path) -> None:
 def _started(model: Path, *files: Path) -> subprocess.Popen[str]:
     command = [*PROGRAM, "classify", "--json", "--model", str(model), *map(str, files)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        # A shell starts jobs in the background deaf to Ctrl-C, and they hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -8,7 +8,7 @@ recordings from elsewhere. Their opinions are averaged in the log domain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -83,15 +83,15 @@ class Duet(GenreNetwork):
         if len(fitted.classes_) == 2:  # scikit-learn keeps only how the second differs
             coefficients = np.vstack([-coefficients, coefficients]) / 2
             intercepts = np.hstack([-intercepts, intercepts]) / 2
-        linear = self.classifier[0]
         # The standardisation is folded into the layer; a genre without clips stays improbable.
         weights = np.zeros((self.num_classes, EMBEDDING))
         biases = np.full(self.num_classes, np.log(1e-6))
         weights[fitted.classes_] = coefficients / deviation
         biases[fitted.classes_] = intercepts - (coefficients / deviation) @ mean
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(weights))
-            linear.bias.copy_(torch.from_numpy(biases))
+        linear = nn.Linear(EMBEDDING, self.num_classes)
+        linear.weight.data = torch.from_numpy(weights.astype(np.float32))
+        linear.bias.data = torch.from_numpy(biases.astype(np.float32))
+        self.classifier = nn.Sequential(linear)
 
     @torch.inference_mode()
     def embed_windows(self, windows: Sequence[Floats]) -> Floats:
@@ -107,5 +107,6 @@ def _repeated(logmel: Tensor) -> Tensor:
     """Repeat float32[batch, frames, mels] to `REPEATED_FRAMES`; longer ones stay as they are."""
     # Tensors, not numbers, so that the exported graph does this for any length.
     frames = torch._shape_as_tensor(logmel)[1]
-    places = torch.arange(torch.clamp(frames, min=REPEATED_FRAMES)) % frames
+    length = cast(int, torch.clamp(frames, min=REPEATED_FRAMES))
+    places = torch.arange(length) % frames
     return logmel.index_select(1, places)
