@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table
 from tonearm.errors import UsageError
 
@@ -69,7 +70,8 @@ def classify(
         output = Table(files, classifier.labels, top or LISTED_GENRES, timeline)
     done = classified = 0
     try:
-        for name, result in zip(files, classifier.classify_files(files, workers), strict=True):
+        results = until_interrupted(classifier.classify_files(files, workers))
+        for name, result in zip(files, results, strict=True):
             output.add(name, result)
             done += 1
             classified += not isinstance(result, Failure)

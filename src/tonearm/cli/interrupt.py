@@ -1,0 +1,36 @@
+"""Ctrl-C between two files: the one in hand is finished, and nothing printed is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass items on until Ctrl-C, then raise KeyboardInterrupt before the next one.
+
+    An exception raised by the signal itself may fall into a callback of FFmpeg, where it is printed
+    and lost. So the first Ctrl-C is only noted, and a second one raises at once.
+    """
+    asked = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # a job in the background is not meant by Ctrl-C
+        signal.signal(signal.SIGINT, note)
+    try:
+        for item in items:
+            yield item
+            if asked:
+                raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
