@@ -21,7 +21,6 @@ SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
 PADDED_SECONDS = 1.0  # shorter clips get zeros up to here, so that every network has enough frames
 SHORTEST_TAIL_SECONDS = 0.25  # a shorter rest behind the last window is not worth one of its own
 SILENCE_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bit, the noise of lossy codecs
-DESCRIBED_SECONDS = 30.0  # descriptors were trained on clips of this length, so they see no more
 
 Floats = npt.NDArray[np.float32]
 
@@ -319,10 +318,14 @@ class Classifier:
         Then the file is shorter than its header says, or nothing in it decodes: the network does
         without descriptors, as it was trained to, and the frames will tell what is wrong.
         """
-        from tonearm.features.descriptors import DESCRIPTOR_RATE
+        from tonearm.features.descriptors import (
+            DESCRIBED_SECONDS,
+            DESCRIPTOR_RATE,
+            described_from,
+        )
 
         try:
-            start = _middle(audio.probe(path).duration or 0.0)
+            start = described_from(audio.probe(path).duration or 0.0)
             excerpt = audio.read(
                 path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self._time_limit
             )
@@ -332,9 +335,13 @@ class Classifier:
 
     def _describe_samples(self, samples: Floats, rate: int) -> Floats | None:
         """Descriptors of the middle of samples in memory, or None where there are none."""
-        from tonearm.features.descriptors import DESCRIPTOR_RATE
+        from tonearm.features.descriptors import (
+            DESCRIBED_SECONDS,
+            DESCRIPTOR_RATE,
+            described_from,
+        )
 
-        start = round(_middle(len(samples) / rate) * rate)
+        start = round(described_from(len(samples) / rate) * rate)
         excerpt = samples[start : start + round(DESCRIBED_SECONDS * rate)]
         resampled = list(audio.resample(excerpt, rate, DESCRIPTOR_RATE))
         return self._describe(np.concatenate(resampled)) if resampled else None
@@ -432,11 +439,6 @@ def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
             yield own.popleft()
 
     return [listen(own) for own in waiting]
-
-
-def _middle(seconds: float) -> float:
-    """Where the excerpt that is described begins, in a recording so long."""
-    return max(0.0, (seconds - DESCRIBED_SECONDS) / 2)
 
 
 def _checked(samples: npt.NDArray[np.floating]) -> Floats:

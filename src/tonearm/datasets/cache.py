@@ -31,14 +31,19 @@ from tonearm.datasets.progress import shown
 from tonearm.datasets.storage import TEMPORARY_SUFFIX, StoredArray, write_array
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
-from tonearm.features.descriptors import DESCRIPTOR_RATE, describe, descriptor_names
+from tonearm.features.descriptors import (
+    DESCRIBED_SECONDS,
+    DESCRIPTOR_RATE,
+    describe,
+    described_from,
+    descriptor_names,
+)
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.paths import cache_folder
 
 # Raise it when a change of the code changes the numbers for the same audio and settings.
 CACHE_VERSION = 1
 
-DESCRIBED_SECONDS = 30.0  # from the middle of a recording, as `tonearm.classifier` describes it
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written file has no writer any more
 
 
@@ -267,8 +272,7 @@ class _Descriptors(_Kind):
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
         length = audio.probe(path).duration or 0.0
-        start = max(0.0, (length - DESCRIBED_SECONDS) / 2)
-        recording = audio.read(path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS)
+        recording = audio.read(path, DESCRIPTOR_RATE, described_from(length), DESCRIBED_SECONDS)
         yield describe(recording.samples, DESCRIPTOR_RATE)[np.newaxis]
 
 

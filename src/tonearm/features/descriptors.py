@@ -13,10 +13,18 @@ from tonearm.features import spectral, tempo
 from tonearm.features.logmel import FRONT_ENDS, LogMel, as_signal
 
 DESCRIPTOR_RATE = FRONT_ENDS["librosa"].sample_rate
+# Of a longer recording the middle is described, in training and in use alike: some of the
+# statistics depend on the length.
+DESCRIBED_SECONDS = 30.0
 FRAMES_PER_SECOND = FRONT_ENDS["librosa"].frames_per_second
 TEMPO_BANDS = 12
 
 _PITCHES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
+
+
+def described_from(seconds: float) -> float:
+    """Return where, in seconds, the stretch to describe begins in a recording so long."""
+    return max(0.0, (seconds - DESCRIBED_SECONDS) / 2)
 
 
 def describe(samples: ArrayLike, rate: int = DESCRIPTOR_RATE) -> NDArray[np.float32]:
