@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -118,6 +118,21 @@ class LogMelConfig:
             raise UsageError(f"incomplete front end settings: {error}") from None
 
 
+# The front end of the taggers of Won et al. 2020 (torchaudio's mel spectrogram in decibels).
+_HTK_16K = LogMelConfig(
+    sample_rate=16_000,
+    n_fft=512,
+    win_length=512,
+    hop_length=256,
+    n_mels=96,
+    f_min=0.0,
+    f_max=8_000.0,
+    scale="htk",
+    norm=None,
+    log="db",
+    offset=1e-10,
+)
+
 FRONT_ENDS: dict[str, LogMelConfig] = {
     # The front end of EfficientAT (Schmid et al. 2023), which its published weights expect.
     "efficientat": LogMelConfig(
@@ -152,35 +167,11 @@ FRONT_ENDS: dict[str, LogMelConfig] = {
         offset=1.0,
         gain=10_000.0,
     ),
-    # The front end of the taggers of Won et al. 2020 (torchaudio's mel spectrogram in decibels).
-    "htk16k": LogMelConfig(
-        sample_rate=16_000,
-        n_fft=512,
-        win_length=512,
-        hop_length=256,
-        n_mels=96,
-        f_min=0.0,
-        f_max=8_000.0,
-        scale="htk",
-        norm=None,
-        log="db",
-        offset=1e-10,
-    ),
+    "htk16k": _HTK_16K,
     # The same from samples at twice the rate, so that one decoding serves "efficientat" too: twice
     # the samples in a window of equal length make four times the power.
-    "htk32k": LogMelConfig(
-        sample_rate=32_000,
-        n_fft=1024,
-        win_length=1024,
-        hop_length=512,
-        n_mels=96,
-        f_min=0.0,
-        f_max=8_000.0,
-        scale="htk",
-        norm=None,
-        log="db",
-        offset=1e-10,
-        gain=0.25,
+    "htk32k": replace(
+        _HTK_16K, sample_rate=32_000, n_fft=1024, win_length=1024, hop_length=512, gain=0.25
     ),
     # librosa.power_to_db(librosa.feature.melspectrogram(), top_db=None): for pictures and MFCC.
     "librosa": LogMelConfig(

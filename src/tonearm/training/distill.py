@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tonearm import audio, datasets, media
 from tonearm.bundle import RUN_BUNDLE, Bundle, BundleMetadata, write_metadata
-from tonearm.classifier import Classifier, windows
+from tonearm.classifier import SHORTEST_TAIL_SECONDS, Classifier, windows
 from tonearm.datasets import DatasetError, Track
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
@@ -201,12 +201,13 @@ def make_duet(
     logmel = LogMel(SECOND_FRONT_END)
     length = round(settings.window_seconds * SECOND_FRONT_END.frames_per_second)
     hop = round(settings.hop_seconds * SECOND_FRONT_END.frames_per_second)
+    tail = round(SHORTEST_TAIL_SECONDS * SECOND_FRONT_END.frames_per_second)
     embeddings = []
     for track in tracks:
         samples = audio.read(
             str(track.path), SECOND_FRONT_END.sample_rate, 0.0, recipe.tuning.clip_seconds
         ).samples
-        cut = windows([logmel(samples)], length=length, hop=hop, shortest_tail=hop // 4)
+        cut = windows([logmel(samples)], length=length, hop=hop, shortest_tail=tail)
         embeddings.append(duet.embed_windows([window for _, window in cut]))
     duet.fit_opinion(np.stack(embeddings), truth, settings.fcn_regularisation)
     return duet

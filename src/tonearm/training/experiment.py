@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
+from tonearm.training.settings import parse_settings
 
 
 @dataclass(frozen=True)
@@ -210,16 +210,7 @@ def parse(arguments: Sequence[str]) -> Experiment:
     UsageError
         If a setting is unknown or of the wrong type, or the file is missing.
     """
-    parser = jsonargparse.ArgumentParser(prog="tonearm train", exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file of an experiment")
-    parser.add_class_arguments(Experiment)
-    try:
-        settings = parser.instantiate(parser.parse_args(list(arguments)))
-    except jsonargparse.ArgumentError as error:
-        raise UsageError(" ".join(str(error).split())) from error
-    values = vars(settings)
-    del values["config"]
-    return Experiment(**values)
+    return parse_settings(Experiment, "tonearm train", arguments)
 
 
 def data_path(settings: DataSettings) -> Path:

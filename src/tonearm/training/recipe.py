@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import jsonargparse
 import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import UsageError
+from tonearm.training.settings import parse_settings
 
 
 @dataclass(frozen=True)
@@ -301,16 +301,7 @@ def parse_recipe(arguments: Sequence[str]) -> Recipe:
     UsageError
         If a setting is unknown or of the wrong type, or the file is missing.
     """
-    parser = jsonargparse.ArgumentParser(prog="tonearm distill", exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file of a recipe")
-    parser.add_class_arguments(Recipe)
-    try:
-        settings = parser.instantiate(parser.parse_args(list(arguments)))
-    except jsonargparse.ArgumentError as error:
-        raise UsageError(" ".join(str(error).split())) from error
-    values = vars(settings)
-    del values["config"]
-    return Recipe(**values)
+    return parse_settings(Recipe, "tonearm distill", arguments)
 
 
 def music_folders(recipe: Recipe) -> list[Path]:
