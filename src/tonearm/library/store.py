@@ -1,0 +1,558 @@
+"""The store: what is known about every file of a library, in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from tonearm.audio import printable
+from tonearm.errors import TonearmError, UsageError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it
+
+# Paths are the system's own bytes (`os.fsencode`), since names on Unix need not be UTF-8; in SQL,
+# `CAST(path AS TEXT)` shows them. What is large stands last, so that queries for the rest need not
+# read it.
+SCHEMA = (
+    """
+CREATE TABLE models (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,      -- name, excerpt and hash of the bundle's bytes
+    name TEXT NOT NULL,
+    labels TEXT NOT NULL,          -- JSON: the order of the numbers in files.segments
+    excerpt TEXT NOT NULL          -- seconds that were heard of each file, or "all"
+)""",
+    """
+CREATE TABLE files (
+    path BLOB PRIMARY KEY,         -- absolute
+    size INTEGER NOT NULL,         -- bytes
+    mtime_ns INTEGER NOT NULL,
+    missing INTEGER NOT NULL,      -- 1: it was not there at the last look
+    scanned_at REAL NOT NULL,      -- seconds since 1970, when it was listened to
+    model INTEGER NOT NULL REFERENCES models (id),
+    audio TEXT,                    -- hash of the sound alone
+    duration REAL,                 -- seconds, of the whole file
+    truncated INTEGER NOT NULL,
+    genre TEXT,
+    confidence REAL,
+    music REAL,                    -- probability that it is music; NULL where the model is silent
+    error TEXT,                    -- why there is no genre
+    tagged TEXT NOT NULL,          -- JSON: the genres in the file's tags
+    artist TEXT,
+    album TEXT,
+    title TEXT,
+    probabilities TEXT,            -- JSON: by genre, the most probable first
+    segments TEXT,                 -- JSON: of each window [start, end, [each probability]]
+    embedding BLOB                 -- float16, little-endian
+)""",
+    "CREATE INDEX files_by_audio ON files (audio)",
+)
+
+_WAIT_SECONDS = 60.0  # for another process to finish its write
+_QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
+_HALF = np.dtype("<f2")
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+
+Floats = npt.NDArray[np.float32]
+
+
+class StoreError(TonearmError):
+    """A store cannot be read or written; the text is ``<path>: <reason>``."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{printable(str(path))}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Model:
+    """Who listened, and to how much.
+
+    Attributes
+    ----------
+    key
+        Different for every bundle (by its bytes), name and excerpt.
+    name
+        The bundle's own.
+    labels
+        The genres it knows, in the bundle's order.
+    excerpt
+        Seconds that are heard of each file, or ``"all"``.
+    """
+
+    key: str
+    name: str
+    labels: tuple[str, ...]
+    excerpt: str
+
+
+class Window(NamedTuple):
+    """What a stretch of a file sounds like.
+
+    Attributes
+    ----------
+    start, end
+        Seconds from the beginning of the file.
+    probabilities
+        Per genre, the most probable first, to four digits.
+    """
+
+    start: float
+    end: float
+    probabilities: Mapping[str, float]
+
+
+class State(NamedTuple):
+    """What the store knows of a file without its results: enough to tell whether it is up to date.
+
+    Attributes
+    ----------
+    size, mtime_ns
+        As they were when it was listened to: bytes, and nanoseconds since 1970.
+    model
+        The key of who listened.
+    failed
+        Whether there is an error instead of a genre.
+    missing
+        Whether it was gone at the last look.
+    """
+
+    size: int
+    mtime_ns: int
+    model: str
+    failed: bool
+    missing: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One file of the library.
+
+    Attributes
+    ----------
+    path
+        Absolute; bytes that are no text are surrogates, as `os.fsdecode` has them.
+    size, mtime_ns
+        Bytes, and nanoseconds since 1970, as they were when it was listened to.
+    model
+        `Model.key` of who listened.
+    scanned_at
+        When, in seconds since 1970.
+    missing
+        The file was gone at the last look.
+    audio
+        Hash of the sound alone: equal for copies and retagged files. None if it cannot be read.
+    duration
+        Seconds of the whole file, however much of it was heard; None if unknown.
+    truncated
+        The file breaks off, or is damaged in what was heard.
+    genre, confidence
+        The most probable genre and its probability; None after an error.
+    music
+        Probability that it is music at all; None if the model does not say.
+    error
+        Why there is no genre, in one line.
+    tagged
+        The genres in the file's own tags.
+    artist, album, title
+        From its tags.
+    probabilities
+        Per genre, the most probable first; empty after an error.
+    segments
+        The stretches that were heard.
+    embedding
+        float32[E], precise to half a per mille (it is stored in 16 bits); None after an error.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    model: str
+    scanned_at: float
+    missing: bool = False
+    audio: str | None = None
+    duration: float | None = None
+    truncated: bool = False
+    genre: str | None = None
+    confidence: float | None = None
+    music: float | None = None
+    error: str | None = None
+    tagged: tuple[str, ...] = ()
+    artist: str | None = None
+    album: str | None = None
+    title: str | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    segments: tuple[Window, ...] = ()
+    embedding: Floats | None = field(default=None, compare=False, repr=False)
+
+
+COLUMNS = tuple(column.name for column in fields(Entry))
+
+
+class Store:
+    """An open store.
+
+    Several processes may read it while one writes. Whatever a method that writes has returned
+    from survives the death of the process.
+
+    Parameters
+    ----------
+    path
+        The SQLite file.
+    create
+        Make it if it is not there.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, is no store, or one of a newer Tonearm.
+
+    Examples
+    --------
+    >>> with Store("library.db") as store:  # doctest: +SKIP
+    ...     for entry in store.entries():
+    ...         print(entry.path, entry.genre)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
+        self.path = Path(path)
+        if not create and not self.path.is_file():
+            raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
+        # Only in an address can be said whether the file may be made.
+        mode = "rwc" if create else "rw"
+        address = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
+        with self._one_line_errors():
+            self._database = sqlite3.connect(
+                address, uri=True, timeout=_WAIT_SECONDS, isolation_level=None
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+        self._models: dict[int, Model] = {}
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; what SQLite keeps beside it (``-wal``, ``-shm``) goes away."""
+        self._database.close()
+
+    def __len__(self) -> int:
+        """How many files are known, missing ones too."""
+        return int(self._one("SELECT count(*) FROM files"))
+
+    # Reading
+
+    def models(self) -> dict[Model, int]:
+        """Who listened to how many of the files that are there, the busiest first."""
+        counts = self._query(
+            "SELECT models.id, count(path) FROM models "
+            "LEFT JOIN files ON files.model = models.id AND NOT missing "
+            "GROUP BY models.id ORDER BY 2 DESC, 1"
+        )
+        known = self._known_models()
+        return {known[number]: count for number, count in counts}
+
+    def entries(
+        self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
+    ) -> Iterator[Entry]:
+        """Yield the files in the order of their paths' bytes, one in memory at a time.
+
+        Parameters
+        ----------
+        under
+            Files, and folders of them; by default all.
+        missing
+            Whether to yield those that are gone, too.
+        """
+        where, values = _under(under)
+        if not missing:
+            where += " AND NOT missing"
+        for row in self._query(
+            f"SELECT {', '.join(COLUMNS)} FROM files WHERE {where} ORDER BY path", values
+        ):
+            yield self._entry(row)
+
+    def entry(self, path: str | os.PathLike[str]) -> Entry | None:
+        """What is known about one file, be it there or missing."""
+        rows = self._query(
+            f"SELECT {', '.join(COLUMNS)} FROM files WHERE path = ?",
+            [os.fsencode(_absolute(path))],
+        )
+        return next((self._entry(row) for row in rows), None)
+
+    def embeddings(
+        self, model: str | None = None, *, under: Sequence[str | os.PathLike[str]] = ()
+    ) -> tuple[list[str], Floats]:
+        """Return the paths and embeddings of the files that are there and have one.
+
+        Parameters
+        ----------
+        model
+            The key of the model whose embeddings are wanted: those of two models have nothing to
+            do with each other. By default the model that listened to most files.
+        under
+            Files, and folders of them; by default all.
+
+        Returns
+        -------
+        paths : list of N str
+        embeddings : float32[N, E]
+            float32[0, 0] if there are none.
+
+        Raises
+        ------
+        UsageError
+            If no such model has listened.
+        """
+        numbers = {known.key: number for number, known in self._known_models().items()}
+        if model is None:
+            busiest = next(iter(self.models()), None)
+            if busiest is None:
+                return [], np.empty((0, 0), np.float32)
+            model = busiest.key
+        if model not in numbers:
+            raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(numbers)})")
+        where, values = _under(under)
+        where += " AND NOT missing AND model = ? AND embedding IS NOT NULL"
+        values.append(numbers[model])
+        count, width = self._query(
+            f"SELECT count(*), max(length(embedding)) FROM files WHERE {where}", values
+        ).__next__()
+        paths: list[str] = []
+        matrix = np.empty((count, (width or 0) // _HALF.itemsize), np.float32)
+        for row, (path, blob) in zip(
+            matrix,
+            self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values),
+            strict=False,  # a scan may be writing meanwhile
+        ):
+            paths.append(os.fsdecode(path))
+            row[:] = np.frombuffer(blob, _HALF)
+        return paths, matrix[: len(paths)]
+
+    def states(self, paths: Sequence[str]) -> dict[str, State]:
+        """Return what is known of each file; those that are not known are left out."""
+        known = self._known_models()
+        found: dict[str, State] = {}
+        for first in range(0, len(paths), _QUERY_SIZE):
+            part = [os.fsencode(path) for path in paths[first : first + _QUERY_SIZE]]
+            places = ", ".join("?" * len(part))
+            for path, size, mtime_ns, model, failed, missing in self._query(
+                "SELECT path, size, mtime_ns, model, error IS NOT NULL, missing "
+                f"FROM files WHERE path IN ({places})",
+                part,
+            ):
+                key = known[model].key
+                found[os.fsdecode(path)] = State(size, mtime_ns, key, bool(failed), bool(missing))
+        return found
+
+    def heard(self, audio: str, model: str) -> Entry | None:
+        """Return a file of the same sound that the same model has given a genre, if there is one.
+
+        Parameters
+        ----------
+        audio
+            `Entry.audio`.
+        model
+            `Model.key`.
+        """
+        rows = self._query(
+            f"SELECT {', '.join('files.' + column for column in COLUMNS)} FROM files "
+            "JOIN models ON models.id = files.model "
+            "WHERE audio = ? AND models.key = ? AND genre IS NOT NULL LIMIT 1",
+            [audio, model],
+        )
+        return next((self._entry(row) for row in rows), None)
+
+    # Writing
+
+    def add_model(self, model: Model) -> None:
+        """Make a model known, so that entries may name it."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR IGNORE INTO models (key, name, labels, excerpt) VALUES (?, ?, ?, ?)",
+                (model.key, model.name, json.dumps(model.labels), model.excerpt),
+            )
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Write entries, each in the place of what was known about its path; all or none."""
+        numbers = {known.key: number for number, known in self._known_models().items()}
+        labels = {known.key: known.labels for known in self._known_models().values()}
+        rows = [_row(entry, numbers[entry.model], labels[entry.model]) for entry in entries]
+        places = ", ".join("?" * len(COLUMNS))
+        with self._transaction():
+            self._database.executemany(
+                f"INSERT OR REPLACE INTO files ({', '.join(COLUMNS)}) VALUES ({places})", rows
+            )
+
+    def mark(self, paths: Iterable[str], *, missing: bool) -> None:
+        """Note that files are gone, or there again."""
+        with self._transaction():
+            self._database.executemany(
+                "UPDATE files SET missing = ? WHERE path = ?",
+                ((missing, os.fsencode(path)) for path in paths),
+            )
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Forget files."""
+        with self._transaction():
+            self._database.executemany(
+                "DELETE FROM files WHERE path = ?", ((os.fsencode(path),) for path in paths)
+            )
+
+    # Inside
+
+    def _prepare(self) -> None:
+        """Check that the file is a store, or make one of an empty file."""
+        version = self._one("PRAGMA user_version")
+        application = self._one("PRAGMA application_id")
+        if application not in (0, APPLICATION_ID) or (version and not application):
+            raise StoreError(self.path, "not a store of tonearm scan, but another program's file")
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                self.path,
+                f"a store of version {version}, newer than this Tonearm reads ({SCHEMA_VERSION}): "
+                "install a newer Tonearm",
+            )
+        self._database.execute("PRAGMA journal_mode = WAL")  # readers and the writer in peace
+        self._database.execute("PRAGMA synchronous = NORMAL")  # safe in WAL but for a power cut
+        if not version:
+            with self._transaction():
+                if self._one("PRAGMA user_version"):  # another process was faster
+                    return
+                if self._one("SELECT count(*) FROM sqlite_master"):
+                    raise StoreError(self.path, "not a store of tonearm scan")
+                for statement in SCHEMA:
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _known_models(self) -> dict[int, Model]:
+        """The models by their numbers; read again only when there are more than before."""
+        if self._one("SELECT count(*) FROM models") != len(self._models):
+            self._models = {
+                number: Model(key, name, tuple(json.loads(labels)), excerpt)
+                for number, key, name, labels, excerpt in self._query(
+                    "SELECT id, key, name, labels, excerpt FROM models"
+                )
+            }
+        return self._models
+
+    def _entry(self, row: Sequence[Any]) -> Entry:
+        values = dict(zip(COLUMNS, row, strict=True))
+        number, blob = values["model"], values["embedding"]
+        model = self._models.get(number) or self._known_models()[number]
+        return Entry(
+            **values
+            | {
+                "path": os.fsdecode(values["path"]),
+                "model": model.key,
+                "missing": bool(values["missing"]),
+                "truncated": bool(values["truncated"]),
+                "tagged": tuple(json.loads(values["tagged"])),
+                "probabilities": json.loads(values["probabilities"] or "{}"),
+                "segments": _windows(values["segments"], model.labels),
+                "embedding": None if blob is None else np.frombuffer(blob, _HALF).astype("f4"),
+            }
+        )
+
+    def _query(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        with self._one_line_errors(), closing(self._database.execute(sql, values)) as rows:
+            yield from rows
+
+    def _one(self, sql: str) -> Any:
+        with self._one_line_errors():
+            return self._database.execute(sql).fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._one_line_errors():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(self.path, " ".join(str(error).split())) from error
+
+
+def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:
+    """Return an entry as the values of `COLUMNS`."""
+    values = {name: getattr(entry, name) for name in COLUMNS}
+    values["path"] = os.fsencode(entry.path)
+    values["model"] = model
+    values["tagged"] = _json([_text(genre) for genre in entry.tagged])
+    for name in ("artist", "album", "title", "error"):
+        values[name] = _text(values[name])
+    for name in ("probabilities", "segments", "embedding"):
+        values[name] = None
+    if entry.genre is not None:
+        values["probabilities"] = _json({k: round(p, 6) for k, p in entry.probabilities.items()})
+        values["segments"] = _json(
+            [
+                (round(start, 2), round(end, 2), [round(chances[label], 4) for label in labels])
+                for start, end, chances in entry.segments
+            ]
+        )
+    if entry.embedding is not None:
+        in_range = np.clip(entry.embedding, -_LARGEST_HALF, _LARGEST_HALF)
+        values["embedding"] = in_range.astype(_HALF).tobytes()
+    return tuple(values.values())
+
+
+def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
+    windows = []
+    for start, end, chances in json.loads(text or "[]"):
+        ranked = sorted(zip(labels, chances, strict=True), key=lambda pair: -pair[1])
+        windows.append(Window(start, end, dict(ranked)))
+    return tuple(windows)
+
+
+def _under(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, list[Any]]:
+    """Return the SQL condition, and its values, that a path is one of these or below one."""
+    if not paths:
+        return "1", []
+    values: list[Any] = []
+    for path in paths:
+        below = os.fsencode(os.path.join(_absolute(path), ""))  # noqa: PTH118 (ends in a separator)
+        # All that begins with a folder sorts between it and it with its last byte raised by one.
+        values += [os.fsencode(_absolute(path)), below, below[:-1] + bytes([below[-1] + 1])]
+    clause = "path = ? OR (path > ? AND path < ?)"
+    return "(" + " OR ".join([clause] * len(paths)) + ")", values
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps links as they are named)
+
+
+def _text(value: str | None) -> str | None:
+    """Return text as SQLite holds it: without lone surrogates."""
+    return value if value is None else value.encode("utf-8", "replace").decode()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
