@@ -50,7 +50,8 @@ def tiny_graph(
 
     The first label's logit is the energy in the lower half of the bands, the second's in the upper
     half. With descriptors, a first column that is there (not NaN) adds 100 to the first logit.
-    With a second front end, the number of its frames is a further output.
+    With a second front end, the number of its frames is a further output. Asked for "music", low
+    sounds are music and high ones are not.
     """
     half = mels // 2
     weights = np.zeros((mels, labels), np.float32)
@@ -77,6 +78,8 @@ def tiny_graph(
     else:
         nodes.append(helper.make_node("Identity", ["heard"], ["logits"]))
     nodes.append(helper.make_node("ReduceMax", ["logmel"], ["loudest"], keepdims=0))
+    constants.append(numpy_helper.from_array(weights[:, :1] - weights[:, 1:2], "musical"))
+    nodes.append(helper.make_node("Gemm", ["embedding", "musical"], ["music"]))
     if second_mels:
         inputs.append(_floats("second_logmel", ["batch", "second_frames", second_mels]))
         nodes += [
@@ -88,6 +91,7 @@ def tiny_graph(
         "logits": ["batch", labels],
         "embedding": ["batch", mels],
         "loudest": [],
+        "music": ["batch", 1],
         "second_count": [1],
     }
     graph = helper.make_graph(

@@ -54,6 +54,29 @@ def test_the_windows_in_time_are_the_timeline(classifier: Classifier, song: Path
     assert ends[-1] <= 5
 
 
+def test_a_model_that_does_not_say_what_is_music_leaves_it_open(
+    classifier: Classifier, song: Path
+) -> None:
+    prediction = classifier(song)
+    assert prediction.music is None
+    assert {segment.music for segment in prediction.segments} == {None}
+
+
+def test_it_is_music_if_half_of_it_is(tmp_path: Path) -> None:
+    outputs = ("logits", "embedding", "music")
+    model = write_bundle(tmp_path / "musical.onnx", tiny_metadata(hop_seconds=2.0), outputs=outputs)
+    classifier = Classifier.load(model)
+    low, high = tone(200, 2), tone(5000, 2)  # the tiny model finds low sounds musical
+    spoken_intro = classifier(np.r_[high, high, low, low], RATE)
+    windows = [segment.music for segment in spoken_intro.segments]
+    assert [chance > 0.5 for chance in windows if chance] == [False, False, True, True]
+    assert spoken_intro.music is not None
+    assert spoken_intro.music > 0.5
+    with_jingle = classifier(np.r_[high, high, high, high, high, low], RATE)
+    assert with_jingle.music is not None
+    assert with_jingle.music < 0.5
+
+
 def test_the_clip_is_the_mean_of_its_windows_in_the_log_domain(
     tmp_path: Path, tiny_bundle: Path, song: Path
 ) -> None:

@@ -12,6 +12,7 @@ second_logmel  input       float32[batch, U, mels]  optional: the same window, s
 descriptors    input       float32[batch, D]        optional: clip statistics; NaN row = missing
 logits         output      float32[batch, labels]   scores before temperature and softmax
 embedding      output      float32[batch, E]        what the last layer saw
+music          output      float32[batch, 1]        optional: logit that the window is music at all
 any other      output      any                      kept by its name in `Outputs.extra`
 =============  =========  =======================  ============================================
 """
@@ -369,6 +370,8 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
     if missing := {"logits", "embedding"} - set(outputs):
         raise MetadataError(f"graph outputs: {_listed(missing)} missing, got {_listed(outputs)}")
     _check_width("logits", outputs["logits"], len(metadata.labels), "labels")
+    if "music" in outputs:
+        _check_width("music", outputs["music"], 1, "logit that it is music")
     _check_width("logmel", inputs["logmel"], metadata.front_end.n_mels, "mel bands")
     if second := metadata.second_front_end:
         _check_width("second_logmel", inputs["second_logmel"], second.n_mels, "mel bands")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -39,11 +40,14 @@ class Segment:
         Seconds from the beginning of the recording.
     probabilities
         Per genre, the most probable first.
+    music
+        The probability that it is music at all; None if the model does not say.
     """
 
     start: float
     end: float
     probabilities: dict[str, float]
+    music: float | None = None
 
     @property
     def genre(self) -> str:
@@ -71,6 +75,8 @@ class Prediction:
         The file breaks off before its end; what decodes was classified.
     embedding
         float32[E], the mean of what the network's last layer saw.
+    music
+        The probability that the recording is music at all; None if the model does not say.
     """
 
     path: Path | None
@@ -81,6 +87,7 @@ class Prediction:
     duration: float
     truncated: bool
     embedding: Floats
+    music: float | None = None
 
 
 @dataclass(frozen=True)
@@ -264,6 +271,8 @@ class Classifier:
             heard.spans.append(span)
             heard.logits.append(outputs.logits[0])
             heard.embeddings.append(outputs.embedding[0])
+            if (music := outputs.extra.get("music")) is not None:
+                heard.music.append(float(music[0, 0]))
         return heard
 
     def _windows(
@@ -289,9 +298,10 @@ class Classifier:
         if heard.peak < SILENCE_PEAK:
             raise SilentAudio(named, f"silent: {heard.seconds:.1f} s with nothing to hear")
         log_probabilities = _log_softmax(np.stack(heard.logits))
+        music = [_sigmoid(logit) for logit in heard.music] or [None] * len(heard.spans)
         segments = tuple(
-            Segment(start, min(end, heard.seconds), self._ranked(row))
-            for (start, end), row in zip(heard.spans, log_probabilities, strict=True)
+            Segment(start, min(end, heard.seconds), self._ranked(row), chance)
+            for (start, end), row, chance in zip(heard.spans, log_probabilities, music, strict=True)
         )
         probabilities = self._ranked(log_probabilities.mean(axis=0))
         genre, confidence = next(iter(probabilities.items()))
@@ -304,6 +314,7 @@ class Classifier:
             duration=heard.seconds,
             truncated=truncated,
             embedding=np.mean(heard.embeddings, axis=0, dtype=np.float32),
+            music=_sigmoid(_of_better_half(heard.music)) if heard.music else None,
         )
 
     def _ranked(self, log_probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -360,6 +371,7 @@ class _Heard:
         self.spans: list[tuple[float, float]] = []  # seconds, one for each window
         self.logits: list[Floats] = []
         self.embeddings: list[Floats] = []
+        self.music: list[float] = []  # logits, for a bundle that says
         self.peak = 0.0
         self._samples = 0
         self._rate = rate
@@ -462,6 +474,21 @@ def _descriptor_columns(model: Bundle) -> list[int]:
     if unknown := [name for name in model.metadata.descriptors if name not in columns]:
         raise BundleError(model.path, f"takes unknown descriptors: {', '.join(unknown)}")
     return [columns[name] for name in model.metadata.descriptors]
+
+
+def _of_better_half(logits: list[float]) -> float:
+    """Give the mean over the half of the windows that sound most like music.
+
+    So a spoken introduction, applause or a silent end does not make a song something else, while a
+    jingle does not make music of a talk: that takes about half of the recording.
+    """
+    best = sorted(logits, reverse=True)[: math.ceil(len(logits) / 2)]
+    return sum(best) / len(best)
+
+
+def _sigmoid(logit: float) -> float:
+    """Turn a logit into a probability, without overflow."""
+    return 0.5 * (1.0 + math.tanh(logit / 2))
 
 
 def _log_softmax(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
