@@ -108,7 +108,7 @@ class FeatureCache:
         CacheError
             A feature cannot be written.
         """
-        return self._features(tracks, _LogMels(config), progress=progress, processes=workers)
+        return self.features(tracks, _LogMels(config), progress=progress, workers=workers)
 
     def descriptors(
         self, tracks: Sequence[Track], *, progress: bool = True, workers: int = 2
@@ -124,14 +124,21 @@ class FeatureCache:
             A feature cannot be written.
         """
         kind = _Descriptors()
-        rows = self._features(tracks, kind, progress=progress, processes=workers)
+        rows = self.features(tracks, kind, progress=progress, workers=workers)
         missing = np.full(kind.row_shape, np.nan, dtype=np.float32)
         table = [missing if row is None else np.asarray(row)[0] for row in rows]
         return np.array(table, dtype=np.float32).reshape(len(tracks), *kind.row_shape)
 
-    def _features(
-        self, tracks: Sequence[Track], kind: _Kind, *, progress: bool, processes: int
+    def features(
+        self, tracks: Sequence[Track], kind: Kind, *, progress: bool = True, workers: int = 2
     ) -> list[StoredArray | None]:
+        """Give any kind of feature of each track, or `None` for one that failed.
+
+        Raises
+        ------
+        CacheError
+            A feature cannot be written.
+        """
         folder = self.root / kind.folder_name()
         _write_settings(folder, kind)
         found: dict[Track, StoredArray] = {}
@@ -150,7 +157,7 @@ class FeatureCache:
         for task, result in zip(
             tasks,
             shown(
-                _computed(partial(_worker, folder, kind), tasks, processes),
+                _computed(partial(_worker, folder, kind), tasks, workers),
                 len(tasks),
                 kind.name,
                 show=progress and bool(tasks),
@@ -199,8 +206,18 @@ class _Refused:
 _Result = str | _Refused | OSError
 
 
-class _Kind(ABC):
-    """One kind of feature: what it depends on, what it looks like, and how it is computed."""
+class Kind(ABC):
+    """One kind of feature: what it depends on, what it looks like, and how it is computed.
+
+    It is pickled where several processes compute.
+
+    Attributes
+    ----------
+    name
+        Begins the name of its folder, and is shown as the work goes on.
+    dtype, row_shape
+        Of the array: its rows have this shape, and there is any number of them.
+    """
 
     name: str
     dtype: DTypeLike
@@ -215,13 +232,16 @@ class _Kind(ABC):
         """Compute the feature of a file, in blocks of rows; may raise `AudioError`."""
 
     def folder_name(self) -> str:
+        """Give the name of the folder, the same for the same settings alone."""
         digest = hashlib.blake2b(_canonical(self.settings()).encode(), digest_size=8)
         return f"{self.name}-{digest.hexdigest()}"
 
     def place(self, folder: Path, content: str) -> Path:
+        """Give where the feature of some content lies."""
         return folder / content[:2] / f"{content}.npy"
 
     def open(self, folder: Path, content: str) -> StoredArray:
+        """Open the feature of some content; raises as `StoredArray` does."""
         return StoredArray(self.place(folder, content), self.dtype, self.row_shape)
 
     def has(self, folder: Path, content: str) -> bool:
@@ -233,10 +253,11 @@ class _Kind(ABC):
         return True
 
     def compute(self, folder: Path, content: str, path: Path) -> None:
+        """Compute the feature of a file and write it."""
         write_array(self.place(folder, content), self.rows(path), self.dtype, self.row_shape)
 
 
-class _LogMels(_Kind):
+class _LogMels(Kind):
     name = "logmel"
     # Half the disk and the reading; its 11 bits resolve 0.03 dB at 60 dB.
     dtype = np.float16
@@ -253,7 +274,7 @@ class _LogMels(_Kind):
             yield from LogMel(self.config).stream(stream)
 
 
-class _Descriptors(_Kind):
+class _Descriptors(Kind):
     name = "descriptors"
     dtype = np.float32
 
@@ -291,7 +312,7 @@ def _computed(
             yield result
 
 
-def _worker(folder: Path, kind: _Kind) -> Callable[[_Task], _Result]:
+def _worker(folder: Path, kind: Kind) -> Callable[[_Task], _Result]:
     """Give the function that computes the feature of one track; it never raises."""
 
     def work(task: _Task) -> _Result:
@@ -322,7 +343,7 @@ def _stamp(track: Track) -> Stamp | _Refused:
         return _Refused(f"{track.path}: {error.strerror or error}")
 
 
-def _write_settings(folder: Path, kind: _Kind) -> None:
+def _write_settings(folder: Path, kind: Kind) -> None:
     """Leave a note for people of what the hash in the folder's name stands for."""
     note = folder / "settings.json"
     try:

@@ -1,10 +1,11 @@
-"""The genre field of audio files, whatever the kind of tag that holds it."""
+"""The genre in the tags of audio files, whatever their kind, and whose music it is."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,20 @@ FIELDS = (
     (MP4Tags, "\xa9gen"),  # on opening, mutagen turns gnre into this
     (ASFTags, "WM/Genre"),
     (VComment, "GENRE"),
+)
+ARTIST_FIELDS = (
+    (ID3, "TPE1"),
+    (APEv2, "Artist"),
+    (MP4Tags, "\xa9ART"),
+    (ASFTags, "Author"),
+    (VComment, "ARTIST"),
+)
+ALBUM_FIELDS = (
+    (ID3, "TALB"),
+    (APEv2, "Album"),
+    (MP4Tags, "\xa9alb"),
+    (ASFTags, "WM/AlbumTitle"),
+    (VComment, "ALBUM"),
 )
 ID3V1_BYTES = 128  # at the very end of the file, "TAG" first and a genre's number last
 NO_ID3V1_GENRE = 255
@@ -56,8 +71,37 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
         If the file is not there or holds no tags that mutagen knows.
     """
     with _one_line_errors(path):
+        return _genres(_open(path).tags)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a file's tags call it by.
+
+    Attributes
+    ----------
+    genres
+        In their order; none where they are blank.
+    artist, album
+        None where they are blank. Of several artists, the first.
+    """
+
+    genres: tuple[str, ...]
+    artist: str | None
+    album: str | None
+
+
+def read_names(path: str | os.PathLike[str]) -> Names:
+    """Return the genres, the artist and the album that a file's tags name.
+
+    Raises
+    ------
+    TagError
+        If the file is not there or holds no tags that mutagen knows.
+    """
+    with _one_line_errors(path):
         tags = _open(path).tags
-        return tuple(genre for genre in map(str.strip, _genres(tags)) if genre)
+        return Names(_genres(tags), _first(tags, ARTIST_FIELDS), _first(tags, ALBUM_FIELDS))
 
 
 def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
@@ -102,22 +146,28 @@ def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
     return media
 
 
-def _field(tags: Any) -> str:
-    """Return the name of the genre field in a tag of any kind."""
-    for kind, name in FIELDS:
+def _field(tags: Any, fields: Sequence[tuple[type, str]] = FIELDS) -> str:
+    """Return the name of a field, by default the genre, in a tag of any kind."""
+    for kind, name in fields:
         if isinstance(tags, kind):
             return name
     raise mutagen.MutagenError(f"unknown kind {type(tags).__name__}")
 
 
-def _genres(tags: Any) -> Iterator[str]:
-    """Yield what a tag of any kind says, blanks and all."""
+def _genres(tags: Any) -> tuple[str, ...]:
+    """Return what the genre field in a tag of any kind says, without blanks."""
     field = _field(tags)
     if field == "TCON":
-        for frame in tags.getall(field):
-            yield from frame.genres
+        found = [genre for frame in tags.getall(field) for genre in frame.genres]
     else:
-        yield from map(str, tags.get(field, ()))
+        found = [str(genre) for genre in tags.get(field, ())]
+    return tuple(genre for genre in map(str.strip, found) if genre)
+
+
+def _first(tags: Any, fields: Sequence[tuple[type, str]]) -> str | None:
+    """Return the first value of a field that is not blank."""
+    values = map(str.strip, map(str, tags.get(_field(tags, fields), ())))
+    return next(filter(None, values), None)
 
 
 def _write_id3(path: str | os.PathLike[str], found: Any, genres: Sequence[str]) -> None:
