@@ -22,6 +22,7 @@ from tonearm.datasets import Track, load
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
+from tonearm.evaluation.calibration import fit_temperature
 from tonearm.evaluation.metrics import Metrics
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.models import create_model
@@ -37,7 +38,7 @@ from tonearm.training.datamodule import (
     draw_shares,
 )
 from tonearm.training.experiment import DataSettings, Experiment, data_path
-from tonearm.training.run import RunError, fit, fit_temperature
+from tonearm.training.run import RunError, fit
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "gtzan"
 LABELS = tuple(sorted(STYLES))[:3]

@@ -10,10 +10,10 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from tonearm.evaluation.calibration import probabilities_at
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.models import GenreNetwork
 from tonearm.training.augment import Batch, mix, vary
@@ -156,16 +156,6 @@ def clip_log_probabilities(network: nn.Module, clip: Clip) -> Tensor:
         descriptors = descriptors.expand(len(clip.windows), -1)
     logits: Tensor = network(clip.windows, descriptors)
     return logits.log_softmax(dim=1).mean(dim=0)
-
-
-def probabilities_at(
-    log_probabilities: NDArray[np.floating], temperature: float
-) -> NDArray[np.float64]:
-    """Turn clips' mean log-probabilities float[N, C] into distributions float64[N, C]."""
-    scaled = log_probabilities.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def _moving_average(decay: float) -> Any:

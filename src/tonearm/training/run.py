@@ -25,6 +25,7 @@ from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions
+from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.features.descriptors import descriptor_names
 from tonearm.models import GenreNetwork, create_model
@@ -33,7 +34,7 @@ from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clip
 from tonearm.training.experiment import Experiment, data_path
 from tonearm.training.export import export
 from tonearm.training.history import History
-from tonearm.training.module import GenreTraining, clip_log_probabilities, probabilities_at
+from tonearm.training.module import GenreTraining, clip_log_probabilities
 from tonearm.training.progress import EpochProgress
 
 Resume = Literal["auto", "never"]
@@ -179,27 +180,6 @@ def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> 
     with torch.inference_mode():
         rows = [clip_log_probabilities(network, dataset[i]).numpy() for i in range(len(clips))]
     return np.stack(rows)
-
-
-def fit_temperature(log_probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """Find the temperature at which clips' distributions fit the truth best (Guo et al. 2017).
-
-    Parameters
-    ----------
-    log_probabilities : float[N, C], mean log-probabilities of each clip.
-    truth : int[N].
-
-    Returns
-    -------
-    Between 0.2 and 5, the minimum of the negative log-likelihood.
-    """
-    rows = np.arange(len(truth))
-
-    def loss(temperature: float) -> float:
-        probabilities = probabilities_at(log_probabilities, temperature)[rows, truth]
-        return float(-np.log(np.maximum(probabilities, 1e-12)).mean())
-
-    return float(min(np.geomspace(0.2, 5.0, 200), key=loss))
 
 
 def _make_network(experiment: Experiment, classes: int) -> GenreNetwork:
