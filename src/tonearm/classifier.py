@@ -272,7 +272,7 @@ class Classifier:
             heard.logits.append(outputs.logits[0])
             heard.embeddings.append(outputs.embedding[0])
             if (music := outputs.extra.get("music")) is not None:
-                heard.music.append(float(music[0, 0]))
+                heard.music.append(_sigmoid(float(music[0, 0])))
         return heard
 
     def _windows(
@@ -298,7 +298,7 @@ class Classifier:
         if heard.peak < SILENCE_PEAK:
             raise SilentAudio(named, f"silent: {heard.seconds:.1f} s with nothing to hear")
         log_probabilities = _log_softmax(np.stack(heard.logits))
-        music = [_sigmoid(logit) for logit in heard.music] or [None] * len(heard.spans)
+        music: list[float | None] = [*heard.music] or [None] * len(heard.spans)
         segments = tuple(
             Segment(start, min(end, heard.seconds), self._ranked(row), chance)
             for (start, end), row, chance in zip(heard.spans, log_probabilities, music, strict=True)
@@ -314,7 +314,7 @@ class Classifier:
             duration=heard.seconds,
             truncated=truncated,
             embedding=np.mean(heard.embeddings, axis=0, dtype=np.float32),
-            music=_sigmoid(_of_better_half(heard.music)) if heard.music else None,
+            music=_mean_of_better_half(heard.music) if heard.music else None,
         )
 
     def _ranked(self, log_probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -371,7 +371,7 @@ class _Heard:
         self.spans: list[tuple[float, float]] = []  # seconds, one for each window
         self.logits: list[Floats] = []
         self.embeddings: list[Floats] = []
-        self.music: list[float] = []  # logits, for a bundle that says
+        self.music: list[float] = []  # probabilities, for a bundle that says
         self.peak = 0.0
         self._samples = 0
         self._rate = rate
@@ -476,13 +476,14 @@ def _descriptor_columns(model: Bundle) -> list[int]:
     return [columns[name] for name in model.metadata.descriptors]
 
 
-def _of_better_half(logits: list[float]) -> float:
+def _mean_of_better_half(probabilities: list[float]) -> float:
     """Give the mean over the half of the windows that sound most like music.
 
-    So a spoken introduction, applause or a silent end does not make a song something else, while a
-    jingle does not make music of a talk: that takes about half of the recording.
+    So a spoken introduction, applause or a silent end does not make a song something else. It is
+    a mean of probabilities, not of logits, lest one very musical moment (a jingle) speak for an
+    hour of talk.
     """
-    best = sorted(logits, reverse=True)[: math.ceil(len(logits) / 2)]
+    best = sorted(probabilities, reverse=True)[: math.ceil(len(probabilities) / 2)]
     return sum(best) / len(best)
 
 
