@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Classifier", "Failure", "Prediction", "Segment", "TonearmError", "__version__"]
+__all__ = [
+    "Classifier",
+    "Explanation",
+    "Failure",
+    "Prediction",
+    "Segment",
+    "TonearmError",
+    "__version__",
+    "explain",
+]
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier, Failure, Prediction, Segment
     from tonearm.errors import TonearmError
+    from tonearm.explanation import Explanation, explain
 
 _HOMES = {
     "Classifier": "tonearm.classifier",
+    "Explanation": "tonearm.explanation",
     "Failure": "tonearm.classifier",
     "Prediction": "tonearm.classifier",
     "Segment": "tonearm.classifier",
     "TonearmError": "tonearm.errors",
+    "explain": "tonearm.explanation",
 }
 
 

@@ -63,6 +63,14 @@ def mel_filterbank(
     return weights.astype(np.float32)
 
 
+def band_centres(
+    n_mels: int, f_min: float, f_max: float, scale: MelScale = "slaney"
+) -> NDArray[np.float64]:
+    """Frequencies in Hz at which the triangles of `mel_filterbank` peak, float64[n_mels]."""
+    lowest, highest = float(hz_to_mel(f_min, scale)), float(hz_to_mel(f_max, scale))
+    return mel_to_hz(np.linspace(lowest, highest, n_mels + 2)[1:-1], scale)
+
+
 def hz_to_mel(hz: float | NDArray[np.float64], scale: MelScale = "slaney") -> NDArray[np.float64]:
     """Frequencies in Hz as mel."""
     hz = np.asarray(hz, dtype=np.float64)

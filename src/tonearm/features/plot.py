@@ -24,7 +24,7 @@ SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
 WIDTH, HEIGHT = 1200, 600  # pixels
 N_MELS = 128
 
-_DPI = 100
+DPI = 100
 _RATES = (8_000, 48_000)  # a file beyond these is resampled: there is nothing more to hear
 _SECONDS_PER_TICK = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
@@ -32,8 +32,8 @@ _SECONDS_PER_TICK = (
 )
 _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
-_LIGHT = {"paper": "white", "ink": "#1f2933", "muted": "#52606d", "wave": "#7b3294"}
-_DARK = {"paper": "#14161a", "ink": "#e6e9ee", "muted": "#9aa5b1", "wave": "#f1a063"}
+LIGHT = {"paper": "white", "ink": "#1f2933", "muted": "#52606d", "wave": "#7b3294"}
+DARK = {"paper": "#14161a", "ink": "#e6e9ee", "muted": "#9aa5b1", "wave": "#f1a063"}
 
 
 def save_plot(
@@ -75,11 +75,8 @@ def save_plot(
     TonearmError
         If the picture cannot be written.
     """
-    output = Path(output)
-    if output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{output}: a picture's name must end in one of {', '.join(SUFFIXES)}")
-    _check_size(width, height, n_mels)
-    _require_matplotlib()
+    check_picture(output, width, height)
+    _check_mels(n_mels)
     info = audio.probe(path)
     rate = min(max(info.sample_rate, _RATES[0]), _RATES[1])
     expected = info.duration and max(0.0, info.duration - start)
@@ -93,14 +90,7 @@ def save_plot(
         if sound.truncated:
             note += " · breaks off"
     name = audio.printable(Path(path).name)
-    figure = draw(seen, name, note, start=start, width=width, height=height, dark=dark)
-    try:
-        with warnings.catch_warnings():
-            # A name in a script that the font lacks shows as boxes; that is no cause for alarm.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(output, dpi=_DPI)
-    except OSError as error:
-        raise TonearmError(f"{output}: {error.strerror or error}") from error
+    save(draw(seen, name, note, start=start, width=width, height=height, dark=dark), output)
 
 
 def plot(
@@ -134,7 +124,8 @@ def plot(
     signal = as_signal(samples)
     if len(signal) == 0:
         raise UsageError("there are no samples to draw")
-    _check_size(width, height, n_mels)
+    _check_size(width, height)
+    _check_mels(n_mels)
     config = plot_config(rate, len(signal) / rate, n_mels, columns=width)
     seen = overview([signal], config, columns=width)
     note = f"{_length(seen.seconds)} · {rate / 1000:g} kHz"
@@ -164,16 +155,16 @@ def draw(
     width, height, dark
         As in `save_plot`.
     """
-    _require_matplotlib()
+    require_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    colours = _DARK if dark else _LIGHT
-    with matplotlib.rc_context(_style(colours)):
+    colours = DARK if dark else LIGHT
+    with matplotlib.rc_context(style(colours)):
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.0)
-        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout=layout)
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout=layout)
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(2, 2, height_ratios=[1, 5], width_ratios=[60, 1])
         spectrum = figure.add_subplot(grid[1, 0])
@@ -184,7 +175,7 @@ def draw(
         # A dollar sign in a file's name starts no formula.
         # Letters of about 9 pixels have what margins, colour bar and note leave.
         room = (width - 230 - 7 * len(note)) // 9
-        wave.set_title(_shortened(title, max(room, 8)), loc="left", parse_math=False)
+        wave.set_title(shortened(title, max(room, 8)), loc="left", parse_math=False)
         wave.set_title(note, loc="right", fontsize=9, fontweight="normal", color=colours["muted"])
 
         left = start - seen.column_seconds / 2
@@ -198,8 +189,8 @@ def draw(
             extent=(left, left + len(seen.decibels) * seen.column_seconds, 0.0, seen.config.n_mels),
         )
         spectrum.set_xlim(start, start + seen.seconds)
-        _label_time(spectrum, start, seen.seconds, width)
-        _label_frequency(spectrum, seen, height)
+        label_time(spectrum, start, seen.seconds, width)
+        label_frequency(spectrum, seen, height)
         figure.colorbar(image, cax=bar, label="level (dB, loudest = 0)").outline.set_visible(False)
     return figure
 
@@ -213,13 +204,14 @@ def _draw_wave(axes: Axes, seen: Overview, start: float, colours: dict[str, str]
     axes.axis("off")
 
 
-def _label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
+def label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
+    """Ticks at round times, as many as have room beside each other; minutes where there are any."""
     most = max(2, width // 90)  # labels that fit side by side
     step = next((s for s in _SECONDS_PER_TICK if seconds / s <= most), _SECONDS_PER_TICK[-1])
     ticks = np.arange(np.ceil(start / step), np.floor((start + seconds) / step) + 1) * step
     clock = start + seconds > 60
     if clock and step >= 1:
-        labels = [_clock(tick) for tick in ticks]
+        labels = [clock_text(tick) for tick in ticks]
         axes.set_xlabel("time (h:mm:ss)" if start + seconds >= 3600 else "time (m:ss)")
     else:
         decimals = 0 if step >= 1 else 1 if step >= 0.1 else 2
@@ -228,7 +220,7 @@ def _label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
     axes.set_xticks(ticks, labels)
 
 
-def _label_frequency(axes: Axes, seen: Overview, height: int) -> None:
+def label_frequency(axes: Axes, seen: Overview, height: int) -> None:
     """Ticks an octave apart at their places on the mel scale, where there is room for them."""
     config = seen.config
     lowest, highest = float(hz_to_mel(config.f_min)), float(hz_to_mel(config.f_max))
@@ -246,7 +238,8 @@ def _label_frequency(axes: Axes, seen: Overview, height: int) -> None:
     axes.set_ylabel("frequency (mel scale)")
 
 
-def _style(colours: dict[str, str]) -> dict[Any, Any]:
+def style(colours: dict[str, str]) -> dict[Any, Any]:
+    """Give matplotlib's settings for a picture in `LIGHT` or `DARK` colours."""
     return {
         "font.family": "sans-serif",
         "font.size": 10,
@@ -272,32 +265,71 @@ def _style(colours: dict[str, str]) -> dict[Any, Any]:
 def _length(seconds: float) -> str:
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
-    return _clock(seconds) if seconds >= 60 else f"{seconds:.1f} s"
+    return clock_text(seconds) if seconds >= 60 else f"{seconds:.1f} s"
 
 
-def _clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _shortened(title: str, most: int) -> str:
+def shortened(title: str, most: int) -> str:
     """At most so many characters; the end of a name tells more than its beginning."""
     return title if len(title) <= most else "…" + title[len(title) - most + 1 :]
 
 
-def _check_size(width: int, height: int, n_mels: int) -> None:
-    for name, value, least, most in (
-        ("width", width, 500, 10_000),
-        ("height", height, 300, 10_000),
-        ("mels", n_mels, 16, 512),
-    ):
-        if not least <= value <= most:
-            raise UsageError(f"{name} must be from {least} to {most}, got {value}")
+def check_picture(output: str | os.PathLike[str], width: int, height: int) -> None:
+    """Raise what `save` would, as far as it can be told before a picture is worked on.
+
+    Raises
+    ------
+    UsageError
+        If the size is out of range or the format unknown.
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    if Path(output).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{output}: a picture's name must end in one of {', '.join(SUFFIXES)}")
+    _check_size(width, height)
+    require_matplotlib()
 
 
-def _require_matplotlib() -> None:
+def save(figure: Figure, output: str | os.PathLike[str]) -> None:
+    """Write a figure to a file.
+
+    Raises
+    ------
+    TonearmError
+        If it cannot be written.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A name in a script that the font lacks shows as boxes; that is no cause for alarm.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            figure.savefig(output, dpi=DPI)
+    except OSError as error:
+        raise TonearmError(f"{output}: {error.strerror or error}") from error
+
+
+def require_matplotlib() -> None:
+    """Raise `MissingExtraError` if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise MissingExtraError("matplotlib", "plot") from None
+
+
+def _check_size(width: int, height: int) -> None:
+    _check_range("width", width, 500, 10_000)
+    _check_range("height", height, 300, 10_000)
+
+
+def _check_mels(n_mels: int) -> None:
+    _check_range("mels", n_mels, 16, 512)
+
+
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{name} must be from {least} to {most}, got {value}")

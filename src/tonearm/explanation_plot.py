@@ -1,0 +1,251 @@
+"""Draws an explanation for a person: the evidence over the spectrogram, the answer beside it."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tonearm import audio
+from tonearm.explanation import Explanation
+from tonearm.features import plot as spectrogram
+from tonearm.features.mel import band_centres
+from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 1200, 700  # pixels
+
+# Okabe and Ito's palette (2008), told apart by colour-blind readers: orange is the genre explained
+# and what speaks for it, blue what speaks against it, so no other genre is either.
+FOR, NEITHER, AGAINST = "#e69f00", "#c4ccd4", "#2f8fd6"
+OTHERS = ("#009e73", "#cc79a7", "#8a6d3b")
+REST = "#9aa5b1"
+
+_LISTED = 6  # genres beside the picture
+_DARKEST = 0.16  # brightness of silence: there too the colour of the evidence is seen
+_SMALLEST_SCALE = 0.01  # nats: where there is next to no evidence, none is shown
+
+
+def save_plot(
+    explanation: Explanation,
+    output: str | os.PathLike[str],
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    dark: bool = False,
+) -> None:
+    """Draw an explanation to a file; parameters and errors as of `tonearm.features.plot`."""
+    spectrogram.check_picture(output, width, height)
+    spectrogram.save(plot(explanation, width=width, height=height, dark=dark), output)
+
+
+def plot(
+    explanation: Explanation, *, width: int = WIDTH, height: int = HEIGHT, dark: bool = False
+) -> Figure:
+    """Draw an explanation.
+
+    On the left the spectrogram, whose brightness is the level and whose colour the evidence; below
+    it the timeline, what each window of the model was answered; on the right the clip's answer.
+
+    Parameters
+    ----------
+    width, height : int
+        Size in pixels.
+    dark : bool, default False
+        Light text on a dark ground.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be saved (``figure.savefig``) or shown; it belongs to no window.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    spectrogram.require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    colours = spectrogram.DARK if dark else spectrogram.LIGHT
+    prediction = explanation.prediction
+    dpi = spectrogram.DPI
+    palette = _palette(explanation)
+    with matplotlib.rc_context(spectrogram.style(colours)):
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.02)
+        figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout=layout)
+        FigureCanvasAgg(figure)
+        grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, 12])
+        spectrum = figure.add_subplot(grid[0, 0])
+        bar = figure.add_subplot(grid[0, 1])
+        answer = figure.add_subplot(grid[0, 2])
+        timeline = figure.add_subplot(grid[1, 0], sharex=spectrum)
+
+        share = prediction.probabilities[explanation.genre]
+        headline = f"Evidence for {explanation.genre} ({_per_cent(share)})"
+        name = audio.printable(prediction.path.name) if prediction.path else ""
+        room = max((width - 480 - 9 * len(headline)) // 7, 8)
+        spectrum.set_title(headline, loc="left", parse_math=False)
+        spectrum.set_title(
+            spectrogram.shortened(name, room),
+            loc="right",
+            fontsize=9,
+            fontweight="normal",
+            color=colours["muted"],
+            parse_math=False,
+        )
+        scale = max(float(np.abs(explanation.evidence).max()), _SMALLEST_SCALE)
+        _draw_evidence(spectrum, explanation, scale, width, height)
+        _draw_scale(figure, bar, scale)
+        _draw_answer(answer, explanation, palette, colours)
+        _draw_timeline(timeline, explanation, palette, width)
+        spectrum.tick_params(labelbottom=False)
+        spectrum.set_xlabel("")
+    return figure
+
+
+def _draw_evidence(
+    axes: Axes, explanation: Explanation, scale: float, width: int, height: int
+) -> None:
+    """Paint the spectrogram: the level is the brightness, the evidence the colour."""
+    seen = _overview(explanation, columns=width)
+    times = explanation.start + seen.column_seconds * np.arange(len(seen.decibels))
+    config = seen.config
+    hertz = band_centres(config.n_mels, config.f_min, config.f_max, config.scale)
+    evidence = explanation.at(times, hertz) / scale
+    level = np.clip(relative(seen.decibels) / RANGE_DB + 1.0, 0.0, 1.0)
+    brightness = _DARKEST + (1.0 - _DARKEST) * level
+    hues = _colour_map()((evidence.T + 1.0) / 2.0)[..., :3]
+    left = explanation.start - seen.column_seconds / 2
+    right = left + len(seen.decibels) * seen.column_seconds
+    axes.imshow(
+        hues * brightness.T[..., np.newaxis],
+        origin="lower",
+        aspect="auto",
+        extent=(left, right, 0.0, config.n_mels),
+    )
+    axes.set_xlim(explanation.start, explanation.start + seen.seconds)
+    spectrogram.label_frequency(axes, seen, round(0.7 * height))
+
+
+def _draw_scale(figure: Figure, axes: Axes, scale: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    mappable = ScalarMappable(Normalize(-scale, scale), _colour_map())
+    bar = figure.colorbar(mappable, cax=axes)
+    bar.set_label("against  ←  evidence (nats)  →  for")
+    bar.outline.set_visible(False)
+
+
+def _draw_answer(
+    axes: Axes, explanation: Explanation, palette: dict[str, str], colours: dict[str, str]
+) -> None:
+    """Bars of the most probable genres, and of the one explained where it is not among them."""
+    ranked = explanation.prediction.probabilities
+    listed = list(ranked)[:_LISTED]
+    if explanation.genre not in listed:
+        listed[-1] = explanation.genre
+    places = np.arange(len(listed))[::-1]
+    shares = [ranked[genre] for genre in listed]
+    axes.barh(places, shares, 0.3, color=[palette.get(genre, REST) for genre in listed])
+    for place, genre, share in zip(places, listed, shares, strict=True):
+        weight = "bold" if genre == explanation.genre else "normal"
+        axes.text(0.0, place + 0.22, genre, va="bottom", fontweight=weight, parse_math=False)
+        axes.text(
+            1.0, place + 0.22, _per_cent(share), va="bottom", ha="right", color=colours["muted"]
+        )
+    axes.set(xlim=(0.0, 1.0), ylim=(-0.6, _LISTED - 0.1))
+    axes.set_title("Answer", loc="left")
+    axes.axis("off")
+
+
+def _draw_timeline(
+    axes: Axes, explanation: Explanation, palette: dict[str, str], width: int
+) -> None:
+    """Stack the probabilities of each window; windows that overlap share their overlap."""
+    segments = explanation.prediction.segments
+    inner = [(one.end + two.start) / 2 for one, two in pairwise(segments)]
+    edges = np.array([segments[0].start, *inner, segments[-1].end])
+    bottom = np.zeros(len(segments))
+    ranked = [genre for genre in explanation.prediction.probabilities if genre in palette]
+    ranked.sort(key=lambda genre: genre != explanation.genre)
+    seconds = float(edges[-1] - edges[0])
+    for genre in [*ranked, None]:
+        if genre is None:
+            heights, colour = 1.0 - bottom, REST
+        else:
+            heights = np.array([segment.probabilities[genre] for segment in segments])
+            colour = palette[genre]
+        axes.bar(
+            edges[:-1],
+            heights,
+            np.diff(edges),
+            bottom,
+            align="edge",
+            color=colour,
+            edgecolor=axes.get_facecolor(),
+            linewidth=1.2,
+        )
+        for begin, end, low, high in zip(edges, edges[1:], bottom, bottom + heights, strict=False):
+            name = genre or "others"
+            room = (end - begin) / seconds * 0.7 * width
+            if high - low >= 0.22 and room >= 8 * len(name) + 8:
+                axes.text(
+                    (begin + end) / 2,
+                    (low + high) / 2,
+                    name,
+                    ha="center",
+                    va="center",
+                    color=_readable_on(colour),
+                    fontsize=9,
+                    parse_math=False,
+                )
+        bottom = bottom + heights
+    axes.set_ylim(0.0, 1.0)
+    axes.set_yticks([0.0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
+    axes.set_ylabel("by window")
+    spectrogram.label_time(axes, explanation.start, seconds, round(0.75 * width))
+
+
+def _overview(explanation: Explanation, columns: int) -> Overview:
+    recording = explanation.recording
+    config = plot_config(recording.rate, recording.duration, columns=columns)
+    return overview([recording.samples], config, columns)
+
+
+def _palette(explanation: Explanation) -> dict[str, str]:
+    """Give the genre explained and the most probable others a colour each."""
+    others = [genre for genre in explanation.prediction.probabilities if genre != explanation.genre]
+    return {explanation.genre: FOR, **dict(zip(others, OTHERS, strict=False))}
+
+
+def _colour_map() -> Colormap:
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    # Steeper around the middle than at the ends: weak evidence is to be seen too.
+    neutral, against, for_it = (np.array(to_rgb(colour)) for colour in (NEITHER, AGAINST, FOR))
+    stops = np.linspace(-1.0, 1.0, 17)
+    strength = np.abs(stops)[:, np.newaxis] ** 0.6
+    hues = np.where(stops[:, np.newaxis] < 0.0, against, for_it)
+    colours = neutral + strength * (hues - neutral)
+    return LinearSegmentedColormap.from_list("evidence", [*map(tuple, colours)])
+
+
+def _readable_on(colour: str) -> str:
+    """Give black or white, whichever stands out more."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"

@@ -1,0 +1,226 @@
+"""The evidence is where the sound is that decides, and a person can see it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from tonearm import Classifier, Explanation, explain, synth
+from tonearm.audio import AudioError, NotAudio, Recording
+from tonearm.cli.app import app
+from tonearm.errors import MissingExtraError, UsageError
+from tonearm.explanation import Hearing
+from tonearm.features.logmel import FRONT_ENDS
+
+RATE = FRONT_END.sample_rate
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_bundle: Path) -> Classifier:
+    """Says "low" or "high" by which half of the bands is louder."""
+    return Classifier.load(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def sequence() -> np.ndarray:
+    """Two seconds of a low tone, then two of a high one."""
+    return np.concatenate([tone(300, 2), tone(5000, 2)])
+
+
+@pytest.fixture(scope="module")
+def low(classifier: Classifier, sequence: np.ndarray) -> Explanation:
+    return explain(classifier, sequence, "low", rate=RATE)
+
+
+def test_the_evidence_is_where_the_sound_is(low: Explanation) -> None:
+    first = low.times < 2
+    supports = low.evidence.sum(axis=1)
+    assert supports[first].min() > 0 > supports[~first].max()
+    assert 100 < low.bands[low.evidence[first].sum(axis=0).argmax()] < 900
+    high_bands = (low.bands > 3000) & (low.bands < 8000)
+    assert low.evidence[~first][:, high_bands].sum() < 0  # what is there speaks for the other
+    assert low.evidence[~first][:, low.bands < 900].sum() < 0  # and so does what is missing
+    assert low.evidence.dtype == np.float32
+    assert low.evidence.shape == (len(low.times), len(low.bands))
+
+
+def test_what_speaks_for_one_of_two_genres_speaks_against_the_other(
+    classifier: Classifier, sequence: np.ndarray, low: Explanation
+) -> None:
+    high = explain(classifier, sequence, "high", rate=RATE)
+    assert (low.evidence * high.evidence < 1e-9).all()
+    assert np.abs(high.evidence).max() > 0.1
+
+
+def test_nothing_covered_is_what_the_classifier_answers(
+    classifier: Classifier, sequence: np.ndarray
+) -> None:
+    hearing = Hearing(classifier, Recording(sequence, RATE))
+    chances = np.exp(hearing.log_probabilities(np.zeros((len(hearing.times), len(hearing.bands)))))
+    answer = classifier(sequence, RATE).probabilities
+    assert dict(zip(classifier.labels, chances, strict=True)) == pytest.approx(answer)
+
+
+def test_everything_covered_leaves_one_steady_sound(
+    classifier: Classifier, sequence: np.ndarray
+) -> None:
+    hearing = Hearing(classifier, Recording(sequence, RATE))
+    everything = np.ones((len(hearing.times), len(hearing.bands)))
+    # The tiny network answers by the mean frame, which is what each frame has become.
+    chances = np.exp(hearing.log_probabilities(everything))
+    assert chances == pytest.approx(np.exp(hearing.log_probabilities(0 * everything)), rel=0.2)
+
+
+def test_both_front_ends_are_covered(tmp_path: Path, sequence: np.ndarray) -> None:
+    second = dataclasses.replace(FRONT_ENDS["htk16k"], hop_length=128)
+    path = write_bundle(tmp_path / "two.onnx", tiny_metadata(second_front_end=second))
+    two = Classifier.load(path)
+    asked: list[np.ndarray] = []
+    run = two.bundle.run
+
+    def listening(logmel: np.ndarray, descriptors: object, other: np.ndarray) -> object:
+        asked.append(other[0])
+        return run(logmel, None, other)
+
+    hearing = Hearing(two, Recording(sequence, RATE))
+    hearing._bundle.run = listening  # type: ignore[method-assign, assignment]
+    cover = np.zeros((len(hearing.times), len(hearing.bands)))
+    cover[:2, :3] = 1.0  # the low tone and all that is around it
+    hearing.log_probabilities(cover)
+    seconds = np.arange(len(asked[0])) * 128 / RATE
+    loud = asked[0][:, :30].max(axis=1)
+    assert loud[seconds < 1].max() < loud[(seconds > 1.6) & (seconds < 1.9)].min() - 3
+
+
+def test_evidence_anywhere_passes_through_the_patches(low: Explanation) -> None:
+    assert low.at(low.times, low.bands) == pytest.approx(low.evidence)
+    between = low.at([(low.times[0] + low.times[1]) / 2], low.bands[:1])
+    assert between[0, 0] == pytest.approx(low.evidence[:2, 0].mean(), rel=1e-4)
+
+
+def test_a_stretch_of_a_file_tells_where_it_is(
+    classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "a.flac", np.concatenate([tone(5000, 6), tone(300, 2)]), RATE)
+    late = explain(classifier, file, start=6.0)
+    assert (late.genre, late.prediction.path, late.start) == ("low", file, 6.0)
+    assert late.prediction.segments[0].start == 6.0
+    assert 6 < late.times[0] < late.times[-1] < 8
+    middle = explain(classifier, str(file), duration=2.0)
+    assert (middle.start, middle.genre) == (3.0, "high")
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 2.2])
+def test_short_recordings(classifier: Classifier, seconds: float) -> None:
+    explanation = explain(classifier, tone(300, seconds), rate=RATE)
+    assert len(explanation.times) == 4
+    assert np.isfinite(explanation.evidence).all()
+
+
+def test_errors_name_the_file_and_the_reason(
+    classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    with pytest.raises(UsageError, match=r"genre 'polka' \(it knows low, high\)"):
+        explain(classifier, tone(300, 1), "polka", rate=RATE)
+    with pytest.raises(UsageError, match="rate"):
+        explain(classifier, tone(300, 1))
+    with pytest.raises(NotAudio, match=r"absent\.mp3"):
+        explain(classifier, tmp_path / "absent.mp3")
+    silent = write_audio(tmp_path / "silent.flac", np.zeros(2 * RATE), RATE)
+    with pytest.raises(AudioError, match=r"silent\.flac: silent"):
+        explain(classifier, silent)
+
+
+@pytest.fixture(scope="module")
+def hearing() -> Hearing:
+    """A synthetic piece as the shipped model hears it."""
+    shipped = Classifier.load()
+    rate = shipped.bundle.metadata.front_end.sample_rate
+    return Hearing(shipped, Recording(synth.render(synth.STYLES[0], 10.0, rate), rate))
+
+
+@pytest.fixture(scope="module")
+def evidence(hearing: Hearing) -> np.ndarray:
+    return hearing.evidence(hearing.prediction.genre)
+
+
+def test_covering_what_supports_costs_more_than_covering_anything(
+    hearing: Hearing, evidence: np.ndarray
+) -> None:
+    """The deletion test of Petsiuk et al. 2018 on the shipped model."""
+    column = Classifier.load().labels.index(hearing.prediction.genre)
+    order = np.argsort(-evidence, axis=None)
+    random = np.random.default_rng(0)
+
+    def remaining(patches: np.ndarray) -> float:
+        cover = np.zeros(evidence.size)
+        cover[patches] = 1.0
+        return float(hearing.log_probabilities(cover.reshape(evidence.shape))[column])
+
+    for share in (0.1, 0.2, 0.3):
+        count = round(share * evidence.size)
+        by_chance = [
+            remaining(random.choice(evidence.size, count, replace=False)) for _ in range(4)
+        ]
+        assert remaining(order[:count]) < min(by_chance)
+
+
+def test_other_genres_have_other_evidence(hearing: Hearing, evidence: np.ndarray) -> None:
+    other = hearing.evidence(list(hearing.prediction.probabilities)[1])
+    assert np.corrcoef(evidence.ravel(), other.ravel())[0, 1] < 0.5
+
+
+class TestPlot:
+    """The drawing itself; matplotlib is an optional dependency."""
+
+    @pytest.fixture(autouse=True)
+    def _matplotlib(self) -> None:
+        pytest.importorskip("matplotlib")
+
+    def test_it_shows_evidence_answer_and_timeline(self, low: Explanation) -> None:
+        from tonearm.explanation_plot import plot
+
+        spectrum, _, answer, timeline = plot(low).axes
+        assert spectrum.get_title(loc="left").startswith("Evidence for low (")
+        assert "kHz" in " ".join(label.get_text() for label in spectrum.get_yticklabels())
+        assert {"low", "high"} <= {text.get_text() for text in answer.texts}
+        assert timeline.get_xlim() == pytest.approx((0.0, 4.0))
+        assert timeline.get_xlabel() == "time (s)"
+
+    @pytest.mark.parametrize("seconds", [0.3, 70.0])
+    def test_any_length_and_any_name(
+        self, classifier: Classifier, seconds: float, tmp_path: Path
+    ) -> None:
+        from tonearm.explanation_plot import save_plot
+
+        explained = explain(classifier, tone(300, seconds), rate=RATE, duration=seconds)
+        path = Path("a $strange name$ " * 20 + "音.mp3")
+        named = dataclasses.replace(
+            explained, prediction=dataclasses.replace(explained.prediction, path=path)
+        )
+        save_plot(named, tmp_path / "out.png", dark=True)
+        assert (tmp_path / "out.png").stat().st_size > 10_000
+
+    def test_program(
+        self, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+    ) -> None:
+        file = write_audio(tmp_path / "a.flac", tone(300, 2), RATE)
+        options = ["--model", str(tiny_bundle), "--genre", "high", "-o", str(tmp_path / "a.png")]
+        done = CliRunner().invoke(app, ["explain", str(file), *options])
+        assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "a.png"))
+        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib(low: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tonearm.explanation_plot import plot
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"tonearm\[plot\]"):
+        plot(low)
