@@ -1,0 +1,193 @@
+"""`tonearm learn`: a model of somebody's own genres."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tonearm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tonearm.library.examples import Examples
+    from tonearm.library.forecast import Forecast, GenreForecast
+    from tonearm.library.learn import Learned
+
+LISTED_MISTAKES = 2  # in the table; all in --json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(learn)
+
+
+def learn(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="A folder with a folder per genre, or a table with the columns path and label; "
+            "with --from-tags, files and folders.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The bundle to write: mine.onnx.", metavar="FILE")
+    ],
+    tags: Annotated[
+        bool, typer.Option("--from-tags", help="Take the genres from the files' tags.")
+    ] = False,
+    genres: Annotated[
+        str | None, typer.Option(help="Learn these alone: a,b,c.", show_default="all")
+    ] = None,
+    min_files: Annotated[
+        int, typer.Option("--min-files", min=2, help="Leave out genres with fewer files.")
+    ] = 5,
+    model: Annotated[
+        str,
+        typer.Option("--model", help="The model whose network listens, as `classify` takes it."),
+    ] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that share the listening.")
+    ] = 1,
+    cache: Annotated[
+        Path | None,
+        typer.Option(show_default=False, help="Folder of the feature cache."),
+    ] = None,
+) -> None:
+    """Learn your own genres from examples; ten files of each are enough to begin with.
+
+    What comes out is a model that every command takes with --model. It is judged on artists and
+    albums it did not learn from, as far as the files' tags or the table name them, and the genres
+    that need more examples are listed.
+    """
+    # The front end's matrix products are small: starting BLAS threads costs more than they save.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tonearm.datasets.cache import FeatureCache
+    from tonearm.library import learn as learning
+    from tonearm.library.examples import only
+
+    examples = _examples(sources, tags=tags)
+    tracks = only(examples.tracks, genres.split(",")) if genres else examples.tracks
+    learned = learning.learn(
+        tracks,
+        out,
+        model=model,
+        fewest=min_files,
+        cache=FeatureCache(cache),
+        workers=workers,
+        progress=sys.stderr.isatty(),
+    )
+    for failure in (*examples.failures, *learned.failures):
+        print(f"tonearm: left out: {failure.reason}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(_record(learned), indent=2))
+    else:
+        _print(learned, examples.unlabelled)
+
+
+def _examples(sources: list[str], *, tags: bool) -> Examples:
+    from tonearm import datasets
+    from tonearm.library.examples import from_dataset, from_tags
+    from tonearm.media import recordings
+
+    if tags:
+        return from_tags(recordings(sources))
+    if len(sources) > 1:
+        raise UsageError(f"expected one folder or table without --from-tags, got {len(sources)}")
+    return from_dataset(datasets.load(sources[0]))
+
+
+def _record(learned: Learned) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from tonearm.library.advice import advise
+
+    expected = learned.forecast
+    return {
+        "bundle": str(learned.path),
+        "tracks": learned.tracks,
+        "accuracy": expected.metrics and expected.metrics.accuracy,
+        "accuracy_interval": expected.metrics and list(expected.metrics.intervals["accuracy"]),
+        "macro_f1": expected.metrics and expected.metrics.f1,
+        "folds": expected.folds,
+        "without_artist_or_album": expected.unknown,
+        "genres": [asdict(genre) for genre in expected.genres],
+        "needs_more": advise(expected),
+        "left_out": dict(learned.left_out),
+        "failures": [
+            {"path": str(failure.track.path), "error": failure.reason}
+            for failure in learned.failures
+        ],
+    }
+
+
+def _print(learned: Learned, unlabelled: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tonearm.audio import printable
+    from tonearm.library.advice import advise
+
+    expected = learned.forecast
+    table = Table(box=None, pad_edge=False)
+    table.add_column("genre")
+    for heading in ("files", "groups", "precision", "recall", "F1"):
+        table.add_column(heading, justify="right")
+    table.add_column("taken for")
+    for genre in expected.genres:
+        table.add_row(printable(genre.label), str(genre.files), str(genre.groups), *_figures(genre))
+    Console(highlight=False).print(table)
+    print()
+    for line in _summary(expected):
+        print(line)
+    if needs := advise(expected):
+        print("\nMore examples would help:")
+        width = max(len(printable(label)) for label in needs)
+        for label, reasons in needs.items():
+            print(f"  {printable(label):<{width}}  {printable(reasons)}")
+    if learned.left_out:
+        few = ", ".join(f"{printable(label)} {count}" for label, count in learned.left_out)
+        print(f"\nLeft out, with too few files (--min-files): {few}")
+    if unlabelled:
+        print(f"\nLeft out, without a genre: {unlabelled} files")
+    size = learned.path.stat().st_size / 1e6
+    print(f"\n{printable(str(learned.path))}: {len(learned.labels)} genres, {size:.1f} MB")
+
+
+def _figures(genre: GenreForecast) -> tuple[str, str, str, str]:
+    if not genre.judged:
+        return "-", "-", "-", "not judged"
+    mistakes = (f"{label} {count}" for label, count in genre.taken_for[:LISTED_MISTAKES])
+    shares = (f"{share:.0%}" for share in (genre.precision, genre.recall, genre.f1))
+    precision, recall, f1 = shares
+    return precision, recall, f1, ", ".join(mistakes)
+
+
+def _summary(expected: Forecast) -> list[str]:
+    """Say what accuracy to expect, and how far that can be believed."""
+    files = sum(genre.files for genre in expected.genres)
+    if expected.metrics is None:
+        return ["Expected accuracy: unknown. Every genre is the music of one artist or album."]
+    low, high = expected.metrics.intervals["accuracy"]
+    lines = [
+        f"Expected accuracy {expected.metrics.accuracy:.0%} (95 % interval {low:.0%} to "
+        f"{high:.0%}), from {expected.metrics.count} of {files} files in {expected.folds} folds."
+    ]
+    if expected.unknown == files:
+        lines.append(
+            "Neither artist nor album is known of any file: songs of one artist stood on both "
+            "sides, so this is too optimistic."
+        )
+    elif expected.unknown:
+        lines.append(
+            f"No artist or album stood on both sides, but of {expected.unknown} files neither is "
+            "known: this may be too optimistic."
+        )
+    else:
+        lines.append("No artist and no album stood on both sides.")
+    return lines

@@ -1,0 +1,44 @@
+"""Says which genres need more examples, and of what."""
+
+from __future__ import annotations
+
+from tonearm.library.forecast import Forecast, GenreForecast
+
+FEW_FILES = 10
+FEW_ARTISTS = 5  # a genre of fewer is learned as the sound of these
+LOW_RECALL = 0.7
+MISTAKEN_SHARE = 0.15  # of a genre's recordings, taken for one other: worth a word
+
+
+def advise(forecast: Forecast) -> dict[str, str]:
+    """Give for each genre that needs more examples the reasons in one line.
+
+    The genres that need them most come first.
+    """
+    grouped = forecast.unknown < sum(genre.files for genre in forecast.genres)
+    found = {
+        genre.label: reasons
+        for genre in sorted(forecast.genres, key=lambda genre: (genre.recall, genre.files))
+        if (reasons := _reasons(genre, grouped=grouped))
+    }
+    return {label: "; ".join(reasons) for label, reasons in found.items()}
+
+
+def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:
+    reasons = []
+    if genre.files < FEW_FILES:
+        reasons.append(f"only {genre.files} files")
+    if grouped and genre.groups < FEW_ARTISTS:
+        artists = "one artist" if genre.groups == 1 else f"{genre.groups} artists"
+        reasons.append(f"all of {artists}" if genre.groups == 1 else f"only {artists}")
+    if not genre.judged:
+        return [*reasons, "could not be judged"]
+    low = genre.recall < LOW_RECALL
+    if low:
+        right = round(genre.recall * genre.judged)
+        reasons.append(f"{right} of {genre.judged} recognised")
+    if genre.taken_for:
+        other, count = genre.taken_for[0]
+        if count >= 2 and count / genre.judged >= MISTAKEN_SHARE:
+            reasons.append(f"{count} taken for {other}")
+    return reasons

@@ -1,0 +1,130 @@
+"""What a model's network hears in recordings, kept on disk so that each is heard once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm import audio
+from tonearm.bundle import Bundle
+from tonearm.classifier import Classifier, Prediction
+from tonearm.datasets.cache import Failure, FeatureCache, Kind
+from tonearm.datasets.content import content_hash
+from tonearm.datasets.track import Track
+
+# Raise it when a change of the code changes the numbers for the same audio and model.
+EMBEDDINGS_VERSION = 1
+
+# Of a longer recording the middle is heard: another minute of a song tells little more of its
+# genre, and a hundred songs are to take seconds.
+HEARD_SECONDS = 60.0
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """The embeddings of the tracks that decode, and why the others have none.
+
+    Attributes
+    ----------
+    tracks
+        N tracks, in the order in which they were given.
+    values
+        float32[N, E], the mean over each track's windows.
+    failures
+        The other tracks, each with a line.
+    """
+
+    tracks: tuple[Track, ...]
+    values: Floats
+    failures: tuple[Failure, ...]
+
+
+def embed(
+    tracks: Sequence[Track],
+    model: Bundle,
+    cache: FeatureCache,
+    *,
+    workers: int = 1,
+    progress: bool = False,
+) -> Embeddings:
+    """Let a model's network hear recordings; those it has heard before are read from the cache.
+
+    Parameters
+    ----------
+    workers
+        Processes that share the listening.
+    progress
+        Whether to show a bar on standard error.
+
+    Raises
+    ------
+    CacheError
+        If an embedding cannot be written.
+    """
+    kind = _Embedding(model)
+    rows = cache.features(tracks, kind, progress=progress, workers=workers)
+    heard = [(track, row) for track, row in zip(tracks, rows, strict=True) if row is not None]
+    values = [np.asarray(row)[0] for _, row in heard]
+    return Embeddings(
+        tuple(track for track, _ in heard),
+        np.array(values, dtype=np.float32).reshape(len(heard), *kind.row_shape),
+        cache.failures,
+    )
+
+
+class _Embedding(Kind):
+    """The mean embedding of a recording's windows, as one row."""
+
+    name = "embedding"
+    dtype = np.float32
+
+    def __init__(self, model: Bundle) -> None:
+        self.row_shape = (_width(model),)
+        self._model = model.path
+        self._model_hash = content_hash(model.path)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "version": EMBEDDINGS_VERSION,
+            "kind": self.name,
+            "model": self._model_hash,
+            "seconds": HEARD_SECONDS,
+            "from": "middle",
+        }
+
+    def rows(self, path: Path) -> Iterator[Floats]:
+        yield self._hear(path).embedding[np.newaxis]
+
+    def _hear(self, path: Path) -> Prediction:
+        length = audio.probe(path).duration or 0.0
+        if length > HEARD_SECONDS:
+            rate = self._classifier.bundle.metadata.front_end.sample_rate
+            # A header may promise more than there is: then all of it is heard.
+            with suppress(audio.AudioError):
+                excerpt = audio.read(path, rate, (length - HEARD_SECONDS) / 2, HEARD_SECONDS)
+                return self._classifier(excerpt.samples, rate)
+        return self._classifier(path)
+
+    @cached_property
+    def _classifier(self) -> Classifier:
+        # Not in the constructor: a session cannot be sent to another process, its path can.
+        return Classifier.load(self._model)
+
+
+def _width(model: Bundle) -> int:
+    """Find out how wide a model's embedding is: its graph need not say so."""
+    frames = [
+        np.zeros((1, round(view.frames_per_second), view.n_mels), np.float32)
+        for view in model.metadata.front_ends
+    ]
+    second = frames[1] if len(frames) > 1 else None
+    return len(model.run(frames[0], second=second).embedding[0])

@@ -1,0 +1,125 @@
+"""Recordings to learn from, with the genres a person gave them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tonearm.datasets.cache import Failure
+from tonearm.datasets.track import Dataset, Track
+from tonearm.library.tags import Names, TagError, read_names
+
+HELD_BACK = "test"  # a part of this name is there to judge on, not to learn from
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What there is to learn from.
+
+    Attributes
+    ----------
+    tracks
+        Each with a path and a label.
+    failures
+        Files whose tags cannot be read, and why.
+    unlabelled
+        How many files name no genre.
+    """
+
+    tracks: tuple[Track, ...]
+    failures: tuple[Failure, ...] = ()
+    unlabelled: int = 0
+
+
+def from_dataset(dataset: Dataset) -> Examples:
+    """Take the labelled recordings of a dataset.
+
+    Where it has a partition of its own, tracks outside it are left out (in GTZAN the repetitions
+    and the mislabelled), and so is its test part. Artists and albums that the dataset does not
+    name are read from the files' tags.
+    """
+    partitioned = any(track.split is not None for track in dataset)
+    usable = [
+        track
+        for track in dataset
+        if track.path is not None
+        and track.split != HELD_BACK
+        and not (partitioned and track.split is None)
+    ]
+    labelled = [track for track in usable if track.label is not None]
+    return Examples(tuple(map(_with_names, labelled)), unlabelled=len(usable) - len(labelled))
+
+
+def from_tags(paths: Iterable[str | Path]) -> Examples:
+    """Take the recordings whose tags name a genre; of several genres the first one counts.
+
+    Spellings that differ in case, blanks and signs alone ("Hip-Hop", "hip hop") are one genre,
+    which is then written as most of the files do.
+    """
+    tracks, failures = [], []
+    unlabelled = 0
+    for path in map(Path, paths):
+        track = Track(str(path), path, None)
+        try:
+            names = read_names(path)
+        except TagError as error:
+            failures.append(Failure(track, str(error)))
+            continue
+        if names.genres:
+            tracks.append(_named(replace(track, label=names.genres[0]), names))
+        else:
+            unlabelled += 1
+    return Examples(_spelled_alike(tracks), tuple(failures), unlabelled)
+
+
+def with_enough(
+    tracks: Sequence[Track], fewest: int
+) -> tuple[tuple[Track, ...], tuple[tuple[str, int], ...]]:
+    """Part the genres that have enough files from those that have not.
+
+    Returns
+    -------
+    tracks, left_out
+        The tracks of the former; name and number of files of the latter.
+    """
+    files = Counter(str(track.label) for track in tracks)
+    few = tuple((label, count) for label, count in sorted(files.items()) if count < fewest)
+    dropped = {label for label, _ in few}
+    return tuple(track for track in tracks if track.label not in dropped), few
+
+
+def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
+    """Keep the tracks of some genres, however they are spelled."""
+    wanted = set(map(_spelling, genres))
+    return tuple(track for track in tracks if _spelling(str(track.label)) in wanted)
+
+
+def _with_names(track: Track) -> Track:
+    """Add artist and album as the file's tags name them, where neither is known."""
+    if track.path is None or track.artist is not None or track.album is not None:
+        return track
+    try:
+        return _named(track, read_names(track.path))
+    except TagError:
+        return track
+
+
+def _named(track: Track, names: Names) -> Track:
+    return replace(track, artist=names.artist, album=names.album)
+
+
+def _spelled_alike(tracks: Sequence[Track]) -> tuple[Track, ...]:
+    """Give every genre its most frequent spelling."""
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for track in tracks:
+        spellings[_spelling(str(track.label))][str(track.label)] += 1
+    usual = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
+    return tuple(replace(track, label=usual[_spelling(str(track.label))]) for track in tracks)
+
+
+def _spelling(genre: str) -> str:
+    """Reduce the spellings of a genre to one; a name of signs alone stays as it is."""
+    return re.sub(r"[\W_]+", "", genre.casefold()) or genre

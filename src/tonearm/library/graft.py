@@ -1,0 +1,154 @@
+"""Puts another head on a model: the same network, other genres, one bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tonearm.bundle import Bundle, BundleMetadata, write_metadata
+from tonearm.errors import MissingExtraError, TonearmError
+from tonearm.library.head import Head
+
+EMBEDDING, LOGITS = "embedding", "logits"
+# Largest difference between the written graph's scores and the head's that passes for rounding.
+TOLERANCE = 1e-4
+
+
+class GraftError(TonearmError):
+    """The written bundle does not compute what the head does."""
+
+
+def graft(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Path:
+    """Write a bundle with a network that is there already and a head of its own.
+
+    The head reads the graph's output ``embedding`` and writes ``logits``. All other outputs stay;
+    what only the old logits needed goes.
+
+    Parameters
+    ----------
+    base
+        The bundle whose network is taken.
+    metadata
+        Of the new bundle: the base's but for labels, temperature and what it was learned from.
+    target
+        The file; it appears whole or not at all.
+
+    Raises
+    ------
+    GraftError
+        If the new bundle's scores differ from the head's by more than `TOLERANCE`.
+    MissingExtraError
+        If the ``onnx`` package is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "learn") from error
+    model = onnx.load(os.fspath(base))
+    _replace_logits(model.graph, head)
+    draft = target.with_name(f".{target.stem}.{os.getpid()}.draft.onnx")
+    try:
+        onnx.save(model, os.fspath(draft))
+        write_metadata(draft, metadata, draft)
+        difference = _difference(Bundle.load(draft), head)
+        if not difference <= TOLERANCE:
+            raise GraftError(
+                f"{target}: the written scores differ from the fitted ones by {difference:.1e}, "
+                f"more than {TOLERANCE:.0e}"
+            )
+        draft.replace(target)
+    except OSError as error:
+        raise GraftError(f"{target}: {error.strerror or error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def _replace_logits(graph: Any, head: Head) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {tensor.name for tensor in graph.initializer}
+    old, weights, biases = (_unused(name, taken) for name in ("base_logits", "weights", "biases"))
+    # Another output may be made of the old logits; what nothing needs is removed below.
+    for node in _nodes(graph):
+        _rename(node.input, LOGITS, old)
+        _rename(node.output, LOGITS, old)
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(head.weights.astype(np.float32), weights),
+            numpy_helper.from_array(head.biases.astype(np.float32), biases),
+        ]
+    )
+    graph.node.append(helper.make_node("Gemm", [EMBEDDING, weights, biases], [LOGITS]))
+    shape: list[str | int] = ["batch", len(head.biases)]
+    for place, output in enumerate(graph.output):
+        if output.name == LOGITS:
+            graph.output[place].CopyFrom(
+                helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape)
+            )
+    _prune(graph)
+
+
+def _prune(graph: Any) -> None:
+    """Remove the nodes and constants from which no output is made."""
+    needed = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):  # in a valid graph a node stands behind those it reads
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(name for inner in _within(node) for name in inner.input)
+    kept.reverse()
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    shapes = [value for value in graph.value_info if value.name in needed]
+    for field, entries in (
+        (graph.node, kept),
+        (graph.initializer, constants),
+        (graph.value_info, shapes),
+    ):
+        copies = [type(entry)() for entry in entries]
+        for copy, entry in zip(copies, entries, strict=True):
+            copy.CopyFrom(entry)
+        del field[:]
+        field.extend(copies)
+
+
+def _nodes(graph: Any) -> Iterable[Any]:
+    """Yield the nodes of a graph, those inside branches and loops as well."""
+    for node in graph.node:
+        yield from _within(node)
+
+
+def _within(node: Any) -> Iterable[Any]:
+    """Yield a node and, if it is a branch or a loop, the nodes inside."""
+    yield node
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _nodes(graph)
+
+
+def _rename(names: Any, old: str, new: str) -> None:
+    for place, name in enumerate(names):
+        if name == old:
+            names[place] = new
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"{name}_"
+    return name
+
+
+def _difference(bundle: Bundle, head: Head) -> float:
+    """Return the largest difference between a bundle's scores and the head's, on noise."""
+    rng = np.random.default_rng(0)
+    frames = [
+        rng.normal(0.5, 0.7, (2, round(view.frames_per_second), view.n_mels)).astype(np.float32)
+        for view in bundle.metadata.front_ends
+    ]
+    outputs = bundle.run(frames[0], second=frames[1] if len(frames) > 1 else None)
+    return float(np.abs(outputs.logits - head.logits(outputs.embedding)).max())

@@ -1,0 +1,170 @@
+"""Learns somebody's own genres: from labelled recordings to a bundle, and what to expect of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tonearm import __version__, bundle
+from tonearm.audio import printable
+from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.datasets.cache import Failure, FeatureCache
+from tonearm.datasets.track import Track, labels_of
+from tonearm.errors import TonearmError, UsageError
+from tonearm.library.embeddings import embed
+from tonearm.library.examples import with_enough
+from tonearm.library.forecast import Forecast, forecast
+from tonearm.library.graft import graft
+from tonearm.library.head import fit_head
+
+FEWEST_FILES = 5  # of a genre: with fewer there is hardly one left to judge it on
+SUFFIX = ".onnx"
+
+
+class TooFewExamples(TonearmError):
+    """There are no two genres with enough recordings."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of learning.
+
+    Attributes
+    ----------
+    path
+        The bundle.
+    labels
+        Its genres, sorted.
+    forecast
+        What to expect of it.
+    tracks
+        How many recordings it learned from.
+    failures
+        Those that could not be heard.
+    left_out
+        Genres with too few recordings, and how many each had.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    forecast: Forecast
+    tracks: int
+    failures: tuple[Failure, ...]
+    left_out: tuple[tuple[str, int], ...]
+
+
+def learn(
+    tracks: Sequence[Track],
+    out: str | PathLike[str],
+    *,
+    model: str | PathLike[str] = bundle.DEFAULT_NAME,
+    fewest: int = FEWEST_FILES,
+    cache: FeatureCache | None = None,
+    workers: int = 1,
+    progress: bool = False,
+) -> Learned:
+    """Teach a model other genres.
+
+    Its network is kept as it is. What it hears in each recording goes to disk, so that learning
+    again after adding files hears the new ones only.
+
+    Parameters
+    ----------
+    tracks
+        Labelled recordings, as `tonearm.library.examples` gives them.
+    out
+        The bundle to write; its name without suffix is the model's name.
+    model
+        Whose network is taken: a name, a bundle's path or a run's folder.
+    fewest
+        Genres with fewer recordings are left out.
+    cache
+        Where to keep what was heard; by default the user's feature cache.
+    workers
+        Processes that share the listening.
+    progress
+        Whether to show a bar on standard error.
+
+    Raises
+    ------
+    TooFewExamples
+        If not two genres have enough recordings that decode.
+    UsageError
+        If there is no such model, or the bundle cannot go where it is to go.
+    """
+    base = Bundle.load(bundle.find(model))
+    target = _writable(Path(out), base.path)
+    _require_two(*with_enough(tracks, fewest), fewest)  # before an hour of listening, if need be
+    heard = embed(tracks, base, cache or FeatureCache(), workers=workers, progress=progress)
+    kept, left_out = with_enough(heard.tracks, fewest)
+    _require_two(kept, left_out, fewest)
+    labels = labels_of(kept)
+    embeddings = heard.values[[track.label in labels for track in heard.tracks]]
+    truth = np.array([labels.index(str(track.label)) for track in kept], dtype=np.int64)
+    expected = forecast(embeddings, kept, labels)
+    head = fit_head(embeddings, truth, len(labels))
+    graft(base.path, head, _metadata(base, target.stem, kept, labels, expected), target)
+    return Learned(target, labels, expected, len(kept), heard.failures, left_out)
+
+
+def _writable(target: Path, base: Path) -> Path:
+    """Check where a bundle is to go before the work begins."""
+    if target.suffix.lower() != SUFFIX:
+        raise UsageError(f"{printable(str(target))}: expected a name that ends in {SUFFIX}")
+    if not target.parent.is_dir():
+        raise UsageError(f"{printable(str(target.parent))}: no such folder to write to")
+    if target.exists() and target.samefile(base):
+        raise UsageError(f"{printable(str(target))}: is the model to learn on: name another file")
+    return target
+
+
+def _require_two(tracks: Sequence[Track], left_out: Sequence[tuple[str, int]], fewest: int) -> None:
+    labels = labels_of(tuple(tracks))
+    if len(labels) < 2:
+        counts = Counter(str(track.label) for track in tracks)
+        found = ", ".join(f"{label} {n}" for label, n in [*sorted(counts.items()), *left_out])
+        raise TooFewExamples(
+            f"learning needs two genres of {fewest} recordings at least, got {found or 'none'}"
+        )
+
+
+def _metadata(
+    base: Bundle, name: str, tracks: Sequence[Track], labels: tuple[str, ...], expected: Forecast
+) -> BundleMetadata:
+    about = base.metadata
+    owed = f" It stands on: {about.attribution}" if about.attribution else ""
+    return replace(
+        about,
+        name=name,
+        labels=labels,
+        temperature=expected.temperature,
+        training={
+            "method": "tonearm learn: logistic regression on the embedding of another model",
+            "base": about.name,
+            "tracks": len(tracks),
+            "tracks_by_genre": dict(sorted(Counter(str(t.label) for t in tracks).items())),
+        },
+        metrics=_metrics(expected),
+        attribution=f"Learned by its owner from {len(tracks)} recordings of their own.{owed}",
+        tonearm_version=__version__,
+    )
+
+
+def _metrics(expected: Forecast) -> dict[str, Any]:
+    metrics = expected.metrics
+    if metrics is None:
+        return {"judged_on": "nothing: every genre is the music of one artist"}
+    return {
+        "accuracy": round(metrics.accuracy, 4),
+        "macro_f1": round(metrics.f1, 4),
+        "expected_calibration_error": round(metrics.ece, 4),
+        "judged_on": f"out-of-fold predictions, {expected.folds} folds grouped by artist and "
+        f"album; of {expected.unknown} of the recordings neither is known",
+        "tracks": metrics.count,
+    }

@@ -1,0 +1,588 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mutagen
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from sklearn.linear_model import LogisticRegression
+
+from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from tonearm import Classifier, datasets
+from tonearm.bundle import Bundle
+from tonearm.cli import app
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.track import Track
+from tonearm.errors import UsageError
+from tonearm.evaluation.calibration import probabilities_at
+from tonearm.library import embeddings
+from tonearm.library import forecast as forecasting
+from tonearm.library.advice import advise
+from tonearm.library.embeddings import embed
+from tonearm.library.examples import from_dataset, from_tags, only, with_enough
+from tonearm.library.forecast import forecast
+from tonearm.library.graft import graft
+from tonearm.library.head import SMALLEST_DEVIATION, Head, fit_head
+from tonearm.library.kinship import kinship
+from tonearm.library.learn import TooFewExamples, learn
+
+RATE = FRONT_END.sample_rate
+PITCHES = {"Bass Music": (110, 350), "Mid": (900, 1500), "Whistles": (3500, 6000)}  # Hz
+FILES = 6  # of each genre
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory, write_audio: Callable[..., Path]) -> Path:
+    """A folder per genre; each two files are by one artist, as their tags say."""
+    root = tmp_path_factory.mktemp("music")
+    rng = np.random.default_rng(0)
+    for genre, (low, high) in PITCHES.items():
+        (root / genre).mkdir()
+        for number in range(FILES):
+            sound = tone(rng.uniform(low, high), 0.5, RATE)
+            sound += rng.normal(0, 0.01, len(sound)).astype(np.float32)
+            path = write_audio(root / genre / f"{number}.flac", sound, RATE)
+            tagged(path, genre=genre, artist=f"{genre} Band {number // 2}", album=f"No. {number}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    return FeatureCache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def run(
+    tiny_bundle: Path,
+    cache: FeatureCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """`run(SOURCE, ...) -> (exit code, output, errors)` of learning to `tmp_path / "mine.onnx"`."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        options = ["--model", tiny_bundle, "--cache", cache.root, "--out", tmp_path / "mine.onnx"]
+        monkeypatch.setattr(sys, "argv", ["tonearm", "learn", *map(str, [*options, *arguments])])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return code or 0, *capsys.readouterr()
+
+    return run
+
+
+def tagged(path: Path, **names: str) -> None:
+    tags = mutagen.File(path, easy=True)
+    tags.update(names)
+    tags.save()
+
+
+def track(number: int, label: str = "a", **names: str) -> Track:
+    return Track(str(number), Path(f"music/{number}.mp3"), label, **names)
+
+
+def clouds(
+    per_genre: int, width: int = 8, spread: float = 1.0, genres: str = "abc"
+) -> tuple[np.ndarray, list[Track]]:
+    """Embeddings around a centre for each genre, and a track for each, of unknown artists."""
+    rng = np.random.default_rng(1)
+    values, tracks = [], []
+    for genre in genres:
+        centre = rng.normal(0, 2, width)
+        for _ in range(per_genre):
+            values.append(centre + rng.normal(0, spread, width))
+            tracks.append(track(len(tracks), genre))
+    return np.array(values, np.float32), tracks
+
+
+def truth_of(tracks: list[Track]) -> np.ndarray:
+    return np.array([sorted({t.label or "" for t in tracks}).index(t.label or "") for t in tracks])
+
+
+# Learning, from one end to the other
+
+
+def test_a_folder_becomes_a_model_that_classifies(run: Run, music: Path, tmp_path: Path) -> None:
+    code, output, errors = run(music)
+    assert (code, errors) == (0, "")
+    assert "No artist and no album stood on both sides." in output
+    classifier = Classifier.load(tmp_path / "mine.onnx")
+    assert classifier.labels == tuple(sorted(PITCHES))
+    heard = [classifier(path) for path in sorted(music.glob("*/*.flac"))]
+    assert [p.genre for p in heard] == [p.path.parent.name for p in heard if p.path]
+    assert heard[0].segments[0].genre == heard[0].genre
+
+
+def test_a_table_and_tags_teach_the_same(run: Run, music: Path, tmp_path: Path) -> None:
+    table = tmp_path / "songs.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows([p, p.parent.name] for p in sorted(music.glob("*/*.flac")))
+    records = []
+    for source in ([music], [table], ["--from-tags", music]):
+        code, output, errors = run("--json", *source)
+        assert (code, errors) == (0, "")
+        records.append(json.loads(output))
+        records[-1]["head"] = Bundle.load(tmp_path / "mine.onnx").metadata.temperature
+    assert records[0] == records[1] == records[2]
+    assert [genre["groups"] for genre in records[0]["genres"]] == [3, 3, 3]
+    assert records[0]["accuracy"] == 1.0
+    assert records[0]["without_artist_or_album"] == 0
+
+
+def test_the_bundle_says_where_it_comes_from(
+    music: Path, tiny_bundle: Path, cache: FeatureCache, tmp_path: Path
+) -> None:
+    tracks = from_dataset(datasets.load(music)).tracks
+    learned = learn(tracks, tmp_path / "mine.onnx", model=tiny_bundle, cache=cache)
+    about = Bundle.load(learned.path).metadata
+    assert (about.name, about.training["base"], about.training["tracks"]) == ("mine", "tiny", 18)
+    assert about.training["tracks_by_genre"] == dict.fromkeys(PITCHES, FILES)
+    assert about.metrics["accuracy"] == 1.0
+    assert about.temperature == learned.forecast.temperature
+    assert "18 recordings" in about.attribution
+    assert list(tmp_path.iterdir()) == [learned.path]
+
+
+def test_a_learned_model_can_be_learned_on(
+    music: Path, tiny_bundle: Path, cache: FeatureCache, tmp_path: Path
+) -> None:
+    tracks = from_dataset(datasets.load(music)).tracks
+    first = learn(tracks, tmp_path / "first.onnx", model=tiny_bundle, cache=cache)
+    two = only(tracks, ["mid", "bass-music"])
+    second = learn(two, tmp_path / "second.onnx", model=first.path, cache=cache)
+    assert second.labels == ("Bass Music", "Mid")
+    assert second.path.stat().st_size <= first.path.stat().st_size + 1000  # the old head is gone
+    assert Classifier.load(second.path)(music / "Mid" / "0.flac").genre == "Mid"
+
+
+def test_what_was_heard_is_not_heard_again(
+    music: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks = from_dataset(datasets.load(music)).tracks[:3]
+    cache = FeatureCache(tmp_path)
+    model = Bundle.load(tiny_bundle)
+    first = embed(tracks[:2], model, cache)
+    heard: list[Path] = []
+    hear = embeddings._Embedding._hear
+    monkeypatch.setattr(
+        embeddings._Embedding, "_hear", lambda kind, path: heard.append(path) or hear(kind, path)
+    )
+    again = embed(tracks, model, cache)
+    assert heard == [tracks[2].path]
+    np.testing.assert_array_equal(again.values[:2], first.values)
+
+
+def test_two_processes_hear_the_same_as_one(
+    music: Path, tiny_bundle: Path, cache: FeatureCache, tmp_path: Path
+) -> None:
+    tracks = from_dataset(datasets.load(music)).tracks[:4]
+    model = Bundle.load(tiny_bundle)
+    one = embed(tracks, model, cache)
+    two = embed(tracks, model, FeatureCache(tmp_path), workers=2)
+    np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_of_a_long_file_the_middle_is_heard(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embeddings, "HEARD_SECONDS", 2.0)
+    ends, middle = tone(200, 2), tone(5000, 2)
+    long = write_audio(tmp_path / "long.wav", np.concatenate([ends, middle, ends]), RATE)
+    alone = write_audio(tmp_path / "alone.wav", middle, RATE)
+    tracks = [replace(track(0), path=long), replace(track(1), path=alone)]
+    values = embed(tracks, Bundle.load(tiny_bundle), FeatureCache(tmp_path / "cache")).values
+    assert np.abs(values[0] - values[1]).max() < 0.05 * np.abs(values[1]).max()
+
+
+# What cannot be learned from
+
+
+def test_files_that_do_not_decode_are_named_and_the_rest_is_learned(
+    run: Run, music: Path, tmp_path: Path
+) -> None:
+    broken, silent = tmp_path / "broken.mp3", tmp_path / "gone.flac"
+    broken.write_text("no music")
+    table = tmp_path / "songs.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows([p, p.parent.name] for p in sorted(music.glob("*/*.flac")))
+        writer.writerows([[broken, "Mid"], [silent, "Mid"]])
+    code, output, errors = run(table)
+    assert code == 0
+    lines = errors.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("tonearm: left out: ") for line in lines)
+    assert {"broken.mp3", "gone.flac"} == {Path(line.split(": ")[2]).name for line in lines}
+    assert "3 genres" in output
+
+
+def test_too_few_files_are_one_clear_line(run: Run, music: Path, tmp_path: Path) -> None:
+    code, output, errors = run(music, "--min-files", "7")
+    assert (code, output) == (1, "")
+    assert errors == (
+        "tonearm: learning needs two genres of 7 recordings at least, "
+        "got Bass Music 6, Mid 6, Whistles 6\n"
+    )
+    assert not (tmp_path / "mine.onnx").exists()
+
+
+def test_a_small_genre_is_left_out_with_a_word(run: Run, music: Path, tmp_path: Path) -> None:
+    table = tmp_path / "songs.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        files = sorted(music.glob("*/*.flac"))
+        writer.writerows([p, p.parent.name] for p in files[:-3])
+    code, output, _ = run(table, "--min-files", "4")
+    assert code == 0
+    assert "Left out, with too few files (--min-files): Whistles 3" in output
+    assert "2 genres" in output
+
+
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        ("mine.model", "expected a name that ends in .onnx"),
+        ("nowhere/mine.onnx", "no such folder to write to"),
+        ("tiny.onnx", "is the model to learn on"),
+    ],
+)
+def test_where_the_bundle_cannot_go_is_said_first(out: str, reason: str, tmp_path: Path) -> None:
+    base = write_bundle(tmp_path / "tiny.onnx", tiny_metadata())
+    with pytest.raises(UsageError, match=reason):
+        learn([track(0)], tmp_path / out, model=base)
+
+
+def test_nothing_to_learn_is_said(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(TooFewExamples, match="got none"):
+        learn([], tmp_path / "mine.onnx", model=tiny_bundle)
+
+
+# Examples
+
+
+def test_tags_are_read_from_every_kind(tmp_path: Path, write_audio: Callable[..., Path]) -> None:
+    for suffix in ("mp3", "ogg", "flac", "m4a", "opus", "wv"):
+        path = write_audio(tmp_path / f"song.{suffix}", tone(440, 0.2, 48000), 48000)
+        if suffix == "wv":
+            tags = mutagen.File(path)
+            tags.update({"Genre": "Folk", "Artist": "Ann", "Album": "Songs"})
+            tags.save()
+        else:
+            tagged(path, genre="Folk", artist="Ann", album="Songs")
+    found = from_tags(sorted(tmp_path.iterdir()))
+    assert not found.failures
+    assert {(t.label, t.artist, t.album) for t in found.tracks} == {("Folk", "Ann", "Songs")}
+    assert len(found.tracks) == 6
+
+
+def test_spellings_of_a_genre_are_one(tmp_path: Path, write_audio: Callable[..., Path]) -> None:
+    words = ["Hip-Hop", "hip hop", "Hip-Hop", "R&B", ""]
+    for number, genre in enumerate(words):
+        path = write_audio(tmp_path / f"{number}.flac", tone(440, 0.1), RATE)
+        tagged(path, genre=genre)
+    (tmp_path / "5.flac").write_text("no music")
+    found = from_tags(sorted(tmp_path.iterdir()))
+    assert Counter(t.label for t in found.tracks) == {"Hip-Hop": 3, "R&B": 1}
+    assert found.unlabelled == 1
+    assert [failure.track.path for failure in found.failures] == [tmp_path / "5.flac"]
+
+
+def test_the_test_part_of_a_dataset_is_not_learned(tmp_path: Path) -> None:
+    table = tmp_path / "songs.csv"
+    table.write_text(
+        "path,label,split\na.mp3,x,train\nb.mp3,x,valid\nc.mp3,x,test\nd.mp3,x,\ne.mp3,,train\n"
+    )
+    found = from_dataset(datasets.load(table))
+    assert [t.id for t in found.tracks] == ["a.mp3", "b.mp3"]
+    assert found.unlabelled == 1
+
+
+def test_genres_need_enough_files() -> None:
+    tracks = [track(0), track(1), track(2, "b")]
+    assert with_enough(tracks, 2) == (tuple(tracks[:2]), (("b", 1),))
+
+
+# Kinship and folds
+
+
+def test_artists_and_small_albums_tie_recordings() -> None:
+    tracks = [
+        track(0, artist="The Beatles", album="Help!"),
+        track(1, artist="beatles"),
+        track(2, artist="Nina Simone", album="Live"),
+        track(3, artist="Nina Simone & Friends", album="Live"),
+        track(4, album="Live"),
+        track(5),
+        track(6),
+    ]
+    kin = kinship(tracks)
+    assert kin.groups == (0, 0, 1, 1, 1, 2, 3)
+    assert kin.unknown == 2
+
+
+def test_a_compilation_ties_nothing() -> None:
+    tracks = [track(i, artist=f"artist {i}", album="Now That's Music") for i in range(4)]
+    assert kinship(tracks).groups == (0, 1, 2, 3)
+    assert kinship(tracks[:3]).groups == (0, 0, 0)
+
+
+def test_albums_of_one_name_in_two_folders_are_two() -> None:
+    one, other = track(0, artist="a", album="Best"), track(1, artist="b", album="Best")
+    other = replace(other, path=Path("elsewhere/1.mp3"))
+    assert kinship([one, other]).groups == (0, 1)
+
+
+def test_folds_never_share_an_artist(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, tracks = clouds(per_genre=12)
+    tracks = [replace(t, artist=f"artist {i % 7}") for i, t in enumerate(tracks)]
+    rows = {row.tobytes(): place for place, row in enumerate(values)}
+    learned: list[set[str]] = []
+    judged: dict[int, set[str]] = defaultdict(set)
+    fit = fit_head
+
+    class Spy(Head):
+        def logits(self, embeddings: np.ndarray) -> np.ndarray:
+            judged[len(learned)] |= {tracks[rows[r.tobytes()]].artist or "" for r in embeddings}
+            return super().logits(embeddings)
+
+    def spy(embeddings: np.ndarray, *rest: object) -> Head:
+        learned.append({tracks[rows[r.tobytes()]].artist or "" for r in embeddings})
+        head = fit(embeddings, *rest)  # type: ignore[arg-type]
+        return Spy(head.weights, head.biases)
+
+    monkeypatch.setattr(forecasting, "fit_head", spy)
+    assert forecast(values, tracks, "abc").folds == len(learned) == 5
+    for fold, artists in enumerate(learned, start=1):
+        assert artists.isdisjoint(judged[fold])
+    assert set.union(*judged.values()) == {f"artist {i}" for i in range(7)}
+
+
+# The forecast
+
+
+def test_a_forecast_is_near_what_comes(tmp_path: Path) -> None:
+    values, tracks = clouds(per_genre=80, spread=3.0)
+    places = np.arange(len(tracks))
+    few = places % 80 < 20
+    expected = forecast(values[few], [tracks[i] for i in places[few]], "abc")
+    head = fit_head(values[few], truth_of(tracks)[few], 3)
+    right = head.logits(values[~few]).argmax(axis=1) == truth_of(tracks)[~few]
+    assert expected.metrics is not None
+    low, high = expected.metrics.intervals["accuracy"]
+    assert low < right.mean() < high
+    assert expected.unknown == 60
+    assert sum(genre.judged for genre in expected.genres) == 60
+
+
+def test_a_genre_of_one_artist_is_not_judged() -> None:
+    values, tracks = clouds(per_genre=6)
+    tracks = [replace(t, artist="Only One") if t.label == "b" else t for t in tracks]
+    expected = forecast(values, tracks, "abc")
+    assert [(genre.groups, genre.judged) for genre in expected.genres] == [(6, 6), (1, 0), (6, 6)]
+    assert expected.metrics is not None
+    assert expected.metrics.count == 12
+    assert advise(expected)["b"] == "only 6 files; all of one artist; could not be judged"
+
+
+def test_genres_of_one_artist_each_have_no_forecast(tmp_path: Path) -> None:
+    values, tracks = clouds(per_genre=6)
+    tracks = [replace(t, artist=t.label) for t in tracks]
+    expected = forecast(values, tracks, "abc")
+    assert (expected.metrics, expected.temperature) == (None, 1.0)
+
+
+def test_unsure_heads_are_calibrated() -> None:
+    values, tracks = clouds(per_genre=40, spread=4.0)
+    metrics = forecast(values, tracks, "abc").metrics
+    assert metrics is not None
+    assert metrics.ece < 0.12
+
+
+def test_advice_names_the_weak(tmp_path: Path) -> None:
+    values, tracks = clouds(per_genre=20, genres="abcd")
+    values[20:40] = values[:20] + 0.01  # b sounds like a
+    needs = advise(forecast(values, tracks, "abcd"))
+    assert set(needs) == {"a", "b"}
+    assert "taken for a" in needs["b"]
+
+
+def test_the_output_says_when_it_is_too_good(run: Run, tmp_path: Path, music: Path) -> None:
+    nameless = tmp_path / "nameless"
+    for path in sorted(music.glob("*/*.flac")):
+        copy = nameless / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+        mutagen.File(copy).delete()
+    _, output, _ = run(nameless)
+    assert "Neither artist nor album is known of any file" in output
+    assert "too optimistic" in output
+
+
+# The head and the written bundle
+
+
+@pytest.mark.parametrize("genres", ["ab", "abcd"])
+def test_a_head_is_scikit_learns_classifier(genres: str) -> None:
+    values, tracks = clouds(per_genre=15, genres=genres)
+    truth = truth_of(tracks)
+    deviation = values.std(axis=0, dtype=float)
+    assert deviation.min() > SMALLEST_DEVIATION * np.median(deviation)
+    standard = (values - values.mean(axis=0, dtype=float)) / deviation
+    reference = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+    expected = reference.fit(standard, truth).predict_proba(standard)
+    got = probabilities_at(fit_head(values, truth, len(genres), 0.1).logits(values), 1.0)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_genre_without_examples_is_next_to_impossible() -> None:
+    values, tracks = clouds(per_genre=5)
+    head = fit_head(values[:10], truth_of(tracks)[:10], 3)
+    assert probabilities_at(head.logits(values), 1.0)[:10, 2].max() < 1e-3
+    with pytest.raises(UsageError, match="two genres"):
+        fit_head(values[:5], truth_of(tracks)[:5], 3)
+
+
+def test_the_bundle_computes_the_heads_probabilities(
+    music: Path, tiny_bundle: Path, cache: FeatureCache, tmp_path: Path
+) -> None:
+    tracks = from_dataset(datasets.load(music)).tracks
+    learned = learn(tracks, tmp_path / "mine.onnx", model=tiny_bundle, cache=cache)
+    heard = embed(tracks, Bundle.load(tiny_bundle), cache)
+    truth = np.array([learned.labels.index(t.label or "") for t in heard.tracks])
+    head = fit_head(heard.values, truth, 3)
+    expected = probabilities_at(head.logits(heard.values), learned.forecast.temperature)
+    classifier = Classifier.load(learned.path)
+    for row, example in zip(expected, heard.tracks, strict=True):
+        prediction = classifier(example.path or "")
+        got = [prediction.probabilities[label] for label in learned.labels]
+        np.testing.assert_allclose(got, row, atol=1e-5)
+
+
+@pytest.fixture
+def head() -> Head:
+    rng = np.random.default_rng(2)
+    width = FRONT_END.n_mels
+    return Head(rng.normal(size=(width, 3)), rng.normal(size=3))
+
+
+def outputs_of(path: Path) -> dict[str, np.ndarray]:
+    frames = np.random.default_rng(3).normal(size=(2, 50, FRONT_END.n_mels)).astype(np.float32)
+    answer = Bundle.load(path).run(frames)
+    return {"logits": answer.logits, "embedding": answer.embedding, **answer.extra}
+
+
+def test_other_outputs_are_kept(head: Head, tmp_path: Path) -> None:
+    outputs = ("logits", "embedding", "loudest")
+    base = write_bundle(tmp_path / "base.onnx", tiny_metadata(), outputs=outputs)
+    metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
+    before, after = outputs_of(base), outputs_of(graft(base, head, metadata, tmp_path / "new.onnx"))
+    assert set(after) == set(before)
+    assert after["logits"].shape == (2, 3)
+    np.testing.assert_array_equal(after["embedding"], before["embedding"])
+    np.testing.assert_array_equal(after["loudest"], before["loudest"])
+
+
+def test_an_output_made_of_the_old_logits_is_kept(head: Head, tmp_path: Path) -> None:
+    base = write_bundle(tmp_path / "base.onnx", tiny_metadata())
+    model = onnx.load(base)
+    model.graph.node.append(helper.make_node("Neg", ["logits"], ["opposite"]))
+    shape = helper.make_tensor_value_info("opposite", onnx.TensorProto.FLOAT, ["batch", 2])
+    model.graph.output.append(shape)
+    onnx.save(model, base)
+    metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
+    before, after = outputs_of(base), outputs_of(graft(base, head, metadata, tmp_path / "new.onnx"))
+    np.testing.assert_array_equal(after["opposite"], before["opposite"])
+    assert after["logits"].shape == (2, 3)
+
+
+def test_a_branch_that_reads_the_old_logits_is_followed(head: Head, tmp_path: Path) -> None:
+    base = write_bundle(tmp_path / "base.onnx", tiny_metadata())
+    model = onnx.load(base)
+    branches = {}
+    for name, kind in (("then_branch", "Neg"), ("else_branch", "Abs")):
+        answer = helper.make_tensor_value_info(kind, onnx.TensorProto.FLOAT, ["batch", 2])
+        branches[name] = helper.make_graph(
+            [helper.make_node(kind, ["logits"], [kind])], kind, [], [answer]
+        )
+    model.graph.node.extend(
+        [
+            helper.make_node("Constant", [], ["yes"], value_ints=[1]),
+            helper.make_node("Cast", ["yes"], ["choice"], to=onnx.TensorProto.BOOL),
+            helper.make_node("If", ["choice"], ["chosen"], **branches),
+        ]
+    )
+    shape = helper.make_tensor_value_info("chosen", onnx.TensorProto.FLOAT, ["batch", 2])
+    model.graph.output.append(shape)
+    onnx.save(model, base)
+    metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
+    before, after = outputs_of(base), outputs_of(graft(base, head, metadata, tmp_path / "new.onnx"))
+    np.testing.assert_array_equal(after["chosen"], before["chosen"])
+
+
+def test_a_second_front_end_is_kept(head: Head, tmp_path: Path) -> None:
+    metadata = tiny_metadata(second_front_end=FRONT_END)
+    base = write_bundle(tmp_path / "base.onnx", metadata)
+    new = graft(base, head, replace(metadata, labels=("x", "y", "z")), tmp_path / "new.onnx")
+    assert Classifier.load(new)(tone(440, 1), RATE).genre in "xyz"
+
+
+def test_the_shipped_model_takes_a_head(tmp_path: Path) -> None:
+    base = Bundle.load(Path(datasets.__file__).parents[1] / "weights" / "default.onnx")
+    width = embeddings._width(base)
+    head = Head(np.random.default_rng(4).normal(0, 0.1, (width, 2)), np.zeros(2))
+    new = graft(base.path, head, replace(base.metadata, labels=("x", "y")), tmp_path / "new.onnx")
+    before = Classifier(base)(tone(440, 1), RATE)
+    after = Classifier.load(new)(tone(440, 1), RATE)
+    np.testing.assert_array_equal(after.embedding, before.embedding)
+    assert after.music == before.music
+    assert set(after.probabilities) == {"x", "y"}
+
+
+# What it needs
+
+
+NO_TORCH = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "lightning", "pandas", "matplotlib", "librosa"):
+            raise ModuleNotFoundError("no " + name)
+sys.meta_path.insert(0, Blocker())
+from tonearm.cli.app import main
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_learning_needs_no_torch(
+    music: Path, tiny_bundle: Path, tmp_path: Path, cache: FeatureCache
+) -> None:
+    arguments = ["learn", music, "--model", tiny_bundle, "--cache", cache.root]
+    arguments += ["--out", tmp_path / "mine.onnx"]
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 genres" in done.stdout
