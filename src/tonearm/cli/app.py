@@ -16,6 +16,7 @@ from tonearm.cli import (
     data,
     distill,
     evaluate,
+    explain,
     models,
     spectrogram,
     tag,
@@ -36,6 +37,7 @@ app = typer.Typer(
 for module in (
     classify,
     tag,
+    explain,
     spectrogram,
     models,
     data,
