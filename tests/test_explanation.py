@@ -218,6 +218,24 @@ class TestPlot:
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_report_shows_what_led_to_an_error(
+    classifier: Classifier, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    pytest.importorskip("jinja2")
+    for label, name, hertz in (("low", "a", 300), ("low", "b", 5000), ("high", "c", 5000)):
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        write_audio(tmp_path / "data" / label / f"{name}.flac", tone(hertz, 2), RATE)
+    arguments = ["evaluate", str(tiny_bundle), str(tmp_path / "data"), "--bootstrap", "0"]
+    for count, pictures in ((3, 1), (0, 0)):
+        report = tmp_path / f"report-{count}"
+        options = ["--report", str(report), "--explain", str(count)]
+        done = CliRunner().invoke(app, [*arguments, *options])
+        assert done.exit_code == 0, done.output
+        page = (report / "report.html").read_text(encoding="utf-8")
+        assert page.count("data:image/png;base64,") == pictures
+        assert ("Why the worst" in page) == bool(pictures)
+
+
 def test_without_matplotlib(low: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     from tonearm.explanation_plot import plot
 

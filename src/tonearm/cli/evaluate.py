@@ -44,6 +44,15 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for report.html, metrics.json and predictions.csv."),
     ] = None,
+    explained: Annotated[
+        int,
+        typer.Option(
+            "--explain",
+            min=0,
+            metavar="N",
+            help="Show in the report what led to the N worst errors; some seconds each.",
+        ),
+    ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Replicates behind the 95 % intervals; 0 for none.")
@@ -65,7 +74,7 @@ def evaluate(
     from tonearm.evaluation.trial import judgeable, run_trial
 
     if report is not None:
-        from tonearm.evaluation.report import Subject, write_report
+        from tonearm.evaluation.report import Subject, explain_errors, write_report
     renamed = dict(_pair(text) for text in rename or ())
     dataset = datasets.load(data, layout)
     tracks = judgeable(dataset, split, kind, labels.split(",") if labels else None)
@@ -94,7 +103,9 @@ def evaluate(
             },
             left_out=tuple(f"{f.path}: {f.error}" for f in trial.failures),
         )
-        page = write_report(report, trial.predictions, metrics, subject)
+        paths = {track.id: track.path for track in tracks if track.path is not None}
+        pictures = explain_errors(classifier, trial.predictions, paths, explained)
+        page = write_report(report, trial.predictions, metrics, subject, pictures)
         print(f"report: {page}", file=sys.stderr)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tonearm.evaluation import predictions as files
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 
+if TYPE_CHECKING:
+    from tonearm.classifier import Classifier
+
 # At once, and not when the page is made: before that, a model may have listened for an hour.
 try:
     import matplotlib  # noqa: F401
@@ -25,6 +28,8 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "an optional package", "train") from error
 
+EXPLAINED_ERRORS = 3  # each takes as long as classifying some fifty tracks
+PICTURE_SIZE = 1000, 560  # pixels
 WORST_ERRORS = 20
 CONFUSED_PAIRS = 8
 TEMPLATE = "report.html.j2"
@@ -66,19 +71,77 @@ class Subject:
     date: datetime.date = field(default_factory=datetime.date.today)
 
 
+@dataclass(frozen=True)
+class ErrorPicture:
+    """Why an answer was wrong: the evidence for it.
+
+    Attributes
+    ----------
+    track, truth, predicted
+        The track's id, its genre, and the answer.
+    png
+        The picture's file.
+    """
+
+    track: str
+    truth: str
+    predicted: str
+    png: bytes
+
+    @property
+    def address(self) -> str:
+        """The picture as a data address."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+def explain_errors(
+    classifier: Classifier, predictions: Predictions, paths: Mapping[str, Path], count: int
+) -> list[ErrorPicture]:
+    """Draw the evidence for the wrong answers given with most confidence, worst first.
+
+    Parameters
+    ----------
+    classifier
+        The one that gave the answers.
+    paths
+        The tracks' files by id.
+    count
+        How many errors to explain.
+    """
+    from tonearm.explanation import explain
+    from tonearm.explanation_plot import plot
+
+    width, height = PICTURE_SIZE
+    pictures = []
+    for error in worst_errors(predictions, count):
+        explanation = explain(classifier, paths[error["track"]], error["predicted"])
+        png = plots.to_png(plot(explanation, width=width, height=height), dpi=100)
+        pictures.append(ErrorPicture(error["track"], error["truth"], error["predicted"], png))
+    return pictures
+
+
 def write_report(
-    folder: Path, predictions: Predictions, metrics: Metrics, subject: Subject
+    folder: Path,
+    predictions: Predictions,
+    metrics: Metrics,
+    subject: Subject,
+    explained: Sequence[ErrorPicture] = (),
 ) -> Path:
     """Write `metrics.json`, `predictions.csv` and `report.html` to a folder; give the page."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "predictions.csv", predictions)
     (folder / "metrics.json").write_text(metrics.to_json(), encoding="utf-8")
     page = folder / "report.html"
-    page.write_text(render(predictions, metrics, subject), encoding="utf-8")
+    page.write_text(render(predictions, metrics, subject, explained), encoding="utf-8")
     return page
 
 
-def render(predictions: Predictions, metrics: Metrics, subject: Subject) -> str:
+def render(
+    predictions: Predictions,
+    metrics: Metrics,
+    subject: Subject,
+    explained: Sequence[ErrorPicture] = (),
+) -> str:
     """Give the report as one HTML page that needs nothing beside itself."""
     environment = Environment(
         loader=PackageLoader("tonearm", "evaluation"),
@@ -109,6 +172,7 @@ def render(predictions: Predictions, metrics: Metrics, subject: Subject) -> str:
         },
         confused=confused_pairs(metrics),
         errors=worst_errors(predictions),
+        explained=explained,
         error_count=int((~predictions.correct).sum()),
         has_artists=predictions.artists is not None,
     )
