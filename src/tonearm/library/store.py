@@ -47,6 +47,7 @@ CREATE TABLE files (
     genre TEXT,
     confidence REAL,
     music REAL,                    -- probability that it is music; NULL where the model is silent
+    verdict TEXT,                  -- "music", "not music" or "unsure": whether the genre stands
     error TEXT,                    -- why there is no genre
     tagged TEXT NOT NULL,          -- JSON: the genres in the file's tags
     artist TEXT,
@@ -162,6 +163,8 @@ class Entry:
         The most probable genre and its probability; None after an error.
     music
         Probability that it is music at all; None if the model does not say.
+    verdict
+        Whether the genre stands: "music", "not music" or "unsure" (see `tonearm.Prediction`).
     error
         Why there is no genre, in one line.
     tagged
@@ -188,6 +191,7 @@ class Entry:
     genre: str | None = None
     confidence: float | None = None
     music: float | None = None
+    verdict: str | None = None
     error: str | None = None
     tagged: tuple[str, ...] = ()
     artist: str | None = None
@@ -282,9 +286,7 @@ class Store:
         missing
             Whether to yield those that are gone, too.
         """
-        where, values = _under(under)
-        if not missing:
-            where += " AND NOT missing"
+        where, values = _under(under, missing=missing)
         for row in self._query(
             f"SELECT {', '.join(COLUMNS)} FROM files WHERE {where} ORDER BY path", values
         ):
@@ -330,8 +332,8 @@ class Store:
             model = busiest.key
         if model not in numbers:
             raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(numbers)})")
-        where, values = _under(under)
-        where += " AND NOT missing AND model = ? AND embedding IS NOT NULL"
+        where, values = _under(under, missing=False)
+        where += " AND model = ? AND embedding IS NOT NULL"
         values.append(numbers[model])
         count, width = self._query(
             f"SELECT count(*), max(length(embedding)) FROM files WHERE {where}", values
@@ -381,6 +383,14 @@ class Store:
         )
         return next((self._entry(row) for row in rows), None)
 
+    def paths(
+        self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
+    ) -> Iterator[str]:
+        """Yield the paths of the entries that `entries` would, at a fraction of the cost."""
+        where, values = _under(under, missing=missing)
+        for (path,) in self._query(f"SELECT path FROM files WHERE {where} ORDER BY path", values):
+            yield os.fsdecode(path)
+
     # Writing
 
     def add_model(self, model: Model) -> None:
@@ -409,6 +419,16 @@ class Store:
                 "UPDATE files SET missing = ? WHERE path = ?",
                 ((missing, os.fsencode(path)) for path in paths),
             )
+
+    def forget_moved(self, under: Sequence[str | os.PathLike[str]]) -> int:
+        """Forget missing files whose sound is there under another path; return how many."""
+        where, values = _under(under, missing=True)
+        with self._transaction():
+            return self._database.execute(
+                f"DELETE FROM files WHERE {where} AND missing AND EXISTS "
+                "(SELECT 1 FROM files AS other WHERE other.audio = files.audio AND NOT other.missing)",
+                values,
+            ).rowcount
 
     def remove(self, paths: Iterable[str]) -> None:
         """Forget files."""
@@ -532,17 +552,18 @@ def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
     return tuple(windows)
 
 
-def _under(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, list[Any]]:
+def _under(paths: Sequence[str | os.PathLike[str]], *, missing: bool) -> tuple[str, list[Any]]:
     """Return the SQL condition, and its values, that a path is one of these or below one."""
+    there = "1" if missing else "NOT missing"
     if not paths:
-        return "1", []
+        return there, []
     values: list[Any] = []
     for path in paths:
         below = os.fsencode(os.path.join(_absolute(path), ""))  # noqa: PTH118 (ends in a separator)
         # All that begins with a folder sorts between it and it with its last byte raised by one.
         values += [os.fsencode(_absolute(path)), below, below[:-1] + bytes([below[-1] + 1])]
-    clause = "path = ? OR (path > ? AND path < ?)"
-    return "(" + " OR ".join([clause] * len(paths)) + ")", values
+    clauses = " OR ".join(["path = ? OR (path > ? AND path < ?)"] * len(paths))
+    return f"({clauses}) AND {there}", values
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
