@@ -8,12 +8,13 @@ a song, unless `read` is asked for all of it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import itertools
 import os
 import stat
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -50,6 +51,8 @@ LIMIT_SECONDS, LIMIT_SECONDS_PER_MEGABYTE = 60.0, 1.0
 
 OGG_PAGE = 65_536  # bytes, no page is longer
 RIFF_UNKNOWN = 0x7FFF_0000  # bytes; sizes from here on are no sizes
+
+DIGEST_LENGTH = 32  # of SHA-256's 64 digits: no two of 10^12 recordings will share them
 
 MAX_READ_FAILURES = 16  # in a row, before the rest of the file is given up
 
@@ -126,6 +129,26 @@ class AudioInfo:
     sample_rate: int
     channels: int
     duration: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What sound a file holds, whatever its name and its tags.
+
+    Attributes
+    ----------
+    digest : str
+        32 hexadecimal digits, a hash of the compressed packets: equal for copies and retagged
+        files, different for the same music encoded twice.
+    duration : float or None
+        Seconds: the header's word, or where that is none or a guess, the packets' own.
+    truncated : bool
+        Whether the file breaks off before its end.
+    """
+
+    digest: str
+    duration: float | None
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +257,29 @@ def probe(path: str | os.PathLike[str], *, time_limit: float | None = None) -> A
     """
     with contextlib.closing(_OpenFile(path, time_limit)) as file:
         return file.info
+
+
+def identify(path: str | os.PathLike[str], *, time_limit: float | None = None) -> Identity:
+    """Tell a file's sound from all others, without decoding it.
+
+    All its packets are read: that takes about a fifth of the time of decoding them.
+
+    Raises
+    ------
+    NotAudio, Undecodable, TimedOut
+        As `stream` does.
+    """
+    with contextlib.closing(_OpenFile(path, time_limit)) as file, file.clock:
+        info = file.info
+        # The same numbers at another rate are another sound; all else a decoder needs is in the
+        # packets, or cannot change while they stay the same.
+        sound = hashlib.sha256(f"{info.codec} {info.sample_rate} {info.channels}\n".encode())
+        end = file.hash_packets(sound.update)
+        return Identity(
+            digest=sound.hexdigest()[:DIGEST_LENGTH],
+            duration=file.length(end),
+            truncated=file.breaks_off(end),
+        )
 
 
 def resample(samples: Samples, rate: int, new_rate: int) -> Iterator[Samples]:
@@ -470,6 +516,25 @@ class _OpenFile:
                 self.damaged |= decoded and failed
                 decoded, failed = True, False
                 yield from frames
+
+    def hash_packets(self, update: Callable[[av.Packet[av.AudioStream]], object]) -> float:
+        """Feed every packet to a hash; return where the last one ends, in seconds of the file."""
+        end = total = 0
+        for packet in self._packets():
+            if packet.size:
+                update(packet)
+                length = packet.duration or 0
+                total += length
+                end = max(end, (packet.pts or 0) + length)
+        base = float(self._stream.time_base or 0)
+        return max(end * base - self.origin, total * base)
+
+    def length(self, end: float) -> float | None:
+        """The file's length in seconds, if its last packet ends at `end`."""
+        announced = self.info.duration
+        if announced is None or self._estimated(announced):
+            return end or announced
+        return announced
 
     def breaks_off(self, end: float) -> bool:
         """Whether a file whose sound ended at `end` seconds should have gone on."""

@@ -41,6 +41,13 @@ ALBUM_FIELDS = (
     (ASFTags, "WM/AlbumTitle"),
     (VComment, "ALBUM"),
 )
+TITLE_FIELDS = (
+    (ID3, "TIT2"),
+    (APEv2, "Title"),
+    (MP4Tags, "\xa9nam"),
+    (ASFTags, "Title"),
+    (VComment, "TITLE"),
+)
 ID3V1_BYTES = 128  # at the very end of the file, "TAG" first and a genre's number last
 NO_ID3V1_GENRE = 255
 
@@ -82,17 +89,18 @@ class Names:
     ----------
     genres
         In their order; none where they are blank.
-    artist, album
+    artist, album, title
         None where they are blank. Of several artists, the first.
     """
 
-    genres: tuple[str, ...]
-    artist: str | None
-    album: str | None
+    genres: tuple[str, ...] = ()
+    artist: str | None = None
+    album: str | None = None
+    title: str | None = None
 
 
 def read_names(path: str | os.PathLike[str]) -> Names:
-    """Return the genres, the artist and the album that a file's tags name.
+    """Return the genres, the artist, the album and the title that a file's tags name.
 
     Raises
     ------
@@ -101,7 +109,10 @@ def read_names(path: str | os.PathLike[str]) -> Names:
     """
     with _one_line_errors(path):
         tags = _open(path).tags
-        return Names(_genres(tags), _first(tags, ARTIST_FIELDS), _first(tags, ALBUM_FIELDS))
+        return Names(
+            _genres(tags),
+            *(_first(tags, fields) for fields in (ARTIST_FIELDS, ALBUM_FIELDS, TITLE_FIELDS)),
+        )
 
 
 def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
