@@ -1,32 +1,49 @@
-"""One function over many items in several processes, results in order, a crash costing one item."""
+"""One function over many items in several processes, a crash or a hang costing one item."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
+
+from tonearm.errors import TonearmError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# How far `in_order` lets the others run ahead of a slow item: their results wait in memory.
+AHEAD = 1000  # items
+
 # A forked child would inherit ONNX Runtime's and BLAS's locks without the threads that hold them.
 _SPAWN = multiprocessing.get_context("spawn")
+_READY = "ready"  # the first thing a process says
+_JOIN_SECONDS = 5.0  # for a killed process to end; one that waits for a dead network drive does not
+
+
+class StartError(TonearmError):
+    """A process died before it had begun with any item."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(f"a worker process died while starting (exit code {exit_code})")
 
 
 @dataclass(frozen=True)
 class Crash(Generic[Item]):
-    """Stands for the result of an item whose process died.
+    """Stands for the result of an item whose process died or was killed.
 
     Attributes
     ----------
     item
         What it worked on.
     exit_code
-        The process's, negative for the signal that ended it.
+        The process's, negative for the signal that ended it; None if it was killed for taking
+        too long.
     """
 
     item: Item
@@ -34,14 +51,39 @@ class Crash(Generic[Item]):
 
 
 def in_order(
-    prepare: Callable[[], Callable[[Item], Result]], items: Iterable[Item], workers: int
+    prepare: Callable[[], Callable[[Item], Result]],
+    items: Iterable[Item],
+    workers: int,
+    *,
+    time_limit: Callable[[Item], float] | None = None,
 ) -> Iterator[Result | Crash[Item]]:
     """Yield ``prepare()(item)`` for every item, in the items' order.
 
+    Parameters and errors as in `as_finished`. Behind a slow item at most `AHEAD` others are worked
+    on, and their results kept.
+    """
+    finished: dict[int, Result | Crash[Item]] = {}
+    following = 0  # position of the next result to yield
+    for position, result in _finished(prepare, items, workers, time_limit, AHEAD):
+        finished[position] = result
+        while following in finished:
+            yield finished.pop(following)
+            following += 1
+
+
+def as_finished(
+    prepare: Callable[[], Callable[[Item], Result]],
+    items: Iterable[Item],
+    workers: int,
+    *,
+    time_limit: Callable[[Item], float] | None = None,
+) -> Iterator[Result | Crash[Item]]:
+    """Yield ``prepare()(item)`` for every item, each as soon as it is there.
+
     Each process calls ``prepare`` once and then works item by item. When one dies (a decoder that
-    runs into a bad pointer, the kernel short of memory), its item yields a `Crash` and a new
-    process takes its place. `concurrent.futures` is not used because there a dead process breaks
-    the whole pool and every item in it.
+    runs into a bad pointer, the kernel short of memory) or takes too long, its item yields a
+    `Crash` and a new process takes its place. `concurrent.futures` is not used because there a dead
+    process breaks the whole pool and every item in it.
 
     Parameters
     ----------
@@ -51,63 +93,119 @@ def in_order(
         Picklable; taken one at a time, so the iterable may be endless.
     workers
         The number of processes.
+    time_limit
+        Gives the seconds an item may take, on the clock; by default as long as it likes.
+
+    Raises
+    ------
+    StartError
+        If a process dies in ``prepare``.
+    """
+    for _, result in _finished(prepare, items, workers, time_limit, inf):
+        yield result
+
+
+def _finished(
+    prepare: Callable[[], Callable[[Item], Result]],
+    items: Iterable[Item],
+    workers: int,
+    time_limit: Callable[[Item], float] | None,
+    ahead: float,
+) -> Iterator[tuple[int, Result | Crash[Item]]]:
+    """Yield every item's position and result, each as soon as it is there.
+
+    An item is begun only if fewer than `ahead` follow the oldest one in work.
     """
     waiting = enumerate(items)
-    finished: dict[int, Result | Crash[Item]] = {}
-    following = 0  # position of the next result to yield
+    begun = 0
     crew: list[_Worker[Item, Result]] = [_Worker(prepare) for _ in range(workers)]
     try:
-        for worker in crew:
-            worker.start(next(waiting, None))
-        while busy := {worker.pipe: worker for worker in crew if worker.task}:
-            ready = wait(busy)
-            for worker in (busy[pipe] for pipe in busy if pipe in ready):
-                position, result = worker.collect()
-                finished[position] = result
-                if isinstance(result, Crash):
-                    worker.stop()
-                    crew.remove(worker)
-                    crew.append(worker := _Worker(prepare))
-                worker.start(next(waiting, None))
-            while following in finished:
-                yield finished.pop(following)
-                following += 1
+        while True:
+            for worker in crew:
+                oldest = min((other.task[0] for other in crew if other.task), default=begun)
+                if not worker.task and begun - oldest < ahead and (task := next(waiting, None)):
+                    worker.start(task, time_limit(task[1]) if time_limit else inf)
+                    begun += 1
+            busy = {worker.pipe: worker for worker in crew if worker.task}
+            if not busy:
+                return
+            soonest = min(worker.deadline for worker in busy.values()) - time.monotonic()
+            ready = wait(busy, None if soonest == inf else max(0.0, soonest))
+            for pipe, worker in busy.items():
+                if pipe not in ready and time.monotonic() < worker.deadline:
+                    continue
+                outcome = worker.collect() if pipe in ready else worker.kill()
+                if outcome is None:
+                    continue
+                if isinstance(outcome[1], Crash):
+                    crew[crew.index(worker)] = _Worker(prepare)
+                yield outcome
     finally:
         for worker in crew:
             worker.stop()
 
 
 class _Worker(Generic[Item, Result]):
-    """One process, the pipe to it and the item it works on."""
+    """One process, the pipe to it and the item it works on.
+
+    Attributes
+    ----------
+    task
+        The item and its position; None if there is nothing in work.
+    deadline
+        When the item must be done, on the monotonic clock.
+    """
 
     def __init__(self, prepare: Callable[[], Callable[[Item], Result]]) -> None:
         self.pipe, theirs = _SPAWN.Pipe()
         self.task: tuple[int, Item] | None = None
+        self.deadline = inf
+        self._limit = inf
+        self._is_ready = False
         self._process = _SPAWN.Process(target=_serve, args=(prepare, theirs), daemon=True)
         self._process.start()
         theirs.close()  # so that the pipe ends when the process does
 
-    def start(self, task: tuple[int, Item] | None) -> None:
-        """Work on an item from now on; None means there is nothing left to do."""
+    def start(self, task: tuple[int, Item], limit: float) -> None:
+        """Work on an item from now on, or from when the process is ready; `limit` in seconds."""
         self.task = task
-        if task is not None:
-            # Should the process have died idle, `collect` finds the pipe ended and reports it.
-            with suppress(BrokenPipeError):
-                self.pipe.send(task[1])
+        self._limit = limit
+        if self._is_ready:
+            self.deadline = time.monotonic() + limit
+        # Should the process have died idle, `collect` finds the pipe ended and reports it.
+        with suppress(BrokenPipeError):
+            self.pipe.send(task[1])
 
-    def collect(self) -> tuple[int, Result | Crash[Item]]:
-        """Wait for the result of the item in work."""
+    def collect(self) -> tuple[int, Result | Crash[Item]] | None:
+        """Take what the process says: the result of its item, or None if it is only ready now."""
         assert self.task is not None
         position, item = self.task
         try:
-            return position, self.pipe.recv()
+            result = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            return position, Crash(item, self._process.exitcode)
+            if not self._is_ready:
+                raise StartError(self._process.exitcode) from None
+            result = Crash(item, self._process.exitcode)
+            self.stop()
+        if not self._is_ready:
+            self._is_ready = True
+            self.deadline = time.monotonic() + self._limit
+            return None
+        self.task = None
+        return position, result
+
+    def kill(self) -> tuple[int, Crash[Item]]:
+        """Give an item up, and its process, which may hang where no request reaches it."""
+        assert self.task is not None
+        position, item = self.task
+        self._process.kill()
+        self.stop()
+        return position, Crash(item, None)
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.join()
+        self._process.join(_JOIN_SECONDS)
         self.pipe.close()
 
 
@@ -116,9 +214,7 @@ def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) ->
     # Ctrl-C reaches the whole process group; the parent alone decides and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work = prepare()
-    while True:
-        try:
-            item = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(work(item))
+    with suppress(EOFError, BrokenPipeError):  # the parent is gone, perhaps while this one worked
+        pipe.send(_READY)
+        while True:
+            pipe.send(work(pipe.recv()))
