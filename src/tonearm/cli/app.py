@@ -17,7 +17,9 @@ from tonearm.cli import (
     distill,
     evaluate,
     explain,
+    learn,
     models,
+    scan,
     spectrogram,
     tag,
     train,
@@ -36,7 +38,9 @@ app = typer.Typer(
 # top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
 for module in (
     classify,
+    scan,
     tag,
+    learn,
     explain,
     spectrogram,
     models,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
@@ -391,6 +392,22 @@ class Store:
         for (path,) in self._query(f"SELECT path FROM files WHERE {where} ORDER BY path", values):
             yield os.fsdecode(path)
 
+    def count_missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> int:
+        """How many files were gone at the last look."""
+        where, values = _under(under, missing=True)
+        return int(self._one(f"SELECT count(*) FROM files WHERE {where} AND missing", values))
+
+    def genres(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
+        """How many files that are there have each genre, the most frequent first.
+
+        Where the genre does not stand, its place takes the verdict: "not music" or "unsure".
+        """
+        return self._counts("iif(verdict <> 'music', verdict, genre)", under)
+
+    def errors(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
+        """How many files that are there have each error, the most frequent first."""
+        return self._counts("error", under)
+
     # Writing
 
     def add_model(self, model: Model) -> None:
@@ -426,16 +443,19 @@ class Store:
         with self._transaction():
             return self._database.execute(
                 f"DELETE FROM files WHERE {where} AND missing AND EXISTS "
-                "(SELECT 1 FROM files AS other WHERE other.audio = files.audio AND NOT other.missing)",
+                "(SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing)",
                 values,
             ).rowcount
 
-    def remove(self, paths: Iterable[str]) -> None:
-        """Forget files."""
+    def forget_missing(self, under: Sequence[str | os.PathLike[str]]) -> int:
+        """Forget missing files below these paths; return how many."""
+        if not under:
+            return 0
+        where, values = _under(under, missing=True)
         with self._transaction():
-            self._database.executemany(
-                "DELETE FROM files WHERE path = ?", ((os.fsencode(path),) for path in paths)
-            )
+            return self._database.execute(
+                f"DELETE FROM files WHERE {where} AND missing", values
+            ).rowcount
 
     # Inside
 
@@ -493,13 +513,25 @@ class Store:
             }
         )
 
+    def _counts(self, what: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
+        where, values = _under(under, missing=False)
+        return Counter(
+            dict(
+                self._query(
+                    f"SELECT {what} AS what, count(*) FROM files WHERE {where} "
+                    "AND what IS NOT NULL GROUP BY what ORDER BY 2 DESC, 1",
+                    values,
+                )
+            )
+        )
+
     def _query(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         with self._one_line_errors(), closing(self._database.execute(sql, values)) as rows:
             yield from rows
 
-    def _one(self, sql: str) -> Any:
+    def _one(self, sql: str, values: Sequence[Any] = ()) -> Any:
         with self._one_line_errors():
-            return self._database.execute(sql).fetchone()[0]
+            return self._database.execute(sql, values).fetchone()[0]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

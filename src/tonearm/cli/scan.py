@@ -1,0 +1,192 @@
+"""`tonearm scan`: listen to a whole library, and keep what was heard."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tonearm.cli.interrupt import until_interrupted
+
+if TYPE_CHECKING:
+    from tonearm.library.scan import Scan, Tally
+
+LISTED = 12  # genres, errors and folders in the summary
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(scan)
+
+
+def scan(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="FOLDER...", help="Folders of recordings, and files.")
+    ],
+    store: Annotated[
+        Path, typer.Option("--store", metavar="FILE", help="Where it is kept; made if not there.")
+    ],
+    excerpt: Annotated[
+        str,
+        typer.Option(
+            "--excerpt", metavar="SECONDS|all", help="How much of a long file is listened to."
+        ),
+    ] = "30",
+    model: Annotated[
+        str,
+        typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
+    ] = "default",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes.", show_default="one for each processor"),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            min=1,
+            metavar="SECONDS",
+            help="What one file may take.",
+            show_default="2 min and 4 s/MB",
+        ),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try files again that failed, even if unchanged.")
+    ] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget files that are gone.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as one JSON object.")
+    ] = False,
+) -> None:
+    """Listen to every recording below some folders, and keep the results in a store.
+
+    Files that the store knows as they are now are passed over, so a scan that was interrupted (or
+    killed) goes on where it was. The exit code is 0 if the store knows the genre of any file
+    below the folders, 1 if it knows none, 130 after Ctrl-C.
+    """
+    # The front end's matrix products are small: starting BLAS threads costs more than they save.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tonearm.library.excerpt import Excerpt
+    from tonearm.library.scan import Scan, kind_of
+    from tonearm.library.store import Store
+
+    began = time.monotonic()
+    part = Excerpt.parse(excerpt)
+    with Store(store, create=True) as library:
+        run = Scan(
+            library,
+            paths,
+            model=model,
+            excerpt=part,
+            workers=workers,
+            time_limit=time_limit,
+            retry=retry,
+            prune=prune,
+        )
+        try:
+            _show(run)
+        except KeyboardInterrupt:
+            tally = run.tally
+            print(
+                f"tonearm: interrupted after {tally.done} of {tally.due} files; the next scan goes "
+                "on from there",
+                file=sys.stderr,
+            )
+            raise typer.Exit(130) from None
+        elapsed = time.monotonic() - began
+        genres = library.genres(run.paths)
+        errors: Counter[str] = Counter()
+        for error, count in library.errors(run.paths).items():
+            errors[kind_of(error)] += count
+    if as_json:
+        summary = {"elapsed": elapsed, "genres": genres, "errors": errors}
+        print(json.dumps(asdict(run.tally) | summary))
+    else:
+        _print_summary(run.tally, elapsed, genres, errors)
+    if not genres:
+        raise typer.Exit(1)
+
+
+def _show(run: Scan) -> None:
+    """Do a scan, with a bar on standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    with console.status("looking for recordings"):
+        run.survey()
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal or not run.tally.due,
+    ) as progress:
+        task = progress.add_task("", total=run.tally.due)
+        began = time.monotonic()
+        for _ in until_interrupted(run):
+            speed = run.tally.done / (time.monotonic() - began)
+            heard = _hours(run.tally.seconds_of_music)
+            progress.update(task, advance=1, description=f"{speed:.1f} files/s, {heard} of music")
+
+
+def _print_summary(
+    tally: Tally, elapsed: float, genres: Counter[str], errors: Counter[str]
+) -> None:
+    from tonearm.audio import printable
+
+    counts = {
+        "listened to": tally.heard,
+        "known by their sound": tally.recognised,
+        "failed": tally.failed,
+        "unchanged": tally.found - tally.due,
+        "moved": tally.moved,
+        "missing": tally.missing,
+        "forgotten": tally.pruned,
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    print(f"{tally.found} recordings" + (f": {told}" if told else ""))
+    if tally.done:
+        print(
+            f"{_hours(tally.seconds_of_music)} of music in {elapsed:.1f} s: "
+            f"{tally.done / elapsed:.1f} files/s, "
+            f"{tally.seconds_of_music / elapsed:.0f} times real time"
+        )
+    unreadable = (f"{printable(path)}: {why}" for path, why in tally.unreadable.items())
+    _print_counts("genres", genres)
+    _print_counts("errors", errors)
+    _print_counts("unreadable folders", Counter(unreadable))
+
+
+def _print_counts(title: str, counts: Counter[str]) -> None:
+    """Print the most frequent of some things, if there are any."""
+    if not counts:
+        return
+    print(f"{title}:")
+    width = len(str(max(counts.values())))
+    for name, count in counts.most_common(LISTED):
+        print(f"  {count:>{width}}  {count / counts.total():>4.0%}  {name}")
+    if len(counts) > LISTED:
+        print(f"  and {len(counts) - LISTED} more")
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,286 @@
+"""Scanning: every recording below some folders is listened to once, and again when it changes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from tonearm import bundle
+from tonearm.audio import printable
+from tonearm.bundle import Bundle
+from tonearm.errors import UsageError
+from tonearm.library.excerpt import Excerpt
+from tonearm.library.listener import Listener, Outcome, Task, blank, model_of
+from tonearm.library.store import State, Store
+from tonearm.media import recordings
+from tonearm.workers import Crash, as_finished
+
+# What a file may take on the clock before its process is killed. Decoding has its own limit, a
+# minute and a second for each megabyte, which ends a slow file politely; this one is for decoders
+# that hang where they cannot be asked, on machines that are busy.
+PATIENCE_SECONDS, PATIENCE_SECONDS_PER_MEGABYTE = 120.0, 4.0
+
+BATCH = 500  # paths that are looked up in the store at once
+
+
+@dataclass
+class Tally:
+    """How far a scan is.
+
+    Attributes
+    ----------
+    found, due
+        Recordings below the folders, and those of them that are not known as they are now.
+    done
+        Of the due ones.
+    heard, recognised, failed
+        Of the done ones: classified; known by their sound, under another name or with other tags;
+        without a genre.
+    seconds_of_music
+        Length of those classified or recognised.
+    moved, missing, pruned
+        Known files that are gone: their sound is there under another name; marked as missing; and
+        forgotten, which `prune` asks for.
+    unreadable
+        Folders, and why.
+    """
+
+    found: int = 0
+    due: int = 0
+    done: int = 0
+    heard: int = 0
+    recognised: int = 0
+    failed: int = 0
+    seconds_of_music: float = 0.0
+    moved: int = 0
+    missing: int = 0
+    pruned: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a file that is done."""
+        self.done += 1
+        if outcome.entry.genre is None:
+            self.failed += 1
+            return
+        self.heard += outcome.is_new
+        self.recognised += not outcome.is_new
+        self.seconds_of_music += outcome.entry.duration or 0.0
+
+
+class Scan:
+    """One walk through a library; iterate it to make it happen.
+
+    Every outcome is in the store before it is yielded, so an interrupted scan is continued by
+    another one, and nothing is listened to twice. A file is due if the store does not know it, or
+    knows it with another size, time of modification or model. If its sound (the compressed audio,
+    without tags) is known, its results are taken over; otherwise it is classified.
+
+    Parameters
+    ----------
+    store
+        What is known and what will be.
+    paths
+        Folders, and files.
+    model
+        A name, a bundle or a run folder, as for `Classifier.load`.
+    excerpt
+        How much of long files is heard.
+    workers
+        Processes to share the work; by default as many as there are processors to use. A script
+        needs the usual ``if __name__ == "__main__":`` guard.
+    time_limit
+        Seconds a file may take; by default two minutes and four seconds for each megabyte.
+    retry
+        Listen again to unchanged files that have failed.
+    prune
+        Forget files that are gone, instead of marking them as missing. Nothing is forgotten below
+        a folder where no recording is found: a disk may not be mounted.
+
+    Attributes
+    ----------
+    tally
+        How far it is.
+    model
+        Who listens.
+
+    Raises
+    ------
+    UsageError
+        If a path is not there, or `workers` or `time_limit` is out of range.
+    BundleError
+        If the model cannot be used.
+
+    Examples
+    --------
+    >>> with Store("library.db", create=True) as store:  # doctest: +SKIP
+    ...     for outcome in Scan(store, ["Music"]):
+    ...         print(outcome.entry.path, outcome.entry.genre)
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        model: str | os.PathLike[str] = bundle.DEFAULT_NAME,
+        excerpt: Excerpt | None = None,
+        workers: int | None = None,
+        time_limit: float | None = None,
+        retry: bool = False,
+        prune: bool = False,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise UsageError(f"workers: expected 1 or more, got {workers}")
+        if time_limit is not None and time_limit <= 0:
+            raise UsageError(f"time limit: expected more than 0 s, got {time_limit:g}")
+        self.paths = _outermost(paths)
+        self.tally = Tally()
+        excerpt = excerpt or Excerpt()
+        loaded = Bundle.load(bundle.find(model))
+        self.model = model_of(loaded, excerpt)
+        self._store = store
+        self._workers = workers or _processors()
+        self._time_limit = time_limit
+        self._retry = retry
+        self._prune = prune
+        self._prepare = partial(
+            Listener, loaded.path.absolute(), self.model, excerpt, store.path.absolute(), time_limit
+        )
+        self._surveyed = False
+        self._inhabited: set[str] = set()  # those of the paths where recordings were found
+        store.add_model(self.model)
+
+    def survey(self) -> None:
+        """Count what there is to do; the scan itself does this first, if it was not done."""
+        for _, is_due in self._look():
+            self.tally.found += 1
+            self.tally.due += is_due
+        self._surveyed = True
+
+    def __iter__(self) -> Iterator[Outcome]:
+        if not self._surveyed:
+            self.survey()
+        if self.tally.due:
+            workers = min(self._workers, self.tally.due)
+            due = (task for task, is_due in self._look() if is_due)
+            for result in as_finished(self._prepare, due, workers, time_limit=self._patience):
+                outcome = self._lost(result) if isinstance(result, Crash) else result
+                self._store.put([outcome.entry])
+                self.tally.add(outcome)
+                yield outcome
+        self._settle()
+
+    def _look(self) -> Iterator[tuple[Task, bool]]:
+        """Yield every recording below the paths, and whether it is to be listened to."""
+        files = self._files()
+        while batch := list(islice(files, BATCH)):
+            known = self._store.states(batch)
+            back = []
+            for path in batch:
+                task, state = _task(path), known.get(path)
+                is_due = state is None or self._is_outdated(task, state)
+                if state is not None and state.missing and not is_due:
+                    back.append(path)
+                yield task, is_due
+            if back:
+                self._store.mark(back, missing=False)
+
+    def _files(self) -> Iterator[str]:
+        for path in self.paths:
+            for file in recordings([path], self._note_unreadable):
+                self._inhabited.add(path)
+                yield file
+
+    def _note_unreadable(self, error: OSError) -> None:
+        self.tally.unreadable[os.fsdecode(error.filename)] = error.strerror or str(error)
+
+    def _is_outdated(self, task: Task, state: State) -> bool:
+        if (task.size, task.mtime_ns) != (state.size, state.mtime_ns):
+            return True
+        return state.model != self.model.key or (state.failed and self._retry)
+
+    def _patience(self, task: Task) -> float:
+        if self._time_limit is not None:
+            return self._time_limit
+        return PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGABYTE * max(0, task.size) / 1_000_000
+
+    def _lost(self, crash: Crash[Task]) -> Outcome:
+        """Say what became of a file whose process is gone."""
+        if crash.exit_code is None:
+            reason = f"given up after {self._patience(crash.item):.0f} s"
+        else:
+            reason = f"the process died reading it ({crash.exit_code})"
+        return Outcome(replace(blank(crash.item, self.model), error=reason), is_new=True)
+
+    def _settle(self) -> None:
+        """Look after the known files that are no more where they were."""
+        known = self._store.paths(self.paths)
+        while batch := list(islice(known, BATCH)):
+            self._store.mark(filter(_is_gone, batch), missing=True)
+        self.tally.moved = self._store.forget_moved(self.paths)
+        if self._prune:
+            self.tally.pruned = self._store.forget_missing(sorted(self._inhabited))
+        self.tally.missing = self._store.count_missing(self.paths)
+
+
+def kind_of(error: str) -> str:
+    """Return an error without its numbers, so that errors of one kind are equal."""
+    return re.sub(r"\d+(\.\d+)?", "N", error)
+
+
+def _outermost(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return the paths, absolute, without those that a walk through another one comes by.
+
+    Raises
+    ------
+    UsageError
+        If one is not there.
+    """
+    absolute = []
+    for path in paths:
+        if not os.path.exists(path):  # noqa: PTH110
+            raise UsageError(f"no such file or folder: {printable(os.fsdecode(path))}")
+        absolute.append(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 (keeps links)
+    return tuple(
+        path
+        for path in dict.fromkeys(absolute)
+        if not any(other != path and _comes_by(other, path) for other in absolute)
+    )
+
+
+def _comes_by(folder: str, path: str) -> bool:
+    """Whether a walk through a folder comes by a path: it is below, and nothing there is hidden."""
+    below = os.path.relpath(path, folder)
+    return not any(part.startswith(".") for part in Path(below).parts)
+
+
+def _task(path: str) -> Task:
+    try:
+        state = os.stat(path)  # noqa: PTH116
+    except OSError:  # a link to nothing: listening to it will say so
+        return Task(path, -1, -1)
+    return Task(path, state.st_size, state.st_mtime_ns)
+
+
+def _is_gone(path: str) -> bool:
+    """Whether a file is not there; one that cannot be looked at is."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
