@@ -84,7 +84,8 @@ def plot(
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.02)
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout=layout)
         FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, 12])
+        beside = 12 * max(1.0, 1000 / width)  # the genres' names need so much at any size
+        grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, beside])
         spectrum = figure.add_subplot(grid[0, 0])
         bar = figure.add_subplot(grid[0, 1])
         answer = figure.add_subplot(grid[0, 2])
@@ -93,10 +94,10 @@ def plot(
         share = prediction.probabilities[explanation.genre]
         headline = f"Evidence for {explanation.genre} ({_per_cent(share)})"
         name = audio.printable(prediction.path.name) if prediction.path else ""
-        room = max((width - 480 - 9 * len(headline)) // 7, 8)
+        room = (width - 480 - 9 * len(headline)) // 7  # letters beside the headline
         spectrum.set_title(headline, loc="left", parse_math=False)
         spectrum.set_title(
-            spectrogram.shortened(name, room),
+            spectrogram.shortened(name, room) if room >= 12 else "",
             loc="right",
             fontsize=9,
             fontweight="normal",
