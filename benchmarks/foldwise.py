@@ -1,0 +1,107 @@
+"""Clips of a dataset, each to be heard by the one fold's bundle that did not learn it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from tonearm import datasets
+from tonearm.bundle import Bundle
+from tonearm.classifier import Prediction
+from tonearm.datasets.splits import split
+from tonearm.datasets.track import Track
+from tonearm.errors import UsageError
+from tonearm.evaluation.predictions import Predictions
+
+FOLDS, SEED = 5, 0  # of artist-kfold, as the bundles were trained
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A track and the number of the fold that held it back."""
+
+    track: Track
+    fold: int
+
+    @property
+    def path(self) -> Path:
+        """The track's file."""
+        assert self.track.path is not None  # the folds hold none without
+        return self.track.path
+
+
+def add_arguments(parser: argparse.ArgumentParser, work: str) -> None:
+    """Add what says which clips are heard by which bundles, and where files go."""
+    parser.add_argument(
+        "--models", required=True, metavar="PATTERN", help="bundles, {fold} counting from 0"
+    )
+    parser.add_argument("--data", required=True, type=Path, help="the dataset of the folds")
+    parser.add_argument("--limit", type=int, help="so many clips, of all genres alike")
+    parser.add_argument("--work", type=Path, default=Path(work), help="what is finished is kept")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="of the table")
+
+
+def clips(data: Path, limit: int | None = None, without: int | None = None) -> list[Clip]:
+    """List the held-out clips of every fold but one, or a sample with as many of each genre."""
+    folds = split(datasets.load(data), "artist-kfold", FOLDS, SEED)
+    everything = [
+        Clip(track, number)
+        for number, fold in enumerate(folds)
+        if number != without
+        for track in fold.valid
+    ]
+    if limit is None:
+        return everything
+    by_genre: dict[str | None, list[Clip]] = defaultdict(list)
+    for clip in random.Random(SEED).sample(everything, len(everything)):
+        by_genre[clip.track.label].append(clip)
+    in_turn = chain.from_iterable(zip_longest(*by_genre.values()))
+    return [clip for clip in in_turn if clip is not None][:limit]
+
+
+def bundles(pattern: str) -> list[Path]:
+    """Give the bundle of each fold."""
+    paths = [Path(pattern.format(fold=number)) for number in range(FOLDS)]
+    if len(set(paths)) < FOLDS:
+        raise UsageError(f"--models {pattern}: expected a {{fold}} in it")
+    for path in paths:
+        Bundle.load(path)  # says what is wrong before the work begins
+    return paths
+
+
+def fingerprint(heard: Sequence[Clip], models: Sequence[Path]) -> str:
+    """Give a name that changes with the clips and with the bundles."""
+    digest = hashlib.sha256("\n".join(f"{clip.track.id} {clip.fold}" for clip in heard).encode())
+    for model in models:
+        digest.update(model.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def gathered(
+    heard: Sequence[Clip], answers: Sequence[Prediction], labels: tuple[str, ...]
+) -> Predictions:
+    """Set answers beside the truth."""
+    rows = [[answer.probabilities[label] for label in labels] for answer in answers]
+    return Predictions(
+        labels=labels,
+        tracks=tuple(clip.track.id for clip in heard),
+        truth=tuple(str(clip.track.label) for clip in heard),
+        probabilities=np.array(rows, dtype=np.float64).reshape(len(heard), len(labels)),
+        folds=tuple(str(clip.fold) for clip in heard),
+        artists=tuple(clip.track.artist or "" for clip in heard),
+    )
+
+
+def changed(run: Predictions, reference: Predictions) -> float:
+    """Give the share of the tracks of a run that were answered otherwise than in a reference."""
+    before = dict(zip(reference.tracks, reference.predicted, strict=True))
+    pairs = zip(run.tracks, run.predicted, strict=True)
+    return float(np.mean([answer != before[track] for track, answer in pairs]))

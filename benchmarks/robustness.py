@@ -1,0 +1,331 @@
+"""What a model's accuracy loses when the same clips come worse, shorter or otherwise played.
+
+    python benchmarks/robustness.py --models 'fold{fold}.onnx' --data gtzan [--workers 2]
+
+Every clip is altered, written to a file as a listener would have it, and heard from that file
+exactly as `tonearm classify` hears it, by the bundle of the artist-grouped fold that held it back.
+Writes `robustness.md` and `robustness.csv`. The predictions under each condition are kept under
+--work: an interrupted run goes on, and only what is missing is computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import av
+import av.filter
+import numpy as np
+from numpy.typing import NDArray
+
+import foldwise
+from foldwise import Clip
+from tonearm import audio
+from tonearm.classifier import Classifier, Failure, Prediction
+from tonearm.datasets.progress import shown
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.compare import compare, markdown_table
+from tonearm.evaluation.predictions import Predictions
+from tonearm.workers import Crash, in_order
+
+Samples = NDArray[np.float32]
+Alteration = Callable[[Samples, int, str], tuple[Samples, int]]
+
+OPUS_RATE = 48_000  # Hz, the only one at which Opus is decoded
+SEMITONE = 2 ** (1 / 12)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way in which a clip may reach a listener.
+
+    Attributes
+    ----------
+    name
+        In the table.
+    alter
+        From samples float32[n], their rate and the track's id to samples float32[n] or
+        float32[channels, n] and their rate.
+    codec, bitrate
+        FFmpeg's encoder for the file, and bits a second where it is a lossy one.
+    seconds
+        Length of the excerpt; clips no longer than it are left out. None for the whole.
+    allowed
+        Points of accuracy that it may cost.
+    """
+
+    name: str
+    alter: Alteration = lambda samples, rate, track: (samples, rate)
+    codec: str = "pcm_s16le"
+    bitrate: int | None = None
+    seconds: float | None = None
+    allowed: float = 2.0
+
+
+def resampled(samples: Samples, rate: int, new_rate: int) -> Samples:
+    return np.concatenate(list(audio.resample(samples, rate, new_rate)))
+
+
+def at_rate(samples: Samples, rate: int, track: str, new_rate: int) -> tuple[Samples, int]:
+    return resampled(samples, rate, new_rate), new_rate
+
+
+def low_passed(samples: Samples, rate: int, track: str) -> tuple[Samples, int]:
+    return resampled(resampled(samples, rate, 16_000), 16_000, rate), rate
+
+
+def in_stereo(samples: Samples, rate: int, track: str) -> tuple[Samples, int]:
+    return np.tile(resampled(samples, rate, 44_100), (2, 1)), 44_100
+
+
+def amplified(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
+    gain = np.float32(10 ** (decibels / 20))
+    return np.clip(gain * samples, -1.0, 1.0), rate
+
+
+def noisy(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
+    """Add white noise so far below the clip's own power; the same noise in every run."""
+    noise = np.random.default_rng(zlib.crc32(track.encode())).standard_normal(len(samples))
+    level = np.sqrt(np.mean(np.square(samples, dtype=np.float64))) * 10 ** (-decibels / 20)
+    return np.clip(samples + level * noise, -1.0, 1.0).astype(np.float32), rate
+
+
+def shifted(samples: Samples, rate: int, track: str, semitones: float) -> tuple[Samples, int]:
+    """Play it faster or slower, then bring the tempo back."""
+    factor = SEMITONE**semitones
+    chain = [
+        ("asetrate", f"{round(rate * factor)}"),
+        ("aresample", f"{rate}"),
+        ("atempo", f"{1 / factor:.6f}"),
+    ]
+    return filtered(samples, rate, chain), rate
+
+
+def hurried(samples: Samples, rate: int, track: str, factor: float) -> tuple[Samples, int]:
+    return filtered(samples, rate, [("atempo", f"{factor}")]), rate
+
+
+def excerpt(samples: Samples, rate: int, track: str, seconds: float) -> tuple[Samples, int]:
+    length = round(seconds * rate)
+    first = (len(samples) - length) // 2
+    return samples[first : first + length], rate
+
+
+CONDITIONS = (
+    Condition("MP3, 64 kbit/s", codec="libmp3lame", bitrate=64_000),
+    Condition(
+        "Opus, 32 kbit/s", partial(at_rate, new_rate=OPUS_RATE), codec="libopus", bitrate=32_000
+    ),
+    Condition("low-pass at 8 kHz", low_passed),
+    Condition("upsampled to 44.1 kHz stereo", in_stereo),
+    Condition("gain -12 dB", partial(amplified, decibels=-12)),
+    Condition("gain +6 dB, clipped", partial(amplified, decibels=6)),
+    Condition("white noise, SNR 20 dB", partial(noisy, decibels=20)),
+    Condition("pitch +1 semitone", partial(shifted, semitones=1)),
+    Condition("pitch -1 semitone", partial(shifted, semitones=-1)),
+    Condition("tempo +8 %", partial(hurried, factor=1.08)),
+    Condition("tempo -8 %", partial(hurried, factor=0.92)),
+    Condition("10 s excerpt", partial(excerpt, seconds=10.0), seconds=10.0),
+    Condition("3 s excerpt", partial(excerpt, seconds=3.0), seconds=3.0, allowed=5.0),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    foldwise.add_arguments(parser, "runs/robustness")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the clips")
+    chosen = parser.parse_args()
+    models = foldwise.bundles(chosen.models)
+    heard = foldwise.clips(chosen.data, chosen.limit)
+    work = chosen.work / foldwise.fingerprint(heard, models)
+    clean = under(None, heard, models, work, chosen.workers)
+    runs = {}
+    for condition in CONDITIONS:
+        long_enough = [clip for clip in heard if seconds(clip.path) > (condition.seconds or 0.0)]
+        runs[condition] = under(condition, long_enough, models, work, chosen.workers)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    header, rows = table(clean, runs)
+    sheet = io.StringIO()
+    csv.writer(sheet, lineterminator="\n").writerows([header, *rows])
+    (chosen.out / "robustness.csv").write_text(sheet.getvalue(), encoding="utf-8")
+    page = chosen.out / "robustness.md"
+    page.write_text(rendered(header, rows, len(clean)), encoding="utf-8")
+    print(page.read_text(encoding="utf-8"))
+
+
+def under(
+    condition: Condition | None, heard: list[Clip], models: list[Path], work: Path, workers: int
+) -> Predictions:
+    """Give the predictions under a condition, kept or new; None for the clips as they are."""
+    name = condition.name if condition else "clean"
+    kept = work / f"{''.join(c if c.isalnum() else '-' for c in name)}.csv"
+    if not kept.exists():
+        answers = list(shown(_answers(condition, heard, models, workers), len(heard), name))
+        pairs = list(zip(heard, answers, strict=True))
+        for clip, answer in pairs:
+            if not isinstance(answer, Prediction):
+                reason = answer.error if isinstance(answer, Failure) else "the process died"
+                print(f"{name}: {clip.path}: {reason}", file=sys.stderr)
+        fine = [(clip, answer) for clip, answer in pairs if isinstance(answer, Prediction)]
+        labels = Classifier.load(models[0]).labels
+        files.write(kept, foldwise.gathered([c for c, _ in fine], [a for _, a in fine], labels))
+    return files.read(kept)
+
+
+def table(
+    clean: Predictions, runs: dict[Condition, Predictions]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Hold every condition against the same clips as they are, in per cent and points."""
+    header = (
+        *("condition", "clips", "accuracy", "macro F1", "accuracy, points"),
+        *("allowed", "95 % from", "to", "macro F1, points", "answers changed", "McNemar p"),
+    )
+    first = clean.metrics(bootstrap=0)
+    rows = [
+        ("as they are", f"{len(clean)}", _percent(first.accuracy), _percent(first.f1), *[""] * 7)
+    ]
+    for condition, run in runs.items():
+        row = compare({"clean": clean, condition.name: run}).rows[1]
+        difference = row.difference
+        assert difference is not None  # only the first run has none
+        interval = difference.intervals["accuracy"]
+        rows.append(
+            (
+                condition.name,
+                f"{row.metrics.count}",
+                _percent(row.metrics.accuracy),
+                _percent(row.metrics.f1),
+                _points(difference.accuracy),
+                f"{-condition.allowed:.1f}",
+                _points(interval.low),
+                _points(interval.high),
+                _points(difference.f1),
+                _percent(foldwise.changed(run, clean)),
+                f"{difference.p_value:.3f}",
+            )
+        )
+    return header, rows
+
+
+def rendered(header: tuple[str, ...], rows: list[tuple[str, ...]], count: int) -> str:
+    return f"""# Robustness
+
+{count} clips after what befalls music on its way to a listener, each heard from a file by the
+bundle of the artist-grouped fold that held it back ({foldwise.FOLDS} folds). Per cent; the change
+is against the same clips as they are, with its 95 % interval over artists. An excerpt is the
+middle of a clip, and clips no longer than it are left out of its row. "Allowed" is the aim.
+
+{markdown_table(header, rows)}
+Noise is added at 20 dB below each clip's own power; clipping is at full scale; pitch and tempo are
+changed by FFmpeg's `asetrate` and `atempo`; the low-pass is a resampling to 16 kHz and back.
+
+## How to make these numbers again
+
+```
+python benchmarks/robustness.py --models 'fold{{fold}}.onnx' --data gtzan
+```
+"""
+
+
+def _answers(
+    condition: Condition | None, heard: list[Clip], models: list[Path], workers: int
+) -> Iterator[Prediction | Failure | Crash[Clip]]:
+    position = CONDITIONS.index(condition) if condition else None
+    prepare = partial(_listener, position, models)
+    if workers == 1:
+        return map(prepare(), heard)
+    return in_order(prepare, heard, workers)
+
+
+def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Prediction | Failure]:
+    """Make what hears clips under a condition (by position: the spawned process has its own)."""
+
+    @cache
+    def classifier(fold: int) -> Classifier:
+        return Classifier.load(models[fold])
+
+    def listen(clip: Clip) -> Prediction | Failure:
+        if position is None:
+            return classifier(clip.fold).attempt(clip.path)
+        condition = CONDITIONS[position]
+        with tempfile.TemporaryDirectory() as folder:
+            suffix = {"libmp3lame": ".mp3", "libopus": ".opus"}.get(condition.codec, ".wav")
+            target = Path(folder) / f"clip{suffix}"
+            try:
+                recording = audio.read(clip.path, audio.probe(clip.path).sample_rate)
+                altered, rate = condition.alter(recording.samples, recording.rate, clip.track.id)
+                encode(target, altered, rate, condition.codec, condition.bitrate)
+            except Exception as error:  # a worker must not raise; the clip is named and left out
+                return Failure(clip.path, f"{type(error).__name__}: {error}")
+            return classifier(clip.fold).attempt(target)
+
+    return listen
+
+
+def encode(path: Path, samples: Samples, rate: int, codec: str, bitrate: int | None) -> None:
+    """Write samples float32[n] or float32[channels, n] to a file."""
+    signal = np.atleast_2d(samples)
+    layout = "mono" if len(signal) == 1 else "stereo"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=rate, layout=layout)
+        if bitrate is not None:
+            stream.bit_rate = bitrate
+        for frame in frames(signal, rate, layout):
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Samples:
+    """Send mono samples through FFmpeg's filters, each a name and its arguments."""
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(sample_rate=rate, format="fltp", layout="mono")
+    nodes = [source, *(graph.add(name, arguments) for name, arguments in chain)]
+    nodes += [
+        graph.add("aformat", f"sample_fmts=fltp:sample_rates={rate}"),
+        graph.add("abuffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    pieces = []
+    for frame in (*frames(samples[np.newaxis], rate, "mono"), None):
+        source.push(frame)
+        while True:
+            try:
+                pieces.append(nodes[-1].pull().to_ndarray()[0])
+            except (av.BlockingIOError, av.EOFError):
+                break
+    return np.concatenate(pieces)
+
+
+def frames(signal: Samples, rate: int, layout: str) -> Iterator[av.AudioFrame]:
+    """Yield float32[channels, n] in pieces small enough for every encoder."""
+    for start in range(0, signal.shape[1], 65_536):
+        piece = np.ascontiguousarray(signal[:, start : start + 65_536])
+        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
+        frame.sample_rate = rate
+        frame.pts = start
+        yield frame
+
+
+@cache
+def seconds(path: Path) -> float:
+    return audio.probe(path).duration or 0.0
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
+
+
+if __name__ == "__main__":
+    main()
