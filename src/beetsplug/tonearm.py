@@ -1,0 +1,245 @@
+"""A beets plugin that fills in the genres of a library by listening to it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from optparse import Values
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from beets import plugins, ui
+from beets.dbcore import types
+from beets.library import Album, Item, Library
+from beets.util import displayable_path, syspath
+
+# Only what is light: beets imports its plugins whatever the command. The classifier and all it
+# needs are loaded when there is something to listen to.
+from tonearm.errors import TonearmError, UsageError
+
+if TYPE_CHECKING:
+    from beets.importer import ImportSession, ImportTask
+
+    from tonearm.classifier import Classifier, Failure, Prediction
+    from tonearm.library.mapping import Mapping
+
+# Older versions of beets have one string, the newer ones a list.
+FIELD = "genres" if "genres" in Item._fields else "genre"
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the configuration and the command line ask for.
+
+    Attributes
+    ----------
+    force
+        Whether to replace the genres there are.
+    pretend
+        Whether to change nothing.
+    threshold
+        The least confidence of a genre that is taken.
+    mapping
+        A person's own words for some labels.
+    workers
+        Processes that share the work.
+    """
+
+    force: bool
+    pretend: bool
+    threshold: float
+    mapping: Mapping
+    workers: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"tonearm.threshold: expected 0 to 1, got {self.threshold:g}")
+        if self.workers < 1:
+            raise UsageError(f"tonearm.workers: expected 1 or more, got {self.workers}")
+
+
+class TonearmPlugin(plugins.BeetsPlugin):
+    """Gives recordings without a genre the one that Tonearm hears."""
+
+    item_types: ClassVar[dict[str, types.Type[Any, Any]]] = {
+        "tonearm_genre": types.STRING,
+        "tonearm_confidence": types.Float(3),
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config.add(
+            {
+                "auto": True,
+                "force": False,
+                "pretend": False,
+                "threshold": 0.5,
+                "mapping": None,
+                "separator": ", ",
+                "model": "default",
+                "workers": 1,
+                "threads": 1,
+            }
+        )
+        self._classifier: Classifier | None = None
+        self._import_settings: _Settings | None = None
+        if self.config["auto"].get(bool):
+            self.import_stages = [self._imported]
+            self.register_listener("pluginload", self._queue_up)
+            self.register_listener("import_begin", self._import_begins)
+
+    def commands(self) -> list[ui.Subcommand]:
+        """Return the command `beet tonearm`."""
+        command = ui.Subcommand("tonearm", help="fill in genres by listening")
+        # No defaults: an option that is not given leaves its setting to the configuration.
+        option = command.parser.add_option
+        option("-f", "--force", action="store_true", help="replace the genres there are")
+        option("-F", "--no-force", dest="force", action="store_false", help="leave them alone")
+        option("-p", "--pretend", action="store_true", help="show what would change, do nothing")
+        option("-t", "--threshold", type="float", metavar="P", help="least confidence, 0 to 1")
+        option("-m", "--mapping", metavar="FILE", help="words of your own for the model's labels")
+        option("-M", "--model", help="another model: a name or the path of a bundle")
+        option("-j", "--workers", type="int", metavar="N", help="so many processes share the work")
+        option("-w", "--write", action="store_true", help="write tags, whatever import.write says")
+        option("-W", "--nowrite", dest="write", action="store_false", help="write no tags")
+        command.func = self._command
+        return [command]
+
+    def _command(self, library: Library, options: Values, query: list[str]) -> None:
+        """Listen to what a query finds."""
+        self.config.set_args(options)
+        settings = self._settings()
+        items = list(library.items(query))
+        write = ui.should_write(options.write)
+        counts = self._fill(items, settings, write=write, show=True)
+        summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        self._log.info("{}{}", "would be: " if settings.pretend else "", summary or "no tracks")
+
+    def _import_begins(self, session: ImportSession) -> None:
+        """Read the settings before the first album is touched, so that mistakes show at once."""
+        self._import_settings = self._settings()
+
+    def _imported(self, session: ImportSession, task: ImportTask) -> None:
+        """Listen to what has just been added to the library.
+
+        Tags are not written here: beets does so itself after the stages, where it is to.
+        """
+        settings = self._import_settings or self._settings()
+        self._fill(task.imported_items(), settings, write=False, show=settings.pretend)
+
+    def _queue_up(self) -> None:
+        """Put this plugin's import stage behind those of all others.
+
+        Stages run in the order in which the plugins are named. Whatever that is, this one has to
+        see the genres that another (lastgenre, say) finds, and must not keep it from looking.
+        """
+        last = list(plugins.find_plugins())[-1]
+        if last is not self:
+            # Taken as beets would take them, so that their messages keep this plugin's level.
+            stages = self.get_import_stages()
+            self.import_stages = []
+            last.import_stages = [*last.import_stages, *stages]
+
+    def _settings(self) -> _Settings:
+        with _errors_for_users():
+            return _Settings(
+                force=self.config["force"].get(bool),
+                pretend=self.config["pretend"].get(bool),
+                threshold=self.config["threshold"].as_number(),
+                mapping=self._mapping(),
+                workers=self.config["workers"].get(int),
+            )
+
+    def _mapping(self) -> Mapping:
+        if not self.config["mapping"].get():
+            return {}
+        from tonearm.library.mapping import read_mapping
+
+        return read_mapping(self.config["mapping"].as_filename())
+
+    def _fill(
+        self, items: Sequence[Item], settings: _Settings, *, write: bool, show: bool
+    ) -> Counter[str]:
+        """Listen to the items that may get a genre, and count what becomes of all of them."""
+        waiting = [item for item in items if settings.force or not item[FIELD]]
+        counts: Counter[str] = Counter()
+        albums: dict[int | None, Album] = {}
+        for item, result in zip(waiting, self._listen(waiting, settings.workers), strict=True):
+            outcome = self._settle(item, result, settings)
+            counts[outcome] += 1
+            if show:
+                ui.show_model_changes(item, fields=[FIELD])
+            if settings.pretend:
+                continue
+            if outcome == "given a genre":
+                if write:
+                    item.try_write()
+                if album := item.get_album():
+                    albums[album.id] = album
+            item.store()
+        for album in albums.values():
+            _summarise(album, force=settings.force)
+        if kept := len(items) - len(waiting):
+            counts["had one already"] = kept
+        return counts
+
+    def _listen(self, items: Sequence[Item], workers: int) -> Iterable[Prediction | Failure]:
+        if not items:
+            return ()
+        paths = [os.fsdecode(syspath(item.path)) for item in items]
+        return self._loaded_classifier().classify_files(paths, min(workers, len(paths)))
+
+    def _loaded_classifier(self) -> Classifier:
+        """Return the classifier, loaded when it is first needed."""
+        if self._classifier is None:
+            from tonearm.classifier import Classifier
+
+            model = Path(self.config["model"].as_str()).expanduser()
+            with _errors_for_users():
+                self._classifier = Classifier.load(model, self.config["threads"].get(int))
+        return self._classifier
+
+    def _settle(self, item: Item, result: Prediction | Failure, settings: _Settings) -> str:
+        """Put on an item what was heard, and return what became of it in a few words."""
+        from tonearm.classifier import Failure
+
+        path = displayable_path(item.path)
+        if isinstance(result, Failure):
+            self._log.warning("{}: {}", path, result.error)
+            return "failed"
+        if result.verdict == "not music":
+            self._log.info("{}: not music", path)
+            return "not music"
+        item["tonearm_genre"] = result.genre
+        item["tonearm_confidence"] = result.confidence
+        if result.confidence < settings.threshold:
+            self._log.info("{}: {}, not sure ({:.0%})", path, result.genre, result.confidence)
+            return "not sure"
+        words = settings.mapping.get(result.genre, (result.genre,))
+        if not words:
+            self._log.info("{}: {}, which is mapped to nothing", path, result.genre)
+            return "mapped to nothing"
+        item[FIELD] = (
+            list(words) if FIELD == "genres" else self.config["separator"].as_str().join(words)
+        )
+        return "given a genre"
+
+
+def _summarise(album: Album, *, force: bool) -> None:
+    """Give an album without a genre, or with force any, the commonest of its tracks."""
+    genres = [item[FIELD] for item in album.items() if item[FIELD]]
+    if genres and (force or not album[FIELD]):
+        album[FIELD] = max(genres, key=genres.count)
+        album.store(inherit=False)  # or every track would get it
+
+
+@contextmanager
+def _errors_for_users() -> Iterator[None]:
+    """Turn an error of Tonearm's into one that beets prints as a line."""
+    try:
+        yield
+    except TonearmError as error:
+        raise ui.UserError(str(error)) from error  # type: ignore[attr-defined]
