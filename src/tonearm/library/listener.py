@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,14 @@ from tonearm.classifier import Classifier, Failure, Prediction, SilentAudio
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.store import Entry, Model, Store, Window
 from tonearm.library.tags import Names, TagError, read_names
+from tonearm.workers import Crash
 
 KEY_DIGITS = 16  # of the hash of the bundle's bytes
+
+# What a file may take on the clock before its process is killed. Decoding has its own limit, a
+# minute and a second for each megabyte, which ends a slow file politely; this one is for decoders
+# that hang where they cannot be asked, on machines that are busy.
+PATIENCE_SECONDS, PATIENCE_SECONDS_PER_MEGABYTE = 120.0, 4.0
 
 
 class Task(NamedTuple):
@@ -24,6 +31,15 @@ class Task(NamedTuple):
     path: str
     size: int
     mtime_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> Task:
+        """Look at a file as it is now; -1 stands for what cannot be seen."""
+        try:
+            state = os.stat(path)  # noqa: PTH116
+        except OSError:  # a link to nothing: listening to it will say so
+            return cls(path, -1, -1)
+        return cls(path, state.st_size, state.st_mtime_ns)
 
 
 class Outcome(NamedTuple):
@@ -61,7 +77,8 @@ class Listener:
     excerpt
         How much of long files is heard.
     store
-        Where sounds are looked up that were heard before; nothing is written to it.
+        Where sounds are looked up that were heard before; nothing is written to it. None if every
+        file is to be listened to.
     time_limit
         Seconds each reading of a file may take, as in `audio.stream`.
     """
@@ -71,13 +88,13 @@ class Listener:
         bundle: Path,
         model: Model,
         excerpt: Excerpt,
-        store: Path,
+        store: Path | None,
         time_limit: float | None = None,
     ) -> None:
         self._classifier = Classifier(Bundle.load(bundle), time_limit=time_limit)
         self._model = model
         self._excerpt = excerpt
-        self._store = Store(store)
+        self._store = None if store is None else Store(store)
         self._time_limit = time_limit
 
     def __call__(self, task: Task) -> Outcome:
@@ -96,8 +113,8 @@ class Listener:
             entry = replace(
                 entry, audio=sound.digest, duration=sound.duration, truncated=sound.truncated
             )
-            known = self._store.heard(sound.digest, self._model.key)
-            if known is not None:
+            known = self._store and self._store.heard(sound.digest, self._model.key)
+            if known:
                 return Outcome(_retold(entry, known), is_new=False)
             return Outcome(_told(entry, self._hear(task.path, sound.duration)), is_new=True)
         except Exception as error:  # one strange file must not end a long job
@@ -113,6 +130,22 @@ class Listener:
             return self._classifier.hear(path, stretches)
         except (SilentAudio, audio.TooShort):  # there may be something elsewhere
             return self._classifier(path)
+
+
+def patience(task: Task, time_limit: float | None) -> float:
+    """Seconds a file may take before it is given up: as many as are asked for, or by its size."""
+    if time_limit is not None:
+        return time_limit
+    return PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGABYTE * max(0, task.size) / 1_000_000
+
+
+def lost(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
+    """Say what became of a file whose process is gone."""
+    if crash.exit_code is None:
+        reason = f"given up after {patience(crash.item, time_limit):.0f} s"
+    else:
+        reason = f"the process died reading it ({crash.exit_code})"
+    return Outcome(replace(blank(crash.item, model), error=reason), is_new=True)
 
 
 def blank(task: Task, model: Model) -> Entry:

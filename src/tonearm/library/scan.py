@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,15 +15,10 @@ from tonearm.audio import printable
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, blank, model_of
+from tonearm.library.listener import Listener, Outcome, Task, lost, model_of, patience
 from tonearm.library.store import State, Store
 from tonearm.media import recordings
 from tonearm.workers import Crash, as_finished
-
-# What a file may take on the clock before its process is killed. Decoding has its own limit, a
-# minute and a second for each megabyte, which ends a slow file politely; this one is for decoders
-# that hang where they cannot be asked, on machines that are busy.
-PATIENCE_SECONDS, PATIENCE_SECONDS_PER_MEGABYTE = 120.0, 4.0
 
 BATCH = 500  # paths that are looked up in the store at once
 
@@ -169,8 +164,13 @@ class Scan:
         if self.tally.due:
             workers = min(self._workers, self.tally.due)
             due = (task for task, is_due in self._look() if is_due)
-            for result in as_finished(self._prepare, due, workers, time_limit=self._patience):
-                outcome = self._lost(result) if isinstance(result, Crash) else result
+            allowed = partial(patience, time_limit=self._time_limit)
+            for result in as_finished(self._prepare, due, workers, time_limit=allowed):
+                outcome = (
+                    lost(result, self.model, self._time_limit)
+                    if isinstance(result, Crash)
+                    else result
+                )
                 self._store.put([outcome.entry])
                 self.tally.add(outcome)
                 yield outcome
@@ -183,7 +183,7 @@ class Scan:
             known = self._store.states(batch)
             back = []
             for path in batch:
-                task, state = _task(path), known.get(path)
+                task, state = Task.of(path), known.get(path)
                 is_due = state is None or self._is_outdated(task, state)
                 if state is not None and state.missing and not is_due:
                     back.append(path)
@@ -204,19 +204,6 @@ class Scan:
         if (task.size, task.mtime_ns) != (state.size, state.mtime_ns):
             return True
         return state.model != self.model.key or (state.failed and self._retry)
-
-    def _patience(self, task: Task) -> float:
-        if self._time_limit is not None:
-            return self._time_limit
-        return PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGABYTE * max(0, task.size) / 1_000_000
-
-    def _lost(self, crash: Crash[Task]) -> Outcome:
-        """Say what became of a file whose process is gone."""
-        if crash.exit_code is None:
-            reason = f"given up after {self._patience(crash.item):.0f} s"
-        else:
-            reason = f"the process died reading it ({crash.exit_code})"
-        return Outcome(replace(blank(crash.item, self.model), error=reason), is_new=True)
 
     def _settle(self) -> None:
         """Look after the known files that are no more where they were."""
@@ -258,14 +245,6 @@ def _comes_by(folder: str, path: str) -> bool:
     """Whether a walk through a folder comes by a path: it is below, and nothing there is hidden."""
     below = os.path.relpath(path, folder)
     return not any(part.startswith(".") for part in Path(below).parts)
-
-
-def _task(path: str) -> Task:
-    try:
-        state = os.stat(path)  # noqa: PTH116
-    except OSError:  # a link to nothing: listening to it will say so
-        return Task(path, -1, -1)
-    return Task(path, state.st_size, state.st_mtime_ns)
 
 
 def _is_gone(path: str) -> bool:
