@@ -17,6 +17,7 @@ from tonearm.cli import (
     distill,
     evaluate,
     explain,
+    export,
     learn,
     models,
     scan,
@@ -39,6 +40,7 @@ app = typer.Typer(
 for module in (
     classify,
     scan,
+    export,
     tag,
     learn,
     explain,

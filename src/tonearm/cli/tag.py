@@ -56,6 +56,10 @@ def tag(
             "--from", metavar="FILE", help="What `classify --json` printed, - for standard input."
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="FILE", help="What `tonearm scan` has stored."),
+    ] = None,
     policy: Annotated[
         Literal["missing", "replace", "append"],
         typer.Option("--policy", help="Write where there is no genre, instead of it, or beside."),
@@ -107,10 +111,11 @@ def tag(
     from tonearm.library.tagging import Rules, apply, plan
 
     rules = Rules(policy, above, below, read_mapping(mapping) if mapping else {})
-    files, source = _asked(paths, predictions, model, workers, rules.mapping)
+    files, source = _asked(paths, predictions, store, model, workers, rules.mapping)
     if not files:
         print(
-            f"tonearm: no audio files in {', '.join(paths or [predictions or ''])}", file=sys.stderr
+            f"tonearm: no audio files in {', '.join(paths or [predictions or store or ''])}",
+            file=sys.stderr,
         )
         raise typer.Exit(1)
     changes = plan(files, source, rules)
@@ -129,6 +134,7 @@ def tag(
 def _asked(
     paths: Sequence[str] | None,
     predictions: str | None,
+    store: str | None,
     model: str,
     workers: int,
     mapping: Mapping,
@@ -137,11 +143,16 @@ def _asked(
     from tonearm.library.suggestions import Predictions
     from tonearm.media import recordings
 
+    if predictions is not None and store is not None:
+        raise UsageError("--from and --store exclude each other")
+    if store is not None:
+        known = Predictions.stored(store, paths or ())
+        return list(recordings(paths) if paths else known.paths), known
     if predictions is not None:
         known = Predictions.read(predictions)
         return list(recordings(paths) if paths else known.paths), known
     if not paths:
-        raise UsageError("expected files or folders, or predictions with --from")
+        raise UsageError("expected files or folders, or predictions with --from or --store")
     files = list(recordings(paths))
     return files, _listener(model, workers, mapping)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+from tonearm import audio
+from tonearm.classifier import Classifier, Prediction, SilentAudio
 from tonearm.errors import UsageError
 
 DEFAULT_SECONDS = 30.0
@@ -71,3 +74,27 @@ class Excerpt:
         count = max(1, math.floor(self.seconds / max(window, STRETCH_SECONDS)))
         length = self.seconds / count
         return [((part + 0.5) * duration / count - length / 2, length) for part in range(count)]
+
+
+def hear(
+    classifier: Classifier, path: str | Path, duration: float | None, excerpt: Excerpt
+) -> Prediction:
+    """Classify a file by an excerpt, or by all of it where there is nothing in that.
+
+    Parameters
+    ----------
+    duration
+        Of the file, in seconds; None if unknown.
+
+    Raises
+    ------
+    audio.AudioError
+        As for a whole file.
+    """
+    stretches = excerpt.stretches(duration, classifier.bundle.metadata.window_seconds)
+    if stretches is None:
+        return classifier(path)
+    try:
+        return classifier.hear(path, stretches)
+    except (SilentAudio, audio.TooShort):  # there may be something elsewhere
+        return classifier(path)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from tonearm import audio
 from tonearm.bundle import Bundle
-from tonearm.classifier import Classifier, Failure, Prediction, SilentAudio
-from tonearm.library.excerpt import Excerpt
+from tonearm.classifier import Classifier, Failure, Prediction
+from tonearm.library.excerpt import Excerpt, hear
 from tonearm.library.store import Entry, Model, Store, Window
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.workers import Crash
@@ -113,23 +113,15 @@ class Listener:
             entry = replace(
                 entry, audio=sound.digest, duration=sound.duration, truncated=sound.truncated
             )
-            known = self._store and self._store.heard(sound.digest, self._model.key)
-            if known:
-                return Outcome(_retold(entry, known), is_new=False)
-            return Outcome(_told(entry, self._hear(task.path, sound.duration)), is_new=True)
+            if self._store is not None:
+                known = self._store.heard(sound.digest, self._model.key)
+                if known is not None:
+                    return Outcome(_retold(entry, known), is_new=False)
+            heard = hear(self._classifier, task.path, sound.duration, self._excerpt)
+            return Outcome(_told(entry, heard), is_new=True)
         except Exception as error:  # one strange file must not end a long job
             failure = Failure.of(Path(task.path), error)
             return Outcome(replace(entry, error=failure.error), is_new=True)
-
-    def _hear(self, path: str, duration: float | None) -> Prediction:
-        window = self._classifier.bundle.metadata.window_seconds
-        stretches = self._excerpt.stretches(duration, window)
-        if stretches is None:
-            return self._classifier(path)
-        try:
-            return self._classifier.hear(path, stretches)
-        except (SilentAudio, audio.TooShort):  # there may be something elsewhere
-            return self._classifier(path)
 
 
 def patience(task: Task, time_limit: float | None) -> float:

@@ -56,7 +56,7 @@ def listening(classifier: Classifier, workers: int = 1) -> Source:
 
 
 class Predictions:
-    """A source that knows what `tonearm classify --json` found.
+    """A source that knows what was found before.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Predictions:
-        """Read a file of JSON lines, or standard input for ``-``.
+        """Read what `tonearm classify --json` printed, from a file or standard input (``-``).
 
         Relative paths in it are relative to the current folder.
 
@@ -88,6 +88,23 @@ class Predictions:
             raise TonearmError(f"{printable(name)}: {reason}") from error
         lines = enumerate(text.split("\n"), 1)
         return cls(_parse(name, number, line) for number, line in lines if line.strip())
+
+    @classmethod
+    def stored(cls, path: str | os.PathLike[str], under: Sequence[str] = ()) -> Predictions:
+        """Read a store of `tonearm scan`: the files that are there, by default all.
+
+        Raises
+        ------
+        StoreError
+            If there is no store.
+        """
+        from tonearm.library.store import Store
+
+        with Store(path) as store:
+            return cls(
+                (entry.path, Suggestion(entry.genre, entry.confidence or 0.0, entry.error))
+                for entry in store.entries(under)
+            )
 
     def __call__(self, paths: Sequence[str]) -> Iterator[Suggestion]:
         """Say what was found about each file."""

@@ -1,0 +1,222 @@
+"""What a store knows as a table for other programs: CSV, JSON Lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+from tonearm.audio import printable
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.library.store import Entry, Store
+
+Format = Literal["csv", "jsonl", "parquet"]
+STANDARD_OUTPUT = "-"
+ROW_GROUP = 10_000  # rows of Parquet that are held in memory
+
+# The columns every format has, in their order, and their types in Parquet.
+COLUMNS = {
+    "path": "string",
+    "genre": "string",
+    "confidence": "float64",
+    "music": "float64",
+    "verdict": "string",
+    "error": "string",
+    "duration": "float64",
+    "truncated": "bool_",
+    "artist": "string",
+    "album": "string",
+    "title": "string",
+    "size": "int64",
+    "mtime_ns": "int64",
+    "audio": "string",
+    "model": "string",
+    "scanned_at": "string",
+    "missing": "bool_",
+}
+
+
+class ExportError(TonearmError):
+    """The table cannot be written."""
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(f"{printable(target)}: {reason}")
+
+
+def export(
+    store: Store,
+    target: str | os.PathLike[str] = STANDARD_OUTPUT,
+    format: Format | None = None,
+    *,
+    under: Sequence[str | os.PathLike[str]] = (),
+    missing: bool = False,
+    timeline: bool = False,
+    embeddings: bool = False,
+) -> None:
+    """Write a row for every file of a store.
+
+    The target appears whole or not at all. A row is in memory at a time, of Parquet `ROW_GROUP`.
+
+    Parameters
+    ----------
+    target
+        A file, or ``"-"`` for standard output (not of Parquet).
+    format
+        By default what the target's suffix says, and CSV on standard output. In CSV and Parquet
+        every genre has a column for its probability, in CSV the genres of the tags are joined by
+        semicolons.
+    under
+        Files, and folders of them; by default all.
+    missing
+        Whether to write files that are gone, too.
+    timeline
+        Whether to write what each stretch sounds like; not in CSV.
+    embeddings
+        Whether to write the embeddings; not in CSV.
+
+    Raises
+    ------
+    UsageError
+        If the format is unknown, or cannot hold what is asked for.
+    ExportError
+        If the target cannot be written.
+    MissingExtraError
+        If pyarrow is not installed, for Parquet.
+    """
+    name = os.fspath(target)
+    chosen = format or _format_of(name)
+    if chosen not in _WRITERS:
+        expected = ", ".join(get_args(Format))
+        raise UsageError(f"unknown format {chosen!r}: expected one of {expected}")
+    if chosen == "csv" and (timeline or embeddings):
+        raise UsageError("a CSV table has no room for timelines and embeddings: use jsonl, parquet")
+    if chosen == "parquet" and name == STANDARD_OUTPUT:
+        raise UsageError("Parquet goes to a file, not to standard output")
+    labels = tuple(dict.fromkeys(label for model in store.models() for label in model.labels))
+    entries = store.entries(under, missing=missing)
+    rows = (_row(entry, timeline=timeline, embeddings=embeddings) for entry in entries)
+    with _opened(name) as file:
+        _WRITERS[chosen](file, rows, labels)
+
+
+def _format_of(name: str) -> str:
+    if name == STANDARD_OUTPUT:
+        return "csv"
+    suffix = Path(name).suffix.lower().removeprefix(".")
+    if suffix not in _WRITERS:
+        raise UsageError(
+            f"{printable(name)}: the suffix says no format: expected one of "
+            f"{', '.join(get_args(Format))}, or --format"
+        )
+    return suffix
+
+
+def _row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
+    row = {column: getattr(entry, column) for column in COLUMNS}
+    row["scanned_at"] = datetime.fromtimestamp(entry.scanned_at, UTC).isoformat(timespec="seconds")
+    row["tagged"] = list(entry.tagged)
+    row["probabilities"] = dict(entry.probabilities)
+    if timeline:
+        row["segments"] = [segment._asdict() for segment in entry.segments]
+    if embeddings:
+        row["embedding"] = None if entry.embedding is None else entry.embedding.tolist()
+    return row
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    """Give a file to write to that takes the place of the target when the block has ended."""
+    if name == STANDARD_OUTPUT:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(os.path.realpath(name))  # a link stays one
+    partial = target.with_name(f".tonearm-{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        raise ExportError(name, error.strerror or str(error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
+    # Bytes of paths that are no text are written as they are.
+    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+    try:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow((*COLUMNS, "tagged", *map(_column, labels)))
+        for row in rows:
+            chances = row["probabilities"]
+            writer.writerow(
+                (
+                    *(row[column] for column in COLUMNS),
+                    "; ".join(row["tagged"]),
+                    *(chances.get(label) for label in labels),
+                )
+            )
+    finally:
+        text.detach()
+
+
+def _write_jsonl(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
+    for row in rows:
+        # Bytes of paths that are no text are escaped as lone surrogates.
+        file.write(json.dumps(row).encode("ascii") + b"\n")
+
+
+def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "data") from error
+    text, number = pyarrow.string(), pyarrow.float64()
+    segment = pyarrow.struct(
+        [("start", number), ("end", number), ("probabilities", pyarrow.map_(text, number))]
+    )
+    schema = pyarrow.schema(
+        [
+            *((column, getattr(pyarrow, kind)()) for column, kind in COLUMNS.items()),
+            ("tagged", pyarrow.list_(text)),
+            *((_column(label), number) for label in labels),
+            ("segments", pyarrow.list_(segment)),
+            ("embedding", pyarrow.list_(pyarrow.float32())),
+        ]
+    )
+    remaining = iter(rows)
+    with parquet.ParquetWriter(file, schema) as writer:
+        while group := [_flat(row) for row in islice(remaining, ROW_GROUP)]:
+            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with a column for each probability, and as text what Parquet takes for text."""
+    row["path"] = row["path"].encode("utf-8", "backslashreplace").decode()
+    chances = row.pop("probabilities")
+    return row | {_column(label): chance for label, chance in chances.items()}
+
+
+def _column(label: str) -> str:
+    """Return the name of a probability's column; a genre may be called like another column."""
+    return f"p_{label}"
+
+
+_WRITERS: dict[str, Callable[[IO[bytes], Iterable[dict[str, Any]], Sequence[str]], None]] = {
+    "csv": _write_csv,
+    "jsonl": _write_jsonl,
+    "parquet": _write_parquet,
+}
