@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,16 +62,27 @@ def main() -> None:
     heard = foldwise.clips(chosen.data, chosen.limit)
     work = chosen.work / foldwise.fingerprint(heard, models)
     work.mkdir(parents=True, exist_ok=True)
-    editions = []
+    paths_of = {}
     for name, make in EDITIONS.items():
         paths = []
         for fold, model in enumerate(models):
             path = work / f"{name.replace(' ', '-')}-{fold}.onnx"
             if not path.exists():
                 learned = foldwise.clips(chosen.data, CALIBRATION_CLIPS, without=fold)
-                make(model, path, learned)
+                making = path.with_suffix(".making")  # what is killed leaves no half a bundle
+                make(model, making, learned)
+                making.replace(path)
             paths.append(path)
-        editions.append(measured(name, paths, heard, work))
+        paths_of[name] = paths
+    predictions = {name: judged(name, paths, heard, work) for name, paths in paths_of.items()}
+    first = [paths[0] for paths in paths_of.values()]
+    starts = in_turns([partial(Bundle.load, path) for path in first], STARTS)
+    feed = next(windows(Bundle.load(first[0]), heard))
+    answers = in_turns([partial(ask, Bundle.load(path), feed) for path in first], RUNS)
+    editions = [
+        Edition(name, path.stat().st_size / 1e6, start, answer, predictions[name])
+        for name, path, start, answer in zip(paths_of, first, starts, answers, strict=True)
+    ]
     chosen.out.mkdir(parents=True, exist_ok=True)
     page = chosen.out / "precision.md"
     page.write_text(rendered(editions), encoding="utf-8")
@@ -88,7 +100,8 @@ class Edition:
     predictions: Predictions
 
 
-def measured(name: str, paths: list[Path], heard: list[Clip], work: Path) -> Edition:
+def judged(name: str, paths: list[Path], heard: list[Clip], work: Path) -> Predictions:
+    """Give the predictions of one edition of the folds' bundles, kept or new."""
     kept = work / f"{paths[0].stem}.csv"
     if not kept.exists():
         classifiers = [Classifier.load(path) for path in paths]
@@ -101,15 +114,7 @@ def measured(name: str, paths: list[Path], heard: list[Clip], work: Path) -> Edi
             else:
                 print(f"{name}: {answer.path}: {answer.error}", file=sys.stderr)
         files.write(kept, foldwise.gathered(clips, answers, classifiers[0].labels))
-    bundle = Bundle.load(paths[0])
-    feed = next(windows(bundle, heard))
-    return Edition(
-        name,
-        megabytes=paths[0].stat().st_size / 1e6,
-        start=best(lambda: Bundle.load(paths[0]), STARTS),
-        window=best(lambda: ask(bundle, feed), RUNS),
-        predictions=files.read(kept),
-    )
+    return files.read(kept)
 
 
 def as_float32(model: Path, target: Path, learned: list[Clip]) -> None:
@@ -122,20 +127,20 @@ def as_float16(model: Path, target: Path, learned: list[Clip]) -> None:
 
 def as_dynamic_int8(model: Path, target: Path, learned: list[Clip]) -> None:
     plain = prepared(model, target)
-    partial = target.with_suffix(".partial")
-    quantize_dynamic(plain, partial, per_channel=True, weight_type=QuantType.QUInt8)
-    write_metadata(partial, Bundle.load(model).metadata, target)
+    bare = target.with_suffix(".partial")
+    quantize_dynamic(plain, bare, per_channel=True, weight_type=QuantType.QUInt8)
+    write_metadata(bare, Bundle.load(model).metadata, target)
     plain.unlink()
-    partial.unlink()
+    bare.unlink()
 
 
 def as_static_int8(model: Path, target: Path, learned: list[Clip]) -> None:
     plain = prepared(model, target)
-    partial = target.with_suffix(".partial")
+    bare = target.with_suffix(".partial")
     bundle = Bundle.load(model)
     quantize_static(
         plain,
-        partial,
+        bare,
         Windows(windows(bundle, learned)),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
@@ -143,9 +148,9 @@ def as_static_int8(model: Path, target: Path, learned: list[Clip]) -> None:
         weight_type=QuantType.QInt8,
         op_types_to_quantize=["Conv", "Gemm", "MatMul"],
     )
-    write_metadata(partial, bundle.metadata, target)
+    write_metadata(bare, bundle.metadata, target)
     plain.unlink()
-    partial.unlink()
+    bare.unlink()
 
 
 EDITIONS: dict[str, Callable[[Path, Path, list[Clip]], None]] = {
@@ -193,14 +198,15 @@ def ask(bundle: Bundle, feed: Feed) -> None:
     bundle.run(feed["logmel"], None, feed.get("second_logmel"))
 
 
-def best(action: Callable[[], object], times: int) -> float:
-    """CPU seconds of the quickest of several runs."""
-    used = []
+def in_turns(actions: list[Callable[[], object]], times: int) -> list[float]:
+    """CPU seconds of each action's quickest run; a busy machine is unfair to all alike."""
+    best = [float("inf")] * len(actions)
     for _ in range(times):
-        begun = time.process_time()
-        action()
-        used.append(time.process_time() - begun)
-    return min(used)
+        for i, action in enumerate(actions):
+            begun = time.process_time()
+            action()
+            best[i] = min(best[i], time.process_time() - begun)
+    return best
 
 
 def rendered(editions: list[Edition]) -> str:
