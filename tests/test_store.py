@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonearm.errors import UsageError
+from tonearm.library.store import SCHEMA_VERSION, Entry, Model, State, Store, StoreError, Window
+
+OURS = Model("ours/30/00", "ours", ("low", "high"), "30")
+THEIRS = Model("theirs/all/11", "theirs", ("calm",), "all")
+CHANCES = {"high": 0.75, "low": 0.25}
+
+
+def entry(path: str, **changes: object) -> Entry:
+    known = Entry(
+        path=path,
+        size=1000,
+        mtime_ns=1_700_000_000_123_456_789,
+        model=OURS.key,
+        scanned_at=1.7e9,
+        audio="a" * 32,
+        duration=61.5,
+        genre="high",
+        confidence=0.75,
+        music=0.875,
+        verdict="music",
+        tagged=("Rock", "Guitars"),
+        artist="Someone",
+        title="Ænema \N{SNOWMAN}",
+        probabilities=CHANCES,
+        segments=(Window(5.25, 15.25, CHANCES),),
+        embedding=np.array([1, -2, 0.5], np.float32),
+    )
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "library.db", create=True)
+    store.add_model(OURS)
+    store.add_model(THEIRS)
+    return store
+
+
+def test_an_entry_comes_back_as_it_was(store: Store) -> None:
+    odd = entry(os.fsdecode(b"/music/caf\xe9/" + b"x" * 255))
+    failed = Entry(
+        path="/music/b", size=0, mtime_ns=0, model=OURS.key, scanned_at=1.0, error="is empty"
+    )
+    store.put([odd, failed])
+    with Store(store.path) as other:  # while the first is open
+        assert list(other.entries()) == [failed, odd]
+        assert other.entry(odd.path) == odd
+        assert other.entry("/music/c") is None
+        (found,) = (e for e in other.entries() if e.genre)
+    assert found.embedding is not None
+    assert found.embedding.dtype == np.float32
+    assert found.embedding.tolist() == [1, -2, 0.5]
+
+
+def test_sql_alone_reads_it(store: Store) -> None:
+    store.put([entry("/music/ä.mp3")])
+    with sqlite3.connect(store.path) as database:
+        query = "SELECT CAST(path AS TEXT), genre, json_extract(probabilities, '$.low') FROM files"
+        assert database.execute(query).fetchall() == [("/music/ä.mp3", "high", 0.25)]
+
+
+def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
+    paths = ["/m/a", "/m/a b/1", "/m/a-/1", "/m/a/1", "/m/a/b/2", "/m/a0", "/m/ab"]
+    store.put([entry(path) for path in paths])
+    assert list(store.paths(["/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
+    assert list(store.paths(["/m/a/", "/m/ab"])) == ["/m/a", "/m/a/1", "/m/a/b/2", "/m/ab"]
+    assert list(store.paths(["/"])) == sorted(paths)
+    assert list(store.paths(["/M"])) == []
+
+
+def test_what_is_missing_is_not_shown(store: Store) -> None:
+    store.put([entry("/m/1"), entry("/m/2"), entry("/m/3", audio="b")])
+    store.mark(["/m/2", "/m/3"], missing=True)
+    assert list(store.paths()) == ["/m/1"]
+    assert list(store.paths(missing=True)) == ["/m/1", "/m/2", "/m/3"]
+    assert store.embeddings()[0] == ["/m/1"]
+    assert store.genres() == {"high": 1}
+    assert store.models() == {OURS: 1, THEIRS: 0}
+    assert store.count_missing() == 2
+
+    assert store.forget_moved([]) == 1  # its sound is in /m/1
+    assert list(store.paths(missing=True)) == ["/m/1", "/m/3"]
+    assert store.forget_missing(["/other"]) == 0
+    assert store.forget_missing([]) == 0
+    assert store.forget_missing(["/m"]) == 1
+    assert len(store) == 1
+
+
+def test_states_and_sounds(store: Store) -> None:
+    paths = [f"/m/{number}" for number in range(1200)]
+    store.put([entry(path) for path in paths])
+    store.put([entry("/m/7", genre=None, error="damaged", audio=None, embedding=None)])
+    states = store.states([*paths, "/m/unknown"])
+    assert len(states) == 1200
+    assert states["/m/8"] == State(1000, 1_700_000_000_123_456_789, OURS.key, False, False)
+    assert states["/m/7"].failed
+    found = store.heard("a" * 32, OURS.key)
+    assert found is not None
+    assert found.genre == "high"
+    assert store.heard("a" * 32, THEIRS.key) is None
+    assert store.heard("b" * 32, OURS.key) is None
+
+
+def test_embeddings_are_those_of_one_model(store: Store) -> None:
+    assert store.embeddings()[1].shape == (0, 0)
+    store.put([entry("/m/2", embedding=np.array([7e4, -7e4, 1e-3], np.float32)), entry("/m/1")])
+    calm = {"calm": 1.0}
+    store.put([entry("/m/0", model=THEIRS.key, probabilities=calm, segments=())])
+    store.put([entry("/m/3", genre=None, error="damaged", embedding=None)])
+    paths, values = store.embeddings()
+    assert paths == ["/m/1", "/m/2"]
+    assert values.dtype == np.float32
+    assert values.tolist() == [[1, -2, 0.5], [65504, -65504, pytest.approx(1e-3, rel=1e-3)]]
+    assert store.embeddings(THEIRS.key)[0] == ["/m/0"]
+    assert store.embeddings(under=["/m/1"])[0] == ["/m/1"]
+    with pytest.raises(UsageError, match="no model 'nobody'"):
+        store.embeddings("nobody")
+
+
+def test_counts_tell_what_stands(store: Store) -> None:
+    store.put(
+        [
+            entry("/m/1"),
+            entry("/m/2", verdict="not music"),
+            entry("/m/3", verdict=None),
+            entry("/m/4", genre=None, verdict=None, error="is empty"),
+        ]
+    )
+    assert list(store.genres().items()) == [("high", 2), ("not music", 1)]
+    assert store.errors(["/m"]) == {"is empty": 1}
+
+
+def test_a_batch_is_written_whole_or_not_at_all(store: Store) -> None:
+    store.put([entry("/m/1")])
+    with pytest.raises(StoreError, match="NOT NULL"):
+        store.put([entry("/m/1", genre="low"), entry("/m/2", size=None)])
+    assert [e.genre for e in store.entries()] == ["high"]
+
+
+def test_text_that_is_no_unicode_does_not_stop_a_write(store: Store) -> None:
+    store.put([entry("/m/1", artist="\udcff", tagged=("\ud800",))])
+    (found,) = store.entries()
+    assert (found.artist, found.tagged) == ("?", ("?",))
+
+
+def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(StoreError, match="no such store"):
+        Store(tmp_path / "nothing.db")
+    text = tmp_path / "text.db"
+    text.write_text("no database, but long enough to be one " * 100)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE mine (column)")
+    store.close()
+    with sqlite3.connect(store.path) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    database.close()
+    for path, reason in (
+        (text, "not a database"),
+        (other, "not a store"),
+        (store.path, "newer than this Tonearm reads"),
+        (tmp_path / "no folder" / "x.db", "unable to open"),
+    ):
+        with pytest.raises(StoreError, match=reason) as caught:
+            Store(path, create=True)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+    assert text.read_text().startswith("no database")
