@@ -50,6 +50,16 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def musical_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, its windows side by side, which takes low tones for music and high ones not."""
+    from bundles import tiny_metadata, write_bundle
+
+    path = tmp_path_factory.mktemp("bundle") / "musical.onnx"
+    outputs = ("logits", "embedding", "music")
+    return write_bundle(path, tiny_metadata(hop_seconds=2.0), outputs=outputs)
+
+
+@pytest.fixture(scope="session")
 def write_audio() -> Callable[..., Path]:
     """`write_audio(path, samples, rate, codec=None, bitrate=None) -> path`, see `encode`."""
     return encode

@@ -34,6 +34,8 @@ def test_metadata_survives_json() -> None:
         ({"window_seconds": 0}, "window_seconds: expected more than 0, got 0"),
         ({"hop_seconds": True}, "hop_seconds: expected a number"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"music_threshold": 1.5}, "music_threshold: expected a probability from 0 to 1, got 1.5"),
+        ({"unsure_threshold": "0"}, "unsure_threshold: expected a number"),
         ({"name": None}, "name: expected text"),
         ({"metrics": []}, "metrics: expected an object"),
         ({"attention": 1}, "unknown 'attention'"),
@@ -49,6 +51,12 @@ def test_metadata_that_is_not_understood_is_refused(
     with pytest.raises(MetadataError, match=complaint) as caught:
         BundleMetadata.from_json(text)
     assert "\n" not in str(caught.value)
+
+
+def test_metadata_from_before_there_were_thresholds_gets_the_usual_ones() -> None:
+    values = json.loads(tiny_metadata().to_json())
+    del values["music_threshold"], values["unsure_threshold"]
+    assert BundleMetadata.from_json(json.dumps(values)) == tiny_metadata()
 
 
 @pytest.mark.parametrize("missing", ["labels", "front_end", "window_seconds", "format_version"])

@@ -14,7 +14,7 @@ import tonearm
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Failure, Prediction, audio
 from tonearm.bundle import BundleError, Outputs
-from tonearm.classifier import SilentAudio, windows
+from tonearm.classifier import SilentAudio, Thresholds, windows
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 
@@ -62,10 +62,8 @@ def test_a_model_that_does_not_say_what_is_music_leaves_it_open(
     assert {segment.music for segment in prediction.segments} == {None}
 
 
-def test_it_is_music_if_half_of_it_is(tmp_path: Path) -> None:
-    outputs = ("logits", "embedding", "music")
-    model = write_bundle(tmp_path / "musical.onnx", tiny_metadata(hop_seconds=2.0), outputs=outputs)
-    classifier = Classifier.load(model)
+def test_it_is_music_if_half_of_it_is(musical_bundle: Path) -> None:
+    classifier = Classifier.load(musical_bundle)
     low, high = tone(200, 2), tone(5000, 2)  # the tiny model finds low sounds musical
     spoken_intro = classifier(np.r_[high, high, low, low], RATE)
     windows = [segment.music for segment in spoken_intro.segments]
@@ -75,6 +73,47 @@ def test_it_is_music_if_half_of_it_is(tmp_path: Path) -> None:
     with_jingle = classifier(np.r_[high, high, high, high, high, low], RATE)
     assert with_jingle.music is not None
     assert with_jingle.music < 0.5
+    assert with_jingle.verdict == "not music"
+    assert [segment.verdict for segment in with_jingle.segments] == ["not music"] * 5 + ["music"]
+
+
+@pytest.mark.parametrize(
+    ("music", "confidence", "verdict"),
+    [
+        (0.9, 0.5, "music"),
+        (0.6, 0.3, "music"),
+        (0.9, 0.29, "unsure"),
+        (0.59, 0.9, "not music"),
+        (0.0, 0.0, "not music"),
+        (None, 0.9, "music"),
+        (None, 0.1, "unsure"),
+    ],
+)
+def test_a_verdict_needs_both_thresholds(
+    music: float | None, confidence: float, verdict: str
+) -> None:
+    assert Thresholds(music=0.6, unsure=0.3).verdict(music, confidence) == verdict
+    assert Thresholds(music=0, unsure=0).verdict(music, confidence) == "music"
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_is_a_probability(tiny_bundle: Path, threshold: float) -> None:
+    with pytest.raises(UsageError, match="threshold music: expected from 0 to 1"):
+        Classifier.load(tiny_bundle, music_threshold=threshold)
+
+
+def test_thresholds_are_the_models_unless_given(tmp_path: Path) -> None:
+    metadata = tiny_metadata(music_threshold=0.2, unsure_threshold=0.1)
+    path = write_bundle(tmp_path / "own.onnx", metadata)
+    assert Classifier.load(path).thresholds == Thresholds(0.2, 0.1)
+    assert Classifier.load(path, unsure_threshold=0).thresholds == Thresholds(0.2, 0)
+
+
+def test_processes_judge_by_the_same_thresholds(tiny_bundle: Path, song: Path) -> None:
+    strict = Classifier.load(tiny_bundle, unsure_threshold=1.0)
+    (result,) = strict.classify_files([song], workers=2)
+    assert isinstance(result, Prediction)
+    assert result.verdict == "unsure"
 
 
 def test_the_clip_is_the_mean_of_its_windows_in_the_log_domain(

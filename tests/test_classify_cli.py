@@ -16,6 +16,7 @@ from tonearm.cli import app
 
 RATE = FRONT_END.sample_rate
 KEYS = ["path", "genre", "confidence", "probabilities", "duration", "truncated", "error"]
+KEYS += ["music", "verdict"]
 PROGRAM = [sys.executable, "-c", "from tonearm.cli.app import main; main()"]
 
 
@@ -112,6 +113,8 @@ def test_csv_has_a_column_for_every_genre(run: Run, music: Path) -> None:
         "confidence",
         "truncated",
         "error",
+        "music",
+        "verdict",
         "low",
         "high",
     ]
@@ -148,6 +151,30 @@ def test_the_table_with_timeline(run: Run, music: Path) -> None:
     ]
 
 
+def test_what_is_no_music_is_not_given_a_genre(run: Run, music: Path, musical_bundle: Path) -> None:
+    arguments = ("classify", "--model", musical_bundle, music / "deep", music / "low.flac")
+    code, output, _ = run(*arguments)
+    high, low = output.splitlines()
+    assert code == 0
+    assert "not music  (music 0%)" in high
+    assert low.split()[1] == "low"
+
+    records = [json.loads(line) for line in run(*arguments, "--json", "--timeline")[1].splitlines()]
+    assert [record["verdict"] for record in records] == ["not music", "music"]
+    assert [record["genre"] for record in records] == ["high", "low"]
+    assert records[0]["music"] < 0.01 < 0.99 < records[1]["music"]
+    assert records[0]["segments"][0]["verdict"] == "not music"
+
+    assert "not music" not in run(*arguments, "--music-threshold", 0)[1]
+
+
+def test_what_is_of_no_genre_in_particular_is_unsure(run: Run, music: Path) -> None:
+    arguments = ("classify", "--model", "tiny", music / "deep", "--unsure-threshold", 1)
+    assert "  unsure (high 100%)" in run(*arguments)[1]
+    (row,) = csv.DictReader(run(*arguments, "--csv")[1].splitlines())
+    assert (row["genre"], row["verdict"], row["music"]) == ("high", "unsure", "")
+
+
 def test_several_workers_print_the_same(run: Run, music: Path) -> None:
     arguments = ("classify", "--json", "--model", "tiny", music)
     assert run(*arguments, "--workers", 2) == run(*arguments)
@@ -174,6 +201,8 @@ def test_a_folder_without_recordings_is_one_line(run: Run, tmp_path: Path) -> No
         (["classify", "x.mp3", "--top", "0"], "--top"),
         (["classify", "x.mp3", "--csv", "--top", "2"], "--top"),
         (["classify", "x.mp3", "--workers", "0"], "--workers"),
+        (["classify", "x.mp3", "--music-threshold", "1.5"], "--music-threshold"),
+        (["classify", "x.mp3", "--unsure-threshold", "-1"], "--unsure-threshold"),
         (["classify", "x.mp3", "--loud"], "--loud"),
         (["models", "nope"], "no model named 'nope'"),
     ],

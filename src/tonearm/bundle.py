@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 METADATA_KEY = "tonearm"
+MUSIC_THRESHOLD = 0.5  # of a bundle that names none; docs/classify.md says what they cost
+UNSURE_THRESHOLD = 0.35
 DEFAULT_NAME = "default"
 MODELS_VARIABLE = "TONEARM_MODELS"  # a folder of further bundles, each known by its file's stem
 RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
@@ -80,6 +82,9 @@ class BundleMetadata:
         How a clip is cut into windows.
     temperature
         Divides the clip's log-probabilities before the softmax (calibration).
+    music_threshold, unsure_threshold
+        A recording less likely to be music is called "not music", and one whose best genre is
+        less probable "unsure"; 0 turns that off.
     training, metrics
         What it was trained on and what it reached, as plain JSON values.
     licence, attribution
@@ -103,6 +108,8 @@ class BundleMetadata:
     second_front_end: LogMelConfig | None = None
     descriptors: tuple[str, ...] = ()
     temperature: float = 1.0
+    music_threshold: float = MUSIC_THRESHOLD
+    unsure_threshold: float = UNSURE_THRESHOLD
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
@@ -119,6 +126,10 @@ class BundleMetadata:
             value = getattr(self, setting)
             if not (math.isfinite(value) and value > 0):
                 raise MetadataError(f"{setting}: expected more than 0, got {value}")
+        for setting in ("music_threshold", "unsure_threshold"):
+            value = getattr(self, setting)
+            if not 0 <= value <= 1:
+                raise MetadataError(f"{setting}: expected a probability from 0 to 1, got {value}")
         rates = {front_end.sample_rate for front_end in self.front_ends}
         if len(rates) > 1:
             raise MetadataError(
@@ -424,6 +435,8 @@ _JSON_TYPES = {
     "hop_seconds": "a number",
     "descriptors": "a list of texts",
     "temperature": "a number",
+    "music_threshold": "a number",
+    "unsure_threshold": "a number",
     "training": "an object",
     "metrics": "an object",
     "licence": "text",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ SHORTEST_TAIL_SECONDS = 0.25  # a shorter rest behind the last window is not wor
 SILENCE_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bit, the noise of lossy codecs
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Verdict = Literal["music", "not music", "unsure"]
 
 
 class SilentAudio(audio.AudioError):
@@ -42,12 +45,15 @@ class Segment:
         Per genre, the most probable first.
     music
         The probability that it is music at all; None if the model does not say.
+    verdict
+        Whether its genre stands, as for the whole `Prediction`.
     """
 
     start: float
     end: float
     probabilities: dict[str, float]
     music: float | None = None
+    verdict: Verdict = "music"
 
     @property
     def genre(self) -> str:
@@ -77,6 +83,8 @@ class Prediction:
         float32[E], the mean of what the network's last layer saw.
     music
         The probability that the recording is music at all; None if the model does not say.
+    verdict
+        "music" where the genre stands, "not music", or "unsure": music of no genre in particular.
     """
 
     path: Path | None
@@ -88,6 +96,40 @@ class Prediction:
     truncated: bool
     embedding: Floats
     music: float | None = None
+    verdict: Verdict = "music"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a prediction has to reach for its genre to stand; 0 lets everything pass.
+
+    Attributes
+    ----------
+    music
+        Of the probability that it is music.
+    unsure
+        Of the most probable genre.
+
+    Raises
+    ------
+    UsageError
+        If one is not a probability.
+    """
+
+    music: float
+    unsure: float
+
+    def __post_init__(self) -> None:
+        for name in ("music", "unsure"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UsageError(f"threshold {name}: expected from 0 to 1, got {value}")
+
+    def verdict(self, music: float | None, confidence: float) -> Verdict:
+        """Judge the probability of music (None if unknown) and of the most probable genre."""
+        if music is not None and music < self.music:
+            return "not music"
+        return "unsure" if confidence < self.unsure else "music"
 
 
 @dataclass(frozen=True)
@@ -105,6 +147,15 @@ class Failure:
     path: Path
     error: str
 
+    @classmethod
+    def of(cls, path: Path, error: Exception) -> Failure:
+        """Say in one line what went wrong with a file."""
+        if isinstance(error, audio.AudioError):
+            return cls(path, error.reason)
+        if isinstance(error, TonearmError):
+            return cls(path, str(error))
+        return cls(path, " ".join(f"unexpected {type(error).__name__}: {error}".split()))
+
 
 class Classifier:
     """Says the genre of recordings with one model.
@@ -115,6 +166,8 @@ class Classifier:
         The bundle to ask.
     time_limit
         Seconds that reading and decoding one file may take, as in `audio.stream`.
+    thresholds
+        Of the verdict; those of the bundle if none are given.
 
     Raises
     ------
@@ -128,15 +181,29 @@ class Classifier:
     'jazz'
     """
 
-    def __init__(self, model: Bundle, *, time_limit: float | None = None) -> None:
+    def __init__(
+        self,
+        model: Bundle,
+        *,
+        time_limit: float | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> None:
         self.bundle = model
+        self.thresholds = thresholds or Thresholds(
+            model.metadata.music_threshold, model.metadata.unsure_threshold
+        )
         self._time_limit = time_limit
         self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
         self._descriptor_columns = _descriptor_columns(model)
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str] = bundle.DEFAULT_NAME, threads: int = 1
+        cls,
+        model: str | os.PathLike[str] = bundle.DEFAULT_NAME,
+        threads: int = 1,
+        *,
+        music_threshold: float | None = None,
+        unsure_threshold: float | None = None,
     ) -> Classifier:
         """Open a model by name, by path or by its training run's folder.
 
@@ -146,15 +213,23 @@ class Classifier:
             ``"default"`` is the one in the package; `tonearm.bundle.available` lists the names.
         threads
             How many threads the network may use.
+        music_threshold, unsure_threshold
+            Of the verdict, see `Thresholds`; the model's own where they are None.
 
         Raises
         ------
         UsageError
-            If there is no such model.
+            If there is no such model, or a threshold is not from 0 to 1.
         BundleError
             If the file is there and cannot be used.
         """
-        return cls(Bundle.load(bundle.find(model), threads))
+        loaded = Bundle.load(bundle.find(model), threads)
+        own = loaded.metadata
+        thresholds = Thresholds(
+            own.music_threshold if music_threshold is None else music_threshold,
+            own.unsure_threshold if unsure_threshold is None else unsure_threshold,
+        )
+        return cls(loaded, thresholds=thresholds)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -189,6 +264,43 @@ class Classifier:
             raise UsageError("rate is for samples; a file knows its own")
         return self._classify_file(Path(source))
 
+    def hear(
+        self, path: str | os.PathLike[str], stretches: Iterable[tuple[float, float]]
+    ) -> Prediction:
+        """Classify a file by some stretches of it; what lies between is not decoded.
+
+        Each stretch is cut into windows as a recording of its own would be, and all windows count
+        alike. The prediction's duration is that of the stretches that are there; the file is
+        truncated if one of them is not.
+
+        Parameters
+        ----------
+        path
+            A file in any format FFmpeg reads.
+        stretches
+            Begin and length of each, in seconds.
+
+        Raises
+        ------
+        audio.AudioError
+            As for a whole file; `audio.TooShort` if no stretch is there.
+        """
+        path = Path(path)
+        descriptors = self._describe_file(path) if self._descriptor_columns else None
+        rate = self.bundle.metadata.front_end.sample_rate
+        whole = _Heard(rate)
+        truncated = False
+        for start, seconds in stretches:
+            try:
+                with audio.stream(
+                    path, rate, start, seconds, time_limit=self._time_limit
+                ) as blocks:
+                    whole.add(self._listen(blocks, descriptors), start)
+                    truncated |= blocks.truncated
+            except audio.TooShort:
+                truncated = True
+        return self._conclude(path, whole, truncated=truncated)
+
     def classify_files(
         self, paths: Iterable[str | os.PathLike[str]], workers: int = 1
     ) -> Iterator[Prediction | Failure]:
@@ -218,19 +330,17 @@ class Classifier:
         """Classify a file, turning whatever is wrong with it into a `Failure`."""
         try:
             return self(path)
-        except audio.AudioError as error:
-            return Failure(path, error.reason)
-        except TonearmError as error:
-            return Failure(path, str(error))
         except Exception as error:  # one strange file must not end a long job
-            return Failure(path, " ".join(f"unexpected {type(error).__name__}: {error}".split()))
+            return Failure.of(path, error)
 
     def _classify_in_processes(
         self, files: Iterable[Path], workers: int
     ) -> Iterator[Prediction | Failure]:
         from tonearm.workers import Crash, in_order
 
-        prepare = partial(_prepare, self.bundle.path, self.bundle.threads, self._time_limit)
+        prepare = partial(
+            _prepare, self.bundle.path, self.bundle.threads, self._time_limit, self.thresholds
+        )
         for result in in_order(prepare, files, workers):
             if isinstance(result, Crash):
                 yield Failure(result.item, f"the process died reading it ({result.exit_code})")
@@ -273,6 +383,7 @@ class Classifier:
             heard.embeddings.append(outputs.embedding[0])
             if (music := outputs.extra.get("music")) is not None:
                 heard.music.append(_sigmoid(float(music[0, 0])))
+        heard.spans = [(start, min(end, heard.seconds)) for start, end in heard.spans]
         return heard
 
     def _windows(
@@ -299,12 +410,10 @@ class Classifier:
             raise SilentAudio(named, f"silent: {heard.seconds:.1f} s with nothing to hear")
         log_probabilities = _log_softmax(np.stack(heard.logits))
         music: list[float | None] = [*heard.music] or [None] * len(heard.spans)
-        segments = tuple(
-            Segment(start, min(end, heard.seconds), self._ranked(row), chance)
-            for (start, end), row, chance in zip(heard.spans, log_probabilities, music, strict=True)
-        )
+        segments = tuple(map(self._segment, heard.spans, log_probabilities, music))
         probabilities = self._ranked(log_probabilities.mean(axis=0))
         genre, confidence = next(iter(probabilities.items()))
+        is_music = _mean_of_better_half(heard.music) if heard.music else None
         return Prediction(
             path=path,
             genre=genre,
@@ -314,10 +423,18 @@ class Classifier:
             duration=heard.seconds,
             truncated=truncated,
             embedding=np.mean(heard.embeddings, axis=0, dtype=np.float32),
-            music=_mean_of_better_half(heard.music) if heard.music else None,
+            music=is_music,
+            verdict=self.thresholds.verdict(is_music, confidence),
         )
 
-    def _ranked(self, log_probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
+    def _segment(
+        self, span: tuple[float, float], log_probabilities: Doubles, music: float | None
+    ) -> Segment:
+        probabilities = self._ranked(log_probabilities)
+        verdict = self.thresholds.verdict(music, next(iter(probabilities.values())))
+        return Segment(*span, probabilities, music, verdict)
+
+    def _ranked(self, log_probabilities: Doubles) -> dict[str, float]:
         """Calibrated probabilities by genre, the most probable first."""
         calibrated = np.exp(_log_softmax(log_probabilities / self.bundle.metadata.temperature))
         order = np.argsort(-calibrated, kind="stable")
@@ -379,6 +496,15 @@ class _Heard:
     @property
     def seconds(self) -> float:
         return self._samples / self._rate
+
+    def add(self, stretch: _Heard, start: float) -> None:
+        """Take in what was heard of a stretch that begins at `start` seconds."""
+        self.spans += [(start + begin, start + end) for begin, end in stretch.spans]
+        self.logits += stretch.logits
+        self.embeddings += stretch.embeddings
+        self.music += stretch.music
+        self.peak = max(self.peak, stretch.peak)
+        self._samples += stretch._samples
 
     def through(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
         """Pass a recording on, noting its length and peak; zeros follow where it is very short."""
@@ -492,17 +618,16 @@ def _sigmoid(logit: float) -> float:
     return 0.5 * (1.0 + math.tanh(logit / 2))
 
 
-def _log_softmax(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def _log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
     """Logarithm of the softmax along the last axis, in double precision."""
     shifted = scores - scores.max(axis=-1, keepdims=True).astype(np.float64)
-    normalised: npt.NDArray[np.float64] = shifted - np.log(
-        np.exp(shifted).sum(axis=-1, keepdims=True)
-    )
+    normalised: Doubles = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised
 
 
 def _prepare(
-    path: Path, threads: int, time_limit: float | None
+    path: Path, threads: int, time_limit: float | None, thresholds: Thresholds
 ) -> Callable[[Path], Prediction | Failure]:
     """Make a worker process's classifier."""
-    return Classifier(Bundle.load(path, threads), time_limit=time_limit).attempt
+    model = Bundle.load(path, threads)
+    return Classifier(model, time_limit=time_limit, thresholds=thresholds).attempt

@@ -27,33 +27,43 @@ def to_record(
     Returns
     -------
     dict
-        "path", "genre", "confidence", "probabilities", "duration" (seconds), "truncated" and
-        "error". Of a prediction "error" is null; of a failure all but "path" and "error" is.
+        "path", "genre", "confidence", "probabilities", "duration" (seconds), "truncated",
+        "error", "music" and "verdict". Of a prediction "error" is null, and "music" where the
+        model does not say; of a failure all but "path" and "error" is. "genre" is the most
+        probable one whatever the verdict.
     """
     if isinstance(result, Failure):
         values = dict.fromkeys(("genre", "confidence", "probabilities", "duration", "truncated"))
-        extra = {"segments": None} if timeline else {}
+        extra = dict.fromkeys(("music", "verdict", *(("segments",) if timeline else ())))
         return {"path": path, **values, "error": result.error, **extra}
-    record = {
+    record: dict[str, Any] = {
         "path": path,
         "genre": result.genre,
-        "confidence": round(result.confidence, 6),
-        "probabilities": _rounded(result.probabilities, top),
+        "confidence": _rounded(result.confidence),
+        "probabilities": _shortened(result.probabilities, top),
         "duration": round(result.duration, 3),
         "truncated": result.truncated,
         "error": None,
+        "music": _rounded(result.music),
+        "verdict": result.verdict,
     }
     if timeline:
         record["segments"] = [
             {
                 "start": round(segment.start, 3),
                 "end": round(segment.end, 3),
-                "probabilities": _rounded(segment.probabilities, top),
+                "probabilities": _shortened(segment.probabilities, top),
+                "music": _rounded(segment.music),
+                "verdict": segment.verdict,
             }
             for segment in result.segments
         ]
     return record
 
 
-def _rounded(probabilities: dict[str, float], top: int | None) -> dict[str, float]:
-    return {genre: round(p, 6) for genre, p in islice(probabilities.items(), top)}
+def _shortened(probabilities: dict[str, float], top: int | None) -> dict[str, float | None]:
+    return {genre: _rounded(chance) for genre, chance in islice(probabilities.items(), top)}
+
+
+def _rounded(probability: float | None) -> float | None:
+    return None if probability is None else round(probability, 6)

@@ -38,14 +38,37 @@ def classify(
         str,
         typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
     ] = "default",
+    music_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--music-threshold",
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            show_default="the model's",
+            help="Less probably music is 'not music'; 0 turns that off.",
+        ),
+    ] = None,
+    unsure_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--unsure-threshold",
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            show_default="the model's",
+            help="A less probable best genre is 'unsure'; 0 turns that off.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes that share the files.")
     ] = 1,
 ) -> None:
     """Say the genre of recordings.
 
-    Every file gets a line: its genre, or the reason why it has none. The exit code is 0 if any
-    file was classified, 1 if none was.
+    Every file gets a line: its genre, or the reason why it has none. What is no music, or of no
+    genre in particular, is said to be so; --json and --csv name the most probable genre anyway.
+    The exit code is 0 if any file was classified, 1 if none was.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
@@ -60,7 +83,9 @@ def classify(
     if not files:
         print(f"tonearm: no audio files in {', '.join(paths)}", file=sys.stderr)
         raise typer.Exit(1)
-    classifier = Classifier.load(model)
+    classifier = Classifier.load(
+        model, music_threshold=music_threshold, unsure_threshold=unsure_threshold
+    )
     output: Output
     if as_json:
         output = JsonLines(top, timeline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.text import Text
 
-    from tonearm.classifier import Failure, Prediction
+    from tonearm.classifier import Failure, Prediction, Segment
 
 LISTED_GENRES = 3  # in the table, unless --top says otherwise
 BAR_CELLS = 12
@@ -57,7 +57,8 @@ class CsvRows:
         self._timeline = timeline
         self._writer = csv.writer(sys.stdout, lineterminator="\n")
         span = ("start", "end") if timeline else ("duration",)
-        self._writer.writerow(("path", *span, "genre", "confidence", "truncated", "error", *labels))
+        fixed = ("genre", "confidence", "truncated", "error", "music", "verdict")
+        self._writer.writerow(("path", *span, *fixed, *labels))
 
     def add(self, name: str, result: Prediction | Failure) -> None:
         """Print one file's row or rows."""
@@ -76,6 +77,8 @@ class CsvRows:
                     chances.get(genre),
                     record["truncated"],
                     record["error"],
+                    part["music"],
+                    part["verdict"],
                     *(chances.get(label) for label in self._labels),
                 )
             )
@@ -86,7 +89,10 @@ class CsvRows:
 
 
 class Table:
-    """Aligned rows for people: file, genre, how sure, and the next most probable genres."""
+    """Aligned rows for people: file, genre, how sure, and the next most probable genres.
+
+    Where no genre stands, the verdict takes its place.
+    """
 
     def __init__(
         self, names: Sequence[str], labels: Sequence[str], top: int, timeline: bool
@@ -117,14 +123,14 @@ class Table:
         if isinstance(result, Failure):
             self._print(row.append(result.error, "yellow"))
         else:
-            self._append_chances(row, result.probabilities)
+            self._append_answer(row, result)
             if result.truncated:
                 row.append("  (file breaks off)", "yellow")
             self._print(row)
             for segment in result.segments if self._timeline else ():
                 span = f"{_clock(segment.start)} - {_clock(segment.end)}"
                 row = Text(f"{span:>{self._name_width}}  ")
-                self._append_chances(row, segment.probabilities)
+                self._append_answer(row, segment)
                 self._print(row)
         if self._progress:
             self._progress.advance(self._progress.task_ids[0])
@@ -134,13 +140,19 @@ class Table:
         if self._progress:
             self._progress.stop()
 
-    def _append_chances(self, row: Text, probabilities: Mapping[str, float]) -> None:
-        genre, confidence = next(iter(probabilities.items()))
-        row.append(f"{genre:<{self._genre_width}}  ", "bold")
-        filled = round(confidence * BAR_CELLS)
-        row.append("█" * filled, "cyan").append("░" * (BAR_CELLS - filled), "dim")
-        row.append(f" {confidence:>4.0%}")
-        others = islice(probabilities.items(), 1, self._top)
+    def _append_answer(self, row: Text, heard: Prediction | Segment) -> None:
+        genre, confidence = next(iter(heard.probabilities.items()))
+        if heard.verdict == "not music":
+            row.append("not music", "yellow").append(f"  (music {heard.music:.0%})", "dim")
+            return
+        if heard.verdict == "unsure":
+            row.append("unsure", "yellow").append(f" ({genre} {confidence:.0%})")
+        else:
+            row.append(f"{genre:<{self._genre_width}}  ", "bold")
+            filled = round(confidence * BAR_CELLS)
+            row.append("█" * filled, "cyan").append("░" * (BAR_CELLS - filled), "dim")
+            row.append(f" {confidence:>4.0%}")
+        others = islice(heard.probabilities.items(), 1, self._top)
         row.append("  " + ", ".join(f"{name} {chance:.0%}" for name, chance in others), "dim")
 
     def _print(self, row: Text) -> None:
