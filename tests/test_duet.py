@@ -22,6 +22,7 @@ LABELS = ("blues", "jazz", "metal")
 def duet() -> Duet:
     torch.manual_seed(0)
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
+    student.says_music = True
     return Duet(student, Fcn()).eval()
 
 
@@ -53,6 +54,7 @@ def test_a_duet_exports_with_both_inputs(duet: Duet, tmp_path: Path) -> None:
     )
     assert outputs.logits.shape == (1, 3)
     assert outputs.embedding.shape == (1, duet.student.embedding_size + EMBEDDING)
+    assert outputs.extra["music"].shape == (1, 1)
 
 
 def test_a_short_window_is_heard_again_and_again(duet: Duet) -> None:

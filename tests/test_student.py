@@ -44,7 +44,7 @@ def test_any_length_gives_logits_and_the_embedding() -> None:
     student = small()
     for batch, length in ((1, 60), (3, 300), (2, 1000)):
         logmel = frames(batch, length)
-        logits, embedding = student.both(logmel)
+        logits, embedding, _ = student.both(logmel)
         assert logits.shape == (batch, 10)
         assert embedding.shape == (batch, student.embedding_size) == (batch, 32)
         torch.testing.assert_close(student.embed(logmel), embedding)
@@ -105,6 +105,7 @@ def test_gradients_reach_every_parameter() -> None:
 
 def test_onnx_gives_the_same_numbers(tmp_path: Path) -> None:
     student = small()
+    student.says_music = True
     metadata = BundleMetadata(
         name="student",
         labels=LABELS,
@@ -119,6 +120,27 @@ def test_onnx_gives_the_same_numbers(tmp_path: Path) -> None:
         expected = student.both(logmel)
     np.testing.assert_allclose(got.logits, expected.logits.numpy(), atol=1e-4)
     np.testing.assert_allclose(got.embedding, expected.embedding.numpy(), atol=1e-4)
+    assert expected.music is not None
+    np.testing.assert_allclose(got.extra["music"], expected.music.numpy(), atol=1e-4)
+
+
+def test_music_is_weighed_against_all_other_sounds() -> None:
+    student = small()
+    student.says_music = True
+    logits = torch.full((4, audioset.CLASSES), -6.0)
+    logits[0, audioset.MUSIC["Music"]] = 2.0
+    logits[1] = logits[0]
+    logits[1, [audioset.SPEECH["Speech"], audioset.SILENCE["Silence"]]] = 1.0
+    logits[2] = logits[0]
+    logits[2, list(audioset.MUSICAL)] = 2.0  # singing and instruments do not speak against music
+    music, music_and_talk, song, other = student._music(logits)[:, 0]
+    assert music > 0 > other
+    assert music_and_talk < music
+    assert song == music
+
+
+def test_only_a_classifier_that_has_heard_other_sounds_says_what_is_music() -> None:
+    assert small().both(frames(1, 100)).music is None
 
 
 @pytest.mark.shared
@@ -129,6 +151,10 @@ def test_classes_have_the_published_numbers(shared: Path) -> None:
     used = [audioset.MUSIC, audioset.SPEECH, audioset.SILENCE, *audioset.GENRES.values()]
     for classes in used:
         assert classes == {name: numbers[name] for name in classes}
+    assert len(numbers) == audioset.CLASSES
+    ends = [(27, "Singing"), (37, "Humming"), (137, "Music"), (282, "Scary music")]
+    assert all(numbers[name] == number for number, name in ends)
+    assert set(audioset.MUSICAL) == {*range(27, 38), *range(137, 283)}
 
 
 @pytest.mark.shared

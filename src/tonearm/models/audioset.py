@@ -14,6 +14,11 @@ MUSIC = {"Music": 137}
 SPEECH = {"Speech": 0}
 SILENCE = {"Silence": 500}
 
+CLASSES = 527
+# What music consists of: singing (from "Singing" to "Humming"), and music, its instruments, genres
+# and moods (from "Music" to "Scary music"). All other classes are of other sounds.
+MUSICAL = (*range(27, 38), *range(137, 283))
+
 # Of each genre of GTZAN, the classes that are it or a part of it. Classes that GTZAN's genres
 # share (funk, soul, electronic music) are in none.
 GENRES: dict[str, dict[str, int]] = {
@@ -35,6 +40,12 @@ GENRES: dict[str, dict[str, int]] = {
         "Psychedelic rock": 225,
     },
 }
+
+
+def other_classes() -> list[int]:
+    """Give the numbers of the classes that are no part of music."""
+    musical = set(MUSICAL)
+    return [number for number in range(CLASSES) if number not in musical]
 
 
 def knows(labels: Iterable[str]) -> bool:

@@ -14,6 +14,7 @@ class Outputs(NamedTuple):
 
     logits: Tensor  # float32[batch, classes]
     embedding: Tensor  # float32[batch, embedding_size]
+    music: Tensor | None = None  # float32[batch, 1], a logit; where the network `says_music`
 
 
 class GenreNetwork(nn.Module):
@@ -30,6 +31,7 @@ class GenreNetwork(nn.Module):
     """
 
     uses_descriptors = False
+    says_music = False  # whether it tells music from other sounds
     attribution = ""  # whom the weights it starts from are owed to
 
     def __init__(self, embedding_size: int, num_classes: int, dropout: float) -> None:

@@ -43,10 +43,11 @@ class Duet(GenreNetwork):
         self.student = student
         self.fcn = fcn
         self.fcn_weight = fcn_weight
+        self.says_music = student.says_music
         self.classifier = nn.Sequential(nn.Linear(EMBEDDING, student.num_classes))
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
-        """Return logits and the embeddings of both, side by side.
+        """Return logits, the embeddings of both side by side, and the student's logit of music.
 
         Parameters
         ----------
@@ -59,7 +60,7 @@ class Duet(GenreNetwork):
         heard = self.fcn(_repeated(second_logmel)).embedding
         opinion = self.classifier(heard).log_softmax(dim=1)
         logits = first.logits + self.fcn_weight * opinion
-        return Outputs(logits, torch.cat([first.embedding, heard], dim=1))
+        return Outputs(logits, torch.cat([first.embedding, heard], dim=1), first.music)
 
     def fit_opinion(
         self, embeddings: Floats, truth: NDArray[np.int64], regularisation: float

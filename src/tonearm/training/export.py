@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tonearm.bundle import Bundle, BundleMetadata, write_metadata
 from tonearm.errors import TonearmError
 from tonearm.models import GenreNetwork
+from tonearm.models.network import Outputs
 
 # Largest difference between torch and ONNX Runtime that passes for rounding.
 TOLERANCE = 1e-4
@@ -66,8 +67,9 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
 
     Returns
     -------
-    The largest absolute difference of a logit or an entry of the embedding, over several batch
-    sizes and lengths; with descriptors also where either input is missing.
+    The largest absolute difference of a logit (that of music too, where there is one) or an entry
+    of the embedding, over several batch sizes and lengths; with descriptors also where either
+    input is missing.
     """
     rng = np.random.default_rng(0)
     metadata = bundle.metadata
@@ -93,29 +95,34 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
             expected = network.both(
                 torch.from_numpy(logmel), None if beside is None else torch.from_numpy(beside)
             )
-        for theirs, ours in zip((got.logits, got.embedding), expected, strict=True):
+        pairs = [(got.logits, expected.logits), (got.embedding, expected.embedding)]
+        if expected.music is not None:
+            pairs.append((got.extra["music"], expected.music))
+        for theirs, ours in pairs:
             worst = max(worst, float(np.abs(theirs - ours.numpy()).max()))
     return worst
 
 
 class _BothInputs(nn.Module):
-    """The network as the graph sees it: positional inputs, logits and embedding out."""
+    """The network as the graph sees it: positional inputs, and as outputs what there is."""
 
     def __init__(self, network: GenreNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, logmel: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
-        logits, embedding = self.network.both(logmel, beside)
-        return logits, embedding
+    def forward(self, logmel: Tensor, beside: Tensor) -> tuple[Tensor, ...]:
+        return _present(self.network.both(logmel, beside))
 
 
 class _OneInput(_BothInputs):
     """The same for networks that take frames alone."""
 
-    def forward(self, logmel: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        logits, embedding = self.network.both(logmel)
-        return logits, embedding
+    def forward(self, logmel: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return _present(self.network.both(logmel))
+
+
+def _present(outputs: Outputs) -> tuple[Tensor, ...]:
+    return tuple(output for output in outputs if output is not None)
 
 
 def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> None:
@@ -135,7 +142,8 @@ def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) ->
         axes["second_logmel"] = {0: "batch", 1: "second_frames"}
         graph = _BothInputs(network)
     names = list(axes)
-    axes |= {"logits": {0: "batch"}, "embedding": {0: "batch"}}
+    outputs = ["logits", "embedding", "music"][: 3 if network.says_music else 2]
+    axes |= {name: {0: "batch"} for name in outputs}
     with warnings.catch_warnings(), torch.inference_mode():
         # The exporter warns of GRUs over batches of unknown size; `largest_difference` checks.
         warnings.simplefilter("ignore")
@@ -144,7 +152,7 @@ def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) ->
             inputs,
             path,
             input_names=names,
-            output_names=["logits", "embedding"],
+            output_names=outputs,
             dynamic_axes=axes,
             opset_version=_OPSET,
             dynamo=False,
