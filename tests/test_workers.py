@@ -4,7 +4,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from tonearm.workers import Crash, in_order
+import pytest
+
+from tonearm import workers
+from tonearm.workers import Crash, StartError, as_finished, in_order
 
 
 def _square_or_die() -> Callable[[int], int]:
@@ -40,3 +43,42 @@ def test_items_are_taken_only_as_they_are_needed() -> None:
 
 def test_nothing_to_do() -> None:
     assert list(in_order(_square_or_die, [], workers=1)) == []
+
+
+def _sleep_or_hang() -> Callable[[float], float]:
+    def work(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    return work
+
+
+def _die() -> Callable[[int], int]:
+    os._exit(3)
+
+
+def test_results_may_come_as_they_are_finished_and_a_hang_costs_one_item() -> None:
+    results = as_finished(
+        _sleep_or_hang, [1000.0, 0.0, 0.1], workers=2, time_limit=lambda item: min(item, 1.0) + 1.0
+    )
+    assert list(results) == [0.0, 0.1, Crash(1000.0, None)]
+
+
+def test_behind_a_slow_item_few_others_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "AHEAD", 3)
+    taken = []
+
+    def items() -> Iterator[float]:
+        for number in range(10):
+            taken.append(number)
+            yield 1.0 if number == 0 else 0.0
+
+    results = in_order(_sleep_or_hang, items(), workers=2)
+    assert next(results) == 1.0
+    assert len(taken) <= 4
+    assert list(results) == [0.0] * 9
+
+
+def test_a_process_that_cannot_start_ends_the_work() -> None:
+    with pytest.raises(StartError, match=r"died while starting \(exit code 3\)"):
+        list(in_order(_die, [1, 2], workers=1))

@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from tonearm import audio, media
+from tonearm.bundle import Bundle
+from tonearm.cli import app
+from tonearm.errors import UsageError
+from tonearm.library import scan as scan_module
+from tonearm.library.excerpt import Excerpt
+from tonearm.library.listener import Listener, Outcome, Task, model_of
+from tonearm.library.scan import Scan, kind_of
+from tonearm.library.store import Entry, Store
+from tonearm.library.tags import write_genres
+from tonearm.synth import write_wav
+
+RATE = FRONT_END.sample_rate
+PROGRAM = [sys.executable, "-c", "from tonearm.cli.app import main; main()"]
+ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no UTF-8
+
+
+class OddListener(Listener):
+    """Hangs, or brings its process down, where a file's name says so."""
+
+    def __call__(self, task: Task) -> Outcome:
+        name = Path(task.path).stem
+        if name == "hangs":
+            time.sleep(1000)
+        if name == "crashes":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(task)
+
+
+@pytest.fixture
+def music(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
+    """A folder of recordings, with all that can lie in one."""
+    folder = tmp_path / "music"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    write_audio(folder / "low.flac", tone(200, 2), RATE)
+    write_audio(folder / "deep" / "er" / "high.mp3", tone(5000, 2, 44100), 44100)
+    write_audio(folder / ".hidden" / "low.flac", tone(200, 2), RATE)
+    write_audio(folder / "x.wav", tone(300, 2), RATE).rename(folder / ODD_NAME)
+    (folder / "broken.mp3").write_text("no music")
+    (folder / "cover.jpg").write_text("no music")
+    (folder / "gone.ogg").symlink_to("nowhere.ogg")
+    (folder / "deep" / "circle").symlink_to(folder)
+    (folder / "self.mp3").symlink_to("self.mp3")
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "library.db", create=True) as store:
+        yield store
+
+
+@pytest.fixture
+def scanned(store: Store, tiny_bundle: Path) -> Callable[..., Scan]:
+    """`scanned(*paths, **options) -> Scan` that is over."""
+
+    def scanned(*paths: Path, **options: object) -> Scan:
+        settings = {"model": tiny_bundle, "workers": 1} | options
+        scan = Scan(store, paths, **settings)  # type: ignore[arg-type]
+        for outcome in scan:
+            kept = store.entry(outcome.entry.path)
+            assert kept is not None
+            assert kept.scanned_at == outcome.entry.scanned_at
+        return scan
+
+    return scanned
+
+
+def genres(store: Store) -> dict[str, str | None]:
+    return {os.path.basename(entry.path): entry.genre for entry in store.entries()}  # noqa: PTH119
+
+
+def test_a_library_is_listened_to_once(
+    music: Path, store: Store, scanned: Callable[..., Scan]
+) -> None:
+    tally = scanned(music, music / "deep").tally
+    assert (tally.found, tally.due, tally.done) == (6, 6, 6)
+    assert (tally.heard, tally.recognised, tally.failed) == (3, 0, 3)
+    assert tally.seconds_of_music == pytest.approx(6, abs=0.1)
+    assert genres(store) == {
+        "low.flac": "low",
+        "high.mp3": "high",
+        ODD_NAME: "low",
+        "broken.mp3": None,
+        "gone.ogg": None,
+        "self.mp3": None,
+    }
+    assert all("\n" not in error for error in store.errors())
+    low = store.entry(music / "low.flac")
+    assert low is not None
+    assert low.confidence == pytest.approx(low.probabilities["low"], abs=1e-5)
+    assert low.verdict == "music"
+    assert low.segments[0].start == 0
+    assert low.embedding is not None
+
+    tally = scanned(music).tally
+    assert (tally.found, tally.due) == (6, 0)
+    assert scanned(music / "broken.mp3", retry=True).tally.failed == 1
+
+
+def test_only_what_changed_is_listened_to_again(
+    music: Path, store: Store, scanned: Callable[..., Scan], write_audio: Callable[..., Path]
+) -> None:
+    scanned(music)
+    write_genres(music / "low.flac", ["Drone"])
+    shutil.copy(music / "deep" / "er" / "high.mp3", music / "deep" / "copy.mp3")
+    (music / "deep" / "er" / "high.mp3").rename(music / "moved.mp3")
+    write_audio(music / "broken.mp3", tone(5000, 1, 44100), 44100)
+    (music / "self.mp3").unlink()
+    tally = scanned(music).tally
+    assert (tally.due, tally.heard, tally.recognised) == (4, 1, 3)
+    assert (tally.moved, tally.missing, tally.failed) == (1, 1, 0)
+    low = store.entry(music / "low.flac")
+    assert low is not None
+    assert (low.genre, low.tagged) == ("low", ("Drone",))
+    assert genres(store) == {
+        "low.flac": "low",
+        "copy.mp3": "high",
+        "moved.mp3": "high",
+        "broken.mp3": "high",
+        ODD_NAME: "low",
+        "gone.ogg": None,
+    }
+
+    (music / "moved.mp3").rename(music.parent / "elsewhere.mp3")
+    (music / "low.flac").rename(music.parent / "elsewhere.flac")
+    assert scanned(music).tally.missing == 2
+    (music.parent / "elsewhere.flac").rename(music / "low.flac")
+    tally = scanned(music, prune=True).tally
+    assert (tally.due, tally.missing, tally.pruned) == (0, 0, 1)
+    assert (music / "low.flac").is_file()
+    assert "low.flac" in genres(store)
+
+
+def test_a_disk_that_is_not_mounted_is_not_forgotten(
+    music: Path, store: Store, scanned: Callable[..., Scan]
+) -> None:
+    scanned(music)
+    music.rename(music.parent / "unplugged")
+    music.mkdir()
+    tally = scanned(music, prune=True).tally
+    assert (tally.found, tally.missing, tally.pruned) == (0, 6, 0)
+    assert len(store) == 6
+
+
+def test_another_model_or_excerpt_listens_anew(
+    store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "low.flac", tone(200, 40), RATE)
+    scanned(file)
+    first = store.entry(file)
+    assert first is not None
+    assert [(s.start, s.end) for s in first.segments][:2] == [(1.67, 3.67), (2.66, 4.66)]
+    assert first.duration == pytest.approx(40)
+
+    scan = scanned(file, excerpt=Excerpt(None))
+    assert scan.tally.heard == 1
+    whole = store.entry(file)
+    assert whole is not None
+    assert whole.model == scan.model.key != first.model
+    assert len(whole.segments) == 40
+    assert scanned(file, excerpt=Excerpt(None)).tally.due == 0
+
+    other = write_bundle(tmp_path / "other.onnx", tiny_metadata(labels=("deep", "shrill")))
+    assert scanned(file, model=other).tally.heard == 1
+    assert store.genres() == {"deep": 1}
+    assert list(store.models().values()) == [1, 0, 0]
+
+
+def test_a_file_that_hangs_or_crashes_costs_itself_alone(
+    tmp_path: Path,
+    store: Store,
+    scanned: Callable[..., Scan],
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scan_module, "Listener", OddListener)
+    for number, name in enumerate(("a", "crashes", "hangs", "z")):
+        write_audio(tmp_path / f"{name}.wav", tone(200 + number, 0.5), RATE)
+    tally = scanned(tmp_path, time_limit=3).tally
+    assert (tally.heard, tally.failed) == (2, 2)
+    assert store.errors() == {"given up after 3 s": 1, "the process died reading it (-9)": 1}
+    assert store.entry(tmp_path / "z.wav")
+
+
+def test_interrupted_or_killed_and_resumed_is_as_good_as_unbroken(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    music = tmp_path / "music"
+    music.mkdir()
+    for number in range(80):
+        write_wav(music / f"{number}.wav", tone(100 + 50 * number, 0.3), RATE)
+    killed, interrupted = tmp_path / "killed.db", tmp_path / "interrupted.db"
+
+    process = started(tiny_bundle, killed, music, workers=2)
+    before = await_rows(killed, 3)
+    process.kill()
+    process.communicate(timeout=60)
+    survived = await_rows(killed, 3)
+    assert before <= survived < 80
+
+    process = started(tiny_bundle, interrupted, music, workers=1)
+    await_rows(interrupted, 3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    done = await_rows(interrupted, 3)
+    assert errors == (
+        f"tonearm: interrupted after {done} of 80 files; the next scan goes on from there\n"
+    )
+
+    for path, known in ((killed, survived), (interrupted, done)):
+        with Store(path) as store:
+            scan = Scan(store, [music], model=tiny_bundle, workers=1)
+            assert len(list(scan)) == scan.tally.heard == 80 - known
+    assert facts(killed) == facts(interrupted)
+    assert len(facts(killed)) == 80
+
+
+def started(model: Path, store: Path, music: Path, workers: int) -> subprocess.Popen[str]:
+    command = [*PROGRAM, "scan", str(music), "--store", str(store), "--model", str(model)]
+    command += ["--workers", str(workers)]
+    # Where the tests run in the background they are deaf to Ctrl-C, and would hand that down.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def await_rows(store: Path, count: int) -> int:
+    """Wait for so many rows, and return how many there are."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if store.exists():
+            try:
+                with sqlite3.connect(store) as database:
+                    (found,) = database.execute("SELECT count(*) FROM files").fetchone()
+                if found >= count:
+                    return int(found)
+            except sqlite3.OperationalError:  # it is being made
+                pass
+        time.sleep(0.01)
+    raise AssertionError(f"{store}: no {count} rows")
+
+
+def facts(path: Path) -> list[tuple[Entry, bytes]]:
+    with Store(path) as store:
+        return [
+            (replace(entry, scanned_at=0.0), np.asarray(entry.embedding).tobytes())
+            for entry in store.entries()
+        ]
+
+
+def test_what_cannot_be_scanned_is_said_at_once(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder: /"):
+        Scan(store, [tmp_path / "nothing"])
+    with pytest.raises(UsageError, match="workers"):
+        Scan(store, [tmp_path], workers=0)
+    with pytest.raises(UsageError, match="time limit"):
+        Scan(store, [tmp_path], time_limit=0)
+    with pytest.raises(UsageError, match="no model named 'nobody'"):
+        Scan(store, [tmp_path], model="nobody")
+    assert len(store.models()) == 0
+
+
+def test_folders_within_others_are_walked_once(store: Store, tmp_path: Path) -> None:
+    for name in ("a/b", "a/.c", "ab"):
+        (tmp_path / name).mkdir(parents=True)
+    paths = [tmp_path / name for name in ("a/b", "a", "a/.c", "ab", "a")]
+    assert Scan(store, paths).paths == tuple(str(tmp_path / name) for name in ("a", "a/.c", "ab"))
+
+
+def test_an_unreadable_folder_is_told_and_kept(
+    music: Path, store: Store, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.scandir
+
+    def guarded(path: str | Path) -> object:
+        if str(path).endswith("deep/"):
+            raise PermissionError(13, "Permission denied", path)
+        return whole(path)
+
+    monkeypatch.setattr(media.os, "scandir", guarded)
+    scan = Scan(store, [music], model=tiny_bundle)
+    scan.survey()
+    assert scan.tally.unreadable == {f"{music}/deep/": "Permission denied"}
+    assert scan.tally.due == 5
+
+
+def test_recordings_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    names = ["a/z.mp3", "a b/1.mp3", "a-/2.ogg", "a.mp3", "ab.flac", "A/x.MP3", "a/b/c.wav"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = list(media.recordings([str(tmp_path)]))
+    assert found == sorted(str(tmp_path / name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.mp3", "a.flac", "a.ogg", "a.opus", "a.m4a", "a.wav", "a.aiff", "a.wma", "a.wv"]
+)
+def test_a_sound_stays_itself_under_other_tags(
+    name: str, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    rate = 48000 if name.endswith("opus") else 44100
+    bitrate = 128_000 if name.endswith("wma") else None
+    path = write_audio(tmp_path / name, tone(440, 1, rate), rate, bitrate=bitrate)
+    other = write_audio(tmp_path / f"other {name}", tone(441, 1, rate), rate, bitrate=bitrate)
+    before = audio.identify(path)
+    assert before.duration == pytest.approx(1, abs=0.2)
+    assert not before.truncated
+    write_genres(path, ["A genre of many words " * 200])
+    assert audio.identify(path).digest == before.digest
+    assert audio.identify(other).digest != before.digest
+
+
+def test_a_file_that_breaks_off_is_another_sound(
+    tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(440, 2), RATE)
+    whole = audio.identify(path)
+    path.write_bytes(path.read_bytes()[:40_000])
+    part = audio.identify(path)
+    assert part.truncated
+    assert part.digest != whole.digest
+
+
+def test_excerpts_are_spread_over_the_recording() -> None:
+    assert Excerpt().stretches(240) == [(35, 10), (115, 10), (195, 10)]
+    assert Excerpt(20).stretches(100) == [(20, 10), (70, 10)]
+    assert Excerpt(5).stretches(100) == [(47.5, 5)]
+    assert Excerpt(35).stretches(350, window=29) == [(157.5, 35)]
+    assert Excerpt().stretches(30) is None
+    assert Excerpt().stretches(None) is None
+    assert Excerpt(None).stretches(1e6) is None
+    assert Excerpt.parse("all") == Excerpt(None)
+    assert [str(Excerpt.parse(text)) for text in ("30", "12.5", "all")] == ["30", "12.5", "all"]
+    for text in ("some", "0", "-3", "nan", "inf"):
+        with pytest.raises(UsageError, match="excerpt: expected"):
+            Excerpt.parse(text)
+
+
+@pytest.fixture
+def listen(tiny_bundle: Path) -> Callable[[Path], Entry]:
+    """`listen(path) -> Entry`, in this process, by the default excerpt."""
+    excerpt = Excerpt()
+    model = model_of(Bundle.load(tiny_bundle), excerpt)
+    listener = Listener(tiny_bundle, model, excerpt, None)
+    return lambda path: listener(Task.of(str(path))).entry
+
+
+def test_of_a_long_file_the_stretches_are_heard(
+    listen: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    # High but for 10 s around 1/6, 1/2 and 5/6 of the 90 s.
+    low, high = partial(tone, 200), partial(tone, 5000)
+    parts = [high(10), low(10), high(20), low(10), high(20), low(10), high(10)]
+    entry = listen(write_audio(tmp_path / "a.flac", np.concatenate(parts), RATE))
+    assert (entry.genre, entry.error) == ("low", None)
+    assert entry.duration == pytest.approx(90)
+    assert entry.segments[0].start == 10
+    assert entry.segments[-1].end == pytest.approx(80, abs=0.1)
+
+
+def test_a_long_file_silent_in_its_stretches_is_heard_as_a_whole(
+    listen: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    sound = np.zeros(60 * RATE, np.float32)
+    sound[: 2 * RATE] = tone(5000, 2)
+    entry = listen(write_audio(tmp_path / "a.flac", sound, RATE))
+    assert entry.error is None
+    assert len(entry.segments) == 60
+    silent = listen(write_audio(tmp_path / "b.flac", 0 * sound, RATE))
+    assert silent.error == "silent: 60.0 s with nothing to hear"
+
+
+def test_a_long_file_that_breaks_off_is_heard_as_far_as_it_goes(
+    listen: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "a.flac", tone(200, 90), RATE)
+    path.write_bytes(path.read_bytes()[: int(0.6 * path.stat().st_size)])
+    entry = listen(path)
+    assert (entry.genre, entry.truncated) == ("low", True)
+    assert entry.segments[-1].end < 60
+
+
+def test_errors_of_one_kind_are_counted_together() -> None:
+    assert kind_of("only 0.10 s of audio, 0.25 s are needed") == "only N s of audio, N s are needed"
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """`run("scan", ...) -> (exit code, output, errors)`, with the tiny model as the default."""
+    shutil.copy(tiny_bundle, tiny_bundle.with_name("default.onnx"))
+    monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tonearm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return code or 0, *capsys.readouterr()
+
+    return run
+
+
+def test_the_program_sums_up(run: Run, music: Path, tmp_path: Path) -> None:
+    store = tmp_path / "library.db"
+    code, output, errors = run("scan", music, "--store", store, "--workers", 1)
+    assert (code, errors) == (0, "")
+    first, speed, *rest = output.splitlines()
+    assert first == "6 recordings: 3 listened to, 3 failed"
+    assert speed.startswith("0.0 h of music in ")
+    assert rest[:4] == ["genres:", "  2   67%  low", "  1   33%  high", "errors:"]
+    code, output, errors = run("scan", music, "--store", store)
+    assert (code, output.splitlines()[0]) == (0, "6 recordings: 6 unchanged")
+
+    code, output, errors = run("tag", "--store", store, "--dry-run", music / "low.flac")
+    assert (code, errors) == (0, "")
+    assert output.split()[1:3] == ["→", "low"]
+    code, output, errors = run("tag", "--store", store, "--dry-run")
+    assert output.splitlines()[-1] == "would be: 3 written, 3 failed"
+    assert run("tag", "--store", store, "--from", "x.jsonl")[0] == 2
+
+
+def test_exit_codes(run: Run, music: Path, tmp_path: Path) -> None:
+    store = ("--store", tmp_path / "library.db", "--workers", 1)
+    assert run("scan", music / "broken.mp3", *store)[0] == 1
+    assert run("scan", music / ".hidden" / "low.flac", *store)[0] == 0
+    assert run("scan", tmp_path / "nothing", *store)[0] == 2
+    assert run("scan", music, *store, "--excerpt", "some")[0] == 2
+    code, _, errors = run("scan", music, "--store", music / "cover.jpg")
+    assert (code, errors) == (1, f"tonearm: {music}/cover.jpg: file is not a database\n")
