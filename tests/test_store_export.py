@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonearm.cli import app
+from tonearm.errors import MissingExtraError, UsageError
+from tonearm.library.exporting import ExportError, export
+from tonearm.library.store import Entry, Model, Store, Window
+
+MODEL = Model("tiny/30/00", "tiny", ("low", "model"), "30")  # a genre called like a column
+ODD = os.fsdecode(b"/music/caf\xe9.mp3")
+CHANCES = {"low": 0.75, "model": 0.25}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Three files: one with an odd name, one that failed, one that is missing."""
+    store = Store(tmp_path / "library.db", create=True)
+    store.add_model(MODEL)
+    known = {"size": 10, "mtime_ns": 1_700_000_000_123_456_789, "model": MODEL.key}
+    heard = Entry(
+        path=ODD,
+        scanned_at=1_700_000_000.9,
+        audio="a" * 32,
+        duration=61.5,
+        genre="low",
+        confidence=0.75,
+        verdict="music",
+        tagged=("Rock", "Pop"),
+        title='Say; "what"\nnow',
+        probabilities=CHANCES,
+        segments=(Window(5.0, 15.0, CHANCES),),
+        embedding=np.array([1, -0.5], np.float32),
+        **known,
+    )
+    failed = Entry(path="/music/b.mp3", scanned_at=0.0, error="is empty", **known)
+    gone = Entry(path="/music/z.mp3", scanned_at=0.0, missing=True, error="is empty", **known)
+    store.put([heard, failed, gone])
+    return store
+
+
+def test_csv_has_a_column_for_every_genre(store: Store, tmp_path: Path) -> None:
+    target = tmp_path / "library.csv"
+    export(store, target)
+    with target.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        failed, heard = csv.DictReader(file)
+    assert (failed["path"], failed["error"], failed["genre"]) == ("/music/b.mp3", "is empty", "")
+    assert heard["path"] == ODD
+    assert heard["title"] == 'Say; "what"\nnow'
+    assert heard["tagged"] == "Rock; Pop"
+    assert (heard["p_low"], heard["p_model"], heard["model"]) == ("0.75", "0.25", "tiny/30/00")
+    assert heard["scanned_at"] == "2023-11-14T22:13:20+00:00"
+    assert heard["mtime_ns"] == "1700000000123456789"
+
+
+def test_json_lines_hold_everything(store: Store, tmp_path: Path) -> None:
+    target = tmp_path / "library.jsonl"
+    export(store, target, missing=True, timeline=True, embeddings=True)
+    failed, heard, gone = map(json.loads, target.read_text(encoding="ascii").splitlines())
+    assert (failed["genre"], failed["probabilities"], failed["embedding"]) == (None, {}, None)
+    assert heard["path"] == ODD
+    assert heard["tagged"] == ["Rock", "Pop"]
+    assert heard["probabilities"] == CHANCES
+    assert heard["segments"] == [{"start": 5.0, "end": 15.0, "probabilities": CHANCES}]
+    assert heard["embedding"] == [1, -0.5]
+    assert gone["missing"] is True
+
+
+def test_parquet_has_types(store: Store, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    target = tmp_path / "library.parquet"
+    export(store, target, timeline=True, embeddings=True)
+    failed, heard = parquet.read_table(target).to_pylist()
+    assert (failed["error"], failed["p_low"]) == ("is empty", None)
+    assert heard["path"] == "/music/caf\\udce9.mp3"
+    assert (heard["p_low"], heard["p_model"], heard["tagged"]) == (0.75, 0.25, ["Rock", "Pop"])
+    (segment,) = heard["segments"]
+    assert dict(segment["probabilities"]) == CHANCES
+    assert heard["embedding"] == [1, -0.5]
+    export(store, target, under=["/nowhere"])
+    assert parquet.read_table(target).num_rows == 0
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"tonearm\[data\]"):
+        export(store, tmp_path / "library.parquet")
+    assert sorted(path.suffix for path in tmp_path.iterdir() if path.suffix == ".parquet") == []
+
+
+def test_what_cannot_be_written_leaves_the_old_table(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "library.csv"
+    target.write_text("old")
+    real = tmp_path / "link.csv"
+    real.symlink_to(target)
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(ExportError, match=r"library\.csv: No space left on device"):
+            export(store, target)
+    assert target.read_text() == "old"
+    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.partial"))
+    export(store, real)
+    assert real.is_symlink()
+    assert target.read_bytes().startswith(b"path,")
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "reason"),
+    [
+        ("library", {}, "suffix"),
+        ("library.txt", {}, "suffix"),
+        ("library.csv", {"embeddings": True}, "no room"),
+        ("-", {"timeline": True}, "no room"),
+        ("-", {"format": "parquet"}, "standard output"),
+        ("-", {"format": "xml"}, "unknown format"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    store: Store, target: str, options: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        export(store, target, **options)  # type: ignore[arg-type]
+
+
+def test_the_program_writes_to_standard_output(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for options, lines in ((["/music/b.mp3"], 2), (["--format", "jsonl", "--missing"], 3)):
+        monkeypatch.setattr(sys, "argv", ["tonearm", "export", str(store.path), *options])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        output, errors = capfdbinary.readouterr()
+        assert (ended.value.code or 0, errors) == (0, b"")
+        assert len(output.splitlines()) == lines
