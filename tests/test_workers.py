@@ -75,7 +75,7 @@ def test_behind_a_slow_item_few_others_are_begun(monkeypatch: pytest.MonkeyPatch
 
     results = in_order(_sleep_or_hang, items(), workers=2)
     assert next(results) == 1.0
-    assert len(taken) <= 4
+    assert len(taken) <= 5  # the two behind it, and two that were begun when it was done
     assert list(results) == [0.0] * 9
 
 

@@ -118,28 +118,33 @@ def _finished(
     """
     waiting = enumerate(items)
     begun = 0
+    outcomes: list[tuple[int, Result | Crash[Item]]] = []
     crew: list[_Worker[Item, Result]] = [_Worker(prepare) for _ in range(workers)]
     try:
         while True:
-            for worker in crew:
-                oldest = min((other.task[0] for other in crew if other.task), default=begun)
-                if not worker.task and begun - oldest < ahead and (task := next(waiting, None)):
-                    worker.start(task, time_limit(task[1]) if time_limit else inf)
-                    begun += 1
+            for place in range(workers):
+                oldest = min((worker.task[0] for worker in crew if worker.task), default=begun)
+                if crew[place].task or begun - oldest >= ahead:
+                    continue
+                task = next(waiting, None)
+                if task is None:
+                    break
+                if crew[place].is_over:
+                    crew[place] = _Worker(prepare)
+                crew[place].start(task, time_limit(task[1]) if time_limit else inf)
+                begun += 1
+            yield from outcomes  # now that the processes have something to do meanwhile
             busy = {worker.pipe: worker for worker in crew if worker.task}
             if not busy:
                 return
             soonest = min(worker.deadline for worker in busy.values()) - time.monotonic()
             ready = wait(busy, None if soonest == inf else max(0.0, soonest))
+            outcomes = []
             for pipe, worker in busy.items():
-                if pipe not in ready and time.monotonic() < worker.deadline:
-                    continue
-                outcome = worker.collect() if pipe in ready else worker.kill()
-                if outcome is None:
-                    continue
-                if isinstance(outcome[1], Crash):
-                    crew[crew.index(worker)] = _Worker(prepare)
-                yield outcome
+                if pipe in ready:
+                    outcomes += worker.collect()
+                elif worker.deadline <= time.monotonic():
+                    outcomes.append(worker.kill())
     finally:
         for worker in crew:
             worker.stop()
@@ -154,12 +159,15 @@ class _Worker(Generic[Item, Result]):
         The item and its position; None if there is nothing in work.
     deadline
         When the item must be done, on the monotonic clock.
+    is_over
+        Whether the process has ended, and another one must take its place.
     """
 
     def __init__(self, prepare: Callable[[], Callable[[Item], Result]]) -> None:
         self.pipe, theirs = _SPAWN.Pipe()
         self.task: tuple[int, Item] | None = None
         self.deadline = inf
+        self.is_over = False
         self._limit = inf
         self._is_ready = False
         self._process = _SPAWN.Process(target=_serve, args=(prepare, theirs), daemon=True)
@@ -176,8 +184,8 @@ class _Worker(Generic[Item, Result]):
         with suppress(BrokenPipeError):
             self.pipe.send(task[1])
 
-    def collect(self) -> tuple[int, Result | Crash[Item]] | None:
-        """Take what the process says: the result of its item, or None if it is only ready now."""
+    def collect(self) -> list[tuple[int, Result | Crash[Item]]]:
+        """Take what the process says: the result of its item, or nothing but that it is ready."""
         assert self.task is not None
         position, item = self.task
         try:
@@ -191,9 +199,9 @@ class _Worker(Generic[Item, Result]):
         if not self._is_ready:
             self._is_ready = True
             self.deadline = time.monotonic() + self._limit
-            return None
+            return []
         self.task = None
-        return position, result
+        return [(position, result)]
 
     def kill(self) -> tuple[int, Crash[Item]]:
         """Give an item up, and its process, which may hang where no request reaches it."""
@@ -204,6 +212,9 @@ class _Worker(Generic[Item, Result]):
         return position, Crash(item, None)
 
     def stop(self) -> None:
+        """End the process, if it has not ended."""
+        self.task = None
+        self.is_over = True
         self._process.terminate()
         self._process.join(_JOIN_SECONDS)
         self.pipe.close()

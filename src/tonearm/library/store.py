@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -339,15 +340,14 @@ class Store:
         count, width = self._query(
             f"SELECT count(*), max(length(embedding)) FROM files WHERE {where}", values
         ).__next__()
+        rows = self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values)
         paths: list[str] = []
         matrix = np.empty((count, (width or 0) // _HALF.itemsize), np.float32)
-        for row, (path, blob) in zip(
-            matrix,
-            self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values),
-            strict=False,  # a scan may be writing meanwhile
-        ):
-            paths.append(os.fsdecode(path))
-            row[:] = np.frombuffer(blob, _HALF)
+        # A scan may be writing meanwhile: no more than there were at first.
+        while batch := list(islice(rows, min(_QUERY_SIZE, count - len(paths)))):
+            halves = np.frombuffer(b"".join(blob for _, blob in batch), _HALF)
+            matrix[len(paths) : len(paths) + len(batch)] = halves.reshape(len(batch), -1)
+            paths += [os.fsdecode(path) for path, _ in batch]
         return paths, matrix[: len(paths)]
 
     def states(self, paths: Sequence[str]) -> dict[str, State]:
@@ -402,7 +402,7 @@ class Store:
 
         Where the genre does not stand, its place takes the verdict: "not music" or "unsure".
         """
-        return self._counts("iif(verdict <> 'music', verdict, genre)", under)
+        return self._counts("CASE WHEN verdict <> 'music' THEN verdict ELSE genre END", under)
 
     def errors(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
         """How many files that are there have each error, the most frequent first."""
