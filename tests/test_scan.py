@@ -18,7 +18,6 @@ import pytest
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import audio, media
 from tonearm.bundle import Bundle
-from tonearm.cli import app
 from tonearm.errors import UsageError
 from tonearm.library import scan as scan_module
 from tonearm.library.excerpt import Excerpt
@@ -412,22 +411,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, program: Run) -> Run:
     """`run("scan", ...) -> (exit code, output, errors)`, with the tiny model as the default."""
     shutil.copy(tiny_bundle, tiny_bundle.with_name("default.onnx"))
     monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tonearm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return code or 0, *capsys.readouterr()
-
-    return run
+    return program
 
 
 def test_the_program_sums_up(run: Run, music: Path, tmp_path: Path) -> None:

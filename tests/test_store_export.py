@@ -4,12 +4,12 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tonearm.cli import app
 from tonearm.errors import MissingExtraError, UsageError
 from tonearm.library.exporting import ExportError, export
 from tonearm.library.store import Entry, Model, Store, Window
@@ -139,12 +139,9 @@ def test_what_makes_no_sense_is_refused(
 
 
 def test_the_program_writes_to_standard_output(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+    store: Store, program: Callable[..., tuple[int, str, str]]
 ) -> None:
     for options, lines in ((["/music/b.mp3"], 2), (["--format", "jsonl", "--missing"], 3)):
-        monkeypatch.setattr(sys, "argv", ["tonearm", "export", str(store.path), *options])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        output, errors = capfdbinary.readouterr()
-        assert (ended.value.code or 0, errors) == (0, b"")
+        code, output, errors = program("export", store.path, *options)
+        assert (code, errors) == (0, "")
         assert len(output.splitlines()) == lines
