@@ -95,7 +95,10 @@ def decode_all(files: list[Path]) -> tuple[float, float]:
     begun = time.process_time()
     for path in files:
         # What does not decode costs a scan little, too.
-        with suppress(av.error.FFmpegError, IndexError), av.open(str(path)) as container:
+        with (
+            suppress(av.error.FFmpegError, IndexError, ValueError),
+            av.open(str(path), metadata_errors="replace") as container,
+        ):
             stream = container.streams.audio[0]
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
