@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tonearm import workers
-from tonearm.workers import Crash, StartError, as_finished, in_order
+from tonearm.workers import Apart, Crash, StartError, as_finished, in_order
 
 
 def _square_or_die() -> Callable[[int], int]:
@@ -82,3 +82,14 @@ def test_behind_a_slow_item_few_others_are_begun(monkeypatch: pytest.MonkeyPatch
 def test_a_process_that_cannot_start_ends_the_work() -> None:
     with pytest.raises(StartError, match=r"died while starting \(exit code 3\)"):
         list(in_order(_die, [1, 2], workers=1))
+
+
+def test_a_function_apart_survives_its_crashes() -> None:
+    square = Apart(_square_or_die, time_limit=lambda number: 60.0)
+    assert [square(number) for number in (2, 3, 4)] == [4, Crash(3, 7), 16]
+    square.close()
+    wait = Apart(_sleep_or_hang, time_limit=lambda seconds: 0.5)
+    assert [wait(30.0), wait(0.0)] == [Crash(30.0, None), 0.0]
+    wait.close()
+    with pytest.raises(StartError):
+        Apart(_die, time_limit=lambda number: 60.0)(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -105,6 +105,36 @@ def as_finished(
         yield result
 
 
+class Apart(Generic[Item, Result]):
+    """A function in a process of its own, which lives from call to call and is replaced if it dies.
+
+    Parameters and errors as in `as_finished`.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[], Callable[[Item], Result]],
+        *,
+        time_limit: Callable[[Item], float],
+    ) -> None:
+        self._prepare = prepare
+        self._time_limit = time_limit
+        self._worker: _Worker[Item, Result] = _Worker(prepare)
+
+    def __call__(self, item: Item) -> Result | Crash[Item]:
+        """Apply the function, or say what became of the process in it."""
+        if self._worker.is_over:
+            self._worker = _Worker(self._prepare)
+        self._worker.start((0, item), self._time_limit(item))
+        while True:
+            if outcomes := _collect([self._worker]):
+                return outcomes[0][1]
+
+    def close(self) -> None:
+        """End the process."""
+        self._worker.stop()
+
+
 def _finished(
     prepare: Callable[[], Callable[[Item], Result]],
     items: Iterable[Item],
@@ -134,20 +164,29 @@ def _finished(
                 crew[place].start(task, time_limit(task[1]) if time_limit else inf)
                 begun += 1
             yield from outcomes  # now that the processes have something to do meanwhile
-            busy = {worker.pipe: worker for worker in crew if worker.task}
+            busy = [worker for worker in crew if worker.task]
             if not busy:
                 return
-            soonest = min(worker.deadline for worker in busy.values()) - time.monotonic()
-            ready = wait(busy, None if soonest == inf else max(0.0, soonest))
-            outcomes = []
-            for pipe, worker in busy.items():
-                if pipe in ready:
-                    outcomes += worker.collect()
-                elif worker.deadline <= time.monotonic():
-                    outcomes.append(worker.kill())
+            outcomes = _collect(busy)
     finally:
         for worker in crew:
             worker.stop()
+
+
+def _collect(
+    busy: Sequence[_Worker[Item, Result]],
+) -> list[tuple[int, Result | Crash[Item]]]:
+    """Wait until something happens to one of the workers, and return what is finished by then."""
+    soonest = min(worker.deadline for worker in busy) - time.monotonic()
+    pipes = [worker.pipe for worker in busy]
+    ready = wait(pipes, None if soonest == inf else max(0.0, soonest))
+    outcomes: list[tuple[int, Result | Crash[Item]]] = []
+    for worker in busy:
+        if worker.pipe in ready:
+            outcomes += worker.collect()
+        elif worker.deadline <= time.monotonic():
+            outcomes.append(worker.kill())
+    return outcomes
 
 
 class _Worker(Generic[Item, Result]):
