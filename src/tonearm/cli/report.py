@@ -1,0 +1,53 @@
+"""`tonearm report`: show a whole library on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(report)
+
+
+def report(
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE", help="What `tonearm scan` has written.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The page to write.",
+            show_default="STORE.html in the current folder",
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--mapping", help="Your tags' words for the labels: .toml, .json or .csv."),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", help="Its headline.", show_default="the store's name")
+    ] = None,
+) -> None:
+    """Write a page that shows a library: its genres, a map of its tracks, what the tags say.
+
+    The page is one HTML file that needs nothing beside itself, and no network. It names files and
+    what their tags call them.
+    """
+    from rich.console import Console
+
+    from tonearm.audio import printable
+    from tonearm.library.mapping import read_mapping
+    from tonearm.library.report import write_report
+    from tonearm.library.store import Store
+
+    page = output or Path(f"{store.stem}.html")
+    words = read_mapping(mapping) if mapping else None
+    with Store(store) as library, Console(stderr=True).status("drawing the map"):
+        write_report(library, page, words, printable(title) if title else None)
+    print(printable(str(page)))

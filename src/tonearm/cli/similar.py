@@ -1,0 +1,100 @@
+"""`tonearm similar`: find the tracks of a library that sound most like a recording."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tonearm.library.similar import Neighbour
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(similar)
+
+
+def similar(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A recording, be it in the library or not.")
+    ],
+    store: Annotated[
+        Path, typer.Option("--store", metavar="FILE", help="What `tonearm scan` has written.")
+    ],
+    top: Annotated[int, typer.Option("--top", min=1, help="How many tracks.")] = 10,
+    under: Annotated[
+        list[str] | None,
+        typer.Option("--under", metavar="FOLDER", help="Look only there.", show_default="all"),
+    ] = None,
+    playlist: Annotated[
+        Path | None,
+        typer.Option("--playlist", help="Also write an M3U8 file: FILE, and then the tracks."),
+    ] = None,
+    absolute: Annotated[
+        bool, typer.Option("--absolute", help="Write whole paths into the playlist.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    model: Annotated[
+        str,
+        typer.Option("--model", help="Who scanned the store, for a FILE that is not in it."),
+    ] = "default",
+) -> None:
+    """List the tracks of a library that sound most like a recording, the most alike first.
+
+    Each has a likeness from -1 to 1: the cosine of what the model's network heard in both. A FILE
+    that the store knows is not decoded. The exit code is 1 if there is no other track.
+    """
+    # The front end's matrix products are small: starting BLAS threads costs more than they save.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tonearm.audio import printable
+    from tonearm.library.m3u import Item, write_playlist
+    from tonearm.library.similar import similar as find
+    from tonearm.library.store import Store
+
+    with Store(store) as library:
+        found = find(library, file, top, model=model, under=under or ())
+    if not found.neighbours:
+        print("tonearm: there is no other track", file=sys.stderr)
+        raise typer.Exit(1)
+    if as_json:
+        for neighbour in found.neighbours:
+            print(json.dumps(_record(neighbour)))
+    else:
+        _print_table(found.neighbours)
+    if playlist:
+        items = [Item.of(found.heard), *(Item.of(each.entry) for each in found.neighbours)]
+        for path in write_playlist(playlist, items, absolute=absolute):
+            print(
+                f"tonearm: left out, as an M3U8 file cannot hold its name: {printable(path)}",
+                file=sys.stderr,
+            )
+
+
+def _record(neighbour: Neighbour) -> dict[str, object]:
+    entry = neighbour.entry
+    return {
+        "path": entry.path,
+        "likeness": round(neighbour.likeness, 4),
+        "genre": entry.genre,
+        "confidence": entry.confidence,
+        "verdict": entry.verdict,
+        "artist": entry.artist,
+        "title": entry.title,
+        "duration": entry.duration,
+    }
+
+
+def _print_table(neighbours: tuple[Neighbour, ...]) -> None:
+    from tonearm.audio import printable
+
+    width = max(len(str(each.entry.genre)) for each in neighbours)
+    for each in neighbours:
+        entry = each.entry
+        path = os.path.relpath(entry.path)
+        named = path if not path.startswith(os.pardir) else entry.path
+        print(f"{each.likeness:5.2f}  {entry.genre:<{width}}  {printable(named)}")

@@ -1,0 +1,297 @@
+"""What there is to say about a whole library, gathered from its store."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from urllib.parse import quote
+
+import numpy as np
+
+from tonearm.audio import printable
+from tonearm.errors import TonearmError
+from tonearm.library import projection
+from tonearm.library.resemblance import directions
+from tonearm.library.scan import kind_of
+from tonearm.library.store import Entry, Store
+from tonearm.library.tag_words import TagWords, spelling_of
+
+GRID = 65535  # steps of the map's coordinates: sixteen bits
+
+# In the order of the numbers in `Tracks.verdict`.
+VERDICTS = ("music", "unsure", "not music")
+
+
+@dataclass
+class Tracks:
+    """The files that have a genre, as columns of equal length: a page holds fifty thousand.
+
+    Attributes
+    ----------
+    folder, name
+        Number of the folder in `Overview.folders`, and the file's name in it, fit to print.
+    artist, title
+        From the tags, else empty.
+    seconds
+        Length; 0 if unknown.
+    genre, second
+        Numbers of the most and the second most probable label; -1 if there is no second.
+    confidence, runner_up
+        Their probabilities in thousandths.
+    verdict
+        Numbers in `VERDICTS`.
+    x, y
+        Place on the map, from 0 to `GRID`; -1 for files that are not on it.
+    spelled
+        By a track's number, the address of its file below the root, where the printed path is not
+        the very name.
+    """
+
+    folder: list[int] = field(default_factory=list)
+    name: list[str] = field(default_factory=list)
+    artist: list[str] = field(default_factory=list)
+    title: list[str] = field(default_factory=list)
+    seconds: list[int] = field(default_factory=list)
+    genre: list[int] = field(default_factory=list)
+    second: list[int] = field(default_factory=list)
+    confidence: list[int] = field(default_factory=list)
+    runner_up: list[int] = field(default_factory=list)
+    verdict: list[int] = field(default_factory=list)
+    x: list[int] = field(default_factory=list)
+    y: list[int] = field(default_factory=list)
+    spelled: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+
+@dataclass
+class Tags:
+    """What the tags say, beside what was heard where the genre stands.
+
+    Attributes
+    ----------
+    untagged
+        How many tracks have no genre in their tags.
+    agreeing
+        How many have one that means the genre that was heard.
+    disagreeing
+        The others whose tags mean some label: the track's number, the tags, the labels meant.
+        The most confident first.
+    foreign
+        Tags that mean no label: the tag, how many tracks have it, and the label most often heard
+        in them. The most frequent first.
+    """
+
+    untagged: int = 0
+    agreeing: int = 0
+    disagreeing: list[tuple[int, str, list[str]]] = field(default_factory=list)
+    foreign: list[tuple[str, int, str]] = field(default_factory=list)
+
+
+@dataclass
+class Listening:
+    """A model that listened to some of the files: its name, the excerpt it heard, how many."""
+
+    name: str
+    excerpt: str
+    files: int
+
+
+@dataclass
+class Overview:
+    """All that the page of a library shows.
+
+    Attributes
+    ----------
+    root
+        The folder that all is in, fit to print.
+    root_address
+        Its ``file:`` address.
+    first, last
+        Days, as seconds since 1970, of the first and the last listening; None if there is none.
+    models
+        Who listened, the busiest first.
+    labels
+        All their genres.
+    folders
+        Below the root, fit to print; "" for the root itself.
+    tracks, tags
+        See there.
+    errors
+        By kind, the most frequent first: the files below the root, and the whole reason.
+    missing
+        How many known files were gone at the last look.
+    map
+        How far the map can be believed; None if there is nothing on it.
+    landmarks
+        How many tracks the map was made by, if not by all that are on it.
+    """
+
+    root: str = ""
+    root_address: str = ""
+    first: float | None = None
+    last: float | None = None
+    models: list[Listening] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    tracks: Tracks = field(default_factory=Tracks)
+    tags: Tags = field(default_factory=Tags)
+    errors: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    missing: int = 0
+    map: projection.Faithfulness | None = None
+    landmarks: int | None = None
+
+
+def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -> Overview:
+    """Gather what there is to say about the files that are there.
+
+    Parameters
+    ----------
+    mapping
+        From labels to the words that the user's tags have for them.
+
+    Raises
+    ------
+    TonearmError
+        If the store knows no file.
+    """
+    view = Overview(missing=store.count_missing())
+    for model, files in store.models().items():
+        if files:
+            view.models.append(Listening(model.name, model.excerpt, files))
+            view.labels += [label for label in model.labels if label not in view.labels]
+    root = _common_folder(store)
+    view.root = printable(root)
+    view.root_address = PurePath(root).as_uri()
+    gathering = _Gathering(view, root, TagWords(view.labels, mapping))
+    for entry in store.entries():
+        gathering.add(entry)
+    gathering.finish()
+    _draw_map(view, store, gathering.places)
+    return view
+
+
+class _Gathering:
+    """Takes the entries of a store one by one into an overview."""
+
+    def __init__(self, view: Overview, root: str, words: TagWords) -> None:
+        self.places: dict[str, int] = {}  # of the tracks, by path
+        self._view = view
+        self._root = root
+        self._words = words
+        self._numbers = {label: number for number, label in enumerate(view.labels)}
+        self._folders: dict[str, int] = {}
+        self._errors: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._foreign: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+
+    def add(self, entry: Entry) -> None:
+        view = self._view
+        view.first = min(view.first or entry.scanned_at, entry.scanned_at)
+        view.last = max(view.last or entry.scanned_at, entry.scanned_at)
+        below = PurePath(os.path.relpath(entry.path, self._root)).as_posix()
+        if entry.genre is None:
+            reason = entry.error or "no genre"
+            self._errors[kind_of(reason)].append((printable(below), reason))
+            return
+        self._add_track(entry, below)
+        if VERDICTS[view.tracks.verdict[-1]] == "music":
+            self._compare_tags(entry)
+
+    def finish(self) -> None:
+        tags = self._view.tags
+        confidence = self._view.tracks.confidence
+        tags.disagreeing.sort(key=lambda row: -confidence[row[0]])
+        tags.foreign = sorted(
+            map(_foreign, self._foreign.values()), key=lambda row: (-row[1], row[0])
+        )
+        self._view.errors = sorted(self._errors.items(), key=lambda kind: (-len(kind[1]), kind[0]))
+
+    def _add_track(self, entry: Entry, below: str) -> None:
+        tracks = self._view.tracks
+        place = len(tracks)
+        self.places[entry.path] = place
+        folder, _, name = below.rpartition("/")
+        number = self._folders.setdefault(folder, len(self._folders))
+        if number == len(self._view.folders):
+            self._view.folders.append(printable(folder))
+        if printable(below) != below:
+            tracks.spelled[place] = quote(os.fsencode(below))
+        ranked = [*entry.probabilities.items(), ("", 0.0)]
+        tracks.folder.append(number)
+        tracks.name.append(printable(name))
+        tracks.artist.append(entry.artist or "")
+        tracks.title.append(entry.title or "")
+        tracks.seconds.append(round(entry.duration or 0))
+        tracks.genre.append(self._numbers[str(entry.genre)])
+        tracks.second.append(self._numbers.get(ranked[1][0], -1))
+        tracks.confidence.append(round(1000 * (entry.confidence or 0)))
+        tracks.runner_up.append(round(1000 * ranked[1][1]))
+        tracks.verdict.append(VERDICTS.index(entry.verdict or "music"))
+        tracks.x.append(-1)
+        tracks.y.append(-1)
+
+    def _compare_tags(self, entry: Entry) -> None:
+        tags, heard = self._view.tags, str(entry.genre)
+        if not entry.tagged:
+            tags.untagged += 1
+            return
+        meant = self._words.meant(entry.tagged)
+        said = "; ".join(entry.tagged)
+        if heard in meant:
+            tags.agreeing += 1
+        elif meant:
+            tags.disagreeing.append((self.places[entry.path], said, sorted(meant)))
+        else:
+            self._foreign[spelling_of(said) or said][said, heard] += 1
+
+
+def _foreign(tracks: Counter[tuple[str, str]]) -> tuple[str, int, str]:
+    """Sum up the tracks of a tag, by its spelling and what was heard: see `Tags.foreign`."""
+    spellings, heard = Counter[str](), Counter[str]()
+    for (said, genre), count in tracks.items():
+        spellings[said] += count
+        heard[genre] += count
+    return spellings.most_common(1)[0][0], tracks.total(), heard.most_common(1)[0][0]
+
+
+def _common_folder(store: Store) -> str:
+    """Return the deepest folder that all files are in.
+
+    Raises
+    ------
+    TonearmError
+        If there are none.
+    """
+    root: str | None = None
+    for path in store.paths():
+        folder = os.path.dirname(path)  # noqa: PTH120
+        try:
+            root = folder if root is None else os.path.commonpath([root, folder])
+        except ValueError:  # on several drives
+            root = os.path.splitdrive(path)[0] + os.sep
+    if root is None:
+        raise TonearmError(f"{printable(str(store.path))}: no file is known, so nothing to show")
+    return root
+
+
+def _draw_map(view: Overview, store: Store, places: Mapping[str, int]) -> None:
+    """Place the tracks that the busiest model has heard."""
+    paths, embeddings = store.embeddings()
+    rows = [row for row, path in enumerate(paths) if path in places]
+    if not rows:
+        return
+    if len(rows) < len(paths):  # a scan is writing meanwhile
+        embeddings = embeddings[rows]
+    heard = directions(embeddings)
+    points = projection.lay_out(heard)
+    view.map = projection.faithfulness(heard, points)
+    if len(rows) > projection.LANDMARKS:
+        view.landmarks = projection.LANDMARKS
+    steps = np.rint(np.clip(points, 0, 1) * GRID).astype(int).tolist()
+    for row, (x, y) in zip(rows, steps, strict=True):
+        place = places[paths[row]]
+        view.tracks.x[place], view.tracks.y[place] = x, y

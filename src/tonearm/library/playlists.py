@@ -1,0 +1,177 @@
+"""A playlist for each genre of a library."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from tonearm.datasets.splits import artist_key
+from tonearm.errors import UsageError
+from tonearm.library.m3u import Item, names_of, write_playlist
+from tonearm.library.store import Entry, Store
+
+SUFFIX = ".m3u8"
+
+Order = Literal["confidence", "path", "artist", "random"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which tracks get into the playlist of a genre, and in which order.
+
+    Attributes
+    ----------
+    min_confidence
+        How probable the genre must be.
+    top
+        Of how many of its most probable genres a track may be in the playlists.
+    sort
+        The most confident first; by path; by artist, album and path; or by chance.
+    limit
+        How many tracks of that order are kept.
+    mapping
+        From labels to the user's words: a playlist is of a word, and a label that is mapped to
+        none has no playlist. Labels that share a word share the playlist, where their
+        probabilities add up.
+    seed
+        Of the order by chance; by default another one each time.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range, or the order unknown.
+    """
+
+    min_confidence: float = 0.0
+    top: int = 1
+    sort: Order = "confidence"
+    limit: int | None = None
+    mapping: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"min-confidence: expected 0 to 1, got {self.min_confidence:g}")
+        if self.top < 1:
+            raise UsageError(f"top: expected 1 or more, got {self.top}")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"limit: expected 1 or more, got {self.limit}")
+        if self.sort not in get_args(Order):
+            raise UsageError(f"sort: expected {', '.join(get_args(Order))}, got {self.sort!r}")
+
+
+@dataclass(frozen=True)
+class Playlist:
+    """A playlist that was written.
+
+    Attributes
+    ----------
+    genre
+        In the user's words.
+    path
+        Its file.
+    tracks
+        How many it has.
+    left_out
+        Paths of tracks that no playlist can hold: their names are no text, or of several lines.
+    """
+
+    genre: str
+    path: Path
+    tracks: int
+    left_out: tuple[str, ...]
+
+
+class _Member(NamedTuple):
+    """A track that is in a playlist."""
+
+    item: Item
+    album: str
+    confidence: float
+
+
+def write_playlists(
+    store: Store,
+    folder: str | os.PathLike[str],
+    choice: Choice | None = None,
+    *,
+    absolute: bool = False,
+) -> list[Playlist]:
+    """Write a playlist for each genre of the files that are there; return them by genre.
+
+    Tracks whose genre does not stand (unsure, or not music) are in none, copies of the same sound
+    once. Playlists of the same names are replaced, each in one step; other files in the folder
+    are left alone.
+
+    Parameters
+    ----------
+    folder
+        Is made if it is not there.
+    absolute
+        Whether paths in the playlists begin at the root, instead of at the folder.
+
+    Raises
+    ------
+    TonearmError
+        If one cannot be written.
+    """
+    choice = choice or Choice()
+    lists = {
+        genre: _sorted(members, choice)[: choice.limit]
+        for genre, members in sorted(_members(store.entries(), choice).items())
+    }
+    written = []
+    for (genre, members), name in zip(lists.items(), names_of(list(lists)), strict=True):
+        path = Path(folder) / f"{name}{SUFFIX}"
+        items = [member.item for member in members]
+        left_out = write_playlist(path, items, title=genre, absolute=absolute)
+        written.append(Playlist(genre, path, len(items) - len(left_out), left_out))
+    return written
+
+
+def _members(entries: Iterable[Entry], choice: Choice) -> dict[str, list[_Member]]:
+    """Return the tracks of each genre."""
+    members: dict[str, list[_Member]] = defaultdict(list)
+    heard: set[str] = set()
+    for entry in entries:
+        if entry.genre is None or entry.verdict not in (None, "music"):
+            continue
+        if entry.audio is not None and entry.audio in heard:
+            continue
+        heard.add(entry.audio or "")
+        for genre, confidence in _genres(entry.probabilities, choice).items():
+            members[genre].append(_Member(Item.of(entry), entry.album or "", confidence))
+    return members
+
+
+def _genres(probabilities: Mapping[str, float], choice: Choice) -> dict[str, float]:
+    """Return the genres of a track in the user's words, and how probable each is."""
+    shares: dict[str, float] = defaultdict(float)
+    wanted = set()
+    for rank, (label, share) in enumerate(probabilities.items()):
+        for word in choice.mapping.get(label, (label,)):
+            shares[word] += share
+            if rank < choice.top:
+                wanted.add(word)
+    return {word: shares[word] for word in wanted if shares[word] >= choice.min_confidence}
+
+
+def _sorted(members: list[_Member], choice: Choice) -> list[_Member]:
+    if choice.sort == "random":
+        return random.Random(choice.seed).sample(members, len(members))
+    keys: dict[str, Callable[[_Member], tuple[object, ...]]] = {
+        "confidence": lambda member: (-member.confidence, member.item.path),
+        "path": lambda member: (member.item.path,),
+        "artist": lambda member: (
+            not member.item.artist,  # those without one at the end
+            artist_key(member.item.artist or ""),
+            member.album.casefold(),
+            member.item.path,
+        ),
+    }
+    return sorted(members, key=keys[choice.sort])

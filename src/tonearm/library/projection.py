@@ -1,0 +1,261 @@
+"""A map of recordings: points in the plane, near each other where they sound alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.intp]
+
+LANDMARKS = 4000  # points that are laid out by each other; more are placed between them
+ANCHORS = 3  # landmarks that a further point is placed between
+COMPONENTS = 50  # principal ones, among which distances are measured
+
+# Wang, Huang, Rudin & Shaposhnik: Understanding how dimension reduction tools work (PaCMAP),
+# Journal of Machine Learning Research 22 (2021), section 5, with the settings given there but for
+# the neighbours, of which ten draw the tracks of a genre together into one spot.
+NEIGHBOURS, MID_NEAR, FURTHER = 5, 5, 20  # pairs of each point
+PHASES = (100, 100, 250)  # steps: global order, then neighbourhoods, then what is near alone
+FIRST_MID_WEIGHT, MID_WEIGHT = 1000.0, 3.0
+NEAR_WEIGHTS = (2.0, 3.0, 1.0)
+STEP, MOMENTUM, SPREAD_MEMORY = 1.0, 0.9, 0.999  # Adam's
+
+# What is done to the finished layout, so that there is more to see than a few spots far apart.
+EVENNESS = 0.5  # how far each axis goes from distances to ranks
+SPREAD_COUNT = 1500  # points at most that are kept off each other, by
+SPREAD_GAP = 0.4  # of the distance they had on a grid
+
+_BLOCK = 1000  # rows of distances in memory at once
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How far a map can be believed.
+
+    Attributes
+    ----------
+    kept
+        Of the tracks that sound most like one, the share that lies among the nearest points.
+    nearest
+        How many they are of each.
+    reach
+        How many points count as nearest on the map.
+    chance
+        What a map drawn at random would keep.
+    """
+
+    kept: float
+    nearest: int
+    reach: int
+    chance: float
+
+
+def lay_out(directions: Floats, seed: int = 0) -> Floats:
+    """Lay recordings out in the plane so that what is near stays near.
+
+    PaCMAP, by full gradients, on the principal components. Of many recordings a random part, the
+    landmarks, is laid out so; each other one is placed between those that it resembles most. Then
+    wide gaps are narrowed, and the points of small libraries kept off each other.
+
+    Parameters
+    ----------
+    directions : float32[N, E]
+        Unit vectors, as `tonearm.library.resemblance.directions` makes them.
+    seed
+        Of the pairs that are drawn; the same map comes of the same seed.
+
+    Returns
+    -------
+    float32[N, 2]
+        From 0 to 1 along the longer side, centred along the other.
+    """
+    random = np.random.default_rng(seed)
+    components = _principal(directions, COMPONENTS)
+    count = len(components)
+    if count <= LANDMARKS:
+        return _framed(_spread(_evened(_pacmap(components, random))))
+    chosen = np.sort(random.choice(count, LANDMARKS, replace=False))
+    landmarks = _pacmap(components[chosen], random)
+    points = np.empty((count, 2), np.float32)
+    for first in range(0, count, _BLOCK):
+        block = slice(first, first + _BLOCK)
+        places, squares = _nearest(components[block], components[chosen], ANCHORS)
+        weights = 1.0 / (squares + 1e-6)
+        weights /= weights.sum(axis=1, keepdims=True)
+        points[block] = np.einsum("nk,nkd->nd", weights, landmarks[places])
+    points[chosen] = landmarks
+    return _framed(_evened(points))
+
+
+def faithfulness(
+    directions: Floats, points: Floats, *, nearest: int = 10, sample: int = 500, seed: int = 0
+) -> Faithfulness:
+    """Measure how much of what sounds alike is near on the map, on a sample of the points."""
+    count = len(points)
+    nearest = min(nearest, max(count - 1, 0))
+    reach = min(max(3 * nearest, count // 100), max(count - 1, 0))
+    if not nearest:
+        return Faithfulness(1.0, nearest, reach, 1.0)
+    random = np.random.default_rng(seed)
+    chosen = random.choice(count, min(sample, count), replace=False)
+    alike, _ = _nearest(directions[chosen], directions, nearest, without=chosen)
+    near, _ = _nearest(points[chosen], points, reach, without=chosen)
+    kept = np.mean([np.isin(a, b).mean() for a, b in zip(alike, near, strict=True)])
+    return Faithfulness(float(kept), nearest, reach, reach / (count - 1))
+
+
+def _principal(vectors: Floats, most: int) -> Floats:
+    """Rotate vectors to their principal components, the widest first; keep those, at least two."""
+    if not len(vectors):
+        return np.zeros((0, 2), np.float32)
+    mean = vectors.mean(axis=0)
+    spreads = vectors.T @ vectors / np.float32(len(vectors)) - np.outer(mean, mean)
+    _, axes = np.linalg.eigh(spreads)
+    widest = axes[:, ::-1][:, :most]
+    kept: Floats = vectors @ widest - mean @ widest
+    missing = max(0, 2 - kept.shape[1])
+    return np.pad(kept, ((0, 0), (0, missing)))
+
+
+def _nearest(
+    queries: Floats, vectors: Floats, count: int, without: Integers | None = None
+) -> tuple[Integers, Floats]:
+    """Find the nearest vectors of each query, in no order, and the squares of their distances.
+
+    Parameters
+    ----------
+    without
+        intp[Q], a place for each query that does not count: its own.
+
+    Returns
+    -------
+    places : intp[Q, count]
+    squares : float32[Q, count]
+    """
+    norms = np.einsum("ne,ne->n", vectors, vectors)
+    places = np.empty((len(queries), count), np.intp)
+    squares = np.empty((len(queries), count), np.float32)
+    for first in range(0, len(queries), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        part = queries[block]
+        found = norms - 2.0 * (part @ vectors.T)
+        if without is not None:
+            found[np.arange(len(part)), without[block]] = np.inf
+        if count < len(vectors):
+            places[block] = np.argpartition(found, count - 1, axis=1)[:, :count]
+        else:
+            places[block] = np.arange(len(vectors))
+        own = np.einsum("ne,ne->n", part, part)[:, np.newaxis]
+        squares[block] = np.take_along_axis(found, places[block], axis=1) + own
+    return places, np.maximum(squares, 0.0)
+
+
+def _pacmap(components: Floats, random: np.random.Generator) -> Floats:
+    """Lay points out by attraction between near ones and repulsion between others."""
+    count = len(components)
+    start = components[:, :2] / max(float(np.abs(components[:, :2]).max(initial=0.0)), 1e-12)
+    if count <= 3:  # any three points lie in a plane
+        return start
+    near, _ = _nearest(components, components, min(NEIGHBOURS, count - 1), np.arange(count))
+    mid = _mid_near(components, random)
+    far = random.integers(count, size=(count, FURTHER))
+    points = start * 0.01
+    momentum, spread = np.zeros_like(points), np.zeros_like(points)
+    for step in range(sum(PHASES)):
+        near_weight, mid_weight = _weights(step)
+        gradient = _pull(points, near, 10.0, near_weight) + _push(points, far)
+        if mid_weight:
+            gradient += _pull(points, mid, 10_000.0, mid_weight)
+        momentum += (1 - MOMENTUM) * (gradient - momentum)
+        spread += (1 - SPREAD_MEMORY) * (gradient**2 - spread)
+        rate = STEP * np.sqrt(1 - SPREAD_MEMORY ** (step + 1)) / (1 - MOMENTUM ** (step + 1))
+        points -= rate * momentum / (np.sqrt(spread) + 1e-7)
+    return points
+
+
+def _mid_near(components: Floats, random: np.random.Generator) -> Integers:
+    """Draw pairs of middling distance: of six random points the second nearest."""
+    count = len(components)
+    drawn = random.integers(count, size=(count, MID_NEAR, 6))
+    pairs = np.empty((count, MID_NEAR), np.intp)
+    for place in range(MID_NEAR):
+        others = components[drawn[:, place]]
+        squares = ((others - components[:, np.newaxis]) ** 2).sum(axis=2)
+        second = np.argpartition(squares, 1, axis=1)[:, 1]
+        pairs[:, place] = drawn[np.arange(count), place, second]
+    return pairs
+
+
+def _weights(step: int) -> tuple[float, float]:
+    """Return how much near and mid-near pairs attract each other at a step."""
+    if step < PHASES[0]:
+        done = step / PHASES[0]
+        return NEAR_WEIGHTS[0], (1 - done) * FIRST_MID_WEIGHT + done * MID_WEIGHT
+    if step < PHASES[0] + PHASES[1]:
+        return NEAR_WEIGHTS[1], MID_WEIGHT
+    return NEAR_WEIGHTS[2], 0.0
+
+
+def _pull(points: Floats, pairs: Integers, softness: float, weight: float) -> Floats:
+    """Gradient of ``weight * d / (softness + d)`` summed over pairs, d = 1 + distance squared."""
+    between = points[:, np.newaxis] - points[pairs]
+    d = 1.0 + (between**2).sum(axis=2, keepdims=True)
+    return _summed(between * (2.0 * weight * softness / (softness + d) ** 2), pairs)
+
+
+def _push(points: Floats, pairs: Integers) -> Floats:
+    """Gradient of ``1 / (1 + d)`` summed over pairs, d = 1 + distance squared."""
+    between = points[:, np.newaxis] - points[pairs]
+    d = 1.0 + (between**2).sum(axis=2, keepdims=True)
+    return _summed(between * (-2.0 / (1.0 + d) ** 2), pairs)
+
+
+def _summed(forces: Floats, pairs: Integers) -> Floats:
+    """Sum forces float32[N, K, 2] over the first points of the pairs, less those over the second.
+
+    A point that was drawn as its own pair feels nothing, as the two cancel.
+    """
+    second = [
+        np.bincount(pairs.ravel(), forces[..., axis].ravel(), len(forces)) for axis in range(2)
+    ]
+    total: Floats = (forces.sum(axis=1) - np.stack(second, axis=1)).astype(np.float32)
+    return total
+
+
+def _evened(points: Floats) -> Floats:
+    """Move each axis towards the ranks along it: their order stays, gaps and crowds shrink."""
+    if not len(points):
+        return points
+    ranks = points.argsort(axis=0, kind="stable").argsort(axis=0) / max(1, len(points) - 1)
+    extent = np.maximum(np.ptp(points, axis=0), 1e-12)
+    shares = (points - points.min(axis=0)) / extent
+    evened: Floats = ((1 - EVENNESS) * shares + EVENNESS * ranks).astype(np.float32)
+    return evened
+
+
+def _spread(points: Floats, rounds: int = 40) -> Floats:
+    """Push points off each other that lie too near, if they are few."""
+    count = len(points)
+    if not 1 < count <= SPREAD_COUNT:
+        return points
+    gap = SPREAD_GAP / np.sqrt(count)
+    for _ in range(rounds):
+        near, squares = _nearest(points, points, min(12, count - 1), np.arange(count))
+        lengths = np.sqrt(np.maximum(squares, 1e-12))[..., np.newaxis]
+        between = points[:, np.newaxis] - points[near]
+        push = between / lengths * np.maximum(0.0, gap - lengths)
+        points = points + 0.25 * push.sum(axis=1)
+    return points
+
+
+def _framed(points: Floats) -> Floats:
+    """Shift and scale points into the unit square, their proportions kept."""
+    if not len(points):
+        return points
+    low, high = points.min(axis=0), points.max(axis=0)
+    side = max(float((high - low).max()), 1e-12)
+    framed: Floats = (points - (low + high) / 2) / side + 0.5
+    return framed

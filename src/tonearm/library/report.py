@@ -1,0 +1,73 @@
+"""One page that shows a whole library, and needs nothing beside itself."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+from tonearm import __version__
+from tonearm.audio import printable
+from tonearm.library.overview import Overview, overview
+from tonearm.library.store import Store
+from tonearm.library.whole import write_whole
+
+# Of the page: a frame with gaps, and what fills them. All that depends on the library is data; the
+# page's program puts it in as text, so names of files and tracks are never read as HTML.
+PARTS = "page"
+FRAME, STYLE, PROGRAM = "page.html", "page.css", "page.js"
+
+
+def write_report(
+    store: Store,
+    target: str | os.PathLike[str],
+    mapping: Mapping[str, Sequence[str]] | None = None,
+    title: str | None = None,
+) -> Overview:
+    """Write the page of a library; return what it shows.
+
+    Parameters
+    ----------
+    target
+        An HTML file, which appears whole or not at all.
+    mapping
+        From labels to the words that the user's tags have for them.
+    title
+        By default the name of the store without its suffix.
+
+    Raises
+    ------
+    TonearmError
+        If the store knows no file, or the page cannot be written.
+    """
+    view = overview(store, mapping)
+    write_whole(target, render(view, title or printable(store.path.stem)))
+    return view
+
+
+def render(view: Overview, title: str) -> str:
+    """Return the page that shows an overview."""
+    about = {"title": title, "version": __version__, "date": time.time()}
+    gaps = {
+        "title": html.escape(title),
+        "style": _part(STYLE),
+        "program": _part(PROGRAM),
+        "data": _embedded(vars(view) | about),
+    }
+    return re.sub(r"{{(\w+)}}", lambda gap: gaps[gap[1]], _part(FRAME))
+
+
+def _part(name: str) -> str:
+    return (files(__package__) / PARTS / name).read_text(encoding="utf-8")
+
+
+def _embedded(data: object) -> str:
+    """Return JSON that no HTML parser takes for the end of its element."""
+    text = json.dumps(
+        data, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=vars
+    )
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,142 @@
+"""The tracks of a library that sound most like a given recording."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tonearm import bundle
+from tonearm.audio import printable
+from tonearm.bundle import Bundle
+from tonearm.errors import TonearmError, UsageError
+from tonearm.library.excerpt import Excerpt
+from tonearm.library.listener import Listener, Task, model_of
+from tonearm.library.resemblance import best_first, likeness
+from tonearm.library.store import Entry, Model, Store
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A track and how much it sounds like the given one: the cosine, from -1 to 1."""
+
+    entry: Entry
+    likeness: float
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What sounds like a recording.
+
+    Attributes
+    ----------
+    heard
+        The recording itself, as the store knows it or as it was heard just now.
+    is_known
+        Whether the store knew it, or its sound, so that nothing was decoded.
+    neighbours
+        The most alike first.
+    """
+
+    heard: Entry
+    is_known: bool
+    neighbours: tuple[Neighbour, ...]
+
+
+def similar(
+    store: Store,
+    path: str | os.PathLike[str],
+    top: int = 10,
+    *,
+    model: str | os.PathLike[str] = bundle.DEFAULT_NAME,
+    under: Sequence[str | os.PathLike[str]] = (),
+) -> Neighbourhood:
+    """Find the tracks that sound most like a recording.
+
+    What is compared is the mean of what the model's network heard in each.
+    The recording itself and copies of its sound are left out, and of several copies of another
+    track all but one; so is what is not music.
+
+    Parameters
+    ----------
+    path
+        A file of the store, of which nothing is decoded if it is as it was, or any other one.
+        A file that is gone counts as it was.
+    top
+        How many tracks to find, if there are so many.
+    model
+        Who hears a file that the store does not know: the model that scanned the store.
+    under
+        Files, and folders of them, to look among; by default all.
+
+    Raises
+    ------
+    UsageError
+        If `top` is out of range.
+    TonearmError
+        If the recording cannot be heard, or only by a model that has not scanned the store.
+    """
+    if top < 1:
+        raise UsageError(f"top: expected 1 or more, got {top}")
+    heard, is_known = _heard(store, os.fspath(path), model)
+    paths, embeddings = store.embeddings(heard.model, under=under)
+    if heard.embedding is None or not paths:
+        return Neighbourhood(heard, is_known, ())
+    cosines = likeness(embeddings, heard.embedding)
+    neighbours: list[Neighbour] = []
+    sounds = {heard.audio} - {None}
+    for place in best_first(cosines):
+        entry = None if paths[place] == heard.path else store.entry(paths[place])
+        if entry is None or entry.verdict == "not music" or entry.audio in sounds:
+            continue
+        sounds |= {entry.audio} - {None}
+        neighbours.append(Neighbour(entry, float(cosines[place])))
+        if len(neighbours) == top:
+            break
+    return Neighbourhood(heard, is_known, tuple(neighbours))
+
+
+def _heard(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entry, bool]:
+    """Return what is known of a recording, else listen to it; and whether it was known.
+
+    Raises
+    ------
+    TonearmError
+        If there is nothing to be heard, or the store was scanned by another model.
+    """
+    task = Task.of(os.path.abspath(path))  # noqa: PTH100 (keeps links, as the store does)
+    known = store.entry(task.path)
+    if known is not None and known.embedding is not None:
+        is_gone = not os.path.lexists(task.path)
+        if is_gone or (task.size, task.mtime_ns) == (known.size, known.mtime_ns):
+            return known, True
+    loaded = Bundle.load(bundle.find(model))
+    listener = _listener(store, loaded)
+    outcome = listener(task)
+    if outcome.entry.error is not None:
+        raise TonearmError(f"{printable(path)}: {outcome.entry.error}")
+    return outcome.entry, not outcome.is_new
+
+
+def _listener(store: Store, loaded: Bundle) -> Listener:
+    """Make a listener that hears as much of a file as was heard of those in the store.
+
+    Raises
+    ------
+    TonearmError
+        If the model has not scanned the store.
+    """
+    scanned = [found for found, files in store.models().items() if files]
+    for found in scanned:
+        excerpt = Excerpt.parse(found.excerpt)
+        if model_of(loaded, excerpt).key == found.key:
+            return Listener(loaded.path, found, excerpt, store.path)
+    raise TonearmError(
+        f"{printable(str(store.path))}: scanned by {_named(scanned)}, whose embeddings cannot be "
+        f"compared with those of {loaded.metadata.name} ({printable(str(loaded.path))}): give its "
+        "bundle with --model, or scan again"
+    )
+
+
+def _named(models: Sequence[Model]) -> str:
+    return " and ".join(model.key for model in models) or "no model"

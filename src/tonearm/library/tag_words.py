@@ -1,0 +1,72 @@
+"""Which of a model's labels are meant by the genre words in tags, which are free text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+# Words for a common label that do not contain it. Each is a kind of that genre beyond dispute:
+# where people would argue (punk, ska, soul), the tag is better said to be unknown.
+KINDS = {
+    "hiphop": ("rap", "gangsta"),
+    "jazz": ("swing", "bebop", "hardbop", "bop", "bigband", "dixieland"),
+    "classical": ("klassik", "classique", "baroque", "symphony", "chambermusic", "opera"),
+    "reggae": ("dub", "dancehall", "ragga", "rocksteady"),
+}
+
+_LONGEST = 3  # words that may have to be joined to spell a label: "rhythm and blues"
+
+
+class TagWords:
+    """Reads genre tags in terms of a model's labels.
+
+    A tag means the labels it spells, whatever their case, blanks and signs ("Hip-Hop"), those it
+    contains as words ("Thrash Metal", "Pop/Rock"), and those it is a kind of (`KINDS`). A word of
+    the user's own mapping means the labels that it stands for, and nothing else.
+
+    Parameters
+    ----------
+    labels
+        The model's.
+    mapping
+        From labels to the user's words, as `tonearm.library.mapping` reads it.
+    """
+
+    def __init__(
+        self, labels: Iterable[str], mapping: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        known = tuple(labels)
+        self._own: dict[str, set[str]] = {}
+        for label, words in (mapping or {}).items():
+            for word in words if label in known else ():
+                self._own.setdefault(spelling_of(word), set()).add(label)
+        self._words: dict[str, str] = {}
+        for label in known:
+            spelling = spelling_of(label)
+            for word in (*KINDS.get(spelling, ()), spelling):
+                self._words[word] = label
+        self._meant = lru_cache(maxsize=10_000)(self._read)
+
+    def meant(self, tags: Iterable[str]) -> frozenset[str]:
+        """Return the labels that any of some tags means; none if they mean something else."""
+        return frozenset().union(*map(self._meant, tags))
+
+    def _read(self, tag: str) -> frozenset[str]:
+        own = self._own.get(spelling_of(tag))
+        if own is not None:
+            return frozenset(own)
+        words = [spelling_of(word) for word in re.findall(r"\w+", tag)]
+        runs = (
+            "".join(words[first : first + length])
+            for first in range(len(words))
+            for length in range(1, _LONGEST + 1)
+        )
+        return frozenset(self._words[run] for run in runs if run in self._words)
+
+
+def spelling_of(word: str) -> str:
+    """Reduce a tag to its letters and digits, without case and accents."""
+    plain = unicodedata.normalize("NFKD", word.casefold())
+    return re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))

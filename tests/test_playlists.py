@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stores import open_store, track
+from tonearm.cli.app import app
+from tonearm.errors import TonearmError, UsageError
+from tonearm.library.m3u import Item, names_of, write_playlist
+from tonearm.library.playlists import Choice, Playlist, write_playlists
+from tonearm.library.store import Entry
+
+ODD = os.fsdecode(b"/music/caf\xe9.ogg")
+
+
+def lists(
+    tmp_path: Path, entries: list[Entry], *, absolute: bool = True, **choice: object
+) -> dict[str, list[str]]:
+    """The paths in each playlist, by genre."""
+    with open_store(tmp_path / "library.db", entries) as store:
+        written = write_playlists(
+            store,
+            tmp_path / "lists",
+            Choice(**choice),  # type: ignore[arg-type]
+            absolute=absolute,
+        )
+    return {playlist.genre: paths_in(playlist) for playlist in written}
+
+
+def paths_in(playlist: Playlist) -> list[str]:
+    lines = playlist.path.read_text(encoding="utf-8").splitlines()
+    paths = [line for line in lines if not line.startswith("#")]
+    assert len(paths) == playlist.tracks
+    return paths
+
+
+def test_a_playlist_is_what_players_read(tmp_path: Path) -> None:
+    entries = [
+        track(str(tmp_path / "music" / "a ü.ogg"), artist="Sigur\nRós", title="Untitled"),
+        track(str(tmp_path / "#1.ogg"), duration=None, confidence=0.7),
+    ]
+    with open_store(tmp_path / "library.db", entries) as store:
+        (jazz,) = write_playlists(store, tmp_path)
+    assert jazz.path == tmp_path / "jazz.m3u8"
+    assert jazz.path.read_bytes() == (
+        b"#EXTM3U\n#PLAYLIST:jazz\n"
+        b"#EXTINF:62,Sigur R\xc3\xb3s - Untitled\nmusic/a \xc3\xbc.ogg\n"
+        b"#EXTINF:-1,#1\n./#1.ogg\n"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"jazz.m3u8", "library.db"}
+
+
+def test_each_track_is_in_the_list_of_its_genre(tmp_path: Path) -> None:
+    entries = [
+        track("/m/1", "jazz", 0.9),
+        track("/m/2", "rock", 0.6),
+        track("/m/3", "rock", 0.3),
+        track("/m/4", "rock", 0.9, verdict="unsure"),
+        track("/m/5", "rock", 0.9, verdict="not music"),
+        track("/m/6", "rock", 0.9, missing=True),
+    ]
+    assert lists(tmp_path, entries) == {"jazz": ["/m/1"], "rock": ["/m/2", "/m/3"]}
+    assert lists(tmp_path, entries, min_confidence=0.5) == {"jazz": ["/m/1"], "rock": ["/m/2"]}
+
+
+def test_a_track_may_be_in_several_lists(tmp_path: Path) -> None:
+    chances = {"jazz": 0.5, "blues": 0.4, "rock": 0.1}
+    entries = [track("/m/1", probabilities=chances), track("/m/2", probabilities={"jazz": 1.0})]
+    found = lists(tmp_path, entries, top=2, min_confidence=0.3)
+    assert found == {"blues": ["/m/1"], "jazz": ["/m/2", "/m/1"]}
+    assert lists(tmp_path, entries, top=3, min_confidence=0.45) == {"jazz": ["/m/2", "/m/1"]}
+
+
+def test_a_mapping_names_the_lists(tmp_path: Path) -> None:
+    chances = {"jazz": 0.4, "blues": 0.3, "rock": 0.3}
+    entries = [track("/m/1", probabilities=chances), track("/m/2", "rock"), track("/m/3", "hiphop")]
+    mapping = {"jazz": ("Old", "Quiet"), "blues": ("Old",), "rock": ()}
+    found = lists(tmp_path, entries, mapping=mapping, min_confidence=0.5)
+    assert found == {"Old": ["/m/1"], "hiphop": ["/m/3"]}  # 0.4 and 0.3 are 0.7
+
+
+def test_copies_of_a_sound_are_listed_once(tmp_path: Path) -> None:
+    entries = [track("/m/1", audio="a"), track("/m/2", audio="a"), track("/m/3"), track("/m/4")]
+    assert lists(tmp_path, entries) == {"jazz": ["/m/1", "/m/3", "/m/4"]}
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [("confidence", "cabd"), ("path", "abcd"), ("artist", "cdba")],
+)
+def test_the_tracks_are_sorted(sort: str, expected: str, tmp_path: Path) -> None:
+    entries = [
+        track("/m/a", confidence=0.8),
+        track("/m/b", confidence=0.7, artist="Zappa"),
+        track("/m/c", confidence=0.9, artist="The Animals", album="A"),
+        track("/m/d", confidence=0.6, artist="animals", album="b"),
+    ]
+    found = lists(tmp_path, entries, sort=sort)["jazz"]
+    assert "".join(path[-1] for path in found) == expected
+    assert lists(tmp_path, entries, sort=sort, limit=2)["jazz"] == found[:2]
+
+
+def test_chance_is_told_by_a_seed(tmp_path: Path) -> None:
+    entries = [track(f"/m/{i}") for i in range(30)]
+    first = lists(tmp_path, entries, sort="random", seed=1)["jazz"]
+    assert first != [entry.path for entry in entries]
+    assert first == lists(tmp_path, entries, sort="random", seed=1)["jazz"]
+    assert set(lists(tmp_path, entries, sort="random", limit=7)["jazz"]) < set(first)
+
+
+@pytest.mark.parametrize("choice", [{"top": 0}, {"min_confidence": 2}, {"limit": 0}, {"sort": "x"}])
+def test_impossible_choices_are_refused(choice: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(choice)).replace("_", "-")):
+        Choice(**choice)  # type: ignore[arg-type]
+
+
+def test_names_that_no_line_of_text_holds_are_left_out(tmp_path: Path) -> None:
+    target = tmp_path / "x.m3u8"
+    items = [
+        Item(ODD),
+        Item("/music/two\nlines.ogg"),
+        Item("/music/end\n"),
+        Item("/music/fine.ogg"),
+    ]
+    left_out = write_playlist(target, items, absolute=True)
+    assert left_out == (ODD, "/music/two\nlines.ogg", "/music/end\n")
+    assert target.read_text() == "#EXTM3U\n#EXTINF:-1,fine\n/music/fine.ogg\n"
+
+
+def test_a_folder_whose_name_is_no_text_is_led_around(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9"))
+    write_playlist(folder / "x.m3u8", [Item(str(folder / "a.ogg")), Item("/music/a.ogg")])
+    assert (folder / "x.m3u8").read_text().splitlines()[2] == "a.ogg"
+
+
+def test_file_names_are_safe_everywhere() -> None:
+    titles = [
+        "R&B / Soul",
+        "rock",
+        "Rock",
+        "ROCK",
+        "CON",
+        "nul.x",
+        "...",
+        "a. ",
+        "é" * 200,
+        "a\n<b>",
+    ]
+    assert names_of(titles) == [
+        "R&B _ Soul", "rock", "Rock (2)", "ROCK (3)", "_CON", "_nul.x", "_", "a", "é" * 50, "a__b_",
+    ]  # fmt: skip
+
+
+def test_a_playlist_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TonearmError, match=r"file/x\.m3u8: "):
+        write_playlist(tmp_path / "file" / "x.m3u8", [])
+
+
+def test_the_command(tmp_path: Path) -> None:
+    store, folder = str(tmp_path / "library.db"), str(tmp_path / "lists")
+    (tmp_path / "words.csv").write_text("rock,Guitars/Noise\n")
+    open_store(Path(store), [track("/m/1"), track("/m/2", "rock"), track(ODD, "rock")]).close()
+    words = ["--mapping", str(tmp_path / "words.csv")]
+    done = CliRunner().invoke(app, ["playlists", store, "-o", folder, "--absolute", *words])
+    assert done.exit_code == 0
+    assert done.stdout == f"1  {folder}/Guitars_Noise.m3u8\n1  {folder}/jazz.m3u8\n"
+    assert done.stderr.count("\n") == 1
+    assert "caf\\xe9" in done.stderr
+    done = CliRunner().invoke(app, ["playlists", store, "-o", folder, "--min-confidence", "0.9"])
+    assert (done.exit_code, done.stdout) == (1, "")

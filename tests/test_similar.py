@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from stores import open_store, track
+from tonearm.bundle import Bundle
+from tonearm.cli.app import app
+from tonearm.errors import TonearmError, UsageError
+from tonearm.library import similar as similar_module
+from tonearm.library.excerpt import Excerpt
+from tonearm.library.listener import Listener, Task, model_of
+from tonearm.library.resemblance import best_first, directions, likeness
+from tonearm.library.similar import similar
+from tonearm.library.store import Entry, Store
+
+RATE = FRONT_END.sample_rate
+
+
+def placed(path: str, *embedding: float, **changes: object) -> Entry:
+    return track(path, embedding=np.array(embedding, np.float32), **changes)
+
+
+def nowhere(*_: object) -> None:
+    raise AssertionError("something was listened to")
+
+
+@pytest.fixture
+def tones(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
+    """A folder of tones, of which each is most like the next."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for hertz in (200, 250, 3000, 5000):
+        write_audio(folder / f"{hertz}.flac", tone(hertz, 2), RATE)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path, tones: Path, tiny_bundle: Path) -> Store:
+    """What a scan of the tones writes."""
+    store = Store(tmp_path / "library.db", create=True)
+    model = model_of(Bundle.load(tiny_bundle), Excerpt())
+    store.add_model(model)
+    listener = Listener(tiny_bundle, model, Excerpt(), None)
+    store.put(listener(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
+    return store
+
+
+def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similar_module, "Listener", nowhere)
+    entries = [
+        placed("/m/gone", 1, 0, audio="a"),
+        placed("/m/copy", 1, 0, audio="a"),
+        placed("/m/near", 3, 1, audio="b"),
+        placed("/m/near again", 3, 1, audio="b"),
+        placed("/m/far", 0, 1),
+        placed("/m/opposite", -1, 0),
+        placed("/m/noise", 1, 0.1, verdict="not music"),
+        placed("/m/missing", 1, 0, missing=True),
+    ]
+    with open_store(tmp_path / "l.db", entries) as store:
+        found = similar(store, "/m/gone")
+        assert found.is_known
+        assert [(n.entry.path, round(n.likeness, 2)) for n in found.neighbours] == [
+            ("/m/near", 0.95),
+            ("/m/far", 0.0),
+            ("/m/opposite", -1.0),
+        ]
+        assert len(similar(store, "/m/gone", top=1).neighbours) == 1
+        (only,) = similar(store, "/m/gone", under=["/m/far"]).neighbours
+        assert only.entry.path == "/m/far"
+        with pytest.raises(UsageError, match="top"):
+            similar(store, "/m/gone", top=0)
+
+
+def test_a_known_file_is_not_decoded(
+    store: Store, tones: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar_module, "Listener", nowhere)
+    found = similar(store, tones / "200.flac")
+    assert [Path(n.entry.path).stem for n in found.neighbours] == ["250", "3000", "5000"]
+
+
+def test_any_other_file_is_heard(
+    store: Store, tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
+) -> None:
+    other = write_audio(tmp_path / "other.wav", tone(4900, 2), RATE)
+    found = similar(store, other, top=1, model=tiny_bundle)
+    assert (found.is_known, found.heard.genre) == (False, "high")
+    assert Path(found.neighbours[0].entry.path).stem == "5000"
+    assert store.entry(other) is None  # asking writes nothing
+
+
+def test_a_known_sound_under_another_name_is_recognised(
+    store: Store, tones: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    copy = (tones / "200.flac").rename(tmp_path / "copy.flac")
+    found = similar(store, copy, model=tiny_bundle)
+    assert found.is_known
+    assert Path(found.neighbours[0].entry.path).stem == "250"  # not the copy's own sound
+
+
+def test_a_file_that_has_changed_is_heard_again(
+    store: Store, tones: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
+) -> None:
+    write_audio(tones / "200.flac", tone(4900, 3), RATE)
+    found = similar(store, tones / "200.flac", model=tiny_bundle)
+    assert (found.is_known, found.heard.genre) == (False, "high")
+    assert "200" not in [Path(n.entry.path).stem for n in found.neighbours]
+
+
+def test_another_model_is_refused(
+    store: Store, tones: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    other = write_audio(tmp_path / "other.wav", tone(4900, 2), RATE)
+    stranger = write_bundle(tmp_path / "stranger.onnx", tiny_metadata(name="stranger"))
+    with pytest.raises(TonearmError, match=r"scanned by tiny/30/\w+, .* of stranger") as error:
+        similar(store, other, model=stranger)
+    assert "\n" not in str(error.value)
+    assert similar(store, tones / "200.flac", model=stranger).neighbours  # needs no listening
+
+
+def test_what_cannot_be_heard_is_one_line(store: Store, tmp_path: Path, tiny_bundle: Path) -> None:
+    (tmp_path / "text.mp3").write_text("no music")
+    with pytest.raises(TonearmError, match=r"text\.mp3: is not a media file"):
+        similar(store, tmp_path / "text.mp3", model=tiny_bundle)
+    with pytest.raises(TonearmError, match=r"none\.mp3: "):
+        similar(store, tmp_path / "none.mp3", model=tiny_bundle)
+
+
+def test_likeness_is_the_cosine() -> None:
+    vectors = np.array([[2, 0], [1, 1], [0, 0]], np.float32)
+    assert likeness(vectors, vectors[1]) == pytest.approx([0.5**0.5, 1, 0])
+    assert np.linalg.norm(directions(vectors), axis=1) == pytest.approx([1, 1, 0])
+
+
+def test_best_first_sorts_all_in_the_end() -> None:
+    values = np.random.default_rng(0).normal(size=500).astype(np.float32)
+    assert list(best_first(values)) == np.argsort(-values).tolist()
+    assert list(best_first(values[:50])) == np.argsort(-values[:50]).tolist()
+
+
+def test_five_thousand_tracks_answer_at_once(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(5000, 576)).astype(np.float32)
+    entries = [placed(f"/m/{i}", *vector) for i, vector in enumerate(vectors)]
+    with open_store(tmp_path / "l.db", entries) as store:
+        began = time.process_time()
+        assert len(similar(store, "/m/7", top=100).neighbours) == 100
+        assert time.process_time() - began < 1  # measured: 0.05 s
+
+
+def test_the_command(store: Store, tones: Path, tmp_path: Path) -> None:
+    file, name = str(tones / "200.flac"), str(store.path)
+    done = CliRunner().invoke(app, ["similar", file, "--store", name, "--top", "2"])
+    assert done.exit_code == 0
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["low", "high"]
+    target = tmp_path / "like it.m3u8"
+    done = CliRunner().invoke(
+        app, ["similar", file, "--store", name, "--json", "--playlist", str(target)]
+    )
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(record["path"]).stem for record in records] == ["250", "3000", "5000"]
+    assert [line for line in target.read_text().splitlines() if line[0] != "#"] == [
+        "music/200.flac",
+        "music/250.flac",
+        "music/3000.flac",
+        "music/5000.flac",
+    ]
+
+
+def test_a_library_of_one_has_nothing_similar(tmp_path: Path) -> None:
+    open_store(tmp_path / "l.db", [track("/m/a")]).close()
+    done = CliRunner().invoke(app, ["similar", "/m/a", "--store", str(tmp_path / "l.db")])
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        1,
+        "",
+        "tonearm: there is no other track\n",
+    )
