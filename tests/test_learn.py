@@ -7,6 +7,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mutagen
@@ -19,7 +20,6 @@ from sklearn.linear_model import LogisticRegression
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, datasets
 from tonearm.bundle import Bundle
-from tonearm.cli import app
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
@@ -27,8 +27,10 @@ from tonearm.evaluation.calibration import probabilities_at
 from tonearm.library import embeddings
 from tonearm.library import forecast as forecasting
 from tonearm.library.advice import advise
+from tonearm.library.anatomy import embedding_parts
 from tonearm.library.embeddings import embed
 from tonearm.library.examples import from_dataset, from_tags, only, with_enough
+from tonearm.library.excerpt import Excerpt
 from tonearm.library.forecast import forecast
 from tonearm.library.graft import graft
 from tonearm.library.head import SMALLEST_DEVIATION, Head, fit_head
@@ -62,25 +64,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
 
 
 @pytest.fixture
-def run(
-    tiny_bundle: Path,
-    cache: FeatureCache,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
+def run(program: Run, tiny_bundle: Path, cache: FeatureCache, tmp_path: Path) -> Run:
     """`run(SOURCE, ...) -> (exit code, output, errors)` of learning to `tmp_path / "mine.onnx"`."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        options = ["--model", tiny_bundle, "--cache", cache.root, "--out", tmp_path / "mine.onnx"]
-        monkeypatch.setattr(sys, "argv", ["tonearm", "learn", *map(str, [*options, *arguments])])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return code or 0, *capsys.readouterr()
-
-    return run
+    options = ["--model", tiny_bundle, "--cache", cache.root, "--out", tmp_path / "mine.onnx"]
+    return partial(program, "learn", *options)
 
 
 def tagged(path: Path, **names: str) -> None:
@@ -177,9 +164,9 @@ def test_what_was_heard_is_not_heard_again(
     model = Bundle.load(tiny_bundle)
     first = embed(tracks[:2], model, cache)
     heard: list[Path] = []
-    hear = embeddings._Embedding._hear
+    rows = embeddings._Embedding.rows
     monkeypatch.setattr(
-        embeddings._Embedding, "_hear", lambda kind, path: heard.append(path) or hear(kind, path)
+        embeddings._Embedding, "rows", lambda kind, path: heard.append(path) or rows(kind, path)
     )
     again = embed(tracks, model, cache)
     assert heard == [tracks[2].path]
@@ -202,7 +189,7 @@ def test_of_a_long_file_the_middle_is_heard(
     write_audio: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(embeddings, "HEARD_SECONDS", 2.0)
+    monkeypatch.setattr(embeddings, "EXCERPT", Excerpt(2.0))
     ends, middle = tone(200, 2), tone(5000, 2)
     long = write_audio(tmp_path / "long.wav", np.concatenate([ends, middle, ends]), RATE)
     alone = write_audio(tmp_path / "alone.wav", middle, RATE)
@@ -448,9 +435,10 @@ def test_a_head_is_scikit_learns_classifier(genres: str) -> None:
     assert deviation.min() > SMALLEST_DEVIATION * np.median(deviation)
     standard = (values - values.mean(axis=0, dtype=float)) / deviation
     reference = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
-    expected = reference.fit(standard, truth).predict_proba(standard)
-    got = probabilities_at(fit_head(values, truth, len(genres), 0.1).logits(values), 1.0)
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+    scaled = standard / np.sqrt([6, 6, 6, 6, 6, 6, 2, 2])
+    expected = reference.fit(scaled, truth).predict_proba(scaled)
+    head = fit_head(values, truth, len(genres), parts=(6, 2), strength=0.1)
+    np.testing.assert_allclose(probabilities_at(head.logits(values), 1.0), expected, atol=1e-5)
 
 
 def test_a_genre_without_examples_is_next_to_impossible() -> None:
@@ -543,6 +531,14 @@ def test_a_second_front_end_is_kept(head: Head, tmp_path: Path) -> None:
     base = write_bundle(tmp_path / "base.onnx", metadata)
     new = graft(base, head, replace(metadata, labels=("x", "y", "z")), tmp_path / "new.onnx")
     assert Classifier.load(new)(tone(440, 1), RATE).genre in "xyz"
+
+
+def test_the_parts_of_an_embedding_are_found(tiny_bundle: Path, tmp_path: Path) -> None:
+    width = FRONT_END.n_mels
+    assert embedding_parts(tiny_bundle, width) == (width,)
+    shipped = Path(datasets.__file__).parents[1] / "weights" / "default.onnx"
+    assert embedding_parts(shipped, 576) == (512, 64)
+    assert embedding_parts(shipped, 500) == (500,)  # the graph says something else
 
 
 def test_the_shipped_model_takes_a_head(tmp_path: Path) -> None:

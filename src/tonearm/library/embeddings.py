@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +13,16 @@ from numpy.typing import NDArray
 
 from tonearm import audio
 from tonearm.bundle import Bundle
-from tonearm.classifier import Classifier, Prediction
+from tonearm.classifier import Classifier
 from tonearm.datasets.cache import Failure, FeatureCache, Kind
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track
+from tonearm.library.excerpt import Excerpt, hear
 
 # Raise it when a change of the code changes the numbers for the same audio and model.
 EMBEDDINGS_VERSION = 1
 
-# Of a longer recording the middle is heard: another minute of a song tells little more of its
-# genre, and a hundred songs are to take seconds.
-HEARD_SECONDS = 60.0
+EXCERPT = Excerpt()  # as in a scan: more of a song tells little more of its genre
 
 Floats = NDArray[np.float32]
 
@@ -97,22 +95,12 @@ class _Embedding(Kind):
             "version": EMBEDDINGS_VERSION,
             "kind": self.name,
             "model": self._model_hash,
-            "seconds": HEARD_SECONDS,
-            "from": "middle",
+            "excerpt": str(EXCERPT),
         }
 
     def rows(self, path: Path) -> Iterator[Floats]:
-        yield self._hear(path).embedding[np.newaxis]
-
-    def _hear(self, path: Path) -> Prediction:
-        length = audio.probe(path).duration or 0.0
-        if length > HEARD_SECONDS:
-            rate = self._classifier.bundle.metadata.front_end.sample_rate
-            # A header may promise more than there is: then all of it is heard.
-            with suppress(audio.AudioError):
-                excerpt = audio.read(path, rate, (length - HEARD_SECONDS) / 2, HEARD_SECONDS)
-                return self._classifier(excerpt.samples, rate)
-        return self._classifier(path)
+        duration = audio.probe(path).duration
+        yield hear(self._classifier, path, duration, EXCERPT).embedding[np.newaxis]
 
     @cached_property
     def _classifier(self) -> Classifier:

@@ -74,7 +74,11 @@ class Forecast:
 
 
 def forecast(
-    embeddings: Floats, tracks: Sequence[Track], labels: Sequence[str], seed: int = 0
+    embeddings: Floats,
+    tracks: Sequence[Track],
+    labels: Sequence[str],
+    parts: Sequence[int] = (),
+    seed: int = 0,
 ) -> Forecast:
     """Cross-validate a head; no artist and no album is on both sides.
 
@@ -89,20 +93,21 @@ def forecast(
         N, each with a label.
     labels
         The genres, in the order of the head's scores.
+    parts
+        Widths of the embedding's parts, as in `fit_head`.
     """
     columns = {label: column for column, label in enumerate(labels)}
     truth = np.array([columns[str(track.label)] for track in tracks], dtype=np.int64)
     kin = kinship(tracks)
-    parts = list(_folds(tracks, kin.groups, seed))
+    folds = list(_folds(tracks, kin.groups, seed))
     scores = np.full((len(tracks), len(labels)), np.nan)
-    for held_out in parts:
+    for held_out in folds:
         rest = np.setdiff1d(np.arange(len(tracks)), held_out)
         heard = np.unique(truth[rest])
         judged = held_out[np.isin(truth[held_out], heard)]
         if len(heard) > 1 and len(judged):
-            scores[judged] = fit_head(embeddings[rest], truth[rest], len(labels)).logits(
-                embeddings[judged]
-            )
+            head = fit_head(embeddings[rest], truth[rest], len(labels), parts)
+            scores[judged] = head.logits(embeddings[judged])
     judged = np.flatnonzero(np.isfinite(scores).all(axis=1))
     groups = np.array(kin.groups)
     temperature, metrics = 1.0, None
@@ -119,7 +124,7 @@ def forecast(
         tuple(_genre(labels, column, truth, groups, metrics) for column in range(len(labels))),
         metrics,
         temperature,
-        len(parts),
+        len(folds),
         kin.unknown,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ except ImportError as error:
     raise MissingExtraError("scikit-learn", "learn") from error
 
 # Inverse strength of the regularisation, chosen on networks that had not heard the recordings
-# judged (benchmarks/learn.py).
-STRENGTH = 0.01
+# judged (benchmarks/learn.py); from 0.3 to 1 it hardly matters.
+STRENGTH = 0.5
 # A dimension that hardly moves among a hundred recordings may move among the next: no deviation
 # counts as less than this share of the median one.
 SMALLEST_DEVIATION = 0.05
@@ -49,9 +50,16 @@ class Head:
 
 
 def fit_head(
-    embeddings: Floats, truth: NDArray[np.int64], genres: int, strength: float = STRENGTH
+    embeddings: Floats,
+    truth: NDArray[np.int64],
+    genres: int,
+    parts: Sequence[int] = (),
+    strength: float = STRENGTH,
 ) -> Head:
     """Fit a class-balanced logistic regression over standardised embeddings.
+
+    Of an embedding of several parts each counts alike, however wide it is: with few recordings the
+    wide one would otherwise drown what the narrow one has to say.
 
     The mean embedding of a recording's windows has the mean of the windows' scores, since the map
     is linear: what is fitted to recordings serves their windows as it is.
@@ -64,8 +72,10 @@ def fit_head(
         int[N], each recording's genre.
     genres
         How many there are; those without an example score as next to impossible.
+    parts
+        Widths of the embedding's parts, in order; by default it is one.
     strength
-        The inverse strength of the regularisation, C.
+        The inverse strength of the regularisation, C, for parts of mean square 1.
 
     Raises
     ------
@@ -75,10 +85,11 @@ def fit_head(
     if len(np.unique(truth)) < 2:
         raise UsageError("a classifier needs examples of two genres at least")
     mean = embeddings.mean(axis=0, dtype=np.float64)
-    deviation = embeddings.std(axis=0, dtype=np.float64)
-    deviation = np.maximum(deviation, max(SMALLEST_DEVIATION * np.median(deviation), 1e-6))
+    scale = _deviation(embeddings)
+    widths = parts or (embeddings.shape[1],)
+    scale *= np.repeat(np.sqrt(widths), widths)
     fitted: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
-    fitted.fit((embeddings - mean) / deviation, truth)
+    fitted.fit((embeddings - mean) / scale, truth)
     coefficients, intercepts = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # scikit-learn keeps only how the second differs
         coefficients = np.vstack([-coefficients, coefficients]) / 2
@@ -86,6 +97,13 @@ def fit_head(
     # The standardisation is folded into the layer.
     weights = np.zeros((embeddings.shape[1], genres))
     biases = np.full(genres, UNHEARD)
-    weights[:, fitted.classes_] = (coefficients / deviation).T
-    biases[fitted.classes_] = intercepts - (coefficients / deviation) @ mean
+    weights[:, fitted.classes_] = (coefficients / scale).T
+    biases[fitted.classes_] = intercepts - (coefficients / scale) @ mean
     return Head(weights, biases)
+
+
+def _deviation(embeddings: Floats) -> Doubles:
+    """Return each dimension's standard deviation, never next to nothing."""
+    deviation = embeddings.std(axis=0, dtype=np.float64)
+    floor: Doubles = np.maximum(deviation, max(SMALLEST_DEVIATION * np.median(deviation), 1e-6))
+    return floor

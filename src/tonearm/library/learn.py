@@ -17,6 +17,7 @@ from tonearm.bundle import Bundle, BundleMetadata
 from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.datasets.track import Track, labels_of
 from tonearm.errors import TonearmError, UsageError
+from tonearm.library.anatomy import embedding_parts
 from tonearm.library.embeddings import embed
 from tonearm.library.examples import with_enough
 from tonearm.library.forecast import Forecast, forecast
@@ -107,8 +108,9 @@ def learn(
     labels = labels_of(kept)
     embeddings = heard.values[[track.label in labels for track in heard.tracks]]
     truth = np.array([labels.index(str(track.label)) for track in kept], dtype=np.int64)
-    expected = forecast(embeddings, kept, labels)
-    head = fit_head(embeddings, truth, len(labels))
+    parts = embedding_parts(base.path, embeddings.shape[1])
+    expected = forecast(embeddings, kept, labels, parts)
+    head = fit_head(embeddings, truth, len(labels), parts)
     graft(base.path, head, _metadata(base, target.stem, kept, labels, expected), target)
     return Learned(target, labels, expected, len(kept), heard.failures, left_out)
 

@@ -1,0 +1,182 @@
+"""How well `tonearm learn` does with few files: GTZAN's genres as somebody's own.
+
+    python benchmarks/learn.py DATA
+    python benchmarks/learn.py DATA --models "fold{fold}.onnx" --partition predictions.csv
+
+For each fold of an artist-grouped cross-validation, ten files of each genre are drawn, several
+times, from the part to learn from, and what is learned is judged on the fold. Beside it stands the
+accuracy that learning itself forecasts from the files drawn.
+
+The shipped model was trained on these very recordings, so its figures flatter. With --models, fold
+k (from 0) is judged with a model that has not heard it; --partition is a table with the columns
+track and fold, for models whose folds are not those of `artist-kfold`. Such a model has still
+heard the files that are drawn, which makes the forecast too good; a person's own files are unheard
+on both sides. So there is a third figure, of heads that learn and are judged inside the fold which
+the model left out, by grouped cross-validation: with fewer than ten files of a genre.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program itself does
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm import bundle, datasets
+from tonearm.bundle import Bundle
+from tonearm.datasets import Dataset
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.manifest import read_rows
+from tonearm.evaluation.calibration import probabilities_at
+from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.library.anatomy import embedding_parts
+from tonearm.library.embeddings import Embeddings, embed
+from tonearm.library.examples import from_dataset
+from tonearm.library.forecast import forecast
+from tonearm.library.head import fit_head
+
+REQUIRED_ACCURACY = 0.8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one head said of its fold, and what it had been expected to say."""
+
+    truth: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    forecast: float
+    seconds: float  # CPU time of fitting and cross-validating
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--models", default=bundle.DEFAULT_NAME, help="with {fold} for its number")
+    parser.add_argument("--partition", type=Path, help="table with the columns track and fold")
+    parser.add_argument("--files", type=int, default=10, help="of each genre")
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--cache", type=Path, help="folder of the feature cache")
+    parser.add_argument("--workers", type=int, default=1)
+    chosen = parser.parse_args()
+    dataset = datasets.load(chosen.data)
+    folds = read_folds(chosen.partition) if chosen.partition else artist_folds(dataset)
+    verdicts: list[list[Verdict]] = [[] for _ in range(chosen.draws)]
+    unheard: list[Metrics] = []
+    for fold in sorted(set(folds.values())):
+        model = Bundle.load(bundle.find(chosen.models.format(fold=fold)))
+        heard = embed(
+            from_dataset(dataset).tracks,
+            model,
+            FeatureCache(chosen.cache),
+            workers=chosen.workers,
+            progress=True,
+        )
+        parts = embedding_parts(model.path, heard.values.shape[1])
+        judged = np.array([folds.get(track.id) == fold for track in heard.tracks])
+        for draw, said in enumerate(verdicts):
+            said.append(learned(heard, judged, parts, dataset.labels, chosen.files, draw))
+        unheard.append(learned_inside(heard, judged, parts, dataset.labels))
+    report(verdicts, unheard, dataset.labels, chosen.files)
+
+
+def artist_folds(dataset: Dataset) -> dict[str, int]:
+    folds = datasets.split(dataset, "artist-kfold")
+    return {track.id: number for number, fold in enumerate(folds) for track in fold.valid}
+
+
+def read_folds(table: Path) -> dict[str, int]:
+    rows = read_rows(table)
+    names = sorted({row["fold"] for row in rows})
+    return {row["track"]: names.index(row["fold"]) for row in rows}
+
+
+def learned(
+    heard: Embeddings,
+    judged: NDArray[np.bool_],
+    parts: tuple[int, ...],
+    labels: Sequence[str],
+    files: int,
+    draw: int,
+) -> Verdict:
+    """Learn from so many files of each genre outside the fold, and judge on the fold."""
+    truth = truth_of(heard, labels)
+    lot = np.random.default_rng(draw)
+    drawn = np.concatenate(
+        [
+            lot.permutation(np.flatnonzero(~judged & (truth == genre)))[:files]
+            for genre in range(len(labels))
+        ]
+    )
+    begun = time.process_time()
+    expected = forecast(heard.values[drawn], [heard.tracks[i] for i in drawn], labels, parts)
+    head = fit_head(heard.values[drawn], truth[drawn], len(labels), parts)
+    seconds = time.process_time() - begun
+    assert expected.metrics is not None
+    scores = head.logits(heard.values[judged])
+    return Verdict(
+        truth[judged],
+        probabilities_at(scores, expected.temperature),
+        expected.metrics.accuracy,
+        seconds,
+    )
+
+
+def learned_inside(
+    heard: Embeddings, judged: NDArray[np.bool_], parts: tuple[int, ...], labels: Sequence[str]
+) -> Metrics:
+    """Learn and judge inside the fold, by grouped cross-validation."""
+    own = [track for track, inside in zip(heard.tracks, judged, strict=True) if inside]
+    metrics = forecast(heard.values[judged], own, labels, parts).metrics
+    assert metrics is not None
+    return metrics
+
+
+def truth_of(heard: Embeddings, labels: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([labels.index(str(track.label)) for track in heard.tracks], dtype=np.int64)
+
+
+def report(
+    verdicts: Sequence[Sequence[Verdict]],
+    unheard: Sequence[Metrics],
+    labels: Sequence[str],
+    files: int,
+) -> None:
+    draws = [
+        evaluate(
+            np.concatenate([verdict.truth for verdict in said]),
+            np.concatenate([verdict.probabilities for verdict in said]),
+            labels,
+            bootstrap=0,
+        )
+        for said in verdicts
+    ]
+    every = [verdict for said in verdicts for verdict in said]
+    accuracies = [metrics.accuracy for metrics in draws]
+    judged = sum(metrics.count for metrics in unheard)
+    inside = sum(metrics.accuracy * metrics.count for metrics in unheard) / judged
+    print(f"{len(draws)} draws of {files} files of each genre, {draws[0].count} tracks judged")
+    print(
+        f"accuracy            {np.mean(accuracies):6.1%}   "
+        f"({min(accuracies):.1%} to {max(accuracies):.1%}; at least {REQUIRED_ACCURACY:.0%})"
+    )
+    print(f"macro F1            {np.mean([m.f1 for m in draws]):6.1%}")
+    print(f"calibration error   {np.mean([m.ece for m in draws]):6.1%}")
+    print(f"forecast accuracy   {np.mean([verdict.forecast for verdict in every]):6.1%}")
+    print(
+        f"inside left-out fold{inside:6.1%}   ({judged} tracks, fewer than {files} of each genre)"
+    )
+    print(f"CPU to learn        {np.mean([verdict.seconds for verdict in every]):6.2f} s a head")
+    for column, label in enumerate(labels):
+        recall = np.mean([metrics.per_class[column].recall for metrics in draws])
+        print(f"  recall {label:<12} {recall:6.1%}")
+
+
+if __name__ == "__main__":
+    main()

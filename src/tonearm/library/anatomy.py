@@ -1,0 +1,55 @@
+"""Tells of what parts a model's embedding is made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tonearm.errors import MissingExtraError
+
+PASSING = ("Cast", "Identity")  # operators that change no meaning
+
+
+def embedding_parts(model: Path, width: int) -> tuple[int, ...]:
+    """Find the widths of the parts that a model's graph joins to its embedding.
+
+    Where two networks listen side by side, the embedding is that of one and then that of the other.
+
+    Parameters
+    ----------
+    model
+        The bundle.
+    width
+        Of the whole embedding.
+
+    Returns
+    -------
+    tuple of int
+        The widths in order; just `width` where nothing is joined, or the graph does not say what.
+
+    Raises
+    ------
+    MissingExtraError
+        If the ``onnx`` package is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "learn") from error
+    graph = onnx.shape_inference.infer_shapes(onnx.load(os.fspath(model))).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    maker = makers.get("embedding")
+    while maker is not None and maker.op_type in PASSING:
+        maker = makers.get(maker.input[0])
+    if maker is None or maker.op_type != "Concat":
+        return (width,)
+    widths = {value.name: _last(value) for value in (*graph.value_info, *graph.input)}
+    parts = tuple(widths.get(name, 0) for name in maker.input)
+    return parts if all(parts) and sum(parts) == width else (width,)
+
+
+def _last(value: Any) -> int:
+    """Return the last dimension of a tensor, 0 where it is not known."""
+    sizes = value.type.tensor_type.shape.dim
+    return int(sizes[-1].dim_value) if sizes else 0
