@@ -21,6 +21,17 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         "hybrid",
         {"n_mels": 32, "cnn_widths": (4, 8, 16), "crnn_widths": (4, 8, 16), "hidden": 16},
     ),
+    "hybrid-descriptors": (
+        "hybrid",
+        {
+            "n_mels": 32,
+            "cnn_widths": (4, 8, 16),
+            "crnn_widths": (4, 8, 16),
+            "hidden": 16,
+            "descriptors": True,
+            "n_descriptors": DESCRIPTORS,
+        },
+    ),
     "multimodal": (
         "multimodal",
         {"n_mels": 32, "widths": (4, 8, 16), "n_descriptors": DESCRIPTORS},
@@ -204,6 +215,18 @@ def test_with_nothing_at_all_there_is_nothing_to_say(key: str) -> None:
 def test_networks_of_frames_alone_say_so(key: str) -> None:
     with pytest.raises(UsageError, match="needs log-mel frames"):
         make(key)(None)
+
+
+def test_a_hybrid_averages_what_frames_and_descriptors_say() -> None:
+    network = make("hybrid-descriptors").eval()
+    logmel, descriptors = inputs(network)
+    assert descriptors is not None
+
+    frames, numbers = (x.log_softmax(dim=1) for x in network.opinions(logmel, descriptors))
+    torch.testing.assert_close(network(logmel, descriptors), (frames + numbers) / 2)
+    torch.testing.assert_close(network(logmel, None), frames)
+    descriptors[1] = torch.nan
+    torch.testing.assert_close(network(logmel, descriptors)[1], frames[1])
 
 
 def test_descriptors_are_standardised_by_the_rows_that_are_whole() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tonearm.errors import UsageError
 from tonearm.models.cnn import ConvBranch
 from tonearm.models.crnn import RecurrentBranch
-from tonearm.models.layers import BandNorm, DenseBlock, required
-from tonearm.models.network import GenreNetwork
+from tonearm.models.layers import BandNorm, DenseBlock, DescriptorNet, fill_missing, required
+from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.registry import register
 
 
@@ -20,6 +21,9 @@ class Hybrid(GenreNetwork):
 
     Parallel branches as in Feng, Liu and Yao (2017), "Music genre classification with paralleling
     recurrent convolutional neural network", with a convolutional front to the recurrent branch.
+    With `descriptors`, a perceptron over the clip descriptors answers beside them, and the two
+    log-probabilities are averaged: what a few hundred recordings teach a network from scratch and
+    what the traditional descriptors hold ready complement each other.
 
     Parameters
     ----------
@@ -31,6 +35,9 @@ class Hybrid(GenreNetwork):
     features : size of the convolutional features the statistics are of.
     embedding_size : length of the embedding.
     dropout : probability of dropping a feature before each dense layer.
+    n_descriptors : number of clip descriptors, needed with `descriptors`.
+    descriptors : whether they are asked; an example without (NaN) is judged by the frames alone.
+    descriptor_size : size of the descriptor network.
     """
 
     def __init__(
@@ -43,16 +50,57 @@ class Hybrid(GenreNetwork):
         features: int = 96,
         embedding_size: int = 128,
         dropout: float = 0.4,
+        n_descriptors: int = 0,
+        descriptors: bool = False,
+        descriptor_size: int = 64,
     ) -> None:
         super().__init__(embedding_size, num_classes, dropout)
+        if descriptors and n_descriptors < 1:
+            raise UsageError("model 'hybrid' with descriptors needs their number, n_descriptors")
+        self.uses_descriptors = descriptors
+        self.n_mels = n_mels
         self.norm = BandNorm(n_mels)
         self.convolutional = ConvBranch(n_mels, cnn_widths, features)
         self.recurrent = RecurrentBranch(n_mels, crnn_widths, hidden)
         joined = self.convolutional.size + self.recurrent.size
         self.dense = DenseBlock(joined, embedding_size, dropout)
+        self.numbers = (
+            DescriptorNet(n_descriptors, descriptor_size, dropout) if descriptors else None
+        )
+        self.second = nn.Linear(descriptor_size, num_classes) if descriptors else None
+
+    def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
+        """Return logits and the embedding of the frames; arguments as in `forward`."""
+        heard = super().both(logmel)
+        if self.numbers is None or self.second is None:
+            return heard
+        _, _, descriptors, has_descriptors = fill_missing(
+            logmel, descriptors, self.n_mels, len(self.numbers.mean)
+        )
+        first = heard.logits.log_softmax(dim=1)
+        second = self.second(self.numbers(descriptors)).log_softmax(dim=1)
+        mean = (first + has_descriptors * second) / (1 + has_descriptors)
+        return Outputs(mean, heard.embedding)
+
+    def opinions(
+        self, logmel: Tensor | None, descriptors: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return the logits of the frames and, with `descriptors`, those of the descriptors."""
+        first = super().both(logmel).logits
+        if self.numbers is None or self.second is None:
+            return (first,)
+        _, _, descriptors, _ = fill_missing(
+            logmel, descriptors, self.n_mels, len(self.numbers.mean)
+        )
+        return first, self.second(self.numbers(descriptors))
+
+    def standardise_descriptors(self, descriptors: Tensor) -> None:
+        """Take over the training set's mean and spread, where descriptors are asked."""
+        if self.numbers is not None:
+            self.numbers.standardise(descriptors)
 
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
-        """Embed float32[batch, frames, mels]; descriptors are ignored."""
+        """Embed float32[batch, frames, mels]; descriptors have no part in it."""
         x = self.norm(required(logmel))
         embedding: Tensor = self.dense(torch.cat([self.convolutional(x), self.recurrent(x)], dim=1))
         return embedding

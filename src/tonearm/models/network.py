@@ -59,6 +59,15 @@ class GenreNetwork(nn.Module):
         embedding = self.embed(logmel, descriptors)
         return Outputs(self.classifier(embedding), embedding)
 
+    def opinions(
+        self, logmel: Tensor | None, descriptors: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return what training teaches: the logits, or those of each part that answers by itself.
+
+        Parts that are taught apart err apart, which makes their mean better than one taught whole.
+        """
+        return (self.forward(logmel, descriptors),)
+
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
         """Return float32[batch, embedding_size]; arguments as in `forward`."""
         raise NotImplementedError

@@ -68,10 +68,12 @@ class GenreTraining(lightning.LightningModule):
         with torch.no_grad():
             logmel = vary(batch.logmel, self.experiment.front_end_config, settings, rng)
             batch = mix(batch._replace(logmel=logmel), settings.mixup, rng)
-        logits = self.network(batch.logmel, batch.descriptors)
-        loss = nn.functional.cross_entropy(
-            logits, batch.target, label_smoothing=self.experiment.optimiser.label_smoothing
-        )
+        smoothing = self.experiment.optimiser.label_smoothing
+        losses = [
+            nn.functional.cross_entropy(logits, batch.target, label_smoothing=smoothing)
+            for logits in self.network.opinions(batch.logmel, batch.descriptors)
+        ]
+        loss = torch.stack(losses).mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.target))
         return loss
 
