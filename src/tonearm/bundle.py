@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 METADATA_KEY = "tonearm"
-MUSIC_THRESHOLD = 0.5  # of a bundle that names none; docs/classify.md says what they cost
+MUSIC_THRESHOLD = 0.3  # of a bundle that names none; docs/classify.md says what they cost
 UNSURE_THRESHOLD = 0.4
 DEFAULT_NAME = "default"
 MODELS_VARIABLE = "TONEARM_MODELS"  # a folder of further bundles, each known by its file's stem
