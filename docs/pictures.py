@@ -1,7 +1,8 @@
 """Makes the README's pictures of real output: python docs/pictures.py SONG [SONG ...]
 
-The first song is the one whose spectrogram and explanation are drawn. The songs of the pictures in
-the repository are free music from Debian's game packages, see docs/images/README.md.
+The first song is the one that is explained. Those in the repository's pictures are free music from
+Debian's packages ufoai-music, 0ad-data, supertuxkart-data, nexuiz-music and frozen-bubble-data, and
+a sentence spoken by espeak-ng.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ def photograph(command: list[str], shown: str, image: Path, title: str) -> None:
     """Run a command and draw what it prints, below the line that a person would have typed."""
     terminal = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
     printed = subprocess.run(command, env=terminal, check=True, capture_output=True, text=True)
+    # What would be wiped out on a terminal is left out: the progress bar's lines.
+    lines = [line for line in printed.stdout.splitlines() if "━" not in line]
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
         console.print(Text(f"$ {shown}", style="bold"))
-        console.print(Text.from_ansi(printed.stdout))
+        console.print(Text.from_ansi("\n".join(line for line in lines if line.strip())))
     image.write_text(console.export_svg(title=title), encoding="utf-8")
 
 
@@ -40,20 +43,10 @@ def main(songs: list[str]) -> None:
     names = [str(path.relative_to(folder)) for path in paths]
     tonearm = [sys.executable, "-m", "tonearm"]
     photograph(
-        [*tonearm, "classify", *names],
-        "tonearm classify album/",
-        IMAGES / "classify.svg",
-        "tonearm",
+        [*tonearm, "classify", *names], "tonearm classify *", IMAGES / "classify.svg", "tonearm"
     )
-    photograph(
-        [*tonearm, "classify", "--timeline", names[0]],
-        f"tonearm classify --timeline {names[0]}",
-        IMAGES / "timeline.svg",
-        "tonearm",
-    )
-    for command in ("spectrogram", "explain"):
-        image = IMAGES / f"{command}.png"
-        subprocess.run([*tonearm, command, names[0], "-o", str(image)], check=True)
+    image = str(IMAGES / "explain.png")
+    subprocess.run([*tonearm, "explain", names[0], "-o", image], check=True)
 
 
 if __name__ == "__main__":
