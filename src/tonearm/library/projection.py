@@ -166,9 +166,10 @@ def _pacmap(components: Floats, random: np.random.Generator) -> Floats:
     momentum, spread = np.zeros_like(points), np.zeros_like(points)
     for step in range(sum(PHASES)):
         near_weight, mid_weight = _weights(step)
-        gradient = _pull(points, near, 10.0, near_weight) + _push(points, far)
+        gradient = _gradient(points, near, 10.0 * near_weight, 10.0)
+        gradient += _gradient(points, far, -1.0, 1.0)
         if mid_weight:
-            gradient += _pull(points, mid, 10_000.0, mid_weight)
+            gradient += _gradient(points, mid, 10_000.0 * mid_weight, 10_000.0)
         momentum += (1 - MOMENTUM) * (gradient - momentum)
         spread += (1 - SPREAD_MEMORY) * (gradient**2 - spread)
         rate = STEP * np.sqrt(1 - SPREAD_MEMORY ** (step + 1)) / (1 - MOMENTUM ** (step + 1))
@@ -199,18 +200,14 @@ def _weights(step: int) -> tuple[float, float]:
     return NEAR_WEIGHTS[2], 0.0
 
 
-def _pull(points: Floats, pairs: Integers, softness: float, weight: float) -> Floats:
-    """Gradient of ``weight * d / (softness + d)`` summed over pairs, d = 1 + distance squared."""
+def _gradient(points: Floats, pairs: Integers, strength: float, softness: float) -> Floats:
+    """Gradient of ``-strength / (softness + d)`` summed over pairs, d = 1 + distance squared.
+
+    With equal strength and softness it is that of the paper's ``d / (softness + d)``.
+    """
     between = points[:, np.newaxis] - points[pairs]
     d = 1.0 + (between**2).sum(axis=2, keepdims=True)
-    return _summed(between * (2.0 * weight * softness / (softness + d) ** 2), pairs)
-
-
-def _push(points: Floats, pairs: Integers) -> Floats:
-    """Gradient of ``1 / (1 + d)`` summed over pairs, d = 1 + distance squared."""
-    between = points[:, np.newaxis] - points[pairs]
-    d = 1.0 + (between**2).sum(axis=2, keepdims=True)
-    return _summed(between * (-2.0 / (1.0 + d) ** 2), pairs)
+    return _summed(between * (2.0 * strength / (softness + d) ** 2), pairs)
 
 
 def _summed(forces: Floats, pairs: Integers) -> Floats:

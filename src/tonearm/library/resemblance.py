@@ -24,8 +24,8 @@ def likeness(embeddings: Floats, embedding: Floats) -> Floats:
     embeddings : float32[N, E]
     embedding : float32[E]
     """
-    length = max(float(np.linalg.norm(embedding)), _SMALLEST)
-    cosines: Floats = (embeddings @ (embedding / np.float32(length))) / _lengths(embeddings)
+    direction = directions(embedding[np.newaxis].copy())[0]
+    cosines: Floats = embeddings @ direction / _lengths(embeddings)
     return cosines
 
 
