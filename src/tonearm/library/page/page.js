@@ -492,8 +492,8 @@ function noteOnMap() {
   }
   note.textContent =
     "Made of what the network hears in each track, laid out in the plane by PaCMAP (Wang and " +
-    "others, 2021), which keeps neighbours together; the axes mean nothing, and gaps and sizes of " +
-    "islands little. " +
+    "others, 2021), which keeps neighbours together; then wide gaps are narrowed and crowds spread. " +
+    "So the axes mean nothing, and gaps and sizes of islands little. " +
     (landmarks
       ? `The layout is that of ${number(landmarks)} tracks drawn at random, each other one lies ` +
         "between the three of them that it resembles most. "
