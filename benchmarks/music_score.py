@@ -58,9 +58,10 @@ def main() -> None:
     parser.add_argument("--music", nargs="+", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--other", nargs="*", type=Path, default=[], metavar="FOLDER")
     parser.add_argument("--model", default="default")
+    parser.add_argument("--music-threshold", type=float, help="instead of the model's own")
     parser.add_argument("--most", type=int, default=100, help="recordings of a folder")
     chosen = parser.parse_args()
-    classifier = Classifier.load(chosen.model)
+    classifier = Classifier.load(chosen.model, music_threshold=chosen.music_threshold)
     music = {folder.name: heard(classifier, folder, chosen.most) for folder in chosen.music}
     other = {folder.name: heard(classifier, folder, chosen.most) for folder in chosen.other}
     other["speech (espeak-ng)"] = [score(classifier, sound) for sound in speech()]
