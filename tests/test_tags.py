@@ -679,12 +679,14 @@ def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
     lines.write_text(
         f'{{"path": "{path.parent}/./song.flac", "genre": "jazz", "confidence": 0.5}}\n\n'
         '{"path": "b.mp3", "genre": null, "error": "silent"}\n'
+        '{"path": "rain.mp3", "genre": "jazz", "confidence": 0.9, "verdict": "not music"}\n'
     )
     known = Predictions.read(lines)
-    assert known.paths == (f"{path.parent}/./song.flac", "b.mp3")
-    assert list(known([str(path), "b.mp3", "c.mp3"])) == [
+    assert known.paths == (f"{path.parent}/./song.flac", "b.mp3", "rain.mp3")
+    assert list(known([str(path), "b.mp3", "rain.mp3", "c.mp3"])) == [
         Suggestion("jazz", 0.5),
         Suggestion(None, error="silent"),
+        Suggestion(None, error="not music"),
         Suggestion(None, error="no prediction"),
     ]
     for line in ("[]", "{", '{"path": "a"}', '{"path": "a", "genre": "x", "confidence": "y"}'):

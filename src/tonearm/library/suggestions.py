@@ -36,6 +36,13 @@ class Suggestion:
     error: str | None = None
 
 
+def _heard(label: str | None, confidence: float | None, verdict: str | None) -> Suggestion:
+    """Suggest the most probable genre, unless it is not music at all."""
+    if verdict == "not music":
+        return Suggestion(None, error="not music")
+    return Suggestion(label, confidence or 0.0)
+
+
 # Given files, a source says one thing about each, in their order. It is asked once.
 Source = Callable[[Sequence[str]], Iterator[Suggestion]]
 
@@ -50,7 +57,7 @@ def listening(classifier: Classifier, workers: int = 1) -> Source:
             if isinstance(result, Failure):
                 yield Suggestion(None, error=result.error)
             else:
-                yield Suggestion(result.genre, result.confidence)
+                yield _heard(result.genre, result.confidence, result.verdict)
 
     return suggest
 
@@ -102,7 +109,12 @@ class Predictions:
 
         with Store(path) as store:
             return cls(
-                (entry.path, Suggestion(entry.genre, entry.confidence or 0.0, entry.error))
+                (
+                    entry.path,
+                    Suggestion(None, error=entry.error)
+                    if entry.error
+                    else _heard(entry.genre, entry.confidence, entry.verdict),
+                )
                 for entry in store.entries(under)
             )
 
@@ -120,7 +132,7 @@ def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
             raise TypeError
         if label is None:
             return path, Suggestion(None, error=str(record.get("error") or "no genre"))
-        return path, Suggestion(label, float(record["confidence"]))
+        return path, _heard(label, float(record["confidence"]), record.get("verdict"))
     except (ValueError, TypeError, KeyError):
         raise TonearmError(
             f"{printable(name)}:{number}: expected an object with path, genre and confidence, "
