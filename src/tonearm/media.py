@@ -40,6 +40,11 @@ def recordings(
             yield path
 
 
+def is_recording(name: str) -> bool:
+    """Whether a file of this name in a folder is taken for a recording."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
 def _below(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
     """Yield the recordings below a folder, with no more in memory than the folders it is in.
 
@@ -70,4 +75,4 @@ def _wanted(entry: os.DirEntry[str]) -> str | None:
         is_folder = False
     if is_folder:
         return None if entry.is_symlink() else os.path.join(entry.name, "")
-    return entry.name if os.path.splitext(entry.name)[1].lower() in SUFFIXES else None
+    return entry.name if is_recording(entry.name) else None

@@ -7,9 +7,10 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -31,8 +32,9 @@ def scan(
         list[str], typer.Argument(metavar="FOLDER...", help="Folders of recordings, and files.")
     ],
     store: Annotated[
-        Path, typer.Option("--store", metavar="FILE", help="Where it is kept; made if not there.")
-    ],
+        Path | None,
+        typer.Option("--store", metavar="FILE", help="Where it is kept; made if not there."),
+    ] = None,
     excerpt: Annotated[
         str,
         typer.Option(
@@ -61,6 +63,22 @@ def scan(
         bool, typer.Option("--retry", help="Try files again that failed, even if unchanged.")
     ] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Forget files that are gone.")] = False,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option("--engine", help="Processes of this machine, or a Ray cluster."),
+    ] = "local",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="FOLDER",
+            help="Instead of --store, for Parquet files by --engine ray.",
+        ),
+    ] = None,
+    partition: Annotated[
+        int,
+        typer.Option("--partition", min=1, metavar="N", help="Recordings in each Parquet file."),
+    ] = 250,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object.")
     ] = False,
@@ -70,52 +88,78 @@ def scan(
     Files that the store knows as they are now are passed over, so a scan that was interrupted (or
     killed) goes on where it was. The exit code is 0 if the store knows the genre of any file
     below the folders, 1 if it knows none, 130 after Ctrl-C.
+
+    With --engine ray the results are Parquet files in a folder, folders and output may be
+    addresses (s3://bucket/music), and RAY_ADDRESS names the cluster.
     """
     # The front end's matrix products are small: starting BLAS threads costs more than they save.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tonearm.errors import UsageError
     from tonearm.library.excerpt import Excerpt
-    from tonearm.library.scan import Scan, kind_of
-    from tonearm.library.store import Store
+    from tonearm.library.scan import kind_of
 
     began = time.monotonic()
     part = Excerpt.parse(excerpt)
-    with Store(store, create=True) as library:
-        run = Scan(
-            library,
-            paths,
-            model=model,
-            excerpt=part,
-            workers=workers,
-            time_limit=time_limit,
-            retry=retry,
-            prune=prune,
-        )
-        try:
-            _show(run)
-        except KeyboardInterrupt:
-            tally = run.tally
-            print(
-                f"tonearm: interrupted after {tally.done} of {tally.due} files; the next scan goes "
-                "on from there",
-                file=sys.stderr,
+    if engine == "ray":
+        if output is None or store or retry or prune:
+            raise UsageError("--engine ray needs --output, and has no --store, --retry or --prune")
+        from tonearm.library.cluster import scan_cluster
+        from tonearm.library.partitions import Partitions
+
+        tally = _show(
+            scan_cluster(
+                paths,
+                output,
+                model,
+                excerpt=part,
+                workers=workers,
+                partition_files=partition,
+                time_limit=time_limit,
             )
-            raise typer.Exit(130) from None
-        elapsed = time.monotonic() - began
-        genres = library.genres(run.paths)
-        errors: Counter[str] = Counter()
-        for error, count in library.errors(run.paths).items():
-            errors[kind_of(error)] += count
+        )
+        genres, reasons = Partitions(output).counts()
+    else:
+        if store is None or output:
+            raise UsageError("expected --store (or --engine ray and --output)")
+        from tonearm.library.scan import Scan
+        from tonearm.library.store import Store
+
+        with Store(store, create=True) as library:
+            run = Scan(
+                library,
+                paths,
+                model=model,
+                excerpt=part,
+                workers=workers,
+                time_limit=time_limit,
+                retry=retry,
+                prune=prune,
+            )
+            tally = _show(_tallies(run))
+            genres, reasons = library.genres(run.paths), library.errors(run.paths)
+    elapsed = time.monotonic() - began
+    errors: Counter[str] = Counter()
+    for error, count in reasons.items():
+        errors[kind_of(error)] += count
     if as_json:
         summary = {"elapsed": elapsed, "genres": genres, "errors": errors}
-        print(json.dumps(asdict(run.tally) | summary))
+        print(json.dumps(asdict(tally) | summary))
     else:
-        _print_summary(run.tally, elapsed, genres, errors)
+        _print_summary(tally, elapsed, genres, errors)
     if not genres:
         raise typer.Exit(1)
 
 
-def _show(run: Scan) -> None:
-    """Do a scan, with a bar on standard error if that is a terminal."""
+def _tallies(run: Scan) -> Iterator[Tally]:
+    """Do a scan, and say how far it is: before it begins, and after each file."""
+    run.survey()
+    yield run.tally
+    for _ in run:
+        yield run.tally
+
+
+def _show(tallies: Iterator[Tally]) -> Tally:
+    """Let a scan happen, with a bar on standard error if that is a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -128,8 +172,8 @@ def _show(run: Scan) -> None:
 
     console = Console(stderr=True)
     with console.status("looking for recordings"):
-        run.survey()
-    with Progress(
+        tally = next(tallies)
+    bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
@@ -138,14 +182,24 @@ def _show(run: Scan) -> None:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal or not run.tally.due,
-    ) as progress:
-        task = progress.add_task("", total=run.tally.due)
-        began = time.monotonic()
-        for _ in until_interrupted(run):
-            speed = run.tally.done / (time.monotonic() - began)
-            heard = _hours(run.tally.seconds_of_music)
-            progress.update(task, advance=1, description=f"{speed:.1f} files/s, {heard} of music")
+        disable=not console.is_terminal or not tally.due,
+    )
+    task = bar.add_task("", total=tally.due)
+    began = time.monotonic()
+    try:
+        with bar:
+            for tally in until_interrupted(tallies):
+                speed = tally.done / (time.monotonic() - began)
+                told = f"{speed:.1f} files/s, {_hours(tally.seconds_of_music)} of music"
+                bar.update(task, completed=tally.done, description=told)
+    except KeyboardInterrupt:
+        print(
+            f"tonearm: interrupted after {tally.done} of {tally.due} files; the next scan goes "
+            "on from there",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130) from None
+    return tally
 
 
 def _print_summary(

@@ -1,0 +1,287 @@
+"""Scanning with a cluster: Ray Data shares out partitions of files, Parquet takes the results."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tonearm import bundle
+from tonearm.audio import printable
+from tonearm.bundle import Bundle
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.library.excerpt import Excerpt
+from tonearm.library.listener import Listener, Outcome, Task, blank, lost, model_of, patience
+from tonearm.library.scan import Tally
+from tonearm.library.sources import absolute, at_hand, tasks
+from tonearm.library.store import Model
+from tonearm.paths import cache_folder
+from tonearm.workers import Apart, Crash
+
+if TYPE_CHECKING:
+    from tonearm.library.partitions import Partitions, Plan
+
+PARTITION_FILES = 250  # half a minute or so of one processor
+_IN_FLIGHT = 2  # partitions an actor is given, so that it need not wait for the next one
+
+
+class ClusterError(TonearmError):
+    """A scan with a cluster ended, and not everything was done."""
+
+
+def scan_cluster(
+    sources: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str] = bundle.DEFAULT_NAME,
+    *,
+    excerpt: Excerpt | None = None,
+    workers: int | None = None,
+    partition_files: int = PARTITION_FILES,
+    time_limit: float | None = None,
+) -> Iterator[Tally]:
+    """Listen to every recording in some places with all processors of a Ray cluster.
+
+    The files are listed once, in partitions. Each partition becomes one Parquet file in the folder
+    ``results`` of the output, a row for each recording (see `parquet.schema`). It is written as a
+    whole or not at all, so whatever ends a scan, the same call goes on with the partitions that
+    are not there yet, and what a lost node had in work is done again by another. A recording that
+    crashes or hangs its decoder fails alone.
+
+    Ray is used as this process has set it up, otherwise as ``RAY_ADDRESS`` says; where it says
+    nothing, Ray is started on this machine. Every node needs the same version of Tonearm, and
+    local folders (of NFS) must have the same paths everywhere.
+
+    Parameters
+    ----------
+    sources
+        Folders and files; or addresses that fsspec knows (``s3://bucket/music``).
+    output
+        A folder or an address, of this scan alone.
+    model
+        A name, a bundle or a run folder, as for `Classifier.load`. The nodes get it in the output.
+    excerpt
+        How much of long files is heard.
+    workers
+        Actors at most, each with one processor; by default as many as there are processors now. In
+        a cluster that grows on demand, name the number it may grow to.
+    partition_files
+        Recordings in a partition; a scan that is continued keeps to its own.
+    time_limit
+        Seconds a file may take, fetching it included; by default as in `Scan`.
+
+    Yields
+    ------
+    Tally
+        How far this call is: when it knows what is due, and after every partition. It is the same
+        object each time.
+
+    Raises
+    ------
+    UsageError
+        If a source is not there, a parameter is out of range, or the output belongs to a scan of
+        other sources or by another model.
+    MissingExtraError
+        If Ray, fsspec or PyArrow is not installed.
+    ClusterError
+        If partitions are missing at the end.
+    """
+    for name, value in (("workers", workers), ("partition files", partition_files)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}: expected 1 or more, got {value}")
+    ray = _ray()
+    from tonearm.library.partitions import Partitions
+
+    excerpt = excerpt or Excerpt()
+    loaded = Bundle.load(bundle.find(model))
+    job = _Job(
+        output=absolute(os.fspath(output)),
+        model=model_of(loaded, excerpt),
+        excerpt=excerpt,
+        time_limit=time_limit,
+    )
+    folder = Partitions(job.output)
+    places = tuple(absolute(os.fspath(source)) for source in sources)
+    plan = _plan(folder, places, job.model, loaded.path.read_bytes(), partition_files)
+    due = sorted(set(range(plan.partitions)) - folder.done())
+    tally = Tally(
+        found=plan.files, due=sum(map(plan.files_in, due)), unreadable=dict(plan.unreadable)
+    )
+    yield tally
+    if due:
+        for row in _results(ray, job, due, workers):
+            tally.done += row["heard"] + row["failed"]
+            tally.heard += row["heard"]
+            tally.failed += row["failed"]
+            tally.seconds_of_music += row["seconds_of_music"]
+            yield tally
+    if missing := plan.partitions - len(folder.done()):
+        raise ClusterError(
+            f"{printable(job.output)}: {missing} of {plan.partitions} partitions are missing; the "
+            "same scan again goes on from there"
+        )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What an actor has to know.
+
+    Attributes
+    ----------
+    output
+        Where the partitions and the model are.
+    model
+        What the results call it.
+    excerpt, time_limit
+        As for `scan_cluster`.
+    """
+
+    output: str
+    model: Model
+    excerpt: Excerpt
+    time_limit: float | None
+
+
+class _Actor:
+    """Listens to one partition after the other, in one process beside its own.
+
+    That process has the model loaded, and is replaced when a file brings it down or hangs in it.
+    """
+
+    def __init__(self, job: _Job) -> None:
+        from tonearm.library.partitions import Partitions
+
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each actor has one processor
+        self._job = job
+        self._folder = Partitions(job.output)
+        self._apart = Apart(
+            partial(
+                _RemoteListener,
+                job.model,
+                _unpacked(self._folder.bundle()),
+                job.excerpt,
+                job.time_limit,
+            ),
+            time_limit=partial(patience, time_limit=job.time_limit),
+        )
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Listen to the partition a row names, and say what came of it."""
+        from tonearm.library.parquet import to_table
+
+        partition = int(row["partition"])
+        entries = [self._listen(task).entry for task in self._folder.tasks(partition)]
+        self._folder.put(partition, to_table(entries, self._job.model))
+        failed = sum(entry.genre is None for entry in entries)
+        return {
+            "heard": len(entries) - failed,
+            "failed": failed,
+            "seconds_of_music": sum(entry.duration or 0.0 for entry in entries if entry.genre),
+        }
+
+    def _listen(self, task: Task) -> Outcome:
+        result = self._apart(task)
+        if isinstance(result, Crash):
+            return lost(result, self._job.model, self._job.time_limit)
+        return result
+
+
+class _RemoteListener:
+    """A `Listener` that fetches files that lie elsewhere."""
+
+    def __init__(
+        self, model: Model, bundle: Path, excerpt: Excerpt, time_limit: float | None
+    ) -> None:
+        self._model = model
+        self._listen = Listener(bundle, model, excerpt, None, time_limit)
+
+    def __call__(self, task: Task) -> Outcome:
+        try:
+            with at_hand(task.path) as path:
+                outcome = self._listen(task._replace(path=path))
+        except Exception as error:  # those of file systems are of many kinds
+            reason = " ".join(f"cannot be fetched: {error or type(error).__name__}".split())
+            return Outcome(replace(blank(task, self._model), error=reason), is_new=True)
+        return outcome._replace(entry=replace(outcome.entry, path=task.path))
+
+
+def _plan(
+    folder: Partitions,
+    sources: tuple[str, ...],
+    model: Model,
+    bundle: bytes,
+    partition_files: int,
+) -> Plan:
+    """Return the plan of the output, made if there is none."""
+    plan = folder.plan()
+    if plan is None:
+        unreadable: dict[str, str] = {}
+
+        def note(error: OSError) -> None:
+            unreadable[printable(os.fsdecode(error.filename))] = error.strerror or str(error)
+
+        files = tasks(sources, note)
+        return folder.lay_out(files, sources, model.key, bundle, partition_files, unreadable)
+    if plan.sources != sources:
+        before = ", ".join(plan.sources)
+        raise UsageError(f"{printable(folder.path)}: holds a scan of {printable(before)}")
+    if plan.model != model.key:
+        raise UsageError(
+            f"{printable(folder.path)}: holds a scan by {plan.model}, not by {model.key}"
+        )
+    return plan
+
+
+def _results(ray: Any, job: _Job, due: list[int], workers: int | None) -> Iterator[dict[str, Any]]:
+    """Have partitions listened to, and yield what the actors say of each."""
+    is_own = not ray.is_initialized()
+    if is_own:
+        _connect(ray)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        actors = ray.data.ActorPoolStrategy(
+            min_size=1,  # when a node is lost, its actors may find no other place
+            max_size=workers or max(1, int(ray.cluster_resources().get("CPU", 1))),
+            max_tasks_in_flight_per_actor=_IN_FLIGHT,
+        )
+        partitions = ray.data.from_items(
+            [{"partition": number} for number in due], override_num_blocks=len(due)
+        )
+        listened = partitions.map(_Actor, fn_constructor_args=(job,), compute=actors, num_cpus=1)
+        yield from listened.iter_rows()
+    finally:
+        if is_own:
+            ray.shutdown()
+
+
+def _connect(ray: Any) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's reports to its authors
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    options = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+def _ray() -> Any:
+    try:
+        import ray.data
+    except ImportError:
+        raise MissingExtraError("Ray Data", "cluster") from None
+    return ray
+
+
+def _unpacked(content: bytes) -> Path:
+    """Return a bundle's bytes as a file on this node, shared by its actors."""
+    path = cache_folder("bundles") / f"{hashlib.sha256(content).hexdigest()}.onnx"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{uuid.uuid4().hex}")
+        draft.write_bytes(content)
+        draft.replace(path)
+    return path

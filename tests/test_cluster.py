@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bundles import FRONT_END, tone
+from tonearm.cli import app
+from tonearm.errors import TonearmError, UsageError
+from tonearm.library.excerpt import Excerpt
+from tonearm.library.listener import Task
+from tonearm.library.scan import Scan, Tally
+from tonearm.library.store import Store
+
+ray = pytest.importorskip("ray", reason="Ray is not installed (extra: cluster)")
+pytest.importorskip("ray.data", reason="Ray Data is not installed (extra: cluster)")
+import fsspec  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from tonearm.library import sources  # noqa: E402
+from tonearm.library.cluster import scan_cluster  # noqa: E402
+from tonearm.library.partitions import Partitions  # noqa: E402
+from tonearm.library.sources import at_hand, tasks  # noqa: E402
+
+RATE = FRONT_END.sample_rate
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[tuple[Cluster, Any]]:
+    """A Ray cluster of a head and another node, each with one processor, and that other node."""
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    other = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        yield cluster, other
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture
+def music(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
+    """A folder of recordings, a broken one among them, and one whose name is no text."""
+    folder = tmp_path / "music"
+    (folder / "b").mkdir(parents=True)
+    write_audio(folder / "b" / "low.flac", tone(200, 2), RATE, metadata={"genre": "Soul"})
+    write_audio(folder / "high.flac", tone(5000, 3), RATE)
+    if sys.platform == "linux":
+        shutil.copy(folder / "high.flac", os.fsencode(folder) + b"/\xff.flac")
+    (folder / "broken.mp3").write_text("no music")
+    (folder / ".hidden.mp3").write_text("nor this")
+    return folder
+
+
+def rows(output: Path) -> dict[str, dict[str, Any]]:
+    """What is in the results, by path; that no path is there twice is checked."""
+    parts = sorted((output / "results").glob("*.parquet"))
+    found = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    assert len({row["path"] for row in found}) == len(found)
+    return {row["path"]: row for row in found}
+
+
+def run(*arguments: Any, **settings: Any) -> Tally:
+    """Scan with the cluster to the end."""
+    *_, tally = scan_cluster(*arguments, partition_files=2, **settings)
+    return tally
+
+
+def write_plan(output: Path | str, files: Iterable[Task]) -> Partitions:
+    partitions = Partitions(str(output))
+    partitions.lay_out(
+        files, ["s3://music"], "tiny/30/0", b"onnx", 2, {"/locked": "Permission denied"}
+    )
+    return partitions
+
+
+def test_files_in_a_store_of_objects() -> None:
+    system = fsspec.filesystem("memory")
+    for name in ("b/2.mp3", "b/1.OGG", "b/cover.jpg", "b/.hidden.mp3", ".trash/3.mp3", "a.flac"):
+        system.pipe_file(f"/records/{name}", b"abc")
+    found = list(tasks(["memory://records", "memory://records/b/cover.jpg"]))
+    assert found == [
+        Task("memory:///records/a.flac", 3, -1),
+        Task("memory:///records/b/1.OGG", 3, -1),
+        Task("memory:///records/b/2.mp3", 3, -1),
+        Task("memory://records/b/cover.jpg", 3, -1),
+    ]
+    with at_hand("memory:///records/b/1.OGG") as path:
+        assert path.endswith(".OGG")
+        assert Path(path).read_bytes() == b"abc"
+    assert not Path(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("memory://nothing", "nothing there: memory://nothing"),
+        ("/no/such/folder", "no such file or folder: /no/such/folder"),
+        ("nonsense://bucket", "nonsense://bucket: Protocol not known: nonsense"),
+    ],
+)
+def test_sources_that_are_not_there(source: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(tasks([source]))
+
+
+@pytest.mark.parametrize("place", ["memory://plans", None])
+def test_partitions_keep_files_and_results(place: str | None, tmp_path: Path) -> None:
+    files = [Task(os.fsdecode(b"/m/\xff.mp3"), 5, 7)]
+    files += [Task(f"s3://m/{number}.mp3", number, -1) for number in (1, 2)]
+    output = place or tmp_path / "plans"
+    partitions = Partitions(str(output))
+    assert partitions.plan() is None
+    assert partitions.done() == set()
+    write_plan(output, iter(files))
+    plan = partitions.plan()
+    assert plan is not None
+    assert (plan.files, plan.partitions, plan.files_in(0), plan.files_in(1)) == (3, 2, 2, 1)
+    assert plan.unreadable == {"/locked": "Permission denied"}
+    assert partitions.bundle() == b"onnx"
+    assert partitions.tasks(0) + partitions.tasks(1) == files
+    partitions.put(1, pa.table({"genre": ["jazz"], "verdict": ["unsure"], "error": [None]}))
+    assert partitions.done() == {1}
+    partitions.put(0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]}))
+    assert partitions.counts() == ({"jazz": 1, "unsure": 1}, {})
+    if place is None:
+        (tmp_path / "plans" / "scan.json").write_text('{"version": 2}')
+        with pytest.raises(TonearmError, match=r"scan.json: no plan of a scan: of version 2"):
+            partitions.plan()
+
+
+def test_writing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_PAUSE_SECONDS", 0)
+    calls = []
+
+    def put(system: Any, place: str, content: bytes) -> None:
+        calls.append(place)
+        if len(calls) < 3:
+            raise ConnectionError("reset")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", put)
+    Partitions("memory://flaky").put(0, pa.table({"genre": ["jazz"]}))
+    assert calls == ["/flaky/results/part-000000.parquet"] * 3
+    calls[:] = []
+    monkeypatch.setattr(sources, "ATTEMPTS", 2)
+    with pytest.raises(ConnectionError):
+        Partitions("memory://flaky").put(0, pa.table({"genre": ["jazz"]}))
+
+
+@pytest.mark.slow
+def test_results_equal_those_of_a_local_scan(
+    two_nodes: object, tmp_path: Path, tiny_bundle: Path, music: Path
+) -> None:
+    output = tmp_path / "output"
+    tally = run([music], output, tiny_bundle)
+    assert (tally.found, tally.due, tally.done, tally.heard, tally.failed) == (4, 4, 4, 3, 1)
+    with Store(tmp_path / "library.db", create=True) as store:
+        local = Scan(store, [music], model=tiny_bundle, workers=1)
+        list(local)
+        assert tally.seconds_of_music == pytest.approx(local.tally.seconds_of_music)
+        found = rows(output)
+        for entry in store.entries():
+            row = found.pop(entry.path.encode("utf-8", "backslashreplace").decode())
+            for name in ("size", "mtime_ns", "model", "audio", "genre", "verdict", "error"):
+                assert row[name] == getattr(entry, name)
+            assert row["tagged"] == list(entry.tagged)
+            if entry.error is None:
+                assert entry.embedding is not None
+                assert row["probabilities"] == pytest.approx(dict(entry.probabilities), abs=1e-5)
+                assert [window["end"] for window in row["segments"]] == pytest.approx(
+                    [window.end for window in entry.segments], abs=0.01
+                )
+                np.testing.assert_array_equal(row["embedding"], entry.embedding)
+    assert not found
+    genres, errors = Partitions(str(output)).counts()
+    assert genres == {"high": 2, "low": 1}
+    assert errors.total() == 1
+
+
+@pytest.mark.slow
+def test_a_scan_goes_on_where_it_was(
+    two_nodes: object, tmp_path: Path, tiny_bundle: Path, music: Path
+) -> None:
+    output = tmp_path / "output"
+    run([music], output, tiny_bundle)
+    before = rows(output)
+    first, second = sorted((output / "results").iterdir())
+    state = first.stat()
+    second.unlink()
+    (output / "results" / ".part-000001.parquet-draft").write_text("half of")
+    (music / "new.flac").write_text("came after the list was made")
+    tally = run([music], output, tiny_bundle)
+    assert (tally.found, tally.due, tally.done) == (4, 2, 2)
+    assert first.stat().st_mtime_ns == state.st_mtime_ns
+    assert rows(output).keys() == before.keys()
+    tally = run([music], output, tiny_bundle)
+    assert (tally.due, tally.done) == (0, 0)
+    with pytest.raises(UsageError, match=r"output: holds a scan of .*music"):
+        run([music / "b"], output, tiny_bundle)
+    with pytest.raises(UsageError, match=r"holds a scan by tiny/30/\w+, not by tiny/all/"):
+        run([music], output, tiny_bundle, excerpt=Excerpt(None))
+
+
+@pytest.mark.slow
+def test_the_program_with_addresses(
+    two_nodes: tuple[Cluster, Any],
+    tmp_path: Path,
+    tiny_bundle: Path,
+    music: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def tonearm(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["tonearm", "scan", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        return int(ended.value.code or 0)
+
+    address, output = (music / "b").as_uri(), (tmp_path / "out put").as_uri().replace("%20", " ")
+    options = ("--engine", "ray", "--output", output, "--model", str(tiny_bundle), "--json")
+    assert tonearm(address, *options) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["done"], summary["genres"]) == (1, {"low": 1})
+    assert list(rows(tmp_path / "out put")) == [f"{address}/low.flac"]
+    assert tonearm(address, "--engine", "ray") == 2
+    assert "--engine ray needs --output" in capsys.readouterr().err
+    assert tonearm(address, "--output", output) == 2
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_and_nothing_is_lost(
+    two_nodes: tuple[Cluster, Any],
+    tmp_path: Path,
+    tiny_bundle: Path,
+    write_audio: Callable[..., Path],
+) -> None:
+    cluster, other = two_nodes
+    (tmp_path / "music").mkdir()
+    song = write_audio(tmp_path / "song.flac", tone(200, 200), RATE)
+    for number in range(30):
+        (tmp_path / "music" / f"{number}.flac").hardlink_to(song)
+    output = tmp_path / "output"
+    killed_after = None
+    for tally in scan_cluster(
+        [tmp_path / "music"], output, tiny_bundle, partition_files=1, excerpt=Excerpt(None)
+    ):
+        if killed_after is None and is_working(other):
+            killed_after = tally.done
+            cluster.remove_node(other, allow_graceful=False)
+    assert killed_after is not None
+    assert killed_after < 30
+    assert (tally.done, tally.failed) == (30, 0)
+    assert rows(output).keys() == {str(path) for path in (tmp_path / "music").iterdir()}
+
+
+def is_working(node: Any) -> bool:
+    """Whether an actor lives on a node."""
+    actors = ray._private.state.actors().values()
+    return any(
+        actor["State"] == "ALIVE" and actor["Address"]["NodeID"] == node.node_id for actor in actors
+    )
