@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from urllib.parse import quote
 
 import av
 import av.filter
@@ -166,7 +167,7 @@ def under(
 ) -> Predictions:
     """Give the predictions under a condition, kept or new; None for the clips as they are."""
     name = condition.name if condition else "clean"
-    kept = work / f"{''.join(c if c.isalnum() else '-' for c in name)}.csv"
+    kept = work / f"{quote(name, safe=' ')}.csv"  # +1 and -1 semitone are not the same
     if not kept.exists():
         answers = list(shown(_answers(condition, heard, models, workers), len(heard), name))
         pairs = list(zip(heard, answers, strict=True))
