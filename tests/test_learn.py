@@ -556,11 +556,12 @@ def test_the_shipped_model_takes_a_head(tmp_path: Path) -> None:
 # What it needs
 
 
-NO_TORCH = """
+WITHOUT = """
 import sys
+missing = sys.argv.pop(1).split(",")
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "lightning", "pandas", "matplotlib", "librosa"):
+        if name.partition(".")[0] in missing:
             raise ModuleNotFoundError("no " + name)
 sys.meta_path.insert(0, Blocker())
 from tonearm.cli.app import main
@@ -569,16 +570,26 @@ if __name__ == "__main__":
 """
 
 
+def without(packages: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the program as if some packages were not installed."""
+    command = [sys.executable, "-c", WITHOUT, packages, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_learning_needs_no_torch(
     music: Path, tiny_bundle: Path, tmp_path: Path, cache: FeatureCache
 ) -> None:
-    arguments = ["learn", music, "--model", tiny_bundle, "--cache", cache.root]
-    arguments += ["--out", tmp_path / "mine.onnx"]
-    done = subprocess.run(
-        [sys.executable, "-c", NO_TORCH, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ["--model", tiny_bundle, "--cache", cache.root, "--out", tmp_path / "mine.onnx"]
+    heavy = "torch,lightning,pandas,matplotlib,librosa,pyarrow"
+    done = without(heavy, "learn", music, *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 genres" in done.stdout
+
+
+@pytest.mark.parametrize(("package", "name"), [("sklearn", "scikit-learn"), ("onnx", "onnx")])
+def test_what_is_not_installed_is_said_first(package: str, name: str, tmp_path: Path) -> None:
+    done = without(package, "learn", tmp_path, "--out", tmp_path / "mine.onnx")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"tonearm: this needs {name}, which is not installed: pip install 'tonearm[learn]'\n"
+    )

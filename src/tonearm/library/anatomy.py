@@ -8,6 +8,11 @@ from typing import Any
 
 from tonearm.errors import MissingExtraError
 
+try:
+    import onnx
+except ImportError as error:
+    raise MissingExtraError("onnx", "learn") from error
+
 PASSING = ("Cast", "Identity")  # operators that change no meaning
 
 
@@ -27,16 +32,7 @@ def embedding_parts(model: Path, width: int) -> tuple[int, ...]:
     -------
     tuple of int
         The widths in order; just `width` where nothing is joined, or the graph does not say what.
-
-    Raises
-    ------
-    MissingExtraError
-        If the ``onnx`` package is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "learn") from error
     graph = onnx.shape_inference.infer_shapes(onnx.load(os.fspath(model))).graph
     makers = {name: node for node in graph.node for name in node.output}
     maker = makers.get("embedding")

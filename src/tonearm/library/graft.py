@@ -13,6 +13,12 @@ from tonearm.bundle import Bundle, BundleMetadata, write_metadata
 from tonearm.errors import MissingExtraError, TonearmError
 from tonearm.library.head import Head
 
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as error:
+    raise MissingExtraError("onnx", "learn") from error
+
 EMBEDDING, LOGITS = "embedding", "logits"
 # Largest difference between the written graph's scores and the head's that passes for rounding.
 TOLERANCE = 1e-4
@@ -41,13 +47,7 @@ def graft(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Pat
     ------
     GraftError
         If the new bundle's scores differ from the head's by more than `TOLERANCE`.
-    MissingExtraError
-        If the ``onnx`` package is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "learn") from error
     model = onnx.load(os.fspath(base))
     _replace_logits(model.graph, head)
     draft = target.with_name(f".{target.stem}.{os.getpid()}.draft.onnx")
@@ -69,8 +69,6 @@ def graft(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Pat
 
 
 def _replace_logits(graph: Any, head: Head) -> None:
-    from onnx import TensorProto, helper, numpy_helper
-
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {tensor.name for tensor in graph.initializer}
     old, weights, biases = (_unused(name, taken) for name in ("base_logits", "weights", "biases"))
