@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,7 @@ RATE = FRONT_END.sample_rate
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[tuple[Cluster, Any]]:
     """A Ray cluster of a head and another node, each with one processor, and that other node."""
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
+    cluster = started()
     other = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
     try:
@@ -47,6 +46,15 @@ def two_nodes() -> Iterator[tuple[Cluster, Any]]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def started() -> Cluster:
+    """Start the head of a cluster; Ray gives it half a minute, too little on a crowded machine."""
+    arguments = {"num_cpus": 1, "include_dashboard": False}
+    for _ in range(3):
+        with suppress(Exception):
+            return Cluster(initialize_head=True, head_node_args=arguments)
+    return Cluster(initialize_head=True, head_node_args=arguments)
 
 
 @pytest.fixture
@@ -177,7 +185,7 @@ def test_results_equal_those_of_a_local_scan(
             assert row["tagged"] == list(entry.tagged)
             if entry.error is None:
                 assert entry.embedding is not None
-                assert row["probabilities"] == pytest.approx(dict(entry.probabilities), abs=1e-5)
+                assert row["p_low"] == pytest.approx(entry.probabilities["low"], abs=1e-5)
                 assert [window["end"] for window in row["segments"]] == pytest.approx(
                     [window.end for window in entry.segments], abs=0.01
                 )

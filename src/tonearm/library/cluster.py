@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tonearm import bundle
 from tonearm.audio import printable
 from tonearm.bundle import Bundle
@@ -20,7 +22,7 @@ from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Outcome, Task, blank, lost, model_of, patience
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
-from tonearm.library.store import Model
+from tonearm.library.store import Entry, Model
 from tonearm.paths import cache_folder
 from tonearm.workers import Apart, Crash
 
@@ -172,11 +174,13 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Listen to the partition a row names, and say what came of it."""
+        from tonearm.library.exporting import to_row
         from tonearm.library.parquet import to_table
 
         partition = int(row["partition"])
         entries = [self._listen(task).entry for task in self._folder.tasks(partition)]
-        self._folder.put(partition, to_table(entries, self._job.model))
+        rows = [to_row(_kept(entry), timeline=True, embeddings=True) for entry in entries]
+        self._folder.put(partition, to_table(rows, self._job.model.labels))
         failed = sum(entry.genre is None for entry in entries)
         return {
             "heard": len(entries) - failed,
@@ -189,6 +193,13 @@ class _Actor:
         if isinstance(result, Crash):
             return lost(result, self._job.model, self._job.time_limit)
         return result
+
+
+def _kept(entry: Entry) -> Entry:
+    """Give an entry the precision it has in a store; compression then halves the embedding."""
+    if entry.embedding is None:
+        return entry
+    return replace(entry, embedding=entry.embedding.astype(np.float16).astype(np.float32))
 
 
 class _RemoteListener:

@@ -102,7 +102,7 @@ def export(
         raise UsageError("Parquet goes to a file, not to standard output")
     labels = tuple(dict.fromkeys(label for model in store.models() for label in model.labels))
     entries = store.entries(under, missing=missing)
-    rows = (_row(entry, timeline=timeline, embeddings=embeddings) for entry in entries)
+    rows = (to_row(entry, timeline=timeline, embeddings=embeddings) for entry in entries)
     with _opened(name) as file:
         _WRITERS[chosen](file, rows, labels)
 
@@ -119,7 +119,14 @@ def _format_of(name: str) -> str:
     return suffix
 
 
-def _row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
+def to_row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
+    """Return an entry as plain values: `COLUMNS`, "tagged", "probabilities" and what is asked for.
+
+    Parameters
+    ----------
+    timeline, embeddings
+        Whether to add "segments" and "embedding".
+    """
     row = {column: getattr(entry, column) for column in COLUMNS}
     row["scanned_at"] = datetime.fromtimestamp(entry.scanned_at, UTC).isoformat(timespec="seconds")
     row["tagged"] = list(entry.tagged)
@@ -158,7 +165,7 @@ def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence
     text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
     try:
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow((*COLUMNS, "tagged", *map(_column, labels)))
+        writer.writerow((*COLUMNS, "tagged", *map(probability_column, labels)))
         for row in rows:
             chances = row["probabilities"]
             writer.writerow(
@@ -180,37 +187,18 @@ def _write_jsonl(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequen
 
 def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pyarrow.parquet
+
+        from tonearm.library.parquet import schema, to_table
     except ImportError as error:
         raise MissingExtraError("pyarrow", "data") from error
-    text, number = pyarrow.string(), pyarrow.float64()
-    segment = pyarrow.struct(
-        [("start", number), ("end", number), ("probabilities", pyarrow.map_(text, number))]
-    )
-    schema = pyarrow.schema(
-        [
-            *((column, getattr(pyarrow, kind)()) for column, kind in COLUMNS.items()),
-            ("tagged", pyarrow.list_(text)),
-            *((_column(label), number) for label in labels),
-            ("segments", pyarrow.list_(segment)),
-            ("embedding", pyarrow.list_(pyarrow.float32())),
-        ]
-    )
     remaining = iter(rows)
-    with parquet.ParquetWriter(file, schema) as writer:
-        while group := [_flat(row) for row in islice(remaining, ROW_GROUP)]:
-            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+    with pyarrow.parquet.ParquetWriter(file, schema(labels)) as writer:
+        while group := list(islice(remaining, ROW_GROUP)):
+            writer.write_table(to_table(group, labels))
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with a column for each probability, and as text what Parquet takes for text."""
-    row["path"] = row["path"].encode("utf-8", "backslashreplace").decode()
-    chances = row.pop("probabilities")
-    return row | {_column(label): chance for label, chance in chances.items()}
-
-
-def _column(label: str) -> str:
+def probability_column(label: str) -> str:
     """Return the name of a probability's column; a genre may be called like another column."""
     return f"p_{label}"
 
