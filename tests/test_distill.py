@@ -31,6 +31,7 @@ from tonearm.training.lessons import LessonStore, Segments
 from tonearm.training.recipe import (
     ConditionSettings,
     DescentSettings,
+    DuetSettings,
     ImitationSettings,
     LessonSettings,
     Recipe,
@@ -52,7 +53,8 @@ def tiny(**changes: object) -> Recipe:
     """A recipe that runs in seconds."""
     recipe = Recipe(
         checkpoint_steps=2,
-        student=StudentSettings(embedding_size=16, audioset_weight=0.3, fcn_weight=0.0),
+        student=StudentSettings(embedding_size=16, audioset_weight=0.3),
+        duet=DuetSettings(fcn=0.0, fcn_embedding=0.0),
         lessons=SHORT,
         imitation=ImitationSettings(epochs=1, batch_size=3, components=8),
         tuning=TuningSettings(

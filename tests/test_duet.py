@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from tonearm.audio import resample
 from tonearm.bundle import Bundle, BundleMetadata
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.models.student import Student
 from tonearm.synth import render
-from tonearm.training.duet import REPEATED_FRAMES, SECOND_FRONT_END, Duet
+from tonearm.training.duet import HEARD, REPEATED_FRAMES, SECOND_FRONT_END, Duet, Opinion
 from tonearm.training.export import export
 from tonearm.training.fcn import EMBEDDING, Fcn
+from tonearm.training.recipe import DuetSettings
 
 LABELS = ("blues", "jazz", "metal")
 
@@ -23,7 +25,7 @@ def duet() -> Duet:
     torch.manual_seed(0)
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
     student.says_music = True
-    return Duet(student, Fcn()).eval()
+    return Duet(student, Fcn().eval(), DuetSettings()).eval()
 
 
 def test_the_fcn_hears_the_same_from_samples_at_twice_the_rate() -> None:
@@ -53,26 +55,52 @@ def test_a_duet_exports_with_both_inputs(duet: Duet, tmp_path: Path) -> None:
         np.zeros((1, 300, 128), np.float32), second=np.zeros((1, 188, 96), np.float32)
     )
     assert outputs.logits.shape == (1, 3)
-    assert outputs.embedding.shape == (1, duet.student.embedding_size + EMBEDDING)
+    assert outputs.embedding.shape == (1, duet.student.embedding_size + HEARD)
     assert outputs.extra["music"].shape == (1, 1)
 
 
 def test_a_short_window_is_heard_again_and_again(duet: Duet) -> None:
     once = np.random.default_rng(0).normal(-20, 10, (REPEATED_FRAMES // 3, 96)).astype(np.float32)
-    assert np.allclose(duet.embed_windows([once]), duet.embed_windows([np.tile(once, (3, 1))]))
+    heard, thrice = (duet.hear_windows([window]) for window in (once, np.tile(once, (3, 1))))
+    assert heard.shape == (HEARD,)
+    assert np.allclose(heard, thrice, atol=1e-4)
 
 
-def test_the_opinion_is_the_logistic_regression_it_was_fitted_as(duet: Duet) -> None:
+def test_how_loud_a_window_is_says_nothing(duet: Duet) -> None:
+    logmel = np.random.default_rng(0).normal(0, 10, (625, 96)).astype(np.float32)
+    heard, softly = (duet.hear_windows([logmel + gain]) for gain in (0.0, -12.0))
+    assert np.allclose(heard, softly, atol=1e-4)
+    # But what is next to silent is not brought up to the level of music.
+    assert not np.allclose(heard, duet.hear_windows([logmel - 60]), atol=1e-2)
+
+
+def test_an_opinion_is_the_logistic_regression_it_was_fitted_as() -> None:
     rng = np.random.default_rng(0)
-    truth = np.repeat([0, 2], 20)  # no jazz
-    embeddings = rng.gamma(2.0, 1.0, (40, EMBEDDING)).astype(np.float32)
-    embeddings[truth == 2, 3] += 4.0
-    duet.fit_opinion(embeddings, truth, 1.0)
-    opinion = duet.classifier
+    truth = np.repeat([0, 2], 20)  # none of the second genre
+    features = rng.gamma(2.0, 1.0, (40, EMBEDDING + 7)).astype(np.float32)
+    features[truth == 2, 3] += 4.0
+    opinion = Opinion(EMBEDDING, 3)
+    opinion.fit(features, truth, 1.0)
     with torch.inference_mode():
-        shares = opinion(torch.from_numpy(embeddings)).softmax(dim=1).numpy()
-    assert (shares.argmax(axis=1) == truth).all()
+        shares = opinion(torch.from_numpy(features)).exp().numpy()
+    assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
     assert shares[:, 1].max() < 0.01
+
+    own = features[:, :EMBEDDING]
+    standard = np.clip((own - own.mean(axis=0)) / own.std(axis=0), -5, 5)
+    fitted = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000).fit(standard, truth)
+    assert np.allclose(shares[:, [0, 2]], fitted.predict_proba(standard), atol=1e-3)
+
+
+def test_a_duet_weighs_its_opinions(duet: Duet) -> None:
+    rng = np.random.default_rng(0)
+    first = torch.from_numpy(rng.normal(0.5, 0.7, (1, 300, 128)).astype(np.float32))
+    second = torch.from_numpy(rng.normal(-20, 10, (1, 188, 96)).astype(np.float32))
+    with torch.inference_mode():
+        heard = duet.hear(second)
+        parts = (duet.student(first), duet.on_all(heard), duet.on_embedding(heard))
+        expected = (parts[0] + parts[1] + 0.5 * parts[2]) / 2.5
+        torch.testing.assert_close(duet(first, second), expected)
 
 
 def test_a_duet_needs_both_inputs(duet: Duet) -> None:

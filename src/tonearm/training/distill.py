@@ -176,9 +176,9 @@ def distill(
         tell=tell,
     )
     metadata = _metadata(recipe, student, tracks, music, labels)
-    if not recipe.student.fcn_weight:
+    if not (recipe.duet.fcn or recipe.duet.fcn_embedding):
         return export(student, metadata, run_dir / RUN_BUNDLE)
-    tell("duet: reading the FCN")
+    tell("duet: hearing the FCN")
     duet = make_duet(recipe, student, tracks, truth)
     metadata = replace(metadata, second_front_end=SECOND_FRONT_END)
     return export(duet, metadata, run_dir / RUN_BUNDLE)
@@ -187,7 +187,7 @@ def distill(
 def make_duet(
     recipe: Recipe, student: Student, tracks: Sequence[Track], truth: NDArray[np.int64]
 ) -> Duet:
-    """Put the FCN beside a student, and fit what reads it to labelled tracks.
+    """Put the FCN beside a student, and fit the opinions on it to labelled tracks.
 
     The FCN hears each track as it will hear it in the exported model: window by window.
 
@@ -197,19 +197,19 @@ def make_duet(
     truth : int[tracks], columns of the student's logits.
     """
     settings = recipe.student
-    duet = Duet(student, load_fcn(), settings.fcn_weight).eval()
+    duet = Duet(student, load_fcn(), recipe.duet).eval()
     logmel = LogMel(SECOND_FRONT_END)
     length = round(settings.window_seconds * SECOND_FRONT_END.frames_per_second)
     hop = round(settings.hop_seconds * SECOND_FRONT_END.frames_per_second)
     tail = round(SHORTEST_TAIL_SECONDS * SECOND_FRONT_END.frames_per_second)
-    embeddings = []
+    heard = []
     for track in tracks:
         samples = audio.read(
             str(track.path), SECOND_FRONT_END.sample_rate, 0.0, recipe.tuning.clip_seconds
         ).samples
         cut = windows([logmel(samples)], length=length, hop=hop, shortest_tail=tail)
-        embeddings.append(duet.embed_windows([window for _, window in cut]))
-    duet.fit_opinion(np.stack(embeddings), truth, settings.fcn_regularisation)
+        heard.append(duet.hear_windows([window for _, window in cut]))
+    duet.fit_opinions(np.stack(heard), truth)
     return duet
 
 
@@ -315,7 +315,9 @@ def _metadata(
             "imitation_epochs": recipe.imitation.epochs,
             "tuning_steps": recipe.tuning.steps,
             "audioset_weight": student.audioset_weight,
-            "fcn_weight": recipe.student.fcn_weight,
+            "duet": {
+                name: getattr(recipe.duet, name) for name in ("student", "fcn", "fcn_embedding")
+            },
             "seed": recipe.seed,
         },
         licence="Apache-2.0",

@@ -1,12 +1,14 @@
 """The student and one of its teachers in one graph, each with its own front end.
 
-The fully convolutional tagger is small and quick enough to ship, and what it learned from a million
-songs is worth more heard than imitated: where the student knows GTZAN better, the FCN errs less on
-recordings from elsewhere. Their opinions are averaged in the log domain.
+What the fully convolutional tagger learned from a million songs is worth more heard than imitated:
+where the student knows GTZAN better, the FCN errs less on recordings from elsewhere. Without the
+filters that say nothing it is small and quick enough to ship. The opinions are averaged in the log
+domain.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -18,33 +20,103 @@ from torch import Tensor, nn
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
-from tonearm.training.fcn import EMBEDDING, Fcn
+from tonearm.training.fcn import BENEATH, EMBEDDING, Fcn
+from tonearm.training.pruning import pruned
+from tonearm.training.recipe import DuetSettings
 
 SECOND_FRONT_END = FRONT_ENDS["htk32k"]  # what the FCN hears, from the student's sample rate
 # A window is repeated to this length: the FCN's pools leave a moment of every 320 frames, and the
 # maximum over three is as good as over the five of a whole clip.
 REPEATED_FRAMES = 960
+# Windows are brought to this mean power of a mel band, that of GTZAN's median clip, by so much at
+# most: how loud a recording was mastered says nothing of its genre.
+LEVEL_DB = 10.0
+MOST_GAIN_DB = 20.0
+
+HEARD = EMBEDDING + BENEATH  # numbers the FCN gives for a window, the embedding first
+
+_FURTHEST = 5.0  # standard deviations; what lies further out must not decide alone
+_LEAST_SPREAD = 1e-3
 
 Floats = NDArray[np.float32]
 
 
+class Opinion(nn.Module):
+    """A linear opinion on the genre: log-probabilities from standardised features.
+
+    Parameters
+    ----------
+    features : it reads so many of those it is given, from the first.
+    classes : genres.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map float32[batch, features or more] to float32[batch, classes]."""
+        own = features[:, : len(self.mean)]
+        standard = ((own - self.mean) / self.deviation).clamp(-_FURTHEST, _FURTHEST)
+        opinion: Tensor = self.linear(standard).log_softmax(dim=1)
+        return opinion
+
+    def fit(self, features: Floats, truth: NDArray[np.int64], regularisation: float) -> None:
+        """Fit class-balanced logistic regression.
+
+        Parameters
+        ----------
+        features : float32[clips, features or more]
+        truth : int[clips], columns of the opinion; a genre without clips stays improbable.
+        regularisation : its inverse strength, C.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        own = features[:, : len(self.mean)]
+        mean, deviation = own.mean(axis=0), np.maximum(own.std(axis=0), _LEAST_SPREAD)
+        standard = np.clip((own - mean) / deviation, -_FURTHEST, _FURTHEST)
+        fitted: Any = LogisticRegression(
+            C=regularisation, class_weight="balanced", max_iter=2000
+        ).fit(standard, truth)
+        coefficients, intercepts = fitted.coef_, fitted.intercept_
+        if len(fitted.classes_) == 2:  # scikit-learn keeps only how the second differs
+            coefficients = np.vstack([-coefficients, coefficients]) / 2
+            intercepts = np.hstack([-intercepts, intercepts]) / 2
+        weights = np.zeros(tuple(self.linear.weight.shape), np.float32)
+        biases = np.full(self.linear.out_features, np.log(1e-6), np.float32)
+        weights[fitted.classes_] = coefficients
+        biases[fitted.classes_] = intercepts
+        self.mean, self.deviation = torch.from_numpy(mean), torch.from_numpy(deviation)
+        self.linear.weight.data = torch.from_numpy(weights)
+        self.linear.bias.data = torch.from_numpy(biases)
+
+
 class Duet(GenreNetwork):
-    """Two opinions on the genre of a window: the student's and a linear one over the FCN.
+    """Opinions on the genre of a window: the student's, and two linear ones over the FCN.
+
+    One of them reads the FCN's embedding, which is most at home outside GTZAN, the other also what
+    lies beneath it, which tells GTZAN's genres best.
 
     Parameters
     ----------
     student : whose logits are taken as they are, AudioSet's opinion included.
-    fcn : as published.
-    fcn_weight : what the FCN's log-probabilities weigh beside 1 for the student's.
+    fcn : as published, in evaluation mode; it is pruned.
+    settings : what the opinions weigh.
     """
 
-    def __init__(self, student: Student, fcn: Fcn, fcn_weight: float = 1.0) -> None:
-        super().__init__(student.embedding_size + EMBEDDING, student.num_classes, 0.0)
+    def __init__(self, student: Student, fcn: Fcn, settings: DuetSettings) -> None:
+        super().__init__(student.embedding_size + HEARD, student.num_classes, 0.0)
         self.student = student
-        self.fcn = fcn
-        self.fcn_weight = fcn_weight
+        self.fcn = pruned(fcn)
+        self.settings = settings
         self.says_music = student.says_music
-        self.classifier = nn.Sequential(nn.Linear(EMBEDDING, student.num_classes))
+        self.classifier = nn.Sequential()  # the opinions take its place
+        self.on_embedding = Opinion(EMBEDDING, student.num_classes)
+        self.on_all = Opinion(HEARD, student.num_classes)
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
         """Return logits, the embeddings of both side by side, and the student's logit of music.
@@ -57,51 +129,44 @@ class Duet(GenreNetwork):
         if second_logmel is None:
             raise ValueError("a duet needs the frames of both front ends")
         first = self.student.both(logmel)
-        heard = self.fcn(_repeated(second_logmel)).embedding
-        opinion = self.classifier(heard).log_softmax(dim=1)
-        logits = first.logits + self.fcn_weight * opinion
+        heard = self.hear(second_logmel)
+        weights = self.settings
+        logits = (
+            weights.student * first.logits
+            + weights.fcn * self.on_all(heard)
+            + weights.fcn_embedding * self.on_embedding(heard)
+        ) / weights.total
         return Outputs(logits, torch.cat([first.embedding, heard], dim=1), first.music)
 
-    def fit_opinion(
-        self, embeddings: Floats, truth: NDArray[np.int64], regularisation: float
-    ) -> None:
-        """Fit the linear opinion: class-balanced logistic regression over FCN embeddings.
+    def hear(self, second_logmel: Tensor) -> Tensor:
+        """Let the FCN hear float32[batch, frames, 96] of any level and length.
 
-        Parameters
-        ----------
-        embeddings : float32[clips, 64], see `embed_windows`.
-        truth : int[clips], columns of the logits.
-        regularisation : its inverse strength, C.
+        Returns
+        -------
+        float32[batch, `HEARD`]
         """
-        from sklearn.linear_model import LogisticRegression
+        outputs = self.fcn(_repeated(_levelled(second_logmel)))
+        return torch.cat([outputs.embedding, outputs.beneath], dim=1)
 
-        mean = embeddings.mean(axis=0)
-        deviation = np.maximum(embeddings.std(axis=0), 1e-6)
-        fitted: Any = LogisticRegression(
-            C=regularisation, class_weight="balanced", max_iter=2000
-        ).fit((embeddings - mean) / deviation, truth)
-        coefficients, intercepts = fitted.coef_, fitted.intercept_
-        if len(fitted.classes_) == 2:  # scikit-learn keeps only how the second differs
-            coefficients = np.vstack([-coefficients, coefficients]) / 2
-            intercepts = np.hstack([-intercepts, intercepts]) / 2
-        # The standardisation is folded into the layer; a genre without clips stays improbable.
-        weights = np.zeros((self.num_classes, EMBEDDING))
-        biases = np.full(self.num_classes, np.log(1e-6))
-        weights[fitted.classes_] = coefficients / deviation
-        biases[fitted.classes_] = intercepts - (coefficients / deviation) @ mean
-        linear = nn.Linear(EMBEDDING, self.num_classes)
-        linear.weight.data = torch.from_numpy(weights.astype(np.float32))
-        linear.bias.data = torch.from_numpy(biases.astype(np.float32))
-        self.classifier = nn.Sequential(linear)
+    def fit_opinions(self, heard: Floats, truth: NDArray[np.int64]) -> None:
+        """Fit both opinions to float32[clips, `HEARD`], see `hear_windows`, and int[clips]."""
+        self.on_embedding.fit(heard, truth, self.settings.fcn_embedding_regularisation)
+        self.on_all.fit(heard, truth, self.settings.fcn_regularisation)
 
     @torch.inference_mode()
-    def embed_windows(self, windows: Sequence[Floats]) -> Floats:
-        """Return the mean FCN embedding, float32[64], of a clip's float32[frames, 96] windows."""
-        heard = [
-            self.fcn(_repeated(torch.from_numpy(window)[None])).embedding[0] for window in windows
-        ]
+    def hear_windows(self, windows: Sequence[Floats]) -> Floats:
+        """Return what the FCN hears in a clip's float32[frames, 96] windows: the mean of `hear`."""
+        heard = [self.hear(torch.from_numpy(window)[None])[0] for window in windows]
         mean: Floats = torch.stack(heard).mean(dim=0).numpy()
         return mean
+
+
+def _levelled(logmel: Tensor) -> Tensor:
+    """Bring each window of float32[batch, frames, mels] in decibels to the same mean power."""
+    power = torch.exp(logmel * (math.log(10) / 10))
+    level = power.mean((1, 2), keepdim=True).log10() * 10
+    levelled: Tensor = logmel + (LEVEL_DB - level).clamp(-MOST_GAIN_DB, MOST_GAIN_DB)
+    return levelled
 
 
 def _repeated(logmel: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
 SHORTEST_FRAMES = 29 * 16_000 // 256 + 1
 TAGS = 50
 EMBEDDING = 64
+BENEATH = 2 * 128 + EMBEDDING
 
 ATTRIBUTION = (
     "FCN (Minz Won, Andres Ferraro, Dmitry Bogdanov, Xavier Serra), MIT licence, "
@@ -45,6 +46,7 @@ class FcnOutputs(NamedTuple):
 
     embedding: Tensor  # float32[batch, 64]
     tags: Tensor  # float32[batch, 50], logits
+    beneath: Tensor  # float32[batch, 320], what lies beneath the embedding, see `Fcn`
 
 
 class ConvolutionPool(nn.Module):
@@ -53,7 +55,7 @@ class ConvolutionPool(nn.Module):
     def __init__(self, channels_in: int, channels: int, pool: tuple[int, int] | None) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn: nn.Module = nn.BatchNorm2d(channels)
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +69,13 @@ class Fcn(nn.Module):
 
     The published network hears 29 s and pools what is left of them, four moments. Here the last
     pool spans whatever is left, so that longer stretches can be heard whole.
+
+    What lies beneath the embedding is given too: maxima and means of the last layer but one, and
+    means of the last, whose maxima are the embedding. With it genres are told better than from the
+    embedding alone.
     """
+
+    LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5")
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,10 +90,12 @@ class Fcn(nn.Module):
     def forward(self, logmel: Tensor) -> FcnOutputs:
         """Tag float32[batch, frames, 96]."""
         x = self.spec_bn(logmel.transpose(1, 2).unsqueeze(1))
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5):
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
-        embedding = x.amax((2, 3))
-        return FcnOutputs(embedding, self.dense(embedding))
+        last = self.layer5(x)
+        embedding = last.amax((2, 3))
+        beneath = torch.cat([x.amax((2, 3)), x.mean((2, 3)), last.mean((2, 3))], dim=1)
+        return FcnOutputs(embedding, self.dense(embedding), beneath)
 
 
 def load_fcn(path: Path | None = None) -> Fcn:

@@ -43,9 +43,6 @@ class StudentSettings:
     ----------
     embedding_size, dropout, audioset_weight : see `tonearm.models.student.Student`; the weight is
         taken as 0 where AudioSet does not know the genres.
-    fcn_weight : what the FCN's opinion weighs beside 1 for the student's in the exported model; 0
-        leaves the FCN out, and the model half as large.
-    fcn_regularisation : C of the logistic regression that reads the FCN.
     window_seconds, hop_seconds : how the exported model cuts clips into windows.
     temperature : divides the exported model's log-probabilities (calibration); from held-out
         predictions, never from those of the tracks it learned.
@@ -54,11 +51,32 @@ class StudentSettings:
     embedding_size: int = 512
     dropout: float = 0.3
     audioset_weight: float = 0.2
-    fcn_weight: float = 1.0
-    fcn_regularisation: float = 0.01
     window_seconds: float = 10.0
     hop_seconds: float = 10.0
     temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class DuetSettings:
+    """Whose opinions the exported model averages, see `tonearm.training.duet`.
+
+    Attributes
+    ----------
+    student, fcn, fcn_embedding : what the opinions of the student, on the FCN's last layers and on
+        its embedding alone weigh. With both of the FCN's 0 the student is exported without it.
+    fcn_regularisation, fcn_embedding_regularisation : C of the logistic regressions that read it.
+    """
+
+    student: float = 1.0
+    fcn: float = 1.0
+    fcn_embedding: float = 0.5
+    fcn_regularisation: float = 0.003
+    fcn_embedding_regularisation: float = 0.01
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights."""
+        return self.student + self.fcn + self.fcn_embedding
 
 
 @dataclass(frozen=True)
@@ -244,6 +262,7 @@ class Recipe:
     checkpoint_steps: int = 50
     data: SourceSettings = field(default_factory=SourceSettings)
     student: StudentSettings = field(default_factory=StudentSettings)
+    duet: DuetSettings = field(default_factory=DuetSettings)
     lessons: LessonSettings = field(default_factory=LessonSettings)
     conditions: ConditionSettings = field(default_factory=ConditionSettings)
     imitation: ImitationSettings = field(default_factory=ImitationSettings)
@@ -261,6 +280,7 @@ class Recipe:
             ("tuning.steps", self.tuning.steps),
             ("tuning.labelled", self.tuning.labelled),
             ("student.temperature", self.student.temperature),
+            ("the sum of duet.student, duet.fcn and duet.fcn_embedding", self.duet.total),
         ):
             if not value > 0:
                 raise UsageError(f"{name} must be above 0, got {value}")
