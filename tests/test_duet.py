@@ -99,7 +99,7 @@ def test_a_duet_weighs_its_opinions(duet: Duet) -> None:
     with torch.inference_mode():
         heard = duet.hear(second)
         parts = (duet.student(first), duet.on_all(heard), duet.on_embedding(heard))
-        expected = (parts[0] + parts[1] + 0.5 * parts[2]) / 2.5
+        expected = (0.5 * parts[0] + parts[1] + parts[2]) / 2.5
         torch.testing.assert_close(duet(first, second), expected)
 
 

@@ -50,7 +50,7 @@ class StudentSettings:
 
     embedding_size: int = 512
     dropout: float = 0.3
-    audioset_weight: float = 0.2
+    audioset_weight: float = 2.0
     window_seconds: float = 10.0
     hop_seconds: float = 10.0
     temperature: float = 1.0
@@ -67,9 +67,9 @@ class DuetSettings:
     fcn_regularisation, fcn_embedding_regularisation : C of the logistic regressions that read it.
     """
 
-    student: float = 1.0
+    student: float = 0.5
     fcn: float = 1.0
-    fcn_embedding: float = 0.5
+    fcn_embedding: float = 1.0
     fcn_regularisation: float = 0.003
     fcn_embedding_regularisation: float = 0.01
 
