@@ -1,0 +1,43 @@
+"""Samples written to files in the encodings that music comes in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm import synth
+
+RATE = 44_100
+# Suffix, FFmpeg's encoder, bits a second: what shops sell.
+COMMON = ((".mp3", "libmp3lame", 320_000), (".m4a", "aac", 256_000))
+
+
+def encode(
+    path: Path,
+    stereo: NDArray[np.float32],
+    codec: str,
+    bitrate: int,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write float32[2, samples] at 44.1 kHz to a file, and return its path."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(
+            codec, rate=RATE, layout="stereo", bit_rate=bitrate, options=options or {}
+        )
+        frame = av.AudioFrame.from_ndarray(stereo, format="fltp", layout="stereo")
+        frame.sample_rate = RATE
+        frame.pts = 0  # FFmpeg's Vorbis encoder would guess a wrong one
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def piece(number: int, seconds: float) -> NDArray[np.float32]:
+    """Render a piece as float32[2, samples]; every number sounds different."""
+    style = synth.STYLES[number % len(synth.STYLES)]
+    mono = synth.render(style, seconds, RATE, seed=number)
+    noise = np.random.default_rng(number).normal(0, 0.01, (2, len(mono)))  # so that bits are used
+    return (mono + noise).astype(np.float32)
