@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import av
@@ -33,6 +34,18 @@ def encode(
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
+
+
+def transcode(source: Path, target: Path, codec: str, bitrate: int) -> Path:
+    """Encode a recording anew, as 44.1 kHz stereo, and return the path of the new one."""
+    resampler = av.AudioResampler("fltp", "stereo", RATE)
+    with av.open(str(source)) as music, av.open(str(target), "w") as output:
+        stream = output.add_stream(codec, rate=RATE, layout="stereo", bit_rate=bitrate)
+        for frame in itertools.chain(music.decode(audio=0), [None]):  # None: what is left
+            for resampled in resampler.resample(frame):
+                output.mux(stream.encode(resampled))
+        output.mux(stream.encode(None))
+    return target
 
 
 def piece(number: int, seconds: float) -> NDArray[np.float32]:
