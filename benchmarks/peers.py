@@ -20,15 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-
 import machine
 import peer
 import scanning
+import songs
 from encoding import COMMON, encode, piece, transcode
-from tonearm import media
 
-SHORTEST, LONGEST = 120.0, 600.0  # seconds of a song
 START_SECONDS = 5.0  # of the clip that is heard to start: enough for a window of each system
 PACKAGES = ("numpy", "scipy", "av", "onnxruntime", "librosa", "numba", "scikit-learn", "torch")
 TUTORIAL = "librosa + scikit-learn, first 30 s"
@@ -86,27 +83,9 @@ def main() -> None:
         os.environ[f"{library}_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = encoded(songs(chosen.paths, chosen.songs), chosen.work or folder / "songs")
+        files = encoded(songs.choose(chosen.paths, chosen.songs), chosen.work or folder / "songs")
         clip = encode(folder / "clip.mp3", piece(0, START_SECONDS), "libmp3lame", 128_000)
         measure(files, clip, folder)
-
-
-def songs(paths: Sequence[Path], count: int) -> list[Path]:
-    """Choose so many full-length songs, evenly among all below the folders."""
-    found = [Path(file) for file in media.recordings(map(str, paths))]
-    fitting = [file for file in found if SHORTEST <= _seconds(file) <= LONGEST]
-    if len(fitting) < count:
-        sys.exit(f"expected {count} songs of {SHORTEST:.0f} to {LONGEST:.0f} s: {len(fitting)}")
-    return [fitting[place * len(fitting) // count] for place in range(count)]
-
-
-def _seconds(path: Path) -> float:
-    """Return the length a file's header tells, 0 if it tells none."""
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            return (container.duration or 0) / av.time_base
-    except (av.error.FFmpegError, UnicodeError):
-        return 0.0
 
 
 def encoded(sources: Sequence[Path], folder: Path) -> list[Path]:
@@ -125,7 +104,7 @@ def encoded(sources: Sequence[Path], folder: Path) -> list[Path]:
 
 def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
     """Let every system hear the files, and print the table."""
-    lengths = [_seconds(file) for file in files]
+    lengths = [songs.seconds(file) for file in files]
     print(machine.notes(PACKAGES), end="\n\n")
     print(f"{len(files)} songs, {sum(lengths) / 3600:.2f} h of music.\n")
     print(
