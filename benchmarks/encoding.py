@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import chain, takewhile
+from math import inf
 from pathlib import Path
 
 import av
@@ -36,12 +37,13 @@ def encode(
     return path
 
 
-def transcode(source: Path, target: Path, codec: str, bitrate: int) -> Path:
-    """Encode a recording anew, as 44.1 kHz stereo, and return the path of the new one."""
+def transcode(source: Path, target: Path, codec: str, bitrate: int, seconds: float = inf) -> Path:
+    """Encode the first seconds of a recording anew, as 44.1 kHz stereo, and return the new path."""
     resampler = av.AudioResampler("fltp", "stereo", RATE)
     with av.open(str(source)) as music, av.open(str(target), "w") as output:
         stream = output.add_stream(codec, rate=RATE, layout="stereo", bit_rate=bitrate)
-        for frame in itertools.chain(music.decode(audio=0), [None]):  # None: what is left
+        frames = takewhile(lambda frame: frame.time < seconds, music.decode(audio=0))
+        for frame in chain(frames, [None]):  # None: what is left in the resampler
             for resampled in resampler.resample(frame):
                 output.mux(stream.encode(resampled))
         output.mux(stream.encode(None))

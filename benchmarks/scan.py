@@ -1,13 +1,13 @@
 """What `tonearm scan` costs beside bare decoding of the same files: CPU time, throughput, memory.
 
-    python benchmarks/scan.py [FOLDER|FILE...] [--excerpt 30 all] [--workers 2] [--trace trace.csv]
+    python benchmarks/scan.py [FOLDER|FILE...] [--songs N] [--excerpt 30 all] [--workers 2]
 
-Without files it renders some full-length pieces and encodes them as 44.1 kHz stereo MP3 (320
-kbit/s) and AAC (256 kbit/s), as music comes. The floor is PyAV handing out every decoded frame of
-every file on one thread, to nobody. CPU time counts all processes of the scan; what a scan of one
-short clip for each process takes (starting up, loading the model) is told apart, since a library
-pays it once. Memory is the proportional set size of all processes together, so shared pages count
-once.
+With --songs it takes so many full-length ones (two to ten minutes) from the folders. Without
+files it renders some pieces and encodes them as 44.1 kHz stereo MP3 (320 kbit/s) and AAC (256
+kbit/s), as music comes. The floor is PyAV handing out every decoded frame of every file on one
+thread, to nobody. CPU time counts all processes of the scan; what a scan of one short clip for
+each process takes (starting up, loading the model) is told apart, since a library pays it once.
+Memory is the proportional set size of all processes together, so shared pages count once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import machine
 import scanning
+import songs
 from encoding import COMMON, encode, piece
 from tonearm import media
 
@@ -31,6 +32,7 @@ RENDERED_PIECES = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", type=Path, metavar="FOLDER|FILE")
+    parser.add_argument("--songs", type=int, metavar="N", help="only so many full-length songs")
     parser.add_argument("--excerpt", nargs="+", default=["30"], metavar="SECONDS|all")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--model", default="default")
@@ -39,6 +41,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = chosen.paths or [rendered(folder / "music")]
+        if chosen.songs:
+            paths = songs.choose(paths, chosen.songs)
         files = [Path(file) for file in media.recordings(map(str, paths))]
         floor, hours = scanning.decode_all(files)
         clips = [
