@@ -124,7 +124,7 @@ PEERS: dict[str, Callable[[], Hear]] = {
 def _load(path: Path, rate: int | None) -> tuple[Floats, int]:
     """Load mono samples with librosa.
 
-    AAC it reads only through a program `ffmpeg`; so as not to hang on that, PyAV decodes it, and
+    AAC it reads only through a program `ffmpeg`, which may not be there: PyAV decodes it, and
     librosa makes of the samples what it would make of them itself.
     """
     import librosa

@@ -33,8 +33,8 @@ import scanning
 
 SETTLED = 500  # files, from which on memory has to be flat
 ALLOWED_GROWTH = 0.1
-# Every so manieth kill comes while the scan starts, within so many seconds; the others while files
-# are in work, up to half a second after one was stored.
+# One kill in three comes while the scan starts; the others while files are in work, at most so long
+# after one was stored.
 STARTING_EVERY, STARTING_SECONDS, LATEST_SECONDS = 3, 2.0, 0.5
 LAST_KILL = 0.95  # of the files: the scan must not end before
 PATIENCE_SECONDS = 30.0  # for killed processes to go
