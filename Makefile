@@ -45,8 +45,9 @@ docs: $(VENV)/docs.stamp  ## Build the pages of docs/ into site/
 	$(BIN)/mkdocs build --strict --quiet
 	@echo 'site/index.html'
 
-bench: $(VENV)/dev.stamp  ## Measure: against librosa, against the imports alone
-	@for script in benchmarks/classify.py benchmarks/decode.py benchmarks/frontend.py; do \
+bench: $(VENV)/dev.stamp  ## Measure: against librosa, decoding alone, the imports alone
+	@for script in benchmarks/classify.py benchmarks/decode.py benchmarks/frontend.py \
+		benchmarks/scan.py; do \
 		echo "== $$script"; $(ONE_THREAD) $(BIN)/python "$$script" || exit 1; \
 	done
 

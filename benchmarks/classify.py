@@ -23,9 +23,9 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program itself does
 
-import av
 import numpy as np
 
+from encoding import RATE, encode
 from tonearm import Classifier, Prediction, synth
 
 COLD_RUNS = 7
@@ -90,15 +90,8 @@ def best(runs: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def rendered(path: Path) -> Path:
-    piece = synth.render(synth.STYLES[0], CLIP_SECONDS, 44_100)
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libmp3lame", rate=44_100, layout="stereo")
-        stereo = np.repeat(piece[np.newaxis], 2, axis=0)
-        frame = av.AudioFrame.from_ndarray(stereo, format="fltp", layout="stereo")
-        frame.sample_rate = 44_100
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
+    mono = synth.render(synth.STYLES[0], CLIP_SECONDS, RATE)
+    return encode(path, np.repeat(mono[np.newaxis], 2, axis=0), "libmp3lame", 128_000)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from tonearm.cli import app
 
 RATE = FRONT_END.sample_rate
 KEYS = ["path", "genre", "confidence", "probabilities", "duration", "truncated", "error"]
 KEYS += ["music", "verdict"]
+Run = Callable[..., tuple[int, str, str]]
 PROGRAM = [sys.executable, "-c", "from tonearm.cli.app import main; main()"]
 
 
@@ -36,24 +36,10 @@ def music(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def run(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, program: Run) -> Run:
     """`run("classify", ...) -> (exit code, output, errors)`, with the tiny model as "tiny"."""
     monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tonearm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return code or 0, *capsys.readouterr()
-
-    return run
-
-
-Run = Callable[..., tuple[int, str, str]]
+    return program
 
 
 def test_json_is_one_object_a_line_in_order(run: Run, music: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -478,11 +478,23 @@ def outputs_of(path: Path) -> dict[str, np.ndarray]:
     return {"logits": answer.logits, "embedding": answer.embedding, **answer.extra}
 
 
+def outputs_around(base: Path, head: Head) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What a bundle answers, and what it answers with another head."""
+    metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
+    return outputs_of(base), outputs_of(graft(base, head, metadata, base.with_name("new.onnx")))
+
+
+def add_output(model: onnx.ModelProto, name: str, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Let nodes at the end of a graph make another output of two numbers."""
+    model.graph.node.extend(nodes)
+    shape = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 2])
+    model.graph.output.append(shape)
+
+
 def test_other_outputs_are_kept(head: Head, tmp_path: Path) -> None:
     outputs = ("logits", "embedding", "loudest")
     base = write_bundle(tmp_path / "base.onnx", tiny_metadata(), outputs=outputs)
-    metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
-    before, after = outputs_of(base), outputs_of(graft(base, head, metadata, tmp_path / "new.onnx"))
+    before, after = outputs_around(base, head)
     assert set(after) == set(before)
     assert after["logits"].shape == (2, 3)
     np.testing.assert_array_equal(after["embedding"], before["embedding"])
@@ -492,12 +504,9 @@ def test_other_outputs_are_kept(head: Head, tmp_path: Path) -> None:
 def test_an_output_made_of_the_old_logits_is_kept(head: Head, tmp_path: Path) -> None:
     base = write_bundle(tmp_path / "base.onnx", tiny_metadata())
     model = onnx.load(base)
-    model.graph.node.append(helper.make_node("Neg", ["logits"], ["opposite"]))
-    shape = helper.make_tensor_value_info("opposite", onnx.TensorProto.FLOAT, ["batch", 2])
-    model.graph.output.append(shape)
+    add_output(model, "opposite", [helper.make_node("Neg", ["logits"], ["opposite"])])
     onnx.save(model, base)
-    metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
-    before, after = outputs_of(base), outputs_of(graft(base, head, metadata, tmp_path / "new.onnx"))
+    before, after = outputs_around(base, head)
     np.testing.assert_array_equal(after["opposite"], before["opposite"])
     assert after["logits"].shape == (2, 3)
 
@@ -511,18 +520,14 @@ def test_a_branch_that_reads_the_old_logits_is_followed(head: Head, tmp_path: Pa
         branches[name] = helper.make_graph(
             [helper.make_node(kind, ["logits"], [kind])], kind, [], [answer]
         )
-    model.graph.node.extend(
-        [
-            helper.make_node("Constant", [], ["yes"], value_ints=[1]),
-            helper.make_node("Cast", ["yes"], ["choice"], to=onnx.TensorProto.BOOL),
-            helper.make_node("If", ["choice"], ["chosen"], **branches),
-        ]
-    )
-    shape = helper.make_tensor_value_info("chosen", onnx.TensorProto.FLOAT, ["batch", 2])
-    model.graph.output.append(shape)
+    nodes = [
+        helper.make_node("Constant", [], ["yes"], value_ints=[1]),
+        helper.make_node("Cast", ["yes"], ["choice"], to=onnx.TensorProto.BOOL),
+        helper.make_node("If", ["choice"], ["chosen"], **branches),
+    ]
+    add_output(model, "chosen", nodes)
     onnx.save(model, base)
-    metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
-    before, after = outputs_of(base), outputs_of(graft(base, head, metadata, tmp_path / "new.onnx"))
+    before, after = outputs_around(base, head)
     np.testing.assert_array_equal(after["chosen"], before["chosen"])
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bundles import FRONT_END, tone
-from tonearm.cli import app
 from tonearm.library import tagging
 from tonearm.library.tags import read_genres, write_genres
 
@@ -34,21 +33,12 @@ def run(
     tiny_bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    program: Run,
 ) -> Run:
     """`run("tag", ...) -> (exit code, output, errors)`, with the tiny model as "tiny"."""
     monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
     monkeypatch.setenv("TONEARM_STATE", str(tmp_path / "state"))
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tonearm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return code or 0, *capsys.readouterr()
-
-    return run
+    return program
 
 
 def contents(folder: Path) -> dict[str, bytes]:

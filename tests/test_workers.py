@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +67,35 @@ def test_results_may_come_as_they_are_finished_and_a_hang_costs_one_item() -> No
         _sleep_or_hang, [1000.0, 0.0, 0.1], workers=2, time_limit=lambda item: min(item, 1.0) + 1.0
     )
     assert list(results) == [0.0, 0.1, Crash(1000.0, None)]
+
+
+def _hang() -> Callable[[float], None]:
+    def work(seconds: float) -> None:
+        print(os.getpid(), flush=True)
+        time.sleep(seconds)
+
+    return work
+
+
+def test_a_worker_that_hangs_goes_with_its_parent() -> None:
+    program = (
+        "from tonearm.workers import as_finished; from test_workers import _hang;"
+        "list(as_finished(_hang, [1000.0], workers=1))"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    try:
+        parent.communicate(timeout=30)  # until nobody is left who could write
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 def test_behind_a_slow_item_few_others_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -263,8 +265,23 @@ def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) ->
     """Work until the parent is gone (the body of each process)."""
     # Ctrl-C reaches the whole process group; the parent alone decides and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     work = prepare()
     with suppress(EOFError, BrokenPipeError):  # the parent is gone, perhaps while this one worked
         pipe.send(_READY)
         while True:
             pipe.send(work(pipe.recv()))
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, whatever it does.
+
+    A parent killed by SIGKILL stops nobody, and a worker that hangs in a decoder never comes to
+    read that its pipe has ended. This reaches it wherever C code has released the interpreter's
+    lock, as FFmpeg, ONNX Runtime and system calls do; not where C code keeps it, and not while
+    the kernel waits for a dead network drive.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
+from tonearm.cli.options import ModelOption, SharingOption
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table
 from tonearm.errors import UsageError
 
@@ -34,10 +35,7 @@ def classify(
             help=f"How many genres to list ({LISTED_GENRES} in the table, all in --json).",
         ),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
-    ] = "default",
+    model: ModelOption = "default",
     music_threshold: Annotated[
         float | None,
         typer.Option(
@@ -60,9 +58,7 @@ def classify(
             help="A less probable best genre is 'unsure'; 0 turns that off.",
         ),
     ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes that share the files.")
-    ] = 1,
+    workers: SharingOption = 1,
 ) -> None:
     """Say the genre of recordings.
 

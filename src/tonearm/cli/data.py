@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tonearm.cli.options import SharingOption
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,9 +55,7 @@ def check(
     shortest: Annotated[
         float, typer.Option("--shortest", min=0.0, help="Seconds below which it is too short.")
     ] = 1.0,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes that share the files.")
-    ] = 2,
+    workers: SharingOption = 2,
 ) -> None:
     """Listen to every track for faults.
 

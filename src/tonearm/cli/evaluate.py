@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonearm.cli.options import SharingOption
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ def evaluate(
     layout: Annotated[
         str | None, typer.Option(help="The dataset's layout, if it is not recognised.")
     ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes that share the files.")
-    ] = 1,
+    workers: SharingOption = 1,
 ) -> None:
     """Judge a model on labelled recordings, heard exactly as `tonearm classify` hears them.
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.options import ModelOption
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -36,10 +38,7 @@ def explain(
         ),
     ] = None,
     duration: Annotated[float, typer.Option("--duration", help="Seconds to explain.")] = 30.0,
-    model: Annotated[
-        str,
-        typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
-    ] = "default",
+    model: ModelOption = "default",
     width: Annotated[int, typer.Option("--width", help="Pixels.")] = 1200,
     height: Annotated[int, typer.Option("--height", help="Pixels.")] = 700,
     dark: Annotated[bool, typer.Option("--dark", help="On a dark ground.")] = False,

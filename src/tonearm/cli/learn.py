@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tonearm.cli.options import ListeningOption
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def learn(
         typer.Option("--model", help="The model whose network listens, as `classify` takes it."),
     ] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes that share the listening.")
-    ] = 1,
+    workers: ListeningOption = 1,
     cache: Annotated[
         Path | None,
         typer.Option(show_default=False, help="Folder of the feature cache."),

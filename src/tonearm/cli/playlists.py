@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tonearm.cli.options import WordsOption
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -40,10 +42,7 @@ def playlists(
         int | None,
         typer.Option("--limit", min=1, help="Tracks in each list.", show_default="all"),
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option("--mapping", help="Your words for the labels: a .toml, .json or .csv file."),
-    ] = None,
+    mapping: WordsOption = None,
     absolute: Annotated[
         bool, typer.Option("--absolute", help="Write whole paths, not those from the folder.")
     ] = False,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
+from tonearm.cli.options import ModelOption
 
 if TYPE_CHECKING:
     from tonearm.library.scan import Scan, Tally
@@ -41,10 +42,7 @@ def scan(
             "--excerpt", metavar="SECONDS|all", help="How much of a long file is listened to."
         ),
     ] = "30",
-    model: Annotated[
-        str,
-        typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
-    ] = "default",
+    model: ModelOption = "default",
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=1, help="Processes.", show_default="one for each processor"),

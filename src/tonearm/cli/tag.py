@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tonearm.cli.options import ListeningOption, ModelOption, WordsOption
 from tonearm.cli.output import UNKNOWN_WIDTH, fitted
 from tonearm.errors import UsageError
 
@@ -71,10 +72,7 @@ def tag(
         float | None,
         typer.Option("--below", min=0, max=1, help="Write if less sure.", show_default=False),
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option("--mapping", help="Your words for the labels: a .toml, .json or .csv file."),
-    ] = None,
+    mapping: WordsOption = None,
     keep_mtime: Annotated[
         bool, typer.Option("--keep-mtime", help="Leave the time of modification as it was.")
     ] = False,
@@ -87,13 +85,8 @@ def tag(
         typer.Option("--undo", help="Restore the files of a journal, by default of the latest."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    model: Annotated[
-        str,
-        typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder."),
-    ] = "default",
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes that share the listening.")
-    ] = 1,
+    model: ModelOption = "default",
+    workers: ListeningOption = 1,
 ) -> None:
     """Write the genre of recordings to their tags.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +22,7 @@ from tonearm.library.listener import Listener, Outcome, Task, blank, lost, model
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.library.store import Entry, Model
+from tonearm.library.whole import whole
 from tonearm.paths import cache_folder
 from tonearm.workers import Apart, Crash
 
@@ -292,7 +292,6 @@ def _unpacked(content: bytes) -> Path:
     path = cache_folder("bundles") / f"{hashlib.sha256(content).hexdigest()}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{uuid.uuid4().hex}")
-        draft.write_bytes(content)
-        draft.replace(path)
+        with whole(path) as file:
+            file.write(content)
     return path

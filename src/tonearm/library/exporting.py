@@ -17,6 +17,7 @@ from typing import IO, Any, Literal, get_args
 from tonearm.audio import printable
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.store import Entry, Store
+from tonearm.library.whole import whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 STANDARD_OUTPUT = "-"
@@ -140,24 +141,17 @@ def to_row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
 
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
-    """Give a file to write to that takes the place of the target when the block has ended."""
+    """Give standard output, or a file that takes the place of the target in the end."""
     if name == STANDARD_OUTPUT:
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(os.path.realpath(name))  # a link stays one
-    partial = target.with_name(f".tonearm-{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with whole(name) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
     except OSError as error:
         raise ExportError(name, error.strerror or str(error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:

@@ -6,12 +6,10 @@ import io
 import json
 import os
 import posixpath
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +22,7 @@ from tonearm.audio import printable
 from tonearm.errors import TonearmError
 from tonearm.library.listener import Task
 from tonearm.library.sources import open_folder, persistently
+from tonearm.library.whole import whole
 
 PLAN = "scan.json"
 MODEL = "model.onnx"
@@ -193,20 +192,12 @@ class Partitions:
         persistently(lambda: self._put_once(place, content))
 
     def _put_once(self, place: str, content: bytes) -> None:
-        folder, name = posixpath.split(place)
-        self._system.makedirs(folder, exist_ok=True)
+        self._system.makedirs(posixpath.dirname(place), exist_ok=True)
         if not _is_local(self._system):  # a store of objects shows none before it is complete
             self._system.pipe_file(place, content)
             return
-        draft = Path(folder, f".{name}-{uuid.uuid4().hex}")  # readers of data sets pass it over
-        try:
-            with draft.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(place)
-        finally:
-            draft.unlink(missing_ok=True)
+        with whole(place) as file:  # its draft is hidden: readers of data sets pass it over
+            file.write(content)
 
 
 def _is_local(system: Any) -> bool:

@@ -1,37 +1,55 @@
-"""Text files that appear whole or not at all."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
+from typing import IO
 
 from tonearm.audio import printable
 from tonearm.errors import TonearmError
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file of UTF-8; until all of it is on the disk there is what was there before.
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Give a file to write to, which takes the place of another when the block has ended well.
 
-    Folders above it are made.
+    Until all of it is on the disk there is what was there before.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    target = Path(os.path.realpath(path))  # a link stays one
+    # Not made of the target's name, which may be as long as names can be; and by chance, for on a
+    # network drive another machine's process may have the same number.
+    draft = target.with_name(f".tonearm-{token_hex(8)}.partial")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file of UTF-8, as `whole` does; folders above it are made.
 
     Raises
     ------
     TonearmError
         If it cannot be written.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
-    # Not made of the target's name, which may be as long as names can be.
-    draft = target.with_name(f".tonearm-{os.getpid()}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as file:
+            file.write(text.encode())
     except OSError as error:
         reason = error.strerror or str(error)
         raise TonearmError(f"{printable(os.fspath(path))}: {reason}") from error

@@ -1,0 +1,55 @@
+"""How often the genre of a song changes when less than all of it is heard.
+
+    python benchmarks/excerpt.py FOLDER|FILE... [--songs 60] [--excerpt 10 30 60] [--model default]
+
+Scans full-length songs (two to ten minutes) from the folders with each excerpt, and compares what
+the stores say with a scan of everything: how many songs keep their genre, and how far the
+probabilities lie apart on average (half the sum of absolute differences). Which answer is right it
+does not know: the songs carry no labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import scanning
+import songs
+from tonearm.library.store import Entry, Store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FOLDER|FILE")
+    parser.add_argument("--songs", type=int, default=60)
+    parser.add_argument("--excerpt", nargs="+", default=["10", "30", "60"], metavar="SECONDS")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--model", default="default")
+    chosen = parser.parse_args()
+    files = songs.choose(chosen.paths, chosen.songs)
+    heard = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for excerpt in ("all", *chosen.excerpt):
+            store = Path(folder) / f"{excerpt}.db"
+            options = ["--excerpt", excerpt, "--workers", str(chosen.workers)]
+            scanning.scan(store, files, [*options, "--model", chosen.model])
+            with Store(store) as library:
+                heard[excerpt] = {e.path: e for e in library.entries() if e.genre is not None}
+    everything = heard.pop("all")
+    print("| excerpt | songs | same genre | same verdict | distance |\n|---|---:|---:|---:|---:|")
+    for excerpt, entries in heard.items():
+        pairs = [(entries[path], everything[path]) for path in everything if path in entries]
+        genres = sum(part.genre == whole.genre for part, whole in pairs)
+        verdicts = sum(part.verdict == whole.verdict for part, whole in pairs)
+        apart = sum(distance(part, whole) for part, whole in pairs) / len(pairs)
+        print(f"| {excerpt} s | {len(pairs)} | {genres} | {verdicts} | {apart:.2f} |")
+
+
+def distance(one: Entry, other: Entry) -> float:
+    """Half the sum of absolute differences of two answers' probabilities."""
+    return sum(abs(one.probabilities[k] - other.probabilities[k]) for k in one.probabilities) / 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Finds full-length songs among whatever lies in some folders."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+
+from tonearm import media
+
+SHORTEST, LONGEST = 120.0, 600.0  # seconds
+
+
+def choose(paths: Sequence[Path], count: int) -> list[Path]:
+    """Choose so many full-length songs, evenly among all below the folders."""
+    found = [Path(file) for file in media.recordings(map(str, paths))]
+    fitting = [file for file in found if SHORTEST <= seconds(file) <= LONGEST]
+    if len(fitting) < count:
+        sys.exit(f"expected {count} songs of {SHORTEST:.0f} to {LONGEST:.0f} s: {len(fitting)}")
+    return [fitting[place * len(fitting) // count] for place in range(count)]
+
+
+def seconds(path: Path) -> float:
+    """Return the length a file's header tells, 0 if it tells none."""
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            return (container.duration or 0) / av.time_base
+    except (av.error.FFmpegError, UnicodeError):
+        return 0.0
