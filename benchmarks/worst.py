@@ -1,0 +1,49 @@
+"""The recordings a model is most wrong about: those whose genre it gave the least probability.
+
+    python benchmarks/worst.py --data GTZAN [docs/results/predictions/gtzan/default.csv] [--count 10]
+
+Takes cross-validated predictions and prints a Markdown table, worst first, with whose recording it
+is where the dataset knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from tonearm import datasets
+from tonearm.evaluation import predictions
+from tonearm.evaluation.compare import markdown_table
+
+PUBLISHED = Path(__file__).parents[1] / "docs/results/predictions/gtzan/default.csv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("predictions", nargs="?", type=Path, default=PUBLISHED)
+    parser.add_argument("--data", required=True, type=Path, help="the dataset, for the artists")
+    parser.add_argument("--count", type=int, default=10)
+    chosen = parser.parse_args()
+    table = predictions.read(chosen.predictions)
+    tracks = {track.id: track for track in datasets.load(chosen.data).tracks}
+    given = table.probabilities[np.arange(len(table)), table.truth_index]
+    rows = []
+    for place in np.argsort(given, kind="stable")[: chosen.count]:
+        track = tracks[table.tracks[place]]
+        rows.append(
+            (
+                track.id,
+                " — ".join(filter(None, (track.artist, track.title))) or "unknown",
+                table.truth[place],
+                f"{100 * given[place]:.1f}",
+                table.predicted[place],
+                f"{100 * table.probabilities[place].max():.0f}",
+            )
+        )
+    print(markdown_table(("track", "whose", "labelled", "given, %", "said", "sure, %"), rows))
+
+
+if __name__ == "__main__":
+    main()
