@@ -1,6 +1,6 @@
 """The recordings a model is most wrong about: those whose genre it gave the least probability.
 
-    python benchmarks/worst.py --data GTZAN [docs/results/predictions/gtzan/default.csv] [--count 10]
+    python benchmarks/worst.py --data GTZAN [PREDICTIONS.csv] [--count 10]
 
 Takes cross-validated predictions and prints a Markdown table, worst first, with whose recording it
 is where the dataset knows.
