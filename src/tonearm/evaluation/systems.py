@@ -83,7 +83,7 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
 
 @dataclass(frozen=True)
 class BaselineSystem:
-    """A traditional classifier over the clip descriptors."""
+    """A traditional classifier over the rows of a feature set."""
 
     name: str
     cache: FeatureCache
@@ -91,12 +91,12 @@ class BaselineSystem:
 
     @property
     def fingerprint(self) -> str:
-        """Name, descriptors, and the code that defines the classifiers."""
+        """Name, what the columns are, and the code that defines the classifiers."""
         from tonearm.baselines import classical
-        from tonearm.features.descriptors import descriptor_names
 
+        columns = classical.feature_set_of(self.name).fingerprint()
         code = Path(classical.__file__).read_bytes()
-        return f"{self.name} {' '.join(descriptor_names())} {hashlib.sha256(code).hexdigest()}"
+        return f"{self.name} {columns} {hashlib.sha256(code).hexdigest()}"
 
     def fit_predict(
         self,
@@ -106,20 +106,21 @@ class BaselineSystem:
         run_dir: Path,
         seed: int,
     ) -> FloatArray:
-        """Train on the descriptors of `train`; there is nothing to keep in `run_dir`."""
-        from tonearm.baselines.classical import create_baseline
+        """Train on the rows of `train`; there is nothing to keep in `run_dir`."""
+        from tonearm.baselines.classical import create_baseline, feature_set_of
 
-        known, asked = (
-            self.cache.descriptors(part, workers=self.workers) for part in (train, test)
-        )
+        rows = feature_set_of(self.name).read(self.cache, [*train, *test], self.workers)
+        failed = {failure.track.id for failure in self.cache.failures}
         baseline = create_baseline(self.name, seed).fit(
-            known, [str(track.label) for track in train], [_group(track) for track in train]
+            rows[: len(train)],
+            [str(track.label) for track in train],
+            [_group(track) for track in train],
         )
         shares = np.zeros((len(test), len(labels)))
         shares[:, [labels.index(label) for label in baseline.classes]] = baseline.predict_proba(
-            asked
+            rows[len(train) :]
         )
-        shares[~np.isfinite(asked).any(axis=1)] = np.nan
+        shares[[track.id in failed for track in test]] = np.nan
         return shares
 
 
