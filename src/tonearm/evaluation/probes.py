@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tonearm.training.teachers import Said
 
 AUDIOSET = "audioset"
-PROBES = ("probe-mn04", "probe-fcn", "probe-musicnn")
+PROBES = ("probe-mn04", "probe-musicnn", "probe-fcn")
 
 
 def weights_at_hand() -> bool:
