@@ -199,9 +199,10 @@ def test_systems_are_found_by_name(tmp_path: Path) -> None:
     assert finished.name == "run"
     with pytest.raises(UsageError, match=r"no system 'ghost': .*mfcc-svm.*hybrid, zebra"):
         find_system("ghost", tmp_path, cache)
-    names = default_systems(tmp_path)
+    names = default_systems(tmp_path, songs())
     assert names[0] == "mfcc-svm"
-    assert names[-2:] == ["hybrid", "zebra"]
+    assert names[-1] == "zebra"  # which the ladder does not know
+    assert "hybrid" in names
 
 
 def test_a_benchmark_needs_distinct_systems(tmp_path: Path) -> None:

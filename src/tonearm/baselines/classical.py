@@ -1,4 +1,4 @@
-"""Traditional genre classifiers: scikit-learn pipelines over the clip descriptors."""
+"""Traditional genre classifiers: scikit-learn pipelines over one row of numbers a clip."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.baselines.feature_sets import FEATURE_SETS, FeatureSet
 from tonearm.errors import MissingExtraError, UsageError
-from tonearm.features.descriptors import mfcc_columns
 
 try:
     from sklearn.base import clone
@@ -28,7 +28,6 @@ except ImportError as error:
 
 FloatArray = NDArray[np.float64]
 
-FEATURE_SETS = ("mfcc", "descriptors")
 INNER_FOLDS = 3
 # Votes of trees and neighbours can be nought; their logarithm is floored here.
 SMALLEST_VOTE = 1e-3
@@ -85,6 +84,17 @@ def baseline_names() -> tuple[str, ...]:
     return tuple(f"{features}-{method}" for features in FEATURE_SETS for method in _METHODS)
 
 
+def feature_set_of(name: str) -> FeatureSet:
+    """Give what a baseline is told of a track, by the baseline's name.
+
+    Raises
+    ------
+    UsageError
+        If there is no baseline of that name.
+    """
+    return FEATURE_SETS[_parts(name)[0]]
+
+
 def create_baseline(name: str, seed: int = 0) -> Baseline:
     """Make an untrained baseline by its name, such as `"mfcc-svm"`.
 
@@ -93,14 +103,11 @@ def create_baseline(name: str, seed: int = 0) -> Baseline:
     UsageError
         If there is no baseline of that name.
     """
-    if name not in baseline_names():
-        raise UsageError(f"no baseline {name!r}; there are {', '.join(baseline_names())}")
-    features, method = name.split("-")
-    return Baseline(_METHODS[method], features, seed)
+    return Baseline(_METHODS[_parts(name)[1]], seed)
 
 
 class Baseline:
-    """One feature set, one classifier; made by `create_baseline`.
+    """One classifier over the rows of a feature set; made by `create_baseline`.
 
     Missing values are replaced by the training median and every column is scaled to unit
     variance. `fit` chooses the classifier's settings by the macro F1 of an inner cross-validation
@@ -109,9 +116,8 @@ class Baseline:
     leaves its decisions as they are.
     """
 
-    def __init__(self, method: _Method, features: str, seed: int) -> None:
+    def __init__(self, method: _Method, seed: int) -> None:
         self._method = method
-        self._columns = list(mfcc_columns()) if features == "mfcc" else slice(None)
         self._seed = seed
         self._pipeline: Any = None
         self.classes: tuple[str, ...] = ()
@@ -119,15 +125,15 @@ class Baseline:
         self.temperature = 1.0
 
     def fit(
-        self, descriptors: NDArray[np.float32], labels: Sequence[str], groups: Sequence[str]
+        self, rows: NDArray[np.float32], labels: Sequence[str], groups: Sequence[str]
     ) -> Baseline:
         """Train on clips.
 
         Parameters
         ----------
-        descriptors
-            float32[N, D] as `tonearm.features.descriptors.describe` gives them. Rows without a
-            single finite value (clips that could not be decoded) are left out.
+        rows
+            float32[N, D] as the feature set gives them. Rows without a single finite value (clips
+            that could not be decoded) are left out.
         labels
             N labels, of two classes at least.
         groups
@@ -138,8 +144,8 @@ class Baseline:
         UsageError
             If fewer than two classes are left to learn.
         """
-        known = np.isfinite(descriptors).any(axis=1)
-        clips = self._select(descriptors)[known]
+        known = np.isfinite(rows).any(axis=1)
+        clips = _finite(rows)[known]
         truth = np.asarray(labels)[known]
         keys = np.asarray(groups)[known]
         self.classes = tuple(np.unique(truth).tolist())
@@ -164,16 +170,15 @@ class Baseline:
         self._pipeline = pipeline.fit(clips, truth)
         return self
 
-    def predict_proba(self, descriptors: NDArray[np.float32]) -> FloatArray:
-        """Give float64[N, C]: the probability of each of `classes`, for float32[N, D]."""
+    def predict_proba(self, rows: NDArray[np.float32]) -> FloatArray:
+        """Give float64[N, C]: the probability of each of `classes`, for float32[N, D].
+
+        A row without a single finite value is answered as one of medians would be.
+        """
         if self._pipeline is None:
             raise UsageError("the baseline has not been trained: call fit first")
-        scores = self._scores(self._pipeline, self._select(descriptors))
+        scores = self._scores(self._pipeline, _finite(rows))
         return _softmax(scores / self.temperature)
-
-    def _select(self, descriptors: NDArray[np.float32]) -> FloatArray:
-        columns = np.asarray(descriptors, dtype=np.float64)[:, self._columns]
-        return np.where(np.isfinite(columns), columns, np.nan)
 
     def _scores(self, pipeline: Any, clips: FloatArray) -> FloatArray:
         """Give float64[N, C]: higher is likelier; log-probabilities or decision values."""
@@ -189,6 +194,19 @@ class Baseline:
         full = np.repeat(scores.min(axis=1, keepdims=True), len(self.classes), axis=1)
         full[:, np.searchsorted(self.classes, pipeline.classes_)] = scores
         return full
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Take a baseline's name apart, into the feature set's and the method's."""
+    if name not in baseline_names():
+        raise UsageError(f"no baseline {name!r}; there are {', '.join(baseline_names())}")
+    features, _, method = name.rpartition("-")
+    return features, method
+
+
+def _finite(rows: NDArray[np.float32]) -> FloatArray:
+    """Mark whatever is no number as missing."""
+    return np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
 
 
 def _inner_folds(

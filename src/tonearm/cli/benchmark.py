@@ -30,8 +30,8 @@ def benchmark(
         str | None,
         typer.Option(
             show_default=False,
-            help="a,b,c: baselines, configurations, bundles (all baselines of the name "
-            "descriptors-*, mfcc-svm, and all configurations).",
+            help="a,b,c: baselines, published networks, configurations, bundles (a ladder of those "
+            "that can be had, and all configurations).",
         ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
@@ -77,7 +77,7 @@ def benchmark(
         print(f"tonearm: careful: {warning}", file=sys.stderr)
     configs = configs or Path("configs") / name
     features = FeatureCache(cache or cache_folder("features"))
-    names = systems.split(",") if systems else default_systems(configs)
+    names = systems.split(",") if systems else default_systems(configs, dataset)
     ladder = [find_system(system, configs, features, workers) for system in names]
     result = run_benchmark(dataset, ladder, work, chosen, folds, seeds, _announce)
     comparison = result.comparison()

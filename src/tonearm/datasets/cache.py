@@ -123,7 +123,20 @@ class FeatureCache:
         CacheError
             A feature cannot be written.
         """
-        kind = _Descriptors()
+        return self.table(tracks, _Descriptors(), progress=progress, workers=workers)
+
+    def table(
+        self, tracks: Sequence[Track], kind: Kind, *, progress: bool = True, workers: int = 2
+    ) -> NDArray[np.float32]:
+        """Give a kind of feature that has one row a track, float32[tracks, *kind.row_shape].
+
+        The row of a track that failed is NaN.
+
+        Raises
+        ------
+        CacheError
+            A feature cannot be written.
+        """
         rows = self.features(tracks, kind, progress=progress, workers=workers)
         missing = np.full(kind.row_shape, np.nan, dtype=np.float32)
         table = [missing if row is None else np.asarray(row)[0] for row in rows]

@@ -1,4 +1,4 @@
-"""The kinds of system a benchmark can cross-validate: baselines, networks, finished models."""
+"""The kinds of system a benchmark can cross-validate, from baselines to finished models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from tonearm import bundle
 from tonearm.classifier import Classifier, Failure
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.splits import artist_key
-from tonearm.datasets.track import Track
+from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError
 from tonearm.evaluation.crossval import FloatArray, System
+from tonearm.evaluation.probes import (
+    AUDIOSET,
+    PROBES,
+    AudioSetSystem,
+    ProbeSystem,
+    weights_at_hand,
+)
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
-# From the oldest idea to the newest: the order of the table where no other is asked for.
+# The order of the table where no other is asked for: descriptors, pictures, networks from scratch,
+# published networks as they are and probed, their trunk trained on, distilled.
 LADDER = (
     "mfcc-svm",
     "descriptors-knn",
@@ -28,21 +36,35 @@ LADDER = (
     "descriptors-boosting",
     "descriptors-svm",
     "descriptors-logistic",
+    "picture-svm",
+    "kaggle-picture-svm",
     "cnn",
     "crnn",
     "hybrid",
     "multimodal",
+    AUDIOSET,
+    *PROBES,
     "mobilenet",
     "default",
 )
 
 
-def default_systems(configs: Path) -> list[str]:
-    """Name the baselines of `LADDER` and every configuration in a folder, in its order."""
+def default_systems(configs: Path, dataset: Dataset) -> list[str]:
+    """Name the systems of `LADDER` that can be had, and every configuration in a folder.
+
+    The published pictures have to be there, and the weights of the published networks.
+    """
     from tonearm.baselines.classical import baseline_names
 
     networks = [path.stem for path in sorted(configs.glob("*.yaml"))]
-    known = [name for name in LADDER if name in baseline_names() or name in networks]
+    possible = {*baseline_names(), *networks}
+    if all(track.picture is None for track in dataset):
+        possible -= {name for name in possible if name.startswith("kaggle-picture-")}
+    if weights_at_hand():
+        from tonearm.models import audioset
+
+        possible |= {*PROBES, AUDIOSET} if audioset.knows(dataset.labels) else {*PROBES}
+    known = [name for name in LADDER if name in possible]
     return known + [name for name in networks if name not in known]
 
 
@@ -52,9 +74,9 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
     Parameters
     ----------
     name
-        A baseline (`"mfcc-svm"`), the configuration of a network or of a distillation (a YAML
-        file, or the name of one in `configs`), or a finished model (a bundle's path, or the name
-        of a built-in one).
+        A baseline (`"mfcc-svm"`), a published network (`"probe-mn04"`), the configuration of a
+        network or of a distillation (a YAML file, or the name of one in `configs`), or a finished
+        model (a bundle's path, or the name of a built-in one).
     workers
         Processes that compute features and classify.
 
@@ -62,11 +84,17 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
     ------
     UsageError
         If it is none of these, or it is a distillation without unlabelled music.
+    TonearmError
+        If the weights of a published network are not at hand.
     """
     from tonearm.baselines.classical import baseline_names
 
     if name in baseline_names():
         return BaselineSystem(name, cache, workers)
+    if name == AUDIOSET:
+        return AudioSetSystem(cache, workers)
+    if name in PROBES:
+        return ProbeSystem(name, cache, workers)
     config = Path(name) if name.endswith(CONFIG_SUFFIXES) else configs / f"{name}.yaml"
     if config.is_file():
         kind = DistilledSystem if _is_recipe(config) else NetworkSystem
@@ -75,7 +103,7 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         return BundleSystem(bundle.find(name), workers)
     except UsageError:
         networks = sorted(path.stem for path in configs.glob("*.yaml"))
-        known = [*baseline_names(), *networks, *bundle.available()]
+        known = [*baseline_names(), AUDIOSET, *PROBES, *networks, *bundle.available()]
         raise UsageError(
             f"no system {name!r}: neither a file nor one of {', '.join(known)}"
         ) from None
@@ -83,7 +111,7 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
 
 @dataclass(frozen=True)
 class BaselineSystem:
-    """A traditional classifier over the clip descriptors."""
+    """A traditional classifier over the rows of a feature set."""
 
     name: str
     cache: FeatureCache
@@ -91,12 +119,12 @@ class BaselineSystem:
 
     @property
     def fingerprint(self) -> str:
-        """Name, descriptors, and the code that defines the classifiers."""
+        """Name, what the columns are, and the code that defines the classifiers."""
         from tonearm.baselines import classical
-        from tonearm.features.descriptors import descriptor_names
 
+        columns = classical.feature_set_of(self.name).fingerprint()
         code = Path(classical.__file__).read_bytes()
-        return f"{self.name} {' '.join(descriptor_names())} {hashlib.sha256(code).hexdigest()}"
+        return f"{self.name} {columns} {hashlib.sha256(code).hexdigest()}"
 
     def fit_predict(
         self,
@@ -106,20 +134,21 @@ class BaselineSystem:
         run_dir: Path,
         seed: int,
     ) -> FloatArray:
-        """Train on the descriptors of `train`; there is nothing to keep in `run_dir`."""
-        from tonearm.baselines.classical import create_baseline
+        """Train on the rows of `train`; there is nothing to keep in `run_dir`."""
+        from tonearm.baselines.classical import create_baseline, feature_set_of
 
-        known, asked = (
-            self.cache.descriptors(part, workers=self.workers) for part in (train, test)
-        )
+        rows = feature_set_of(self.name).read(self.cache, [*train, *test], self.workers)
+        failed = {failure.track.id for failure in self.cache.failures}
         baseline = create_baseline(self.name, seed).fit(
-            known, [str(track.label) for track in train], [_group(track) for track in train]
+            rows[: len(train)],
+            [str(track.label) for track in train],
+            [_group(track) for track in train],
         )
         shares = np.zeros((len(test), len(labels)))
         shares[:, [labels.index(label) for label in baseline.classes]] = baseline.predict_proba(
-            asked
+            rows[len(train) :]
         )
-        shares[~np.isfinite(asked).any(axis=1)] = np.nan
+        shares[[track.id in failed for track in test]] = np.nan
         return shares
 
 

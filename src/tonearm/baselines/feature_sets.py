@@ -1,0 +1,143 @@
+"""What a traditional baseline is told of a track: one row of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm import audio
+from tonearm.datasets.cache import FeatureCache, Kind
+from tonearm.datasets.track import Track
+from tonearm.errors import UsageError
+from tonearm.features.descriptors import (
+    DESCRIBED_SECONDS,
+    described_from,
+    descriptor_names,
+    mfcc_columns,
+)
+from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.features.picture import RANGE_DB, render
+from tonearm.features.thumbnail import BANDS, COLUMNS, NUMBERS, ROWS, describe_picture
+
+Floats = NDArray[np.float32]
+
+# Raise it when a change of the code changes the numbers for the same picture.
+PICTURES_VERSION = 1
+
+_FRONT_END = FRONT_ENDS["librosa"]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """One of `FEATURE_SETS`.
+
+    Attributes
+    ----------
+    read
+        Gives float32[tracks, D], by so many processes. The row of a track that could not be read
+        is NaN, and the cache lists it in its `failures`.
+    fingerprint
+        Gives a text that changes with the meaning of the columns.
+    """
+
+    read: Callable[[FeatureCache, Sequence[Track], int], Floats]
+    fingerprint: Callable[[], str]
+
+
+def _descriptors(cache: FeatureCache, tracks: Sequence[Track], workers: int) -> Floats:
+    return cache.descriptors(tracks, workers=workers)
+
+
+def _mfcc(cache: FeatureCache, tracks: Sequence[Track], workers: int) -> Floats:
+    return cache.descriptors(tracks, workers=workers)[:, mfcc_columns()]
+
+
+def _pictures(cache: FeatureCache, tracks: Sequence[Track], workers: int) -> Floats:
+    return cache.table(tracks, _Picture(), workers=workers)
+
+
+def _kaggle_pictures(cache: FeatureCache, tracks: Sequence[Track], workers: int) -> Floats:
+    """Describe the published pictures.
+
+    A track without one has a row of NaN, yet it has not failed: GTZAN's edition lacks a picture
+    that its authors could not make, and a classifier that needs one has to answer all the same.
+
+    Raises
+    ------
+    UsageError
+        If no track has a picture.
+    """
+    shown = [i for i, track in enumerate(tracks) if track.picture is not None]
+    if not shown:
+        raise UsageError(
+            "kaggle-picture baselines need the published spectrogram pictures of GTZAN: expected "
+            "images_original/blues/blues00000.png and so on beside the recordings, found none"
+        )
+    table = np.full((len(tracks), NUMBERS), np.nan, dtype=np.float32)
+    # To the cache the picture is the file that the feature is computed from.
+    sources = [replace(tracks[i], path=tracks[i].picture) for i in shown]
+    table[shown] = cache.table(sources, _PublishedPicture(), workers=workers)
+    return table
+
+
+class _Picture(Kind):
+    """The description of our own picture of the middle of a recording."""
+
+    name = "picture"
+    dtype = np.float32
+    row_shape = (NUMBERS,)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "version": PICTURES_VERSION,
+            "kind": self.name,
+            "seconds": DESCRIBED_SECONDS,
+            "from": "middle",
+            "range_db": RANGE_DB,
+            "thumbnail": [ROWS, COLUMNS],
+            "bands": BANDS,
+            **_FRONT_END.to_dict(),
+        }
+
+    def rows(self, path: Path) -> Iterator[Floats]:
+        start = described_from(audio.probe(path).duration or 0.0)
+        recording = audio.read(path, _FRONT_END.sample_rate, start, DESCRIBED_SECONDS)
+        yield describe_picture(render(LogMel(_FRONT_END)(recording.samples)))[np.newaxis]
+
+
+class _PublishedPicture(Kind):
+    """The description of a picture of the Kaggle edition."""
+
+    name = "kaggle-picture"
+    dtype = np.float32
+    row_shape = (NUMBERS,)
+
+    def __init__(self) -> None:
+        # Here and not above: it needs matplotlib, which the other baselines do without.
+        from tonearm.datasets.gtzan_pictures import read_picture
+
+        self._read = read_picture
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "version": PICTURES_VERSION,
+            "kind": self.name,
+            "thumbnail": [ROWS, COLUMNS],
+            "bands": BANDS,
+        }
+
+    def rows(self, path: Path) -> Iterator[Floats]:
+        yield describe_picture(self._read(path))[np.newaxis]
+
+
+FEATURE_SETS = {
+    "mfcc": FeatureSet(_mfcc, lambda: " ".join(descriptor_names())),
+    "descriptors": FeatureSet(_descriptors, lambda: " ".join(descriptor_names())),
+    "picture": FeatureSet(_pictures, lambda: _Picture().folder_name()),
+    "kaggle-picture": FeatureSet(_kaggle_pictures, lambda: _PublishedPicture().folder_name()),
+}

@@ -1,0 +1,155 @@
+"""Published networks in a benchmark: frozen, with a linear probe on top or as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.track import Track
+from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation.crossval import FloatArray
+
+if TYPE_CHECKING:
+    from tonearm.training.teachers import Said
+
+AUDIOSET = "audioset"
+PROBES = ("probe-mn04", "probe-musicnn", "probe-fcn")
+
+
+def weights_at_hand() -> bool:
+    """Say whether those weights are there that are not downloaded when they are first needed."""
+    try:
+        from tonearm.training.fcn import find_fcn
+        from tonearm.training.musicnn import find_musicnn
+
+        find_musicnn()
+        find_fcn()
+    except (ImportError, TonearmError):  # without torch, there is nobody to be asked either
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class ProbeSystem:
+    """What a linear classifier hears through a published network that learns nothing itself.
+
+    Its regularisation is that of the probes in a distillation, the same for all networks. What
+    the networks say of a clip is shared with distillations in the same cache, for which all of
+    them are asked at once.
+    """
+
+    name: str
+    cache: FeatureCache
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _ = self.fingerprint  # so that missing weights are told of before anything is trained
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, regularisation, seconds heard, and the networks' weights."""
+        from tonearm.training.recipe import TuningSettings
+
+        return f"{self.name} {TuningSettings().soft_regularisation} {_heard_fingerprint()}"
+
+    def fit_predict(
+        self,
+        train: Sequence[Track],
+        test: Sequence[Track],
+        labels: tuple[str, ...],
+        run_dir: Path,
+        seed: int,
+    ) -> FloatArray:
+        """Fit the probe to `train`; it draws nothing at random, and there is nothing to keep."""
+        from tonearm.training.probe import EMBEDDINGS, probe
+        from tonearm.training.recipe import TuningSettings
+
+        embedding = EMBEDDINGS[self.name.removeprefix("probe-")]
+        said = _said([*train, *test], self.cache, self.workers)
+        lessons = [
+            (embedding(one), labels.index(str(track.label)))
+            for track, one in zip(train, said, strict=False)
+            if one is not None
+        ]
+        if len({place for _, place in lessons}) < 2:
+            raise UsageError(f"{self.name} needs decodable tracks of two genres to learn from")
+        known = np.stack([row for row, _ in lessons])
+        truth = np.array([place for _, place in lessons])
+
+        def judge(heard: list[Said]) -> FloatArray:
+            asked = np.stack([embedding(one) for one in heard])
+            return probe(known, truth, asked, len(labels), TuningSettings().soft_regularisation)
+
+        return _shares(said[len(train) :], len(labels), judge)
+
+
+@dataclass(frozen=True)
+class AudioSetSystem:
+    """What mn04 says of AudioSet's own genres, untouched: nothing is learned from the tracks."""
+
+    cache: FeatureCache
+    workers: int = 1
+    name: str = AUDIOSET
+
+    def __post_init__(self) -> None:
+        _ = self.fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, which classes are which genre, seconds heard, and the networks' weights."""
+        from tonearm.models import audioset
+
+        return f"{self.name} {audioset.GENRES} {_heard_fingerprint()}"
+
+    def fit_predict(
+        self,
+        train: Sequence[Track],
+        test: Sequence[Track],
+        labels: tuple[str, ...],
+        run_dir: Path,
+        seed: int,
+    ) -> FloatArray:
+        """Ask about `test`; raises `UsageError` if AudioSet has no class for a genre."""
+        from tonearm.training.probe import audioset_opinion
+
+        def judge(heard: list[Said]) -> FloatArray:
+            return audioset_opinion(np.stack([one.audioset for one in heard]), labels)
+
+        return _shares(_said(test, self.cache, self.workers), len(labels), judge)
+
+
+def _heard_fingerprint() -> str:
+    from tonearm.training.recipe import TuningSettings
+    from tonearm.training.teachers import teachers_fingerprint
+
+    return f"{TuningSettings().clip_seconds} {teachers_fingerprint()}"
+
+
+def _said(tracks: Sequence[Track], cache: FeatureCache, workers: int) -> list[Said | None]:
+    """Give what the networks say of each track, or None for one that cannot be decoded."""
+    from tonearm.training.lessons import LessonStore
+    from tonearm.training.recipe import TuningSettings
+
+    paths = {track: track.path for track in tracks if track.path is not None}
+    store = LessonStore(cache.root, processes=workers)
+    lessons = store.of_clips(list(paths.values()), TuningSettings().clip_seconds)
+    heard = dict(zip(paths, lessons, strict=True))
+    return [lesson.said if (lesson := heard.get(track)) else None for track in tracks]
+
+
+def _shares(
+    said: Sequence[Said | None], classes: int, judge: Callable[[list[Said]], FloatArray]
+) -> FloatArray:
+    """Turn log-probabilities of what was heard into shares; a row of NaN for what was not."""
+    shares = np.full((len(said), classes), np.nan)
+    heard = {i: one for i, one in enumerate(said) if one is not None}
+    if heard:
+        scores = judge(list(heard.values()))
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares[list(heard)] = powers / powers.sum(axis=1, keepdims=True)
+    return shares

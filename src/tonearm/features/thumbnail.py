@@ -1,0 +1,52 @@
+"""Describes the picture of a spectrogram with equally many numbers whatever its size."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.errors import UsageError
+
+ROWS, COLUMNS = 32, 32  # of the thumbnail: a column is about a second of a clip of 30 s
+BANDS = 64  # whose course in time is summed up
+NUMBERS = ROWS * COLUMNS + 2 * BANDS
+
+
+def describe_picture(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Describe a picture by its thumbnail, and by how bright and how restless each band is.
+
+    The thumbnail says where something is; mean and deviation of a band say what there is of it
+    wherever in the clip it is, which a genre has more to do with.
+
+    Parameters
+    ----------
+    picture : uint8[rows, columns]
+        Shades of a spectrogram, as `tonearm.features.picture.render` makes them: time runs to the
+        right. All of it is described, so that one second of a short clip takes more columns.
+
+    Returns
+    -------
+    float32[NUMBERS]
+        `ROWS` times `COLUMNS` shades row by row, then the means over time of `BANDS` bands, then
+        their standard deviations.
+
+    Raises
+    ------
+    UsageError
+        If there is no pixel.
+    """
+    if picture.ndim != 2 or picture.size == 0:
+        raise UsageError(f"expected a picture of one shade a pixel, got shape {picture.shape}")
+    shades = picture.astype(np.float32)
+    small = _shrunk(_shrunk(shades, ROWS).T, COLUMNS).T
+    bands = _shrunk(shades, BANDS)
+    return np.concatenate([small.ravel(), bands.mean(axis=1), bands.std(axis=1)])
+
+
+def _shrunk(shades: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """Average neighbouring rows until there are so many; of too few, some are taken twice."""
+    starts = np.arange(rows) * len(shades) // rows
+    sizes = np.maximum(np.diff(starts, append=len(shades)), 1)
+    means: NDArray[np.float32] = np.add.reduceat(shades, starts, axis=0)
+    means /= sizes[:, np.newaxis].astype(np.float32)
+    return means
