@@ -45,6 +45,8 @@ LADDER = (
     AUDIOSET,
     *PROBES,
     "mobilenet",
+    "mobilenet-multimodal",
+    "student",
     "default",
 )
 
