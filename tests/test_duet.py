@@ -10,11 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from tonearm.audio import resample
 from tonearm.bundle import Bundle, BundleMetadata
 from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.library.anatomy import embedding_parts
 from tonearm.models.student import Student
 from tonearm.synth import render
 from tonearm.training.duet import HEARD, REPEATED_FRAMES, SECOND_FRONT_END, Duet, Opinion
 from tonearm.training.export import export
-from tonearm.training.fcn import EMBEDDING, Fcn
+from tonearm.training.fcn import BENEATH, EMBEDDING, Fcn
 from tonearm.training.recipe import DuetSettings
 
 LABELS = ("blues", "jazz", "metal")
@@ -57,6 +58,9 @@ def test_a_duet_exports_with_both_inputs(duet: Duet, tmp_path: Path) -> None:
     assert outputs.logits.shape == (1, 3)
     assert outputs.embedding.shape == (1, duet.student.embedding_size + HEARD)
     assert outputs.extra["music"].shape == (1, 1)
+    # Whoever learns from the embedding finds its parts in the graph.
+    width = duet.student.embedding_size
+    assert embedding_parts(path, width + HEARD) == (width, EMBEDDING, BENEATH)
 
 
 def test_a_short_window_is_heard_again_and_again(duet: Duet) -> None:

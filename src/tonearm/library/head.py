@@ -17,8 +17,8 @@ except ImportError as error:
     raise MissingExtraError("scikit-learn", "learn") from error
 
 # Inverse strength of the regularisation, chosen on networks that had not heard the recordings
-# judged (benchmarks/learn.py); from 0.3 to 1 it hardly matters.
-STRENGTH = 0.5
+# judged (benchmarks/learn.py); from 0.5 to 2 it hardly matters.
+STRENGTH = 1.0
 # A dimension that hardly moves among a hundred recordings may move among the next: no deviation
 # counts as less than this share of the median one.
 SMALLEST_DEVIATION = 0.05

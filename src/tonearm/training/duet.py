@@ -119,7 +119,10 @@ class Duet(GenreNetwork):
         self.on_all = Opinion(HEARD, student.num_classes)
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
-        """Return logits, the embeddings of both side by side, and the student's logit of music.
+        """Return logits, embedding, and the student's logit of music.
+
+        The embedding is the student's, then the FCN's, then what lies beneath that: three parts,
+        which whoever learns from it may weigh alike (`tonearm.library.head`).
 
         Parameters
         ----------
@@ -136,7 +139,8 @@ class Duet(GenreNetwork):
             + weights.fcn * self.on_all(heard)
             + weights.fcn_embedding * self.on_embedding(heard)
         ) / weights.total
-        return Outputs(logits, torch.cat([first.embedding, heard], dim=1), first.music)
+        embedding = torch.cat([first.embedding, *heard.split((EMBEDDING, BENEATH), dim=1)], dim=1)
+        return Outputs(logits, embedding, first.music)
 
     def hear(self, second_logmel: Tensor) -> Tensor:
         """Let the FCN hear float32[batch, frames, 96] of any level and length.
