@@ -139,8 +139,8 @@ class Duet(GenreNetwork):
             + weights.fcn * self.on_all(heard)
             + weights.fcn_embedding * self.on_embedding(heard)
         ) / weights.total
-        embedding = torch.cat([first.embedding, *heard.split((EMBEDDING, BENEATH), dim=1)], dim=1)
-        return Outputs(logits, embedding, first.music)
+        parts = [first.embedding, heard[:, :EMBEDDING], heard[:, EMBEDDING:]]
+        return Outputs(logits, torch.cat(parts, dim=1), first.music)
 
     def hear(self, second_logmel: Tensor) -> Tensor:
         """Let the FCN hear float32[batch, frames, 96] of any level and length.
