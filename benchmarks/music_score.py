@@ -1,14 +1,17 @@
 """How well a model tells music from other sounds: AUROC and what is refused, for every kind.
 
-    python benchmarks/music_score.py --music FOLDER... --other FOLDER... [--model default]
+    python benchmarks/music_score.py --games FOLDER [--music FOLDER...] [--other FOLDER...]
+        [--model default]
 
-Every folder is a kind of its own: recordings of music, and of what is none (field recordings,
-effects, voices). The rest is rendered: noise of three colours, near silence, tones, sweeps, clicks,
-touch tones, and speech in six languages if espeak-ng is installed. Of a recording the first half
-minute is heard.
+The games are packages that `fetch_unlabelled.sh` fetched; `game_sounds.py` sorts their recordings
+into music, field recordings, voices and effects. Every folder of music, or of what is none, is a
+kind of its own. The rest is rendered: noise of three colours, near silence, tones, sweeps, clicks,
+telephone keys, and speech in six languages if espeak-ng is installed. Of a recording the first
+half minute is heard.
 
-Prints for each kind how many sounds there are, the AUROC of all music against them (of a folder of
-music: of it against all that is none), and how many the model's threshold refuses as "not music".
+Prints for each kind how many sounds there are, the AUROC of all music against them (of a kind of
+music: of it against all that is none), and how many the model's threshold refuses as "not music";
+then what other thresholds would do, and what the model's own errs on.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ import argparse
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+import game_sounds
 from tonearm import Classifier, audio
 from tonearm.errors import TonearmError
 from tonearm.media import recordings
@@ -48,50 +52,94 @@ SPEECH = {
     "решит, что делать с мостом. Наш гость сегодня держит пчёл.",
 }
 VOICES = ("", "+m3", "+m7", "+f2", "+f4")
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 Sound = NDArray[np.float32]
+Scores = dict[str, float]  # how probably each sound of a kind is music, by its name
 Render = Callable[[np.random.Generator, NDArray[np.float64]], NDArray[np.float64]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--music", nargs="+", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--games", type=Path, metavar="FOLDER", help="of fetch_unlabelled.sh")
+    parser.add_argument("--music", nargs="*", type=Path, default=[], metavar="FOLDER")
     parser.add_argument("--other", nargs="*", type=Path, default=[], metavar="FOLDER")
     parser.add_argument("--model", default="default")
     parser.add_argument("--music-threshold", type=float, help="instead of the model's own")
     parser.add_argument("--most", type=int, default=100, help="recordings of a folder")
     chosen = parser.parse_args()
+    if not (chosen.games or chosen.music):
+        parser.error("expected --games or --music: without music there is nothing to tell")
     classifier = Classifier.load(chosen.model, music_threshold=chosen.music_threshold)
-    music = {folder.name: heard(classifier, folder, chosen.most) for folder in chosen.music}
-    other = {folder.name: heard(classifier, folder, chosen.most) for folder in chosen.other}
-    other["speech (espeak-ng)"] = [score(classifier, sound) for sound in speech()]
+    music = {folder.name: picked(folder, chosen.most) for folder in chosen.music}
+    other = {folder.name: picked(folder, chosen.most) for folder in chosen.other}
+    if chosen.games:
+        of_games = game_sounds.gather(chosen.games)
+        music["of games"] = of_games.pop("music")
+        other = of_games | other
+    report(
+        {kind: heard(classifier, files) for kind, files in music.items()},
+        {kind: heard(classifier, files) for kind, files in other.items()} | made(classifier),
+        classifier,
+    )
+
+
+def made(classifier: Classifier) -> dict[str, Scores]:
+    """Score what is rendered and what espeak-ng says."""
+    kinds = {"speech of espeak-ng, six languages": numbered(classifier, speech())}
     for kind, render in KINDS.items():
         rng = np.random.default_rng(0)
         levels = QUIET if kind == "near silence" else LOUD
         sounds = (rendered(render, rng, levels) for _ in range(RENDERED))
-        other[kind] = [score(classifier, sound) for sound in sounds]
-    report(music, {kind: scores for kind, scores in other.items() if scores}, classifier)
+        kinds[kind] = numbered(classifier, sounds)
+    return kinds
 
 
-def report(
-    music: dict[str, list[float]], other: dict[str, list[float]], classifier: Classifier
-) -> None:
-    all_music, all_other = list(chain(*music.values())), list(chain(*other.values()))
+def report(music: dict[str, Scores], other: dict[str, Scores], classifier: Classifier) -> None:
+    music = {kind: scores for kind, scores in music.items() if scores}
+    other = {kind: scores for kind, scores in other.items() if scores}
+    if not music:
+        raise SystemExit("expected recordings of music, found none")
+    threshold = classifier.thresholds.music
+    all_music, all_other = together(music), together(other)
     print("| sound | number | AUROC | called not music |\n|---|---:|---:|---:|")
     for kind, scores in music.items():
-        print_row(f"music: {kind}", scores, auroc(scores, all_other), classifier)
+        sounds = list(scores.values())
+        print_row(f"music: {kind}", sounds, auroc(sounds, all_other), threshold)
     for kind, scores in other.items():
-        print_row(kind, scores, auroc(all_music, scores), classifier)
-    print_row("all that is none", all_other, auroc(all_music, all_other), classifier)
-    print(f"\nthreshold {classifier.thresholds.music}, music kept at other thresholds:")
-    for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
-        kept, refused = np.mean(np.array(all_music) >= threshold), np.array(all_other) < threshold
-        print(f"  {threshold}: {kept:.1%} of the music, refuses {refused.mean():.1%} of the rest")
+        sounds = list(scores.values())
+        print_row(kind, sounds, auroc(all_music, sounds), threshold)
+    print_row("all music", all_music, auroc(all_music, all_other), threshold)
+    print_row("all that is none", all_other, auroc(all_music, all_other), threshold)
+    print("\n| threshold | of all music kept | of the rest refused |\n|---:|---:|---:|")
+    for each in THRESHOLDS:
+        kept = 100 - refused(all_music, each)
+        print(f"| {each} | {kept:.1f} % | {refused(all_other, each):.1f} % |")
+    print(f"\nErrors at {threshold}:")
+    for kind, scores in music.items():
+        errors = {name: score for name, score in scores.items() if score < threshold}
+        print_errors(f"music: {kind}", errors)
+    for kind, scores in other.items():
+        errors = {name: score for name, score in scores.items() if score >= threshold}
+        print_errors(kind, errors)
 
 
-def print_row(kind: str, scores: list[float], area: float, classifier: Classifier) -> None:
-    refused = np.mean([score < classifier.thresholds.music for score in scores])
-    print(f"| {kind} | {len(scores)} | {area:.3f} | {refused:.0%} |", flush=True)
+def together(kinds: dict[str, Scores]) -> list[float]:
+    return list(chain.from_iterable(scores.values() for scores in kinds.values()))
+
+
+def print_row(kind: str, scores: list[float], area: float, threshold: float) -> None:
+    print(f"| {kind} | {len(scores)} | {area:.3f} | {refused(scores, threshold):.0f} % |")
+
+
+def print_errors(kind: str, errors: Scores) -> None:
+    for name, music in sorted(errors.items(), key=lambda error: error[1]):
+        print(f"  {music:.2f}  {kind}: {name}")
+
+
+def refused(scores: list[float], threshold: float) -> float:
+    """Give how many percent of the scores lie below a threshold."""
+    return 100 * float(np.mean(np.array(scores) < threshold))
 
 
 def auroc(positive: list[float], negative: list[float]) -> float:
@@ -101,18 +149,27 @@ def auroc(positive: list[float], negative: list[float]) -> float:
     return float(below.sum() / 2 / len(positive) / len(negative))
 
 
-def heard(classifier: Classifier, folder: Path, most: int) -> list[float]:
-    """Score recordings of a folder, evenly picked; those that cannot be classified are left out."""
-    files = list(recordings([str(folder)]))
-    picked = [files[i] for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
-    scores = []
-    for path in picked:
+def picked(folder: Path, most: int) -> list[Path]:
+    """Pick recordings of a folder, evenly."""
+    files = [Path(file) for file in recordings([str(folder)])]
+    return [files[i] for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
+
+
+def heard(classifier: Classifier, files: Iterable[Path]) -> Scores:
+    """Score recordings; those that cannot be classified are left out."""
+    scores = {}
+    for path in files:
         try:
             sound = audio.read(path, RATE, 0.0, HEARD_SECONDS).samples
-            scores.append(score(classifier, sound))
+            scores[str(path)] = score(classifier, sound)
         except TonearmError as error:
             print(f"left out: {error}")
     return scores
+
+
+def numbered(classifier: Classifier, sounds: Iterable[Sound]) -> Scores:
+    """Score sounds that have no other name than their number."""
+    return {str(number): score(classifier, sound) for number, sound in enumerate(sounds, 1)}
 
 
 def score(classifier: Classifier, sound: Sound) -> float:
@@ -193,7 +250,7 @@ def clicks(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.fl
     return beat
 
 
-def touch_tones(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
+def telephone_keys(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
     """A telephone number, dialled again and again."""
     low, high = (697, 770, 852, 941), (1209, 1336, 1477)
     held, gap = rng.uniform(0.1, 0.3), 0.1
@@ -215,8 +272,8 @@ KINDS: dict[str, Render] = {
     "tones": tone,
     "square and sawtooth waves": square_or_sawtooth,
     "sweeps": sweep,
-    "clicks": clicks,
-    "touch tones": touch_tones,
+    "clicks in an even beat": clicks,
+    "telephone keys": telephone_keys,
 }
 
 
