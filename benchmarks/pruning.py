@@ -1,0 +1,68 @@
+"""How much quicker the FCN is without its silent filters, run by ONNX Runtime on one thread.
+
+    TONEARM_PRETRAINED=FOLDER python benchmarks/pruning.py
+
+CPU milliseconds of a window of ten seconds, the best of many runs in turns, and the largest
+difference between what both say.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from tonearm.training.duet import REPEATED_FRAMES
+from tonearm.training.fcn import Fcn, load_fcn
+from tonearm.training.pruning import pruned
+
+RUNS = 40
+
+
+def main() -> None:
+    published = load_fcn()
+    networks = {"as published": published, "pruned": pruned(published)}
+    frames = np.random.default_rng(0).normal(-10, 15, (1, REPEATED_FRAMES, 96)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = {
+            name: session(network, frames, Path(folder) / f"{number}.onnx")
+            for number, (name, network) in enumerate(networks.items())
+        }
+    best = dict.fromkeys(sessions, float("inf"))
+    said = {}
+    for _ in range(RUNS):
+        for name, one in sessions.items():
+            begun = time.process_time()
+            said[name] = one.run(None, {"frames": frames})
+            best[name] = min(best[name], time.process_time() - begun)
+    for name, network in networks.items():
+        size = sum(parameter.numel() for parameter in network.parameters())
+        share = best[name] / best["as published"]
+        print(f"{name:14}{1000 * best[name]:6.1f} ms  {share:5.2f}  {size:8,} parameters")
+    pairs = zip(*said.values(), strict=True)
+    print(f"largest difference {max(float(np.abs(a - b).max()) for a, b in pairs):.1e}")
+
+
+def session(network: Fcn, frames: np.ndarray, path: Path) -> onnxruntime.InferenceSession:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.from_numpy(frames),),
+            path,
+            input_names=["frames"],
+            opset_version=17,
+            dynamo=False,
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
+
+
+if __name__ == "__main__":
+    main()
