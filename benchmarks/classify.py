@@ -31,7 +31,7 @@ from tonearm import Classifier, Prediction, synth
 COLD_RUNS = 7
 CLIP_SECONDS = 30.0
 ALLOWED_RATIO = 3.0
-ALLOWED_CPU_SECONDS = 0.25
+ALLOWED_CPU_SECONDS = 0.15
 
 
 def main() -> None:

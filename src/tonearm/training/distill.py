@@ -31,11 +31,10 @@ from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
 from tonearm.features.logmel import LogMel
 from tonearm.models.student import Student
-from tonearm.training import teachers
+from tonearm.training import fcn, teachers
 from tonearm.training.duet import SECOND_FRONT_END, Duet
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
-from tonearm.training.fcn import load_fcn
 from tonearm.training.imitate import Imitation, imitate
 from tonearm.training.lessons import Lesson, LessonStore, lessons_digest
 from tonearm.training.recipe import Recipe, music_folders
@@ -180,7 +179,11 @@ def distill(
         return export(student, metadata, run_dir / RUN_BUNDLE)
     tell("duet: hearing the FCN")
     duet = make_duet(recipe, student, tracks, truth)
-    metadata = replace(metadata, second_front_end=SECOND_FRONT_END)
+    metadata = replace(
+        metadata,
+        second_front_end=SECOND_FRONT_END,
+        attribution=f"{metadata.attribution}. Contains {fcn.ATTRIBUTION}",
+    )
     return export(duet, metadata, run_dir / RUN_BUNDLE)
 
 
@@ -197,7 +200,7 @@ def make_duet(
     truth : int[tracks], columns of the student's logits.
     """
     settings = recipe.student
-    duet = Duet(student, load_fcn(), recipe.duet).eval()
+    duet = Duet(student, fcn.load_fcn(), recipe.duet).eval()
     logmel = LogMel(SECOND_FRONT_END)
     length = round(settings.window_seconds * SECOND_FRONT_END.frames_per_second)
     hop = round(settings.hop_seconds * SECOND_FRONT_END.frames_per_second)
