@@ -267,7 +267,7 @@ def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work = prepare()
-    with suppress(EOFError, BrokenPipeError):  # the parent is gone, perhaps while this one worked
+    with suppress(EOFError, ConnectionError):  # the parent is gone, perhaps while this one worked
         pipe.send(_READY)
         while True:
             pipe.send(work(pipe.recv()))
