@@ -23,6 +23,7 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.gtzan_pictures import COLOUR_MAP, HEIGHT, WIDTH, levels, read_picture
 from tonearm.datasets.track import DatasetError, Track
 from tonearm.errors import UsageError
+from tonearm.evaluation.crossval import Round
 from tonearm.evaluation.systems import BaselineSystem
 from tonearm.features.descriptors import descriptor_names, mfcc_columns
 from tonearm.features.thumbnail import BANDS, COLUMNS, NUMBERS, ROWS, describe_picture
@@ -197,7 +198,7 @@ def test_pictures_of_audio_tell_styles_apart(edition: Path, tmp_path: Path) -> N
         tuple(t for i, t in enumerate(tracks) if (i % 3 > 0) == known) for known in (1, 0)
     )
     system = BaselineSystem("picture-svm", FeatureCache(tmp_path))
-    shares = system.fit_predict(train, test, LABELS[:2], tmp_path, seed=0)
+    shares = system.fit_predict(Round(train, test, LABELS[:2], tmp_path, seed=0))
     assert [LABELS[i] for i in shares.argmax(axis=1)] == [track.label for track in test]
 
 
@@ -208,7 +209,7 @@ def test_published_pictures_are_learned_from_where_there_are_any(
     system = BaselineSystem("kaggle-picture-logistic", cache)
     with pytest.raises(UsageError, match=r"need the published .* found none$"):
         system.fit_predict(
-            load(edition).tracks[2:], load(edition).tracks[:2], LABELS[:2], tmp_path, 0
+            Round(load(edition).tracks[2:], load(edition).tracks[:2], LABELS[:2], tmp_path, 0)
         )
 
     rng = np.random.default_rng(0)
@@ -224,7 +225,7 @@ def test_published_pictures_are_learned_from_where_there_are_any(
     def half(known: bool) -> tuple[Track, ...]:
         return tuple(t for t in load(edition) if (int(t.id[-5:]) in (1, 2, 3)) == known)
 
-    shares = system.fit_predict(half(True), half(False), LABELS[:2], tmp_path, seed=0)
+    shares = system.fit_predict(Round(half(True), half(False), LABELS[:2], tmp_path, seed=0))
     answers = {t.id: row for t, row in zip(half(False), shares, strict=True)}
     assert np.isnan(answers.pop("jazz.00005")).all(), "its picture cannot be read"
     for nameless in ("blues.00000", "jazz.00000"):

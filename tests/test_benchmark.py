@@ -19,7 +19,7 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.benchmark import render_page, run_benchmark, write_results
-from tonearm.evaluation.crossval import FloatArray, cross_validate
+from tonearm.evaluation.crossval import FloatArray, Round, cross_validate
 from tonearm.evaluation.systems import (
     BaselineSystem,
     BundleSystem,
@@ -49,19 +49,13 @@ class Scripted:
     fails_at: int = 10**9
     trained: list[tuple[int, frozenset[str]]] = field(default_factory=list)
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
+    def fit_predict(self, given: Round) -> FloatArray:
         if len(self.trained) == self.fails_at:
             raise KeyboardInterrupt
+        train, test, labels = given.train, given.test, given.labels
         assert not {track.id for track in train} & {track.id for track in test}
         assert not {track.artist for track in train} & {track.artist for track in test}
-        self.trained.append((seed, frozenset(track.id for track in test)))
+        self.trained.append((given.seed, frozenset(track.id for track in test)))
         shares = np.full((len(test), len(labels)), 0.1)
         for row, track in zip(shares, test, strict=True):
             guess = labels.index(str(track.label)) ^ (track.id in self.wrong)
@@ -251,7 +245,9 @@ def test_a_network_never_sees_the_tracks_it_is_judged_on(
     dataset = datasets.load(pieces)
     fold = datasets.split(dataset, "artist-kfold", 3)[0]
     system = NetworkSystem(config, FeatureCache(tmp_path / "cache"))
-    shares = system.fit_predict(fold.train, fold.valid, dataset.labels, tmp_path / "run", seed=7)
+    shares = system.fit_predict(
+        Round(fold.train, fold.valid, dataset.labels, tmp_path / "run", seed=7)
+    )
     assert sorted(track.id for track in seen) == sorted(track.id for track in fold.train)
     assert shares.shape == (len(fold.valid), 2)
     assert np.allclose(shares.sum(axis=1), 1)
@@ -260,13 +256,13 @@ def test_a_network_never_sees_the_tracks_it_is_judged_on(
 def test_a_finished_model_is_asked_as_it_is(tiny_bundle: Path, pieces: Path) -> None:
     dataset = datasets.load(pieces)
     system = BundleSystem(tiny_bundle)
-    known = system.fit_predict((), dataset.tracks[:3], ("low", "high"), pieces, seed=0)
+    known = system.fit_predict(Round((), dataset.tracks[:3], ("low", "high"), pieces, seed=0))
     assert known.shape == (3, 2)
     assert (known[:, 0] > 0.5).all()  # of these pieces, most energy is in the lower bands
-    only = system.fit_predict((), dataset.tracks[:1], ("high",), pieces, seed=0)
+    only = system.fit_predict(Round((), dataset.tracks[:1], ("high",), pieces, seed=0))
     assert only == pytest.approx(1)
     with pytest.raises(UsageError, match="does not know the labels jazz"):
-        system.fit_predict((), dataset.tracks[:1], ("high", "jazz"), pieces, seed=0)
+        system.fit_predict(Round((), dataset.tracks[:1], ("high", "jazz"), pieces, seed=0))
 
 
 def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:

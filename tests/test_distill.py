@@ -19,6 +19,7 @@ from tonearm.datasets import Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import DatasetError
 from tonearm.errors import UsageError
+from tonearm.evaluation.crossval import Round
 from tonearm.evaluation.systems import DistilledSystem, find_system
 from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
@@ -451,7 +452,7 @@ def test_a_benchmark_distils_a_student_for_its_fold(
     assert isinstance(system, DistilledSystem)
     assert system.name == "student"
     before = system.fingerprint
-    shares = system.fit_predict(tracks[:3], tracks[3:], LABELS, tmp_path / "run", seed=1)
+    shares = system.fit_predict(Round(tracks[:3], tracks[3:], LABELS, tmp_path / "run", seed=1))
     assert shares.shape == (1, 2)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     piece(music / "new.wav", 1.0)

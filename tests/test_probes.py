@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from tonearm.datasets import Dataset, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation.crossval import Round
 from tonearm.evaluation.probes import AUDIOSET, PROBES, AudioSetSystem, ProbeSystem
 from tonearm.evaluation.systems import LADDER, default_systems, find_system
 from tonearm.models import audioset
@@ -92,21 +93,21 @@ def test_a_probe_learns_from_the_rest_and_asks_each_network_once(
     train, test = tracks[:6], tracks[6:]
     system = find_system("probe-mn04", tmp_path, cache)
     assert isinstance(system, ProbeSystem)
-    shares = system.fit_predict(train, test, LABELS, tmp_path, seed=0)
+    shares = system.fit_predict(Round(train, test, LABELS, tmp_path, seed=0))
     assert [LABELS[i] for i in shares.argmax(axis=1)] == [track.label for track in test]
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert len(asked) == 10
     # Another network, and other seeds, hear what is there already.
     other = find_system("probe-fcn", tmp_path, cache)
     assert other.fingerprint != system.fingerprint
-    other.fit_predict(train, test, LABELS, tmp_path, seed=0)
-    again = system.fit_predict(train, test, LABELS, tmp_path, seed=1)
+    other.fit_predict(Round(train, test, LABELS, tmp_path, seed=0))
+    again = system.fit_predict(Round(train, test, LABELS, tmp_path, seed=1))
     np.testing.assert_array_equal(again, shares)
     assert len(asked) == 10
     # The labels of those it is asked about do not matter.
     veiled = [replace(track, label="metal") for track in test]
     np.testing.assert_array_equal(
-        system.fit_predict(train, veiled, LABELS, tmp_path, seed=0), shares
+        system.fit_predict(Round(train, veiled, LABELS, tmp_path, seed=0)), shares
     )
 
 
@@ -115,10 +116,10 @@ def test_audioset_is_asked_without_learning(
 ) -> None:
     system = find_system("audioset", tmp_path, FeatureCache(tmp_path / "cache"))
     assert isinstance(system, AudioSetSystem)
-    shares = system.fit_predict((), tracks, LABELS, tmp_path, seed=0)
+    shares = system.fit_predict(Round((), tracks, LABELS, tmp_path, seed=0))
     assert [LABELS[i] for i in shares.argmax(axis=1)] == [track.label for track in tracks]
     with pytest.raises(UsageError, match="not for polka"):
-        system.fit_predict((), tracks, ("jazz", "polka"), tmp_path, seed=0)
+        system.fit_predict(Round((), tracks, ("jazz", "polka"), tmp_path, seed=0))
 
 
 def test_what_cannot_be_heard_has_no_answer(
@@ -128,12 +129,14 @@ def test_what_cannot_be_heard_has_no_answer(
     (tmp_path / "broken.wav").write_bytes(b"no audio")
     deaf = [Track("broken", tmp_path / "broken.wav", "jazz"), Track("nowhere", None, "jazz")]
     system = find_system("probe-mn04", tmp_path, cache)
-    shares = system.fit_predict([*deaf, *tracks[:6]], [*deaf, *tracks[6:]], LABELS, tmp_path, 0)
+    shares = system.fit_predict(
+        Round([*deaf, *tracks[:6]], [*deaf, *tracks[6:]], LABELS, tmp_path, 0)
+    )
     assert np.isnan(shares[:2]).all()
     assert np.isfinite(shares[2:]).all()
-    assert np.isnan(system.fit_predict(tracks, deaf, LABELS, tmp_path, 0)).all()
+    assert np.isnan(system.fit_predict(Round(tracks, deaf, LABELS, tmp_path, 0))).all()
     with pytest.raises(UsageError, match="probe-mn04 needs decodable tracks of two genres"):
-        system.fit_predict(deaf, tracks, LABELS, tmp_path, 0)
+        system.fit_predict(Round(deaf, tracks, LABELS, tmp_path, 0))
 
 
 def test_missing_weights_are_told_of_before_anything_is_trained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,31 @@ from tonearm.evaluation.predictions import Predictions
 FloatArray = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Round:
+    """One fold as a system meets it.
+
+    Attributes
+    ----------
+    train, test
+        The tracks to learn from, and those to be asked about: nothing may be chosen by looking at
+        the labels of these.
+    labels
+        In the order of the columns of an answer.
+    run_dir
+        The system's own, for checkpoints and logs; asked the same again after an interruption, it
+        may go on from there.
+    seed
+        Of all that is drawn at random.
+    """
+
+    train: Sequence[Track]
+    test: Sequence[Track]
+    labels: tuple[str, ...]
+    run_dir: Path
+    seed: int
+
+
 class System(Protocol):
     """Anything that can be trained on tracks and asked about others."""
 
@@ -30,20 +56,8 @@ class System(Protocol):
     def fingerprint(self) -> str:
         """A text that changes with any setting that may change its answers."""
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
-        """Learn from `train` and give float64[len(test), len(labels)] for `test`.
-
-        Nothing may be chosen by looking at the labels of `test`. A row of NaN stands for a track
-        that could not be decoded. `run_dir` is the system's own, for checkpoints and logs; called
-        again with the same arguments after an interruption, it may go on from there.
-        """
+    def fit_predict(self, given: Round) -> FloatArray:
+        """Learn, and give float64[len(test), len(labels)]; a row of NaN if it was not decoded."""
 
 
 def cross_validate(
@@ -90,7 +104,7 @@ def held_out(fold: Fold) -> tuple[Track, ...]:
 
 def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, seed: int) -> None:
     test = held_out(fold)
-    shares = system.fit_predict(fold.train, test, labels, folder / "run", seed)
+    shares = system.fit_predict(Round(fold.train, test, labels, folder / "run", seed))
     decoded = np.flatnonzero(np.isfinite(shares).all(axis=1))
     if not len(decoded):
         raise TonearmError(f"{system.name}, {fold.name}: none of its tracks could be decoded")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError, UsageError
-from tonearm.evaluation.crossval import FloatArray
+from tonearm.evaluation.crossval import FloatArray, Round
 
 if TYPE_CHECKING:
     from tonearm.training.teachers import Said
@@ -57,18 +56,12 @@ class ProbeSystem:
 
         return f"{self.name} {TuningSettings().soft_regularisation} {_heard_fingerprint()}"
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
-        """Fit the probe to `train`; it draws nothing at random, and there is nothing to keep."""
+    def fit_predict(self, given: Round) -> FloatArray:
+        """Fit the probe; it draws nothing at random, and there is nothing to keep."""
         from tonearm.training.probe import EMBEDDINGS, probe
         from tonearm.training.recipe import TuningSettings
 
+        train, test, labels = given.train, given.test, given.labels
         embedding = EMBEDDINGS[self.name.removeprefix("probe-")]
         said = _said([*train, *test], self.cache, self.workers)
         lessons = [
@@ -106,21 +99,14 @@ class AudioSetSystem:
 
         return f"{self.name} {audioset.GENRES} {_heard_fingerprint()}"
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
-        """Ask about `test`; raises `UsageError` if AudioSet has no class for a genre."""
+    def fit_predict(self, given: Round) -> FloatArray:
+        """Ask mn04; raises `UsageError` if AudioSet has no class for a genre."""
         from tonearm.training.probe import audioset_opinion
 
         def judge(heard: list[Said]) -> FloatArray:
-            return audioset_opinion(np.stack([one.audioset for one in heard]), labels)
+            return audioset_opinion(np.stack([one.audioset for one in heard]), given.labels)
 
-        return _shares(_said(test, self.cache, self.workers), len(labels), judge)
+        return _shares(_said(given.test, self.cache, self.workers), len(given.labels), judge)
 
 
 def _heard_fingerprint() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.splits import artist_key
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError
-from tonearm.evaluation.crossval import FloatArray, System
+from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.probes import (
     AUDIOSET,
     PROBES,
@@ -128,20 +127,14 @@ class BaselineSystem:
         code = Path(classical.__file__).read_bytes()
         return f"{self.name} {columns} {hashlib.sha256(code).hexdigest()}"
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
-        """Train on the rows of `train`; there is nothing to keep in `run_dir`."""
+    def fit_predict(self, given: Round) -> FloatArray:
+        """Train on the rows of the feature set; there is nothing to keep."""
         from tonearm.baselines.classical import create_baseline, feature_set_of
 
+        train, test, labels = given.train, given.test, given.labels
         rows = feature_set_of(self.name).read(self.cache, [*train, *test], self.workers)
         failed = {failure.track.id for failure in self.cache.failures}
-        baseline = create_baseline(self.name, seed).fit(
+        baseline = create_baseline(self.name, given.seed).fit(
             rows[: len(train)],
             [str(track.label) for track in train],
             [_group(track) for track in train],
@@ -176,20 +169,13 @@ class NetworkSystem:
         """The whole configuration."""
         return self.config.read_text(encoding="utf-8")
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
-        """Train, resuming from the checkpoints in `run_dir` if there are any."""
+    def fit_predict(self, given: Round) -> FloatArray:
+        """Train, resuming from the checkpoints that are there."""
         from tonearm.training import experiment, fit
 
-        settings = replace(experiment.parse(["--config", str(self.config)]), seed=seed)
-        run = fit(settings, train, (), labels, run_dir, self.cache)
-        return _heard(run.bundle, test, labels, self.workers)
+        settings = replace(experiment.parse(["--config", str(self.config)]), seed=given.seed)
+        run = fit(settings, given.train, (), given.labels, given.run_dir, self.cache)
+        return _heard(run.bundle, given, self.workers)
 
 
 @dataclass(frozen=True)
@@ -220,23 +206,21 @@ class DistilledSystem:
         music = sorted(f"{file.name} {file.stat().st_size}" for file in files)
         return "\n".join([self.config.read_text(encoding="utf-8"), *music])
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
+    def fit_predict(self, given: Round) -> FloatArray:
         """Distil, going on from the checkpoints that are there."""
         from tonearm.training.distill import distill
         from tonearm.training.recipe import parse_recipe
 
-        recipe = replace(parse_recipe(["--config", str(self.config)]), seed=seed)
         model = distill(
-            recipe, train, labels, self._music(), run_dir, self.cache.root, workers=self.workers
+            replace(parse_recipe(["--config", str(self.config)]), seed=given.seed),
+            given.train,
+            given.labels,
+            self._music(),
+            given.run_dir,
+            self.cache.root,
+            workers=self.workers,
         )
-        return _heard(model, test, labels, self.workers)
+        return _heard(model, given, self.workers)
 
     def _music(self) -> list[Path]:
         from tonearm.training.recipe import music_folders, parse_recipe
@@ -264,16 +248,9 @@ class BundleSystem:
         """The file's content."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
-    def fit_predict(
-        self,
-        train: Sequence[Track],
-        test: Sequence[Track],
-        labels: tuple[str, ...],
-        run_dir: Path,
-        seed: int,
-    ) -> FloatArray:
-        """Ask the model about `test`."""
-        return _heard(self.path, test, labels, self.workers)
+    def fit_predict(self, given: Round) -> FloatArray:
+        """Ask the model."""
+        return _heard(self.path, given, self.workers)
 
 
 def _is_recipe(config: Path) -> bool:
@@ -285,10 +262,9 @@ def _group(track: Track) -> str:
     return f"artist {artist_key(track.artist)}" if track.artist else f"track {track.id}"
 
 
-def _heard(
-    model: Path, tracks: Sequence[Track], labels: tuple[str, ...], workers: int
-) -> FloatArray:
-    """Classify the tracks' files; further labels of the model are out of the running."""
+def _heard(model: Path, given: Round, workers: int) -> FloatArray:
+    """Classify the files that are asked about; further labels of the model do not take part."""
+    tracks, labels = given.test, given.labels
     classifier = Classifier.load(model)
     missing = set(labels) - set(classifier.labels)
     if missing:
