@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from tonearm.features.logmel import FRONT_ENDS
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
 from tonearm.training.fcn import BENEATH, EMBEDDING, Fcn
+from tonearm.training.probe import FURTHEST, fit
 from tonearm.training.pruning import pruned
 from tonearm.training.recipe import DuetSettings
 
@@ -34,9 +35,6 @@ LEVEL_DB = 10.0
 MOST_GAIN_DB = 20.0
 
 HEARD = EMBEDDING + BENEATH  # numbers the FCN gives for a window, the embedding first
-
-_FURTHEST = 5.0  # standard deviations; what lies further out must not decide alone
-_LEAST_SPREAD = 1e-3
 
 Floats = NDArray[np.float32]
 
@@ -61,7 +59,7 @@ class Opinion(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map float32[batch, features or more] to float32[batch, classes]."""
         own = features[:, : len(self.mean)]
-        standard = ((own - self.mean) / self.deviation).clamp(-_FURTHEST, _FURTHEST)
+        standard = ((own - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
         opinion: Tensor = self.linear(standard).log_softmax(dim=1)
         return opinion
 
@@ -74,22 +72,15 @@ class Opinion(nn.Module):
         truth : int[clips], columns of the opinion; a genre without clips stays improbable.
         regularisation : its inverse strength, C.
         """
-        from sklearn.linear_model import LogisticRegression
-
-        own = features[:, : len(self.mean)]
-        mean, deviation = own.mean(axis=0), np.maximum(own.std(axis=0), _LEAST_SPREAD)
-        standard = np.clip((own - mean) / deviation, -_FURTHEST, _FURTHEST)
-        fitted: Any = LogisticRegression(
-            C=regularisation, class_weight="balanced", max_iter=2000
-        ).fit(standard, truth)
-        coefficients, intercepts = fitted.coef_, fitted.intercept_
-        if len(fitted.classes_) == 2:  # scikit-learn keeps only how the second differs
+        mean, deviation, classifier = fit(features[:, : len(self.mean)], truth, regularisation)
+        coefficients, intercepts = classifier.coef_, classifier.intercept_
+        if len(classifier.classes_) == 2:  # scikit-learn keeps only how the second differs
             coefficients = np.vstack([-coefficients, coefficients]) / 2
             intercepts = np.hstack([-intercepts, intercepts]) / 2
         weights = np.zeros(tuple(self.linear.weight.shape), np.float32)
         biases = np.full(self.linear.out_features, np.log(1e-6), np.float32)
-        weights[fitted.classes_] = coefficients
-        biases[fitted.classes_] = intercepts
+        weights[classifier.classes_] = coefficients
+        biases[classifier.classes_] = intercepts
         self.mean, self.deviation = torch.from_numpy(mean), torch.from_numpy(deviation)
         self.linear.weight.data = torch.from_numpy(weights)
         self.linear.bias.data = torch.from_numpy(biases)

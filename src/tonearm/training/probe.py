@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 _LEAST_SHARE = 1e-6
 _LEAST_SPREAD = 1e-3  # of a feature: most of musicnn's are constant, and divided by this
-_FURTHEST = 5.0  # standard deviations; what moves a near-constant feature must not decide alone
+FURTHEST = 5.0  # standard deviations; what moves a near-constant feature must not decide alone
 
 # The embedding of each teacher, float32[D], for a clip.
 EMBEDDINGS: Mapping[str, Callable[[Said], Floats]] = {
@@ -44,15 +44,34 @@ def probe(
     -------
     float64[M, classes], log-probabilities.
     """
+    fitted = fit(known, truth, regularisation)
+    shares = np.zeros((len(asked), classes))
+    shares[:, fitted.classifier.classes_] = fitted.classifier.predict_proba(fitted.standard(asked))
+    return np.log(np.maximum(shares, _LEAST_SHARE))
+
+
+class Fitted(NamedTuple):
+    """A logistic regression, and how what it reads is standardised."""
+
+    mean: Floats  # float32[D]
+    deviation: Floats  # float32[D]
+    classifier: Any  # of scikit-learn
+
+    def standard(self, x: Floats) -> Floats:
+        """Standardise float32[N, D]."""
+        standardised: Floats = np.clip((x - self.mean) / self.deviation, -FURTHEST, FURTHEST)
+        return standardised
+
+
+def fit(known: Floats, truth: NDArray[np.int64], regularisation: float) -> Fitted:
+    """Fit the class-balanced logistic regression of `probe`, which has the same parameters."""
     from sklearn.linear_model import LogisticRegression
 
-    mean, deviation = known.mean(axis=0), np.maximum(known.std(axis=0), _LEAST_SPREAD)
-    classifier: Any = LogisticRegression(
-        C=regularisation, class_weight="balanced", max_iter=2000
-    ).fit(_standard(known, mean, deviation), truth)
-    shares = np.zeros((len(asked), classes))
-    shares[:, classifier.classes_] = classifier.predict_proba(_standard(asked, mean, deviation))
-    return np.log(np.maximum(shares, _LEAST_SHARE))
+    classifier: Any = LogisticRegression(C=regularisation, class_weight="balanced", max_iter=2000)
+    deviation = np.maximum(known.std(axis=0), _LEAST_SPREAD)
+    fitted = Fitted(known.mean(axis=0), deviation, classifier)
+    classifier.fit(fitted.standard(known), truth)
+    return fitted
 
 
 def audioset_opinion(logits: Floats, labels: Sequence[str]) -> NDArray[np.float64]:
@@ -73,8 +92,3 @@ def audioset_opinion(logits: Floats, labels: Sequence[str]) -> NDArray[np.float6
         [log_probabilities[:, classes].max(axis=1) for classes in audioset.genre_classes(labels)],
         axis=1,
     )
-
-
-def _standard(x: Floats, mean: Floats, deviation: Floats) -> Floats:
-    standardised: Floats = np.clip((x - mean) / deviation, -_FURTHEST, _FURTHEST)
-    return standardised
