@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from foldwise import PUBLISHED
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.predictions import Predictions
@@ -33,7 +34,6 @@ Truth = NDArray[np.int64]
 # Fitted to log-probabilities [N, C] and truth, gives a function from such to probabilities [N, C].
 Calibrator = Callable[[Doubles, Truth], Callable[[Doubles], Doubles]]
 
-PUBLISHED = Path(__file__).parents[1] / "docs/results/predictions/gtzan/default.csv"
 WIDE_BINS, FULL_BINS = 15, 10
 DRAWS = 1000
 RIDGE = 0.01  # holds per-class settings near those of a temperature alone

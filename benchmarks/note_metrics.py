@@ -11,10 +11,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from foldwise import PUBLISHED
 from tonearm.bundle import Bundle, write_metadata
 from tonearm.evaluation import predictions
-
-PUBLISHED = Path(__file__).parents[1] / "docs/results/predictions/gtzan/default.csv"
 
 
 def main() -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from foldwise import PUBLISHED
 from tonearm import datasets
 from tonearm.evaluation import predictions
 from tonearm.evaluation.compare import markdown_table
-
-PUBLISHED = Path(__file__).parents[1] / "docs/results/predictions/gtzan/default.csv"
 
 
 def main() -> None:
