@@ -425,6 +425,15 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
     assert len(asked) == 10
     assert not any(": step" in line for line in lines)
 
+    # Another run that differs in what is exported alone trains nothing.
+    cooler = replace(tiny(), student=replace(tiny().student, temperature=0.5))
+    exported = distill(
+        cooler, tracks, LABELS, [music], tmp_path / "cooler", tmp_path / "cache", tell=lines.append
+    )
+    assert not any(": step" in line for line in lines)
+    assert Bundle.load(exported).metadata.temperature == 0.5
+    assert (exported.parent / "history.csv").read_text() == (folder / "history.csv").read_text()
+
     # Other labels, unknown to AudioSet, share all that does not depend on labels.
     renamed = [replace(track, label=f"{track.label}-like") for track in tracks]
     other = run(("blues-like", "jazz-like"), renamed, "other")
@@ -481,7 +490,6 @@ def test_the_command_judges_the_fold_it_holds_out(
     assert result.exit_code == 0, result.output
     assert "over 2 tracks" in result.stdout
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "checkpoints",
         "config.yaml",
         "history.csv",
         "imitation.csv",

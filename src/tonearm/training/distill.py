@@ -131,9 +131,9 @@ def distill(
     train_tracks : labelled tracks with audio files.
     labels : the genres, in the order of the student's outputs.
     unlabelled : files and folders of unlabelled music.
-    run_dir : for the recipe, the losses, the checkpoints of stage 2 and the bundle.
-    cache_dir : for what does not depend on labels and is shared by runs: the lessons, and what
-        came of stage 1.
+    run_dir : for the recipe, the losses and the bundle.
+    cache_dir : for what runs share: the lessons, and what came of the two stages. Runs that differ
+        in what is exported alone (opinions, windows, temperature) train nothing anew.
     workers : processes that ask the teachers.
     tell : is told in one line how far it is.
 
@@ -162,7 +162,7 @@ def distill(
     imitation = imitate(recipe, music, cache_dir, tell)
     shutil.copyfile(imitation.history, run_dir / "imitation.csv")
     truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
-    name = _tuning_name(recipe, imitation, tracks, clips, labels)
+    folder = cache_dir / _tuning_name(recipe, imitation, tracks, clips, labels)
     student = tune(
         recipe,
         imitation,
@@ -170,10 +170,11 @@ def distill(
         truth,
         music,
         labels,
-        checkpoint=run_dir / "checkpoints" / f"{name}.pt",
-        history=run_dir / "history.csv",
+        checkpoint=folder / "last.pt",
+        history=folder / "history.csv",
         tell=tell,
     )
+    shutil.copyfile(folder / "history.csv", run_dir / "history.csv")
     metadata = _metadata(recipe, student, tracks, music, labels)
     if not (recipe.duet.fcn or recipe.duet.fcn_embedding):
         return export(student, metadata, run_dir / RUN_BUNDLE)
