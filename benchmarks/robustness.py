@@ -22,10 +22,7 @@ from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
-import av
-import av.filter
 import numpy as np
-from numpy.typing import NDArray
 
 import foldwise
 from foldwise import Clip
@@ -35,13 +32,18 @@ from tonearm.datasets.progress import shown
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table
 from tonearm.evaluation.predictions import Predictions
+from tonearm.training.playback import (
+    OPUS_RATE,
+    Samples,
+    at_tempo,
+    encode,
+    resampled,
+    transposed,
+    with_noise,
+)
 from tonearm.workers import Crash, in_order
 
-Samples = NDArray[np.float32]
 Alteration = Callable[[Samples, int, str], tuple[Samples, int]]
-
-OPUS_RATE = 48_000  # Hz, the only one at which Opus is decoded
-SEMITONE = 2 ** (1 / 12)
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,6 @@ class Condition:
     allowed: float = 2.0
 
 
-def resampled(samples: Samples, rate: int, new_rate: int) -> Samples:
-    return np.concatenate(list(audio.resample(samples, rate, new_rate)))
-
-
 def at_rate(samples: Samples, rate: int, track: str, new_rate: int) -> tuple[Samples, int]:
     return resampled(samples, rate, new_rate), new_rate
 
@@ -94,24 +92,16 @@ def amplified(samples: Samples, rate: int, track: str, decibels: float) -> tuple
 
 def noisy(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
     """Add white noise so far below the clip's own power; the same noise in every run."""
-    noise = np.random.default_rng(zlib.crc32(track.encode())).standard_normal(len(samples))
-    level = np.sqrt(np.mean(np.square(samples, dtype=np.float64))) * 10 ** (-decibels / 20)
-    return np.clip(samples + level * noise, -1.0, 1.0).astype(np.float32), rate
+    rng = np.random.default_rng(zlib.crc32(track.encode()))
+    return with_noise(samples, decibels, rng), rate
 
 
 def shifted(samples: Samples, rate: int, track: str, semitones: float) -> tuple[Samples, int]:
-    """Play it faster or slower, then bring the tempo back."""
-    factor = SEMITONE**semitones
-    chain = [
-        ("asetrate", f"{round(rate * factor)}"),
-        ("aresample", f"{rate}"),
-        ("atempo", f"{1 / factor:.6f}"),
-    ]
-    return filtered(samples, rate, chain), rate
+    return transposed(samples, rate, semitones), rate
 
 
 def hurried(samples: Samples, rate: int, track: str, factor: float) -> tuple[Samples, int]:
-    return filtered(samples, rate, [("atempo", f"{factor}")]), rate
+    return at_tempo(samples, rate, factor), rate
 
 
 def excerpt(samples: Samples, rate: int, track: str, seconds: float) -> tuple[Samples, int]:
@@ -269,50 +259,6 @@ def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Pred
             return classifier(clip.fold).attempt(target)
 
     return listen
-
-
-def encode(path: Path, samples: Samples, rate: int, codec: str, bitrate: int | None) -> None:
-    """Write samples float32[n] or float32[channels, n] to a file."""
-    signal = np.atleast_2d(samples)
-    layout = "mono" if len(signal) == 1 else "stereo"
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=rate, layout=layout)
-        if bitrate is not None:
-            stream.bit_rate = bitrate
-        for frame in frames(signal, rate, layout):
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-
-
-def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Samples:
-    """Send mono samples through FFmpeg's filters, each a name and its arguments."""
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(sample_rate=rate, format="fltp", layout="mono")
-    nodes = [source, *(graph.add(name, arguments) for name, arguments in chain)]
-    nodes += [
-        graph.add("aformat", f"sample_fmts=fltp:sample_rates={rate}"),
-        graph.add("abuffersink"),
-    ]
-    graph.link_nodes(*nodes).configure()
-    pieces = []
-    for frame in (*frames(samples[np.newaxis], rate, "mono"), None):
-        source.push(frame)
-        while True:
-            try:
-                pieces.append(nodes[-1].pull().to_ndarray()[0])
-            except (av.BlockingIOError, av.EOFError):
-                break
-    return np.concatenate(pieces)
-
-
-def frames(signal: Samples, rate: int, layout: str) -> Iterator[av.AudioFrame]:
-    """Yield float32[channels, n] in pieces small enough for every encoder."""
-    for start in range(0, signal.shape[1], 65_536):
-        piece = np.ascontiguousarray(signal[:, start : start + 65_536])
-        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
-        frame.sample_rate = rate
-        frame.pts = start
-        yield frame
 
 
 @cache

@@ -25,7 +25,7 @@ from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.synth import STYLES, render, write_wav
-from tonearm.training import conditions, lessons
+from tonearm.training import conditions, fcn, lessons
 from tonearm.training.descent import Descent
 from tonearm.training.distill import distill
 from tonearm.training.lessons import LessonStore, Segments
@@ -36,6 +36,7 @@ from tonearm.training.recipe import (
     ImitationSettings,
     LessonSettings,
     Recipe,
+    RefinementSettings,
     StudentSettings,
     TuningSettings,
     music_folders,
@@ -361,6 +362,7 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
         (["--tuning.crop_shares", "[1.0]"], "equally many lengths above 0 and shares"),
         (["--lessons.shortest_seconds", "8"], "shortest_seconds must be 2 more"),
         (["--imitation.held_out", "1"], "held_out must be 2 or more, got 1"),
+        (["--refinement.share", "1.5"], "refinement.share must be from 0 to 1, got 1.5"),
         (["--data.split", "dice"], "dice"),
         (["--tuning.stepz", "1"], "stepz"),
     ],
@@ -444,6 +446,51 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
 
     with pytest.raises(DatasetError, match="label 'jazz' is not among blues"):
         run(("blues",), tracks, "wrong")
+
+
+def test_a_duet_is_refined_once(
+    tmp_path: Path,
+    music: Path,
+    tracks: list[Track],
+    asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    published = fcn.Fcn().eval()
+    monkeypatch.setattr(fcn, "load_fcn", lambda: published)
+    lines: list[str] = []
+
+    def run(name: str, share: float, seed: int = 0) -> Path:
+        refinement = RefinementSettings(
+            share=share, stretches=3, playbacks=2, steps=2, batch_size=2
+        )
+        recipe = tiny(duet=DuetSettings(), refinement=refinement, seed=seed)
+        return distill(
+            recipe, tracks, LABELS, [music], tmp_path / name, tmp_path / "cache", tell=lines.append
+        )
+
+    frames = np.random.default_rng(0).normal(-20, 10, (1, 100, 96)).astype(np.float32)
+
+    def says(bundle: Path) -> np.ndarray:
+        return Bundle.load(bundle).run(np.ones((1, 160, 128), np.float32), second=frames).logits
+
+    refined = run("refined", 1.0)
+    assert any(line.startswith("refinement: step 2/2") for line in lines)
+    assert Bundle.load(refined).metadata.training["refinement_share"] == 1.0
+    with (refined.parent / "refinement.csv").open() as file:
+        assert {"step", "on_embedding", "on_all"} <= set(next(csv.reader(file)))
+    prediction = Classifier.load(refined)(str(tracks[0].path))
+    assert prediction.genre in LABELS
+
+    # Another share of the same way is gone without a step, and without the stage none is.
+    lines.clear()
+    half, none = run("half", 0.5), run("none", 0.0)
+    assert not any(": step" in line for line in lines)
+    assert not (none.parent / "refinement.csv").exists()
+    assert not np.allclose(says(refined), says(none), atol=1e-5)
+    assert not np.allclose(says(half), says(none), atol=1e-5)
+    run("other", 1.0, seed=1)
+    assert any(line.startswith("refinement: step 2/2") for line in lines)
 
 
 def test_a_benchmark_distils_a_student_for_its_fold(

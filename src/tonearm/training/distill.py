@@ -1,4 +1,4 @@
-"""Distils teachers into the student: lessons, imitation, tuning, export.
+"""Distils teachers into the student: lessons, imitation, tuning, refinement, export.
 
 >>> from tonearm.training.distill import distill_dataset
 >>> from tonearm.training.recipe import parse_recipe
@@ -16,20 +16,22 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tonearm import audio, datasets, media
+from tonearm import datasets, media
 from tonearm.bundle import RUN_BUNDLE, Bundle, BundleMetadata, write_metadata
 from tonearm.classifier import SHORTEST_TAIL_SECONDS, Classifier, windows
 from tonearm.datasets import DatasetError, Track
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.storage import StoredArray
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
-from tonearm.features.logmel import LogMel
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
 from tonearm.training.duet import SECOND_FRONT_END, Duet
@@ -37,13 +39,20 @@ from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import Imitation, imitate
 from tonearm.training.lessons import Lesson, LessonStore, lessons_digest
+from tonearm.training.playback import Playback
 from tonearm.training.recipe import Recipe, music_folders
+from tonearm.training.refine import refine
 from tonearm.training.tune import tune
 
 Tell = Callable[[str], None]
 
 # Raise it when a change of the code changes what comes of stage 2 for the same recipe and music.
 TUNING_VERSION = 1
+# The same for stage 3.
+REFINEMENT_VERSION = 1
+
+_WINDOWING = ("window_seconds", "hop_seconds")
+_REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class Distilled:
 
     Attributes
     ----------
-    folder : with config.yaml, tracks.csv, imitation.csv, history.csv, model.onnx and, where a fold
-        was held out, metrics.json and predictions.csv.
+    folder : with config.yaml, tracks.csv, imitation.csv, history.csv, refinement.csv (of a duet),
+        model.onnx and, where a fold was held out, metrics.json and predictions.csv.
     metrics : of the tracks that were held out, or None if none were.
     """
 
@@ -132,8 +141,8 @@ def distill(
     labels : the genres, in the order of the student's outputs.
     unlabelled : files and folders of unlabelled music.
     run_dir : for the recipe, the losses and the bundle.
-    cache_dir : for what runs share: the lessons, and what came of the two stages. Runs that differ
-        in what is exported alone (opinions, windows, temperature) train nothing anew.
+    cache_dir : for what runs share: the lessons, and what came of the three stages. Runs that
+        differ in what is exported alone (opinions, temperature) train nothing anew.
     workers : processes that ask the teachers.
     tell : is told in one line how far it is.
 
@@ -179,7 +188,28 @@ def distill(
     if not (recipe.duet.fcn or recipe.duet.fcn_embedding):
         return export(student, metadata, run_dir / RUN_BUNDLE)
     tell("duet: hearing the FCN")
-    duet = make_duet(recipe, student, tracks, truth)
+    cache = FeatureCache(cache_dir)
+    logmels = _heard(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
+    duet = make_duet(recipe, student, logmels, truth)
+    if recipe.refinement.share:
+        folder = cache_dir / _refinement_name(recipe, tracks, clips, labels)
+        playbacks = [
+            Playback(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
+            for number in range(recipe.refinement.playbacks)
+        ]
+        played = [
+            _heard(cache.features(tracks, kind, workers=workers), cache) for kind in playbacks
+        ]
+        refine(
+            recipe,
+            duet,
+            list(zip(logmels, *played, strict=True)),
+            truth,
+            checkpoint=folder / "last.pt",
+            history=folder / "history.csv",
+            tell=tell,
+        )
+        shutil.copyfile(folder / "history.csv", run_dir / "refinement.csv")
     metadata = replace(
         metadata,
         second_front_end=SECOND_FRONT_END,
@@ -189,32 +219,41 @@ def distill(
 
 
 def make_duet(
-    recipe: Recipe, student: Student, tracks: Sequence[Track], truth: NDArray[np.int64]
+    recipe: Recipe,
+    student: Student,
+    logmels: Sequence[StoredArray],
+    truth: NDArray[np.int64],
 ) -> Duet:
-    """Put the FCN beside a student, and fit the opinions on it to labelled tracks.
+    """Put the FCN beside a student, and fit the opinions on it to labelled clips.
 
-    The FCN hears each track as it will hear it in the exported model: window by window.
+    The FCN hears each clip as it will hear it in the exported model: window by window.
 
     Parameters
     ----------
-    tracks : that can be decoded.
-    truth : int[tracks], columns of the student's logits.
+    logmels : float[frames, 96] of each clip, of `SECOND_FRONT_END`.
+    truth : int[clips], columns of the student's logits.
     """
     settings = recipe.student
+    longest = round(recipe.tuning.clip_seconds * SECOND_FRONT_END.frames_per_second)
     duet = Duet(student, fcn.load_fcn(), recipe.duet).eval()
-    logmel = LogMel(SECOND_FRONT_END)
-    length = round(settings.window_seconds * SECOND_FRONT_END.frames_per_second)
-    hop = round(settings.hop_seconds * SECOND_FRONT_END.frames_per_second)
-    tail = round(SHORTEST_TAIL_SECONDS * SECOND_FRONT_END.frames_per_second)
+    length, hop, tail = (
+        round(seconds * SECOND_FRONT_END.frames_per_second)
+        for seconds in (settings.window_seconds, settings.hop_seconds, SHORTEST_TAIL_SECONDS)
+    )
     heard = []
-    for track in tracks:
-        samples = audio.read(
-            str(track.path), SECOND_FRONT_END.sample_rate, 0.0, recipe.tuning.clip_seconds
-        ).samples
-        cut = windows([logmel(samples)], length=length, hop=hop, shortest_tail=tail)
+    for logmel in logmels:
+        frames = logmel[:longest].astype(np.float32)
+        cut = windows([frames], length=length, hop=hop, shortest_tail=tail)
         heard.append(duet.hear_windows([window for _, window in cut]))
     duet.fit_opinions(np.stack(heard), truth)
     return duet
+
+
+def _heard(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
+    """Give features of tracks that could be decoded for the lessons, and so can be again."""
+    if cache.failures:
+        raise DatasetError(cache.failures[0].reason)
+    return [logmel for logmel in stored if logmel is not None]
 
 
 def _music(
@@ -291,8 +330,30 @@ def _tuning_name(
         "truth": [track.label for track in tracks],
         "clips": lessons_digest(clips),
     }
+    return _named("tuning", settings)
+
+
+def _refinement_name(
+    recipe: Recipe, tracks: Sequence[Track], clips: Sequence[Lesson], labels: Sequence[str]
+) -> str:
+    """Make a name of all that what is learned in stage 3 depends on; its share it does not."""
+    settings = {
+        "version": REFINEMENT_VERSION,
+        "seed": recipe.seed,
+        "student": {name: getattr(recipe.student, name) for name in _WINDOWING},
+        "duet": {name: getattr(recipe.duet, name) for name in _REGULARISATIONS},
+        "refinement": asdict(replace(recipe.refinement, share=1.0)),
+        "clip_seconds": recipe.tuning.clip_seconds,
+        "labels": list(labels),
+        "truth": [track.label for track in tracks],
+        "clips": lessons_digest(clips),
+    }
+    return _named("refinement", settings)
+
+
+def _named(stage: str, settings: dict[str, Any]) -> str:
     text = json.dumps(settings, sort_keys=True)
-    return f"tuning-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return f"{stage}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def _metadata(
@@ -322,6 +383,7 @@ def _metadata(
             "duet": {
                 name: getattr(recipe.duet, name) for name in ("student", "fcn", "fcn_embedding")
             },
+            "refinement_share": recipe.refinement.share,
             "seed": recipe.seed,
         },
         licence="Apache-2.0",

@@ -89,13 +89,22 @@ class Fcn(nn.Module):
 
     def forward(self, logmel: Tensor) -> FcnOutputs:
         """Tag float32[batch, frames, 96]."""
-        x = self.spec_bn(logmel.transpose(1, 2).unsqueeze(1))
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-        last = self.layer5(x)
-        embedding = last.amax((2, 3))
-        beneath = torch.cat([x.amax((2, 3)), x.mean((2, 3)), last.mean((2, 3))], dim=1)
+        embedding, beneath = read_maps(self.layer4, self.layer5, self.lower(logmel))
         return FcnOutputs(embedding, self.dense(embedding), beneath)
+
+    def lower(self, logmel: Tensor) -> Tensor:
+        """Hear with the first three layers: float32[batch, 128, 12, frames / 64]."""
+        x = self.spec_bn(logmel.transpose(1, 2).unsqueeze(1))
+        maps: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        return maps
+
+
+def read_maps(layer4: nn.Module, layer5: nn.Module, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Hear what `Fcn.lower` gave with the last two layers: the embedding and what lies beneath."""
+    x = layer4(maps)
+    last = layer5(x)
+    embedding = last.amax((2, 3))
+    return embedding, torch.cat([x.amax((2, 3)), x.mean((2, 3)), last.mean((2, 3))], dim=1)
 
 
 def load_fcn(path: Path | None = None) -> Fcn:

@@ -245,13 +245,46 @@ class TuningSettings:
 
 
 @dataclass(frozen=True)
+class RefinementSettings:
+    """Stage 3: the FCN's last layers learn genres; see `tonearm.training.refine`.
+
+    Attributes
+    ----------
+    share : so much of the way from what was published to what was learned is gone; with 0 the
+        stage is left out.
+    stretches : stretches of clips that are learned from, equally many of each genre.
+    playbacks : how often each clip is played as it may reach a listener elsewhere, see
+        `tonearm.training.playback`.
+    played : share of the stretches that are of one of these, and not of the clip as it is.
+    steps, batch_size : steps of the optimiser, and stretches in each.
+    smoothing : share of a label spread evenly over all genres.
+    mixup : parameter of the Beta distribution of the shares in which two stretches are mixed.
+    descent : its `pretrained_lr` is that of the FCN's layers, `lr` that of the opinions.
+    """
+
+    share: float = 0.5
+    stretches: int = 4000
+    playbacks: int = 6
+    played: float = 0.5
+    steps: int = 280
+    batch_size: int = 32
+    smoothing: float = 0.1
+    mixup: float = 1.0
+    descent: DescentSettings = field(
+        default_factory=lambda: DescentSettings(
+            lr=1e-4, pretrained_lr=1e-3, weight_decay=0.0, warmup_steps=20, average=0.98
+        )
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A distillation: everything that decides its result.
 
     Attributes
     ----------
     name : name of the exported model.
-    seed : of stage 2: new layers, examples, their variation.
+    seed : of stages 2 and 3: new layers, examples, their variation.
     threads : CPU threads torch may use; 0 leaves it to torch.
     checkpoint_steps : steps from one checkpoint, and one row of the stage's table, to the next.
     """
@@ -267,6 +300,7 @@ class Recipe:
     conditions: ConditionSettings = field(default_factory=ConditionSettings)
     imitation: ImitationSettings = field(default_factory=ImitationSettings)
     tuning: TuningSettings = field(default_factory=TuningSettings)
+    refinement: RefinementSettings = field(default_factory=RefinementSettings)
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -280,6 +314,9 @@ class Recipe:
             ("tuning.steps", self.tuning.steps),
             ("tuning.labelled", self.tuning.labelled),
             ("student.temperature", self.student.temperature),
+            ("refinement.stretches", self.refinement.stretches),
+            ("refinement.steps", self.refinement.steps),
+            ("refinement.batch_size", self.refinement.batch_size),
             ("the sum of duet.student, duet.fcn and duet.fcn_embedding", self.duet.total),
         ):
             if not value > 0:
@@ -288,6 +325,8 @@ class Recipe:
             raise UsageError(
                 f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
             )
+        if not 0 <= self.refinement.share <= 1:
+            raise UsageError(f"refinement.share must be from 0 to 1, got {self.refinement.share}")
         if self.imitation.held_out < 2:
             raise UsageError(f"imitation.held_out must be 2 or more, got {self.imitation.held_out}")
         if self.lessons.shortest_seconds < self.lessons.segment_seconds + 2:

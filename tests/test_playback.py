@@ -1,0 +1,79 @@
+"""Clips played otherwise: pitch, tempo, noise and codec, and what is kept of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.synth import render, write_wav
+from tonearm.training import playback
+from tonearm.training.playback import WAYS, Playback
+
+RATE = 22_050
+FRONT_END = FRONT_ENDS["htk32k"]
+
+
+def tone(hertz: float, seconds: float = 2.0) -> np.ndarray:
+    times = np.arange(round(seconds * RATE)) / RATE
+    return (0.5 * np.sin(2 * np.pi * hertz * times)).astype(np.float32)
+
+
+def pitch(samples: np.ndarray) -> float:
+    middle = samples[len(samples) // 4 : -len(samples) // 4]
+    return float(
+        np.abs(np.fft.rfft(middle * np.hanning(len(middle)))).argmax() * RATE / len(middle)
+    )
+
+
+@pytest.mark.parametrize("semitones", [-1.5, 1.0])
+def test_transposing_moves_the_pitch_and_keeps_the_length(semitones: float) -> None:
+    played = playback.transposed(tone(440.0), RATE, semitones)
+    assert pitch(played) == pytest.approx(440.0 * 2 ** (semitones / 12), abs=2)
+    assert len(played) == pytest.approx(2 * RATE, rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.08])
+def test_another_tempo_keeps_the_pitch_and_changes_the_length(factor: float) -> None:
+    played = playback.at_tempo(tone(440.0), RATE, factor)
+    assert pitch(played) == pytest.approx(440.0, abs=2)
+    assert len(played) == pytest.approx(2 * RATE / factor, rel=0.05)
+
+
+def test_noise_lies_as_far_below_as_is_said() -> None:
+    clean = tone(440.0)
+    noise = playback.with_noise(clean, 20.0, np.random.default_rng(0)) - clean
+    assert 10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) == pytest.approx(20, abs=0.2)
+
+
+def test_a_recording_is_played_the_same_way_again(tmp_path: Path) -> None:
+    path = tmp_path / "piece.wav"
+    write_wav(path, render("rock-band", 3.0, RATE, seed=1), RATE)
+    plain = LogMel(FRONT_END)(
+        playback.resampled(render("rock-band", 3.0, RATE, seed=1), RATE, 32_000)
+    )
+    seen = []
+    for number in range(len(WAYS) + 1):
+        frames, again = (
+            np.concatenate(list(Playback(FRONT_END, number, 60.0).rows(path))) for _ in range(2)
+        )
+        np.testing.assert_array_equal(frames, again)
+        assert frames.shape[1] == FRONT_END.n_mels
+        assert len(frames) == pytest.approx(len(plain), rel=0.15)
+        # It is still that piece: as bright and as dull in the same bands.
+        assert np.corrcoef(frames[:, :60].mean(axis=0), plain[:, :60].mean(axis=0))[0, 1] > 0.8
+        assert not any(frames.shape == other.shape and np.allclose(frames, other) for other in seen)
+        seen.append(frames)
+
+
+def test_only_the_beginning_is_played(tmp_path: Path) -> None:
+    path = tmp_path / "piece.wav"
+    write_wav(path, render("rock-band", 3.0, RATE, seed=1), RATE)
+    for number in range(len(WAYS)):
+        frames = np.concatenate(list(Playback(FRONT_END, number, 1.0).rows(path)))
+        assert len(frames) / FRONT_END.frames_per_second == pytest.approx(1.0, abs=0.15)
+    # Other numbers, lengths and front ends are kept apart.
+    kinds = (Playback(FRONT_END, 0, 1.0), Playback(FRONT_END, 4, 1.0), Playback(FRONT_END, 0, 2.0))
+    assert len({kind.folder_name() for kind in kinds}) == 3

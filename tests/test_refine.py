@@ -1,0 +1,117 @@
+"""Stage 3 of a distillation: the upper layers of the FCN learn, and go half of the way back."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tonearm.models.student import Student
+from tonearm.training import refine as stage
+from tonearm.training.duet import Duet
+from tonearm.training.fcn import Fcn
+from tonearm.training.recipe import DuetSettings, Recipe, RefinementSettings, StudentSettings
+from tonearm.training.refine import Upper, hear_stretches, refine
+
+LABELS = ("blues", "jazz", "metal")
+TRUTH = np.array([0, 0, 0, 2, 2])  # none of the second
+
+
+def recipe(**changes: object) -> Recipe:
+    settings = RefinementSettings(stretches=12, steps=30, batch_size=6, mixup=0.0, smoothing=0.0)
+    return Recipe(
+        checkpoint_steps=10,
+        student=StudentSettings(window_seconds=1.0, hop_seconds=1.0),
+        refinement=replace(settings, **changes),  # type: ignore[arg-type]
+    )
+
+
+def clips() -> list[list[np.ndarray]]:
+    """Clips of two timbres, each as it is and once more, louder at the top."""
+    rng = np.random.default_rng(0)
+    made = []
+    for genre in TRUTH:
+        slope = np.linspace(0, -30, 96) if genre else np.linspace(-30, 0, 96)
+        frames = (rng.normal(-20, 6, (150, 96)) + slope).astype(np.float32)
+        made.append([frames, frames + np.linspace(0, 10, 96, dtype=np.float32)])
+    return made
+
+
+def make_duet() -> Duet:
+    torch.manual_seed(0)
+    fcn = Fcn().eval()
+    for layer in (fcn.layer1, fcn.layer2, fcn.layer3, fcn.layer4, fcn.layer5):
+        torch.nn.init.kaiming_normal_(layer.conv.weight)  # so that something reaches the top
+    student = Student(len(LABELS), labels=LABELS, audioset_weight=0.0, pretrained=False)
+    duet = Duet(student, fcn, DuetSettings()).eval()
+    heard = np.stack([duet.hear_windows([clip[0]]) for clip in clips()])
+    duet.fit_opinions(heard, TRUTH)
+    return duet
+
+
+def run(duet: Duet, folder: Path, chosen: Recipe) -> dict[str, torch.Tensor]:
+    refine(chosen, duet, clips(), TRUTH, folder / "last.pt", folder / "history.csv")
+    return {name: value.clone() for name, value in Upper(duet).state_dict().items()}
+
+
+def test_the_upper_layers_learn_and_the_lower_ones_stay(tmp_path: Path) -> None:
+    duet = make_duet()
+    lower = {n: p.clone() for n, p in duet.fcn.named_parameters() if not n.startswith("layer4")}
+    lower = {n: p for n, p in lower.items() if not n.startswith("layer5")}
+    run(duet, tmp_path, recipe(share=1.0))
+    with (tmp_path / "history.csv").open() as file:
+        losses = [float(row["on_all"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.7 * losses[0]
+    now = dict(duet.fcn.named_parameters())
+    assert all(torch.equal(now[name], value) for name, value in lower.items())
+    assert not duet.training
+    window = torch.from_numpy(clips()[3][0][:50])[None]
+    with torch.inference_mode():
+        assert duet.on_all(duet.hear(window)).argmax() == 2
+
+
+def test_half_of_the_way_lies_between_what_was_and_what_was_learned(tmp_path: Path) -> None:
+    before = {n: v.clone() for n, v in Upper(make_duet()).state_dict().items()}
+    learned = run(make_duet(), tmp_path / "whole", recipe(share=1.0))
+    half = run(make_duet(), tmp_path / "half", recipe(share=0.5))
+    assert not torch.equal(before["layer4.conv.weight"], learned["layer4.conv.weight"])
+    for name, value in half.items():
+        torch.testing.assert_close(value, (before[name] + learned[name]) / 2, msg=name)
+
+
+def test_what_was_learned_is_not_learned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(make_duet(), tmp_path, recipe())
+
+    def deaf(*_: object) -> None:
+        raise AssertionError("nothing is left to hear for")
+
+    monkeypatch.setattr(stage, "hear_stretches", deaf)
+    again = run(make_duet(), tmp_path, recipe())
+    for name, value in first.items():
+        torch.testing.assert_close(again[name], value, msg=name)
+
+
+def test_stretches_are_of_each_genre_alike_and_of_playings_as_often_as_is_said() -> None:
+    duet = make_duet()
+    maps, genres = hear_stretches(recipe(stretches=40, smoothing=0.3), duet, clips(), TRUTH)
+    assert maps.shape[:2] == (40, 128)
+    assert maps.dtype == torch.float16
+    torch.testing.assert_close(genres.sum(dim=1), torch.ones(40))
+    torch.testing.assert_close(genres.sum(dim=0), torch.tensor([18.0, 4.0, 18.0]))
+
+    one = [
+        [
+            np.full((150, 96), -20.0, np.float32),
+            np.tile(np.linspace(-60, 0, 96, dtype=np.float32), (150, 1)),
+        ]
+    ]
+    for played, ways in ((0.0, 1), (1.0, 1), (0.5, 2)):
+        chosen = recipe(stretches=20, played=played)
+        maps, _ = hear_stretches(chosen, duet, one, np.array([1]))
+        assert len(torch.unique(maps.flatten(1).float().mean(dim=1).round(decimals=3))) == ways
