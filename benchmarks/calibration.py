@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from foldwise import PUBLISHED
-from tonearm.evaluation import predictions
+from foldwise import PUBLISHED, published
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.predictions import Predictions
 
@@ -43,7 +42,7 @@ THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("predictions", nargs="?", type=Path, default=PUBLISHED)
-    table = predictions.read(parser.parse_args().predictions)
+    table = published(parser.parse_args().predictions)
     if table.folds is None:
         parser.error("the predictions have no column of folds")
     report_calibrators(table, np.array(table.folds))

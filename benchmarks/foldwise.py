@@ -19,6 +19,7 @@ from tonearm.classifier import Prediction
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
+from tonearm.evaluation import predictions
 from tonearm.evaluation.predictions import Predictions
 
 FOLDS, SEED = 5, 0  # of artist-kfold, as the bundles were trained
@@ -38,6 +39,14 @@ class Clip:
         """The track's file."""
         assert self.track.path is not None  # the folds hold none without
         return self.track.path
+
+
+def published(path: Path) -> Predictions:
+    """Read out-of-fold predictions; of several seeds, those of the first: each track once."""
+    table = predictions.read(path)
+    if table.seeds is None:
+        return table
+    return table.take([row for row, seed in enumerate(table.seeds) if seed == table.seeds[0]])
 
 
 def add_arguments(parser: argparse.ArgumentParser, work: str) -> None:

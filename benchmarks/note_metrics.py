@@ -11,9 +11,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from foldwise import PUBLISHED
+from foldwise import PUBLISHED, published
 from tonearm.bundle import Bundle, write_metadata
-from tonearm.evaluation import predictions
 
 
 def main() -> None:
@@ -21,7 +20,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("predictions", nargs="?", type=Path, default=PUBLISHED)
     chosen = parser.parse_args()
-    table = predictions.read(chosen.predictions)
+    table = published(chosen.predictions)
     if table.folds is None:
         parser.error("the predictions have no column of folds")
     metrics = table.metrics(bootstrap=0)

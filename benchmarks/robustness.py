@@ -217,6 +217,8 @@ middle of a clip, and clips no longer than it are left out of its row. "Allowed"
 {markdown_table(header, rows)}
 Noise is added at 20 dB below each clip's own power; clipping is at full scale; pitch and tempo are
 changed by FFmpeg's `asetrate` and `atempo`; the low-pass is a resampling to 16 kHz and back.
+Training hears pitch, tempo, noise and Opus too, of other clips and at strengths drawn by lot
+(`tonearm/training/playback.py`).
 
 ## How to make these numbers again
 

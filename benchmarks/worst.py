@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foldwise import PUBLISHED
+from foldwise import PUBLISHED, published
 from tonearm import datasets
-from tonearm.evaluation import predictions
 from tonearm.evaluation.compare import markdown_table
 
 
@@ -25,7 +24,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="the dataset, for the artists")
     parser.add_argument("--count", type=int, default=10)
     chosen = parser.parse_args()
-    table = predictions.read(chosen.predictions)
+    table = published(chosen.predictions)
     tracks = {track.id: track for track in datasets.load(chosen.data).tracks}
     given = table.probabilities[np.arange(len(table)), table.truth_index]
     rows = []

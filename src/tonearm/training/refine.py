@@ -26,7 +26,6 @@ from tonearm.training.experiment import AugmentSettings
 from tonearm.training.fcn import read_maps
 from tonearm.training.recipe import DescentSettings, Recipe
 
-Floats = NDArray[np.float32]
 # float[frames, 96] of a clip as it is, then of the same clip as it was played otherwise.
 Playings = Sequence[StoredArray]
 
@@ -119,7 +118,10 @@ def hear_stretches(
     """
     settings = recipe.refinement
     rng = np.random.default_rng(recipe.seed)
-    frames = round(recipe.student.window_seconds * SECOND_FRONT_END.frames_per_second)
+    frames, longest = (
+        round(seconds * SECOND_FRONT_END.frames_per_second)
+        for seconds in (recipe.student.window_seconds, recipe.tuning.clip_seconds)
+    )
     genres = np.unique(truth)
     drawn = genres[np.arange(settings.stretches) % len(genres)]
     classes = duet.num_classes
@@ -129,7 +131,8 @@ def hear_stretches(
     # Kept small tensors between the large ones that come and go would scatter over the memory.
     maps: Tensor | None = None
     for place, genre in enumerate(drawn):  # one by one, see `Duet`
-        stretch = _stretch(clips[rng.choice(places[genre])], frames, settings.played, rng)
+        clip = _one_playing(clips[rng.choice(places[genre])], settings.played, rng)
+        stretch = crop(clip[:longest], frames, SECOND_FRONT_END, _AS_IT_IS, 0.0, rng)
         heard = duet.lower(torch.from_numpy(stretch)[np.newaxis])[0]
         if maps is None:
             maps = torch.empty((len(drawn), *heard.shape), dtype=torch.float16)
@@ -138,7 +141,7 @@ def hear_stretches(
     return maps, torch.from_numpy(labels)
 
 
-def _stretch(clip: Playings, frames: int, played: float, rng: np.random.Generator) -> Floats:
-    """Draw a stretch of a clip, as it is or as it was played: [frames, mels]."""
-    number = int(rng.integers(1, len(clip))) if len(clip) > 1 and rng.random() < played else 0
-    return crop(clip[number], frames, SECOND_FRONT_END, _AS_IT_IS, 0.0, rng)
+def _one_playing(clip: Playings, played: float, rng: np.random.Generator) -> StoredArray:
+    """Choose the clip as it is, or one of the ways in which it was played."""
+    other = len(clip) > 1 and rng.random() < played
+    return clip[int(rng.integers(1, len(clip))) if other else 0]
