@@ -143,7 +143,7 @@ def distill(
     run_dir : for the recipe, the losses and the bundle.
     cache_dir : for what runs share: the lessons, and what came of the three stages. Runs that
         differ in what is exported alone (opinions, temperature) train nothing anew.
-    workers : processes that ask the teachers.
+    workers : processes that ask the teachers and compute features.
     tell : is told in one line how far it is.
 
     Returns
@@ -193,17 +193,10 @@ def distill(
     duet = make_duet(recipe, student, logmels, truth)
     if recipe.refinement.share:
         folder = cache_dir / _refinement_name(recipe, tracks, clips, labels)
-        playbacks = [
-            Playback(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
-            for number in range(recipe.refinement.playbacks)
-        ]
-        played = [
-            _heard(cache.features(tracks, kind, workers=workers), cache) for kind in playbacks
-        ]
         refine(
             recipe,
             duet,
-            list(zip(logmels, *played, strict=True)),
+            list(zip(logmels, *_playbacks(recipe, tracks, cache, workers), strict=True)),
             truth,
             checkpoint=folder / "last.pt",
             history=folder / "history.csv",
@@ -247,6 +240,17 @@ def make_duet(
         heard.append(duet.hear_windows([window for _, window in cut]))
     duet.fit_opinions(np.stack(heard), truth)
     return duet
+
+
+def _playbacks(
+    recipe: Recipe, tracks: Sequence[Track], cache: FeatureCache, workers: int
+) -> list[list[StoredArray]]:
+    """Play the tracks as often as the recipe says: each time, float[frames, 96] of each track."""
+    kinds = [
+        Playback(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
+        for number in range(recipe.refinement.playbacks)
+    ]
+    return [_heard(cache.features(tracks, kind, workers=workers), cache) for kind in kinds]
 
 
 def _heard(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
