@@ -102,7 +102,7 @@ class Duet(GenreNetwork):
     def __init__(self, student: Student, fcn: Fcn, settings: DuetSettings) -> None:
         super().__init__(student.embedding_size + HEARD, student.num_classes, 0.0)
         self.student = student
-        # A window at a time takes a fifth of the time so; many at once hardly less.
+        # One window at a time takes a fifth of the time so, and less than one of many.
         self.fcn: Fcn = pruned(fcn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self.says_music = student.says_music
