@@ -68,6 +68,15 @@ def test_a_recording_is_played_the_same_way_again(tmp_path: Path) -> None:
         seen.append(frames)
 
 
+def test_a_click_is_played_too(tmp_path: Path) -> None:
+    path = tmp_path / "click.wav"
+    write_wav(path, tone(440.0, 0.02), RATE)
+    for number in range(len(WAYS)):
+        frames = np.concatenate(list(Playback(FRONT_END, number, 60.0).rows(path)))
+        assert len(frames) == 2
+        assert np.isfinite(frames).all()
+
+
 def test_only_the_beginning_is_played(tmp_path: Path) -> None:
     path = tmp_path / "piece.wav"
     write_wav(path, render("rock-band", 3.0, RATE, seed=1), RATE)

@@ -116,7 +116,10 @@ def encode(path: Path, samples: Samples, rate: int, codec: str, bitrate: int | N
 
 
 def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Samples:
-    """Send mono samples through FFmpeg's filters, each a name and its arguments."""
+    """Send mono samples through FFmpeg's filters, each a name and its arguments.
+
+    What is too short for them to give anything, some hundredths of a second, comes back as it is.
+    """
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=rate, format="fltp", layout="mono")
     nodes = [source, *(graph.add(name, arguments) for name, arguments in chain)]
@@ -135,7 +138,7 @@ def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Sampl
                 break
             assert isinstance(heard, av.AudioFrame)
             pieces.append(heard.to_ndarray()[0])
-    return np.concatenate(pieces)
+    return np.concatenate(pieces) if pieces else samples
 
 
 def _frames(signal: Samples, rate: int, layout: str) -> Iterator[av.AudioFrame]:
