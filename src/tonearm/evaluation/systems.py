@@ -199,12 +199,15 @@ class DistilledSystem:
 
     @property
     def fingerprint(self) -> str:
-        """The whole configuration, and the names and sizes of the unlabelled recordings."""
+        """The whole recipe, the versions of the stages, names and sizes of unlabelled music."""
         from tonearm import media
+        from tonearm.training.distill import VERSIONS
+        from tonearm.training.recipe import parse_recipe
 
+        recipe = parse_recipe(["--config", str(self.config)])
         files = [Path(path) for path in media.recordings(map(str, self._music()))]
         music = sorted(f"{file.name} {file.stat().st_size}" for file in files)
-        return "\n".join([self.config.read_text(encoding="utf-8"), *music])
+        return "\n".join([recipe.to_yaml(), *map(str, VERSIONS), *music])
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Distil, going on from the checkpoints that are there."""
