@@ -166,8 +166,10 @@ class NetworkSystem:
 
     @property
     def fingerprint(self) -> str:
-        """The whole configuration."""
-        return self.config.read_text(encoding="utf-8")
+        """The whole experiment, with the settings that its file leaves to the defaults."""
+        from tonearm.training import experiment
+
+        return experiment.parse(["--config", str(self.config)]).to_yaml()
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Train, resuming from the checkpoints that are there."""
