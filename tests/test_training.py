@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.cli.app import app
-from tonearm.datasets import Track, load
+from tonearm.datasets import Track, load, split
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
@@ -376,6 +377,47 @@ def test_a_folder_of_another_experiment_is_not_gone_on_with(
         RunError, match=r"differ in optimiser\.lr, schedule\.epochs.*--resume never"
     ):
         train(parse([*settings, "--optimiser.lr", "0.02"]), finished)
+
+
+def test_a_folder_of_other_tracks_is_not_gone_on_with(
+    settings: list[str], music: Path, tmp_path: Path
+) -> None:
+    dataset = load(music)
+    cache = FeatureCache(Path(settings[-1]))
+    fold = split(dataset, "stratified")[0]
+    fit(parse(settings), fold.train, fold.valid, dataset.labels, tmp_path, cache)
+    # A track more, and it is no more the old network's to be judged on these.
+    with pytest.raises(RunError, match=r"on other tracks or labels.*--resume never"):
+        fit(parse(settings), fold.train[1:], fold.valid, dataset.labels, tmp_path, cache)
+    with pytest.raises(RunError, match=r"on other tracks or labels"):
+        fit(parse(settings), fold.train, fold.valid, dataset.labels[::-1], tmp_path, cache)
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(RunError, match=r"not both config\.yaml and tracks\.json"):
+        fit(parse(settings), fold.train, fold.valid, dataset.labels, tmp_path, cache)
+
+
+def test_a_run_that_moved_remembers_its_best_epoch(settings: list[str], tmp_path: Path) -> None:
+    train(parse(settings), tmp_path / "here")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    train(parse([*settings, "--schedule.epochs", "4"]), tmp_path / "whole")
+    moved = tmp_path / "there" / "config.yaml"
+    moved.write_text(moved.read_text().replace("epochs: 3", "epochs: 4"))
+
+    train(parse([*settings, "--schedule.epochs", "4"]), tmp_path / "there")
+
+    best = [
+        torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+        for folder in ("there", "whole")
+    ]
+    scores = [
+        [
+            float(state["best_model_score"])
+            for state in callbacks.values()
+            if "best_k_models" in state and state["monitor"]
+        ]
+        for callbacks in best
+    ]
+    assert scores[0] == scores[1] != []
 
 
 def test_starting_over_forgets_the_former_run(settings: list[str], tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from tonearm import __version__
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.features.logmel import LogMelConfig
+from tonearm.whole import whole
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -335,13 +336,8 @@ def write_metadata(
     model = onnx.load(os.fspath(graph))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, kept | {METADATA_KEY: metadata.to_json()})
-    target = Path(target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        onnx.save(model, os.fspath(partial))
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(target) as file:
+        file.write(model.SerializeToString())
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -40,6 +40,7 @@ from tonearm.features.descriptors import (
 )
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.paths import cache_folder
+from tonearm.whole import whole
 
 # Raise it when a change of the code changes the numbers for the same audio and settings.
 CACHE_VERSION = 1
@@ -362,7 +363,8 @@ def _write_settings(folder: Path, kind: Kind) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not note.exists():
-            note.write_text(_canonical(kind.settings()) + "\n", encoding="utf-8")
+            with whole(note) as file:
+                file.write(f"{_canonical(kind.settings())}\n".encode())
     except OSError as error:
         raise CacheError(f"{folder}: {error.strerror or error}") from error
 

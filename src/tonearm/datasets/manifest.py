@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 from tonearm.errors import MissingExtraError
+from tonearm.whole import whole
 
 SUFFIXES = (".csv", ".parquet", ".pq")
 
@@ -63,16 +65,18 @@ def write_folds(path: Path, folds: Sequence[Fold]) -> None:
         parts = {"train": folds[0].train, "valid": folds[0].valid, "test": folds[0].test}
     else:
         parts = {str(number): fold.valid for number, fold in enumerate(folds, start=1)}
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["path", "label", "id", "artist", "kind", column])
+    for part, tracks in parts.items():
+        for track in tracks:
+            assert track.path is not None  # a track without audio is in no fold
+            place = os.path.relpath(track.path, path.parent)
+            artist, kind = track.artist or "", track.kind or ""
+            writer.writerow([place, track.label, track.id, artist, kind, part])
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["path", "label", "id", "artist", "kind", column])
-            for part, tracks in parts.items():
-                for track in tracks:
-                    assert track.path is not None  # a track without audio is in no fold
-                    place = os.path.relpath(track.path, path.parent)
-                    artist, kind = track.artist or "", track.kind or ""
-                    writer.writerow([place, track.label, track.id, artist, kind, part])
+        with whole(path) as file:
+            file.write(table.getvalue().encode())
     except OSError as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
 

@@ -17,6 +17,7 @@ from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, compare, markdown_table
 from tonearm.evaluation.crossval import System, cross_validate
 from tonearm.evaluation.predictions import Predictions
+from tonearm.whole import whole, write_whole
 
 OnFold = Callable[[System, int, Fold, bool], None]
 
@@ -110,10 +111,11 @@ def write_results(
         path = out / "predictions" / name / f"{system}.csv"
         files.write(path, predictions)
         written.append(path)
-    table.write_text(comparison.to_csv(), encoding="utf-8")
-    (out / f"{name}.svg").write_text(plots.to_svg(figure), encoding="utf-8")
-    (out / f"{name}.png").write_bytes(plots.to_png(figure))
-    page.write_text(render_page(name, benchmark, command, comparison), encoding="utf-8")
+    write_whole(table, comparison.to_csv())
+    write_whole(out / f"{name}.svg", plots.to_svg(figure))
+    with whole(out / f"{name}.png") as file:
+        file.write(plots.to_png(figure))
+    write_whole(page, render_page(name, benchmark, command, comparison))
     return written
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.whole import write_whole
 
 # Columns that may stand beside the classes; a class of one of these names is refused.
 KEY_COLUMNS = ("track", "label")
@@ -164,16 +165,14 @@ def write(path: Path, predictions: Predictions) -> None:
         )
         if column is not None
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*KEY_COLUMNS, *predictions.labels, *extra])
-        for i, track in enumerate(predictions.tracks):
-            shares = (f"{p:.7g}" for p in predictions.probabilities[i])
-            others = (column[i] for column in extra.values())
-            writer.writerow([track, predictions.truth[i], *shares, *others])
-    partial.replace(path)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*KEY_COLUMNS, *predictions.labels, *extra])
+    for i, track in enumerate(predictions.tracks):
+        shares = (f"{p:.7g}" for p in predictions.probabilities[i])
+        others = (column[i] for column in extra.values())
+        writer.writerow([track, predictions.truth[i], *shares, *others])
+    write_whole(path, table.getvalue())
 
 
 def read(path: Path) -> Predictions:

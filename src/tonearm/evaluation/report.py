@@ -17,6 +17,7 @@ from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
+from tonearm.whole import write_whole
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier
@@ -128,11 +129,10 @@ def write_report(
     explained: Sequence[ErrorPicture] = (),
 ) -> Path:
     """Write `metrics.json`, `predictions.csv` and `report.html` to a folder; give the page."""
-    folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "predictions.csv", predictions)
-    (folder / "metrics.json").write_text(metrics.to_json(), encoding="utf-8")
+    write_whole(folder / "metrics.json", metrics.to_json())
     page = folder / "report.html"
-    page.write_text(render(predictions, metrics, subject, explained), encoding="utf-8")
+    write_whole(page, render(predictions, metrics, subject, explained))
     return page
 
 

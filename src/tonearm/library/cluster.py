@@ -22,8 +22,8 @@ from tonearm.library.listener import Listener, Outcome, Task, blank, lost, model
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.library.store import Entry, Model
-from tonearm.library.whole import whole
 from tonearm.paths import cache_folder
+from tonearm.whole import whole
 from tonearm.workers import Apart, Crash
 
 if TYPE_CHECKING:

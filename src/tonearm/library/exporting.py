@@ -17,7 +17,7 @@ from typing import IO, Any, Literal, get_args
 from tonearm.audio import printable
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.store import Entry, Store
-from tonearm.library.whole import whole
+from tonearm.whole import whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 STANDARD_OUTPUT = "-"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from tonearm.library.store import Entry
-from tonearm.library.whole import write_whole
+from tonearm.whole import write_whole
 
 LONGEST_NAME = 100  # bytes: names may have 255, and some systems count in other units
 _FORBIDDEN = frozenset('<>:"/\\|?*')

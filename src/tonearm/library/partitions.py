@@ -22,7 +22,7 @@ from tonearm.audio import printable
 from tonearm.errors import TonearmError
 from tonearm.library.listener import Task
 from tonearm.library.sources import open_folder, persistently
-from tonearm.library.whole import whole
+from tonearm.whole import whole
 
 PLAN = "scan.json"
 MODEL = "model.onnx"

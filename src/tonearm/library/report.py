@@ -14,7 +14,7 @@ from tonearm import __version__
 from tonearm.audio import printable
 from tonearm.library.overview import Overview, overview
 from tonearm.library.store import Store
-from tonearm.library.whole import write_whole
+from tonearm.whole import write_whole
 
 # Of the page: a frame with gaps, and what fills them. All that depends on the library is data; the
 # page's program puts it in as text, so names of files and tracks are never read as HTML.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tonearm.training.recipe import DescentSettings
+from tonearm.whole import whole, write_whole
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -158,12 +159,8 @@ class Descent(Generic[Network]):
 def save_whole(state: Mapping[str, Any], path: Path) -> None:
     """Store tensors and plain values; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        torch.save(dict(state), partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as file:
+        torch.save(dict(state), file)
 
 
 def _seed_torch(seed: int, step: int) -> None:
@@ -172,11 +169,9 @@ def _seed_torch(seed: int, step: int) -> None:
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
-    partial.replace(path)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+    write_whole(path, table.getvalue())

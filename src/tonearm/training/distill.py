@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import shutil
 import sys
@@ -43,6 +44,7 @@ from tonearm.training.playback import Playback
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.refine import refine
 from tonearm.training.tune import tune
+from tonearm.whole import write_whole
 
 Tell = Callable[[str], None]
 
@@ -164,7 +166,7 @@ def distill(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    write_whole(run_dir / "config.yaml", recipe.to_yaml())
     store = LessonStore(cache_dir, processes=workers)
     music = _music(store, recipe, unlabelled, tell)
     tracks, clips = _clips(store, recipe, train_tracks, labels, tell)
@@ -308,10 +310,11 @@ def _tell_refused(store: LessonStore, tell: Tell) -> None:
 
 def _write_tracks(path: Path, tracks: Sequence[Track]) -> None:
     """Note what was learned from."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["track", "label"])
-        writer.writerows([track.id, track.label] for track in tracks)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["track", "label"])
+    writer.writerows([track.id, track.label] for track in tracks)
+    write_whole(path, table.getvalue())
 
 
 def _tuning_name(
@@ -402,7 +405,7 @@ def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int) -
     trial = run_trial(Classifier.load(bundle), tracks, workers=workers)
     predictions.write(run_dir / "predictions.csv", trial.predictions)
     metrics = trial.predictions.metrics()
-    (run_dir / "metrics.json").write_text(metrics.to_json(), encoding="utf-8")
+    write_whole(run_dir / "metrics.json", metrics.to_json())
     figures = {
         "judged_on": "tracks that were held out of its training",
         "tracks": metrics.count,

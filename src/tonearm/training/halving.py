@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tonearm.errors import MissingExtraError, TonearmError
+from tonearm.whole import whole
 
 if TYPE_CHECKING:
     import onnx
@@ -59,4 +60,6 @@ def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "train") from error
-    onnx.save(halve(onnx.load(os.fspath(source))), os.fspath(target))
+    halved = halve(onnx.load(os.fspath(source)))
+    with whole(target) as file:
+        file.write(halved.SerializeToString())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import lightning
 
 from tonearm.training.module import GenreTraining
+from tonearm.whole import write_whole
 
 COLUMNS = ("epoch", "seconds", "lr", "train_loss", "valid_loss", "valid_accuracy", "valid_f1")
 
@@ -58,10 +60,9 @@ class History(lightning.Callback):
         self.rows = list(state["rows"])
 
     def _write(self) -> None:
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for row in self.rows:
-                writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
-        partial.replace(self.path)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+        write_whole(self.path, table.getvalue())

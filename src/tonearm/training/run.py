@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,11 +33,13 @@ from tonearm.features.descriptors import descriptor_names
 from tonearm.models import GenreNetwork, create_model
 from tonearm.paths import cache_folder
 from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clips
+from tonearm.training.descent import save_whole
 from tonearm.training.experiment import Experiment, data_path
 from tonearm.training.export import export
 from tonearm.training.history import History
 from tonearm.training.module import GenreTraining, clip_log_probabilities
 from tonearm.training.progress import EpochProgress
+from tonearm.whole import write_whole
 
 Resume = Literal["auto", "never"]
 
@@ -122,12 +126,12 @@ def fit(
     Raises
     ------
     RunError
-        If the folder holds a run of another experiment.
+        If the folder holds a run of another experiment, or of other tracks or labels.
     DatasetError
         If there is nothing to train on.
     """
     folder = Path(folder)
-    _open_folder(folder, experiment, resume)
+    _open_folder(folder, experiment, _learned(train_tracks, valid_tracks, labels), resume)
     if experiment.schedule.threads:
         torch.set_num_threads(experiment.schedule.threads)
     lightning.seed_everything(experiment.seed, verbose=False)
@@ -190,22 +194,44 @@ def _make_network(experiment: Experiment, classes: int) -> GenreNetwork:
     return create_model(name, num_classes=classes, **settings)
 
 
-def _open_folder(folder: Path, experiment: Experiment, resume: Resume) -> None:
-    """Make the folder, or check that the run it holds is of this experiment."""
-    config = folder / "config.yaml"
+def _learned(
+    train_tracks: Sequence[Track], valid_tracks: Sequence[Track], labels: Sequence[str]
+) -> str:
+    """Say which tracks a run learns from and is judged on, in any order, and what its outputs mean.
+
+    Where the audio lies is not in it: a run may move.
+    """
+    parts = {"train": train_tracks, "valid": valid_tracks}
+    tracks = {
+        part: dict(sorted((track.id, str(track.label)) for track in chosen))
+        for part, chosen in parts.items()
+    }
+    return json.dumps({"labels": list(labels), **tracks}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resume) -> None:
+    """Make the folder, or check that the run it holds is of this experiment and these tracks."""
+    config, tracks = folder / "config.yaml", folder / "tracks.json"
+    remedy = "name another --run folder, or start over with --resume never"
     if resume == "never":
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         shutil.rmtree(folder / "logs", ignore_errors=True)
-    elif (folder / "checkpoints").exists() and config.exists():
-        held, wanted = _decisive(config.read_text()), _decisive(experiment.to_yaml())
+    elif (folder / "checkpoints").exists():
+        if not (config.exists() and tracks.exists()):
+            raise RunError(
+                f"{folder}: holds checkpoints, but not both config.yaml and tracks.json that say "
+                f"of what; {remedy}"
+            )
+        held, wanted = _decisive(config.read_text("utf-8")), _decisive(experiment.to_yaml())
         if held != wanted:
             raise RunError(
                 f"{folder}: holds a run of another experiment (they differ in "
-                f"{', '.join(_differences(held, wanted))}); name another --run folder, or start "
-                "over with --resume never"
+                f"{', '.join(_differences(held, wanted))}); {remedy}"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    config.write_text(experiment.to_yaml())
+        if tracks.read_text("utf-8") != learned:
+            raise RunError(f"{folder}: holds a run on other tracks or labels; {remedy}")
+    write_whole(config, experiment.to_yaml())
+    write_whole(tracks, learned)
 
 
 def _decisive(text: str) -> dict[str, Any]:
@@ -234,6 +260,8 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
     if state is not None and _has_ended(state, schedule.epochs):
         return
+    if state is not None and _move(state, checkpoints):
+        save_whole(state, last)
     judged = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / "history.csv", module),
@@ -288,6 +316,27 @@ def _has_ended(state: dict[str, Any], epochs: int) -> bool:
     return stopped or state["epoch"] + 1 >= epochs
 
 
+def _move(state: dict[str, Any], folder: Path) -> bool:
+    """Tell a checkpoint that it lies in this folder; say whether that was news to it.
+
+    Lightning forgets how good the best epoch was where a run lies in another folder than before,
+    and the next epoch, however bad, would take its place.
+    """
+    here = os.path.realpath(folder)
+    moved = False
+    for name, callback in state["callbacks"].items():
+        if name.startswith("ModelCheckpoint") and callback["dirpath"] != here:
+            callback["dirpath"] = here
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                callback[key] = callback[key] and os.path.join(here, Path(callback[key]).name)
+            callback["best_k_models"] = {
+                os.path.join(here, Path(path).name): score
+                for path, score in callback["best_k_models"].items()
+            }
+            moved = True
+    return moved
+
+
 def _best_network(module: GenreTraining, folder: Path, *, judged: bool) -> GenreNetwork:
     """Load the averaged weights of the best epoch, or of the last if none was judged."""
     file = folder / "checkpoints" / ("best.ckpt" if judged else "last.ckpt")
@@ -315,7 +364,7 @@ def _judge(
     )
     predictions.write(folder / "predictions.csv", table)
     metrics = evaluate(table.truth_index, table.probabilities, labels, groups=table.groups)
-    (folder / "metrics.json").write_text(metrics.to_json())
+    write_whole(folder / "metrics.json", metrics.to_json())
     return metrics
 
 
