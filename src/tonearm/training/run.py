@@ -322,15 +322,15 @@ def _move(state: dict[str, Any], folder: Path) -> bool:
     Lightning forgets how good the best epoch was where a run lies in another folder than before,
     and the next epoch, however bad, would take its place.
     """
-    here = os.path.realpath(folder)
+    here = Path(os.path.realpath(folder))
     moved = False
     for name, callback in state["callbacks"].items():
-        if name.startswith("ModelCheckpoint") and callback["dirpath"] != here:
-            callback["dirpath"] = here
+        if name.startswith("ModelCheckpoint") and callback["dirpath"] != str(here):
+            callback["dirpath"] = str(here)
             for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-                callback[key] = callback[key] and os.path.join(here, Path(callback[key]).name)
+                callback[key] = callback[key] and str(here / Path(callback[key]).name)
             callback["best_k_models"] = {
-                os.path.join(here, Path(path).name): score
+                str(here / Path(path).name): score
                 for path, score in callback["best_k_models"].items()
             }
             moved = True
