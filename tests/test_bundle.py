@@ -33,6 +33,7 @@ def test_metadata_survives_json() -> None:
         ({"labels": ["rock", 1]}, "expected a list of texts"),
         ({"window_seconds": 0}, "window_seconds: expected more than 0, got 0"),
         ({"hop_seconds": True}, "hop_seconds: expected a number"),
+        ({"hop_seconds": 1e-4}, "hop_seconds: expected a frame or more, got 0.0001"),
         ({"temperature": float("nan")}, "temperature"),
         ({"music_threshold": 1.5}, "music_threshold: expected a probability from 0 to 1, got 1.5"),
         ({"unsure_threshold": "0"}, "unsure_threshold: expected a number"),

@@ -6,16 +6,18 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Explanation, explain, synth
-from tonearm.audio import AudioError, NotAudio, Recording
+from tonearm.audio import AudioError, NotAudio, Recording, probe
 from tonearm.cli.app import app
-from tonearm.errors import MissingExtraError, UsageError
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.explanation import Hearing
 from tonearm.features.logmel import FRONT_ENDS
 
@@ -117,6 +119,44 @@ def test_a_stretch_of_a_file_tells_where_it_is(
     assert (middle.start, middle.genre) == (3.0, "high")
 
 
+def test_the_middle_is_found_where_the_header_can_only_guess_the_length(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    # Joined without a header, as from a radio stream: the first frames promise ten times as much.
+    parts = []
+    for bitrate, sound in ((32_000, tone(5000, 4)), (320_000, tone(300, 8))):
+        path = tmp_path / f"{bitrate}.mp3"
+        with av.open(str(path), "w", options={"write_xing": "0", "id3v2_version": "0"}) as output:
+            stream = output.add_stream("libmp3lame", rate=RATE, layout="mono")
+            stream.bit_rate = bitrate
+            frame = av.AudioFrame.from_ndarray(sound[np.newaxis], "fltp", "mono")
+            frame.sample_rate = RATE
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+        parts.append(path.read_bytes())
+    joined = tmp_path / "joined.mp3"
+    joined.write_bytes(b"".join(parts))
+    assert (probe(joined).duration or 0) > 30
+    middle = explain(classifier, joined, duration=2.0)
+    assert middle.start == pytest.approx(5, abs=0.3)
+    assert middle.genre == "low"
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ({"rate": 0}, "rate in Hz"),
+        ({"rate": RATE, "start": -1.0}, "start: expected seconds from 0"),
+        ({"rate": RATE, "duration": float("nan")}, "duration: expected seconds above 0"),
+    ],
+)
+def test_stretches_that_cannot_be_meant(
+    classifier: Classifier, asked: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        explain(classifier, tone(300, 1), **asked)
+
+
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.2])
 def test_short_recordings(classifier: Classifier, seconds: float) -> None:
     explanation = explain(classifier, tone(300, seconds), rate=RATE)
@@ -207,6 +247,24 @@ class TestPlot:
         )
         save_plot(named, tmp_path / "out.png", dark=True)
         assert (tmp_path / "out.png").stat().st_size > 10_000
+
+    def test_a_picture_that_cannot_be_finished_leaves_the_old_one(
+        self, low: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from matplotlib.figure import Figure
+
+        from tonearm.explanation_plot import save_plot
+
+        def half(figure: Figure, file: Any, **settings: Any) -> None:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        output = tmp_path / "out.png"
+        output.write_bytes(b"the old one")
+        monkeypatch.setattr(Figure, "savefig", half)
+        with pytest.raises(TonearmError, match=r"out\.png: No space left on device"):
+            save_plot(low, output)
+        assert output.read_bytes() == b"the old one"
 
     def test_program(
         self, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]

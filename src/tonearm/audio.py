@@ -764,9 +764,11 @@ def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
         channels = [plane[:count] for plane in planes]
     else:
         channels = [planes[0][channel : count * width : width] for channel in range(width)]
-    mean = channels[0].astype(np.float32)
-    for channel in channels[1:]:
-        np.add(mean, channel, out=mean, casting="same_kind")
+    # Damaged samples may be anything; what is no number in the end is silenced below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = channels[0].astype(np.float32)
+        for channel in channels[1:]:
+            np.add(mean, channel, out=mean, casting="same_kind")
     if dtype is np.uint8:
         mean -= full_scale * width
     mean *= np.float32(1 / (full_scale * width))

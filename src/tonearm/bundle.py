@@ -131,6 +131,11 @@ class BundleMetadata:
             value = getattr(self, setting)
             if not 0 <= value <= 1:
                 raise MetadataError(f"{setting}: expected a probability from 0 to 1, got {value}")
+        slowest = min(front_end.frames_per_second for front_end in self.front_ends)
+        for setting in ("window_seconds", "hop_seconds"):
+            value = getattr(self, setting)
+            if round(value * slowest) < 1:
+                raise MetadataError(f"{setting}: expected a frame or more, got {value}")
         rates = {front_end.sample_rate for front_end in self.front_ends}
         if len(rates) > 1:
             raise MetadataError(

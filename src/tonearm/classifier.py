@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import length_hint
 from pathlib import Path
 from typing import Literal
 
@@ -322,7 +323,8 @@ class Classifier:
         if workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}")
         files = map(Path, paths)
-        if workers == 1:
+        workers = min(workers, length_hint(paths, workers))  # an idle process starts in vain
+        if workers <= 1:
             return map(self.attempt, files)
         return self._classify_in_processes(files, workers)
 
@@ -408,7 +410,7 @@ class Classifier:
             )
         if heard.peak < SILENCE_PEAK:
             raise SilentAudio(named, f"silent: {heard.seconds:.1f} s with nothing to hear")
-        log_probabilities = _log_softmax(np.stack(heard.logits))
+        log_probabilities = log_softmax(np.stack(heard.logits))
         music: list[float | None] = [*heard.music] or [None] * len(heard.spans)
         segments = tuple(map(self._segment, heard.spans, log_probabilities, music))
         probabilities = self._ranked(log_probabilities.mean(axis=0))
@@ -436,7 +438,7 @@ class Classifier:
 
     def _ranked(self, log_probabilities: Doubles) -> dict[str, float]:
         """Calibrated probabilities by genre, the most probable first."""
-        calibrated = np.exp(_log_softmax(log_probabilities / self.bundle.metadata.temperature))
+        calibrated = np.exp(log_softmax(log_probabilities / self.bundle.metadata.temperature))
         order = np.argsort(-calibrated, kind="stable")
         return {self.labels[i]: float(calibrated[i]) for i in order}
 
@@ -618,7 +620,7 @@ def _sigmoid(logit: float) -> float:
     return 0.5 * (1.0 + math.tanh(logit / 2))
 
 
-def _log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
+def log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
     """Logarithm of the softmax along the last axis, in double precision."""
     shifted = scores - scores.max(axis=-1, keepdims=True).astype(np.float64)
     normalised: Doubles = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

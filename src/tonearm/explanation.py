@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tonearm import audio
 from tonearm.bundle import Bundle, Outputs
-from tonearm.classifier import Classifier, Prediction
+from tonearm.classifier import Classifier, Prediction, log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.logmel import as_signal
 from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
@@ -104,13 +104,18 @@ def explain(
     Raises
     ------
     UsageError
-        If the model does not know the genre, or samples come without a rate.
+        If the model does not know the genre, samples come without a rate, or rate, start or
+        duration cannot be meant.
     audio.AudioError
         As by the classifier.
     """
     if genre is not None and genre not in classifier.labels:
         known = ", ".join(classifier.labels)
         raise UsageError(f"the model does not know the genre {genre!r} (it knows {known})")
+    if start is not None and not 0 <= start < np.inf:
+        raise UsageError(f"start: expected seconds from 0, got {start}")
+    if not 0 < duration < np.inf:
+        raise UsageError(f"duration: expected seconds above 0, got {duration}")
     path = None if isinstance(source, np.ndarray) else Path(source)
     target = classifier.bundle.metadata.front_end.sample_rate
     if isinstance(source, np.ndarray):
@@ -208,8 +213,8 @@ class Hearing:
                 )
                 outputs = self._bundle.run(first, window.descriptors, *second)
                 logits[i] = outputs.logits[0]
-        clip = _log_softmax(logits).mean(axis=0)
-        return _log_softmax(clip / self._bundle.metadata.temperature)
+        clip = log_softmax(logits).mean(axis=0)
+        return log_softmax(clip / self._bundle.metadata.temperature)
 
     def evidence(self, genre: str) -> Floats:
         """Give what the log-probability of a genre loses by covering each patch, float32[T, B]."""
@@ -262,7 +267,8 @@ def _stretch_of_file(
 ) -> tuple[audio.Recording, float]:
     """Read the stretch that is explained and say where it begins."""
     if start is None:
-        start = max(0.0, ((audio.probe(path).duration or 0.0) - duration) / 2)
+        # Not as the header says: of some files it can only be guessed, and far too long.
+        start = max(0.0, ((audio.identify(path).duration or 0.0) - duration) / 2)
     return audio.read(path, rate, start, duration), start
 
 
@@ -274,8 +280,8 @@ def _stretch_of_samples(
     duration: float,
 ) -> tuple[audio.Recording, float]:
     """Cut the stretch that is explained out of samples and say where it begins."""
-    if rate is None:
-        raise UsageError("samples need their rate in Hz, got none")
+    if rate is None or rate < 1:
+        raise UsageError(f"samples need their rate in Hz, got {rate or 'none'}")
     samples = as_signal(samples)
     if start is None:
         start = max(0.0, (len(samples) / rate - duration) / 2)
@@ -313,8 +319,3 @@ def _shares(points: npt.ArrayLike, centres: npt.ArrayLike) -> Floats:
     points, centres = np.asarray(points), np.asarray(centres)
     hats = [np.interp(points, centres, hat) for hat in np.eye(len(centres))]
     return np.stack(hats, axis=1).astype(np.float32)
-
-
-def _log_softmax(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    scores = scores.astype(np.float64)
-    return np.asarray(scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True))

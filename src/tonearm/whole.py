@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ from tonearm.errors import TonearmError
 def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Give a file to write to, which takes the place of another when the block has ended well.
 
-    Until all of it is on the disk there is what was there before.
+    Until all of it is on the disk there is what was there before. The new file may be read by whom
+    the old one could be read by. What is no file, a pipe or a device, is written to as it is.
 
     Raises
     ------
@@ -25,11 +27,21 @@ def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         If it cannot be written.
     """
     target = Path(os.path.realpath(path))  # a link stays one
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        with target.open("wb") as file:
+            yield file
+        return
     # Not made of the target's name, which may be as long as names can be; and by chance, for on a
     # network drive another machine's process may have the same number.
     draft = target.with_name(f".tonearm-{token_hex(8)}.partial")
     try:
         with draft.open("wb") as file:
+            if mode is not None:
+                draft.chmod(stat.S_IMODE(mode))
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -10,7 +10,7 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, SharingOption
-from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table
+from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
 from tonearm.errors import UsageError
 
 
@@ -72,12 +72,13 @@ def classify(
         raise UsageError("--csv always has a column for every genre: --top does not go with it")
     # The front end's matrix products are small: starting BLAS threads costs more than they save.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tonearm.audio import printable
     from tonearm.classifier import Classifier, Failure
     from tonearm.media import recordings
 
-    files = list(recordings(paths))
+    files = list(recordings(paths, warn_unreadable))
     if not files:
-        print(f"tonearm: no audio files in {', '.join(paths)}", file=sys.stderr)
+        print(f"tonearm: no audio files in {printable(', '.join(paths))}", file=sys.stderr)
         raise typer.Exit(1)
     classifier = Classifier.load(
         model, music_threshold=music_threshold, unsure_threshold=unsure_threshold

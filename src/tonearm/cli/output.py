@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -174,6 +175,14 @@ class Table:
         progress.add_task("", total=files)
         progress.start()
         return progress
+
+
+def warn_unreadable(error: OSError) -> None:
+    """Print that a folder cannot be read; what is in it is passed over."""
+    from tonearm.audio import printable
+
+    folder = printable(os.fsdecode(error.filename))
+    print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
 
 
 def fitted(name: str, width: int) -> str:

@@ -15,6 +15,7 @@ from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.features.logmel import as_signal
 from tonearm.features.mel import hz_to_mel
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
+from tonearm.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -308,7 +309,9 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
         with warnings.catch_warnings():
             # A name in a script that the font lacks shows as boxes; that is no cause for alarm.
             warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(output, dpi=DPI)
+            with whole(output) as file:
+                kind = Path(output).suffix.lower().removeprefix(".")
+                figure.savefig(file, format=kind, dpi=DPI)
     except OSError as error:
         raise TonearmError(f"{output}: {error.strerror or error}") from error
 

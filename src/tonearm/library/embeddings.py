@@ -99,7 +99,7 @@ class _Embedding(Kind):
         }
 
     def rows(self, path: Path) -> Iterator[Floats]:
-        duration = audio.probe(path).duration
+        duration = audio.identify(path).duration  # as a scan knows it, see `hear`
         yield hear(self._classifier, path, duration, EXCERPT).embedding[np.newaxis]
 
     @cached_property
