@@ -18,7 +18,7 @@ from tonearm.cli.app import app
 from tonearm.datasets import Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import DatasetError
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import Round
 from tonearm.evaluation.systems import DistilledSystem, find_system
 from tonearm.features.logmel import LogMel
@@ -45,6 +45,7 @@ from tonearm.training.recipe import (
 from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import TargetSpace, collate
 from tonearm.training.teachers import STUDENT_FRONT_END, Said
+from tonearm.training.tune import Examples, _draw
 
 RATE = 16_000
 LABELS = ("blues", "jazz")
@@ -343,6 +344,42 @@ def test_a_descent_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     assert not unbroken.training
 
 
+def test_the_table_of_a_descent_has_means_over_the_steps_that_had_the_term(tmp_path: Path) -> None:
+    network = Dropping()
+
+    def losses(step: int) -> Mapping[str, Tensor]:
+        loss = network(torch.ones(2, 8)).square().mean()
+        return {"always": loss} | ({"sometimes": loss * 0 + 2.0} if step % 2 else {})
+
+    groups = [(list(network.parameters()), 0.1)]
+    Descent(network, groups, 4, DescentSettings(), seed=0).run(
+        losses, checkpoint=tmp_path / "last.pt", history=tmp_path / "history.csv", every=4
+    )
+    with (tmp_path / "history.csv").open() as file:
+        assert [row["sometimes"] for row in csv.DictReader(file)] == ["2"]
+
+
+def test_a_checkpoint_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(TonearmError, match=r"last\.pt: not a checkpoint to go on from"):
+        descend(tmp_path)
+
+
+# --- what is drawn
+
+
+@pytest.mark.parametrize(("genres", "count"), [(16, 20), (16, 10), (30, 20), (10, 20), (3, 2)])
+def test_every_genre_is_drawn_as_often(genres: int, count: int) -> None:
+    places = [np.arange(2 * genre, 2 * genre + 2) for genre in range(genres)]
+    examples = Examples([None] * (2 * genres + 5), [], np.zeros(0), places, 2 * genres)  # type: ignore[list-item]
+    drawn = np.zeros(genres, dtype=int)
+    for step in range(3 * genres):
+        chosen = _draw(examples, count, 4, step, np.random.default_rng(step))
+        assert (chosen[count:] >= 2 * genres).all()
+        drawn += np.bincount(chosen[:count] // 2, minlength=genres)
+    assert (drawn == 3 * count).all()
+
+
 # --- the recipe
 
 
@@ -360,6 +397,8 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
     [
         (["--tuning.steps", "0"], "tuning.steps must be above 0, got 0"),
         (["--tuning.crop_shares", "[1.0]"], "equally many lengths above 0 and shares"),
+        (["--tuning.crop_shares", "[0.0, 0.0, 0.0]"], "equally many lengths above 0 and shares"),
+        (["--tuning.mask_low", "16"], "mask_low must be above 0 and below mask_high, got 16 and"),
         (["--lessons.shortest_seconds", "8"], "shortest_seconds must be 2 more"),
         (["--imitation.held_out", "1"], "held_out must be 2 or more, got 1"),
         (["--refinement.share", "1.5"], "refinement.share must be from 0 to 1, got 1.5"),
@@ -446,6 +485,8 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
 
     with pytest.raises(DatasetError, match="label 'jazz' is not among blues"):
         run(("blues",), tracks, "wrong")
+    with pytest.raises(DatasetError, match="told from each other, and all clips are blues"):
+        run(LABELS, tracks[:1], "alone")
 
 
 def test_a_duet_is_refined_once(
@@ -548,3 +589,10 @@ def test_the_command_judges_the_fold_it_holds_out(
     kept = parse_recipe(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.fold, kept.data.unlabelled) == (1, [str(music)])
     assert Bundle.load(tmp_path / "run" / "model.onnx").metadata.metrics["tracks"] == 2
+
+    # All learn now: what was said of the fold is not of this model.
+    whole = arguments.replace(" --fold 1", "")
+    result = CliRunner().invoke(app, ["distill", *whole.split()], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert not (tmp_path / "run" / "predictions.csv").exists()

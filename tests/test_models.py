@@ -133,6 +133,17 @@ def test_gradients_reach_every_parameter(key: str) -> None:
     assert silent == []
 
 
+def test_missing_descriptors_teach_nothing() -> None:
+    network = make("hybrid-descriptors").train()
+    logmel, descriptors = inputs(network, batch=8)
+    assert descriptors is not None
+    first, second = network.opinions(logmel, torch.full_like(descriptors, torch.nan))
+    assert torch.equal(first, second)
+    nn.functional.cross_entropy(second, torch.arange(8) % CLASSES).backward()
+    numbers = [p for n, p in network.named_parameters() if n.startswith(("numbers.", "second."))]
+    assert all(p.grad is None or not p.grad.any() for p in numbers)
+
+
 @every_network
 def test_twenty_clips_are_learned_by_heart(key: str) -> None:
     network = make(key, dropout=0.0).train()

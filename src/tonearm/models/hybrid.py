@@ -85,14 +85,19 @@ class Hybrid(GenreNetwork):
     def opinions(
         self, logmel: Tensor | None, descriptors: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Return the logits of the frames and, with `descriptors`, those of the descriptors."""
+        """Return the logits of the frames and, with `descriptors`, those of the descriptors.
+
+        Where an example's are missing, the frames answer in their place: nothing is to be learned
+        of what is not there.
+        """
         first = super().both(logmel).logits
         if self.numbers is None or self.second is None:
             return (first,)
-        _, _, descriptors, _ = fill_missing(
+        _, _, descriptors, has_descriptors = fill_missing(
             logmel, descriptors, self.n_mels, len(self.numbers.mean)
         )
-        return first, self.second(self.numbers(descriptors))
+        second = self.second(self.numbers(descriptors))
+        return first, torch.where(has_descriptors > 0, second, first)
 
     def standardise_descriptors(self, descriptors: Tensor) -> None:
         """Take over the training set's mean and spread, where descriptors are asked."""

@@ -57,7 +57,7 @@ def mix(logmel: Tensor, share: float, partner: Tensor) -> Tensor:
 
 
 def mask_bands(logmel: Tensor, low: int, high: int, rng: np.random.Generator) -> Tensor:
-    """Put the mean of the batch in place of `low` to `high` neighbouring bands."""
+    """Put the mean of the batch in place of `low` neighbouring bands or more, below `high`."""
     mels = logmel.shape[2]
     width = int(rng.integers(low, high))
     start = int(rng.integers(0, max(1, mels - high)))

@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tonearm.errors import TonearmError
 from tonearm.training.recipe import DescentSettings
 from tonearm.whole import whole, write_whole
 
@@ -76,7 +78,8 @@ class Descent(Generic[Network]):
         ----------
         losses : gives the terms of a step's loss by name; their sum is what is minimised.
         checkpoint : a file; if it is there, the steps it holds are not taken again.
-        history : a CSV file with the means of the terms since the row before.
+        history : a CSV file with the means of the terms, over the steps that had them, since the
+            row before.
         every : steps from row to row and from checkpoint to checkpoint.
         judge : gives further figures for the row, of the averaged network.
         tell : is told of each row in one line.
@@ -88,6 +91,7 @@ class Descent(Generic[Network]):
         if checkpoint.exists():
             self._load(checkpoint)
         sums: dict[str, float] = {}
+        counts: dict[str, int] = {}  # a step need not have every term
         since, begin = self.done, time.monotonic()
         self.network.train()
         while self.done < self.steps:
@@ -96,18 +100,19 @@ class Descent(Generic[Network]):
             self._step(torch.stack(list(terms.values())).sum())
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.item()
+                counts[name] = counts.get(name, 0) + 1
             if self.done % every and self.done != self.steps:
                 continue
             seconds = time.monotonic() - begin
             count = self.done - since
             row = {"step": float(self.done), "seconds": seconds}
-            row |= {name: value / count for name, value in sums.items()}
+            row |= {name: value / counts[name] for name, value in sums.items()}
             row |= judge(self.average) if judge is not None else {}
             self._rows.append(row)
             _write_table(history, self._rows)
             self._save(checkpoint)
             tell(self._line(row, seconds / count))
-            sums, since, begin = {}, self.done, time.monotonic()
+            sums, counts, since, begin = {}, {}, self.done, time.monotonic()
         _write_table(history, self._rows)
         return self.average
 
@@ -148,7 +153,13 @@ class Descent(Generic[Network]):
         save_whole(state, path)
 
     def _load(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "it is empty"
+            raise TonearmError(
+                f"{path}: not a checkpoint to go on from ({reason}); remove it to start over"
+            ) from error
         self.done = state["done"]
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

@@ -27,7 +27,7 @@ from tonearm import datasets, media
 from tonearm.bundle import RUN_BUNDLE, Bundle, BundleMetadata, write_metadata
 from tonearm.classifier import SHORTEST_TAIL_SECONDS, Classifier, windows
 from tonearm.datasets import DatasetError, Track
-from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
@@ -49,12 +49,13 @@ from tonearm.whole import write_whole
 Tell = Callable[[str], None]
 
 # Raise it when a change of the code changes what comes of stage 2 for the same recipe and music.
-TUNING_VERSION = 1
+TUNING_VERSION = 2
 # The same for stage 3.
 REFINEMENT_VERSION = 1
 # Of the three stages: the same recipe and data give the same model while they stay.
 VERSIONS = (IMITATION_VERSION, TUNING_VERSION, REFINEMENT_VERSION)
 
+_METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
 _REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
 
@@ -121,7 +122,11 @@ def distill_dataset(
         workers=workers,
         tell=tell,
     )
-    return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers) if held_out else None)
+    if not held_out:  # what another run into the same folder was told of its fold is not of this
+        for name in (_METRICS, _PREDICTIONS):
+            (run_dir / name).unlink(missing_ok=True)
+        return Distilled(run_dir, None)
+    return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers, tell))
 
 
 def distill(
@@ -250,11 +255,17 @@ def _playbacks(
     recipe: Recipe, tracks: Sequence[Track], cache: FeatureCache, workers: int
 ) -> list[list[StoredArray]]:
     """Play the tracks as often as the recipe says: each time, float[frames, 96] of each track."""
-    kinds = [
+    return [
+        _heard(cache.features(tracks, kind, workers=workers), cache)
+        for kind in _ways_to_play(recipe)
+    ]
+
+
+def _ways_to_play(recipe: Recipe) -> list[Playback]:
+    return [
         Playback(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
         for number in range(recipe.refinement.playbacks)
     ]
-    return [_heard(cache.features(tracks, kind, workers=workers), cache) for kind in kinds]
 
 
 def _heard(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
@@ -299,6 +310,9 @@ def _clips(
     if not found:
         reason = f": {store.refused[0].reason}" if store.refused else ""
         raise DatasetError(f"none of {len(tracks)} tracks can be learned from{reason}")
+    known = sorted({str(track.label) for track, _ in found})
+    if len(known) < 2:
+        raise DatasetError(f"genres are told from each other, and all clips are {known[0]}")
     tell(f"clips: {len(found)} of {len(tracks)} tracks")
     return [track for track, _ in found], [lesson for _, lesson in found]
 
@@ -353,6 +367,8 @@ def _refinement_name(
         "duet": {name: getattr(recipe.duet, name) for name in _REGULARISATIONS},
         "refinement": asdict(replace(recipe.refinement, share=1.0)),
         "clip_seconds": recipe.tuning.clip_seconds,
+        "features": CACHE_VERSION,
+        "played": [way.folder_name() for way in _ways_to_play(recipe)],
         "labels": list(labels),
         "truth": [track.label for track in tracks],
         "clips": lessons_digest(clips),
@@ -400,12 +416,16 @@ def _metadata(
     )
 
 
-def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int) -> Metrics:
+def _judge(
+    bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, tell: Tell
+) -> Metrics:
     """Write metrics.json and predictions.csv, and the figures into the bundle."""
     trial = run_trial(Classifier.load(bundle), tracks, workers=workers)
-    predictions.write(run_dir / "predictions.csv", trial.predictions)
+    for failure in trial.failures:
+        tell(f"not judged: {failure.error}")
+    predictions.write(run_dir / _PREDICTIONS, trial.predictions)
     metrics = trial.predictions.metrics()
-    write_whole(run_dir / "metrics.json", metrics.to_json())
+    write_whole(run_dir / _METRICS, metrics.to_json())
     figures = {
         "judged_on": "tracks that were held out of its training",
         "tracks": metrics.count,

@@ -32,7 +32,6 @@ ATTRIBUTION = (
 
 _PACKAGE = "musicnn"
 _CHECKPOINT = "MSD_musicnn"
-_MEL_BANDS = 96
 _EPSILON = 1e-3  # of TensorFlow's batch normalisation
 _MIDDLE_CHANNELS = 64
 _PENULTIMATE_UNITS = 200

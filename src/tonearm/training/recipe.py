@@ -334,8 +334,14 @@ class Recipe:
                 "lessons.shortest_seconds must be 2 more than segment_seconds or greater, got "
                 f"{self.lessons.shortest_seconds} and {self.lessons.segment_seconds}"
             )
+        if not 0 < self.tuning.mask_low < self.tuning.mask_high:
+            raise UsageError(
+                "tuning.mask_low must be above 0 and below mask_high, got "
+                f"{self.tuning.mask_low} and {self.tuning.mask_high}"
+            )
         lengths, shares = self.tuning.crop_seconds, self.tuning.crop_shares
-        if not lengths or len(lengths) != len(shares) or min(lengths) <= 0 or min(shares) < 0:
+        fits = len(lengths) == len(shares) and min(lengths, default=0) > 0
+        if not (fits and min(shares) >= 0 and sum(shares) > 0):
             raise UsageError(
                 "tuning.crop_seconds and crop_shares must be equally many lengths above 0 and "
                 f"shares, got {list(lengths)} and {list(shares)}"

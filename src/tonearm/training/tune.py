@@ -143,7 +143,7 @@ def _step_losses(
     seconds = float(rng.choice(settings.crop_seconds, p=shares))
     # The longest crops would take the most memory and time.
     share = 0.5 if seconds == max(settings.crop_seconds) else 1.0
-    chosen = _draw(examples, settings.labelled * share, settings.unlabelled * share, rng)
+    chosen = _draw(examples, settings.labelled * share, settings.unlabelled * share, step, rng)
     frames = round(seconds * STUDENT_FRONT_END.frames_per_second)
     crops = [_crop(examples.lessons[i], frames, rng) for i in chosen]
     logmel = vary_conditions(torch.from_numpy(np.stack(crops)), recipe.conditions, rng)
@@ -174,11 +174,14 @@ def _step_losses(
 
 
 def _draw(
-    examples: Examples, labelled: float, unlabelled: float, rng: np.random.Generator
+    examples: Examples, labelled: float, unlabelled: float, step: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw places of clips, as many of each genre, and of music."""
-    genres = len(examples.clips_of_genre)
-    order = rng.permutation(np.arange(max(1, round(labelled))) % genres)
+    """Draw places of clips, as many of each genre, and of music.
+
+    Where a step has fewer clips than there are genres, the next one goes on with the others.
+    """
+    genres, count = len(examples.clips_of_genre), max(1, round(labelled))
+    order = rng.permutation((step * count + np.arange(count)) % genres)
     clips = [rng.choice(examples.clips_of_genre[genre]) for genre in order]
     music = rng.integers(examples.first_music, len(examples.lessons), round(unlabelled))
     return np.concatenate([np.array(clips, dtype=np.int64), music])
