@@ -16,6 +16,7 @@ import numpy as np
 from tonearm import datasets
 from tonearm.bundle import Bundle
 from tonearm.classifier import Prediction
+from tonearm.datasets.content import content_hash
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
@@ -89,8 +90,11 @@ def bundles(pattern: str) -> list[Path]:
 
 
 def fingerprint(heard: Sequence[Clip], models: Sequence[Path]) -> str:
-    """Give a name that changes with the clips and with the bundles."""
-    digest = hashlib.sha256("\n".join(f"{clip.track.id} {clip.fold}" for clip in heard).encode())
+    """Give a name that changes with the clips, what is in their files, and the bundles."""
+    digest = hashlib.sha256()
+    for clip in heard:
+        line = f"{clip.track.id} {clip.track.label} {clip.fold} {content_hash(clip.path)}\n"
+        digest.update(line.encode())
     for model in models:
         digest.update(model.read_bytes())
     return digest.hexdigest()[:10]

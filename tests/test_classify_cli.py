@@ -218,6 +218,32 @@ def test_any_file_name_can_be_printed(
     assert "line\\nbreak \\xff\\x1b[31m.flac" in output
 
 
+def test_names_and_reasons_are_whole_where_no_terminal_cuts_them(
+    run: Run, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    name = "a very long name, as names of classical recordings are, " * 3 + "op. 27"
+    write_audio(tmp_path / f"{name}.flac", tone(200, 1), RATE)
+    (tmp_path / f"{name} broken.mp3").write_bytes(b"no music at all")
+    _, printed, _ = run("classify", "--model", "tiny", tmp_path)
+    assert f"{name}.flac" in printed
+    assert f"{name} broken.mp3" in printed
+    assert "…" not in printed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tonearm", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "tonearm: output: No space left on device\n"
+
+
 def test_a_closed_pipe_ends_quietly(tiny_bundle: Path, music: Path) -> None:
     process = _started(tiny_bundle, *[music / "low.flac"] * 300)
     assert process.stdout is not None

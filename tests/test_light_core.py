@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,26 @@ def _run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
+
+
+def test_nothing_of_the_machine_is_noted_for_others(
+    tmp_path: Path, write_audio: Callable[..., Path], tiny_bundle: Path
+) -> None:
+    file = write_audio(tmp_path / "tone.flac", tone(300, 1), FRONT_END.sample_rate)
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    code = "import sys, tonearm; print(tonearm.Classifier.load(sys.argv[1])(sys.argv[2]).genre)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_bundle), str(file)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "low\n"
+    assert list(home.rglob("*")) == []
 
 
 def test_importing_tonearm_loads_nothing_of_weight() -> None:

@@ -30,6 +30,28 @@ def test_results_come_in_order_and_a_crash_costs_one_item() -> None:
     assert results == [0, 1, 4, Crash(3, 7), 16, 25, 36]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere signals cannot be held back")
+def test_a_process_that_is_starting_does_not_hear_ctrl_c() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    with workers._held_back(signal.SIGINT):
+        child = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+    assert child.stdout == "True\n"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    # And once it serves, it ignores Ctrl-C and holds nothing back.
+    (held, handler), *_ = in_order(_say_signals, [0], workers=2)
+    assert (held, handler) == (False, signal.SIG_IGN)
+
+
+def _say_signals() -> Callable[[int], tuple[bool, object]]:
+    return lambda item: (
+        signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        signal.getsignal(signal.SIGINT),
+    )
+
+
 def test_items_are_taken_only_as_they_are_needed() -> None:
     taken = []
 

@@ -5,10 +5,15 @@
 'jazz'
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's wheels tell Microsoft on which machine and by which program they run, and keep an
+# identifier of the machine in the home folder, unless this is there before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Classifier",

@@ -313,6 +313,8 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
         return named
     path = Path(name_or_path)
     if path.is_dir():
+        if not (path / RUN_BUNDLE).is_file():
+            raise UsageError(f"{path}: a folder without {RUN_BUNDLE}, so not that of a run")
         path = path / RUN_BUNDLE
     if path.is_file():
         return path
@@ -350,6 +352,8 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
     if not path.is_file():
         raise BundleError(path, "no such file")
+    if not os.access(path, os.R_OK):
+        raise BundleError(path, "permission denied")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -63,7 +63,7 @@ class Explanation:
     recording: audio.Recording
 
     def at(self, seconds: npt.ArrayLike, hertz: npt.ArrayLike) -> Floats:
-        """Evidence at any place, float32[len(seconds), len(hertz)].
+        """Evidence at any place, float32[seconds, hertz]; a number counts as a list of one.
 
         Patches fade into each other in the same way when they are covered, so this shows no more
         detail than was measured.
@@ -316,6 +316,6 @@ def _shares(points: npt.ArrayLike, centres: npt.ArrayLike) -> Floats:
     float32[points, centres]
         Each row sums to 1.
     """
-    points, centres = np.asarray(points), np.asarray(centres)
+    points, centres = np.atleast_1d(points), np.asarray(centres)
     hats = [np.interp(points, centres, hat) for hat in np.eye(len(centres))]
     return np.stack(hats, axis=1).astype(np.float32)

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
 from multiprocessing.connection import Connection, wait
@@ -212,7 +212,8 @@ class _Worker(Generic[Item, Result]):
         self._limit = inf
         self._is_ready = False
         self._process = _SPAWN.Process(target=_serve, args=(prepare, theirs), daemon=True)
-        self._process.start()
+        with _held_back(signal.SIGINT):
+            self._process.start()
         theirs.close()  # so that the pipe ends when the process does
 
     def start(self, task: tuple[int, Item], limit: float) -> None:
@@ -261,10 +262,28 @@ class _Worker(Generic[Item, Result]):
         self.pipe.close()
 
 
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Let a signal wait; a process that is started meanwhile lets it wait until it says otherwise.
+
+    While it imports what it needs, a process cannot say yet that the signal is not meant for it.
+    """
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) -> None:
     """Work until the parent is gone (the body of each process)."""
     # Ctrl-C reaches the whole process group; the parent alone decides and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work = prepare()
     with suppress(EOFError, ConnectionError):  # the parent is gone, perhaps while this one worked

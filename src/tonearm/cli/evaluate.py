@@ -155,6 +155,6 @@ def _print(metrics: Metrics, trial: Trial) -> None:
         return
     console.print(f"\n{heard}, {len(trial.failures)} could not be judged:", style="yellow")
     for failure in trial.failures[:LISTED_FAILURES]:
-        console.print(f"  {failure.path}: {failure.error}", markup=False)
+        console.print(f"  {failure.path}: {failure.error}", markup=False, soft_wrap=True)
     if len(trial.failures) > LISTED_FAILURES:
         console.print(f"  and {len(trial.failures) - LISTED_FAILURES} more")

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -103,14 +103,14 @@ class Table:
         from tonearm.audio import printable
 
         self._console = Console(highlight=False)
-        if not self._console.is_terminal:
-            self._console.width = UNKNOWN_WIDTH
         self._top = top
         self._timeline = timeline
         self._genre_width = max(map(len, labels))
-        room = self._console.width - self._genre_width - BAR_CELLS - 40
-        longest = max(len(printable(name)) for name in names)
-        self._name_width = min(longest, max(NARROWEST_NAME, room))
+        width = max(len(printable(name)) for name in names)
+        if self._console.is_terminal:  # a file or a pipe has room for any name
+            room = self._console.width - self._genre_width - BAR_CELLS - 40
+            width = min(width, max(NARROWEST_NAME, room))
+        self._name_width = max(width, len(_span(0, 0))) if timeline else width
         self._progress = self._start_progress(len(names))
 
     def add(self, name: str, result: Prediction | Failure) -> None:
@@ -129,8 +129,7 @@ class Table:
                 row.append("  (file breaks off)", "yellow")
             self._print(row)
             for segment in result.segments if self._timeline else ():
-                span = f"{_clock(segment.start)} - {_clock(segment.end)}"
-                row = Text(f"{span:>{self._name_width}}  ")
+                row = Text(f"{_span(segment.start, segment.end):>{self._name_width}}  ")
                 self._append_answer(row, segment)
                 self._print(row)
         if self._progress:
@@ -158,7 +157,9 @@ class Table:
 
     def _print(self, row: Text) -> None:
         row.rstrip()
-        self._console.print(row, no_wrap=True, overflow="ellipsis", crop=self._console.is_terminal)
+        cut = self._console.is_terminal
+        overflow: Literal["ellipsis", "ignore"] = "ellipsis" if cut else "ignore"
+        self._console.print(row, no_wrap=True, overflow=overflow, crop=cut)
 
     def _start_progress(self, files: int) -> Progress | None:
         if files == 1 or not self._console.is_terminal:
@@ -192,6 +193,10 @@ def fitted(name: str, width: int) -> str:
     while cell_len(name) > width:
         name = "…" + name[2:]
     return set_cell_size(name, width)
+
+
+def _span(start: float, end: float) -> str:
+    return f"{_clock(start)} - {_clock(end)}"
 
 
 def _clock(seconds: float) -> str:
