@@ -17,7 +17,7 @@ from tonearm.bundle import Bundle
 from tonearm.classifier import Failure, Prediction
 from tonearm.cli.app import app
 from tonearm.datasets import Dataset, Track
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
@@ -195,6 +195,15 @@ def test_the_same_figures_give_the_same_page() -> None:
     predictions = sample()
     metrics = predictions.metrics(50)
     assert render(predictions, metrics, SUBJECT) == render(predictions, metrics, SUBJECT)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    done = CliRunner().invoke(
+        app, ["evaluate", "default", str(tmp_path), "--report", str(tmp_path / "taken")]
+    )
+    assert isinstance(done.exception, TonearmError)
+    assert str(done.exception) == f"{tmp_path / 'taken'}: File exists"
 
 
 def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import SharingOption
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 
 if TYPE_CHECKING:
     from tonearm.evaluation.metrics import Metrics
@@ -74,6 +74,11 @@ def evaluate(
 
     if report is not None:
         from tonearm.evaluation.report import Subject, explain_errors, write_report
+
+        try:  # now, and not when all has been heard
+            report.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TonearmError(f"{report}: {error.strerror}") from error
     renamed = dict(_pair(text) for text in rename or ())
     dataset = datasets.load(data, layout)
     tracks = judgeable(dataset, split, kind, labels.split(",") if labels else None)
