@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +108,9 @@ def test_only_common_tracks_count() -> None:
     assert {row.metrics.count for row in result.rows} == {90}
 
 
-def test_artists_known_to_one_run_group_both() -> None:
-    result = compare({"a": run(0.2, artists=False), "b": run(0.2)})
+@pytest.mark.parametrize("unknown", [None, ("",) * TRACKS])
+def test_artists_known_to_one_run_group_both(unknown: tuple[str, ...] | None) -> None:
+    result = compare({"a": replace(run(0.2), artists=unknown), "b": run(0.2)})
     assert [row.metrics.groups for row in result.rows] == [60, 60]
 
 

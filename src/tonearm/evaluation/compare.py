@@ -145,7 +145,7 @@ def compare(
     if not runs:
         raise UsageError("there is no run to compare")
     aligned, left_out = _align(runs)
-    groups = next((p.groups for p in aligned.values() if p.artists), None)
+    groups = next((p.groups for p in aligned.values() if any(p.artists or ())), None)
     rows: list[Row] = []
     replicates: dict[str, dict[str, Any]] = {}
     for name, predictions in aligned.items():
