@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,21 @@ def test_artist_folds_carry_no_warning(tmp_path: Path) -> None:
     result = run_benchmark(songs(), [Scripted()], tmp_path, folds=3)
     assert result.warning is None
     assert "Careful" not in render_page("songs", result, "again", result.comparison())
+
+
+def test_accuracy_by_kind_is_of_the_tracks_in_common(tmp_path: Path) -> None:
+    data = songs()
+    # Not labelled, and so not judged: a kind of its own that has no accuracy.
+    strange = replace(data, tracks=(*data.tracks, Track("x", None, None, kind="loop")))
+    # "jazz.01" is full, and the first system alone errs on it: the second has not heard it.
+    systems = [
+        Scripted("hasty", wrong=frozenset({"jazz.01"})),
+        Scripted("deaf", unheard=frozenset({"jazz.01"})),
+    ]
+    result = run_benchmark(strange, systems, tmp_path, folds=3)
+    page = render_page("songs", result, "again", result.comparison())
+    assert "| system | excerpt |  full |" in page
+    assert "| hasty  |   100.0 | 100.0 |" in page
 
 
 def test_what_is_stored_of_a_network_is_known_by_every_setting(tmp_path: Path) -> None:

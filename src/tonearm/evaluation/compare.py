@@ -145,7 +145,7 @@ def compare(
     """
     if not runs:
         raise UsageError("there is no run to compare")
-    aligned, left_out = _align(runs)
+    aligned, left_out = align(runs)
     groups = next((p.groups for p in aligned.values() if any(p.artists or ())), None)
     rows: list[Row] = []
     replicates: dict[str, dict[str, Any]] = {}
@@ -195,7 +195,7 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / outcomes)
 
 
-def _align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
+def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
     """Cut every run down to the common (track, seed) pairs, in the order of the first run."""
     places: dict[str, dict[tuple[str, str], int]] = {}
     named = {seed for predictions in runs.values() for seed in predictions.seeds or ()}
