@@ -115,6 +115,42 @@ def test_what_has_changed_is_done_again(tmp_path: Path, change: str) -> None:
     assert len(system.trained) == 3
 
 
+@pytest.mark.parametrize("change", ["path", "artist", "audio", "picture"])
+def test_a_dataset_corrected_under_the_same_ids_is_done_again(tmp_path: Path, change: str) -> None:
+    tracks = []
+    for number, track in enumerate(songs(12)):
+        path, picture = tmp_path / f"{number}.ogg", tmp_path / f"{number}.png"
+        path.write_bytes(b"a song %d" % number)
+        picture.write_bytes(b"a picture %d" % number)
+        tracks.append(replace(track, path=path, picture=picture))
+    fold = datasets.Fold("one", tuple(tracks[2:]), tuple(tracks[:2]))
+    system = Scripted()
+    for _ in range(2):
+        cross_validate(system, [fold], LABELS, tmp_path / "work")
+    assert len(system.trained) == 1
+
+    if change == "path":
+        moved = tracks[0].path.rename(tmp_path / "moved.ogg")
+        tracks[0] = replace(tracks[0], path=moved)
+    elif change == "artist":
+        tracks[0] = replace(tracks[0], artist="another")
+    elif change == "audio":
+        tracks[5].path.write_bytes(b"another")
+    else:
+        tracks[5].picture.write_bytes(b"another")
+    changed = replace(fold, train=tuple(tracks[2:]), valid=tuple(tracks[:2]))
+    cross_validate(system, [changed], LABELS, tmp_path / "work")
+    # Where a file lies says nothing of what is in it.
+    assert len(system.trained) == (1 if change == "path" else 2)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    folds = datasets.split(songs(), "artist-kfold", 3)
+    with pytest.raises(TonearmError, match="taken/work: Not a directory"):
+        cross_validate(Scripted(), folds, LABELS, tmp_path / "taken" / "work")
+
+
 def test_tracks_that_cannot_be_decoded_are_left_out(tmp_path: Path) -> None:
     folds = datasets.split(songs(), "artist-kfold", 3)
     result = cross_validate(Scripted(unheard=frozenset({"jazz.01"})), folds, LABELS, tmp_path)
