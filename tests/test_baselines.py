@@ -155,6 +155,18 @@ def test_mfcc_baselines_are_told_the_mfccs_alone(edition: Path, tmp_path: Path) 
     assert np.array_equal(few, all_[:, mfcc_columns()])
 
 
+@pytest.mark.parametrize("name", list(FEATURE_SETS))
+def test_what_is_stored_of_a_baseline_is_known_by_the_version_of_its_features(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = BaselineSystem(f"{name}-svm", FeatureCache(tmp_path))
+    plain = system.fingerprint
+    assert system.fingerprint == plain
+    monkeypatch.setattr("tonearm.datasets.cache.CACHE_VERSION", 99)
+    monkeypatch.setattr("tonearm.baselines.feature_sets.PICTURES_VERSION", 99)
+    assert system.fingerprint != plain
+
+
 def test_a_picture_is_described_alike_whatever_its_size() -> None:
     rng = np.random.default_rng(0)
     cells = rng.integers(0, 256, (BANDS, COLUMNS)).astype(np.uint8)

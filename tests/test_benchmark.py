@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,42 @@ def test_what_has_changed_is_done_again(tmp_path: Path, change: str) -> None:
     assert len(system.trained) == 3
 
 
+@pytest.mark.parametrize("change", ["path", "artist", "audio", "picture"])
+def test_a_dataset_corrected_under_the_same_ids_is_done_again(tmp_path: Path, change: str) -> None:
+    tracks = []
+    for number, track in enumerate(songs(12)):
+        path, picture = tmp_path / f"{number}.ogg", tmp_path / f"{number}.png"
+        path.write_bytes(b"a song %d" % number)
+        picture.write_bytes(b"a picture %d" % number)
+        tracks.append(replace(track, path=path, picture=picture))
+    fold = datasets.Fold("one", tuple(tracks[2:]), tuple(tracks[:2]))
+    system = Scripted()
+    for _ in range(2):
+        cross_validate(system, [fold], LABELS, tmp_path / "work")
+    assert len(system.trained) == 1
+
+    if change == "path":
+        moved = tracks[0].path.rename(tmp_path / "moved.ogg")
+        tracks[0] = replace(tracks[0], path=moved)
+    elif change == "artist":
+        tracks[0] = replace(tracks[0], artist="another")
+    elif change == "audio":
+        tracks[5].path.write_bytes(b"another")
+    else:
+        tracks[5].picture.write_bytes(b"another")
+    changed = replace(fold, train=tuple(tracks[2:]), valid=tuple(tracks[:2]))
+    cross_validate(system, [changed], LABELS, tmp_path / "work")
+    # Where a file lies says nothing of what is in it.
+    assert len(system.trained) == (1 if change == "path" else 2)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    folds = datasets.split(songs(), "artist-kfold", 3)
+    with pytest.raises(TonearmError, match="taken/work: Not a directory"):
+        cross_validate(Scripted(), folds, LABELS, tmp_path / "taken" / "work")
+
+
 def test_tracks_that_cannot_be_decoded_are_left_out(tmp_path: Path) -> None:
     folds = datasets.split(songs(), "artist-kfold", 3)
     result = cross_validate(Scripted(unheard=frozenset({"jazz.01"})), folds, LABELS, tmp_path)
@@ -177,6 +213,21 @@ def test_artist_folds_carry_no_warning(tmp_path: Path) -> None:
     result = run_benchmark(songs(), [Scripted()], tmp_path, folds=3)
     assert result.warning is None
     assert "Careful" not in render_page("songs", result, "again", result.comparison())
+
+
+def test_accuracy_by_kind_is_of_the_tracks_in_common(tmp_path: Path) -> None:
+    data = songs()
+    # Not labelled, and so not judged: a kind of its own that has no accuracy.
+    strange = replace(data, tracks=(*data.tracks, Track("x", None, None, kind="loop")))
+    # "jazz.01" is full, and the first system alone errs on it: the second has not heard it.
+    systems = [
+        Scripted("hasty", wrong=frozenset({"jazz.01"})),
+        Scripted("deaf", unheard=frozenset({"jazz.01"})),
+    ]
+    result = run_benchmark(strange, systems, tmp_path, folds=3)
+    page = render_page("songs", result, "again", result.comparison())
+    assert "| system | excerpt |  full |" in page
+    assert "| hasty  |   100.0 | 100.0 |" in page
 
 
 def test_what_is_stored_of_a_network_is_known_by_every_setting(tmp_path: Path) -> None:

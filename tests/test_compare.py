@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ def run(
     seed: int = 0,
     tracks: int = TRACKS,
     seeds: int = 1,
-    artists: bool = True,
 ) -> Predictions:
     """Make a classifier that errs at this rate; the truth is the same for each."""
     random = np.random.default_rng(seed)
@@ -43,7 +43,7 @@ def run(
         tuple(LABELS[i] for i in repeated),
         shares,
         seeds=tuple(str(s) for s in range(seeds) for _ in ids) if seeds > 1 else None,
-        artists=tuple(f"artist {i // 2}" for i in range(tracks)) * seeds if artists else None,
+        artists=tuple(f"artist {i // 2}" for i in range(tracks)) * seeds,
     )
 
 
@@ -107,8 +107,9 @@ def test_only_common_tracks_count() -> None:
     assert {row.metrics.count for row in result.rows} == {90}
 
 
-def test_artists_known_to_one_run_group_both() -> None:
-    result = compare({"a": run(0.2, artists=False), "b": run(0.2)})
+@pytest.mark.parametrize("unknown", [None, ("",) * TRACKS])
+def test_artists_known_to_one_run_group_both(unknown: tuple[str, ...] | None) -> None:
+    result = compare({"a": replace(run(0.2), artists=unknown), "b": run(0.2)})
     assert [row.metrics.groups for row in result.rows] == [60, 60]
 
 
@@ -123,6 +124,18 @@ def test_seeds_are_tested_one_by_one() -> None:
         one, other = first.correct[part], second.correct[part]
         tests.append(mcnemar(int((other & ~one).sum()), int((one & ~other).sum())))
     assert difference.p_value == sorted(tests)[1]
+
+
+def test_a_run_without_seeds_is_compared_with_one_of_a_single_seed() -> None:
+    plain, seeded = run(0.4, 1), replace(run(0.2, 2), seeds=("3",) * TRACKS)
+    for runs in ({"a": plain, "b": seeded}, {"b": seeded, "a": plain}):
+        difference = compare(runs).rows[1].difference
+        assert difference is not None
+        assert difference.p_value == mcnemar(difference.gained, difference.lost)
+    with pytest.raises(UsageError, match="same seed; of seeds, a has none, b has 0 1"):
+        compare({"a": plain, "b": run(0.2, seeds=2)})
+    with pytest.raises(UsageError, match="a has 4, b has 3"):
+        compare({"a": replace(plain, seeds=("4",) * TRACKS), "b": seeded})
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

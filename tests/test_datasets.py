@@ -49,6 +49,14 @@ def test_gtzan_plain(tmp_path: Path, inside: str, suffix: str) -> None:
     assert data.citation
 
 
+@pytest.mark.parametrize("inside", ["genres", "genres_original"])
+def test_a_gtzan_track_in_two_formats_is_told(tmp_path: Path, inside: str) -> None:
+    for suffix in (".au", ".wav"):
+        touch(tmp_path / inside / "blues" / f"blues.00000{suffix}")
+    with pytest.raises(DatasetError, match=r"track id 'blues\.00000' occurs more than once"):
+        load(tmp_path)
+
+
 def kaggle(root: Path) -> None:
     for number in range(3):
         touch(root / "genres_original" / "disco" / f"disco.{number:05d}.wav")
@@ -120,6 +128,13 @@ def test_a_folder_with_a_track_table(tmp_path: Path) -> None:
     assert data.select(kind="excerpt") == (b,)
 
 
+def test_a_partition_table_without_tracks_is_told(tmp_path: Path) -> None:
+    write_csv(tmp_path / "tracks.csv", [["track", "genre", "file"], ["a", "pop", "a.ogg"]])
+    write_csv(tmp_path / "partition.csv", [["id", "split"], ["a", "train"]])
+    with pytest.raises(DatasetError, match=r"partition\.csv: no column track among id, split"):
+        load(tmp_path)
+
+
 def fma(home: Path, *audio: str) -> None:
     columns = [
         ("album", "id"),
@@ -188,6 +203,19 @@ def test_fma_without_audio_or_with_another_table_is_told(tmp_path: Path) -> None
     (tmp_path / "fma_metadata" / "tracks.csv").write_text("path,label\n")
     with pytest.raises(DatasetError, match="not FMA's table"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [("1235,6", ", line 9: 2 cells where"), ("1235,\xc3", ": 'utf-8'")]
+)
+def test_an_fma_table_that_is_cut_short_is_told(tmp_path: Path, end: str, told: str) -> None:
+    fma(tmp_path, "fma_small")
+    with (tmp_path / "fma_metadata" / "tracks.csv").open("ab") as table:
+        table.write(end.encode("latin-1"))
+    with pytest.raises(DatasetError) as it:
+        load(tmp_path)
+    assert f"tracks.csv{told}" in str(it.value)
+    assert "\n" not in str(it.value)
 
 
 def test_a_folder_per_genre(tmp_path: Path) -> None:
@@ -331,7 +359,7 @@ def test_the_facts_of_gtzan() -> None:
 
 def test_the_whole_of_gtzan_gets_the_published_partition(tmp_path: Path) -> None:
     for genre in gtzan_facts.GENRES:
-        for number in range(gtzan_facts.TRACKS_PER_GENRE):
+        for number in range(100):
             touch(tmp_path / genre / f"{gtzan_facts.track_id(genre, number)}.wav")
     data = load(tmp_path)
     assert len(data) == 1000

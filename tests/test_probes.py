@@ -139,6 +139,19 @@ def test_what_cannot_be_heard_has_no_answer(
         system.fit_predict(Round(deaf, tracks, LABELS, tmp_path, 0))
 
 
+@pytest.mark.parametrize("name", [*PROBES, AUDIOSET])
+def test_what_is_stored_of_a_probe_is_known_by_the_lessons_and_the_code(
+    asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    system = find_system(name, tmp_path, FeatureCache(tmp_path / "cache"))
+    plain = system.fingerprint
+    monkeypatch.setattr(lessons, "LESSONS_VERSION", 99)
+    newer = system.fingerprint
+    (tmp_path / "probe.py").write_text("# other code\n")
+    monkeypatch.setattr("tonearm.training.probe.__file__", str(tmp_path / "probe.py"))
+    assert len({plain, newer, system.fingerprint}) == 3
+
+
 def test_missing_weights_are_told_of_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,13 @@ def test_spellings_of_an_artist_are_one() -> None:
     assert artist_key("The Tymes") == artist_key("tymes")
     assert artist_key("The The") == "the"
     assert artist_key("Sting") != artist_key("String")
+    assert artist_key("Beyonce\u0301") == artist_key("BEYONC\u00c9") == "beyonc\u00e9"
+
+
+def test_an_artist_whose_name_is_punctuation_is_one_of_its_own() -> None:
+    assert artist_key(" !!! ") == "!!!"
+    assert artist_key("+/-") != artist_key("!!!")
+    assert artist_key(" ") == ""
 
 
 def test_wrong_calls_are_told() -> None:

@@ -451,14 +451,16 @@ def test_descriptors_are_learned_with_the_frames(settings: list[str], tmp_path: 
     assert Bundle.load(run.bundle).metadata.descriptors
 
 
+@pytest.mark.parametrize("model", ["cnn", "multimodal"])
 def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
-    settings: list[str], music: Path, tmp_path: Path
+    settings: list[str], music: Path, tmp_path: Path, model: str
 ) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
     dataset = load(music)
     tracks = (*dataset.tracks, Track("broken", broken, LABELS[0]))
-    experiment = parse([*settings, "--schedule.epochs", "1"])
+    experiment = parse([*settings, "--model.name", model, "--schedule.epochs", "1"])
+    experiment = replace(experiment, model=replace(experiment.model, settings={"widths": [4, 8]}))
 
     run = fit(experiment, tracks, (), dataset.labels, tmp_path / "run", FeatureCache(tmp_path))
 

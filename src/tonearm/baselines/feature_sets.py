@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.datasets.cache import FeatureCache, Kind
+from tonearm.datasets.cache import FeatureCache, Kind, _Descriptors
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.features.descriptors import (
     DESCRIBED_SECONDS,
     described_from,
-    descriptor_names,
     mfcc_columns,
 )
 from tonearm.features.logmel import FRONT_ENDS, LogMel
@@ -42,7 +41,7 @@ class FeatureSet:
         Gives float32[tracks, D], by so many processes. The row of a track that could not be read
         is NaN, and the cache lists it in its `failures`.
     fingerprint
-        Gives a text that changes with the meaning of the columns.
+        Gives a text that changes with the meaning of the columns and with the code behind them.
     """
 
     read: Callable[[FeatureCache, Sequence[Track], int], Floats]
@@ -136,8 +135,8 @@ class _PublishedPicture(Kind):
 
 
 FEATURE_SETS = {
-    "mfcc": FeatureSet(_mfcc, lambda: " ".join(descriptor_names())),
-    "descriptors": FeatureSet(_descriptors, lambda: " ".join(descriptor_names())),
+    "mfcc": FeatureSet(_mfcc, lambda: f"{_Descriptors().folder_name()} {mfcc_columns()}"),
+    "descriptors": FeatureSet(_descriptors, lambda: _Descriptors().folder_name()),
     "picture": FeatureSet(_pictures, lambda: _Picture().folder_name()),
     "kaggle-picture": FeatureSet(_kaggle_pictures, lambda: _PublishedPicture().folder_name()),
 }

@@ -47,14 +47,17 @@ def load_fma(path: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        The metadata or the audio folder is missing, or the table is not FMA's.
+        The metadata or the audio folder is missing, or the table is not FMA's or is cut short.
     """
     metadata = find_metadata(path)
     if metadata is None:
         raise DatasetError(f"{path}: {_METADATA} is neither in it nor beside it")
     audio = _audio_folder(path, metadata)
     subset = _subset_of(audio) or SUBSETS[-1]
-    tracks = tuple(_tracks(metadata, audio, subset))
+    try:
+        tracks = tuple(_tracks(metadata, audio, subset))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{metadata}: {error}") from error
     return Dataset(
         name=f"FMA {subset}",
         root=audio,
@@ -97,6 +100,11 @@ def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
             ) from error
         tracks = []
         for row in reader:
+            if len(row) != len(header):
+                raise DatasetError(
+                    f"{metadata}, line {reader.line_num}: {len(row)} cells where the header has "
+                    f"{len(header)} columns"
+                )
             cells = {column: row[place].strip() for column, place in places.items()}
             if cells["set", "subset"] not in wanted:
                 continue

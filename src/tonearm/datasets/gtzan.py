@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tonearm.datasets import gtzan_facts
 from tonearm.datasets.gtzan_facts import GENRES
-from tonearm.datasets.manifest import read_rows, read_tracks
+from tonearm.datasets.manifest import read_rows, read_tracks, require_unique_ids
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 
 TRACK_TABLE = "tracks.csv"
@@ -43,7 +43,7 @@ def load_plain(path: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        No such file was found.
+        No such file was found, or a track is there in two formats.
     """
     root = find_plain(path)
     if root is None:
@@ -73,7 +73,7 @@ def load_kaggle(path: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        There is neither audio nor a picture.
+        There is neither audio nor a picture, or a track is there in two formats.
     """
     root = find_kaggle(path)
     if root is None:
@@ -104,7 +104,7 @@ def load_track_table(path: Path) -> Dataset:
     """
     tracks = read_tracks(path / TRACK_TABLE)
     partition = path / PARTITION_TABLE
-    described = {row["track"]: row for row in read_rows(partition)} if partition.is_file() else {}
+    described = _read_partition(partition) if partition.is_file() else {}
     dataset = _dataset(path, tracks, layout="gtzan-shared", known=described)
     if all(track.id in gtzan_facts.facts() for track in tracks):
         return dataset
@@ -156,6 +156,13 @@ def read_feature_table(path: Path) -> FeatureTable:
     )
 
 
+def _read_partition(path: Path) -> dict[str, dict[str, str]]:
+    rows = read_rows(path)
+    if rows and "track" not in rows[0]:
+        raise DatasetError(f"{path}: no column track among {', '.join(rows[0])}")
+    return {row["track"]: row for row in rows}
+
+
 def _dataset(
     root: Path,
     audio: tuple[Track, ...],
@@ -163,6 +170,7 @@ def _dataset(
     known: dict[str, dict[str, str]] | None = None,
 ) -> Dataset:
     """Put pictures, partition and artists to the audio found."""
+    require_unique_ids(audio, root)
     pictures = {track.id: track for track in _pictures(root / "images_original")}
     with_audio = {track.id for track in audio}
     tracks = tuple(

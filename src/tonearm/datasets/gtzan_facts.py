@@ -32,8 +32,6 @@ GENRES = (
     "rock",
 )
 
-TRACKS_PER_GENRE = 100
-
 LICENCE = "no licence stated; commercial recordings, for research use only"
 
 CITATION = (

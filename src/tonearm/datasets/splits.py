@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -115,9 +116,14 @@ def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
 
 
 def artist_key(artist: str) -> str:
-    """Reduce spellings of one artist to one: case, "&" and a leading "The" do not count."""
-    words = re.sub(r"[^\w\s]", "", artist.casefold().replace("&", " and ")).split()
-    return " ".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words)
+    """Reduce spellings of one artist to one: case, "&" and a leading "The" do not count.
+
+    Nor does punctuation, but where a name is made of nothing else ("!!!").
+    """
+    # Composed first, for an accent of its own is no letter and would go with the punctuation.
+    name = unicodedata.normalize("NFKC", artist).casefold().strip()
+    words = re.sub(r"[^\w\s]", "", name.replace("&", " and ")).split()
+    return " ".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
 
 
 def _by_name(name: str, dataset: Dataset, parts: Iterable[tuple[Track, str | None]]) -> Fold:

@@ -14,7 +14,7 @@ from tonearm.datasets.track import Dataset
 from tonearm.errors import UsageError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.compare import Comparison, compare, markdown_table
+from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
 from tonearm.evaluation.crossval import System, cross_validate
 from tonearm.evaluation.predictions import Predictions
 from tonearm.whole import whole, write_whole
@@ -146,13 +146,15 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
 
 
 def _accuracy_by_kind(benchmark: Benchmark) -> str:
-    kind_of = {track.id: track.kind for track in benchmark.dataset}
-    kinds = sorted({kind for kind in kind_of.values() if kind})
+    # As everywhere on the page, on the tracks that all systems have judged.
+    common, _ = align(benchmark.predictions)
+    kind_of = {track.id: track.kind or "" for track in benchmark.dataset}
+    own = np.array([kind_of[track] for track in next(iter(common.values())).tracks])
+    kinds = sorted(set(own) - {""})
     if len(kinds) < 2:
         return ""
     rows = []
-    for name, predictions in benchmark.predictions.items():
-        own = np.array([kind_of[track] or "" for track in predictions.tracks])
+    for name, predictions in common.items():
         shares = (predictions.correct[own == kind].mean() for kind in kinds)
         rows.append((name, *(f"{100 * share:.1f}" for share in shares)))
     return markdown_table(("system", *kinds), rows)

@@ -131,6 +131,7 @@ def compare(
     ----------
     runs
         Predictions by name. A track that was predicted under several seeds counts once for each.
+        A run that names no seed is taken for one of the others' seed, where they have only one.
     against
         Whether each run is held against the first one or against the one before it.
     bootstrap, seed
@@ -139,13 +140,13 @@ def compare(
     Raises
     ------
     UsageError
-        If there are no runs, they have no track in common, disagree on a track's true label, or
-        a run holds a track twice.
+        If there are no runs, they have no track in common (or not under the same seeds), disagree
+        on a track's true label, or a run holds a track twice.
     """
     if not runs:
         raise UsageError("there is no run to compare")
-    aligned, left_out = _align(runs)
-    groups = next((p.groups for p in aligned.values() if p.artists), None)
+    aligned, left_out = align(runs)
+    groups = next((p.groups for p in aligned.values() if any(p.artists or ())), None)
     rows: list[Row] = []
     replicates: dict[str, dict[str, Any]] = {}
     for name, predictions in aligned.items():
@@ -194,11 +195,13 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / outcomes)
 
 
-def _align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
+def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
     """Cut every run down to the common (track, seed) pairs, in the order of the first run."""
     places: dict[str, dict[tuple[str, str], int]] = {}
+    named = {seed for predictions in runs.values() for seed in predictions.seeds or ()}
+    unnamed = named.pop() if len(named) == 1 else ""
     for name, predictions in runs.items():
-        seeds = predictions.seeds or ("",) * len(predictions)
+        seeds = predictions.seeds or (unnamed,) * len(predictions)
         keys = list(zip(predictions.tracks, seeds, strict=True))
         places[name] = {key: i for i, key in enumerate(keys)}
         if len(places[name]) != len(keys):
@@ -207,7 +210,7 @@ def _align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dic
     first = next(iter(places.values()))
     common = [key for key in first if all(key in other for other in places.values())]
     if not common:
-        raise UsageError(f"{', '.join(runs)} have no track in common")
+        raise UsageError(_nothing_in_common(runs))
     aligned = {
         name: predictions.take([places[name][key] for key in common])
         for name, predictions in runs.items()
@@ -221,6 +224,17 @@ def _align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dic
                     f"{next(iter(runs))}, {other!r} in {name}"
                 )
     return aligned, {name: len(runs[name]) - len(common) for name in runs}
+
+
+def _nothing_in_common(runs: Mapping[str, Predictions]) -> str:
+    """Say whether it is the tracks that differ, or the seeds alone."""
+    if not set.intersection(*(set(predictions.tracks) for predictions in runs.values())):
+        return f"{', '.join(runs)} have no track in common"
+    seeds = ", ".join(
+        f"{name} has {' '.join(sorted(set(predictions.seeds or ()))) or 'none'}"
+        for name, predictions in runs.items()
+    )
+    return f"the runs have no track in common under the same seed; of seeds, {seeds}"
 
 
 def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]:

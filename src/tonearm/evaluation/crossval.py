@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.datasets.splits import Fold
+from tonearm.datasets.content import ContentIndex, Stamp, content_hash
+from tonearm.datasets.splits import Fold, artist_key
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
 from tonearm.evaluation import predictions as files
@@ -72,8 +74,9 @@ def cross_validate(
 
     The held-out part is the fold's `test`, and its `valid` where it has none. The predictions of
     a fold are stored under `work` as soon as they are there, under a name that is made of the
-    system's fingerprint, the labels, the seed and the tracks on both sides: an interrupted
-    cross-validation goes on where it was, and a changed setting or dataset is computed anew.
+    system's fingerprint, the labels, the seed and the tracks on both sides, with their artists and
+    the content of their files: an interrupted cross-validation goes on where it was, and a changed
+    setting or dataset is computed anew.
 
     Parameters
     ----------
@@ -83,11 +86,13 @@ def cross_validate(
     Raises
     ------
     TonearmError
-        If no track of a fold could be decoded.
+        If no track of a fold could be decoded, or `work` cannot be written to.
     """
     parts = []
+    members = (track for fold in folds for track in (*fold.train, *held_out(fold)))
+    contents = _contents(members, work)
     for fold in folds:
-        key = _key(system, fold, labels, seed)
+        key = _key(system, fold, labels, seed, contents)
         folder = work / system.name / f"seed-{seed}" / f"{fold.name}-{key}"
         stored = folder / "predictions.csv"
         on_fold(fold, stored.exists())
@@ -123,8 +128,39 @@ def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, 
     )
 
 
-def _key(system: System, fold: Fold, labels: tuple[str, ...], seed: int) -> str:
-    train = sorted(f"{track.id}={track.label}" for track in fold.train)
-    test = sorted(f"{track.id}={track.label}" for track in held_out(fold))
+def _contents(tracks: Iterable[Track], work: Path) -> dict[Path, str]:
+    """Give the hash of each recording and picture; one that cannot be read has none.
+
+    Hashes are kept in `work`, so that no file is read for it twice.
+    """
+    try:
+        index = ContentIndex(work / "content.sqlite")
+    except OSError as error:
+        raise TonearmError(f"{work}: {error.strerror or error}") from error
+    stamps: dict[Path, Stamp] = {}
+    for path in {path for track in tracks for path in (track.path, track.picture) if path}:
+        with suppress(OSError):
+            stamps[path] = Stamp.of(path)
+    known = index.known(stamps.values())
+    for path, stamp in stamps.items():
+        if stamp not in known:
+            with suppress(OSError):
+                known[stamp] = content_hash(path)
+                index.record(stamp, known[stamp])
+    return {path: known[stamp] for path, stamp in stamps.items() if stamp in known}
+
+
+def _key(
+    system: System,
+    fold: Fold,
+    labels: tuple[str, ...],
+    seed: int,
+    contents: Mapping[Path, str],
+) -> str:
+    def known(track: Track) -> str:
+        hashes = [contents.get(path, "") for path in (track.path, track.picture) if path]
+        return f"{track.id}={track.label} {artist_key(track.artist or '')} {' '.join(hashes)}"
+
+    train, test = sorted(map(known, fold.train)), sorted(map(known, held_out(fold)))
     parts = [system.fingerprint, str(seed), *labels, "train", *train, "test", *test]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +53,7 @@ class ProbeSystem:
 
     @property
     def fingerprint(self) -> str:
-        """Name, regularisation, seconds heard, and the networks' weights."""
+        """Name, regularisation, seconds heard, the networks' weights, and the code."""
         from tonearm.training.recipe import TuningSettings
 
         return f"{self.name} {TuningSettings().soft_regularisation} {_heard_fingerprint()}"
@@ -94,7 +96,7 @@ class AudioSetSystem:
 
     @property
     def fingerprint(self) -> str:
-        """Name, which classes are which genre, seconds heard, and the networks' weights."""
+        """Name, which classes are which genre, seconds heard, the networks' weights, and code."""
         from tonearm.models import audioset
 
         return f"{self.name} {audioset.GENRES} {_heard_fingerprint()}"
@@ -110,10 +112,14 @@ class AudioSetSystem:
 
 
 def _heard_fingerprint() -> str:
+    """Give a text that changes with what is heard, and with the code that makes genres of it."""
+    from tonearm.training import lessons, probe
     from tonearm.training.recipe import TuningSettings
     from tonearm.training.teachers import teachers_fingerprint
 
-    return f"{TuningSettings().clip_seconds} {teachers_fingerprint()}"
+    code = hashlib.sha256(Path(probe.__file__).read_bytes()).hexdigest()
+    heard = f"{lessons.LESSONS_VERSION} {TuningSettings().clip_seconds}"
+    return f"{heard} {teachers_fingerprint()} {code}"
 
 
 def _said(tracks: Sequence[Track], cache: FeatureCache, workers: int) -> list[Said | None]:

@@ -29,7 +29,6 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "an optional package", "train") from error
 
-EXPLAINED_ERRORS = 3  # each takes as long as classifying some fifty tracks
 PICTURE_SIZE = 1000, 560  # pixels
 WORST_ERRORS = 20
 CONFUSED_PAIRS = 8

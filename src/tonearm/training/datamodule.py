@@ -72,7 +72,8 @@ def load_clips(
 ) -> Clips:
     """Read the features of labelled tracks, leaving out those that have none.
 
-    Tracks that cannot be decoded are listed in `cache.failures`.
+    Tracks that cannot be decoded are listed in `cache.failures`, and so are those that have a
+    log-mel spectrogram and no descriptors.
 
     Raises
     ------
@@ -91,7 +92,12 @@ def load_clips(
         first = cache.failures[0].reason if cache.failures else "all are empty"
         raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {first}")
     chosen = tuple(tracks[i] for i in kept)
-    described = cache.descriptors(chosen, progress=progress) if descriptors else None
+    described = None
+    if descriptors:
+        undecodable = cache.failures
+        described = cache.descriptors(chosen, progress=progress)
+        # The cache lists the failures of its last call alone.
+        cache.failures = (*undecodable, *cache.failures)
     targets = np.eye(len(places), dtype=np.float32)[[places[str(t.label)] for t in chosen]]
     return Clips(
         tracks=chosen,
