@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.datasets.cache import FeatureCache, Kind, _Descriptors
+from tonearm.datasets.cache import FeatureCache, Kind, Descriptors
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.features.descriptors import (
@@ -135,8 +135,8 @@ class _PublishedPicture(Kind):
 
 
 FEATURE_SETS = {
-    "mfcc": FeatureSet(_mfcc, lambda: f"{_Descriptors().folder_name()} {mfcc_columns()}"),
-    "descriptors": FeatureSet(_descriptors, lambda: _Descriptors().folder_name()),
+    "mfcc": FeatureSet(_mfcc, lambda: f"{Descriptors().folder_name()} {mfcc_columns()}"),
+    "descriptors": FeatureSet(_descriptors, lambda: Descriptors().folder_name()),
     "picture": FeatureSet(_pictures, lambda: _Picture().folder_name()),
     "kaggle-picture": FeatureSet(_kaggle_pictures, lambda: _PublishedPicture().folder_name()),
 }

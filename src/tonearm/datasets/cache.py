@@ -124,7 +124,7 @@ class FeatureCache:
         CacheError
             A feature cannot be written.
         """
-        return self.table(tracks, _Descriptors(), progress=progress, workers=workers)
+        return self.table(tracks, Descriptors(), progress=progress, workers=workers)
 
     def table(
         self, tracks: Sequence[Track], kind: Kind, *, progress: bool = True, workers: int = 2
@@ -288,7 +288,7 @@ class _LogMels(Kind):
             yield from LogMel(self.config).stream(stream)
 
 
-class _Descriptors(Kind):
+class Descriptors(Kind):
     name = "descriptors"
     dtype = np.float32
 
