@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.datasets.cache import FeatureCache, Kind, Descriptors
+from tonearm.datasets.cache import Descriptors, FeatureCache, Kind
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.features.descriptors import (

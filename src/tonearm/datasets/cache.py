@@ -289,6 +289,8 @@ class _LogMels(Kind):
 
 
 class Descriptors(Kind):
+    """The descriptors of a recording's middle, see `tonearm.features.descriptors.describe`."""
+
     name = "descriptors"
     dtype = np.float32
 
@@ -296,6 +298,7 @@ class Descriptors(Kind):
         self.row_shape = (len(descriptor_names()),)
 
     def settings(self) -> dict[str, Any]:
+        """Give all that the numbers depend on, besides the audio."""
         return {
             "version": CACHE_VERSION,
             "kind": self.name,
@@ -306,6 +309,7 @@ class Descriptors(Kind):
         }
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
+        """Describe a file; may raise `AudioError`."""
         length = audio.probe(path).duration or 0.0
         recording = audio.read(path, DESCRIPTOR_RATE, described_from(length), DESCRIBED_SECONDS)
         yield describe(recording.samples, DESCRIPTOR_RATE)[np.newaxis]
