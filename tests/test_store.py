@@ -77,6 +77,24 @@ def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
     assert list(store.paths(["/m/a/", "/m/ab"])) == ["/m/a", "/m/a/1", "/m/a/b/2", "/m/ab"]
     assert list(store.paths(["/"])) == sorted(paths)
     assert list(store.paths(["/M"])) == []
+    assert list(store.paths(["/m/a/b", "/m/a", "/m/a/1", "/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
+
+
+def test_many_paths_are_asked_for_in_parts(store: Store) -> None:
+    paths = [f"/m/{number:04}" for number in range(1200)]
+    store.put([entry(path) for path in paths])
+    store.put([entry("/m/0007/x", genre="low"), entry("/n", missing=True)])
+    known = sorted([*paths, "/m/0007/x"])
+    assert [found.path for found in store.entries(paths)] == known
+    assert list(store.paths(paths[::-1])) == known
+    assert store.embeddings(under=paths)[0] == known
+    assert store.embeddings(under=paths)[1].shape == (1201, 3)
+    assert list(store.genres(paths).items()) == [("high", 1200), ("low", 1)]
+    store.mark(paths[:2] + paths[-3:], missing=True)
+    assert store.count_missing(paths) == 5
+    assert store.forget_missing(paths[2:]) == 3
+    assert store.forget_moved(paths) == 2
+    assert list(store.paths(missing=True)) == [*known[2:-3], "/n"]
 
 
 def test_what_is_missing_is_not_shown(store: Store) -> None:
