@@ -289,6 +289,26 @@ def test_folders_within_others_are_walked_once(store: Store, tmp_path: Path) -> 
     assert Scan(store, paths).paths == tuple(str(tmp_path / name) for name in ("a", "a/.c", "ab"))
 
 
+def test_another_process_may_write_while_the_known_files_are_looked_for(
+    store: Store, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "music").mkdir()
+    scan = Scan(store, [tmp_path / "music"], model=tiny_bundle)
+    blank = Entry(path="", size=1, mtime_ns=1, model=scan.model.key, scanned_at=1.0)
+    store.put(replace(blank, path=f"{tmp_path}/music/{number}") for number in range(600))
+    known = store.paths
+
+    def interrupted(*under: object) -> Iterator[str]:
+        for path in known(*under):  # type: ignore[arg-type]
+            with Store(store.path) as other:
+                other.add_model(replace(scan.model, key=path))
+            yield path
+
+    monkeypatch.setattr(store, "paths", interrupted)
+    assert list(scan) == []
+    assert scan.tally.missing == 600
+
+
 def test_an_unreadable_folder_is_told_and_kept(
     music: Path, store: Store, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,9 +207,9 @@ class Scan:
 
     def _settle(self) -> None:
         """Look after the known files that are no more where they were."""
-        known = self._store.paths(self.paths)
-        while batch := list(islice(known, BATCH)):
-            self._store.mark(filter(_is_gone, batch), missing=True)
+        # First read, then write: where a reader begins to write, SQLite does not wait for others.
+        gone = list(filter(_is_gone, self._store.paths(self.paths)))
+        self._store.mark(gone, missing=True)
         self.tally.moved = self._store.forget_moved(self.paths)
         if self._prune:
             self.tally.pruned = self._store.forget_missing(sorted(self._inhabited))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -63,6 +64,7 @@ CREATE TABLE files (
 )
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
+_RETRY_SECONDS = 0.01
 _QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
 _HALF = np.dtype("<f2")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -244,7 +246,7 @@ class Store:
                 address, uri=True, timeout=_WAIT_SECONDS, isolation_level=None
             )
             try:
-                self._prepare()
+                self._prepare(create=create)
             except BaseException:
                 self._database.close()
                 raise
@@ -418,6 +420,12 @@ class Store:
         """How many files that are there have each error, the most frequent first."""
         return self._counts("error", under)
 
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Read several things as they are now, whatever other processes write meanwhile."""
+        with self._transaction("DEFERRED"):
+            yield
+
     # Writing
 
     def add_model(self, model: Model) -> None:
@@ -469,30 +477,55 @@ class Store:
                 for where, values in _under(under, missing=True)
             )
 
-    def _prepare(self) -> None:
-        """Check that the file is a store, or make one of an empty file."""
+    def _prepare(self, *, create: bool) -> None:
+        """Check that the file is a store, or make one of an empty file if that is wanted.
+
+        Nothing is written into anything else.
+        """
+        with self.at_one_moment():
+            is_store = self._is_store()
+        if not is_store and not create:
+            raise StoreError(self.path, "not a store of tonearm scan, but an empty file")
+        self._share()
+        self._database.execute("PRAGMA synchronous = NORMAL")  # safe in WAL but for a power cut
+        if is_store:
+            return
+        with self._transaction():
+            if self._is_store():  # another process was faster
+                return
+            for statement in SCHEMA:
+                self._database.execute(statement)
+            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_store(self) -> bool:
+        """Tell a store from an empty file; all else is refused."""
         version = self._one("PRAGMA user_version")
         application = self._one("PRAGMA application_id")
         if application not in (0, APPLICATION_ID) or (version and not application):
             raise StoreError(self.path, "not a store of tonearm scan, but another program's file")
+        if not version and self._one("SELECT count(*) FROM sqlite_master"):
+            raise StoreError(self.path, "not a store of tonearm scan")
         if version > SCHEMA_VERSION:
             raise StoreError(
                 self.path,
                 f"a store of version {version}, newer than this Tonearm reads ({SCHEMA_VERSION}): "
                 "install a newer Tonearm",
             )
-        self._database.execute("PRAGMA journal_mode = WAL")  # readers and the writer in peace
-        self._database.execute("PRAGMA synchronous = NORMAL")  # safe in WAL but for a power cut
-        if not version:
-            with self._transaction():
-                if self._one("PRAGMA user_version"):  # another process was faster
-                    return
-                if self._one("SELECT count(*) FROM sqlite_master"):
-                    raise StoreError(self.path, "not a store of tonearm scan")
-                for statement in SCHEMA:
-                    self._database.execute(statement)
-                self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return bool(version)
+
+    def _share(self) -> None:
+        """Switch to WAL, with readers and the writer in peace; SQLite itself does not wait here."""
+        until = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     def _known_models(self) -> dict[int, Model]:
         """The models by their numbers; read again only when there are more than before."""
@@ -543,15 +576,16 @@ class Store:
             return self._database.execute(sql, values).fetchone()[0]
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
         with self._one_line_errors():
-            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(f"BEGIN {kind}")
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
