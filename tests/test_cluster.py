@@ -148,6 +148,11 @@ def test_partitions_keep_files_and_results(place: str | None, tmp_path: Path) ->
             partitions.plan()
 
 
+def test_a_scan_of_nothing_has_nothing_to_count(tmp_path: Path) -> None:
+    partitions = write_plan(tmp_path / "plans", [])
+    assert partitions.counts() == ({}, {})
+
+
 def test_writing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_PAUSE_SECONDS", 0)
     calls = []

@@ -19,7 +19,7 @@ from tonearm.library import projection
 from tonearm.library.overview import overview
 from tonearm.library.report import write_report
 from tonearm.library.resemblance import directions
-from tonearm.library.store import Model
+from tonearm.library.store import Model, Store
 from tonearm.library.tag_words import TagWords
 
 EVIL = '</script><script>alert(1)</script><!-- & "'
@@ -126,6 +126,25 @@ def test_embeddings_of_another_model_are_not_on_the_map(tmp_path: Path) -> None:
     assert view.labels == [*MODEL.labels, "polka"]
     assert (view.tracks.name, view.tracks.x[1]) == (["a.ogg", "alien.ogg", "b.ogg"], -1)
     assert (view.tracks.second[1], view.tracks.runner_up[1]) == (-1, 0)
+
+
+def test_what_another_model_hears_meanwhile_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = Model("theirs/30/00", "theirs", ("calm",), "30")
+    new = replace(track("/m/2"), model=calm.key, genre="calm", probabilities={"calm": 1.0})
+    with open_store(tmp_path / "l.db", [track("/m/1")]) as store, Store(store.path) as other:
+        whole = store.models
+
+        def interrupted() -> dict[Model, int]:
+            known = whole()
+            other.add_model(calm)
+            other.put([new])
+            return known
+
+        monkeypatch.setattr(store, "models", interrupted)
+        view = overview(store)
+    assert (view.labels, view.tracks.name) == (list(MODEL.labels), ["1"])
 
 
 def test_a_store_without_files_has_no_page(tmp_path: Path) -> None:

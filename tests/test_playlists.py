@@ -130,6 +130,20 @@ def test_names_that_no_line_of_text_holds_are_left_out(tmp_path: Path) -> None:
     assert target.read_text() == "#EXTM3U\n#EXTINF:-1,fine\n/music/fine.ogg\n"
 
 
+def test_the_way_from_a_folder_behind_a_link_is_right(tmp_path: Path) -> None:
+    for name in ("disk/deep/lists", "music"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "lists").symlink_to(tmp_path / "disk" / "deep" / "lists")
+    (tmp_path / "music" / "a.ogg").touch()
+    (tmp_path / "disk" / "deep" / "b.ogg").touch()
+    (tmp_path / "short").symlink_to(tmp_path / "disk" / "deep")
+    tracks = [Item(str(tmp_path / "music" / "a.ogg")), Item(str(tmp_path / "short" / "b.ogg"))]
+    write_playlist(tmp_path / "lists" / "x.m3u8", tracks)
+    ways = (tmp_path / "lists" / "x.m3u8").read_text().splitlines()[2::2]
+    assert ways == ["../../../music/a.ogg", "../b.ogg"]
+    assert all((tmp_path / "lists" / way).exists() for way in ways)
+
+
 def test_a_folder_whose_name_is_no_text_is_led_around(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9"))
     write_playlist(folder / "x.m3u8", [Item(str(folder / "a.ogg")), Item("/music/a.ogg")])

@@ -23,6 +23,7 @@ from tonearm.library import scan as scan_module
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Outcome, Task, model_of
 from tonearm.library.scan import Scan, kind_of
+from tonearm.library.sources import outermost, tasks
 from tonearm.library.store import Entry, Store
 from tonearm.library.tags import write_genres
 from tonearm.synth import write_wav
@@ -287,6 +288,50 @@ def test_folders_within_others_are_walked_once(store: Store, tmp_path: Path) -> 
         (tmp_path / name).mkdir(parents=True)
     paths = [tmp_path / name for name in ("a/b", "a", "a/.c", "ab", "a")]
     assert Scan(store, paths).paths == tuple(str(tmp_path / name) for name in ("a", "a/.c", "ab"))
+    assert outermost(["/", str(tmp_path / "a"), "/"]) == ("/",)
+
+
+def test_what_no_walk_leads_to_is_not_taken_for_part_of_one(tmp_path: Path) -> None:
+    (tmp_path / "music" / ".hidden" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "music" / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("odd.bin", "a.mp3", ".b.mp3", ".hidden/c.mp3"):
+        (tmp_path / "music" / name).touch()
+    (tmp_path / "music" / "d.mp3").symlink_to(tmp_path / "music" / "a.mp3")
+    apart = ["", "link", "link/deep", "odd.bin", ".b.mp3", ".hidden/c.mp3", ".hidden/deep"]
+    paths = [str(Path(tmp_path, "music", name)) for name in [*apart, "a.mp3", "d.mp3"]]
+    kept = [path for path in paths[:7] if not path.endswith("link/deep")]
+    assert outermost(paths) == tuple(kept)
+    assert [task.path for task in tasks([*paths[:1], *paths[-2:], *paths[:1]])] == paths[-2:]
+
+
+def test_many_named_files_are_looked_up_at_once(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.mp3") for number in range(3000)]
+    for path in paths:
+        Path(path).touch()
+    began = time.monotonic()
+    assert outermost(paths) == tuple(paths)
+    assert time.monotonic() - began < 5  # to compare each with each would take half a minute
+
+
+def test_another_process_may_write_while_the_known_files_are_looked_for(
+    store: Store, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "music").mkdir()
+    scan = Scan(store, [tmp_path / "music"], model=tiny_bundle)
+    blank = Entry(path="", size=1, mtime_ns=1, model=scan.model.key, scanned_at=1.0)
+    store.put(replace(blank, path=f"{tmp_path}/music/{number}") for number in range(600))
+    known = store.paths
+
+    def interrupted(*under: object) -> Iterator[str]:
+        for path in known(*under):  # type: ignore[arg-type]
+            with Store(store.path) as other:
+                other.add_model(replace(scan.model, key=path))
+            yield path
+
+    monkeypatch.setattr(store, "paths", interrupted)
+    assert list(scan) == []
+    assert scan.tally.missing == 600
 
 
 def test_an_unreadable_folder_is_told_and_kept(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
     assert list(store.paths(["/m/a/", "/m/ab"])) == ["/m/a", "/m/a/1", "/m/a/b/2", "/m/ab"]
     assert list(store.paths(["/"])) == sorted(paths)
     assert list(store.paths(["/M"])) == []
+    assert list(store.paths(["/m/a/b", "/m/a", "/m/a/1", "/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
+
+
+def test_many_paths_are_asked_for_in_parts(store: Store) -> None:
+    paths = [f"/m/{number:04}" for number in range(1200)]
+    store.put([entry(path) for path in paths])
+    store.put([entry("/m/0007/x", genre="low"), entry("/n", missing=True)])
+    known = sorted([*paths, "/m/0007/x"])
+    assert [found.path for found in store.entries(paths)] == known
+    assert list(store.paths(paths[::-1])) == known
+    assert store.embeddings(under=paths)[0] == known
+    assert store.embeddings(under=paths)[1].shape == (1201, 3)
+    assert list(store.genres(paths).items()) == [("high", 1200), ("low", 1)]
+    store.mark(paths[:2] + paths[-3:], missing=True)
+    assert store.count_missing(paths) == 5
+    assert store.forget_missing(paths[2:]) == 3
+    assert store.forget_moved(paths) == 2
+    assert list(store.paths(missing=True)) == [*known[2:-3], "/n"]
 
 
 def test_what_is_missing_is_not_shown(store: Store) -> None:
@@ -166,6 +185,7 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -
     with sqlite3.connect(store.path) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     database.close()
+    before = {path: path.read_bytes() for path in (text, other, store.path)}
     for path, reason in (
         (text, "not a database"),
         (other, "not a store"),
@@ -176,4 +196,36 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -
             Store(path, create=True)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
-    assert text.read_text().startswith("no database")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_empty_file_becomes_a_store_only_if_asked(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    with pytest.raises(StoreError, match="not a store of tonearm scan, but an empty file"):
+        Store(empty)
+    assert empty.read_bytes() == b""
+    with Store(empty, create=True):
+        pass
+    with Store(empty) as store:
+        assert len(store) == 0
+
+
+def test_another_process_may_hold_the_file_while_a_store_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "library.db"
+    busy = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")  # readers may still look, but nobody can switch to WAL
+    later = threading.Timer(0.3, busy.execute, ["COMMIT"])
+    later.start()
+    with Store(path, create=True) as store:
+        store.add_model(OURS)
+    later.join()
+    busy.close()
+
+
+def test_a_full_disk_is_said_to_be_full(store: Store) -> None:
+    store.put([entry("/m/1")])
+    store._database.execute("PRAGMA max_page_count = 1")  # no more than there are
+    with pytest.raises(StoreError, match="disk is full"):
+        store.put(entry(f"/m/{number}", title="x" * 5000) for number in range(100))
+    assert list(store.paths()) == ["/m/1"]

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bundles import FRONT_END, tone
+from tonearm import media
 from tonearm.library import tagging
 from tonearm.library.tags import read_genres, write_genres
 
@@ -149,6 +154,50 @@ def test_interrupted(run: Run, music: Path, monkeypatch: pytest.MonkeyPatch) -> 
     code, _, errors = run("tag", "--model", "tiny", music)
     assert (code, errors) == (130, "tonearm: interrupted after 1 files\n")
     assert contents(music) == before
+
+
+def test_ctrl_c_waits_for_the_file_in_hand(
+    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tagging.put_in_place
+
+    def interrupted(copy: Path, *rest: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        whole(copy, *rest)
+
+    monkeypatch.setattr(tagging, "put_in_place", interrupted)
+    code, output, errors = run("tag", "--model", "tiny", music)
+    assert (code, errors) == (130, "tonearm: interrupted after 2 files\n")
+    assert "write" in output
+    assert read_genres(music / "high.flac") == ("high",)
+    assert read_genres(music / "low.flac") == ()
+
+
+def test_the_way_back_can_be_typed_as_it_is_printed(run: Run, music: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "my notes.jsonl"
+    _, output, _ = run("tag", "--model", "tiny", "--journal", journal, music)
+    assert shlex.split(output.splitlines()[-1])[3:] == ["--undo", str(journal)]
+
+
+def test_unreadable_folders_are_told(
+    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = music / "locked"
+    locked.mkdir()
+    whole = os.scandir
+
+    def guarded(path: str | Path) -> object:
+        if str(path).endswith("locked/"):
+            raise PermissionError(13, "Permission denied", path)
+        return whole(path)
+
+    monkeypatch.setattr(media.os, "scandir", guarded)
+    complaint = f"tonearm: {locked}/: Permission denied\n"
+    code, _, errors = run("tag", "--model", "tiny", "--dry-run", music)
+    assert (code, errors) == (0, complaint)
+    code, _, errors = run("learn", "--from-tags", music, "--out", music / "mine.onnx")
+    assert code == 1  # there are too few
+    assert errors.startswith(complaint)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -395,6 +396,15 @@ def test_read_only_files_are_refused(song: Callable[..., Path]) -> None:
     assert (change.action, change.reason) == ("fail", "read-only")
 
 
+def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -> None:
+    path = song("flac")
+    write(path)
+    path.chmod(0o444)
+    planned, done = list(undo(dry_run=True)), list(undo())
+    assert [(one.action, one.reason) for one in planned] == [("fail", "read-only")]
+    assert planned == done
+
+
 def test_permissions_stay_and_the_time_if_asked(song: Callable[..., Path]) -> None:
     path = song("flac")
     path.chmod(0o640)
@@ -528,6 +538,11 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
     path.write_text('{"tonearm_journal": 1}\n{"path": "a"}\n')
     with pytest.raises(JournalError, match="damaged"):
         journal.read(path)
+    delta = {"pieces": [[None, 4]], "own": "bm8gemxpYg=="}
+    entry = {"path": "a", "before": "", "after": "", "mtime_ns": 0, "old": [], "new": []}
+    path.write_text(f'{{"tonearm_journal": 1}}\n{json.dumps(entry | {"delta": delta})}\n')
+    with pytest.raises(JournalError, match="damaged"):
+        journal.read(path)
     with pytest.raises(UsageError, match="no journal"):
         list(undo(tmp_path / "absent"))
 
@@ -535,14 +550,17 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
 def test_leftovers_of_a_killed_process_go_in_time(
     song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leftover = tmp_path / ".tonearm-0123.flac"
-    leftover.write_bytes(b"x")
+    number = "0123456789abcdef"
+    leftovers = {f".tonearm-{number}{suffix}" for suffix in ("", ".flac", ".partial", ".\u00e9")}
+    others = {".tonearm-library.db", ".tonearm-undo.jsonl", f".tonearm-{number}.mp3.bak"}
+    for name in leftovers | others:
+        (tmp_path / name).write_bytes(b"x")
     path = song("flac")
     write(path)
-    assert leftover.exists()
+    assert all((tmp_path / name).exists() for name in leftovers)
     monkeypatch.setattr(replacement, "LEFT_OVER_SECONDS", -1.0)
     list(undo())
-    assert not leftover.exists()
+    assert {name for name in leftovers | others if (tmp_path / name).exists()} == others
 
 
 CALLS = {"open", "write", "flush", "fsync", "close", "replace", "rename", "unlink", "chmod"}
@@ -662,6 +680,9 @@ def test_mappings(tmp_path: Path, name: str, text: str) -> None:
         ("m.json", "[]", "expected a table"),
         ("m.json", '{"rock": [1]}', "rock: expected a word"),
         ("m.csv", "rock", "line 1: expected label and genre"),
+        ("m.csv", f"rock,{'x' * 200_000}", "m.csv: field larger"),
+        ("m.json", "[" * 100_000, "m.json: maximum recursion"),
+        ("m.toml", "a = " + "[" * 100_000, "m.toml: maximum recursion"),
     ],
 )
 def test_mappings_that_say_something_else(
@@ -689,7 +710,15 @@ def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
         Suggestion(None, error="not music"),
         Suggestion(None, error="no prediction"),
     ]
-    for line in ("[]", "{", '{"path": "a"}', '{"path": "a", "genre": "x", "confidence": "y"}'):
+    prediction = '{"path": "%s", "genre": "x", "confidence": %s}'
+    for line in (
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"path": "a"}',
+        *(prediction % ("a", odd) for odd in ('"y"', "NaN", "-0.1", "1.5", "1" + "0" * 400)),
+        *(prediction % (odd, "0.5") for odd in ("a\\u0000", "\\ud800")),
+    ):
         lines.write_text(f"\n{line}\n")
         with pytest.raises(TonearmError, match=r"p\.jsonl:2: expected an object"):
             Predictions.read(lines)

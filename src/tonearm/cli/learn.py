@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonearm.cli.options import ListeningOption
+from tonearm.cli.scan import warn_of_unreadable
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _examples(sources: list[str], *, tags: bool) -> Examples:
     from tonearm.media import recordings
 
     if tags:
-        return from_tags(recordings(sources))
+        return from_tags(recordings(sources, warn_of_unreadable))
     if len(sources) > 1:
         raise UsageError(f"expected one folder or table without --from-tags, got {len(sources)}")
     return from_dataset(datasets.load(sources[0]))

@@ -148,6 +148,14 @@ def scan(
         raise typer.Exit(1)
 
 
+def warn_of_unreadable(error: OSError) -> None:
+    """Say which folder cannot be read, where no summary will: for `media.recordings`."""
+    from tonearm.audio import printable
+
+    folder = printable(os.fsdecode(error.filename))
+    print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
+
+
 def _tallies(run: Scan) -> Iterator[Tally]:
     """Do a scan, and say how far it is: before it begins, and after each file."""
     run.survey()

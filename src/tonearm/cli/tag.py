@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ListeningOption, ModelOption, WordsOption
 from tonearm.cli.output import UNKNOWN_WIDTH, fitted
+from tonearm.cli.scan import warn_of_unreadable
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -121,7 +124,7 @@ def tag(
             as_json=as_json,
         )
     if done["write"] and not dry_run and not as_json:
-        print(f"undo: tonearm tag --undo {printable(str(notes.path))}")
+        print(f"undo: tonearm tag --undo {shlex.quote(printable(str(notes.path)))}")
 
 
 def _asked(
@@ -134,20 +137,25 @@ def _asked(
 ) -> tuple[list[str], Source]:
     """Return the files that are meant, and who says their genre."""
     from tonearm.library.suggestions import Predictions
-    from tonearm.media import recordings
 
     if predictions is not None and store is not None:
         raise UsageError("--from and --store exclude each other")
     if store is not None:
         known = Predictions.stored(store, paths or ())
-        return list(recordings(paths) if paths else known.paths), known
+        return _files(paths) if paths else list(known.paths), known
     if predictions is not None:
         known = Predictions.read(predictions)
-        return list(recordings(paths) if paths else known.paths), known
+        return _files(paths) if paths else list(known.paths), known
     if not paths:
         raise UsageError("expected files or folders, or predictions with --from or --store")
-    files = list(recordings(paths))
+    files = _files(paths)
     return files, _listener(model, workers, mapping)
+
+
+def _files(paths: Sequence[str]) -> list[str]:
+    from tonearm.media import recordings
+
+    return list(recordings(paths, warn_of_unreadable))
 
 
 def _listener(model: str, workers: int, mapping: Mapping) -> Source:
@@ -196,7 +204,7 @@ def _print_all(
     done: Counter[str] = Counter()
     printer = None if as_json else _Rows(names)
     try:
-        for result in results:
+        for result in until_interrupted(results):
             if printer:
                 printer.add(result)
             else:

@@ -49,9 +49,18 @@ class Delta:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Delta:
-        """Return the delta that `to_dict` described."""
+        """Return the delta that `to_dict` described.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is damaged.
+        """
         pieces = tuple((source, length) for source, length in values["pieces"])
-        return cls(pieces, zlib.decompress(base64.b64decode(values["own"])))
+        try:
+            return cls(pieces, zlib.decompress(base64.b64decode(values["own"])))
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
 
 
 def difference(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Delta:

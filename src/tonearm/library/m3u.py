@@ -57,7 +57,7 @@ def write_playlist(
     TonearmError
         If it cannot be written.
     """
-    folder = os.path.dirname(os.path.abspath(target))  # noqa: PTH100, PTH120 (keeps links)
+    folder = _folder_of(target)
     lines = ["#EXTM3U", *([f"#PLAYLIST:{_one_line(title)}"] if title else ())]
     left_out = []
     for item in items:
@@ -103,9 +103,15 @@ def _line(path: str, folder: str | None) -> str | None:
     return None
 
 
+def _folder_of(path: str | os.PathLike[str]) -> str:
+    """Return the folder a path is in, free of links: behind one, `..` leads elsewhere."""
+    return os.path.realpath(os.path.dirname(os.fspath(path)))  # noqa: PTH120
+
+
 def _relative(path: str, folder: str) -> str:
+    itself = os.path.join(_folder_of(path), os.path.basename(path))  # noqa: PTH118, PTH119
     try:
-        relative = os.path.relpath(path, folder)
+        relative = os.path.relpath(itself, folder)
     except ValueError:  # on another drive
         return path
     # A name may begin like a comment, or with a blank.

@@ -35,7 +35,7 @@ def read_mapping(path: str | os.PathLike[str]) -> Mapping:
         table = reader(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
-    except ValueError as error:  # of decoding, and of all three formats
+    except (ValueError, csv.Error, RecursionError) as error:  # of decoding, and of all formats
         raise _unusable(path, " ".join(str(error).split())) from error
     if not isinstance(table, dict):
         raise _unusable(path, "expected a table of label and genre")

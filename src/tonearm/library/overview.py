@@ -16,7 +16,7 @@ from tonearm.errors import TonearmError
 from tonearm.library import projection
 from tonearm.library.resemblance import directions
 from tonearm.library.scan import kind_of
-from tonearm.library.store import Entry, Store
+from tonearm.library.store import Entry, Floats, Store
 from tonearm.library.tag_words import TagWords, spelling_of
 
 GRID = 65535  # steps of the map's coordinates: sixteen bits
@@ -159,19 +159,23 @@ def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -
     TonearmError
         If the store knows no file.
     """
-    view = Overview(missing=store.count_missing())
-    for model, files in store.models().items():
-        if files:
-            view.models.append(Listening(model.name, model.excerpt, files))
-            view.labels += [label for label in model.labels if label not in view.labels]
-    root = _common_folder(store)
-    view.root = printable(root)
-    view.root_address = PurePath(root).as_uri()
-    gathering = _Gathering(view, root, TagWords(view.labels, mapping))
-    for entry in store.entries():
-        gathering.add(entry)
+    view = Overview()
+    with store.at_one_moment():  # a scan may bring in another model meanwhile
+        view.missing = store.count_missing()
+        for model, files in store.models().items():
+            if files:
+                view.models.append(Listening(model.name, model.excerpt, files))
+                view.labels += [label for label in model.labels if label not in view.labels]
+        root = _common_folder(store)
+        view.root = printable(root)
+        view.root_address = PurePath(root).as_uri()
+        gathering = _Gathering(view, root, TagWords(view.labels, mapping))
+        for entry in store.entries():
+            gathering.add(entry)
+        paths, embeddings = store.embeddings()
     gathering.finish()
-    _draw_map(view, store, gathering.places)
+    if paths:
+        _draw_map(view, embeddings, [gathering.places[path] for path in paths])
     return view
 
 
@@ -278,20 +282,13 @@ def _common_folder(store: Store) -> str:
     return root
 
 
-def _draw_map(view: Overview, store: Store, places: Mapping[str, int]) -> None:
-    """Place the tracks that the busiest model has heard."""
-    paths, embeddings = store.embeddings()
-    rows = [row for row, path in enumerate(paths) if path in places]
-    if not rows:
-        return
-    if len(rows) < len(paths):  # a scan is writing meanwhile
-        embeddings = embeddings[rows]
+def _draw_map(view: Overview, embeddings: Floats, places: Sequence[int]) -> None:
+    """Place tracks on the map by what the busiest model has heard of them."""
     heard = directions(embeddings)
     points = projection.lay_out(heard)
     view.map = projection.faithfulness(heard, points)
-    if len(rows) > projection.LANDMARKS:
+    if len(places) > projection.LANDMARKS:
         view.landmarks = projection.LANDMARKS
     steps = np.rint(np.clip(points, 0, 1) * GRID).astype(int).tolist()
-    for row, (x, y) in zip(rows, steps, strict=True):
-        place = places[paths[row]]
+    for place, (x, y) in zip(places, steps, strict=True):
         view.tracks.x[place], view.tracks.y[place] = x, y

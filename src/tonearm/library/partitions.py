@@ -166,6 +166,8 @@ class Partitions:
         """Count the genres in the results (the verdict, where none stands) and the errors."""
         genres: Counter[str] = Counter()
         errors: Counter[str] = Counter()
+        if not self.done():  # there were no recordings, and then there is no folder either
+            return genres, errors
         dataset = pyarrow.dataset.dataset(
             self._place(RESULTS), format="parquet", filesystem=self._system
         )

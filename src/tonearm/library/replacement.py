@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
@@ -16,8 +17,13 @@ from tonearm.library.tags import TagError
 
 # Hidden, so nothing that walks a library takes one for music; and short, whatever it replaces.
 PREFIX = ".tonearm-"
-LONGEST_SUFFIX = 8  # characters, with the dot: by its suffix a file's kind is recognised
+LONGEST_SUFFIX = 8  # bytes, with the dot: by its suffix a file's kind is recognised
 LEFT_OVER_SECONDS = 3600.0  # no file takes an hour to write: its process is dead
+# The names of drafts alone, also of those of `tonearm.whole`: a user may well call a store or a
+# journal `.tonearm-library.db`.
+_DRAFT = re.compile(
+    rb"%b[0-9a-f]{16}(\.[^.]{1,%d})?" % (re.escape(PREFIX.encode()), LONGEST_SUFFIX - 1), re.DOTALL
+)
 
 
 def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
@@ -105,7 +111,8 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the drafts that a killed process left in a folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(PREFIX) and _age(entry) > LEFT_OVER_SECONDS:
+            is_draft = _DRAFT.fullmatch(os.fsencode(entry.name)) is not None
+            if is_draft and _age(entry) > LEFT_OVER_SECONDS:
                 Path(entry.path).unlink(missing_ok=True)
 
 

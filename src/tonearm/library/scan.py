@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 from tonearm import bundle
-from tonearm.audio import printable
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Outcome, Task, lost, model_of, patience
+from tonearm.library.sources import outermost
 from tonearm.library.store import State, Store
 from tonearm.media import recordings
 from tonearm.workers import Crash, as_finished
@@ -134,7 +133,7 @@ class Scan:
             raise UsageError(f"workers: expected 1 or more, got {workers}")
         if time_limit is not None and time_limit <= 0:
             raise UsageError(f"time limit: expected more than 0 s, got {time_limit:g}")
-        self.paths = _outermost(paths)
+        self.paths = outermost(map(os.fsdecode, paths))
         self.tally = Tally()
         excerpt = excerpt or Excerpt()
         loaded = Bundle.load(bundle.find(model))
@@ -207,9 +206,9 @@ class Scan:
 
     def _settle(self) -> None:
         """Look after the known files that are no more where they were."""
-        known = self._store.paths(self.paths)
-        while batch := list(islice(known, BATCH)):
-            self._store.mark(filter(_is_gone, batch), missing=True)
+        # First read, then write: where a reader begins to write, SQLite does not wait for others.
+        gone = list(filter(_is_gone, self._store.paths(self.paths)))
+        self._store.mark(gone, missing=True)
         self.tally.moved = self._store.forget_moved(self.paths)
         if self._prune:
             self.tally.pruned = self._store.forget_missing(sorted(self._inhabited))
@@ -219,32 +218,6 @@ class Scan:
 def kind_of(error: str) -> str:
     """Return an error without its numbers, so that errors of one kind are equal."""
     return re.sub(r"\d+(\.\d+)?", "N", error)
-
-
-def _outermost(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
-    """Return the paths, absolute, without those that a walk through another one comes by.
-
-    Raises
-    ------
-    UsageError
-        If one is not there.
-    """
-    absolute = []
-    for path in paths:
-        if not os.path.exists(path):  # noqa: PTH110
-            raise UsageError(f"no such file or folder: {printable(os.fsdecode(path))}")
-        absolute.append(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 (keeps links)
-    return tuple(
-        path
-        for path in dict.fromkeys(absolute)
-        if not any(other != path and _comes_by(other, path) for other in absolute)
-    )
-
-
-def _comes_by(folder: str, path: str) -> bool:
-    """Whether a walk through a folder comes by a path: it is below, and nothing there is hidden."""
-    below = os.path.relpath(path, folder)
-    return not any(part.startswith(".") for part in Path(below).parts)
 
 
 def _is_gone(path: str) -> bool:

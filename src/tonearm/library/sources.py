@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,11 +32,48 @@ def absolute(path: str) -> str:
     return path if is_remote(path) else str(Path(path).absolute())
 
 
+def outermost(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return local paths, absolute, each once and without those that are met in another's walk.
+
+    Raises
+    ------
+    UsageError
+        If one is not there.
+    """
+    named: dict[str, None] = {}
+    for path in paths:
+        if not os.path.exists(path):  # noqa: PTH110
+            raise UsageError(f"no such file or folder: {printable(path)}")
+        named[os.path.abspath(path)] = None  # noqa: PTH100 (keeps links)
+    return tuple(path for path in named if not _is_met(path, named))
+
+
+def _is_met(path: str, named: Container[str]) -> bool:
+    """Whether `media.recordings` of a named folder above a path leads to it."""
+    while _is_walked(path):
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder == path:  # the root
+            return False
+        if folder in named:
+            return True
+        path = folder
+    return False
+
+
+def _is_walked(path: str) -> bool:
+    """Whether a walk through the folder of a path takes it for a recording, or goes into it."""
+    name = os.path.basename(path)  # noqa: PTH119
+    if os.path.isdir(path):  # noqa: PTH112
+        return not name.startswith(".") and not os.path.islink(path)  # noqa: PTH114
+    return is_recording(name)
+
+
 def tasks(
     sources: Iterable[str], unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[Task]:
     """Yield the recordings meant by some folders, files and addresses, sorted within each folder.
 
+    Local ones come first, and each once, however many of the sources it is in.
     What is found at an address follows the rules of `media.recordings`. Its time of modification
     is not asked for.
 
@@ -51,13 +89,11 @@ def tasks(
     UsageError
         If a source is not there, or nobody knows its protocol.
     """
-    for source in sources:
-        if is_remote(source):
-            yield from _at(source)
-        elif not Path(source).exists():
-            raise UsageError(f"no such file or folder: {printable(source)}")
-        else:
-            yield from map(Task.of, recordings([absolute(source)], unreadable))
+    named = dict.fromkeys(sources)
+    local = outermost(source for source in named if not is_remote(source))
+    yield from map(Task.of, recordings(local, unreadable))
+    for address in filter(is_remote, named):
+        yield from _at(address)
 
 
 def open_folder(path: str) -> tuple[Any, str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -63,6 +64,7 @@ CREATE TABLE files (
 )
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
+_RETRY_SECONDS = 0.01
 _QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
 _HALF = np.dtype("<f2")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -244,7 +246,7 @@ class Store:
                 address, uri=True, timeout=_WAIT_SECONDS, isolation_level=None
             )
             try:
-                self._prepare()
+                self._prepare(create=create)
             except BaseException:
                 self._database.close()
                 raise
@@ -288,11 +290,11 @@ class Store:
         missing
             Whether to yield those that are gone, too.
         """
-        where, values = _under(under, missing=missing)
-        for row in self._query(
-            f"SELECT {', '.join(COLUMNS)} FROM files WHERE {where} ORDER BY path", values
-        ):
-            yield self._entry(row)
+        for where, values in _under(under, missing=missing):
+            for row in self._query(
+                f"SELECT {', '.join(COLUMNS)} FROM files WHERE {where} ORDER BY path", values
+            ):
+                yield self._entry(row)
 
     def entry(self, path: str | os.PathLike[str]) -> Entry | None:
         """What is known about one file, be it there or missing."""
@@ -334,15 +336,22 @@ class Store:
             model = busiest.key
         if model not in numbers:
             raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(numbers)})")
-        where, values = _under(under, missing=False)
-        where += " AND model = ? AND embedding IS NOT NULL"
-        values.append(numbers[model])
-        count, width = self._query(
-            f"SELECT count(*), max(length(embedding)) FROM files WHERE {where}", values
-        ).__next__()
-        rows = self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values)
+        conditions = [
+            (f"{where} AND model = ? AND embedding IS NOT NULL", [*values, numbers[model]])
+            for where, values in _under(under, missing=False)
+        ]
+        count = width = 0
+        for where, values in conditions:
+            for some, widest in self._query(
+                f"SELECT count(*), max(length(embedding)) FROM files WHERE {where}", values
+            ):
+                count, width = count + some, max(width, widest or 0)
+        rows = chain.from_iterable(
+            self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values)
+            for where, values in conditions
+        )
         paths: list[str] = []
-        matrix = np.empty((count, (width or 0) // _HALF.itemsize), np.float32)
+        matrix = np.empty((count, width // _HALF.itemsize), np.float32)
         # A scan may be writing meanwhile: no more than there were at first.
         while batch := list(islice(rows, min(_QUERY_SIZE, count - len(paths)))):
             halves = np.frombuffer(b"".join(blob for _, blob in batch), _HALF)
@@ -388,14 +397,17 @@ class Store:
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
     ) -> Iterator[str]:
         """Yield the paths of the entries that `entries` would, at a fraction of the cost."""
-        where, values = _under(under, missing=missing)
-        for (path,) in self._query(f"SELECT path FROM files WHERE {where} ORDER BY path", values):
-            yield os.fsdecode(path)
+        for where, values in _under(under, missing=missing):
+            query = f"SELECT path FROM files WHERE {where} ORDER BY path"
+            for (path,) in self._query(query, values):
+                yield os.fsdecode(path)
 
     def count_missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> int:
         """How many files were gone at the last look."""
-        where, values = _under(under, missing=True)
-        return int(self._one(f"SELECT count(*) FROM files WHERE {where} AND missing", values))
+        return sum(
+            self._one(f"SELECT count(*) FROM files WHERE {where} AND missing", values)
+            for where, values in _under(under, missing=True)
+        )
 
     def genres(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
         """How many files that are there have each genre, the most frequent first.
@@ -407,6 +419,12 @@ class Store:
     def errors(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
         """How many files that are there have each error, the most frequent first."""
         return self._counts("error", under)
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Read several things as they are now, whatever other processes write meanwhile."""
+        with self._transaction("DEFERRED"):
+            yield
 
     # Writing
 
@@ -439,50 +457,75 @@ class Store:
 
     def forget_moved(self, under: Sequence[str | os.PathLike[str]]) -> int:
         """Forget missing files whose sound is there under another path; return how many."""
-        where, values = _under(under, missing=True)
-        with self._transaction():
-            return self._database.execute(
-                f"DELETE FROM files WHERE {where} AND missing AND EXISTS "
-                "(SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing)",
-                values,
-            ).rowcount
+        return self._forget(
+            under,
+            "EXISTS (SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing)",
+        )
 
     def forget_missing(self, under: Sequence[str | os.PathLike[str]]) -> int:
         """Forget missing files below these paths; return how many."""
-        if not under:
-            return 0
-        where, values = _under(under, missing=True)
-        with self._transaction():
-            return self._database.execute(
-                f"DELETE FROM files WHERE {where} AND missing", values
-            ).rowcount
+        return self._forget(under, "1") if under else 0
 
     # Inside
 
-    def _prepare(self) -> None:
-        """Check that the file is a store, or make one of an empty file."""
+    def _forget(self, under: Sequence[str | os.PathLike[str]], condition: str) -> int:
+        with self._transaction():
+            return sum(
+                self._database.execute(
+                    f"DELETE FROM files WHERE {where} AND missing AND {condition}", values
+                ).rowcount
+                for where, values in _under(under, missing=True)
+            )
+
+    def _prepare(self, *, create: bool) -> None:
+        """Check that the file is a store, or make one of an empty file if that is wanted.
+
+        Nothing is written into anything else.
+        """
+        with self.at_one_moment():
+            is_store = self._is_store()
+        if not is_store and not create:
+            raise StoreError(self.path, "not a store of tonearm scan, but an empty file")
+        self._share()
+        self._database.execute("PRAGMA synchronous = NORMAL")  # safe in WAL but for a power cut
+        if is_store:
+            return
+        with self._transaction():
+            if self._is_store():  # another process was faster
+                return
+            for statement in SCHEMA:
+                self._database.execute(statement)
+            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_store(self) -> bool:
+        """Tell a store from an empty file; all else is refused."""
         version = self._one("PRAGMA user_version")
         application = self._one("PRAGMA application_id")
         if application not in (0, APPLICATION_ID) or (version and not application):
             raise StoreError(self.path, "not a store of tonearm scan, but another program's file")
+        if not version and self._one("SELECT count(*) FROM sqlite_master"):
+            raise StoreError(self.path, "not a store of tonearm scan")
         if version > SCHEMA_VERSION:
             raise StoreError(
                 self.path,
                 f"a store of version {version}, newer than this Tonearm reads ({SCHEMA_VERSION}): "
                 "install a newer Tonearm",
             )
-        self._database.execute("PRAGMA journal_mode = WAL")  # readers and the writer in peace
-        self._database.execute("PRAGMA synchronous = NORMAL")  # safe in WAL but for a power cut
-        if not version:
-            with self._transaction():
-                if self._one("PRAGMA user_version"):  # another process was faster
-                    return
-                if self._one("SELECT count(*) FROM sqlite_master"):
-                    raise StoreError(self.path, "not a store of tonearm scan")
-                for statement in SCHEMA:
-                    self._database.execute(statement)
-                self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return bool(version)
+
+    def _share(self) -> None:
+        """Switch to WAL, with readers and the writer in peace; SQLite itself does not wait here."""
+        until = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     def _known_models(self) -> dict[int, Model]:
         """The models by their numbers; read again only when there are more than before."""
@@ -514,16 +557,15 @@ class Store:
         )
 
     def _counts(self, what: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
-        where, values = _under(under, missing=False)
-        return Counter(
-            dict(
-                self._query(
-                    f"SELECT {what} AS what, count(*) FROM files WHERE {where} "
-                    "AND what IS NOT NULL GROUP BY what ORDER BY 2 DESC, 1",
-                    values,
-                )
-            )
-        )
+        counts: Counter[str] = Counter()
+        for where, values in _under(under, missing=False):
+            for name, count in self._query(
+                f"SELECT {what} AS what, count(*) FROM files WHERE {where} "
+                "AND what IS NOT NULL GROUP BY what",
+                values,
+            ):
+                counts[name] += count
+        return Counter(dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))))
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         with self._one_line_errors(), closing(self._database.execute(sql, values)) as rows:
@@ -534,15 +576,16 @@ class Store:
             return self._database.execute(sql, values).fetchone()[0]
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
         with self._one_line_errors():
-            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(f"BEGIN {kind}")
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
@@ -584,18 +627,45 @@ def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
     return tuple(windows)
 
 
-def _under(paths: Sequence[str | os.PathLike[str]], *, missing: bool) -> tuple[str, list[Any]]:
-    """Return the SQL condition, and its values, that a path is one of these or below one."""
+def _under(
+    paths: Sequence[str | os.PathLike[str]], *, missing: bool
+) -> Iterator[tuple[str, list[Any]]]:
+    """Yield SQL conditions, and their values, that a path is one of these or below one.
+
+    There are several if there are many paths, for SQLite limits what is in one. No file meets two
+    of them, and those that meet an earlier one sort before those that meet a later one.
+    """
     there = "1" if missing else "NOT missing"
     if not paths:
-        return there, []
-    values: list[Any] = []
-    for path in paths:
-        below = os.fsencode(os.path.join(_absolute(path), ""))  # noqa: PTH118 (ends in a separator)
+        yield there, []
+    ranges = iter(_ranges(paths))
+    while part := list(islice(ranges, _QUERY_SIZE // 2)):
+        # A join in this order finds each range by the index; of many ORs, each file would be asked.
+        found = (
+            f"WITH asked (first, past) AS (VALUES {', '.join(['(?, ?)'] * len(part))}) "
+            "SELECT f.rowid FROM asked CROSS JOIN files AS f ON f.path >= first AND f.path < past"
+        )
+        yield f"files.rowid IN ({found}) AND {there}", list(chain.from_iterable(part))
+
+
+def _ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, bytes]]:
+    """Return between which bytes lie the paths that are one of these or below one.
+
+    They are sorted, and no two overlap.
+    """
+    ranges = set()
+    for path in map(_absolute, paths):
+        itself = os.fsencode(path)
+        below = os.fsencode(os.path.join(path, ""))  # noqa: PTH118 (ends in a separator)
         # All that begins with a folder sorts between it and it with its last byte raised by one.
-        values += [os.fsencode(_absolute(path)), below, below[:-1] + bytes([below[-1] + 1])]
-    clauses = " OR ".join(["path = ? OR (path > ? AND path < ?)"] * len(paths))
-    return f"({clauses}) AND {there}", values
+        ranges |= {(itself, itself + b"\0"), (below, below[:-1] + bytes([below[-1] + 1]))}
+    apart: list[tuple[bytes, bytes]] = []
+    for first, end in sorted(ranges):
+        if apart and first < apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(end, apart[-1][1]))
+        else:
+            apart.append((first, end))
+    return apart
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

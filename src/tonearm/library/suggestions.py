@@ -130,10 +130,15 @@ def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
         path, label = record["path"], record["genre"]
         if not isinstance(path, str) or not (label is None or isinstance(label, str)):
             raise TypeError
+        if b"\0" in os.fsencode(path):  # no file is called so, nor what has no bytes at all
+            raise ValueError
         if label is None:
             return path, Suggestion(None, error=str(record.get("error") or "no genre"))
-        return path, _heard(label, float(record["confidence"]), record.get("verdict"))
-    except (ValueError, TypeError, KeyError):
+        confidence = float(record["confidence"])
+        if not 0 <= confidence <= 1:  # NaN neither
+            raise ValueError
+        return path, _heard(label, confidence, record.get("verdict"))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise TonearmError(
             f"{printable(name)}:{number}: expected an object with path, genre and confidence, "
             "as `tonearm classify --json` prints them"

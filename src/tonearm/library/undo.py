@@ -97,7 +97,9 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
         bytes_now = digest(newest.path)
         for entry in history:
             if bytes_now == entry.after:
-                if not dry_run:
+                if dry_run:
+                    replaceable(entry.path)
+                else:
                     _restore(entry)
                 bytes_now = entry.before
                 steps += 1
