@@ -118,6 +118,21 @@ def test_predictions_take_the_place_of_listening(
     assert read_genres(music / "tagged.mp3") == ("Soul",)
 
 
+def test_what_is_not_what_was_scanned_keeps_its_tags(
+    run: Run, music: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    store = tmp_path / "library.db"
+    assert run("scan", music, "--model", "tiny", "--store", store)[0] == 0
+    write_genres(music / "low.flac", ["Drone"])  # the same sound in a file of another size
+    write_audio(music / "high.flac", tone(200, 2), RATE)  # another sound
+    options = ("tag", "--store", store, "--policy", "append", "--json", "--dry-run")
+    _, output, _ = run(*options)
+    done = {Path(change["path"]).name: change for change in map(json.loads, output.splitlines())}
+    assert done["low.flac"]["new"] == ["Drone", "low"]
+    assert done["high.flac"]["action"] == "fail"
+    assert done["high.flac"]["reason"] == "not what was scanned: scan it again"
+
+
 def test_own_words(run: Run, music: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.toml"
     words.write_text('low = "Deep Drones"\nhigh = ""\nmiddle = "x"\n')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, SharingOption
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
+from tonearm.cli.threads import keep_blas_single
 from tonearm.errors import UsageError
 
 
@@ -70,8 +70,7 @@ def classify(
         raise UsageError("--json and --csv exclude each other")
     if as_csv and top is not None:
         raise UsageError("--csv always has a column for every genre: --top does not go with it")
-    # The front end's matrix products are small: starting BLAS threads costs more than they save.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_blas_single()
     from tonearm.audio import printable
     from tonearm.classifier import Classifier, Failure
     from tonearm.media import recordings

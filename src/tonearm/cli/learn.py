@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonearm.cli.options import ListeningOption
-from tonearm.cli.scan import warn_of_unreadable
+from tonearm.cli.output import warn_unreadable
+from tonearm.cli.threads import keep_blas_single
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def learn(
     albums it did not learn from, as far as the files' tags or the table name them, and the genres
     that need more examples are listed.
     """
-    # The front end's matrix products are small: starting BLAS threads costs more than they save.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_blas_single()
     from tonearm.datasets.cache import FeatureCache
     from tonearm.library import learn as learning
     from tonearm.library.examples import only
@@ -96,7 +95,7 @@ def _examples(sources: list[str], *, tags: bool) -> Examples:
     from tonearm.media import recordings
 
     if tags:
-        return from_tags(recordings(sources, warn_of_unreadable))
+        return from_tags(recordings(sources, warn_unreadable))
     if len(sources) > 1:
         raise UsageError(f"expected one folder or table without --from-tags, got {len(sources)}")
     return from_dataset(datasets.load(sources[0]))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 LISTED_GENRES = 3  # in the table, unless --top says otherwise
 BAR_CELLS = 12
-UNKNOWN_WIDTH = 120  # columns, where the output is no terminal
 NARROWEST_NAME = 16
 
 

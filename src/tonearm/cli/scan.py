@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption
+from tonearm.cli.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from tonearm.library.scan import Scan, Tally
@@ -90,8 +90,7 @@ def scan(
     With --engine ray the results are Parquet files in a folder, folders and output may be
     addresses (s3://bucket/music), and RAY_ADDRESS names the cluster.
     """
-    # The front end's matrix products are small: starting BLAS threads costs more than they save.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_blas_single()
     from tonearm.errors import UsageError
     from tonearm.library.excerpt import Excerpt
     from tonearm.library.scan import kind_of
@@ -146,14 +145,6 @@ def scan(
         _print_summary(tally, elapsed, genres, errors)
     if not genres:
         raise typer.Exit(1)
-
-
-def warn_of_unreadable(error: OSError) -> None:
-    """Say which folder cannot be read, where no summary will: for `media.recordings`."""
-    from tonearm.audio import printable
-
-    folder = printable(os.fsdecode(error.filename))
-    print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
 
 
 def _tallies(run: Scan) -> Iterator[Tally]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonearm.cli.threads import keep_blas_single
+
 if TYPE_CHECKING:
     from tonearm.library.similar import Neighbour
 
@@ -49,8 +51,7 @@ def similar(
     Each has a likeness from -1 to 1: the cosine of what the model's network heard in both. A FILE
     that the store knows is not decoded. The exit code is 1 if there is no other track.
     """
-    # The front end's matrix products are small: starting BLAS threads costs more than they save.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_blas_single()
     from tonearm.audio import printable
     from tonearm.library.m3u import Item, write_playlist
     from tonearm.library.similar import similar as find

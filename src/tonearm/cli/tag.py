@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections import Counter
@@ -17,8 +16,8 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ListeningOption, ModelOption, WordsOption
-from tonearm.cli.output import UNKNOWN_WIDTH, fitted
-from tonearm.cli.scan import warn_of_unreadable
+from tonearm.cli.output import fitted, warn_unreadable
+from tonearm.cli.threads import keep_blas_single
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,12 +154,11 @@ def _asked(
 def _files(paths: Sequence[str]) -> list[str]:
     from tonearm.media import recordings
 
-    return list(recordings(paths, warn_of_unreadable))
+    return list(recordings(paths, warn_unreadable))
 
 
 def _listener(model: str, workers: int, mapping: Mapping) -> Source:
-    # The front end's matrix products are small: starting BLAS threads costs more than they save.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_blas_single()
     from tonearm.classifier import Classifier
     from tonearm.library.suggestions import listening
 
@@ -230,11 +228,10 @@ class _Rows:
         from tonearm.audio import printable
 
         self._console: Console = Console(highlight=False)
-        if not self._console.is_terminal:
-            self._console.width = UNKNOWN_WIDTH
         room = max(NARROWEST_NAME, self._console.width - 2 * GENRES_WIDTH - 45)
-        longest = room if names is None else max(len(printable(name)) for name in names)
-        self._name_width = min(longest, room)
+        self._name_width = max((len(printable(name)) for name in names or ()), default=room)
+        if self._console.is_terminal:  # a file or a pipe has room for any name
+            self._name_width = min(self._name_width, room)
 
     def add(self, result: Change | Restoration) -> None:
         """Print one file's row."""

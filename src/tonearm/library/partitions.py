@@ -12,17 +12,20 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute
-import pyarrow.dataset
-import pyarrow.parquet
-
 from tonearm import __version__
 from tonearm.audio import printable
-from tonearm.errors import TonearmError
+from tonearm.errors import MissingExtraError, TonearmError
 from tonearm.library.listener import Task
 from tonearm.library.sources import open_folder, persistently
 from tonearm.whole import whole
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute
+    import pyarrow.dataset
+    import pyarrow.parquet
+except ImportError as error:
+    raise MissingExtraError("pyarrow", "cluster") from error
 
 PLAN = "scan.json"
 MODEL = "model.onnx"

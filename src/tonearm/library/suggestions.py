@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tonearm.audio import printable
+from tonearm.audio import AudioError, identify, printable
 from tonearm.errors import TonearmError
 
 if TYPE_CHECKING:
@@ -71,10 +71,15 @@ class Predictions:
         The files it knows, as they were named.
     """
 
-    def __init__(self, known: Iterable[tuple[str, Suggestion]]) -> None:
+    def __init__(
+        self,
+        known: Iterable[tuple[str, Suggestion]],
+        is_meant: Callable[[str], bool] = lambda path: True,
+    ) -> None:
         pairs = list(known)
         self.paths = tuple(path for path, _ in pairs)
         self._known = {os.path.realpath(path): suggestion for path, suggestion in pairs}
+        self._is_meant = is_meant
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Predictions:
@@ -107,21 +112,45 @@ class Predictions:
         """
         from tonearm.library.store import Store
 
+        known: list[tuple[str, Suggestion]] = []
+        heard: dict[str, _Sound] = {}
         with Store(path) as store:
-            return cls(
-                (
-                    entry.path,
-                    Suggestion(None, error=entry.error)
-                    if entry.error
-                    else _heard(entry.genre, entry.confidence, entry.verdict),
-                )
-                for entry in store.entries(under)
-            )
+            for entry in store.entries(under):
+                suggestion = _heard(entry.genre, entry.confidence, entry.verdict)
+                if entry.error:
+                    suggestion = Suggestion(None, error=entry.error)
+                known.append((entry.path, suggestion))
+                sound = _Sound(entry.size, entry.mtime_ns, entry.audio)
+                heard[os.path.realpath(entry.path)] = sound
+        return cls(known, lambda file: heard[file].is_still_in(file))
 
     def __call__(self, paths: Sequence[str]) -> Iterator[Suggestion]:
         """Say what was found about each file."""
-        nothing = Suggestion(None, error="no prediction")
-        return (self._known.get(os.path.realpath(path), nothing) for path in paths)
+        return map(self._about, map(os.path.realpath, paths))
+
+    def _about(self, path: str) -> Suggestion:
+        found = self._known.get(path, Suggestion(None, error="no prediction"))
+        if found.label is not None and not self._is_meant(path):
+            return Suggestion(None, error="not what was scanned: scan it again")
+        return found
+
+
+class _Sound(NamedTuple):
+    """What a scan has noted of a file: bytes, time of change, and the hash of its sound."""
+
+    size: int
+    mtime_ns: int
+    audio: str | None
+
+    def is_still_in(self, path: str) -> bool:
+        """Say whether a file holds the sound still; what is gone or broken is another's to tell."""
+        try:
+            state = os.stat(path)  # noqa: PTH116
+            if (state.st_size, state.st_mtime_ns) == (self.size, self.mtime_ns):
+                return True
+            return identify(path).digest == self.audio  # tags may have changed, and only these
+        except (OSError, AudioError):
+            return True
 
 
 def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
