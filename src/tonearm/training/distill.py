@@ -39,7 +39,7 @@ from tonearm.training.duet import SECOND_FRONT_END, Duet
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
-from tonearm.training.lessons import Lesson, LessonStore, lessons_digest
+from tonearm.training.lessons import LESSONS_VERSION, Lesson, LessonStore, lessons_digest
 from tonearm.training.playback import Playback
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.refine import refine
@@ -52,8 +52,8 @@ Tell = Callable[[str], None]
 TUNING_VERSION = 2
 # The same for stage 3.
 REFINEMENT_VERSION = 1
-# Of the three stages: the same recipe and data give the same model while they stay.
-VERSIONS = (IMITATION_VERSION, TUNING_VERSION, REFINEMENT_VERSION)
+# Of lessons and stages: the same recipe and data give the same model while they stay.
+VERSIONS = (LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION, REFINEMENT_VERSION)
 
 _METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
