@@ -211,6 +211,25 @@ def test_an_empty_file_becomes_a_store_only_if_asked(tmp_path: Path) -> None:
         assert len(store) == 0
 
 
+def test_a_store_on_a_read_only_drive_can_be_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = ["/music/a", "/music/b"]
+    store.put(map(entry, known))
+    store.close()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    before = store.path.read_bytes(), sorted(store.path.parent.iterdir())
+    with Store(store.path) as fixed:
+        assert list(fixed.paths()) == known
+        assert sorted(store.path.parent.iterdir()) == before[1]
+        with pytest.raises(StoreError, match="readonly"):
+            fixed.mark(known, missing=True)
+    assert (store.path.read_bytes(), sorted(store.path.parent.iterdir())) == before
+    Path(f"{store.path}-wal").write_bytes(b"not yet moved over")
+    with pytest.raises(StoreError, match=r"the end of a scan is in .*-wal still"):
+        Store(store.path)
+
+
 def test_another_process_may_hold_the_file_while_a_store_is_made(tmp_path: Path) -> None:
     path = tmp_path / "library.db"
     busy = sqlite3.connect(path, check_same_thread=False, isolation_level=None)

@@ -240,13 +240,19 @@ class Store:
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
         # Only in an address can be said whether the file may be made.
         mode = "rwc" if create else "rw"
+        is_fixed = not create and not _is_writable(self.path)
+        if (
+            is_fixed
+        ):  # on a read-only drive, say, where SQLite has no place for what it keeps beside
+            self._refuse_unfinished()
+            mode = "ro&immutable=1"
         address = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
         with self._one_line_errors():
             self._database = sqlite3.connect(
                 address, uri=True, timeout=_WAIT_SECONDS, isolation_level=None
             )
             try:
-                self._prepare(create=create)
+                self._prepare(create=create, is_fixed=is_fixed)
             except BaseException:
                 self._database.close()
                 raise
@@ -477,7 +483,15 @@ class Store:
                 for where, values in _under(under, missing=True)
             )
 
-    def _prepare(self, *, create: bool) -> None:
+    def _refuse_unfinished(self) -> None:
+        """Refuse a store that cannot be read whole where nothing can be written."""
+        beside = Path(f"{self.path}-wal")
+        if beside.exists() and beside.stat().st_size:
+            raise StoreError(
+                self.path, f"cannot be written to, and the end of a scan is in {beside.name} still"
+            )
+
+    def _prepare(self, *, create: bool, is_fixed: bool) -> None:
         """Check that the file is a store, or make one of an empty file if that is wanted.
 
         Nothing is written into anything else.
@@ -486,6 +500,8 @@ class Store:
             is_store = self._is_store()
         if not is_store and not create:
             raise StoreError(self.path, "not a store of tonearm scan, but an empty file")
+        if is_fixed:
+            return
         self._share()
         self._database.execute("PRAGMA synchronous = NORMAL")  # safe in WAL but for a power cut
         if is_store:
@@ -617,6 +633,10 @@ def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:
         in_range = np.clip(entry.embedding, -_LARGEST_HALF, _LARGEST_HALF)
         values["embedding"] = in_range.astype(_HALF).tobytes()
     return tuple(values.values())
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
 
 
 def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
