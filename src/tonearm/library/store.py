@@ -240,10 +240,9 @@ class Store:
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
         # Only in an address can be said whether the file may be made.
         mode = "rwc" if create else "rw"
+        # On a read-only drive, say, SQLite cannot keep what it needs beside a file that may change.
         is_fixed = not create and not _is_writable(self.path)
-        if (
-            is_fixed
-        ):  # on a read-only drive, say, where SQLite has no place for what it keeps beside
+        if is_fixed:
             self._refuse_unfinished()
             mode = "ro&immutable=1"
         address = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
