@@ -31,14 +31,23 @@ def test_results_come_in_order_and_a_crash_costs_one_item() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere signals cannot be held back")
-def test_a_process_that_is_starting_does_not_hear_ctrl_c() -> None:
+def test_a_process_that_is_starting_does_not_hear_ctrl_c(tmp_path: Path) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-    with workers._held_back(signal.SIGINT):
-        child = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-    assert child.stdout == "True\n"
+    # In a program of its own: what multiprocessing starts beside the first process matters.
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, signal\n"
+        "from tonearm import workers\n"
+        "def say():\n"
+        "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=say)\n"
+        "    with workers._held_back(signal.SIGINT):\n"
+        "        child.start()\n"
+        "    child.join()\n"
+        "    say()\n"
+    )
+    assert subprocess.check_output([sys.executable, program], text=True) == "True\nFalse\n"
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
     # And once it serves, it ignores Ctrl-C and holds nothing back.
     (held, handler), *_ = in_order(_say_signals, [0], workers=2)
