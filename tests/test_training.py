@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.utils.data.distributed import DistributedSampler
 from typer.testing import CliRunner
 
 from tonearm.bundle import Bundle
@@ -222,6 +223,15 @@ def test_batches_hold_frames_and_distributions() -> None:
     assert batch.logmel.shape == (16, 188, 96)
     assert batch.descriptors is None
     torch.testing.assert_close(batch.target.sum(dim=1), torch.ones(16))
+
+
+def test_several_devices_each_judge_all_clips() -> None:
+    clips = random_clips([500, 40, 400], [0, 1, 1])
+
+    sampler = GenreData(Experiment(), clips, clips).val_dataloader().sampler
+
+    assert isinstance(sampler, DistributedSampler)  # one of these Lightning leaves as it is
+    assert list(sampler) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("frames", "shape"), [(500, (8, 62)), (62, (1, 62)), (40, (1, 62))])
