@@ -16,6 +16,8 @@ import av
 import numpy as np
 import pytest
 
+from tonearm import media
+
 SHARED = Path(os.environ.get("TONEARM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 # The encoder FFmpeg would not choose by itself, by suffix.
@@ -137,3 +139,19 @@ def encode(
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """`lock(folder)`: from now on nobody may list it, not even root."""
+    whole = os.scandir
+
+    def lock(folder: Path) -> None:
+        def guarded(path: str | Path) -> object:
+            if str(path) == f"{folder}/":
+                raise PermissionError(13, "Permission denied", path)
+            return whole(path)
+
+        monkeypatch.setattr(media.os, "scandir", guarded)
+
+    return lock

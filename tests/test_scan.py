@@ -335,16 +335,9 @@ def test_another_process_may_write_while_the_known_files_are_looked_for(
 
 
 def test_an_unreadable_folder_is_told_and_kept(
-    music: Path, store: Store, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    music: Path, store: Store, tiny_bundle: Path, lock: Callable[[Path], None]
 ) -> None:
-    whole = os.scandir
-
-    def guarded(path: str | Path) -> object:
-        if str(path).endswith("deep/"):
-            raise PermissionError(13, "Permission denied", path)
-        return whole(path)
-
-    monkeypatch.setattr(media.os, "scandir", guarded)
+    lock(music / "deep")
     scan = Scan(store, [music], model=tiny_bundle)
     scan.survey()
     assert scan.tally.unreadable == {f"{music}/deep/": "Permission denied"}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shlex
 import signal
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 from bundles import FRONT_END, tone
-from tonearm import media
 from tonearm.library import tagging
 from tonearm.library.tags import read_genres, write_genres
 
@@ -194,19 +192,10 @@ def test_the_way_back_can_be_typed_as_it_is_printed(run: Run, music: Path, tmp_p
     assert shlex.split(output.splitlines()[-1])[3:] == ["--undo", str(journal)]
 
 
-def test_unreadable_folders_are_told(
-    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_folders_are_told(run: Run, music: Path, lock: Callable[[Path], None]) -> None:
     locked = music / "locked"
     locked.mkdir()
-    whole = os.scandir
-
-    def guarded(path: str | Path) -> object:
-        if str(path).endswith("locked/"):
-            raise PermissionError(13, "Permission denied", path)
-        return whole(path)
-
-    monkeypatch.setattr(media.os, "scandir", guarded)
+    lock(locked)
     complaint = f"tonearm: {locked}/: Permission denied\n"
     code, _, errors = run("tag", "--model", "tiny", "--dry-run", music)
     assert (code, errors) == (0, complaint)

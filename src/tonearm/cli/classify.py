@@ -10,8 +10,8 @@ import typer
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, SharingOption
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
-from tonearm.cli.threads import keep_blas_single
 from tonearm.errors import UsageError
+from tonearm.threads import keep_blas_single
 
 
 def register(app: typer.Typer) -> None:

@@ -11,8 +11,8 @@ import typer
 
 from tonearm.cli.options import ListeningOption
 from tonearm.cli.output import warn_unreadable
-from tonearm.cli.threads import keep_blas_single
 from tonearm.errors import UsageError
+from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from tonearm.library.examples import Examples

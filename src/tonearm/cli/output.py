@@ -8,9 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
     from rich.text import Text
 
@@ -121,16 +122,16 @@ class Table:
 
         row = Text(fitted(printable(name), self._name_width)).append("  ")
         if isinstance(result, Failure):
-            self._print(row.append(result.error, "yellow"))
+            print_row(self._console, row.append(result.error, "yellow"))
         else:
             self._append_answer(row, result)
             if result.truncated:
                 row.append("  (file breaks off)", "yellow")
-            self._print(row)
+            print_row(self._console, row)
             for segment in result.segments if self._timeline else ():
                 row = Text(f"{_span(segment.start, segment.end):>{self._name_width}}  ")
                 self._append_answer(row, segment)
-                self._print(row)
+                print_row(self._console, row)
         if self._progress:
             self._progress.advance(self._progress.task_ids[0])
 
@@ -154,12 +155,6 @@ class Table:
         others = islice(heard.probabilities.items(), 1, self._top)
         row.append("  " + ", ".join(f"{name} {chance:.0%}" for name, chance in others), "dim")
 
-    def _print(self, row: Text) -> None:
-        row.rstrip()
-        cut = self._console.is_terminal
-        overflow: Literal["ellipsis", "ignore"] = "ellipsis" if cut else "ignore"
-        self._console.print(row, no_wrap=True, overflow=overflow, crop=cut)
-
     def _start_progress(self, files: int) -> Progress | None:
         if files == 1 or not self._console.is_terminal:
             return None
@@ -175,6 +170,13 @@ class Table:
         progress.add_task("", total=files)
         progress.start()
         return progress
+
+
+def print_row(console: Console, row: Text) -> None:
+    """Print a row in one line, which a terminal cuts where it ends, and nothing else does."""
+    row.rstrip()
+    cut = console.is_terminal
+    console.print(row, no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
 
 
 def warn_unreadable(error: OSError) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption
-from tonearm.cli.threads import keep_blas_single
+from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from tonearm.library.scan import Scan, Tally

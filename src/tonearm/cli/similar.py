@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.threads import keep_blas_single
+from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from tonearm.library.similar import Neighbour

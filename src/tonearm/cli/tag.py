@@ -16,9 +16,9 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ListeningOption, ModelOption, WordsOption
-from tonearm.cli.output import fitted, warn_unreadable
-from tonearm.cli.threads import keep_blas_single
+from tonearm.cli.output import fitted, print_row, warn_unreadable
 from tonearm.errors import UsageError
+from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -250,9 +250,7 @@ class _Rows:
         row.append(_genres(new if old != new else ()), "bold")
         row.append(f"  {confidence:>4.0%}  " if confidence is not None else " " * 8)
         row.append(f"{result.action:<7}  ", colour).append(result.reason, colour)
-        row.rstrip()
-        cut = self._console.is_terminal
-        self._console.print(row, no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
+        print_row(self._console, row)
 
 
 def _genres(names: Sequence[str]) -> str:

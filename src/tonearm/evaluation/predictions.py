@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.metrics import Metrics, evaluate
-from tonearm.whole import write_whole
+from tonearm.whole import write_csv
 
 # Columns that may stand beside the classes; a class of one of these names is refused.
 KEY_COLUMNS = ("track", "label")
@@ -165,14 +164,12 @@ def write(path: Path, predictions: Predictions) -> None:
         )
         if column is not None
     }
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*KEY_COLUMNS, *predictions.labels, *extra])
+    rows: list[list[str]] = [[*KEY_COLUMNS, *predictions.labels, *extra]]
     for i, track in enumerate(predictions.tracks):
         shares = (f"{p:.7g}" for p in predictions.probabilities[i])
         others = (column[i] for column in extra.values())
-        writer.writerow([track, predictions.truth[i], *shares, *others])
-    write_whole(path, table.getvalue())
+        rows.append([track, predictions.truth[i], *shares, *others])
+    write_csv(path, rows)
 
 
 def read(path: Path) -> Predictions:

@@ -23,6 +23,7 @@ from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.library.store import Entry, Model
 from tonearm.paths import cache_folder
+from tonearm.threads import keep_blas_single
 from tonearm.whole import whole
 from tonearm.workers import Apart, Crash
 
@@ -158,7 +159,7 @@ class _Actor:
     def __init__(self, job: _Job) -> None:
         from tonearm.library.partitions import Partitions
 
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each actor has one processor
+        keep_blas_single()  # besides, each actor has one processor
         self._job = job
         self._folder = Partitions(job.output)
         self._apart = Apart(

@@ -71,15 +71,10 @@ class Predictions:
         The files it knows, as they were named.
     """
 
-    def __init__(
-        self,
-        known: Iterable[tuple[str, Suggestion]],
-        is_meant: Callable[[str], bool] = lambda path: True,
-    ) -> None:
-        pairs = list(known)
-        self.paths = tuple(path for path, _ in pairs)
-        self._known = {os.path.realpath(path): suggestion for path, suggestion in pairs}
-        self._is_meant = is_meant
+    def __init__(self, known: Iterable[tuple[str, Suggestion, _Sound | None]]) -> None:
+        found = list(known)
+        self.paths = tuple(path for path, _, _ in found)
+        self._known = {os.path.realpath(path): (what, sound) for path, what, sound in found}
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Predictions:
@@ -99,7 +94,7 @@ class Predictions:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise TonearmError(f"{printable(name)}: {reason}") from error
         lines = enumerate(text.split("\n"), 1)
-        return cls(_parse(name, number, line) for number, line in lines if line.strip())
+        return cls((*_parse(name, number, line), None) for number, line in lines if line.strip())
 
     @classmethod
     def stored(cls, path: str | os.PathLike[str], under: Sequence[str] = ()) -> Predictions:
@@ -112,25 +107,27 @@ class Predictions:
         """
         from tonearm.library.store import Store
 
-        known: list[tuple[str, Suggestion]] = []
-        heard: dict[str, _Sound] = {}
         with Store(path) as store:
-            for entry in store.entries(under):
-                suggestion = _heard(entry.genre, entry.confidence, entry.verdict)
-                if entry.error:
-                    suggestion = Suggestion(None, error=entry.error)
-                known.append((entry.path, suggestion))
-                sound = _Sound(entry.size, entry.mtime_ns, entry.audio)
-                heard[os.path.realpath(entry.path)] = sound
-        return cls(known, lambda file: heard[file].is_still_in(file))
+            return cls(
+                (
+                    entry.path,
+                    Suggestion(None, error=entry.error)
+                    if entry.error
+                    else _heard(entry.genre, entry.confidence, entry.verdict),
+                    _Sound(entry.size, entry.mtime_ns, entry.audio),
+                )
+                for entry in store.entries(under)
+            )
 
     def __call__(self, paths: Sequence[str]) -> Iterator[Suggestion]:
         """Say what was found about each file."""
         return map(self._about, map(os.path.realpath, paths))
 
     def _about(self, path: str) -> Suggestion:
-        found = self._known.get(path, Suggestion(None, error="no prediction"))
-        if found.label is not None and not self._is_meant(path):
+        if path not in self._known:
+            return Suggestion(None, error="no prediction")
+        found, sound = self._known[path]
+        if found.label is not None and sound is not None and not sound.is_still_in(path):
             return Suggestion(None, error="not what was scanned: scan it again")
         return found
 

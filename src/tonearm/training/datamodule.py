@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
 from tonearm.classifier import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
-from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.datasets.track import DatasetError, Track
 from tonearm.features.logmel import LogMel, LogMelConfig
@@ -41,6 +41,7 @@ class Clips:
     logmels: tuple[StoredArray | NDArray[np.floating], ...]
     descriptors: Floats | None
     targets: Floats
+    failures: tuple[Failure, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -73,8 +74,8 @@ def load_clips(
 ) -> Clips:
     """Read the features of labelled tracks, leaving out those that have none.
 
-    Tracks that cannot be decoded are listed in `cache.failures`, and so are those that have a
-    log-mel spectrogram and no descriptors.
+    Tracks that cannot be decoded are among the `failures`, and so are those that have a log-mel
+    spectrogram and no descriptors.
 
     Raises
     ------
@@ -93,18 +94,18 @@ def load_clips(
         first = cache.failures[0].reason if cache.failures else "all are empty"
         raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {first}")
     chosen = tuple(tracks[i] for i in kept)
+    failures = cache.failures
     described = None
     if descriptors:
-        undecodable = cache.failures
         described = cache.descriptors(chosen, progress=progress)
-        # The cache lists the failures of its last call alone.
-        cache.failures = (*undecodable, *cache.failures)
+        failures += cache.failures
     targets = np.eye(len(places), dtype=np.float32)[[places[str(t.label)] for t in chosen]]
     return Clips(
         tracks=chosen,
         logmels=tuple(x for x in logmels if x is not None and len(x) > 1),
         descriptors=described,
         targets=targets.reshape(len(chosen), len(places)),
+        failures=failures,
     )
 
 

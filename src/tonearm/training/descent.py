@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import math
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 from tonearm.errors import TonearmError
 from tonearm.training.recipe import DescentSettings
-from tonearm.whole import whole, write_whole
+from tonearm.whole import whole, write_csv
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -109,11 +107,11 @@ class Descent(Generic[Network]):
             row |= {name: value / counts[name] for name, value in sums.items()}
             row |= judge(self.average) if judge is not None else {}
             self._rows.append(row)
-            _write_table(history, self._rows)
+            self._write_history(history)
             self._save(checkpoint)
             tell(self._line(row, seconds / count))
             sums, counts, since, begin = {}, {}, self.done, time.monotonic()
-        _write_table(history, self._rows)
+        self._write_history(history)
         return self.average
 
     def _step(self, loss: Tensor) -> None:
@@ -141,6 +139,10 @@ class Descent(Generic[Network]):
         )
         left = (self.steps - self.done) * pace / 60
         return f"step {self.done}/{self.steps}, {left:.0f} min left: {figures}"
+
+    def _write_history(self, path: Path) -> None:
+        columns = list(dict.fromkeys(name for row in self._rows for name in row))
+        write_figures(path, columns, self._rows)
 
     def _save(self, path: Path) -> None:
         state = {
@@ -178,11 +180,7 @@ def _seed_torch(seed: int, step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
 
 
-def _write_table(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
-    write_whole(path, table.getvalue())
+def write_figures(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, float]]) -> None:
+    """Write the table of a training's figures; what a row does not have stays empty."""
+    cells = ([f"{row[name]:.6g}" if name in row else "" for name in columns] for row in rows)
+    write_csv(path, [columns, *cells])

@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import shutil
 import sys
@@ -44,7 +42,7 @@ from tonearm.training.playback import Playback
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.refine import refine
 from tonearm.training.tune import tune
-from tonearm.whole import write_whole
+from tonearm.whole import write_csv, write_whole
 
 Tell = Callable[[str], None]
 
@@ -324,11 +322,7 @@ def _tell_refused(store: LessonStore, tell: Tell) -> None:
 
 def _write_tracks(path: Path, tracks: Sequence[Track]) -> None:
     """Note what was learned from."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["track", "label"])
-    writer.writerows([track.id, track.label] for track in tracks)
-    write_whole(path, table.getvalue())
+    write_csv(path, [("track", "label"), *((track.id, track.label) for track in tracks)])
 
 
 def _tuning_name(

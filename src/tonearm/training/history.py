@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning
 
+from tonearm.training.descent import write_figures
 from tonearm.training.module import GenreTraining
-from tonearm.whole import write_whole
 
 COLUMNS = ("epoch", "seconds", "lr", "train_loss", "valid_loss", "valid_accuracy", "valid_f1")
 
@@ -60,9 +58,4 @@ class History(lightning.Callback):
         self.rows = list(state["rows"])
 
     def _write(self) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows:
-            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
-        write_whole(self.path, table.getvalue())
+        write_figures(self.path, COLUMNS, self.rows)

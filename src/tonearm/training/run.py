@@ -145,7 +145,7 @@ def fit(
         clips.append(
             load_clips(tracks, labels, config, cache, descriptors=network.uses_descriptors)
         )
-        failures.extend(cache.failures)
+        failures.extend(clips[-1].failures)
     train_clips, valid_clips = clips
     if train_clips.descriptors is not None:
         network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))

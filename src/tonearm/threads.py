@@ -1,4 +1,4 @@
-"""How many threads a command's libraries may start."""
+"""How many threads the libraries beneath may start."""
 
 from __future__ import annotations
 
