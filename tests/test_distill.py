@@ -57,7 +57,7 @@ def tiny(**changes: object) -> Recipe:
     recipe = Recipe(
         checkpoint_steps=2,
         student=StudentSettings(embedding_size=16, audioset_weight=0.3),
-        duet=DuetSettings(fcn=0.0, fcn_embedding=0.0),
+        duet=DuetSettings(fcn=0.0, fcn_embedding=0.0, fcn_tags=0.0),
         lessons=SHORT,
         imitation=ImitationSettings(epochs=1, batch_size=3, components=8),
         tuning=TuningSettings(

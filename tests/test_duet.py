@@ -9,13 +9,21 @@ from sklearn.linear_model import LogisticRegression
 
 from tonearm.audio import resample
 from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.library.anatomy import embedding_parts
 from tonearm.models.student import Student
 from tonearm.synth import render
-from tonearm.training.duet import HEARD, REPEATED_FRAMES, SECOND_FRONT_END, Duet, Opinion
+from tonearm.training.duet import (
+    HEARD,
+    REPEATED_FRAMES,
+    SECOND_FRONT_END,
+    Duet,
+    Opinion,
+    TagOpinion,
+)
 from tonearm.training.export import export
-from tonearm.training.fcn import BENEATH, EMBEDDING, Fcn
+from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn
 from tonearm.training.recipe import DuetSettings
 
 LABELS = ("blues", "jazz", "metal")
@@ -26,7 +34,7 @@ def duet() -> Duet:
     torch.manual_seed(0)
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
     student.says_music = True
-    return Duet(student, Fcn().eval(), DuetSettings()).eval()
+    return Duet(student, Fcn().eval(), DuetSettings(), LABELS).eval()
 
 
 def test_the_fcn_hears_the_same_from_samples_at_twice_the_rate() -> None:
@@ -102,9 +110,39 @@ def test_a_duet_weighs_its_opinions(duet: Duet) -> None:
     second = torch.from_numpy(rng.normal(-20, 10, (1, 188, 96)).astype(np.float32))
     with torch.inference_mode():
         heard = duet.hear(second)
-        parts = (duet.student(first), duet.on_all(heard), duet.on_embedding(heard))
-        expected = (0.5 * parts[0] + parts[1] + parts[2]) / 2.5
+        tags = duet.by_tags(duet.fcn.dense(heard[:, :EMBEDDING]))
+        parts = (duet.student(first), duet.on_all(heard), duet.on_embedding(heard), tags)
+        expected = (0.5 * parts[0] + parts[1] + parts[2] + 0.5 * parts[3]) / 3
         torch.testing.assert_close(duet(first, second), expected)
+
+
+def test_tags_speak_for_the_genres_they_name() -> None:
+    logits = torch.full((1, len(TAGS)), -6.0)
+    logits[0, TAGS.index("heavy metal")] = 2.0  # a kind of metal
+    logits[0, TAGS.index("indie pop")] = 1.0
+    logits[0, TAGS.index("soul")] = 9.0  # no genre here
+    opinion = TagOpinion(["metal", "pop", "Hip Hop", "opera"])
+    shares = opinion(logits).exp()[0]
+    expected = torch.tensor([2.0, 1.0, -6.0]).sigmoid()
+    torch.testing.assert_close(shares[:3], expected)
+    # What no tag names is neither helped nor held back.
+    torch.testing.assert_close(shares[3], expected.log().mean().exp())
+
+
+def test_tags_that_name_no_two_genres_are_left_out(duet: Duet) -> None:
+    labels = ("opera", "polka", "metal")
+    student = duet.student
+    assert not TagOpinion(labels).of_use and TagOpinion(LABELS).of_use
+    first, second = torch.zeros(1, 300, 128), torch.zeros(1, 188, 96)
+    without = Duet(student, Fcn().eval(), DuetSettings(), labels).eval()
+    with torch.inference_mode():
+        said = without(first, second)
+        weightless = Duet(student, Fcn().eval(), DuetSettings(fcn_tags=0.0), LABELS).eval()
+        for name in ("fcn", "on_all", "on_embedding"):
+            getattr(weightless, name).load_state_dict(getattr(without, name).state_dict())
+        torch.testing.assert_close(weightless(first, second), said)
+    with pytest.raises(UsageError, match="no opinion is left"):
+        Duet(student, Fcn(), DuetSettings(student=0.0, fcn=0.0, fcn_embedding=0.0), labels)
 
 
 def test_a_duet_needs_both_inputs(duet: Duet) -> None:

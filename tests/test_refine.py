@@ -47,7 +47,7 @@ def make_duet() -> Duet:
     for layer in (fcn.layer1, fcn.layer2, fcn.layer3, fcn.layer4, fcn.layer5):
         torch.nn.init.kaiming_normal_(layer.conv.weight)  # so that something reaches the top
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.0, pretrained=False)
-    duet = Duet(student, fcn, DuetSettings()).eval()
+    duet = Duet(student, fcn, DuetSettings(), LABELS).eval()
     heard = np.stack([duet.hear_windows([clip[0]]) for clip in clips()])
     duet.fit_opinions(heard, TRUTH)
     return duet

@@ -275,6 +275,12 @@ def required(logmel: Tensor | None) -> Tensor:
     return logmel
 
 
+def rectangle(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Make rows of numbers equally long by repeating their first: int64[rows, longest]."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])
+
+
 def fill_missing(
     logmel: Tensor | None, descriptors: Tensor | None, n_mels: int, n_descriptors: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from tonearm.errors import UsageError
 from tonearm.models import audioset
-from tonearm.models.layers import required
+from tonearm.models.layers import rectangle, required
 from tonearm.models.mobilenet import (
     ATTRIBUTION,
     PRETRAINED_WIDTH,
@@ -91,7 +91,7 @@ class Student(GenreNetwork):
             nn.Linear(2 * tagger.embedding_size, embedding_size), nn.Hardswish()
         )
         classes = audioset.genre_classes(labels) if audioset_weight else [[0]]
-        self.register_buffer("genre_classes", _rectangle(classes), persistent=False)
+        self.register_buffer("genre_classes", rectangle(classes), persistent=False)
         self.genre_classes: Tensor
         # Only the published classifier, kept by distillation, has ever heard what is not music.
         self.says_music = pretrained
@@ -159,9 +159,3 @@ class Student(GenreNetwork):
         """Give the mean of the features over the plane, and the maximum in time of their means."""
         plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, moments
         return torch.cat([plane.mean((2, 3)), plane.mean(2).amax(2)], dim=1)
-
-
-def _rectangle(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Make rows equally long by repeating their first number: int64[rows, longest]."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])

@@ -56,6 +56,7 @@ VERSIONS = (LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION, REFINEMENT_VERSI
 _METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
 _REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
+_WEIGHTS = ("student", "fcn", "fcn_embedding", "fcn_tags")
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,12 @@ def distill(
     )
     shutil.copyfile(folder / "history.csv", run_dir / "history.csv")
     metadata = _metadata(recipe, student, tracks, music, labels)
-    if not (recipe.duet.fcn or recipe.duet.fcn_embedding):
+    if not recipe.duet.of_fcn:
         return export(student, metadata, run_dir / RUN_BUNDLE)
     tell("duet: hearing the FCN")
     cache = FeatureCache(cache_dir)
     logmels = _heard(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
-    duet = make_duet(recipe, student, logmels, truth)
+    duet = make_duet(recipe, student, logmels, truth, labels)
     if recipe.refinement.share:
         folder = cache_dir / _refinement_name(recipe, tracks, clips, labels)
         refine(
@@ -223,6 +224,7 @@ def make_duet(
     student: Student,
     logmels: Sequence[StoredArray],
     truth: NDArray[np.int64],
+    labels: Sequence[str],
 ) -> Duet:
     """Put the FCN beside a student, and fit the opinions on it to labelled clips.
 
@@ -232,10 +234,11 @@ def make_duet(
     ----------
     logmels : float[frames, 96] of each clip, of `SECOND_FRONT_END`.
     truth : int[clips], columns of the student's logits.
+    labels : their genres.
     """
     settings = recipe.student
     longest = round(recipe.tuning.clip_seconds * SECOND_FRONT_END.frames_per_second)
-    duet = Duet(student, fcn.load_fcn(), recipe.duet).eval()
+    duet = Duet(student, fcn.load_fcn(), recipe.duet, labels).eval()
     length, hop, tail = (
         round(seconds * SECOND_FRONT_END.frames_per_second)
         for seconds in (settings.window_seconds, settings.hop_seconds, SHORTEST_TAIL_SECONDS)
@@ -399,9 +402,7 @@ def _metadata(
             "imitation_epochs": recipe.imitation.epochs,
             "tuning_steps": recipe.tuning.steps,
             "audioset_weight": student.audioset_weight,
-            "duet": {
-                name: getattr(recipe.duet, name) for name in ("student", "fcn", "fcn_embedding")
-            },
+            "duet": {name: getattr(recipe.duet, name) for name in _WEIGHTS},
             "refinement_share": recipe.refinement.share,
             "seed": recipe.seed,
         },

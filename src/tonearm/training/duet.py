@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
+from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.models.layers import rectangle
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
-from tonearm.training.fcn import BENEATH, EMBEDDING, Fcn, read_maps
+from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
 from tonearm.training.probe import FURTHEST, fit
 from tonearm.training.pruning import pruned
 from tonearm.training.recipe import DuetSettings
@@ -86,20 +89,73 @@ class Opinion(nn.Module):
         self.linear.bias.data = torch.from_numpy(biases)
 
 
-class Duet(GenreNetwork):
-    """Opinions on the genre of a window: the student's, and two linear ones over the FCN.
+class TagOpinion(nn.Module):
+    """An opinion on the genre that no labelled clip taught: that of the last.fm tags.
 
-    One of them reads the FCN's embedding, which is most at home outside GTZAN, the other also what
-    lies beneath it, which tells GTZAN's genres best.
+    A genre is as likely as the likeliest of the tags that are it or a kind of it. Of a genre that
+    no tag names it says nothing: the mean of what it says of the others.
+
+    Parameters
+    ----------
+    labels : the genres. The opinion is `of_use` where tags name two of them or more.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__()
+        tags = [tags_of(label) for label in labels]
+        named = [genre for genre, own in enumerate(tags) if own]
+        self.of_use = len(named) > 1
+        places = [named.index(genre) if own else len(named) for genre, own in enumerate(tags)]
+        numbers = rectangle([tags[genre] for genre in named] or [[0]])
+        self.register_buffer("tags", numbers, persistent=False)
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.tags: Tensor
+        self.places: Tensor
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Map the FCN's float32[batch, 50] to float32[batch, classes], log-probabilities."""
+        # log(sigmoid(x)) written so that ONNX Runtime does not round very small ones to log(0).
+        of_tags = -functional.softplus(-logits)
+        named = of_tags[:, self.tags].amax(dim=2)
+        return torch.cat([named, named.mean(dim=1, keepdim=True)], dim=1)[:, self.places]
+
+
+def tags_of(genre: str) -> list[int]:
+    """Give the numbers of the FCN's tags that are a genre or, by their names, a kind of it.
+
+    >>> [[TAGS[number] for number in tags_of(genre)] for genre in ("Hip Hop", "metal", "opera")]
+    [['hip-hop'], ['metal', 'heavy metal'], []]
+    """
+    wanted = _letters(genre)
+    return [
+        number
+        for number, tag in enumerate(TAGS)
+        if wanted in (_letters(tag), _letters(tag.split()[-1]))
+    ]
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+class Duet(GenreNetwork):
+    """Opinions on the genre of a window: the student's, and three over the FCN.
+
+    Two of them are linear. One reads the FCN's embedding, which is most at home outside GTZAN, the
+    other also what lies beneath it, which tells GTZAN's genres best. The third is what the FCN was
+    published to say, its tags.
 
     Parameters
     ----------
     student : whose logits are taken as they are, AudioSet's opinion included.
     fcn : as published, in evaluation mode; it is pruned.
-    settings : what the opinions weigh.
+    settings : what the opinions weigh; that of tags is left out where it is of no use.
+    labels : the genres' names in the order of the student's logits.
     """
 
-    def __init__(self, student: Student, fcn: Fcn, settings: DuetSettings) -> None:
+    def __init__(
+        self, student: Student, fcn: Fcn, settings: DuetSettings, labels: Sequence[str]
+    ) -> None:
         super().__init__(student.embedding_size + HEARD, student.num_classes, 0.0)
         self.student = student
         # One window at a time takes a fifth of the time so, and less than one of many.
@@ -109,6 +165,12 @@ class Duet(GenreNetwork):
         self.classifier = nn.Sequential()  # the opinions take its place
         self.on_embedding = Opinion(EMBEDDING, student.num_classes)
         self.on_all = Opinion(HEARD, student.num_classes)
+        self.by_tags = TagOpinion(labels)
+        if not self.by_tags.of_use and not settings.student + settings.of_fcn - settings.fcn_tags:
+            raise UsageError(
+                "no opinion is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
+                f"name fewer than two of {', '.join(labels)}"
+            )
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
         """Return logits, embedding, and the student's logit of music.
@@ -125,13 +187,18 @@ class Duet(GenreNetwork):
             raise ValueError("a duet needs the frames of both front ends")
         first = self.student.both(logmel)
         heard = self.hear(second_logmel)
+        embedding = heard[:, :EMBEDDING]
         weights = self.settings
-        logits = (
-            weights.student * first.logits
-            + weights.fcn * self.on_all(heard)
-            + weights.fcn_embedding * self.on_embedding(heard)
-        ) / weights.total
-        parts = [first.embedding, heard[:, :EMBEDDING], heard[:, EMBEDDING:]]
+        opinions = [
+            (weights.student, first.logits),
+            (weights.fcn, self.on_all(heard)),
+            (weights.fcn_embedding, self.on_embedding(heard)),
+        ]
+        if self.by_tags.of_use:
+            opinions.append((weights.fcn_tags, self.by_tags(self.fcn.dense(embedding))))
+        total = sum(weight for weight, _ in opinions)
+        logits = torch.stack([weight / total * opinion for weight, opinion in opinions]).sum(dim=0)
+        parts = [first.embedding, embedding, heard[:, EMBEDDING:]]
         return Outputs(logits, torch.cat(parts, dim=1), first.music)
 
     def hear(self, second_logmel: Tensor) -> Tensor:

@@ -24,7 +24,17 @@ FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
 # The network was trained on 29 s. It can hear less, but its maxima are then over fewer moments and
 # its logits shrink to a fifth: shorter stretches are repeated to this length.
 SHORTEST_FRAMES = 29 * 16_000 // 256 + 1
-TAGS = 50
+# The last.fm tags it was taught, in the order of its outputs: the fifty that most tracks of the
+# Million Song Dataset have (Choi et al. 2016).
+TAGS = (
+    *("rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s"),
+    *("alternative rock", "jazz", "beautiful", "metal", "chillout", "male vocalists"),
+    *("classic rock", "soul", "indie rock", "mellow", "electronica", "80s", "folk", "90s", "chill"),
+    *("instrumental", "punk", "oldies", "blues", "hard rock", "ambient", "acoustic"),
+    *("experimental", "female vocalist", "guitar", "hip-hop", "70s", "party", "country"),
+    *("easy listening", "sexy", "catchy", "funk", "electro", "heavy metal", "progressive rock"),
+    *("60s", "rnb", "indie pop", "sad", "house", "happy"),
+)
 EMBEDDING = 64
 BENEATH = 2 * 128 + EMBEDDING
 
@@ -85,7 +95,7 @@ class Fcn(nn.Module):
         self.layer3 = ConvolutionPool(128, 128, (2, 4))
         self.layer4 = ConvolutionPool(128, 128, (3, 5))
         self.layer5 = ConvolutionPool(128, EMBEDDING, None)
-        self.dense = nn.Linear(EMBEDDING, TAGS)
+        self.dense = nn.Linear(EMBEDDING, len(TAGS))
 
     def forward(self, logmel: Tensor) -> FcnOutputs:
         """Tag float32[batch, frames, 96]."""

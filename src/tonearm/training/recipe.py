@@ -62,21 +62,23 @@ class DuetSettings:
 
     Attributes
     ----------
-    student, fcn, fcn_embedding : what the opinions of the student, on the FCN's last layers and on
-        its embedding alone weigh. With both of the FCN's 0 the student is exported without it.
+    student, fcn, fcn_embedding, fcn_tags : what the opinions of the student, on the FCN's last
+        layers, on its embedding alone and by its tags weigh. With those of the FCN all 0 the
+        student is exported without it.
     fcn_regularisation, fcn_embedding_regularisation : C of the logistic regressions that read it.
     """
 
     student: float = 0.5
     fcn: float = 1.0
     fcn_embedding: float = 1.0
+    fcn_tags: float = 0.5
     fcn_regularisation: float = 0.003
     fcn_embedding_regularisation: float = 0.01
 
     @property
-    def total(self) -> float:
-        """The sum of the weights."""
-        return self.student + self.fcn + self.fcn_embedding
+    def of_fcn(self) -> float:
+        """What all opinions on the FCN weigh."""
+        return self.fcn + self.fcn_embedding + self.fcn_tags
 
 
 @dataclass(frozen=True)
@@ -317,7 +319,7 @@ class Recipe:
             ("refinement.stretches", self.refinement.stretches),
             ("refinement.steps", self.refinement.steps),
             ("refinement.batch_size", self.refinement.batch_size),
-            ("the sum of duet.student, duet.fcn and duet.fcn_embedding", self.duet.total),
+            ("the sum of the weights of duet", self.duet.student + self.duet.of_fcn),
         ):
             if not value > 0:
                 raise UsageError(f"{name} must be above 0, got {value}")
