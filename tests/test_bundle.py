@@ -182,6 +182,8 @@ def test_a_model_is_found_by_name_by_path_and_by_run(
     assert bundle.find("mine") == named
     assert bundle.find(named) == named
     assert bundle.available()["mine"] == named
+    (tmp_path / "._mine.onnx").write_bytes(b"what macOS leaves on foreign disks")
+    assert "._mine" not in bundle.available()
     with pytest.raises(UsageError, match=r"run: a folder without model\.onnx"):
         bundle.find(run)
     trained = write_bundle(run / "model.onnx", tiny_metadata())

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Explanation, explain, synth
-from tonearm.audio import AudioError, NotAudio, Recording, probe
+from tonearm.audio import AudioError, NotAudio, Recording, TimedOut, probe
 from tonearm.cli.app import app
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.explanation import Hearing
@@ -140,6 +140,19 @@ def test_the_middle_is_found_where_the_header_can_only_guess_the_length(
     middle = explain(classifier, joined, duration=2.0)
     assert middle.start == pytest.approx(5, abs=0.3)
     assert middle.genre == "low"
+
+
+def test_it_judges_as_its_classifier_does(
+    tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "a.flac", tone(300, 2) + tone(5000, 2), RATE)
+    strict = Classifier.load(tiny_bundle, unsure_threshold=1.0)
+    assert strict(file).verdict == explain(strict, file).prediction.verdict == "unsure"
+    hurried = Classifier(strict.bundle, time_limit=1e-9)
+    with pytest.raises(TimedOut):
+        explain(hurried, file)
+    with pytest.raises(UsageError, match="a file knows its own"):
+        explain(strict, file, rate=RATE)
 
 
 @pytest.mark.parametrize(

@@ -464,7 +464,9 @@ def _is_a(value: object, expected: str) -> bool:
 
 
 def _bundles_in(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+    # Hidden ones are drafts, and what macOS leaves beside files on foreign disks.
+    found = sorted(folder.glob("*.onnx"))
+    return {path.stem: path for path in found if not path.name.startswith(".")}
 
 
 def _listed(names: Any) -> str:

@@ -193,7 +193,7 @@ class Classifier:
         self.thresholds = thresholds or Thresholds(
             model.metadata.music_threshold, model.metadata.unsure_threshold
         )
-        self._time_limit = time_limit
+        self.time_limit = time_limit
         self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
         self._descriptor_columns = _descriptor_columns(model)
 
@@ -293,9 +293,7 @@ class Classifier:
         truncated = False
         for start, seconds in stretches:
             try:
-                with audio.stream(
-                    path, rate, start, seconds, time_limit=self._time_limit
-                ) as blocks:
+                with audio.stream(path, rate, start, seconds, time_limit=self.time_limit) as blocks:
                     whole.add(self._listen(blocks, descriptors), start)
                     truncated |= blocks.truncated
             except audio.TooShort:
@@ -341,7 +339,7 @@ class Classifier:
         from tonearm.workers import Crash, in_order
 
         prepare = partial(
-            _prepare, self.bundle.path, self.bundle.threads, self._time_limit, self.thresholds
+            _prepare, self.bundle.path, self.bundle.threads, self.time_limit, self.thresholds
         )
         for result in in_order(prepare, files, workers):
             if isinstance(result, Crash):
@@ -352,7 +350,7 @@ class Classifier:
     def _classify_file(self, path: Path) -> Prediction:
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
-        with audio.stream(path, rate, time_limit=self._time_limit) as blocks:
+        with audio.stream(path, rate, time_limit=self.time_limit) as blocks:
             heard = self._listen(blocks, descriptors)
             return self._conclude(path, heard, truncated=blocks.truncated)
 
@@ -455,9 +453,9 @@ class Classifier:
         )
 
         try:
-            start = described_from(audio.probe(path).duration or 0.0)
+            start = described_from(audio.probe(path, time_limit=self.time_limit).duration or 0.0)
             excerpt = audio.read(
-                path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self._time_limit
+                path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
             )
         except audio.AudioError:
             return None

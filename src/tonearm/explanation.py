@@ -121,7 +121,10 @@ def explain(
     if isinstance(source, np.ndarray):
         recording, start = _stretch_of_samples(source, rate, target, start, duration)
     else:
-        recording, start = _stretch_of_file(Path(source), target, start, duration)
+        if rate is not None:
+            raise UsageError("rate is for samples; a file knows its own")
+        limit = classifier.time_limit
+        recording, start = _stretch_of_file(Path(source), target, start, duration, limit)
     hearing = Hearing(classifier, recording, path, start)
     explained = genre or hearing.prediction.genre
     return Explanation(
@@ -157,7 +160,9 @@ class Hearing:
     ) -> None:
         notes = _Notebook(classifier.bundle)
         try:
-            prediction = Classifier(notes)(recording.samples, recording.rate)
+            prediction = Classifier(notes, thresholds=classifier.thresholds)(
+                recording.samples, recording.rate
+            )
         except audio.AudioError as error:
             raise type(error)(str(path or error.path), error.reason) from None
         begins = [segment.start for segment in prediction.segments]
@@ -263,13 +268,14 @@ class _Notebook(Bundle):
 
 
 def _stretch_of_file(
-    path: Path, rate: int, start: float | None, duration: float
+    path: Path, rate: int, start: float | None, duration: float, time_limit: float | None
 ) -> tuple[audio.Recording, float]:
     """Read the stretch that is explained and say where it begins."""
     if start is None:
         # Not as the header says: of some files it can only be guessed, and far too long.
-        start = max(0.0, ((audio.identify(path).duration or 0.0) - duration) / 2)
-    return audio.read(path, rate, start, duration), start
+        length = audio.identify(path, time_limit=time_limit).duration or 0.0
+        start = max(0.0, (length - duration) / 2)
+    return audio.read(path, rate, start, duration, time_limit=time_limit), start
 
 
 def _stretch_of_samples(

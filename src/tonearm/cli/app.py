@@ -99,7 +99,7 @@ def main() -> None:
         print(f"tonearm: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # such as a full disk behind the output
-        print(f"tonearm: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        print(f"tonearm: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         # What is still waiting to be written would fail once more at the very end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
