@@ -71,7 +71,7 @@ class DuetSettings:
     student: float = 0.5
     fcn: float = 1.0
     fcn_embedding: float = 1.0
-    fcn_tags: float = 0.5
+    fcn_tags: float = 0.3
     fcn_regularisation: float = 0.003
     fcn_embedding_regularisation: float = 0.01
 
