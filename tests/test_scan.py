@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,12 +35,18 @@ ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no 
 
 
 class OddListener(Listener):
-    """Hangs, or brings its process down, where a file's name says so."""
+    """Hangs, is slow, or brings its process down, where a file's name says so."""
 
     def __call__(self, task: Task) -> Outcome:
         name = Path(task.path).stem
         if name == "hangs":
             time.sleep(1000)
+        if name == "slow":  # so slow that its first reading ends at the limit
+            assert self._time_limit is not None
+            time.sleep(self._time_limit)
+            hurried = copy(self)
+            hurried._time_limit = 1e-6
+            return Listener.__call__(hurried, task)
         if name == "crashes":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(task)
@@ -186,7 +193,7 @@ def test_another_model_or_excerpt_listens_anew(
     assert list(store.models().values()) == [1, 0, 0]
 
 
-def test_a_file_that_hangs_or_crashes_costs_itself_alone(
+def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     tmp_path: Path,
     store: Store,
     scanned: Callable[..., Scan],
@@ -194,11 +201,15 @@ def test_a_file_that_hangs_or_crashes_costs_itself_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scan_module, "Listener", OddListener)
-    for number, name in enumerate(("a", "crashes", "hangs", "z")):
+    for number, name in enumerate(("a", "crashes", "hangs", "slow", "z")):
         write_audio(tmp_path / f"{name}.wav", tone(200 + number, 0.5), RATE)
-    tally = scanned(tmp_path, time_limit=3).tally
-    assert (tally.heard, tally.failed) == (2, 2)
-    assert store.errors() == {"given up after 3 s": 1, "the process died reading it (-9)": 1}
+    tally = scanned(tmp_path, time_limit=2).tally
+    assert (tally.heard, tally.failed) == (2, 3)
+    assert store.errors() == {
+        "given up after 4 s": 1,
+        "took longer than the limit of 1e-06 s": 1,  # its own words, not those about its process
+        "the process died reading it (-9)": 1,
+    }
     assert store.entry(tmp_path / "z.wav")
 
 

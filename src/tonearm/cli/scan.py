@@ -53,8 +53,8 @@ def scan(
             "--time-limit",
             min=1,
             metavar="SECONDS",
-            help="What one file may take.",
-            show_default="2 min and 4 s/MB",
+            help="What a reading of one file may take; one that hangs is killed after twice that.",
+            show_default="1 min and 1 s/MB",
         ),
     ] = None,
     retry: Annotated[

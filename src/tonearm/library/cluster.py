@@ -76,7 +76,7 @@ def scan_cluster(
     partition_files
         Recordings in a partition; a scan that is continued keeps to its own.
     time_limit
-        Seconds a file may take, fetching it included; by default as in `Scan`.
+        As in `Scan`; fetching a file counts towards what is twice as long.
 
     Yields
     ------
