@@ -21,6 +21,7 @@ from tonearm import audio, media
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.library import scan as scan_module
+from tonearm.library.cluster import scan_cluster
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Outcome, Task, model_of
 from tonearm.library.scan import Scan, kind_of
@@ -292,6 +293,10 @@ def test_what_cannot_be_scanned_is_said_at_once(store: Store, tmp_path: Path) ->
     with pytest.raises(UsageError, match="no model named 'nobody'"):
         Scan(store, [tmp_path], model="nobody")
     assert len(store.models()) == 0
+    for setting in ({"workers": 0}, {"time_limit": -1.0}, {"partition_files": 0}):
+        with pytest.raises(UsageError, match="expected"):
+            next(scan_cluster([tmp_path], tmp_path / "out", **setting))  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_within_others_are_walked_once(store: Store, tmp_path: Path) -> None:

@@ -18,7 +18,16 @@ from tonearm.audio import printable
 from tonearm.bundle import Bundle
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, blank, lost, model_of, patience
+from tonearm.library.listener import (
+    Listener,
+    Outcome,
+    Task,
+    blank,
+    check_work,
+    lost,
+    model_of,
+    patience,
+)
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.library.store import Entry, Model
@@ -94,9 +103,9 @@ def scan_cluster(
     ClusterError
         If partitions are missing at the end.
     """
-    for name, value in (("workers", workers), ("partition files", partition_files)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name}: expected 1 or more, got {value}")
+    check_work(workers, time_limit)
+    if partition_files < 1:
+        raise UsageError(f"partition files: expected 1 or more, got {partition_files}")
     ray = _ray()
     from tonearm.library.partitions import Partitions
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from tonearm import audio
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier, Failure, Prediction
+from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt, hear
 from tonearm.library.store import Entry, Model, Store, Window
 from tonearm.library.tags import Names, TagError, read_names
@@ -58,6 +59,20 @@ class Outcome(NamedTuple):
 
     entry: Entry
     is_new: bool
+
+
+def check_work(workers: int | None, time_limit: float | None) -> None:
+    """Refuse processes and seconds that no scan can do with.
+
+    Raises
+    ------
+    UsageError
+        If `workers` is less than 1, or `time_limit` no more than 0 s.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers: expected 1 or more, got {workers}")
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"time limit: expected more than 0 s, got {time_limit:g}")
 
 
 def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:

@@ -11,9 +11,8 @@ from itertools import islice
 
 from tonearm import bundle
 from tonearm.bundle import Bundle
-from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, lost, model_of, patience
+from tonearm.library.listener import Listener, Outcome, Task, check_work, lost, model_of, patience
 from tonearm.library.sources import outermost
 from tonearm.library.store import State, Store
 from tonearm.media import recordings
@@ -131,10 +130,7 @@ class Scan:
         retry: bool = False,
         prune: bool = False,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise UsageError(f"workers: expected 1 or more, got {workers}")
-        if time_limit is not None and time_limit <= 0:
-            raise UsageError(f"time limit: expected more than 0 s, got {time_limit:g}")
+        check_work(workers, time_limit)
         self.paths = outermost(map(os.fsdecode, paths))
         self.tally = Tally()
         excerpt = excerpt or Excerpt()
