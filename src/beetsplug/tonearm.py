@@ -190,7 +190,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
         if not items:
             return ()
         paths = [os.fsdecode(syspath(item.path)) for item in items]
-        return self._loaded_classifier().classify_files(paths, min(workers, len(paths)))
+        return self._loaded_classifier().classify_files(paths, workers)
 
     def _loaded_classifier(self) -> Classifier:
         """Return the classifier, loaded when it is first needed."""

@@ -16,6 +16,7 @@ from tonearm.library.listener import Listener, Outcome, Task, check_work, lost, 
 from tonearm.library.sources import outermost
 from tonearm.library.store import State, Store
 from tonearm.media import recordings
+from tonearm.threads import processors
 from tonearm.workers import Crash, as_finished
 
 BATCH = 500  # paths that are looked up in the store at once
@@ -110,6 +111,9 @@ class Scan:
         If a path is not there, or `workers` or `time_limit` is out of range.
     BundleError
         If the model cannot be used.
+    StoreError, StartError
+        From iterating or surveying: if the store cannot be read or written, and if a process dies
+        while it loads the model. What was heard before is kept.
 
     Examples
     --------
@@ -137,7 +141,7 @@ class Scan:
         loaded = Bundle.load(bundle.find(model))
         self.model = model_of(loaded, excerpt)
         self._store = store
-        self._workers = workers or _processors()
+        self._workers = workers or processors()
         self._time_limit = time_limit
         self._retry = retry
         self._prune = prune
@@ -227,10 +231,3 @@ def _is_gone(path: str) -> bool:
     except OSError:
         return False
     return False
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
