@@ -183,7 +183,10 @@ def _write_id3(path: str | os.PathLike[str], found: Any, genres: Sequence[str]) 
 
 @contextmanager
 def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator[None]:
-    """Take the ID3v1 tag off a file, and put it back with the number of the first genre."""
+    """Take the ID3v1 tag off a file, and put it back with the number of the first genre.
+
+    If the block fails, it is put back as it was.
+    """
     with Path(path).open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - ID3V1_BYTES)
@@ -197,12 +200,15 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
                 tag = b""
         if tag:
             file.truncate(start)
-    yield
-    if tag:
+    try:
+        yield
         known = {name.casefold(): number for number, name in enumerate(TCON.GENRES)}
         number = known.get(genres[0].casefold(), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
-        with Path(path).open("ab") as file:
-            file.write(tag[:-1] + bytes([number]))
+        tag = tag and tag[:-1] + bytes([number])
+    finally:
+        if tag:
+            with Path(path).open("ab") as file:
+                file.write(tag)
 
 
 @contextmanager
