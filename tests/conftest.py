@@ -148,7 +148,7 @@ def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 
     def lock(folder: Path) -> None:
         def guarded(path: str | Path) -> object:
-            if str(path) == f"{folder}/":
+            if str(path) == str(folder):
                 raise PermissionError(13, "Permission denied", path)
             return whole(path)
 

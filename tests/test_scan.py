@@ -356,7 +356,7 @@ def test_an_unreadable_folder_is_told_and_kept(
     lock(music / "deep")
     scan = Scan(store, [music], model=tiny_bundle)
     scan.survey()
-    assert scan.tally.unreadable == {f"{music}/deep/": "Permission denied"}
+    assert scan.tally.unreadable == {f"{music}/deep": "Permission denied"}
     assert scan.tally.due == 5
 
 
@@ -367,6 +367,17 @@ def test_recordings_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = list(media.recordings([str(tmp_path)]))
     assert found == sorted(str(tmp_path / name) for name in names)
+
+
+def test_a_folder_may_be_named_with_any_separator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.mp3").touch()
+    with monkeypatch.context() as windows:  # where paths may end in this one, or in /
+        windows.setattr(media.os, "sep", "\\")
+        found = list(media.recordings([f"{tmp_path}/"]))
+    assert found == [f"{tmp_path}/deep/a.mp3"]
 
 
 @pytest.mark.parametrize(

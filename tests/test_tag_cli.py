@@ -196,7 +196,7 @@ def test_unreadable_folders_are_told(run: Run, music: Path, lock: Callable[[Path
     locked = music / "locked"
     locked.mkdir()
     lock(locked)
-    complaint = f"tonearm: {locked}/: Permission denied\n"
+    complaint = f"tonearm: {locked}: Permission denied\n"
     code, _, errors = run("tag", "--model", "tiny", "--dry-run", music)
     assert (code, errors) == (0, complaint)
     code, _, errors = run("learn", "--from-tags", music, "--out", music / "mine.onnx")
