@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 import sys
 from collections.abc import Callable
@@ -139,6 +140,16 @@ def encode(
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
+
+
+@pytest.fixture
+def on_another_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for, no way leads there, as on Windows from drive to drive."""
+
+    def relpath(path: str, start: str = os.curdir) -> str:
+        return ntpath.relpath("E:\\music", "D:\\")
+
+    monkeypatch.setattr(os.path, "relpath", relpath)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonearm.library.ways import relative
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
@@ -96,6 +97,6 @@ def _print_table(neighbours: tuple[Neighbour, ...]) -> None:
     width = max(len(str(each.entry.genre)) for each in neighbours)
     for each in neighbours:
         entry = each.entry
-        path = os.path.relpath(entry.path)
+        path = relative(entry.path)
         named = path if not path.startswith(os.pardir) else entry.path
         print(f"{each.likeness:5.2f}  {entry.genre:<{width}}  {printable(named)}")
