@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from tonearm.datasets.cache import Failure
 from tonearm.datasets.track import Dataset, Track
+from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import Names, TagError, read_names
 
 HELD_BACK = "test"  # a part of this name is there to judge on, not to learn from
@@ -56,7 +56,7 @@ def from_dataset(dataset: Dataset) -> Examples:
 def from_tags(paths: Iterable[str | Path]) -> Examples:
     """Take the recordings whose tags name a genre; of several genres the first one counts.
 
-    Spellings that differ in case, blanks and signs alone ("Hip-Hop", "hip hop") are one genre,
+    Spellings that differ in case, accents, blanks and signs alone ("Hip-Hop", "hip hop") are one,
     which is then written as most of the files do.
     """
     tracks, failures = [], []
@@ -122,4 +122,4 @@ def _spelled_alike(tracks: Sequence[Track]) -> tuple[Track, ...]:
 
 def _spelling(genre: str) -> str:
     """Reduce the spellings of a genre to one; a name of signs alone stays as it is."""
-    return re.sub(r"[\W_]+", "", genre.casefold()) or genre
+    return spelling_of(genre) or genre
