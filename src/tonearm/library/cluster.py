@@ -28,6 +28,7 @@ from tonearm.library.listener import (
     model_of,
     patience,
 )
+from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.library.store import Entry, Model
@@ -184,7 +185,6 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Listen to the partition a row names, and say what came of it."""
-        from tonearm.library.exporting import to_row
         from tonearm.library.parquet import to_table
 
         partition = int(row["partition"])

@@ -9,40 +9,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from tonearm.audio import printable
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
-from tonearm.library.store import Entry, Store
+from tonearm.library.rows import COLUMNS, probability_column, to_row
+from tonearm.library.store import Store
 from tonearm.whole import whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 STANDARD_OUTPUT = "-"
 ROW_GROUP = 10_000  # rows of Parquet that are held in memory
-
-# The columns every format has, in their order, and their types in Parquet.
-COLUMNS = {
-    "path": "string",
-    "genre": "string",
-    "confidence": "float64",
-    "music": "float64",
-    "verdict": "string",
-    "error": "string",
-    "duration": "float64",
-    "truncated": "bool_",
-    "artist": "string",
-    "album": "string",
-    "title": "string",
-    "size": "int64",
-    "mtime_ns": "int64",
-    "audio": "string",
-    "model": "string",
-    "scanned_at": "string",
-    "missing": "bool_",
-}
 
 
 class ExportError(TonearmError):
@@ -120,25 +99,6 @@ def _format_of(name: str) -> str:
     return suffix
 
 
-def to_row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
-    """Return an entry as plain values: `COLUMNS`, "tagged", "probabilities" and what is asked for.
-
-    Parameters
-    ----------
-    timeline, embeddings
-        Whether to add "segments" and "embedding".
-    """
-    row = {column: getattr(entry, column) for column in COLUMNS}
-    row["scanned_at"] = datetime.fromtimestamp(entry.scanned_at, UTC).isoformat(timespec="seconds")
-    row["tagged"] = list(entry.tagged)
-    row["probabilities"] = dict(entry.probabilities)
-    if timeline:
-        row["segments"] = [segment._asdict() for segment in entry.segments]
-    if embeddings:
-        row["embedding"] = None if entry.embedding is None else entry.embedding.tolist()
-    return row
-
-
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
     """Give standard output, or a file that takes the place of the target in the end."""
@@ -190,11 +150,6 @@ def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequ
     with pyarrow.parquet.ParquetWriter(file, schema(labels)) as writer:
         while group := list(islice(remaining, ROW_GROUP)):
             writer.write_table(to_table(group, labels))
-
-
-def probability_column(label: str) -> str:
-    """Return the name of a probability's column; a genre may be called like another column."""
-    return f"p_{label}"
 
 
 _WRITERS: dict[str, Callable[[IO[bytes], Iterable[dict[str, Any]], Sequence[str]], None]] = {
