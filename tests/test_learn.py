@@ -18,7 +18,7 @@ from onnx import helper
 from sklearn.linear_model import LogisticRegression
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from tonearm import Classifier, datasets
+from tonearm import Classifier, bundle, datasets
 from tonearm.bundle import Bundle
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
@@ -26,13 +26,14 @@ from tonearm.errors import UsageError
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.library import embeddings
 from tonearm.library import forecast as forecasting
+from tonearm.library import graft as grafting
 from tonearm.library.advice import advise
 from tonearm.library.anatomy import embedding_parts
 from tonearm.library.embeddings import embed
 from tonearm.library.examples import from_dataset, from_tags, only, with_enough
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.forecast import forecast
-from tonearm.library.graft import graft
+from tonearm.library.graft import GraftError, graft
 from tonearm.library.head import SMALLEST_DEVIATION, Head, fit_head
 from tonearm.library.kinship import kinship
 from tonearm.library.learn import TooFewExamples, learn
@@ -489,6 +490,25 @@ def add_output(model: onnx.ModelProto, name: str, nodes: Sequence[onnx.NodeProto
     model.graph.node.extend(nodes)
     shape = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 2])
     model.graph.output.append(shape)
+
+
+def test_a_bundle_that_is_not_finished_is_no_model(
+    head: Head, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    before = bundle.available()
+    listed = []
+
+    def wrong(written: Bundle, head: Head) -> float:
+        listed.append(bundle.available())  # as another process sees it, or all do after a kill
+        return 1.0
+
+    monkeypatch.setattr(grafting, "_difference", wrong)
+    metadata = tiny_metadata(labels=("a", "b", "c"))
+    with pytest.raises(GraftError, match=r"mine\.onnx: the written scores differ"):
+        graft(tiny_bundle, head, metadata, tmp_path / "mine.onnx")
+    assert listed == [before]
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_outputs_are_kept(head: Head, tmp_path: Path) -> None:
