@@ -502,6 +502,20 @@ def test_the_program_sums_up(run: Run, music: Path, tmp_path: Path) -> None:
     assert run("tag", "--store", store, "--from", "x.jsonl")[0] == 2
 
 
+def test_a_scan_that_cannot_begin_leaves_no_store(run: Run, music: Path, tmp_path: Path) -> None:
+    store = tmp_path / "library.db"
+    for arguments, complaint in (
+        ([tmp_path / "nothing"], "no such file or folder"),
+        ([music, "--model", "nobody"], "no model named 'nobody'"),
+        ([music, "--partition", "9"], "--partition means nothing without --engine ray"),
+        ([music, "--output", "x"], "--output means nothing without --engine ray"),
+    ):
+        code, output, errors = run("scan", *arguments, "--store", store)
+        assert (code, output) == (2, "")
+        assert complaint in errors
+        assert not store.exists()
+
+
 def test_exit_codes(run: Run, music: Path, tmp_path: Path) -> None:
     store = ("--store", tmp_path / "library.db", "--workers", 1)
     assert run("scan", music / "broken.mp3", *store)[0] == 1
