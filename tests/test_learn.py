@@ -232,6 +232,15 @@ def test_too_few_files_are_one_clear_line(run: Run, music: Path, tmp_path: Path)
     assert not (tmp_path / "mine.onnx").exists()
 
 
+def test_a_misspelt_genre_is_told_before_anything_is_heard(
+    run: Run, music: Path, tmp_path: Path
+) -> None:
+    code, output, errors = run(music, "--genres", "mid, whistels,Whistles")
+    assert (code, output) == (2, "")
+    assert errors == ("tonearm: no example of whistels: the genres are Bass Music, Mid, Whistles\n")
+    assert not (tmp_path / "mine.onnx").exists()
+
+
 def test_a_small_genre_is_left_out_with_a_word(run: Run, music: Path, tmp_path: Path) -> None:
     table = tmp_path / "songs.csv"
     with table.open("w", newline="") as file:

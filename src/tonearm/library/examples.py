@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tonearm.audio import printable
 from tonearm.datasets.cache import Failure
 from tonearm.datasets.track import Dataset, Track
+from tonearm.errors import UsageError
 from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import Names, TagError, read_names
 
@@ -92,7 +94,17 @@ def with_enough(
 
 
 def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
-    """Keep the tracks of some genres, however they are spelled."""
+    """Keep the tracks of some genres, however they are spelled.
+
+    Raises
+    ------
+    UsageError
+        If no track is of one of them.
+    """
+    known = {_spelling(str(track.label)): str(track.label) for track in tracks}
+    if unknown := [genre for genre in genres if _spelling(genre) not in known]:
+        there = ", ".join(sorted(known.values())) or "none"
+        raise UsageError(printable(f"no example of {', '.join(unknown)}: the genres are {there}"))
     wanted = set(map(_spelling, genres))
     return tuple(track for track in tracks if _spelling(str(track.label)) in wanted)
 
