@@ -40,8 +40,8 @@ def export(
     missing: bool = False,
     timeline: bool = False,
     embeddings: bool = False,
-) -> None:
-    """Write a row for every file of a store.
+) -> int:
+    """Write a row for every file of a store, and return how many there are.
 
     The target appears whole or not at all. A row is in memory at a time, of Parquet `ROW_GROUP`.
 
@@ -80,11 +80,17 @@ def export(
         raise UsageError("a CSV table has no room for timelines and embeddings: use jsonl, parquet")
     if chosen == "parquet" and name == STANDARD_OUTPUT:
         raise UsageError("Parquet goes to a file, not to standard output")
-    labels = tuple(dict.fromkeys(label for model in store.models() for label in model.labels))
-    entries = store.entries(under, missing=missing)
-    rows = (to_row(entry, timeline=timeline, embeddings=embeddings) for entry in entries)
+    written = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal written
+        for entry in store.entries(under, missing=missing):
+            yield to_row(entry, timeline=timeline, embeddings=embeddings)
+            written += 1
+
     with _opened(name) as file:
-        _WRITERS[chosen](file, rows, labels)
+        _WRITERS[chosen](file, rows(), store.labels())
+    return written
 
 
 def _format_of(name: str) -> str:
