@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 import sys
 from collections.abc import Callable
@@ -142,13 +143,23 @@ def encode(
 
 
 @pytest.fixture
+def on_another_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for, no way leads there, as on Windows from drive to drive."""
+
+    def relpath(path: str, start: str = os.curdir) -> str:
+        return ntpath.relpath("E:\\music", "D:\\")
+
+    monkeypatch.setattr(os.path, "relpath", relpath)
+
+
+@pytest.fixture
 def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """`lock(folder)`: from now on nobody may list it, not even root."""
     whole = os.scandir
 
     def lock(folder: Path) -> None:
         def guarded(path: str | Path) -> object:
-            if str(path) == f"{folder}/":
+            if str(path) == str(folder):
                 raise PermissionError(13, "Permission denied", path)
             return whole(path)
 

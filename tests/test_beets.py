@@ -252,13 +252,14 @@ def test_threshold(library: Beets) -> None:
 
 def test_mapping_to_own_words(library: Beets, tmp_path: Path) -> None:
     mapping = tmp_path / "words.json"
-    mapping.write_text(json.dumps({"high": ["Bright", "Whistles"], "low": ""}))
+    mapping.write_text(json.dumps({"high": ["Bright", "Whistles"], "low": "", "middel": "x"}))
     library.run("tonearm", mapping=str(mapping))
     assert library.genres() == {"high": ["Bright", "Whistles"], "low": [], "soul": ["Soul"]}
     assert read_genres(library.item("high").filepath) == ("Bright", "Whistles")
     assert library.item("low").tonearm_genre == "low"
     low = library.item("low").filepath
     assert library.messages == [
+        "the model never says middel: it knows low, high",
         f"{low}: low, which is mapped to nothing",
         "1 given a genre, 1 mapped to nothing, 1 had one already",
     ]

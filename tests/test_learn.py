@@ -18,7 +18,7 @@ from onnx import helper
 from sklearn.linear_model import LogisticRegression
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from tonearm import Classifier, datasets
+from tonearm import Classifier, bundle, datasets
 from tonearm.bundle import Bundle
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
@@ -26,13 +26,14 @@ from tonearm.errors import UsageError
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.library import embeddings
 from tonearm.library import forecast as forecasting
+from tonearm.library import graft as grafting
 from tonearm.library.advice import advise
 from tonearm.library.anatomy import embedding_parts
 from tonearm.library.embeddings import embed
 from tonearm.library.examples import from_dataset, from_tags, only, with_enough
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.forecast import forecast
-from tonearm.library.graft import graft
+from tonearm.library.graft import GraftError, graft
 from tonearm.library.head import SMALLEST_DEVIATION, Head, fit_head
 from tonearm.library.kinship import kinship
 from tonearm.library.learn import TooFewExamples, learn
@@ -231,6 +232,15 @@ def test_too_few_files_are_one_clear_line(run: Run, music: Path, tmp_path: Path)
     assert not (tmp_path / "mine.onnx").exists()
 
 
+def test_a_misspelt_genre_is_told_before_anything_is_heard(
+    run: Run, music: Path, tmp_path: Path
+) -> None:
+    code, output, errors = run(music, "--genres", "mid, whistels,Whistles")
+    assert (code, output) == (2, "")
+    assert errors == ("tonearm: no example of whistels: the genres are Bass Music, Mid, Whistles\n")
+    assert not (tmp_path / "mine.onnx").exists()
+
+
 def test_a_small_genre_is_left_out_with_a_word(run: Run, music: Path, tmp_path: Path) -> None:
     table = tmp_path / "songs.csv"
     with table.open("w", newline="") as file:
@@ -282,15 +292,15 @@ def test_tags_are_read_from_every_kind(tmp_path: Path, write_audio: Callable[...
 
 
 def test_spellings_of_a_genre_are_one(tmp_path: Path, write_audio: Callable[..., Path]) -> None:
-    words = ["Hip-Hop", "hip hop", "Hip-Hop", "R&B", ""]
+    words = ["Hip-Hop", "hip hop", "Hip-Hop", "R&B", "", "Forró", "forro", "Forró"]
     for number, genre in enumerate(words):
         path = write_audio(tmp_path / f"{number}.flac", tone(440, 0.1), RATE)
         tagged(path, genre=genre)
-    (tmp_path / "5.flac").write_text("no music")
+    (tmp_path / "x.flac").write_text("no music")
     found = from_tags(sorted(tmp_path.iterdir()))
-    assert Counter(t.label for t in found.tracks) == {"Hip-Hop": 3, "R&B": 1}
+    assert Counter(t.label for t in found.tracks) == {"Hip-Hop": 3, "R&B": 1, "Forró": 3}
     assert found.unlabelled == 1
-    assert [failure.track.path for failure in found.failures] == [tmp_path / "5.flac"]
+    assert [failure.track.path for failure in found.failures] == [tmp_path / "x.flac"]
 
 
 def test_the_test_part_of_a_dataset_is_not_learned(tmp_path: Path) -> None:
@@ -489,6 +499,25 @@ def add_output(model: onnx.ModelProto, name: str, nodes: Sequence[onnx.NodeProto
     model.graph.node.extend(nodes)
     shape = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 2])
     model.graph.output.append(shape)
+
+
+def test_a_bundle_that_is_not_finished_is_no_model(
+    head: Head, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    before = bundle.available()
+    listed = []
+
+    def wrong(written: Bundle, head: Head) -> float:
+        listed.append(bundle.available())  # as another process sees it, or all do after a kill
+        return 1.0
+
+    monkeypatch.setattr(grafting, "_difference", wrong)
+    metadata = tiny_metadata(labels=("a", "b", "c"))
+    with pytest.raises(GraftError, match=r"mine\.onnx: the written scores differ"):
+        graft(tiny_bundle, head, metadata, tmp_path / "mine.onnx")
+    assert listed == [before]
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_outputs_are_kept(head: Head, tmp_path: Path) -> None:

@@ -116,6 +116,13 @@ def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:
     assert not re.search(r"<link|<img|@import|url\(|\bsrc=|innerHTML", page)
 
 
+@pytest.mark.usefixtures("on_another_drive")
+def test_a_file_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path) -> None:
+    with open_store(tmp_path / "library.db", [track("/music/a.mp3")]) as store:
+        view = overview(store)
+    assert (view.folders, view.tracks.name) == (["/music"], ["a.mp3"])
+
+
 def test_embeddings_of_another_model_are_not_on_the_map(tmp_path: Path) -> None:
     other = Model("other", "other", ("polka",), "all")
     alien = replace(track("/m/alien.ogg"), model="other", genre="polka", probabilities={"polka": 1})

@@ -186,3 +186,5 @@ def test_the_command(tmp_path: Path) -> None:
     assert "caf\\xe9" in done.stderr
     done = CliRunner().invoke(app, ["playlists", store, "-o", folder, "--min-confidence", "0.9"])
     assert (done.exit_code, done.stdout) == (1, "")
+    done = CliRunner().invoke(app, ["playlists", store, "-o", folder, "--seed", "1"])
+    assert "--seed means nothing without --sort random" in str(done.exception)

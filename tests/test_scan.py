@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from tonearm import audio, media
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.library import scan as scan_module
+from tonearm.library.cluster import scan_cluster
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Outcome, Task, model_of
 from tonearm.library.scan import Scan, kind_of
@@ -34,12 +36,18 @@ ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no 
 
 
 class OddListener(Listener):
-    """Hangs, or brings its process down, where a file's name says so."""
+    """Hangs, is slow, or brings its process down, where a file's name says so."""
 
     def __call__(self, task: Task) -> Outcome:
         name = Path(task.path).stem
         if name == "hangs":
             time.sleep(1000)
+        if name == "slow":  # so slow that its first reading ends at the limit
+            assert self._time_limit is not None
+            time.sleep(self._time_limit)
+            hurried = copy(self)
+            hurried._time_limit = 1e-6
+            return Listener.__call__(hurried, task)
         if name == "crashes":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(task)
@@ -186,7 +194,7 @@ def test_another_model_or_excerpt_listens_anew(
     assert list(store.models().values()) == [1, 0, 0]
 
 
-def test_a_file_that_hangs_or_crashes_costs_itself_alone(
+def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     tmp_path: Path,
     store: Store,
     scanned: Callable[..., Scan],
@@ -194,11 +202,15 @@ def test_a_file_that_hangs_or_crashes_costs_itself_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scan_module, "Listener", OddListener)
-    for number, name in enumerate(("a", "crashes", "hangs", "z")):
+    for number, name in enumerate(("a", "crashes", "hangs", "slow", "z")):
         write_audio(tmp_path / f"{name}.wav", tone(200 + number, 0.5), RATE)
-    tally = scanned(tmp_path, time_limit=3).tally
-    assert (tally.heard, tally.failed) == (2, 2)
-    assert store.errors() == {"given up after 3 s": 1, "the process died reading it (-9)": 1}
+    tally = scanned(tmp_path, time_limit=2).tally
+    assert (tally.heard, tally.failed) == (2, 3)
+    assert store.errors() == {
+        "given up after 4 s": 1,
+        "took longer than the limit of 1e-06 s": 1,  # its own words, not those about its process
+        "the process died reading it (-9)": 1,
+    }
     assert store.entry(tmp_path / "z.wav")
 
 
@@ -281,6 +293,10 @@ def test_what_cannot_be_scanned_is_said_at_once(store: Store, tmp_path: Path) ->
     with pytest.raises(UsageError, match="no model named 'nobody'"):
         Scan(store, [tmp_path], model="nobody")
     assert len(store.models()) == 0
+    for setting in ({"workers": 0}, {"time_limit": -1.0}, {"partition_files": 0}):
+        with pytest.raises(UsageError, match="expected"):
+            next(scan_cluster([tmp_path], tmp_path / "out", **setting))  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_within_others_are_walked_once(store: Store, tmp_path: Path) -> None:
@@ -340,7 +356,7 @@ def test_an_unreadable_folder_is_told_and_kept(
     lock(music / "deep")
     scan = Scan(store, [music], model=tiny_bundle)
     scan.survey()
-    assert scan.tally.unreadable == {f"{music}/deep/": "Permission denied"}
+    assert scan.tally.unreadable == {f"{music}/deep": "Permission denied"}
     assert scan.tally.due == 5
 
 
@@ -351,6 +367,17 @@ def test_recordings_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = list(media.recordings([str(tmp_path)]))
     assert found == sorted(str(tmp_path / name) for name in names)
+
+
+def test_a_folder_may_be_named_with_any_separator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.mp3").touch()
+    with monkeypatch.context() as windows:  # where paths may end in this one, or in /
+        windows.setattr(media.os, "sep", "\\")
+        found = list(media.recordings([f"{tmp_path}/"]))
+    assert found == [f"{tmp_path}/deep/a.mp3"]
 
 
 @pytest.mark.parametrize(
@@ -473,6 +500,20 @@ def test_the_program_sums_up(run: Run, music: Path, tmp_path: Path) -> None:
     code, output, errors = run("tag", "--store", store, "--dry-run")
     assert output.splitlines()[-1] == "would be: 3 written, 3 failed"
     assert run("tag", "--store", store, "--from", "x.jsonl")[0] == 2
+
+
+def test_a_scan_that_cannot_begin_leaves_no_store(run: Run, music: Path, tmp_path: Path) -> None:
+    store = tmp_path / "library.db"
+    for arguments, complaint in (
+        ([tmp_path / "nothing"], "no such file or folder"),
+        ([music, "--model", "nobody"], "no model named 'nobody'"),
+        ([music, "--partition", "9"], "--partition means nothing without --engine ray"),
+        ([music, "--output", "x"], "--output means nothing without --engine ray"),
+    ):
+        code, output, errors = run("scan", *arguments, "--store", store)
+        assert (code, output) == (2, "")
+        assert complaint in errors
+        assert not store.exists()
 
 
 def test_exit_codes(run: Run, music: Path, tmp_path: Path) -> None:

@@ -175,6 +175,23 @@ def test_the_command(store: Store, tones: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("on_another_drive")
+def test_a_track_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path) -> None:
+    open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
+    target = tmp_path / "list.m3u8"
+    done = CliRunner().invoke(
+        app, ["similar", "/m/a", "--store", str(tmp_path / "l.db"), "--playlist", str(target)]
+    )
+    assert (done.exit_code, done.stdout.split()[2]) == (0, "/m/b")
+    assert target.read_text().splitlines()[-1] == "/m/b"
+
+
+def test_absolute_without_a_playlist_is_refused(store: Store, tones: Path) -> None:
+    named = [str(tones / "200.flac"), "--store", str(store.path)]
+    done = CliRunner().invoke(app, ["similar", *named, "--absolute"])
+    assert "--absolute means nothing without --playlist" in str(done.exception)
+
+
 def test_a_library_of_one_has_nothing_similar(tmp_path: Path) -> None:
     open_store(tmp_path / "l.db", [track("/m/a")]).close()
     done = CliRunner().invoke(app, ["similar", "/m/a", "--store", str(tmp_path / "l.db")])

@@ -145,3 +145,6 @@ def test_the_program_writes_to_standard_output(
         code, output, errors = program("export", store.path, *options)
         assert (code, errors) == (0, "")
         assert len(output.splitlines()) == lines
+    code, output, errors = program("export", store.path, "/musik")
+    assert (code, len(output.splitlines())) == (1, 1)
+    assert errors == f"tonearm: {store.path} knows no file in /musik\n"

@@ -139,6 +139,14 @@ def test_own_words(run: Run, music: Path, tmp_path: Path) -> None:
     assert errors == "tonearm: the model never says middle: it knows low, high\n"
     assert read_genres(music / "low.flac") == ("Deep Drones",)
     assert read_genres(music / "high.flac") == ()
+    store = tmp_path / "library.db"
+    run("scan", music, "--store", store, "--model", "tiny")
+    for arguments in (
+        ["tag", "--dry-run", "--store", store],
+        ["playlists", store, "-o", tmp_path / "lists"],
+        ["report", store, "-o", tmp_path / "page.html"],
+    ):
+        assert run(*arguments, "--mapping", words)[2] == errors
     assert "high is never written" in output
 
 
@@ -196,7 +204,7 @@ def test_unreadable_folders_are_told(run: Run, music: Path, lock: Callable[[Path
     locked = music / "locked"
     locked.mkdir()
     lock(locked)
-    complaint = f"tonearm: {locked}/: Permission denied\n"
+    complaint = f"tonearm: {locked}: Permission denied\n"
     code, _, errors = run("tag", "--model", "tiny", "--dry-run", music)
     assert (code, errors) == (0, complaint)
     code, _, errors = run("learn", "--from-tags", music, "--out", music / "mine.onnx")
@@ -214,6 +222,8 @@ def test_unreadable_folders_are_told(run: Run, music: Path, lock: Callable[[Path
         (["tag", "x.mp3", "--mapping", "absent.toml"], "absent.toml: No such file"),
         (["tag", "x.mp3", "--model", "nope"], "no model named 'nope'"),
         (["tag", "--undo", "absent.jsonl"], "no journal absent.jsonl"),
+        (["tag", "--undo", "--policy", "missing"], "--policy means nothing with --undo"),
+        (["tag", "--store", "x.db", "--model", "default"], "--model means nothing with --from or"),
     ],
 )
 def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -> None:

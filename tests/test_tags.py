@@ -20,6 +20,7 @@ import pytest
 from mutagen import id3
 from mutagen.flac import FLAC, Picture
 from mutagen.mp4 import MP4, MP4Cover
+from mutagen.wavpack import WavPack
 
 from bundles import tone
 from tonearm.errors import TonearmError, UsageError
@@ -253,6 +254,24 @@ def test_an_id3v1_tag_behind_an_apev2_tag_survives(song: Callable[..., Path]) ->
     assert path.read_bytes()[-128:] == before[-128:-1] + bytes([17])
     assert path.read_bytes().count(b"APETAGEX") == 2
     list(undo())
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("mp3", id3.ID3), ("wv", WavPack)])
+def test_an_id3v1_tag_survives_what_cannot_be_written(
+    suffix: str, kind: type, song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = song(suffix)
+    with path.open("ab") as file:
+        file.write(b"TAG" + b"Old Title".ljust(30, b"\0") + bytes(94) + bytes([17]))
+    before = path.read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kind, "save", fail)
+    with pytest.raises(TagError, match="No space left"):
+        write_genres(path, ["Jazz"])
     assert path.read_bytes() == before
 
 

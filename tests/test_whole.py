@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tonearm.errors import TonearmError
-from tonearm.whole import whole, write_whole
+from tonearm.whole import drafted, whole, write_whole
 
 
 def test_a_block_that_ends_badly_leaves_what_was_there(tmp_path: Path) -> None:
@@ -21,6 +21,25 @@ def test_a_block_that_ends_badly_leaves_what_was_there(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_draft_that_fails_its_check_leaves_what_was_there(tmp_path: Path) -> None:
+    path, link = tmp_path / "mine.onnx", tmp_path / "link.onnx"
+    path.write_text("old")
+    path.chmod(0o600)
+    link.symlink_to(path)
+    with pytest.raises(RuntimeError), drafted(link) as draft:
+        draft.write_text("wrong")
+        assert not list(tmp_path.glob(".*.onnx"))
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with drafted(link) as draft:
+        draft.write_text("new")
+        assert path.read_text() == "old"
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.onnx", "mine.onnx"]
 
 
 def test_a_link_stays_one_and_the_new_file_is_as_private_as_the_old(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
         waiting = [item for item in items if settings.force or not item[FIELD]]
         counts: Counter[str] = Counter()
         albums: dict[int | None, Album] = {}
-        for item, result in zip(waiting, self._listen(waiting, settings.workers), strict=True):
+        for item, result in zip(waiting, self._listen(waiting, settings), strict=True):
             outcome = self._settle(item, result, settings)
             counts[outcome] += 1
             if show:
@@ -186,20 +186,26 @@ class TonearmPlugin(plugins.BeetsPlugin):
             counts["had one already"] = kept
         return counts
 
-    def _listen(self, items: Sequence[Item], workers: int) -> Iterable[Prediction | Failure]:
+    def _listen(self, items: Sequence[Item], settings: _Settings) -> Iterable[Prediction | Failure]:
         if not items:
             return ()
         paths = [os.fsdecode(syspath(item.path)) for item in items]
-        return self._loaded_classifier().classify_files(paths, min(workers, len(paths)))
+        classifier = self._loaded_classifier(settings.mapping)
+        return classifier.classify_files(paths, settings.workers)
 
-    def _loaded_classifier(self) -> Classifier:
-        """Return the classifier, loaded when it is first needed."""
+    def _loaded_classifier(self, mapping: Mapping) -> Classifier:
+        """Return the classifier, loaded when it is first needed; a mapping is held against it."""
         if self._classifier is None:
             from tonearm.classifier import Classifier
+            from tonearm.library.mapping import strangers
 
             model = Path(self.config["model"].as_str()).expanduser()
             with _errors_for_users():
                 self._classifier = Classifier.load(model, self.config["threads"].get(int))
+            labels = self._classifier.labels
+            if unknown := strangers(mapping, labels):
+                told = ", ".join(unknown), ", ".join(labels)
+                self._log.warning("the model never says {}: it knows {}", *told)
         return self._classifier
 
     def _settle(self, item: Item, result: Prediction | Failure, settings: _Settings) -> str:

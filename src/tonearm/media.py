@@ -46,33 +46,38 @@ def is_recording(name: str) -> bool:
 
 
 def _below(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
-    """Yield the recordings below a folder, with no more in memory than the folders it is in.
-
-    Ending the names of folders in a separator makes this the order of the sorted paths.
-    """
-    ahead = [os.path.join(folder, "")]
+    """Yield the recordings below a folder, with no more in memory than the folders it is in."""
+    ahead = [(folder, True)]
     while ahead:
-        path = ahead.pop()
-        if not path.endswith(os.sep):
+        path, is_folder = ahead.pop()
+        if not is_folder:
             yield path
             continue
         try:
             with os.scandir(path) as entries:
-                names = [name for entry in entries if (name := _wanted(entry))]
+                found = [(entry.name, _is_folder(entry)) for entry in entries if _is_meant(entry)]
         except OSError as error:
             unreadable(error)
             continue
-        ahead += [os.path.join(path, name) for name in sorted(names, reverse=True)]
+        found.sort(key=_as_in_paths, reverse=True)
+        ahead += [(os.path.join(path, name), is_folder) for name, is_folder in found]
 
 
-def _wanted(entry: os.DirEntry[str]) -> str | None:
-    """Return the name of a recording, or of a folder and a separator, or None for all else."""
-    if entry.name.startswith("."):
-        return None
+def _as_in_paths(named: tuple[str, bool]) -> str:
+    """Return a name as it stands in paths: so sorted, a walk has the order of the sorted paths."""
+    name, is_folder = named
+    return os.path.join(name, "") if is_folder else name
+
+
+def _is_meant(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a recording, or a folder to be walked through."""
+    if _is_folder(entry):
+        return not entry.name.startswith(".") and not entry.is_symlink()
+    return is_recording(entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        is_folder = entry.is_dir()
+        return entry.is_dir()
     except OSError:  # a link that leads to itself
-        is_folder = False
-    if is_folder:
-        return None if entry.is_symlink() else os.path.join(entry.name, "")
-    return entry.name if is_recording(entry.name) else None
+        return False

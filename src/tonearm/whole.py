@@ -7,7 +7,7 @@ import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import IO
@@ -37,9 +37,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with target.open("wb") as file:
             yield file
         return
-    # Not made of the target's name, which may be as long as names can be; and by chance, for on a
-    # network drive another machine's process may have the same number.
-    draft = target.with_name(f".tonearm-{token_hex(8)}.partial")
+    draft = _draft_beside(target)
     try:
         with draft.open("wb") as file:
             if mode is not None:
@@ -50,6 +48,38 @@ def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the name of a draft, which takes the place of a file when the block has ended well.
+
+    As `whole` does it, for those who write to a name; before it is in place, the draft can be read
+    back and checked. It has no suffix that anything goes by: whatever ends the process, nobody
+    takes what is left of it for the file.
+
+    Raises
+    ------
+    OSError
+        If it cannot take the file's place.
+    """
+    target = Path(os.path.realpath(path))  # a link stays one
+    draft = _draft_beside(target)
+    try:
+        yield draft
+        with draft.open("r+b") as file:
+            with suppress(FileNotFoundError):
+                draft.chmod(stat.S_IMODE(target.stat().st_mode))
+            os.fsync(file.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _draft_beside(target: Path) -> Path:
+    # Not made of the target's name, which may be as long as names can be; and by chance, for on a
+    # network drive another machine's process may have the same number.
+    return target.with_name(f".tonearm-{token_hex(8)}.partial")
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tonearm.cli.options import ModelOption
+from tonearm.threads import processors
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +55,7 @@ def explain(
 
     output = output or Path(f"{Path(file).stem}-explanation.png")
     check_picture(output, width, height)  # before the listening, which takes seconds
-    classifier = Classifier.load(model, threads=os.cpu_count() or 1)
+    classifier = Classifier.load(model, threads=processors())
     explanation = explain(classifier, file, genre, start=start, duration=duration)
     save_plot(explanation, output, width=width, height=height, dark=dark)
     print(output)

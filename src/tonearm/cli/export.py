@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,12 +37,16 @@ def export(
         bool, typer.Option("--embeddings", help="The embeddings; not in CSV.")
     ] = False,
 ) -> None:
-    """Write what a store knows as CSV, JSON Lines or Parquet, a row for each file."""
+    """Write what a store knows as CSV, JSON Lines or Parquet, a row for each file.
+
+    The exit code is 1 if there is no file to write.
+    """
+    from tonearm.audio import printable
     from tonearm.library import exporting
     from tonearm.library.store import Store
 
     with Store(store) as library:
-        exporting.export(
+        written = exporting.export(
             library,
             output,
             format,
@@ -50,3 +55,7 @@ def export(
             timeline=timeline,
             embeddings=embeddings,
         )
+    if not written:
+        places = f" in {printable(', '.join(paths))}" if paths else ""
+        print(f"tonearm: {printable(str(store))} knows no file{places}", file=sys.stderr)
+        raise typer.Exit(1)

@@ -71,7 +71,8 @@ def learn(
     from tonearm.library.examples import only
 
     examples = _examples(sources, tags=tags)
-    tracks = only(examples.tracks, genres.split(",")) if genres else examples.tracks
+    wanted = [genre.strip() for genre in (genres or "").split(",") if genre.strip()]
+    tracks = only(examples.tracks, wanted) if wanted else examples.tracks
     learned = learning.learn(
         tracks,
         out,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tonearm.errors import UsageError
+
 ModelOption = Annotated[
     str, typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder.")
 ]
@@ -20,3 +22,24 @@ SharingOption = Annotated[
 ListeningOption = Annotated[
     int, typer.Option("--workers", min=1, help="Processes that share the listening.")
 ]
+
+
+def refuse(context: typer.Context, names: str, beside: str) -> None:
+    """Refuse options that would be ignored.
+
+    Parameters
+    ----------
+    names
+        Of the command's parameters, separated by blanks.
+    beside
+        What they mean nothing with, or without.
+
+    Raises
+    ------
+    UsageError
+        If one of them was given.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name in names.split() and source and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameter.opts[0]} means nothing {beside}")

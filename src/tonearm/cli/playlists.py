@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from tonearm.cli.options import WordsOption
+from tonearm.cli.options import WordsOption, refuse
+from tonearm.cli.strangers import warn_of_strangers
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def playlists(
+    context: typer.Context,
     store: Annotated[
         Path, typer.Argument(metavar="STORE", help="What `tonearm scan` has written.")
     ],
@@ -62,9 +64,12 @@ def playlists(
     from tonearm.library.playlists import Choice, write_playlists
     from tonearm.library.store import Store
 
+    if sort != "random":
+        refuse(context, "seed", "without --sort random")
     words = read_mapping(mapping) if mapping else {}
     choice = Choice(min_confidence, top, sort, limit, words, seed)
     with Store(store) as library:
+        warn_of_strangers(words, library.labels())
         written = write_playlists(library, output, choice, absolute=absolute)
     width = max((len(str(playlist.tracks)) for playlist in written), default=0)
     for playlist in written:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.strangers import warn_of_strangers
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -47,7 +49,9 @@ def report(
     from tonearm.library.store import Store
 
     page = output or Path(f"{store.stem}.html")
-    words = read_mapping(mapping) if mapping else None
-    with Store(store) as library, Console(stderr=True).status("drawing the map"):
-        write_report(library, page, words, printable(title) if title else None)
+    words = read_mapping(mapping) if mapping else {}
+    with Store(store) as library:
+        warn_of_strangers(words, library.labels())
+        with Console(stderr=True).status("drawing the map"):
+            write_report(library, page, words, printable(title) if title else None)
     print(printable(str(page)))

@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
-from tonearm.cli.options import ModelOption
+from tonearm.cli.options import ModelOption, refuse
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
+    from tonearm.library.excerpt import Excerpt
     from tonearm.library.scan import Scan, Tally
 
 LISTED = 12  # genres, errors and folders in the summary
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def scan(
+    context: typer.Context,
     paths: Annotated[
         list[str], typer.Argument(metavar="FOLDER...", help="Folders of recordings, and files.")
     ],
@@ -53,8 +55,8 @@ def scan(
             "--time-limit",
             min=1,
             metavar="SECONDS",
-            help="What one file may take.",
-            show_default="2 min and 4 s/MB",
+            help="What a reading of one file may take; one that hangs is killed after twice that.",
+            show_default="1 min and 1 s/MB",
         ),
     ] = None,
     retry: Annotated[
@@ -96,44 +98,16 @@ def scan(
     from tonearm.library.scan import kind_of
 
     began = time.monotonic()
-    part = Excerpt.parse(excerpt)
+    listening = _Listening(model, Excerpt.parse(excerpt), workers, time_limit)
     if engine == "ray":
         if output is None or store or retry or prune:
             raise UsageError("--engine ray needs --output, and has no --store, --retry or --prune")
-        from tonearm.library.cluster import scan_cluster
-        from tonearm.library.partitions import Partitions
-
-        tally = _show(
-            scan_cluster(
-                paths,
-                output,
-                model,
-                excerpt=part,
-                workers=workers,
-                partition_files=partition,
-                time_limit=time_limit,
-            )
-        )
-        genres, reasons = Partitions(output).counts()
+        tally, genres, reasons = _with_cluster(paths, output, listening, partition)
     else:
-        if store is None or output:
+        refuse(context, "output partition", "without --engine ray")
+        if store is None:
             raise UsageError("expected --store (or --engine ray and --output)")
-        from tonearm.library.scan import Scan
-        from tonearm.library.store import Store
-
-        with Store(store, create=True) as library:
-            run = Scan(
-                library,
-                paths,
-                model=model,
-                excerpt=part,
-                workers=workers,
-                time_limit=time_limit,
-                retry=retry,
-                prune=prune,
-            )
-            tally = _show(_tallies(run))
-            genres, reasons = library.genres(run.paths), library.errors(run.paths)
+        tally, genres, reasons = _here(paths, store, listening, retry=retry, prune=prune)
     elapsed = time.monotonic() - began
     errors: Counter[str] = Counter()
     for error, count in reasons.items():
@@ -145,6 +119,45 @@ def scan(
         _print_summary(tally, elapsed, genres, errors)
     if not genres:
         raise typer.Exit(1)
+
+
+class _Listening(NamedTuple):
+    """What both engines have to know; the names are those of their parameters."""
+
+    model: str
+    excerpt: Excerpt
+    workers: int | None
+    time_limit: float | None
+
+
+def _here(
+    paths: list[str], store: Path, listening: _Listening, *, retry: bool, prune: bool
+) -> tuple[Tally, Counter[str], Counter[str]]:
+    """Scan with this machine's processes; return what the store then says of genres and errors."""
+    from tonearm import bundle
+    from tonearm.library.scan import Scan
+    from tonearm.library.sources import outermost
+    from tonearm.library.store import Store
+
+    # Mistyped names are told before there is a store.
+    outermost(paths)
+    bundle.find(listening.model)
+    with Store(store, create=True) as library:
+        run = Scan(library, paths, retry=retry, prune=prune, **listening._asdict())
+        tally = _show(_tallies(run))
+        return tally, library.genres(run.paths), library.errors(run.paths)
+
+
+def _with_cluster(
+    paths: list[str], output: str, listening: _Listening, partition: int
+) -> tuple[Tally, Counter[str], Counter[str]]:
+    """Scan with a cluster; return what the output then says of genres and errors."""
+    from tonearm.library.cluster import scan_cluster
+    from tonearm.library.partitions import Partitions
+
+    asked = listening._asdict()
+    tally = _show(scan_cluster(paths, output, partition_files=partition, **asked))
+    return tally, *Partitions(output).counts()
 
 
 def _tallies(run: Scan) -> Iterator[Tally]:

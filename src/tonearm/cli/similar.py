@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonearm.cli.options import refuse
+from tonearm.library.ways import relative
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def similar(
+    context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A recording, be it in the library or not.")
     ],
@@ -51,6 +54,8 @@ def similar(
     Each has a likeness from -1 to 1: the cosine of what the model's network heard in both. A FILE
     that the store knows is not decoded. The exit code is 1 if there is no other track.
     """
+    if playlist is None:
+        refuse(context, "absolute", "without --playlist")
     keep_blas_single()
     from tonearm.audio import printable
     from tonearm.library.m3u import Item, write_playlist
@@ -96,6 +101,6 @@ def _print_table(neighbours: tuple[Neighbour, ...]) -> None:
     width = max(len(str(each.entry.genre)) for each in neighbours)
     for each in neighbours:
         entry = each.entry
-        path = os.path.relpath(entry.path)
+        path = relative(entry.path)
         named = path if not path.startswith(os.pardir) else entry.path
         print(f"{each.likeness:5.2f}  {entry.genre:<{width}}  {printable(named)}")

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
-from tonearm.cli.options import ListeningOption, ModelOption, WordsOption
+from tonearm.cli.options import ListeningOption, ModelOption, WordsOption, refuse
 from tonearm.cli.output import fitted, print_row, warn_unreadable
+from tonearm.cli.strangers import warn_of_strangers
 from tonearm.errors import UsageError
 from tonearm.threads import keep_blas_single
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from tonearm.classifier import Classifier
     from tonearm.library.mapping import Mapping
     from tonearm.library.suggestions import Source
     from tonearm.library.tagging import Change
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tag(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -98,8 +99,15 @@ def tag(
     failed, otherwise 0.
     """
     if undo:
+        refuse(
+            context,
+            "predictions store policy above below mapping keep_mtime journal model workers",
+            "with --undo",
+        )
         _undo(paths or ["latest"], dry_run=dry_run, as_json=as_json)
         return
+    if predictions is not None or store is not None:
+        refuse(context, "model workers", "with --from or --store: nobody listens")
     from tonearm.audio import printable
     from tonearm.library.journal import Journal
     from tonearm.library.mapping import read_mapping
@@ -108,10 +116,8 @@ def tag(
     rules = Rules(policy, above, below, read_mapping(mapping) if mapping else {})
     files, source = _asked(paths, predictions, store, model, workers, rules.mapping)
     if not files:
-        print(
-            f"tonearm: no audio files in {', '.join(paths or [predictions or store or ''])}",
-            file=sys.stderr,
-        )
+        places = ", ".join(map(printable, paths or [predictions or store or ""]))
+        print(f"tonearm: no audio files in {places}", file=sys.stderr)
         raise typer.Exit(1)
     changes = plan(files, source, rules)
     notes = Journal(journal)
@@ -140,6 +146,10 @@ def _asked(
     if predictions is not None and store is not None:
         raise UsageError("--from and --store exclude each other")
     if store is not None:
+        from tonearm.library.store import Store
+
+        with Store(store) as library:
+            warn_of_strangers(mapping, library.labels())
         known = Predictions.stored(store, paths or ())
         return _files(paths) if paths else list(known.paths), known
     if predictions is not None:
@@ -163,19 +173,8 @@ def _listener(model: str, workers: int, mapping: Mapping) -> Source:
     from tonearm.library.suggestions import listening
 
     classifier = Classifier.load(model)
-    _warn_of_strangers(mapping, classifier)
+    warn_of_strangers(mapping, classifier.labels)
     return listening(classifier, workers)
-
-
-def _warn_of_strangers(mapping: Mapping, classifier: Classifier) -> None:
-    """Say which labels of a mapping the model never gives: as often as not they are misspelt."""
-    strangers = [label for label in mapping if label not in classifier.labels]
-    if strangers:
-        known = ", ".join(classifier.labels)
-        print(
-            f"tonearm: the model never says {', '.join(strangers)}: it knows {known}",
-            file=sys.stderr,
-        )
 
 
 def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:

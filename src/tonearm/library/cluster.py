@@ -18,7 +18,17 @@ from tonearm.audio import printable
 from tonearm.bundle import Bundle
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, blank, lost, model_of, patience
+from tonearm.library.listener import (
+    Listener,
+    Outcome,
+    Task,
+    blank,
+    check_work,
+    lost,
+    model_of,
+    patience,
+)
+from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.library.store import Entry, Model
@@ -76,7 +86,7 @@ def scan_cluster(
     partition_files
         Recordings in a partition; a scan that is continued keeps to its own.
     time_limit
-        Seconds a file may take, fetching it included; by default as in `Scan`.
+        As in `Scan`; fetching a file counts towards what is twice as long.
 
     Yields
     ------
@@ -94,9 +104,9 @@ def scan_cluster(
     ClusterError
         If partitions are missing at the end.
     """
-    for name, value in (("workers", workers), ("partition files", partition_files)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name}: expected 1 or more, got {value}")
+    check_work(workers, time_limit)
+    if partition_files < 1:
+        raise UsageError(f"partition files: expected 1 or more, got {partition_files}")
     ray = _ray()
     from tonearm.library.partitions import Partitions
 
@@ -175,7 +185,6 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Listen to the partition a row names, and say what came of it."""
-        from tonearm.library.exporting import to_row
         from tonearm.library.parquet import to_table
 
         partition = int(row["partition"])

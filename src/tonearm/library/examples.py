@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tonearm.audio import printable
 from tonearm.datasets.cache import Failure
 from tonearm.datasets.track import Dataset, Track
+from tonearm.errors import UsageError
+from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import Names, TagError, read_names
 
 HELD_BACK = "test"  # a part of this name is there to judge on, not to learn from
@@ -56,7 +58,7 @@ def from_dataset(dataset: Dataset) -> Examples:
 def from_tags(paths: Iterable[str | Path]) -> Examples:
     """Take the recordings whose tags name a genre; of several genres the first one counts.
 
-    Spellings that differ in case, blanks and signs alone ("Hip-Hop", "hip hop") are one genre,
+    Spellings that differ in case, accents, blanks and signs alone ("Hip-Hop", "hip hop") are one,
     which is then written as most of the files do.
     """
     tracks, failures = [], []
@@ -92,7 +94,17 @@ def with_enough(
 
 
 def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
-    """Keep the tracks of some genres, however they are spelled."""
+    """Keep the tracks of some genres, however they are spelled.
+
+    Raises
+    ------
+    UsageError
+        If no track is of one of them.
+    """
+    known = {_spelling(str(track.label)): str(track.label) for track in tracks}
+    if unknown := [genre for genre in genres if _spelling(genre) not in known]:
+        there = ", ".join(sorted(known.values())) or "none"
+        raise UsageError(printable(f"no example of {', '.join(unknown)}: the genres are {there}"))
     wanted = set(map(_spelling, genres))
     return tuple(track for track in tracks if _spelling(str(track.label)) in wanted)
 
@@ -122,4 +134,4 @@ def _spelled_alike(tracks: Sequence[Track]) -> tuple[Track, ...]:
 
 def _spelling(genre: str) -> str:
     """Reduce the spellings of a genre to one; a name of signs alone stays as it is."""
-    return re.sub(r"[\W_]+", "", genre.casefold()) or genre
+    return spelling_of(genre) or genre

@@ -9,40 +9,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from tonearm.audio import printable
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
-from tonearm.library.store import Entry, Store
+from tonearm.library.rows import COLUMNS, probability_column, to_row
+from tonearm.library.store import Store
 from tonearm.whole import whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 STANDARD_OUTPUT = "-"
 ROW_GROUP = 10_000  # rows of Parquet that are held in memory
-
-# The columns every format has, in their order, and their types in Parquet.
-COLUMNS = {
-    "path": "string",
-    "genre": "string",
-    "confidence": "float64",
-    "music": "float64",
-    "verdict": "string",
-    "error": "string",
-    "duration": "float64",
-    "truncated": "bool_",
-    "artist": "string",
-    "album": "string",
-    "title": "string",
-    "size": "int64",
-    "mtime_ns": "int64",
-    "audio": "string",
-    "model": "string",
-    "scanned_at": "string",
-    "missing": "bool_",
-}
 
 
 class ExportError(TonearmError):
@@ -61,8 +40,8 @@ def export(
     missing: bool = False,
     timeline: bool = False,
     embeddings: bool = False,
-) -> None:
-    """Write a row for every file of a store.
+) -> int:
+    """Write a row for every file of a store, and return how many there are.
 
     The target appears whole or not at all. A row is in memory at a time, of Parquet `ROW_GROUP`.
 
@@ -101,11 +80,17 @@ def export(
         raise UsageError("a CSV table has no room for timelines and embeddings: use jsonl, parquet")
     if chosen == "parquet" and name == STANDARD_OUTPUT:
         raise UsageError("Parquet goes to a file, not to standard output")
-    labels = tuple(dict.fromkeys(label for model in store.models() for label in model.labels))
-    entries = store.entries(under, missing=missing)
-    rows = (to_row(entry, timeline=timeline, embeddings=embeddings) for entry in entries)
+    written = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal written
+        for entry in store.entries(under, missing=missing):
+            yield to_row(entry, timeline=timeline, embeddings=embeddings)
+            written += 1
+
     with _opened(name) as file:
-        _WRITERS[chosen](file, rows, labels)
+        _WRITERS[chosen](file, rows(), store.labels())
+    return written
 
 
 def _format_of(name: str) -> str:
@@ -118,25 +103,6 @@ def _format_of(name: str) -> str:
             f"{', '.join(get_args(Format))}, or --format"
         )
     return suffix
-
-
-def to_row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
-    """Return an entry as plain values: `COLUMNS`, "tagged", "probabilities" and what is asked for.
-
-    Parameters
-    ----------
-    timeline, embeddings
-        Whether to add "segments" and "embedding".
-    """
-    row = {column: getattr(entry, column) for column in COLUMNS}
-    row["scanned_at"] = datetime.fromtimestamp(entry.scanned_at, UTC).isoformat(timespec="seconds")
-    row["tagged"] = list(entry.tagged)
-    row["probabilities"] = dict(entry.probabilities)
-    if timeline:
-        row["segments"] = [segment._asdict() for segment in entry.segments]
-    if embeddings:
-        row["embedding"] = None if entry.embedding is None else entry.embedding.tolist()
-    return row
 
 
 @contextmanager
@@ -190,11 +156,6 @@ def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequ
     with pyarrow.parquet.ParquetWriter(file, schema(labels)) as writer:
         while group := list(islice(remaining, ROW_GROUP)):
             writer.write_table(to_table(group, labels))
-
-
-def probability_column(label: str) -> str:
-    """Return the name of a probability's column; a genre may be called like another column."""
-    return f"p_{label}"
 
 
 _WRITERS: dict[str, Callable[[IO[bytes], Iterable[dict[str, Any]], Sequence[str]], None]] = {

@@ -12,6 +12,7 @@ import numpy as np
 from tonearm.bundle import Bundle, BundleMetadata, write_metadata
 from tonearm.errors import MissingExtraError, TonearmError
 from tonearm.library.head import Head
+from tonearm.whole import drafted
 
 try:
     import onnx
@@ -50,21 +51,18 @@ def graft(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Pat
     """
     model = onnx.load(os.fspath(base))
     _replace_logits(model.graph, head)
-    draft = target.with_name(f".{target.stem}.{os.getpid()}.draft.onnx")
     try:
-        onnx.save(model, os.fspath(draft))
-        write_metadata(draft, metadata, draft)
-        difference = _difference(Bundle.load(draft), head)
-        if not difference <= TOLERANCE:
-            raise GraftError(
-                f"{target}: the written scores differ from the fitted ones by {difference:.1e}, "
-                f"more than {TOLERANCE:.0e}"
-            )
-        draft.replace(target)
+        with drafted(target) as draft:
+            onnx.save(model, os.fspath(draft))
+            write_metadata(draft, metadata, draft)
+            difference = _difference(Bundle.load(draft), head)
+            if not difference <= TOLERANCE:
+                raise GraftError(
+                    f"{target}: the written scores differ from the fitted ones by "
+                    f"{difference:.1e}, more than {TOLERANCE:.0e}"
+                )
     except OSError as error:
         raise GraftError(f"{target}: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return target
 
 

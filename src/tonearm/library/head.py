@@ -90,16 +90,35 @@ def fit_head(
     scale *= np.repeat(np.sqrt(widths), widths)
     fitted: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
     fitted.fit((embeddings - mean) / scale, truth)
+    weights, biases = layer_of(fitted, genres)
+    weights /= scale  # the standardisation is folded into the layer
+    return Head(weights.T, biases - weights @ mean)
+
+
+def layer_of(fitted: Any, genres: int) -> tuple[Doubles, Doubles]:
+    """Return a logistic regression of scikit-learn's as a linear layer.
+
+    Parameters
+    ----------
+    fitted
+        A `LogisticRegression`, its classes numbers of genres.
+    genres
+        How many there are; those it was not fitted to score as next to impossible.
+
+    Returns
+    -------
+    weights : float64[genres, E]
+    biases : float64[genres]
+    """
     coefficients, intercepts = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # scikit-learn keeps only how the second differs
         coefficients = np.vstack([-coefficients, coefficients]) / 2
         intercepts = np.hstack([-intercepts, intercepts]) / 2
-    # The standardisation is folded into the layer.
-    weights = np.zeros((embeddings.shape[1], genres))
+    weights = np.zeros((genres, coefficients.shape[1]))
     biases = np.full(genres, UNHEARD)
-    weights[:, fitted.classes_] = (coefficients / scale).T
-    biases[fitted.classes_] = intercepts - (coefficients / scale) @ mean
-    return Head(weights, biases)
+    weights[fitted.classes_] = coefficients
+    biases[fitted.classes_] = intercepts
+    return weights, biases
 
 
 def _deviation(embeddings: Floats) -> Doubles:

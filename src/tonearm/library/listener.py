@@ -12,6 +12,7 @@ from typing import NamedTuple
 from tonearm import audio
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier, Failure, Prediction
+from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt, hear
 from tonearm.library.store import Entry, Model, Store, Window
 from tonearm.library.tags import Names, TagError, read_names
@@ -19,10 +20,13 @@ from tonearm.workers import Crash
 
 KEY_DIGITS = 16  # of the hash of the bundle's bytes
 
-# What a file may take on the clock before its process is killed. Decoding has its own limit, a
-# minute and a second for each megabyte, which ends a slow file politely; this one is for decoders
-# that hang where they cannot be asked, on machines that are busy.
+# What a file may take on the clock before its process is killed. Each reading of it has its own
+# limit, by default a minute and a second for each megabyte, which ends a slow file politely; this
+# one is for decoders that hang where they cannot be asked, on machines that are busy.
 PATIENCE_SECONDS, PATIENCE_SECONDS_PER_MEGABYTE = 120.0, 4.0
+# Or so many times the limit of a reading that was asked for: a file is read for its identity, and
+# then listened to.
+PATIENCE_READINGS = 2.0
 
 
 class Task(NamedTuple):
@@ -55,6 +59,20 @@ class Outcome(NamedTuple):
 
     entry: Entry
     is_new: bool
+
+
+def check_work(workers: int | None, time_limit: float | None) -> None:
+    """Refuse processes and seconds that no scan can do with.
+
+    Raises
+    ------
+    UsageError
+        If `workers` is less than 1, or `time_limit` no more than 0 s.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers: expected 1 or more, got {workers}")
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"time limit: expected more than 0 s, got {time_limit:g}")
 
 
 def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:
@@ -125,9 +143,9 @@ class Listener:
 
 
 def patience(task: Task, time_limit: float | None) -> float:
-    """Seconds a file may take before it is given up: as many as are asked for, or by its size."""
+    """Seconds a file may take before its process is killed, which is more than a reading may."""
     if time_limit is not None:
-        return time_limit
+        return PATIENCE_READINGS * time_limit
     return PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGABYTE * max(0, task.size) / 1_000_000
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from tonearm.library.store import Entry
+from tonearm.library.ways import relative
 from tonearm.whole import write_whole
 
 LONGEST_NAME = 100  # bytes: names may have 255, and some systems count in other units
@@ -110,12 +111,9 @@ def _folder_of(path: str | os.PathLike[str]) -> str:
 
 def _relative(path: str, folder: str) -> str:
     itself = os.path.join(_folder_of(path), os.path.basename(path))  # noqa: PTH118, PTH119
-    try:
-        relative = os.path.relpath(itself, folder)
-    except ValueError:  # on another drive
-        return path
+    way = relative(itself, folder)
     # A name may begin like a comment, or with a blank.
-    return os.path.join(os.curdir, relative) if relative[0] in "# \t" else relative  # noqa: PTH118
+    return os.path.join(os.curdir, way) if way[0] in "# \t" else way  # noqa: PTH118
 
 
 def _called(item: Item) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from tonearm.audio import printable
@@ -40,6 +40,11 @@ def read_mapping(path: str | os.PathLike[str]) -> Mapping:
     if not isinstance(table, dict):
         raise _unusable(path, "expected a table of label and genre")
     return {label: _words(path, label, value) for label, value in table.items()}
+
+
+def strangers(mapping: Iterable[str], labels: Collection[str]) -> list[str]:
+    """Return the labels of a mapping that are none of a model's."""
+    return [label for label in mapping if label not in labels]
 
 
 def _words(path: Path, label: str, value: object) -> tuple[str, ...]:

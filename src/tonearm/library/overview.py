@@ -18,6 +18,7 @@ from tonearm.library.resemblance import directions
 from tonearm.library.scan import kind_of
 from tonearm.library.store import Entry, Floats, Store
 from tonearm.library.tag_words import TagWords, spelling_of
+from tonearm.library.ways import relative
 
 GRID = 65535  # steps of the map's coordinates: sixteen bits
 
@@ -196,7 +197,7 @@ class _Gathering:
         view = self._view
         view.first = min(view.first or entry.scanned_at, entry.scanned_at)
         view.last = max(view.last or entry.scanned_at, entry.scanned_at)
-        below = PurePath(os.path.relpath(entry.path, self._root)).as_posix()
+        below = PurePath(relative(entry.path, self._root)).as_posix()
         if entry.genre is None:
             reason = entry.error or "no genre"
             self._errors[kind_of(reason)].append((printable(below), reason))

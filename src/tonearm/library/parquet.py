@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tonearm.library.exporting import COLUMNS, probability_column
+from tonearm.library.rows import COLUMNS, probability_column
 
 
 def schema(labels: Sequence[str]) -> pa.Schema:
@@ -28,7 +28,7 @@ def schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def to_table(rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> pa.Table:
-    """Return a table of rows as `exporting.to_row` makes them."""
+    """Return a table of rows as `rows.to_row` makes them."""
     return pa.Table.from_pylist([_flat(row) for row in rows], schema(labels))
 
 

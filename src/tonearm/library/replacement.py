@@ -67,8 +67,9 @@ def prepare(path: Path, target: Path) -> None:
     if (path.stat().st_uid, path.stat().st_gid) != (state.st_uid, state.st_gid):
         with suppress(PermissionError):  # only the superuser gives files away
             os.chown(path, state.st_uid, state.st_gid)
-    shutil.copystat(target, path)
-    with path.open("rb") as file:
+    # Windows brings to the disk only what is open for writing, which the target's mode may forbid.
+    with path.open("r+b") as file:
+        shutil.copystat(target, path)
         os.fsync(file.fileno())
 
 

@@ -11,12 +11,12 @@ from itertools import islice
 
 from tonearm import bundle
 from tonearm.bundle import Bundle
-from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, lost, model_of, patience
+from tonearm.library.listener import Listener, Outcome, Task, check_work, lost, model_of, patience
 from tonearm.library.sources import outermost
 from tonearm.library.store import State, Store
 from tonearm.media import recordings
+from tonearm.threads import processors
 from tonearm.workers import Crash, as_finished
 
 BATCH = 500  # paths that are looked up in the store at once
@@ -89,7 +89,9 @@ class Scan:
         Processes to share the work; by default as many as there are processors to use. A script
         needs the usual ``if __name__ == "__main__":`` guard.
     time_limit
-        Seconds a file may take; by default two minutes and four seconds for each megabyte.
+        Seconds one reading of a file may take, by default a minute and one for each megabyte. A
+        decoder that hangs is killed after twice as long, by default after two minutes and four
+        seconds for each megabyte.
     retry
         Listen again to unchanged files that have failed.
     prune
@@ -109,6 +111,9 @@ class Scan:
         If a path is not there, or `workers` or `time_limit` is out of range.
     BundleError
         If the model cannot be used.
+    StoreError, StartError
+        From iterating or surveying: if the store cannot be read or written, and if a process dies
+        while it loads the model. What was heard before is kept.
 
     Examples
     --------
@@ -129,17 +134,14 @@ class Scan:
         retry: bool = False,
         prune: bool = False,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise UsageError(f"workers: expected 1 or more, got {workers}")
-        if time_limit is not None and time_limit <= 0:
-            raise UsageError(f"time limit: expected more than 0 s, got {time_limit:g}")
+        check_work(workers, time_limit)
         self.paths = outermost(map(os.fsdecode, paths))
         self.tally = Tally()
         excerpt = excerpt or Excerpt()
         loaded = Bundle.load(bundle.find(model))
         self.model = model_of(loaded, excerpt)
         self._store = store
-        self._workers = workers or _processors()
+        self._workers = workers or processors()
         self._time_limit = time_limit
         self._retry = retry
         self._prune = prune
@@ -229,10 +231,3 @@ def _is_gone(path: str) -> bool:
     except OSError:
         return False
     return False
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -283,6 +283,10 @@ class Store:
         known = self._known_models()
         return {known[number]: count for number, count in counts}
 
+    def labels(self) -> tuple[str, ...]:
+        """All genres of those who listened, in the order of `models`."""
+        return tuple(dict.fromkeys(label for model in self.models() for label in model.labels))
+
     def entries(
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
     ) -> Iterator[Entry]:

@@ -19,35 +19,15 @@ from mutagen.mp4 import MP4Tags
 from tonearm.audio import printable
 from tonearm.errors import TonearmError
 
-# The field's name by the kind of tag; ID3 has frames, the others are like dictionaries.
-FIELDS = (
-    (ID3, "TCON"),
-    (APEv2, "Genre"),
-    (MP4Tags, "\xa9gen"),  # on opening, mutagen turns gnre into this
-    (ASFTags, "WM/Genre"),
-    (VComment, "GENRE"),
-)
-ARTIST_FIELDS = (
-    (ID3, "TPE1"),
-    (APEv2, "Artist"),
-    (MP4Tags, "\xa9ART"),
-    (ASFTags, "Author"),
-    (VComment, "ARTIST"),
-)
-ALBUM_FIELDS = (
-    (ID3, "TALB"),
-    (APEv2, "Album"),
-    (MP4Tags, "\xa9alb"),
-    (ASFTags, "WM/AlbumTitle"),
-    (VComment, "ALBUM"),
-)
-TITLE_FIELDS = (
-    (ID3, "TIT2"),
-    (APEv2, "Title"),
-    (MP4Tags, "\xa9nam"),
-    (ASFTags, "Title"),
-    (VComment, "TITLE"),
-)
+# What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
+# the others are like dictionaries. On opening, mutagen turns MP4's gnre into \xa9gen.
+FIELDS: dict[type, tuple[str, str, str, str]] = {
+    ID3: ("TCON", "TPE1", "TALB", "TIT2"),
+    APEv2: ("Genre", "Artist", "Album", "Title"),
+    MP4Tags: ("\xa9gen", "\xa9ART", "\xa9alb", "\xa9nam"),
+    ASFTags: ("WM/Genre", "Author", "WM/AlbumTitle", "Title"),
+    VComment: ("GENRE", "ARTIST", "ALBUM", "TITLE"),
+}
 ID3V1_BYTES = 128  # at the very end of the file, "TAG" first and a genre's number last
 NO_ID3V1_GENRE = 255
 
@@ -109,10 +89,8 @@ def read_names(path: str | os.PathLike[str]) -> Names:
     """
     with _one_line_errors(path):
         tags = _open(path).tags
-        return Names(
-            _genres(tags),
-            *(_first(tags, fields) for fields in (ARTIST_FIELDS, ALBUM_FIELDS, TITLE_FIELDS)),
-        )
+        _, *others = _fields(tags)
+        return Names(_genres(tags), *(_first(tags, field) for field in others))
 
 
 def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
@@ -132,7 +110,7 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
     with _one_line_errors(path):
         media = _open(path)
         tags: Any = media.tags
-        field = _field(tags)
+        field, *_ = _fields(tags)
         if field == "TCON":
             _write_id3(path, tags, genres)
             return
@@ -157,17 +135,17 @@ def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
     return media
 
 
-def _field(tags: Any, fields: Sequence[tuple[type, str]] = FIELDS) -> str:
-    """Return the name of a field, by default the genre, in a tag of any kind."""
-    for kind, name in fields:
+def _fields(tags: Any) -> tuple[str, str, str, str]:
+    """Return what a tag's kind calls its fields of genre, artist, album and title."""
+    for kind, names in FIELDS.items():
         if isinstance(tags, kind):
-            return name
+            return names
     raise mutagen.MutagenError(f"unknown kind {type(tags).__name__}")
 
 
 def _genres(tags: Any) -> tuple[str, ...]:
     """Return what the genre field in a tag of any kind says, without blanks."""
-    field = _field(tags)
+    field, *_ = _fields(tags)
     if field == "TCON":
         found = [genre for frame in tags.getall(field) for genre in frame.genres]
     else:
@@ -175,9 +153,9 @@ def _genres(tags: Any) -> tuple[str, ...]:
     return tuple(genre for genre in map(str.strip, found) if genre)
 
 
-def _first(tags: Any, fields: Sequence[tuple[type, str]]) -> str | None:
+def _first(tags: Any, field: str) -> str | None:
     """Return the first value of a field that is not blank."""
-    values = map(str.strip, map(str, tags.get(_field(tags, fields), ())))
+    values = map(str.strip, map(str, tags.get(field, ())))
     return next(filter(None, values), None)
 
 
@@ -205,7 +183,10 @@ def _write_id3(path: str | os.PathLike[str], found: Any, genres: Sequence[str]) 
 
 @contextmanager
 def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator[None]:
-    """Take the ID3v1 tag off a file, and put it back with the number of the first genre."""
+    """Take the ID3v1 tag off a file, and put it back with the number of the first genre.
+
+    If the block fails, it is put back as it was.
+    """
     with Path(path).open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - ID3V1_BYTES)
@@ -219,12 +200,15 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
                 tag = b""
         if tag:
             file.truncate(start)
-    yield
-    if tag:
+    try:
+        yield
         known = {name.casefold(): number for number, name in enumerate(TCON.GENRES)}
         number = known.get(genres[0].casefold(), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
-        with Path(path).open("ab") as file:
-            file.write(tag[:-1] + bytes([number]))
+        tag = tag and tag[:-1] + bytes([number])
+    finally:
+        if tag:
+            with Path(path).open("ab") as file:
+                file.write(tag)
 
 
 @contextmanager
