@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.library.head import layer_of
 from tonearm.models.layers import rectangle
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
@@ -76,17 +77,10 @@ class Opinion(nn.Module):
         regularisation : its inverse strength, C.
         """
         mean, deviation, classifier = fit(features[:, : len(self.mean)], truth, regularisation)
-        coefficients, intercepts = classifier.coef_, classifier.intercept_
-        if len(classifier.classes_) == 2:  # scikit-learn keeps only how the second differs
-            coefficients = np.vstack([-coefficients, coefficients]) / 2
-            intercepts = np.hstack([-intercepts, intercepts]) / 2
-        weights = np.zeros(tuple(self.linear.weight.shape), np.float32)
-        biases = np.full(self.linear.out_features, np.log(1e-6), np.float32)
-        weights[classifier.classes_] = coefficients
-        biases[classifier.classes_] = intercepts
         self.mean, self.deviation = torch.from_numpy(mean), torch.from_numpy(deviation)
-        self.linear.weight.data = torch.from_numpy(weights)
-        self.linear.bias.data = torch.from_numpy(biases)
+        weights, biases = layer_of(classifier, self.linear.out_features)
+        self.linear.weight.data = torch.from_numpy(weights.astype(np.float32))
+        self.linear.bias.data = torch.from_numpy(biases.astype(np.float32))
 
 
 class TagOpinion(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tonearm.bundle import Bundle, BundleMetadata, write_metadata
 from tonearm.errors import TonearmError
 from tonearm.models import GenreNetwork
 from tonearm.models.network import Outputs
+from tonearm.whole import drafted
 
 # Largest difference between torch and ONNX Runtime that passes for rounding.
 TOLERANCE = 1e-4
@@ -46,8 +46,7 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
     """
     network = copy.deepcopy(network).cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}.draft.onnx")
-    try:
+    with drafted(path) as draft:
         _write_graph(network, metadata, draft)
         write_metadata(draft, metadata, draft)
         difference = largest_difference(network, Bundle.load(draft))
@@ -56,9 +55,6 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
                 f"{path}: ONNX Runtime differs from torch by {difference:.1e}, "
                 f"more than {TOLERANCE:.0e}"
             )
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 
