@@ -163,6 +163,25 @@ def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
     assert all("\n" not in refused.reason for refused in store.refused)
 
 
+def test_a_strange_recording_does_not_stop_the_rest(
+    tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange, good = piece(tmp_path / "strange.wav", 1.0), piece(tmp_path / "good.wav", 1.0, seed=1)
+    read = lessons.audio.read
+
+    def odd(path: Path, *arguments: float) -> object:
+        if path == strange:
+            raise ZeroDivisionError("of one kind")
+        return read(path, *arguments)
+
+    monkeypatch.setattr(lessons.audio, "read", odd)
+    store = LessonStore(tmp_path / "cache", progress=False)
+    found = store.of_clips([strange, good], 60.0)
+    assert [lesson is not None for lesson in found] == [False, True]
+    (refused,) = store.refused
+    assert refused.reason == f"{strange}: unexpected ZeroDivisionError: of one kind"
+
+
 def test_a_lesson_broken_off_while_written_is_made_again(tmp_path: Path, asked: list[int]) -> None:
     clip = piece(tmp_path / "clip.wav", 1.0)
     LessonStore(tmp_path / "cache", progress=False).of_clips([clip], 60.0)
