@@ -369,6 +369,11 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     assert "seed 0" not in second.stderr
     assert second.stdout == first.stdout
 
+    assert "--configs" not in page
+    elsewhere = CliRunner().invoke(app, [*arguments, "--configs", str(tmp_path / "my configs")])
+    assert elsewhere.exit_code == 0, elsewhere.output
+    assert f"--configs '{tmp_path / 'my configs'}'" in (tmp_path / "out" / "pieces.md").read_text()
+
     wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
-    assert isinstance(wrong.exception, UsageError)
-    assert "artist-kfold" in str(wrong.exception)
+    assert wrong.exit_code == 2
+    assert "artist-kfold" in wrong.output
