@@ -322,15 +322,16 @@ def test_a_network_never_sees_the_tracks_it_is_judged_on(
         train: Sequence[Track],
         valid: Sequence[Track],
         *others: Any,
+        workers: int,
     ) -> training.Run:
-        assert (experiment.name, experiment.seed) == ("small", 7)
+        assert (experiment.name, experiment.seed, workers) == ("small", 7, 2)
         seen.extend([*train, *valid])
-        return fit(experiment, train, valid, *others)
+        return fit(experiment, train, valid, *others, workers=workers)
 
     monkeypatch.setattr(training, "fit", watched)
     dataset = datasets.load(pieces)
     fold = datasets.split(dataset, "artist-kfold", 3)[0]
-    system = NetworkSystem(config, FeatureCache(tmp_path / "cache"))
+    system = NetworkSystem(config, FeatureCache(tmp_path / "cache"), workers=2)
     shares = system.fit_predict(
         Round(fold.train, fold.valid, dataset.labels, tmp_path / "run", seed=7)
     )
