@@ -278,7 +278,7 @@ class Descriptors(Kind):
         """Describe a file; may raise `AudioError`."""
         length = audio.probe(path).duration or 0.0
         recording = audio.read(path, DESCRIPTOR_RATE, described_from(length), DESCRIBED_SECONDS)
-        yield describe(recording.samples, DESCRIPTOR_RATE)[np.newaxis]
+        yield describe(recording.samples)[np.newaxis]
 
 
 def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:
