@@ -353,13 +353,13 @@ def test_injected_faults_end_in_samples_or_an_audio_error(
             if reach:
                 data[chance.randrange(reach)] = chance.randrange(256)
         path.write_bytes(data)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             for samples in audio.blocks(path, 16000, start=chance.choice((0, 1.2))):
                 assert np.isfinite(samples).all()
         except audio.AudioError as error:
             assert "\n" not in str(error)
-        assert time.monotonic() - began < 10
+        assert time.process_time() - began < 10
     assert capfd.readouterr() == ("", "")  # neither FFmpeg nor PyAV says anything
 
 

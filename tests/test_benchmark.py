@@ -322,15 +322,16 @@ def test_a_network_never_sees_the_tracks_it_is_judged_on(
         train: Sequence[Track],
         valid: Sequence[Track],
         *others: Any,
+        workers: int,
     ) -> training.Run:
-        assert (experiment.name, experiment.seed) == ("small", 7)
+        assert (experiment.name, experiment.seed, workers) == ("small", 7, 2)
         seen.extend([*train, *valid])
-        return fit(experiment, train, valid, *others)
+        return fit(experiment, train, valid, *others, workers=workers)
 
     monkeypatch.setattr(training, "fit", watched)
     dataset = datasets.load(pieces)
     fold = datasets.split(dataset, "artist-kfold", 3)[0]
-    system = NetworkSystem(config, FeatureCache(tmp_path / "cache"))
+    system = NetworkSystem(config, FeatureCache(tmp_path / "cache"), workers=2)
     shares = system.fit_predict(
         Round(fold.train, fold.valid, dataset.labels, tmp_path / "run", seed=7)
     )
@@ -369,6 +370,11 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     assert "seed 0" not in second.stderr
     assert second.stdout == first.stdout
 
+    assert "--configs" not in page
+    elsewhere = CliRunner().invoke(app, [*arguments, "--configs", str(tmp_path / "my configs")])
+    assert elsewhere.exit_code == 0, elsewhere.output
+    assert f"--configs '{tmp_path / 'my configs'}'" in (tmp_path / "out" / "pieces.md").read_text()
+
     wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
-    assert isinstance(wrong.exception, UsageError)
-    assert "artist-kfold" in str(wrong.exception)
+    assert wrong.exit_code == 2
+    assert "artist-kfold" in wrong.output

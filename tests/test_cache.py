@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from tonearm import audio
 from tonearm.datasets import Track
-from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.cache import FeatureCache, Kind
 from tonearm.datasets.content import ContentIndex, ContentIndexError, Stamp, content_hash
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.features.logmel import LogMel, LogMelConfig
@@ -159,7 +160,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_cache import CONFIG
 from tonearm.datasets import Track
-from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.cache import FeatureCache, Kind
 if __name__ == "__main__":
     music = sorted(Path({music!r}).glob("*.wav"))
     tracks = [Track(path.stem, path, "a") for path in music]
@@ -203,19 +204,82 @@ def test_two_writers_at_once(tmp_path: Path, tracks: list[Track]) -> None:
     assert [job.wait(timeout=60) for job in jobs] == [0, 0]
     FeatureCache(tmp_path / "alone").logmels(tracks, CONFIG, progress=False, workers=1)
     assert contents(root) == contents(tmp_path / "alone")
-    assert not list(root.rglob("*.tmp"))
+    assert not list(root.rglob("*.partial"))
 
 
-def test_half_written_files_are_swept_when_old(tmp_path: Path) -> None:
-    folder = tmp_path / "cache" / "logmel-0" / "00"
-    folder.mkdir(parents=True)
-    old, young = folder / "old.tmp", folder / "young.tmp"
-    for path in (old, young):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    FeatureCache(tmp_path / "cache")
-    assert not old.exists()
-    assert young.exists()
+def test_half_written_files_are_swept_when_old(
+    tmp_path: Path, tracks: list[Track], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "cache"
+    assert tracks[0].path is not None
+    with monkeypatch.context() as killed:
+        # A killed process cleans nothing up.
+        killed.setattr(Path, "unlink", lambda *_, **__: None)
+        killed.setattr(Path, "replace", lambda *_: None)
+        FeatureCache(root).logmels(tracks[:2], CONFIG, progress=False, workers=1)
+    drafts = [path for path in root.rglob("*") if path.is_file() and path.parent != root]
+    assert len(drafts) == 3  # two features, and a note of their settings
+    earlier = drafts[-1].with_name("earlier.tmp")
+    earlier.write_bytes(b"half")
+    for path in (*drafts[:2], earlier):
+        os.utime(path, (0, 0))
+    FeatureCache(root)
+    assert [path.exists() for path in (*drafts, earlier)] == [False, False, True, False]
+
+
+def test_features_may_be_read_by_whom_the_umask_lets(tmp_path: Path, tracks: list[Track]) -> None:
+    old = os.umask(0o022)
+    try:
+        FeatureCache(tmp_path / "cache").logmels(tracks[:1], CONFIG, progress=False, workers=1)
+    finally:
+        os.umask(old)
+    (stored,) = (tmp_path / "cache").rglob("*.npy")
+    assert stored.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_strange_file_does_not_stop_the_others(
+    tmp_path: Path, tracks: list[Track], workers: int
+) -> None:
+    assert tracks[1].path is not None
+    cache = FeatureCache(tmp_path / "cache")
+    found = cache.features(tracks, _Odd(tracks[1].path), progress=False, workers=workers)
+    assert [row is not None for row in found] == [True, False, True, True]
+    (failure,) = cache.failures
+    assert failure.track == tracks[1]
+    assert failure.reason == f"{tracks[1].path}: unexpected ZeroDivisionError: of one kind"
+
+
+class _Odd(Kind):
+    """A feature that one file leads into an error nobody thought of."""
+
+    name = "odd"
+    dtype = np.float32
+    row_shape = (1,)
+
+    def __init__(self, strange: Path) -> None:
+        self.strange = strange
+
+    def settings(self) -> dict[str, object]:
+        return {}
+
+    def rows(self, path: Path) -> Iterator[np.ndarray]:
+        if path == self.strange:
+            raise ZeroDivisionError("of\none kind")
+        yield np.ones((1, 1), np.float32)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 there")
+def test_names_that_are_not_utf8_have_features(tmp_path: Path, tracks: list[Track]) -> None:
+    assert tracks[0].path is not None
+    path = Path(os.fsdecode(os.fsencode(tracks[0].path.parent) + b"/caf\xe9.wav"))
+    tracks[0].path.rename(path)
+    odd, gone = Track("odd", path, "a"), Track("gone", path.with_suffix(".mp3"), "a")
+    for _ in range(2):
+        cache = FeatureCache(tmp_path / "cache")
+        found = cache.logmels([odd, gone], CONFIG, progress=False, workers=1)
+        assert [logmel is not None for logmel in found] == [True, False]
+        assert cache.failures[0].reason.endswith("caf\\xe9.mp3: No such file or directory")
 
 
 def test_descriptors_have_a_row_for_every_track(tmp_path: Path, tracks: list[Track]) -> None:

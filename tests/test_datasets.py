@@ -218,6 +218,28 @@ def test_an_fma_table_that_is_cut_short_is_told(tmp_path: Path, end: str, told: 
     assert "\n" not in str(it.value)
 
 
+@pytest.mark.parametrize(
+    ("id_", "duration", "told"),
+    [("x1", "30", "track_id 'x1' is not a whole number"), ("7", "3:10", "duration '3:10' is not")],
+)
+def test_a_word_for_a_number_in_an_fma_table_is_told(
+    tmp_path: Path, id_: str, duration: str, told: str
+) -> None:
+    fma(tmp_path, "fma_full")
+    with (tmp_path / "fma_metadata" / "tracks.csv").open("a") as table:
+        table.write(f"{id_},61,C,55,Other,training,large,{duration},Folk,Song\n")
+    with pytest.raises(DatasetError) as it:
+        load(tmp_path)
+    assert f"tracks.csv, line 9: {told}" in str(it.value)
+
+
+def test_a_duration_that_an_fma_table_leaves_out_is_unknown(tmp_path: Path) -> None:
+    fma(tmp_path, "fma_full")
+    with (tmp_path / "fma_metadata" / "tracks.csv").open("a") as table:
+        table.write("2000,61,C,55,Other,training,large,,Folk,Song\n")
+    assert [track.duration for track in load(tmp_path)] == [168, 161, 115, 300, None]
+
+
 def test_a_folder_per_genre(tmp_path: Path) -> None:
     touch(tmp_path / "dub" / "Artist" / "Album" / "01 Song.MP3")
     touch(tmp_path / "dub" / "same.flac")
@@ -321,6 +343,23 @@ def test_folds_are_a_manifest_again(tmp_path: Path) -> None:
             ("0", "2"),
             ("1", "2"),
         ]
+
+
+def test_folds_go_to_a_new_folder_and_to_another_drive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks = (Track("song", tmp_path / "song.mp3", "x"),)
+    write_folds(tmp_path / "new" / "folder" / "one.csv", [Fold("f", tracks, ())])
+    assert load(tmp_path / "new" / "folder" / "one.csv").tracks[0].path == (
+        tmp_path / "new" / "folder" / ".." / ".." / "song.mp3"
+    )
+
+    def apart(path: Path, start: Path) -> str:
+        raise ValueError(f"path is on mount {path}, start on mount {start}")
+
+    monkeypatch.setattr("os.path.relpath", apart)  # as Windows does
+    write_folds(tmp_path / "one.csv", [Fold("f", tracks, ())])
+    assert load(tmp_path / "one.csv").tracks[0].path == tracks[0].path
 
 
 def test_nothing_known_is_told_with_what_was_looked_for(tmp_path: Path) -> None:

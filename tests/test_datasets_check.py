@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tonearm import audio
 from tonearm.cli import app as program
 from tonearm.datasets import DatasetError, fingerprint, load
 from tonearm.datasets.check import Report, check
@@ -98,6 +99,24 @@ def test_every_fault_is_found_and_no_track_stops_the_others(faulty: Path) -> Non
 def test_processes_find_the_same(faulty: Path) -> None:
     data = load(faulty)
     assert check(data, progress=False, processes=2) == check(data, progress=False, processes=1)
+
+
+def test_a_strange_file_is_a_fault_and_does_not_stop_the_others(
+    faulty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = audio.stream
+
+    def odd(path: Path, *arguments: int) -> audio.AudioStream:
+        if path.stem == "fine":
+            raise ZeroDivisionError("of one kind")
+        return stream(path, *arguments)
+
+    expected = check(load(faulty), progress=False, processes=1)
+    monkeypatch.setattr(audio, "stream", odd)
+    report = check(load(faulty), progress=False, processes=1)
+    (fault,) = set(report.faults) - set(expected.faults)
+    assert (fault.kind, fault.tracks) == ("undecodable", ("fine",))
+    assert fault.detail == f"{faulty / 'fine.wav'}: unexpected ZeroDivisionError: of one kind"
 
 
 def test_known_faults_of_gtzan_that_cannot_be_heard_are_told(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.synth import STYLES, render, write_wav
-from tonearm.training import conditions, fcn, lessons
+from tonearm.training import conditions, fcn, imitate, lessons
 from tonearm.training.descent import Descent
 from tonearm.training.distill import distill
 from tonearm.training.lessons import LessonStore, Segments
@@ -161,6 +163,25 @@ def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
     assert [lesson is not None for lesson in found] == [False, True, False]
     assert sorted(refused.path.name for refused in store.refused) == ["bad.wav", "missing.wav"]
     assert all("\n" not in refused.reason for refused in store.refused)
+
+
+def test_a_strange_recording_does_not_stop_the_rest(
+    tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange, good = piece(tmp_path / "strange.wav", 1.0), piece(tmp_path / "good.wav", 1.0, seed=1)
+    read = lessons.audio.read
+
+    def odd(path: Path, *arguments: float) -> object:
+        if path == strange:
+            raise ZeroDivisionError("of one kind")
+        return read(path, *arguments)
+
+    monkeypatch.setattr(lessons.audio, "read", odd)
+    store = LessonStore(tmp_path / "cache", progress=False)
+    found = store.of_clips([strange, good], 60.0)
+    assert [lesson is not None for lesson in found] == [False, True]
+    (refused,) = store.refused
+    assert refused.reason == f"{strange}: unexpected ZeroDivisionError: of one kind"
 
 
 def test_a_lesson_broken_off_while_written_is_made_again(tmp_path: Path, asked: list[int]) -> None:
@@ -422,6 +443,43 @@ def test_missing_music_is_told(
     monkeypatch.setenv("TONEARM_UNLABELLED", str(tmp_path / "gone"))
     with pytest.raises(UsageError, match=r"gone: no such file or folder"):
         music_folders(Recipe())
+
+
+# --- imitation
+
+
+def test_of_two_that_imitate_the_same_the_second_waits_and_finds_it_made(
+    tmp_path: Path, music: Path, asked: list[int]
+) -> None:
+    heard = LessonStore(tmp_path / "cache", progress=False).of_music(
+        sorted(music.glob("*.wav")), SHORT
+    )
+    said_by: dict[str, list[str]] = {"first": [], "second": []}
+    second: list[Future[imitate.Imitation]] = []
+    waiting = Event()
+
+    with ThreadPoolExecutor() as threads:
+
+        def waits(line: str) -> None:
+            said_by["second"].append(line)
+            if "waiting" in line:
+                waiting.set()
+
+        def starts_the_second(line: str) -> None:
+            said_by["first"].append(line)
+            if not second:
+                second.append(
+                    threads.submit(imitate.imitate, tiny(), heard, tmp_path / "cache", waits)
+                )
+                assert waiting.wait(60)
+
+        first = imitate.imitate(tiny(), heard, tmp_path / "cache", starts_the_second)
+        other = second[0].result(60)
+
+    assert any(": step" in line for line in said_by["first"])
+    assert not any(": step" in line for line in said_by["second"])
+    assert first.weights.keys() == other.weights.keys()
+    assert all(torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
 
 
 # --- the whole

@@ -95,6 +95,13 @@ def test_answers_stand_beside_the_labels() -> None:
     assert trial.predictions.metrics(0).accuracy == 0.5
 
 
+def test_a_track_without_audio_shifts_no_answers() -> None:
+    songs = dataset({"blues.1.ogg": "blues", "jazz.1.ogg": "jazz"})
+    pathless = Track("disco.1", None, "disco")
+    with pytest.raises(UsageError, match=r"disco\.1: no audio file is known"):
+        run_trial(Oracle(), (pathless, *songs.tracks))
+
+
 def test_labels_of_the_data_are_translated_or_refused() -> None:
     songs = dataset({"blues.1.ogg": "Blues", "disco.1.ogg": "disco"})
     assert run_trial(Oracle(), songs.tracks, {"Blues": "blues"}).predictions.truth[0] == "blues"

@@ -325,9 +325,9 @@ def test_many_named_files_are_looked_up_at_once(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{number}.mp3") for number in range(3000)]
     for path in paths:
         Path(path).touch()
-    began = time.monotonic()
+    began = time.process_time()
     assert outermost(paths) == tuple(paths)
-    assert time.monotonic() - began < 5  # to compare each with each would take half a minute
+    assert time.process_time() - began < 5  # to compare each with each would take half a minute
 
 
 def test_another_process_may_write_while_the_known_files_are_looked_for(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +22,10 @@ from typer.testing import CliRunner
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.cli.app import app
+from tonearm.cli.extras import needs
 from tonearm.datasets import Track, load, split
 from tonearm.datasets.cache import FeatureCache
-from tonearm.errors import UsageError
+from tonearm.errors import MissingExtraError, UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature
 from tonearm.evaluation.metrics import Metrics
@@ -479,15 +482,24 @@ def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
 
 @pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
 def test_the_command_trains_and_says_where_the_model_is(
-    settings: list[str], music: Path, tmp_path: Path
+    settings: list[str], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    computing: list[int] = []
+    logmels = FeatureCache.logmels
+
+    def watched(*arguments: Any, workers: int, **others: Any) -> Any:
+        computing.append(workers)
+        return logmels(*arguments, workers=workers, **others)
+
+    monkeypatch.setattr(FeatureCache, "logmels", watched)
     config, cache = settings[1], settings[-1]
     arguments = ["train", "--config", config, "--data", str(music), "--run", str(tmp_path / "run")]
     arguments += ["--split", "random-kfold", "--fold", "1", "--data.cache", cache]
 
-    result = CliRunner().invoke(app, [*arguments, "--schedule.epochs", "1"])
+    result = CliRunner().invoke(app, [*arguments, "--workers", "2", "--schedule.epochs", "1"])
 
     assert result.exit_code == 0, result.output
+    assert computing == [2, 2]
     assert "validation: accuracy" in result.stdout
     assert f"model: {tmp_path / 'run' / 'model.onnx'}" in result.stdout
     kept = parse(["--config", str(tmp_path / "run" / "config.yaml")])
@@ -499,6 +511,20 @@ def test_the_command_prints_all_settings(settings: list[str]) -> None:
 
     assert result.exit_code == 0
     assert yaml.safe_load(result.stdout)["optimiser"]["lr"] == 0.01
+
+
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_only_what_an_extra_brings_is_told_to_be_installed(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "tonearm.training" if command == "train" else "tonearm.training.distill"
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = CliRunner().invoke(app, [command])
+    assert isinstance(result.exception, ModuleNotFoundError)
+
+    told = pytest.raises(MissingExtraError, match=r"needs no_such_package.*tonearm\[train\]")
+    with told, needs("train"):
+        importlib.import_module("no_such_package.part")
 
 
 def test_a_fold_that_is_not_there_is_refused(settings: list[str], tmp_path: Path) -> None:

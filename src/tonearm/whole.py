@@ -15,6 +15,8 @@ from typing import IO
 from tonearm.audio import printable
 from tonearm.errors import TonearmError
 
+DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet whole
+
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
@@ -79,7 +81,7 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _draft_beside(target: Path) -> Path:
     # Not made of the target's name, which may be as long as names can be; and by chance, for on a
     # network drive another machine's process may have the same number.
-    return target.with_name(f".tonearm-{token_hex(8)}.partial")
+    return target.with_name(DRAFTS.replace("*", token_hex(8)))
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:

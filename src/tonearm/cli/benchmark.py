@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.errors import UsageError
+from tonearm.cli.data import ProtocolOption
 
 if TYPE_CHECKING:
     from tonearm.datasets import Fold
@@ -36,9 +36,7 @@ def benchmark(
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other seeds.")] = 1,
-    protocol: Annotated[
-        str, typer.Option(help="artist-kfold, filtered, builtin, stratified or random-kfold.")
-    ] = "artist-kfold",
+    protocol: ProtocolOption = "artist-kfold",
     out: Annotated[Path, typer.Option(help="Folder for the tables and plots.")] = Path(
         "docs/results"
     ),
@@ -63,28 +61,27 @@ def benchmark(
     from tonearm import datasets
     from tonearm.cli.compare import print_comparison
     from tonearm.datasets.cache import FeatureCache
-    from tonearm.datasets.splits import PROTOCOLS
     from tonearm.evaluation.benchmark import run_benchmark, write_results
     from tonearm.evaluation.systems import default_systems, find_system
     from tonearm.paths import cache_folder
 
-    chosen = next((known for known in PROTOCOLS if known == protocol), None)
-    if chosen is None:
-        raise UsageError(f"--protocol {protocol!r} is unknown: expected {', '.join(PROTOCOLS)}")
     dataset = datasets.load(data)
-    warning = datasets.leak_warning(dataset, chosen)
+    warning = datasets.leak_warning(dataset, protocol)
     if warning:
         print(f"tonearm: careful: {warning}", file=sys.stderr)
-    configs = configs or Path("configs") / name
+    usual = Path("configs") / name
+    configs = configs or usual
     features = FeatureCache(cache or cache_folder("features"))
     names = systems.split(",") if systems else default_systems(configs, dataset)
     ladder = [find_system(system, configs, features, workers) for system in names]
-    result = run_benchmark(dataset, ladder, work, chosen, folds, seeds, _announce)
+    result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     comparison = result.comparison()
     # Without the options that change no figure: where the cache is, how many processes.
-    chosen_systems = ("--data", str(data), "--systems", ",".join(names))
+    chosen = ["--data", str(data), "--systems", ",".join(names)]
+    if configs != usual:
+        chosen += ["--configs", str(configs)]
     rounds = ("--folds", str(folds), "--seeds", str(seeds), "--protocol", protocol)
-    command = shlex.join(["tonearm", "benchmark", name, *chosen_systems, *rounds])
+    command = shlex.join(["tonearm", "benchmark", name, *chosen, *rounds])
     written = write_results(out, name, result, command, comparison)
     print_comparison(comparison)
     print(f"results: {written[0]}", file=sys.stderr)

@@ -24,6 +24,11 @@ PathArgument = Annotated[
 LayoutOption = Annotated[
     str | None, typer.Option("--layout", help="How PATH is laid out; found out by default.")
 ]
+# Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
+ProtocolOption = Annotated[
+    Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"],
+    typer.Option("--protocol", help="How to divide."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
@@ -77,10 +82,7 @@ def check(
 
 def split(
     path: PathArgument,
-    protocol: Annotated[
-        Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"],
-        typer.Option("--protocol", help="How to divide."),
-    ] = "artist-kfold",
+    protocol: ProtocolOption = "artist-kfold",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a manifest (CSV) of the parts.")
     ] = None,

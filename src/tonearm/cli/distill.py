@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.extras import needs
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -58,13 +60,9 @@ def distill(
     for folder in unlabelled or ():
         arguments += ["--data.unlabelled+", str(folder)]
 
-    try:
+    with needs("train"):
         from tonearm.training.distill import distill_dataset
         from tonearm.training.recipe import parse_recipe
-    except ModuleNotFoundError as error:
-        from tonearm.errors import MissingExtraError
-
-        raise MissingExtraError(error.name or "torch", "train") from error
     from tonearm.paths import cache_folder
 
     recipe = parse_recipe(arguments + context.args)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tonearm.errors import MissingExtraError
+from tonearm.cli.extras import needs
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +41,9 @@ def train(
         Literal["auto", "never"],
         typer.Option("--resume", help="Go on with a run the folder holds, or start over."),
     ] = "auto",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that compute the features.")
+    ] = 1,
 ) -> None:
     """Train a model; a run that was killed goes on where it stopped."""
     arguments = [] if config is None else ["--config", str(config)]
@@ -48,14 +51,11 @@ def train(
         if value is not None:
             arguments += [f"--{setting}", str(value)]
 
-    try:
+    with needs("train"):
         from tonearm import training
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("tonearm"):
-            raise
-        raise MissingExtraError(error.name, "train") from error
 
-    result = training.train(training.parse(arguments + context.args), run, resume)
+    experiment = training.parse(arguments + context.args)
+    result = training.train(experiment, run, resume, workers=workers)
     for failure in result.failures:
         typer.echo(f"left out: {failure.reason}", err=True)
     if result.metrics is not None:

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tonearm import audio, workers
-from tonearm.datasets.content import ContentIndex, Stamp, content_hash
-from tonearm.datasets.progress import shown
-from tonearm.datasets.storage import TEMPORARY_SUFFIX, StoredArray, write_array
+from tonearm import audio
+from tonearm.datasets.content import ContentIndex
+from tonearm.datasets.derived import derived
+from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
 from tonearm.features.descriptors import (
@@ -40,11 +41,13 @@ from tonearm.features.descriptors import (
 )
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.paths import cache_folder
-from tonearm.whole import whole
+from tonearm.whole import DRAFTS, whole
 
 # Raise it when a change of the code changes the numbers for the same audio and settings.
 CACHE_VERSION = 1
 
+# Files that are not yet whole: settings, features, and features as earlier versions named them.
+_DRAFTS = (f"*/{DRAFTS}", f"*/*/{DRAFTS}", "*/*/*.tmp")
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written file has no writer any more
 
 
@@ -155,69 +158,37 @@ class FeatureCache:
         """
         folder = self.root / kind.folder_name()
         _write_settings(folder, kind)
-        found: dict[Track, StoredArray] = {}
-        reasons: dict[Track, str] = {}
-        tasks: list[_Task] = []
-        stamps = {track: _stamp(track) for track in dict.fromkeys(tracks)}
-        known = self._contents.known(s for s in stamps.values() if isinstance(s, Stamp))
-        for track, stamp in stamps.items():
-            if isinstance(stamp, _Refused):
-                reasons[track] = stamp.reason
-            elif stamp in known and kind.has(folder, known[stamp]):
-                found[track] = kind.open(folder, known[stamp])
-            else:
-                tasks.append(_Task(track, stamp, known.get(stamp)))
-
-        for task, result in zip(
-            tasks,
-            shown(
-                _computed(partial(_worker, folder, kind), tasks, workers),
-                len(tasks),
+        try:
+            found, refused = derived(
+                (track.path for track in tracks if track.path is not None),
+                self._contents,
+                partial(kind.read, folder),
+                partial(_maker, folder, kind),
                 kind.name,
-                show=progress and bool(tasks),
-            ),
-            strict=True,
-        ):
-            if isinstance(result, OSError):
-                raise CacheError(f"{folder}: {result.strerror or result}")
-            if isinstance(result, _Refused):
-                reasons[task.track] = result.reason
-            else:
-                self._contents.record(task.stamp, result)
-                found[task.track] = kind.open(folder, result)
-        self.failures = tuple(Failure(track, reason) for track, reason in reasons.items())
-        return [found.get(track) for track in tracks]
+                processes=workers,
+                progress=progress,
+            )
+        except OSError as error:
+            raise CacheError(f"{folder}: {error.strerror or error}") from error
+        failures = []
+        for track in dict.fromkeys(tracks):
+            if track.path is None:
+                failures.append(Failure(track, f"{track.id}: no audio file is known"))
+            elif track.path in refused:
+                failures.append(Failure(track, refused[track.path]))
+        self.failures = tuple(failures)
+        return [None if track.path is None else found.get(track.path) for track in tracks]
 
     def _sweep(self) -> None:
         """Remove what killed processes left half-written."""
         now = time.time()
-        for path in self.root.glob(f"*/*/*{TEMPORARY_SUFFIX}"):
+        for path in chain.from_iterable(self.root.glob(pattern) for pattern in _DRAFTS):
             # Another process may be writing it, or removing it as well.
             try:
                 if now - path.stat().st_mtime > _ABANDONED_AFTER:
                     path.unlink()
             except FileNotFoundError:
                 continue
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A track to compute; `content` is its hash where that is known already."""
-
-    track: Track
-    stamp: Stamp
-    content: str | None
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """Why a track has no features, in one line."""
-
-    reason: str
-
-
-# The hash of the track's content, or why there is none; an OSError is the cache's own.
-_Result = str | _Refused | OSError
 
 
 class Kind(ABC):
@@ -254,20 +225,15 @@ class Kind(ABC):
         """Give where the feature of some content lies."""
         return folder / content[:2] / f"{content}.npy"
 
-    def open(self, folder: Path, content: str) -> StoredArray:
-        """Open the feature of some content; raises as `StoredArray` does."""
-        return StoredArray(self.place(folder, content), self.dtype, self.row_shape)
-
-    def has(self, folder: Path, content: str) -> bool:
-        """Whether the feature is there and whole."""
+    def read(self, folder: Path, content: str) -> StoredArray | None:
+        """Open the feature of some content, or give None if it is not there or not whole."""
         try:
-            self.open(folder, content)
+            return StoredArray(self.place(folder, content), self.dtype, self.row_shape)
         except (OSError, ValueError):
-            return False
-        return True
+            return None
 
-    def compute(self, folder: Path, content: str, path: Path) -> None:
-        """Compute the feature of a file and write it."""
+    def compute(self, folder: Path, path: Path, content: str) -> None:
+        """Compute the feature of a file and write it under its content's name."""
         write_array(self.place(folder, content), self.rows(path), self.dtype, self.row_shape)
 
 
@@ -312,53 +278,11 @@ class Descriptors(Kind):
         """Describe a file; may raise `AudioError`."""
         length = audio.probe(path).duration or 0.0
         recording = audio.read(path, DESCRIPTOR_RATE, described_from(length), DESCRIBED_SECONDS)
-        yield describe(recording.samples, DESCRIPTOR_RATE)[np.newaxis]
+        yield describe(recording.samples)[np.newaxis]
 
 
-def _computed(
-    prepare: Callable[[], Callable[[_Task], _Result]], tasks: Sequence[_Task], processes: int
-) -> Iterator[_Result]:
-    """Yield a result for every task, in order; a process that dies refuses its task alone."""
-    if processes <= 1:
-        yield from map(prepare(), tasks)
-        return
-    for result in workers.in_order(prepare, tasks, min(processes, len(tasks))):
-        if isinstance(result, workers.Crash):
-            path = result.item.track.path
-            yield _Refused(f"{path}: decoding it ended the process (exit {result.exit_code})")
-        else:
-            yield result
-
-
-def _worker(folder: Path, kind: Kind) -> Callable[[_Task], _Result]:
-    """Give the function that computes the feature of one track; it never raises."""
-
-    def work(task: _Task) -> _Result:
-        path = Path(task.stamp.path)
-        try:
-            content = task.content or content_hash(path)
-        except OSError as error:
-            return _Refused(f"{path}: {error.strerror or error}")
-        try:
-            # Another track, or another process, may have brought the same content.
-            if not kind.has(folder, content):
-                kind.compute(folder, content, path)
-        except TonearmError as error:
-            return _Refused(str(error))
-        except OSError as error:
-            return error
-        return content
-
-    return work
-
-
-def _stamp(track: Track) -> Stamp | _Refused:
-    if track.path is None:
-        return _Refused(f"{track.id}: no audio file is known")
-    try:
-        return Stamp.of(track.path)
-    except OSError as error:
-        return _Refused(f"{track.path}: {error.strerror or error}")
+def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:
+    return partial(kind.compute, folder)
 
 
 def _write_settings(folder: Path, kind: Kind) -> None:

@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from tonearm import audio, workers
 from tonearm.datasets import fingerprint, gtzan_facts
+from tonearm.datasets.derived import unexpected
 from tonearm.datasets.fingerprint import Words
 from tonearm.datasets.progress import shown
 from tonearm.datasets.track import Dataset, Track
@@ -122,17 +124,23 @@ def _listener() -> Callable[[Track], _Heard | Fault]:
 def _listen(track: Track) -> _Heard | Fault:
     if track.path is None or not track.path.is_file():
         return Fault("missing", (track.id,), f"{track.path or 'no path'}: no such file")
-    digest = hashlib.blake2b(digest_size=16)
-    peak, kept, wanted = 0.0, [], int(PRINTED_SECONDS * fingerprint.RATE)
     try:
-        with audio.stream(track.path, fingerprint.RATE) as stream:
-            for block in stream:
-                digest.update(block.tobytes())
-                peak = max(peak, float(np.abs(block).max(initial=0.0)))
-                kept.append(block[:wanted])
-                wanted -= len(kept[-1])
+        return _hear(track.path)
     except audio.AudioError as error:
         return Fault("undecodable", (track.id,), str(error))
+    except Exception as error:  # one strange file must not end a long job
+        return Fault("undecodable", (track.id,), unexpected(track.path, error))
+
+
+def _hear(path: Path) -> _Heard:
+    digest = hashlib.blake2b(digest_size=16)
+    peak, kept, wanted = 0.0, [], int(PRINTED_SECONDS * fingerprint.RATE)
+    with audio.stream(path, fingerprint.RATE) as stream:
+        for block in stream:
+            digest.update(block.tobytes())
+            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+            kept.append(block[:wanted])
+            wanted -= len(kept[-1])
     words = fingerprint.fingerprint(np.concatenate(kept))
     return _Heard(stream.seconds, peak, stream.truncated, digest.hexdigest(), words)
 

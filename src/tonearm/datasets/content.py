@@ -15,6 +15,10 @@ from tonearm.errors import TonearmError
 _WAIT_SECONDS = 60.0  # for another process to finish its write
 _QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
 
+# Paths are the system's own bytes (`os.fsencode`), since names on Unix need not be UTF-8. The table
+# `content` of earlier versions had them as text.
+_TABLE = "hashes"
+
 
 class ContentIndexError(TonearmError):
     """The file of hashes cannot be read or written; it may be deleted at no loss but time."""
@@ -54,8 +58,8 @@ class ContentIndex:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as database:
             database.execute(
-                "CREATE TABLE IF NOT EXISTS content "
-                "(path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, hash TEXT)"
+                f"CREATE TABLE IF NOT EXISTS {_TABLE} "
+                "(path BLOB PRIMARY KEY, size INTEGER, modified INTEGER, hash TEXT)"
             )
 
     def known(self, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
@@ -64,21 +68,18 @@ class ContentIndex:
         found: dict[Stamp, str] = {}
         with self._transaction() as database:
             for first in range(0, len(wanted), _QUERY_SIZE):
-                part = [stamp.path for stamp in wanted[first : first + _QUERY_SIZE]]
+                part = [os.fsencode(stamp.path) for stamp in wanted[first : first + _QUERY_SIZE]]
                 places = ", ".join("?" * len(part))
-                found.update(
-                    (Stamp(*row[:3]), row[3])
-                    for row in database.execute(
-                        f"SELECT path, size, modified, hash FROM content WHERE path IN ({places})",
-                        part,
-                    )
-                )
+                query = f"SELECT path, size, modified, hash FROM {_TABLE} WHERE path IN ({places})"
+                for path, size, modified, hash_ in database.execute(query, part):
+                    found[Stamp(os.fsdecode(path), size, modified)] = hash_
         return {stamp: found[stamp] for stamp in wanted if stamp in found}
 
     def record(self, stamp: Stamp, hash_: str) -> None:
         """Remember the content of a file as it was at `stamp`."""
         with self._transaction() as database:
-            database.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)", (*stamp, hash_))
+            row = (os.fsencode(stamp.path), stamp.size, stamp.modified, hash_)
+            database.execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?)", row)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

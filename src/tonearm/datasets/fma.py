@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from tonearm.datasets.manifest import seconds
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 
 # Each subset holds the one before it; the table names the smallest one that a track is in.
@@ -47,7 +48,8 @@ def load_fma(path: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        The metadata or the audio folder is missing, or the table is not FMA's or is cut short.
+        The metadata or the audio folder is missing, or the table is not FMA's, is cut short, or
+        has a word for a number.
     """
     metadata = find_metadata(path)
     if metadata is None:
@@ -100,15 +102,15 @@ def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
             ) from error
         tracks = []
         for row in reader:
+            where = f"{metadata}, line {reader.line_num}"
             if len(row) != len(header):
                 raise DatasetError(
-                    f"{metadata}, line {reader.line_num}: {len(row)} cells where the header has "
-                    f"{len(header)} columns"
+                    f"{where}: {len(row)} cells where the header has {len(header)} columns"
                 )
             cells = {column: row[place].strip() for column, place in places.items()}
             if cells["set", "subset"] not in wanted:
                 continue
-            number = int(row[0])
+            number = _number(row[0], where)
             tracks.append(
                 Track(
                     id=f"{number:06d}",
@@ -120,7 +122,16 @@ def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
                     split=SPLITS.get(cells["set", "split"]),
                     # The table states the length of the whole song; all but the full subset are
                     # clips of 30 s of it.
-                    duration=float(cells["track", "duration"]) if subset == "full" else None,
+                    duration=seconds(cells["track", "duration"] or None, where)
+                    if subset == "full"
+                    else None,
                 )
             )
     return tracks
+
+
+def _number(text: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise DatasetError(f"{where}: track_id {text!r} is not a whole number") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 from tonearm.errors import MissingExtraError
-from tonearm.whole import whole
+from tonearm.whole import write_csv
 
 SUFFIXES = (".csv", ".parquet", ".pq")
 
@@ -59,26 +58,25 @@ def write_folds(path: Path, folds: Sequence[Fold]) -> None:
 
     One fold gives the column `split` (train, valid, test). Several give the column `fold`: the
     number of the fold, from 1, in which a track is judged, and trained on in all others.
+
+    Raises
+    ------
+    TonearmError
+        If it cannot be written.
     """
     column = "split" if len(folds) == 1 else "fold"
     if len(folds) == 1:
         parts = {"train": folds[0].train, "valid": folds[0].valid, "test": folds[0].test}
     else:
         parts = {str(number): fold.valid for number, fold in enumerate(folds, start=1)}
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["path", "label", "id", "artist", "kind", column])
+    rows = [["path", "label", "id", "artist", "kind", column]]
     for part, tracks in parts.items():
         for track in tracks:
             assert track.path is not None  # a track without audio is in no fold
-            place = os.path.relpath(track.path, path.parent)
+            place = _relative(track.path, path.parent)
             artist, kind = track.artist or "", track.kind or ""
-            writer.writerow([place, track.label, track.id, artist, kind, part])
-    try:
-        with whole(path) as file:
-            file.write(table.getvalue().encode())
-    except OSError as error:
-        raise DatasetError(f"{path}: {_reason(error)}") from error
+            rows.append([place, track.label or "", track.id, artist, kind, part])
+    write_csv(path, rows)
 
 
 def read_tracks(path: Path) -> tuple[Track, ...]:
@@ -149,6 +147,13 @@ def _read_parquet(path: Path) -> list[dict[str, str]]:
     ]
 
 
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return str(path.absolute())
+
+
 def _track(
     row: Mapping[str, str], columns: Mapping[str, str | None], folder: Path, where: str
 ) -> Track:
@@ -167,13 +172,14 @@ def _track(
         title=cell("title"),
         album=cell("album"),
         split=cell("split"),
-        duration=_seconds(cell("duration"), where),
+        duration=seconds(cell("duration"), where),
         kind=cell("kind"),
         picture=folder / picture if picture is not None else None,
     )
 
 
-def _seconds(text: str | None, where: str) -> float | None:
+def seconds(text: str | None, where: str) -> float | None:
+    """Read a duration; `where` it stands begins the error if it is no number."""
     if text is None:
         return None
     try:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
-TEMPORARY_SUFFIX = ".tmp"
+from tonearm.whole import whole
 
 
 class StoredArray:
@@ -66,8 +65,8 @@ def write_array(
 ) -> None:
     """Write blocks of rows as one array, never seen half-written under its name.
 
-    The rows go to a file of another name, which takes the place of `path` when it is whole: a
-    killed process leaves at most such a file, and of two that write the same array the last wins.
+    A killed process leaves at most a draft of `tonearm.whole.whole`, and of two that write the
+    same array the last wins.
 
     Raises
     ------
@@ -75,34 +74,26 @@ def write_array(
         The disk is full, or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, f"{path.stem}.", path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            _write_header(file, (0, *row_shape), dtype)
-            start, rows = file.tell(), 0
-            for block in blocks:
-                file.write(np.ascontiguousarray(block, dtype=dtype).data)
-                rows += len(block)
-            # NumPy pads its header so that the number of rows can grow in place.
-            file.seek(0)
-            _write_header(file, (rows, *row_shape), dtype)
-            assert file.tell() == start
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(path) as file:
+        _write_header(file, (0, *row_shape), dtype)
+        start, rows = file.tell(), 0
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype=dtype).data)
+            rows += len(block)
+        # NumPy pads its header so that the number of rows can grow in place.
+        file.seek(0)
+        _write_header(file, (rows, *row_shape), dtype)
+        assert file.tell() == start
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: DTypeLike) -> None:
     npy.write_array_header_1_0(
         file,
         {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape},
     )
 
 
-def _read_header(file: BinaryIO, expected: np.dtype[Any]) -> tuple[int, ...]:
+def _read_header(file: IO[bytes], expected: np.dtype[Any]) -> tuple[int, ...]:
     if npy.read_magic(file) != (1, 0):
         raise ValueError("not the version of .npy that is written here")
     shape, fortran_order, dtype = npy.read_array_header_1_0(file)

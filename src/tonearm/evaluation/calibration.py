@@ -31,9 +31,9 @@ def fit_temperature(log_probabilities: NDArray[np.floating], truth: NDArray[np.i
 
 
 def probabilities_at(
-    log_probabilities: NDArray[np.floating], temperature: float
+    log_probabilities: NDArray[np.floating], temperature: float = 1.0
 ) -> NDArray[np.float64]:
-    """Turn clips' mean log-probabilities float[N, C] into distributions float64[N, C]."""
+    """Turn log-probabilities float[N, C], up to a constant a row, into shares float64[N, C]."""
     scaled = log_probabilities.astype(np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)

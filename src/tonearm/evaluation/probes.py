@@ -13,6 +13,7 @@ import numpy as np
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation.calibration import probabilities_at
 from tonearm.evaluation.crossval import FloatArray, Round
 
 if TYPE_CHECKING:
@@ -141,7 +142,5 @@ def _shares(
     shares = np.full((len(said), classes), np.nan)
     heard = {i: one for i, one in enumerate(said) if one is not None}
     if heard:
-        scores = judge(list(heard.values()))
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares[list(heard)] = powers / powers.sum(axis=1, keepdims=True)
+        shares[list(heard)] = probabilities_at(judge(list(heard.values())))
     return shares

@@ -176,7 +176,15 @@ class NetworkSystem:
         from tonearm.training import experiment, fit
 
         settings = replace(experiment.parse(["--config", str(self.config)]), seed=given.seed)
-        run = fit(settings, given.train, (), given.labels, given.run_dir, self.cache)
+        run = fit(
+            settings,
+            given.train,
+            (),
+            given.labels,
+            given.run_dir,
+            self.cache,
+            workers=self.workers,
+        )
         return _heard(run.bundle, given, self.workers)
 
 

@@ -66,19 +66,20 @@ def run_trial(
     Raises
     ------
     UsageError
-        If the data has labels that the model does not know, or `rename` names a label that does
-        not occur.
+        If the data has labels that the model does not know, `rename` names a label that does not
+        occur, or a track has no path.
     NothingHeard
         If there are no tracks, or none of them could be decoded.
     """
     truth = _in_model_terms(tracks, classifier.labels, rename or {})
-    paths = [track.path for track in tracks if track.path is not None]
+    paths = _paths(tracks)
     heard: list[int] = []
     rows: list[list[float]] = []
     failures: list[Failure] = []
     begin = time.perf_counter()
     answers = classifier.classify_files(paths, workers)
-    for i, answer in enumerate(shown(answers, len(paths), "listening", show=progress)):
+    answers = shown(answers, len(paths), "listening", show=progress)
+    for i, answer in zip(range(len(paths)), answers, strict=True):
         if isinstance(answer, Failure):
             failures.append(answer)
         else:
@@ -134,6 +135,16 @@ def judgeable(
         asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items() if value)
         raise UsageError(f"{dataset.name} has no labelled track with audio ({asked or 'at all'})")
     return tracks
+
+
+def _paths(tracks: Sequence[Track]) -> list[Path]:
+    """Give a path for each track: left out, it would shift the answers of those behind it."""
+    paths = []
+    for track in tracks:
+        if track.path is None:
+            raise UsageError(f"{track.id}: no audio file is known, so it cannot be judged")
+        paths.append(track.path)
+    return paths
 
 
 def _in_model_terms(

@@ -27,7 +27,7 @@ def described_from(seconds: float) -> float:
     return max(0.0, (seconds - DESCRIBED_SECONDS) / 2)
 
 
-def describe(samples: ArrayLike, rate: int = DESCRIPTOR_RATE) -> NDArray[np.float32]:
+def describe(samples: ArrayLike) -> NDArray[np.float32]:
     """Describe a clip with one number per name in `descriptor_names`.
 
     Mean and standard deviation over time of 20 MFCCs (of their change from frame to frame too),
@@ -38,9 +38,7 @@ def describe(samples: ArrayLike, rate: int = DESCRIPTOR_RATE) -> NDArray[np.floa
     Parameters
     ----------
     samples : float32[n]
-        Mono in [-1, 1]; at least one sample. Silence gives finite numbers.
-    rate : int
-        Must be `DESCRIPTOR_RATE`, at which the descriptors are defined.
+        Mono in [-1, 1] at `DESCRIPTOR_RATE`; at least one sample. Silence gives finite numbers.
 
     Returns
     -------
@@ -49,12 +47,8 @@ def describe(samples: ArrayLike, rate: int = DESCRIPTOR_RATE) -> NDArray[np.floa
     Raises
     ------
     UsageError
-        If there are no samples, or they have another rate.
+        If there are no samples.
     """
-    if rate != DESCRIPTOR_RATE:
-        raise UsageError(
-            f"descriptors are defined at {DESCRIPTOR_RATE} Hz, got {rate} Hz: resample first"
-        )
     frames = describe_frames(samples)
     tempogram = tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND)
     profile = tempo.tempo_profile(frames.onsets, FRAMES_PER_SECOND, TEMPO_BANDS)

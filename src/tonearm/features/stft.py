@@ -32,10 +32,10 @@ class PowerSpectrum:
     ----------
     n_fft : int
         Length of the Fourier transform in samples.
-    win_length : int
-        Length of the window, which sits in the middle of the transform.
     hop_length : int
         Samples from frame to frame.
+    win_length : int
+        Length of the window, which sits in the middle of the transform.
     window : {"hann", "hann_symmetric"}
         Periodic Hann, the default of librosa and torch, or symmetric Hann.
     padding : {"reflect", "zeros"}
@@ -47,11 +47,10 @@ class PowerSpectrum:
         self,
         n_fft: int,
         hop_length: int,
-        win_length: int | None = None,
+        win_length: int,
         window: Window = "hann",
         padding: Padding = "reflect",
     ) -> None:
-        win_length = n_fft if win_length is None else win_length
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.window = hann(win_length, window)

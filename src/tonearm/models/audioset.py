@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from tonearm.errors import UsageError
 
 MUSIC = {"Music": 137}
-SPEECH = {"Speech": 0}
-SILENCE = {"Silence": 500}
 
 CLASSES = 527
 # What music consists of: singing (from "Singing" to "Humming"), and music, its instruments, genres

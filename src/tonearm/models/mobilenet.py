@@ -32,6 +32,7 @@ from tonearm.models.layers import (
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
 from tonearm.paths import cache_folder
+from tonearm.whole import whole
 
 AUDIOSET_CLASSES = 527
 PRETRAINED_WIDTH = 0.4
@@ -311,10 +312,12 @@ def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
         If the file is missing and cannot be downloaded, or its content is not the published one.
     """
     file = find_pretrained() if path is None else Path(path)
-    _check(file)
     try:
+        _check(file, file.read_bytes())
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+    except OSError as error:
+        raise PretrainedError(f"{file}: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, RuntimeError) as error:
         raise PretrainedError(f"{file}: not readable as torch weights: {error}") from error
     network = AudioSetMobileNet()
     network.load_state_dict(state, strict=True)
@@ -342,27 +345,22 @@ def find_pretrained() -> Path:
 
 def _download(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         with urllib.request.urlopen(PRETRAINED_URL, timeout=30) as response:
-            part.write_bytes(response.read())
-        _check(part)
-        part.replace(target)
+            content = response.read()
+        _check(target, content)
+        with whole(target) as file:
+            file.write(content)
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         raise PretrainedError(
             f"{PRETRAINED_FILE}: not in the folder TONEARM_PRETRAINED names nor in "
             f"{target.parent}, and {PRETRAINED_URL} cannot be fetched ({error}): "
             "download it elsewhere and set TONEARM_PRETRAINED to its folder"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _check(file: Path) -> None:
-    try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise PretrainedError(f"{file}: {error.strerror}") from error
+def _check(file: Path, content: bytes) -> None:
+    digest = hashlib.sha256(content).hexdigest()
     if digest != PRETRAINED_SHA256:
         raise PretrainedError(
             f"{file}: not the published {PRETRAINED_FILE}: sha256 is {digest[:12]}..., "

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tonearm.datasets.storage import StoredArray
+from tonearm.features import mel
 from tonearm.features.logmel import LogMelConfig
-from tonearm.features.mel import hz_to_mel, mel_to_hz
 from tonearm.training.experiment import AugmentSettings
 
 Floats = NDArray[np.float32]
@@ -142,16 +142,15 @@ def apply_gain(logmel: Tensor, gain_db: Tensor, front_end: LogMelConfig) -> Tens
 
 def band_centres(front_end: LogMelConfig) -> NDArray[np.float64]:
     """Return the centre frequencies of the mel bands in Hz, float64[mels]."""
-    low, high = (float(hz_to_mel(f, front_end.scale)) for f in (front_end.f_min, front_end.f_max))
-    return mel_to_hz(np.linspace(low, high, front_end.n_mels + 2)[1:-1], front_end.scale)
+    return mel.band_centres(front_end.n_mels, front_end.f_min, front_end.f_max, front_end.scale)
 
 
 def _transposed_bands(front_end: LogMelConfig, semitones: float) -> NDArray[np.float64]:
     """Say for each band which (fractional) band is heard in it after transposition."""
     centres = band_centres(front_end)
     scale = front_end.scale
-    mels = hz_to_mel(centres, scale)
-    sources = hz_to_mel(centres * 2.0 ** (-semitones / 12.0), scale)
+    mels = mel.hz_to_mel(centres, scale)
+    sources = mel.hz_to_mel(centres * 2.0 ** (-semitones / 12.0), scale)
     return np.asarray((sources - mels[0]) / (mels[1] - mels[0]))
 
 

@@ -71,11 +71,12 @@ def load_clips(
     *,
     descriptors: bool,
     progress: bool = True,
+    workers: int = 1,
 ) -> Clips:
     """Read the features of labelled tracks, leaving out those that have none.
 
     Tracks that cannot be decoded are among the `failures`, and so are those that have a log-mel
-    spectrogram and no descriptors.
+    spectrogram and no descriptors. `workers` processes compute what is missing.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def load_clips(
         raise DatasetError(
             f"track {stranger.id}: label {stranger.label!r} is not among {', '.join(labels)}"
         )
-    logmels = cache.logmels(tracks, front_end, progress=progress)
+    logmels = cache.logmels(tracks, front_end, progress=progress, workers=workers)
     kept = [i for i, logmel in enumerate(logmels) if logmel is not None and len(logmel) > 1]
     if tracks and not kept:
         first = cache.failures[0].reason if cache.failures else "all are empty"
@@ -97,7 +98,7 @@ def load_clips(
     failures = cache.failures
     described = None
     if descriptors:
-        described = cache.descriptors(chosen, progress=progress)
+        described = cache.descriptors(chosen, progress=progress, workers=workers)
         failures += cache.failures
     targets = np.eye(len(places), dtype=np.float32)[[places[str(t.label)] for t in chosen]]
     return Clips(

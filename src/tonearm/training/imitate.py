@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -62,7 +64,8 @@ def imitate(
 ) -> Imitation:
     """Teach a student on unlabelled music, or read what came of it when that was done before.
 
-    Nothing here depends on labels, so one result serves all folds of a cross-validation.
+    Nothing here depends on labels, so one result serves all folds of a cross-validation. Of two
+    processes that want the same one at once, one waits.
 
     Parameters
     ----------
@@ -82,6 +85,37 @@ def imitate(
         )
     name = _name(recipe, music)
     folder = root / name
+    with _alone(folder, tell):
+        return _imitate(recipe, music, name, folder, tell)
+
+
+@contextmanager
+def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Wait while another process works in a folder.
+
+    Side by side, two would each fit a space of the targets, and go on from checkpoints that
+    learned the other's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")  # of the system: a process that is killed lets go of it
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        tell(f"imitation: waiting for another process, which is at work in {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _imitate(
+    recipe: Recipe,
+    music: Sequence[Lesson],
+    name: str,
+    folder: Path,
+    tell: Callable[[str], None],
+) -> Imitation:
     space = _space(folder / "targets.pt", music, recipe.imitation.components)
     torch.manual_seed(recipe.imitation.seed)
     # A genre head of one class stands in: which genres there are is not known in this stage.

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,12 +25,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tonearm import audio, workers
+from tonearm import audio
 from tonearm.datasets.cache import CacheError
-from tonearm.datasets.content import ContentIndex, Stamp, content_hash
-from tonearm.datasets.progress import shown
-from tonearm.datasets.storage import TEMPORARY_SUFFIX, StoredArray, write_array
-from tonearm.errors import TonearmError
+from tonearm.datasets.content import ContentIndex
+from tonearm.datasets.derived import derived
+from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.training import fcn, musicnn
 from tonearm.training.recipe import LessonSettings
@@ -43,6 +40,7 @@ from tonearm.training.teachers import (
     load_teachers,
     teachers_fingerprint,
 )
+from tonearm.whole import whole
 
 Floats = NDArray[np.float32]
 
@@ -73,10 +71,10 @@ class Lesson:
     def logmel(self, start: int = 0, frames: int | None = None) -> Floats:
         """Read float32[frames, mels] from frame `start` on; behind its end, it is repeated."""
         frames = self.length - start if frames is None else frames
-        whole = min(frames, self.length - start)
+        held = min(frames, self.length - start)
         first = self.first + start
-        stretch = np.asarray(self.stored[first : first + whole], dtype=np.float32)
-        if whole == frames:
+        stretch = np.asarray(self.stored[first : first + held], dtype=np.float32)
+        if held == frames:
             return stretch
         own = np.asarray(self.stored[self.first : self.first + self.length], dtype=np.float32)
         repeated: Floats = np.take(own, start + np.arange(frames), axis=0, mode="wrap")
@@ -179,39 +177,21 @@ class LessonStore:
 
     def _lessons(self, paths: Sequence[Path], plan: Plan, what: str) -> list[list[Lesson]]:
         folder = self.root / f"lessons-{_settings_hash(plan)}"
-        refused: dict[Path, Refused] = {}
-        stamps: dict[Path, Stamp] = {}
-        for path in dict.fromkeys(paths):
-            try:
-                stamps[path] = Stamp.of(path)
-            except OSError as error:
-                refused[path] = Refused(path, f"{path}: {error.strerror or error}")
-        known = self._contents.known(stamps.values())
-        found: dict[Path, list[Lesson]] = {}
-        for path, stamp in stamps.items():
-            if stamp in known and (lessons := _read(folder, known[stamp])) is not None:
-                found[path] = lessons
-        missing = [path for path in stamps if path not in found]
         # Several processes of several threads each would stand in each other's way.
-        prepare = partial(_worker, folder, plan, 1 if self.processes > 1 else None)
-        for path, result in zip(
-            missing,
-            shown(
-                _made(prepare, missing, self.processes),
-                len(missing),
+        threads = 1 if self.processes > 1 else None
+        try:
+            found, refused = derived(
+                paths,
+                self._contents,
+                partial(_read, folder),
+                partial(_maker, folder, plan, threads),
                 what,
-                show=self.progress and bool(missing),
-            ),
-            strict=True,
-        ):
-            if isinstance(result, OSError):
-                raise CacheError(f"{folder}: {result.strerror or result}")
-            if isinstance(result, Refused):
-                refused[path] = result
-                continue
-            self._contents.record(stamps[path], result)
-            found[path] = _read(folder, result) or []
-        self.refused = tuple(refused.values())
+                processes=self.processes,
+                progress=self.progress,
+            )
+        except OSError as error:
+            raise CacheError(f"{folder}: {error.strerror or error}") from error
+        self.refused = tuple(Refused(path, reason) for path, reason in refused.items())
         return [found.get(path, []) for path in paths]
 
 
@@ -225,29 +205,8 @@ def lessons_digest(lessons: Iterable[Lesson]) -> str:
     return digest.hexdigest()
 
 
-# The hash of the recording's content, or why it has no lessons; an OSError is the store's own.
-_Result = str | Refused | OSError
-
-
-def _made(
-    prepare: Callable[[], Callable[[Path], _Result]], paths: Sequence[Path], processes: int
-) -> Iterator[_Result]:
-    """Yield a result for every recording, in order; a process that dies refuses its own alone."""
-    if not paths:
-        return
-    if processes <= 1:
-        yield from map(prepare(), paths)
-        return
-    for result in workers.in_order(prepare, paths, min(processes, len(paths))):
-        if isinstance(result, workers.Crash):
-            path = result.item
-            yield Refused(path, f"{path}: the process died (exit {result.exit_code})")
-        else:
-            yield result
-
-
-def _worker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path], _Result]:
-    """Give the function that makes the lessons of one recording; it never raises."""
+def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str], None]:
+    """Give the function that makes and stores the lessons of one recording."""
     if threads is not None:
         torch.set_num_threads(threads)
     teachers = load_teachers()
@@ -261,22 +220,10 @@ def _worker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path], _
                 frames = logmel(ours)
                 yield frames, teachers.listen(theirs, frames)
 
-    def work(path: Path) -> _Result:
-        try:
-            content = content_hash(path)
-        except OSError as error:
-            return Refused(path, f"{path}: {error.strerror or error}")
-        try:
-            # Another process may have been faster.
-            if _read(folder, content) is None:
-                _write(folder, content, list(lessons(path)))
-        except TonearmError as error:
-            return Refused(path, str(error))
-        except OSError as error:
-            return error
-        return content
+    def make(path: Path, content: str) -> None:
+        _write(folder, content, list(lessons(path)))
 
-    return work
+    return make
 
 
 def _write(folder: Path, content: str, lessons: list[tuple[Floats, Said]]) -> None:
@@ -289,16 +236,8 @@ def _write(folder: Path, content: str, lessons: list[tuple[Floats, Said]]) -> No
     }
     for number, (_, said) in enumerate(lessons):
         arrays |= {f"{name}.{number}": array for name, array in said._asdict().items()}
-    descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, f"{content}.", place.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(place.with_suffix(".npz"))
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(place.with_suffix(".npz")) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _read(folder: Path, content: str) -> list[Lesson] | None:

@@ -73,13 +73,20 @@ class Run:
         return self.folder / RUN_BUNDLE
 
 
-def train(experiment: Experiment, folder: Path | None = None, resume: Resume = "auto") -> Run:
+def train(
+    experiment: Experiment,
+    folder: Path | None = None,
+    resume: Resume = "auto",
+    *,
+    workers: int = 1,
+) -> Run:
     """Load the experiment's dataset, divide it, and `fit`.
 
     Parameters
     ----------
     folder : of the run; by default `runs/<name>`, with the fold's number where there are folds.
     resume : "auto" goes on with a run the folder holds, "never" starts over.
+    workers : processes that compute the features.
 
     Raises
     ------
@@ -98,7 +105,16 @@ def train(experiment: Experiment, folder: Path | None = None, resume: Resume = "
         name = experiment.name if len(folds) == 1 else f"{experiment.name}-fold{data.fold}"
         folder = Path("runs") / name
     cache = FeatureCache(Path(data.cache) if data.cache else cache_folder("features"))
-    return fit(experiment, fold.train, fold.valid, dataset.labels, folder, cache, resume=resume)
+    return fit(
+        experiment,
+        fold.train,
+        fold.valid,
+        dataset.labels,
+        folder,
+        cache,
+        resume=resume,
+        workers=workers,
+    )
 
 
 def fit(
@@ -110,6 +126,7 @@ def fit(
     cache: FeatureCache,
     *,
     resume: Resume = "auto",
+    workers: int = 1,
 ) -> Run:
     """Train on some tracks, judge on others, and export the best epoch as a bundle.
 
@@ -121,7 +138,7 @@ def fit(
     labels : the genres, in the order of the model's outputs.
     folder : of the run. One that a killed run left is gone on with.
     cache : of features.
-    resume : "auto" or "never", see `train`.
+    resume, workers : see `train`.
 
     Raises
     ------
@@ -142,10 +159,16 @@ def fit(
     clips: list[Clips] = []
     failures: list[Failure] = []
     for tracks in (train_tracks, valid_tracks):
-        clips.append(
-            load_clips(tracks, labels, config, cache, descriptors=network.uses_descriptors)
+        heard = load_clips(
+            tracks,
+            labels,
+            config,
+            cache,
+            descriptors=network.uses_descriptors,
+            workers=workers,
         )
-        failures.extend(clips[-1].failures)
+        clips.append(heard)
+        failures.extend(heard.failures)
     train_clips, valid_clips = clips
     if train_clips.descriptors is not None:
         network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.evaluation.calibration import probabilities_at
 from tonearm.models import audioset
 from tonearm.training.probe import EMBEDDINGS, audioset_opinion, probe
 from tonearm.training.teachers import Said
@@ -54,6 +55,4 @@ def soft_labels(
     if audioset_weight and audioset.knows(labels):
         opinion = audioset_opinion(np.stack([said.audioset for said in music]), labels)
         scores += audioset_weight * (opinion - opinion.mean(axis=0))
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    normalised: Floats = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
-    return normalised
+    return probabilities_at(scores).astype(np.float32)
