@@ -424,6 +424,25 @@ def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -
     assert planned == done
 
 
+def test_what_would_sound_different_is_left_alone(tmp_path: Path) -> None:
+    # The fragments say where in the file their sound lies, which a tag before them moves.
+    path = tmp_path / "live.m4a"
+    options = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
+    with av.open(str(path), "w", format="mp4", options=options) as output:
+        stream = output.add_stream("aac", rate=44_100, layout="mono")
+        for start in range(0, 3 * 44_100, 44_100):
+            samples = tone(440, 1, 44_100)[None].astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44_100, start
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    before = path.read_bytes()
+    [change] = write(path)
+    assert (change.action, change.reason) == ("fail", "writing its tags would change what is heard")
+    assert path.read_bytes() == before
+    assert list(tmp_path.glob(".tonearm-*")) == []
+
+
 def test_permissions_stay_and_the_time_if_asked(song: Callable[..., Path]) -> None:
     path = song("flac")
     path.chmod(0o640)
