@@ -322,13 +322,26 @@ def test_files_that_hold_no_tags_are_refused_in_one_line(
     for path, reason in [
         (text, "unknown"),
         (broken, "damaged"),
-        (tmp_path / "absent.mp3", "No such file"),
-        (tmp_path, "Is a directory"),
+        (tmp_path / "absent.mp3", "no such file"),
+        (tmp_path, "is a folder"),
     ]:
         with pytest.raises(TagError, match=reason) as error:
             read_genres(path)
         assert "\n" not in str(error.value)
         with pytest.raises(TagError, match=reason):
+            write_genres(path, ["Jazz"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    # Nobody writes into the pipe, and nothing ends the zeros: to open them is to hang.
+    pipe, zeros = tmp_path / "pipe.mp3", tmp_path / "zeros.mp3"
+    os.mkfifo(pipe)
+    zeros.symlink_to("/dev/zero")
+    for path in (pipe, zeros):
+        with pytest.raises(TagError, match="is not a regular file"):
+            read_genres(path)
+        with pytest.raises(TagError, match="is not a regular file"):
             write_genres(path, ["Jazz"])
 
 

@@ -16,7 +16,7 @@ from mutagen.asf import ASFTags
 from mutagen.id3 import ID3, TCON, ID3NoHeaderError
 from mutagen.mp4 import MP4Tags
 
-from tonearm.audio import printable
+from tonearm.audio import NotAudio, printable, size_of
 from tonearm.errors import TonearmError
 
 # What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
@@ -123,6 +123,7 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
 
 
 def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
+    size_of(path)  # mutagen would open a pipe or a device, and wait or read for ever
     media: mutagen.FileType | None = mutagen.File(path)
     # A bare APEv2File is no kind of audio: something unknown that could have an APE tag.
     if media is None or (type(media) is APEv2File and media.tags is None):
@@ -218,6 +219,8 @@ def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except TagError:
         raise
+    except NotAudio as error:
+        raise TagError(path, error.reason) from error
     except OSError as error:
         raise TagError(path, error.strerror or str(error)) from error
     except Exception as error:  # mutagen lets ValueError, struct.error and others of odd files out

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tonearm.audio import NotAudio, size_of
 from tonearm.library.delta import restore
 from tonearm.library.journal import LATEST, Entry, Journal, find, read
 from tonearm.library.replacement import (
@@ -94,6 +95,7 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
     done = Restoration(newest.path, oldest.old, newest.new, "restore", "as it was")
     steps = 0
     try:
+        size_of(newest.path)  # a pipe that took its place would never end
         bytes_now = digest(newest.path)
         for entry in history:
             if bytes_now == entry.after:
@@ -103,7 +105,7 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
                     _restore(entry)
                 bytes_now = entry.before
                 steps += 1
-    except TagError as error:
+    except (NotAudio, TagError) as error:
         return _with(done, "fail", error.reason)
     except OSError as error:
         return _with(done, "fail", error.strerror or str(error))
