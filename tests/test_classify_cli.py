@@ -182,6 +182,7 @@ def test_a_folder_without_recordings_is_one_line(run: Run, tmp_path: Path) -> No
     ("arguments", "complaint"),
     [
         (["classify"], "Missing argument"),
+        (["classify", ""], "'' is no file"),
         (["classify", "x.mp3", "--model", "nope"], "no model named 'nope'"),
         (["classify", "x.mp3", "--json", "--csv"], "--json and --csv"),
         (["classify", "x.mp3", "--top", "0"], "--top"),
