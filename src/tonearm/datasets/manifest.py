@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tonearm.csvrows import csv_writer
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 from tonearm.errors import MissingExtraError
@@ -66,7 +67,7 @@ def write_folds(path: Path, folds: Sequence[Fold]) -> None:
     else:
         parts = {str(number): fold.valid for number, fold in enumerate(folds, start=1)}
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
+    writer = csv_writer(table)
     writer.writerow(["path", "label", "id", "artist", "kind", column])
     for part, tracks in parts.items():
         for track in tracks:
