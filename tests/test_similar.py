@@ -192,6 +192,17 @@ def test_absolute_without_a_playlist_is_refused(store: Store, tones: Path) -> No
     assert "--absolute means nothing without --playlist" in str(done.exception)
 
 
+def test_a_playlist_takes_the_place_of_no_recording(store: Store, tones: Path) -> None:
+    song = tones / "200.flac"
+    before = song.read_bytes()
+    named = ["similar", str(song), "--store", str(store.path), "--playlist"]
+    for target, what in ((song, "a recording"), (store.path, "the store itself")):
+        done = CliRunner().invoke(app, [*named, str(target)])
+        assert f"is {what}, and would be written over" in str(done.exception)
+    assert song.read_bytes() == before
+    assert len(store) > 0
+
+
 def test_a_library_of_one_has_nothing_similar(tmp_path: Path) -> None:
     open_store(tmp_path / "l.db", [track("/m/a")]).close()
     done = CliRunner().invoke(app, ["similar", "/m/a", "--store", str(tmp_path / "l.db")])

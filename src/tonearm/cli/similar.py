@@ -59,9 +59,12 @@ def similar(
     keep_blas_single()
     from tonearm.audio import printable
     from tonearm.library.m3u import Item, write_playlist
+    from tonearm.library.outputs import spare_the_library
     from tonearm.library.similar import similar as find
     from tonearm.library.store import Store
 
+    if playlist:
+        spare_the_library(playlist, store)
     with Store(store) as library:
         found = find(library, file, top, model=model, under=under or ())
     if not found.neighbours:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
@@ -289,7 +289,7 @@ class Store:
 
     def entries(
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
-    ) -> Iterator[Entry]:
+    ) -> Generator[Entry]:
         """Yield the files in the order of their paths' bytes, one in memory at a time.
 
         Parameters
