@@ -515,6 +515,8 @@ def test_a_file_that_changes_meanwhile_is_left_alone(
     monkeypatch.setattr(tagging, "prepare", meddle)
     failed = write(path, policy="replace")[0]
     assert (failed.action, "meanwhile" in failed.reason) == ("fail", True)
+    with pytest.raises(UsageError, match="no journal in"):
+        list(undo())
     assert read_genres(path) == ("Soul",)
     assert list(path.parent.glob(".tonearm-*")) == []
 
@@ -535,6 +537,29 @@ def test_a_full_disk_costs_nothing(
     assert list(path.parent.glob(".tonearm-*")) == []
 
 
+def test_a_full_disk_under_the_journal_leaves_none(
+    song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, notes = song("flac"), tmp_path / "notes.jsonl"
+    before = path.read_bytes()
+
+    class Full(io.BufferedWriter):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    def open_full(self: Path, mode: str = "r", *rest: Any) -> Any:
+        file = whole_open(self, mode, *rest)
+        return Full(file.detach()) if self == notes else file
+
+    whole_open = Path.open
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(JournalError, match=r"notes\.jsonl: no journal: No space left"):
+        write(path, journal=notes)
+    monkeypatch.undo()
+    assert not notes.exists()
+    assert path.read_bytes() == before
+
+
 def test_without_a_journal_nothing_is_written(song: Callable[..., Path], tmp_path: Path) -> None:
     path = song("flac")
     before = path.read_bytes()
@@ -547,23 +572,47 @@ def test_without_a_journal_nothing_is_written(song: Callable[..., Path], tmp_pat
     assert path.read_bytes() == before
 
 
-def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path]) -> None:
+def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path], state: Path) -> None:
     changed, fine, gone = song("flac"), song("mp3"), song("ogg")
     before = fine.read_bytes()
     write(changed, fine, gone)
     write_genres(changed, ["My Own"])
     gone.unlink()
+    [notes] = (state / "journals").iterdir()
     expected = {str(gone): "fail", str(fine): "restore", str(changed): "fail"}
     planned = {done.path: done.action for done in undo(dry_run=True)}
     assert planned == expected
     assert read_genres(fine) == ("jazz",)
     done = list(undo())
     assert {one.path: one.action for one in done} == expected
-    assert {one.reason for one in done} >= {"changed since it was tagged"}
+    assert {one.reason for one in done} >= {"changed since it was tagged, which counts as undone"}
     assert fine.read_bytes() == before
     assert read_genres(changed) == ("My Own",)
-    # What could not be undone can be tried again.
-    assert {one.path: one.action for one in undo()} == {**expected, str(fine): "keep"}
+    # What could not be undone can be tried again, but is in no other run's way.
+    again = {one.path: one.action for one in undo(notes)}
+    assert again == {**expected, str(fine): "keep"}
+    with pytest.raises(UsageError, match=r"every journal in .* is undone"):
+        list(undo())
+
+
+def test_a_deleted_file_does_not_keep_undo_from_the_run_before(song: Callable[..., Path]) -> None:
+    first, second = song("mp3"), song("flac")
+    before = first.read_bytes()
+    write(first)
+    write(second)
+    second.unlink()
+    assert [done.reason for done in undo()] == ["is gone, which counts as undone"]
+    assert [done.path for done in undo()] == [str(first)]
+    assert first.read_bytes() == before
+
+
+def test_what_fails_for_now_stays_to_be_undone(song: Callable[..., Path]) -> None:
+    path = song("flac")
+    write(path)
+    path.chmod(0o444)
+    assert [done.action for done in undo()] == ["fail"]
+    path.chmod(0o644)
+    assert [done.action for done in undo()] == ["restore"]
 
 
 def test_a_journal_of_several_runs_is_walked_back_whole(

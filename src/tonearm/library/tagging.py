@@ -225,18 +225,21 @@ def _rewrite(
         prepare(copy, target)
         if not keep_mtime:
             os.utime(copy)
-        journal.append(
-            Entry(
-                path=str(target),
-                before=before,
-                after=digest(copy),
-                mtime_ns=state.st_mtime_ns,
-                old=change.old,
-                new=change.new,
-                delta=difference(target, copy),
-            )
+        entry = Entry(
+            path=str(target),
+            before=before,
+            after=digest(copy),
+            mtime_ns=state.st_mtime_ns,
+            old=change.old,
+            new=change.new,
+            delta=difference(target, copy),
         )
-        put_in_place(copy, target, state)
+        journal.append(entry)
+        try:
+            put_in_place(copy, target, state)
+        except TagError:
+            journal.withdraw(entry)
+            raise
 
 
 def _failed(change: Change, reason: str) -> Change:

@@ -21,6 +21,10 @@ from tonearm.library.replacement import (
 )
 from tonearm.library.tags import TagError
 
+# Reasons that will not pass: nothing can be done about these files any more.
+GONE = "is gone, which counts as undone"
+CHANGED = "changed since it was tagged, which counts as undone"
+
 
 @dataclass(frozen=True)
 class Restoration:
@@ -52,7 +56,8 @@ def undo(
 
     A file is restored only if its bytes are still those that were written, and never to anything
     but the bytes it had before. It gets its old time of modification, too. When no file is left
-    to restore, the journal is noted as undone, so that the latest is then the one before it.
+    that can be restored (what is gone or has changed since cannot), the journal is noted as undone,
+    so that the latest is then the one before it; by its path it can be undone again.
 
     Parameters
     ----------
@@ -79,12 +84,12 @@ def undo(
         histories.setdefault(entry.path, []).append(entry)
     for folder in {Path(name).parent for name in histories} if not dry_run else ():
         remove_leftovers(folder)
-    failed = False
+    is_over = True
     for history in histories.values():
         done = _undo_file(history, dry_run=dry_run)
-        failed |= done.action == "fail"
+        is_over &= done.action != "fail" or done.reason in (GONE, CHANGED)
         yield done
-    if not failed and not dry_run:
+    if is_over and not dry_run:
         with Journal(path) as finished:
             finished.mark_undone()
 
@@ -95,6 +100,8 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
     done = Restoration(newest.path, oldest.old, newest.new, "restore", "as it was")
     steps = 0
     try:
+        if not os.path.lexists(newest.path):
+            return _with(done, "fail", GONE)
         size_of(newest.path)  # a pipe that took its place would never end
         bytes_now = digest(newest.path)
         for entry in history:
@@ -110,7 +117,7 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
     except OSError as error:
         return _with(done, "fail", error.strerror or str(error))
     if bytes_now != oldest.before:
-        return _with(done, "fail", "changed since it was tagged")
+        return _with(done, "fail", CHANGED)
     return done if steps else _with(done, "keep", "is as it was already")
 
 
