@@ -359,6 +359,8 @@ def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
         ({"policy": "replace", "mapping": {"jazz": ("A", "B")}}, 0.9, "write", ("A", "B"), ""),
         ({"policy": "replace", "mapping": {"jazz": ("Soul",)}}, 0.9, "keep", ("Soul",), "already"),
         ({"policy": "append", "mapping": {"jazz": ("SOUL",)}}, 0.9, "keep", ("Soul",), "already"),
+        ({"policy": "append", "mapping": {"jazz": ("s-oúl",)}}, 0.9, "keep", ("Soul",), "already"),
+        ({"policy": "append", "mapping": {"jazz": ("!",)}}, 0.9, "write", ("Soul", "!"), "added"),
     ],
 )
 def test_rules(
@@ -763,6 +765,7 @@ MAPPING = {"hiphop": ("Hip-Hop",), "metal": (), "rock": ("Rock", "Guitars")}
         ("m.toml", 'hiphop = "Hip-Hop"\nmetal = ""\nrock = ["Rock", "Guitars"]'),
         ("m.json", '{"hiphop": "Hip-Hop", "metal": [], "rock": ["Rock", " Guitars "]}'),
         ("m.csv", "label,genre\nhiphop,Hip-Hop\nmetal,\nrock,Rock\nrock,Guitars\n\n"),
+        ("m.csv", "Label, Genre\nhiphop,Hip-Hop\nmetal,\nrock,Rock\nrock,Guitars\n"),
         ("m.CSV", "\ufeffhiphop,Hip-Hop\nmetal,\nrock,Rock\nrock,Guitars\n"),
     ],
 )
@@ -824,6 +827,23 @@ def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
             Predictions.read(lines)
     with pytest.raises(TonearmError, match="No such file"):
         Predictions.read(tmp_path / "absent.jsonl")
+
+
+def test_predictions_may_begin_with_a_byte_order_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "p.jsonl"
+    lines.write_text('{"path": "a", "genre": "x", "confidence": 1}\n', encoding="utf-8-sig")
+    assert Predictions.read(lines).paths == ("a",)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines.read_text(encoding="utf-8")))
+    assert Predictions.read("-").paths == ("a",)
+
+
+def test_a_table_in_the_place_of_predictions_is_called_one(tmp_path: Path) -> None:
+    table = tmp_path / "found.csv"
+    table.write_text("path,duration,genre,confidence\na.mp3,30,jazz,0.9\n")
+    with pytest.raises(TonearmError, match=r"found\.csv: CSV: .*classify --json"):
+        Predictions.read(table)
 
 
 @pytest.mark.shared

@@ -23,6 +23,7 @@ from tonearm.library.replacement import (
 )
 from tonearm.library.sound import sound_of
 from tonearm.library.suggestions import Source, Suggestion
+from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import TagError, read_genres, write_genres
 
 Policy = Literal["missing", "replace", "append"]
@@ -204,8 +205,12 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
 
 def _joined(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the genres there are and those of the words that none of them spells."""
-    spelled = {genre.casefold() for genre in old}
-    return (*old, *(word for word in words if word.casefold() not in spelled))
+    spelled = set(map(_spelling, old))
+    return (*old, *(word for word in words if _spelling(word) not in spelled))
+
+
+def _spelling(genre: str) -> str:
+    return spelling_of(genre) or genre  # which may be of signs alone
 
 
 def _rewrite(
