@@ -332,6 +332,30 @@ def test_files_that_hold_no_tags_are_refused_in_one_line(
             write_genres(path, ["Jazz"])
 
 
+def test_what_has_no_place_for_a_tag_is_told_beforehand(song: Callable[..., Path]) -> None:
+    wav = song("wav").read_bytes()
+    data = wav.index(b"data") + 4
+    unknown = b"\xff\xff\xff\xff"
+    unsaid = "a WAV file that does not say where its sound ends, and a tag would begin"
+    broken = "so that a tag would be taken for sound"
+    for content, suffix, reason in [
+        (wav[: len(wav) // 2], "wav", f"a WAV file that breaks off, {broken}"),
+        (song("aiff").read_bytes()[:-999], "aiff", f"an AIFF file that breaks off, {broken}"),
+        (wav[:4] + unknown + wav[8:data] + unknown + wav[data + 4 :], "wav", unsaid),
+        (wav[:4] + bytes(4) + wav[8:], "wav", unsaid),
+        (b"RF64" + wav[4:], "wav", "a kind of WAV (RF64) that tags cannot be written to"),
+        (song("mp3").read_bytes(), "flac", "is called .flac, but is no FLAC file"),
+    ]:
+        path = song("mp3", f"odd.{suffix}")
+        path.write_bytes(content)
+        [planned] = plan([path], says("jazz"))
+        assert (planned.action, planned.reason) == ("fail", reason)
+        with pytest.raises(TagError) as error:
+            write_genres(path, ["Jazz"])
+        assert error.value.reason == reason
+        assert path.read_bytes() == content
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
     # Nobody writes into the pipe, and nothing ends the zeros: to open them is to hang.

@@ -20,8 +20,7 @@ def sound_of(path: str | os.PathLike[str]) -> str | None:
     try:
         info = audio.probe(path)
         if info.container not in TAGS_IN_PACKETS:
-            found = audio.identify(path)
-            return f"{found.digest} {found.truncated}"
+            return audio.identify(path).digest
         heard = hashlib.sha256()
         for samples in audio.blocks(path, info.sample_rate):
             heard.update(samples.tobytes())
