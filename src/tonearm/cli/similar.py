@@ -67,8 +67,15 @@ def similar(
         spare_the_library(playlist, store)
     with Store(store) as library:
         found = find(library, file, top, model=model, under=under or ())
+        nowhere = [folder for folder in under or () if not any(library.paths([folder]))]
+    for folder in nowhere:
+        print(
+            f"tonearm: {printable(str(store))} knows no file in {printable(folder)}",
+            file=sys.stderr,
+        )
     if not found.neighbours:
-        print("tonearm: there is no other track", file=sys.stderr)
+        if not nowhere:
+            print("tonearm: there is no other track", file=sys.stderr)
         raise typer.Exit(1)
     if as_json:
         for neighbour in found.neighbours:
