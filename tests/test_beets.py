@@ -265,6 +265,15 @@ def test_mapping_to_own_words(library: Beets, tmp_path: Path) -> None:
     ]
 
 
+def test_blanks_are_no_genre(library: Beets) -> None:
+    for title in ("high", "low"):
+        item = library.item(title)
+        item.genres = [" "]
+        item.store()
+    library.run("tonearm")
+    assert library.genres() == FILLED
+
+
 def test_what_is_not_music_is_left_alone(library: Beets, tmp_path: Path) -> None:
     outputs = ("logits", "embedding", "music")  # of this model, high sounds are not music
     model = write_bundle(tmp_path / "critic.onnx", tiny_metadata(), outputs=outputs)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -182,6 +183,7 @@ def test_a_folder_without_recordings_is_one_line(run: Run, tmp_path: Path) -> No
     ("arguments", "complaint"),
     [
         (["classify"], "Missing argument"),
+        (["classify", ""], "'' is no file"),
         (["classify", "x.mp3", "--model", "nope"], "no model named 'nope'"),
         (["classify", "x.mp3", "--json", "--csv"], "--json and --csv"),
         (["classify", "x.mp3", "--top", "0"], "--top"),
@@ -228,6 +230,26 @@ def test_names_and_reasons_are_whole_where_no_terminal_cuts_them(
     assert f"{name}.flac" in printed
     assert f"{name} broken.mp3" in printed
     assert "…" not in printed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell's way to close a stream")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_output_is_as_silent_as_none(music: Path, tiny_bundle: Path, closed: str) -> None:
+    arguments = [sys.executable, "-m", "tonearm", "classify", str(music / "low.flac")]
+    command = f"{shlex.join([*arguments, '--model', str(tiny_bundle)])} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a folder in use cannot be deleted")
+def test_a_deleted_folder_is_not_called_output(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    code, _, errors = run("scan", ".", "--store", "library.db")
+    assert (code, errors) == (1, "tonearm: the current folder: No such file or directory\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

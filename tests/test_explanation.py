@@ -288,6 +288,19 @@ class TestPlot:
         assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "a.png"))
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_a_name_as_long_as_names_can_be_has_a_picture(
+        self,
+        tiny_bundle: Path,
+        tmp_path: Path,
+        write_audio: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        file = write_audio(tmp_path / f"{'ä' * 125}.flac", tone(300, 2), RATE)
+        done = CliRunner().invoke(app, ["explain", str(file), "--model", str(tiny_bundle)])
+        assert (done.exit_code, done.output) == (0, f"{'ä' * 119}-explanation.png\n")
+        assert Path(done.output.strip()).is_file()
+
 
 def test_the_report_shows_what_led_to_an_error(
     classifier: Classifier, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]

@@ -266,3 +266,6 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (tmp_path / "mine.html").read_text(encoding="utf-8")
     assert data_of(page)["tags"]["disagreeing"] == [[0, "Slow", ["blues"]]]
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+    done = CliRunner().invoke(app, ["report", "mine.db", "-o", "mine.db"])
+    assert "mine.db is the store itself" in str(done.exception)
+    assert (tmp_path / "mine.db").read_bytes().startswith(b"SQLite")

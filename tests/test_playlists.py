@@ -87,6 +87,15 @@ def test_copies_of_a_sound_are_listed_once(tmp_path: Path) -> None:
     assert lists(tmp_path, entries) == {"jazz": ["/m/1", "/m/3", "/m/4"]}
 
 
+def test_a_name_that_fits_takes_the_place_of_a_copys_that_does_not(tmp_path: Path) -> None:
+    entries = [track("/m/1\n", audio="a"), track("/m/2", audio="a"), track("/m/0\n", audio="b")]
+    store = open_store(tmp_path / "odd.db", entries)
+    with store:
+        [playlist] = write_playlists(store, tmp_path / "lists")
+    assert (playlist.tracks, playlist.left_out) == (1, ("/m/0\n",))
+    assert playlist.path.read_text().endswith("/m/2\n")
+
+
 @pytest.mark.parametrize(
     ("sort", "expected"),
     [("confidence", "cabd"), ("path", "abcd"), ("artist", "cdba")],

@@ -170,6 +170,38 @@ def test_a_disk_that_is_not_mounted_is_not_forgotten(
     assert len(store) == 6
 
 
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [
+        ("nothing", 0),  # deleted
+        ("empty folder", 2),  # a disk that is not mounted, as far as anyone can tell
+        ("hidden file", 2),
+        ("cover", 0),
+    ],
+)
+def test_below_an_empty_folder_nothing_is_forgotten(
+    music: Path,
+    store: Store,
+    scanned: Callable[..., Scan],
+    write_audio: Callable[..., Path],
+    left: str,
+    kept: int,
+) -> None:
+    disk = music / "disk"
+    (disk / "album").mkdir(parents=True)
+    for pitch in (400, 600):
+        write_audio(disk / "album" / f"{pitch}.flac", tone(pitch, 1), RATE)
+    scanned(music)
+    shutil.rmtree(disk)
+    if left != "nothing":
+        disk.mkdir()
+    if left in ("cover", "hidden file"):
+        (disk / {"cover": "cover.jpg"}.get(left, ".hidden")).touch()
+    tally = scanned(music, prune=True).tally
+    assert (tally.missing, tally.pruned) == (kept, 2 - kept)
+    assert len(list(store.missing([disk]))) == kept
+
+
 def test_another_model_or_excerpt_listens_anew(
     store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
@@ -469,7 +501,15 @@ def test_a_long_file_that_breaks_off_is_heard_as_far_as_it_goes(
 
 
 def test_errors_of_one_kind_are_counted_together() -> None:
-    assert kind_of("only 0.10 s of audio, 0.25 s are needed") == "only N s of audio, N s are needed"
+    for error, kind in [
+        ("only 0.10 s of audio, 0.25 s are needed", "only N s of audio, 0.25 s are needed"),
+        ("silent: 12.3 s with nothing to hear", "silent: N s with nothing to hear"),
+        ("lasts only 3.2e+02 ms", "lasts only N ms"),
+        ("took longer than the limit of 64.5 s", "took longer than the limit of N s"),
+        ("the process died reading it (-9)", "the process died reading it (-9)"),
+        ("its mp3 audio does not decode (damaged data)",) * 2,
+    ]:
+        assert kind_of(error) == kind
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -506,6 +546,7 @@ def test_a_scan_that_cannot_begin_leaves_no_store(run: Run, music: Path, tmp_pat
     store = tmp_path / "library.db"
     for arguments, complaint in (
         ([tmp_path / "nothing"], "no such file or folder"),
+        (["s3://bucket/music"], "bucket/music (addresses need --engine ray)"),
         ([music, "--model", "nobody"], "no model named 'nobody'"),
         ([music, "--partition", "9"], "--partition means nothing without --engine ray"),
         ([music, "--output", "x"], "--output means nothing without --engine ray"),

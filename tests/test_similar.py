@@ -192,6 +192,27 @@ def test_absolute_without_a_playlist_is_refused(store: Store, tones: Path) -> No
     assert "--absolute means nothing without --playlist" in str(done.exception)
 
 
+def test_a_playlist_takes_the_place_of_no_recording(store: Store, tones: Path) -> None:
+    song = tones / "200.flac"
+    before = song.read_bytes()
+    named = ["similar", str(song), "--store", str(store.path), "--playlist"]
+    for target, what in ((song, "a recording"), (store.path, "the store itself")):
+        done = CliRunner().invoke(app, [*named, str(target)])
+        assert f"is {what}, and would be written over" in str(done.exception)
+    assert song.read_bytes() == before
+    assert len(store) > 0
+
+
+def test_a_folder_that_the_store_does_not_know_is_told(tmp_path: Path) -> None:
+    open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
+    named = ["similar", "/m/a", "--store", str(tmp_path / "l.db"), "--under", "/Wildd"]
+    complaint = f"tonearm: {tmp_path}/l.db knows no file in /Wildd\n"
+    done = CliRunner().invoke(app, named)
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", complaint)
+    done = CliRunner().invoke(app, [*named, "--under", "/m"])
+    assert (done.exit_code, done.stderr) == (0, complaint)
+
+
 def test_a_library_of_one_has_nothing_similar(tmp_path: Path) -> None:
     open_store(tmp_path / "l.db", [track("/m/a")]).close()
     done = CliRunner().invoke(app, ["similar", "/m/a", "--store", str(tmp_path / "l.db")])

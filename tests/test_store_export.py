@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import gc
+import io
 import json
 import os
 import sys
@@ -35,6 +37,7 @@ def store(tmp_path: Path) -> Store:
         verdict="music",
         tagged=("Rock", "Pop"),
         title='Say; "what"\nnow',
+        album="Car\rriage",
         probabilities=CHANCES,
         segments=(Window(5.0, 15.0, CHANCES),),
         embedding=np.array([1, -0.5], np.float32),
@@ -54,6 +57,8 @@ def test_csv_has_a_column_for_every_genre(store: Store, tmp_path: Path) -> None:
     assert (failed["path"], failed["error"], failed["genre"]) == ("/music/b.mp3", "is empty", "")
     assert heard["path"] == ODD
     assert heard["title"] == 'Say; "what"\nnow'
+    assert heard["album"] == "Car\rriage"
+    assert b"\r\n" not in target.read_bytes()
     assert heard["tagged"] == "Rock; Pop"
     assert (heard["p_low"], heard["p_model"], heard["model"]) == ("0.75", "0.25", "tiny/30/00")
     assert heard["scanned_at"] == "2023-11-14T22:13:20+00:00"
@@ -129,13 +134,52 @@ def test_what_cannot_be_written_leaves_the_old_table(
         ("-", {"timeline": True}, "no room"),
         ("-", {"format": "parquet"}, "standard output"),
         ("-", {"format": "xml"}, "unknown format"),
+        ("library.db", {"format": "csv"}, "is the store itself"),
+        ("song.mp3", {"format": "csv"}, "is a recording"),
+        ("link.csv", {}, "is a recording"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    store: Store, target: str, options: dict[str, object], reason: str
+    store: Store,
+    target: str,
+    options: dict[str, object],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("song.mp3").write_text("sound")
+    Path("link.csv").symlink_to("song.mp3")
     with pytest.raises(UsageError, match=reason):
         export(store, target, **options)  # type: ignore[arg-type]
+    assert Path("song.mp3").read_text() == "sound"
+    assert len(store) == 3
+
+
+def test_a_reader_who_stops_leaves_the_store_at_rest(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Full()))  # type: ignore[type-var]
+    failed: BaseException | None = None
+    with Store(store.path) as library:
+        try:
+            export(library, format="jsonl")
+        except OSError as error:
+            failed = error  # which holds on to all that was under way
+    assert failed is not None
+    failed = None
+    gc.collect()
+    assert complaints == []
 
 
 def test_the_program_writes_to_standard_output(

@@ -77,12 +77,16 @@ def test_plan_write_and_undo(run: Run, music: Path, tmp_path: Path) -> None:
     assert contents(music) != before
     code, output, _ = run("tag", "--undo")
     assert (code, output.splitlines()[-1]) == (0, "2 restored")
+    assert output.splitlines()[0] == f"journal: {journal}"
     assert contents(music) == before
     code, output, errors = run("tag", "--undo")
     assert (code, output) == (2, "")
-    assert "nothing to undo" in errors
+    assert "nothing to undo: every journal in" in errors
     code, output, _ = run("tag", "--undo", journal)
     assert (code, output.splitlines()[-1]) == (0, "2 kept")
+    (music / "low.flac").unlink()
+    code, output, _ = run("tag", "--undo", journal)
+    assert (code, output.splitlines()[-1]) == (1, "1 kept, 1 failed")
 
 
 def test_predictions_take_the_place_of_listening(

@@ -322,13 +322,50 @@ def test_files_that_hold_no_tags_are_refused_in_one_line(
     for path, reason in [
         (text, "unknown"),
         (broken, "damaged"),
-        (tmp_path / "absent.mp3", "No such file"),
-        (tmp_path, "Is a directory"),
+        (tmp_path / "absent.mp3", "no such file"),
+        (tmp_path, "is a folder"),
     ]:
         with pytest.raises(TagError, match=reason) as error:
             read_genres(path)
         assert "\n" not in str(error.value)
         with pytest.raises(TagError, match=reason):
+            write_genres(path, ["Jazz"])
+
+
+def test_what_has_no_place_for_a_tag_is_told_beforehand(song: Callable[..., Path]) -> None:
+    wav = song("wav").read_bytes()
+    data = wav.index(b"data") + 4
+    unknown = b"\xff\xff\xff\xff"
+    unsaid = "a WAV file that does not say where its sound ends, and a tag would begin"
+    broken = "so that a tag would be taken for sound"
+    for content, suffix, reason in [
+        (wav[: len(wav) // 2], "wav", f"a WAV file that breaks off, {broken}"),
+        (song("aiff").read_bytes()[:-999], "aiff", f"an AIFF file that breaks off, {broken}"),
+        (wav[:4] + unknown + wav[8:data] + unknown + wav[data + 4 :], "wav", unsaid),
+        (wav[:4] + bytes(4) + wav[8:], "wav", unsaid),
+        (b"RF64" + wav[4:], "wav", "a kind of WAV (RF64) that tags cannot be written to"),
+        (song("mp3").read_bytes(), "flac", "is called .flac, but is no FLAC file"),
+    ]:
+        path = song("mp3", f"odd.{suffix}")
+        path.write_bytes(content)
+        [planned] = plan([path], says("jazz"))
+        assert (planned.action, planned.reason) == ("fail", reason)
+        with pytest.raises(TagError) as error:
+            write_genres(path, ["Jazz"])
+        assert error.value.reason == reason
+        assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    # Nobody writes into the pipe, and nothing ends the zeros: to open them is to hang.
+    pipe, zeros = tmp_path / "pipe.mp3", tmp_path / "zeros.mp3"
+    os.mkfifo(pipe)
+    zeros.symlink_to("/dev/zero")
+    for path in (pipe, zeros):
+        with pytest.raises(TagError, match="is not a regular file"):
+            read_genres(path)
+        with pytest.raises(TagError, match="is not a regular file"):
             write_genres(path, ["Jazz"])
 
 
@@ -346,6 +383,8 @@ def test_files_that_hold_no_tags_are_refused_in_one_line(
         ({"policy": "replace", "mapping": {"jazz": ("A", "B")}}, 0.9, "write", ("A", "B"), ""),
         ({"policy": "replace", "mapping": {"jazz": ("Soul",)}}, 0.9, "keep", ("Soul",), "already"),
         ({"policy": "append", "mapping": {"jazz": ("SOUL",)}}, 0.9, "keep", ("Soul",), "already"),
+        ({"policy": "append", "mapping": {"jazz": ("s-oúl",)}}, 0.9, "keep", ("Soul",), "already"),
+        ({"policy": "append", "mapping": {"jazz": ("!",)}}, 0.9, "write", ("Soul", "!"), "added"),
     ],
 )
 def test_rules(
@@ -424,6 +463,25 @@ def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -
     assert planned == done
 
 
+def test_what_would_sound_different_is_left_alone(tmp_path: Path) -> None:
+    # The fragments say where in the file their sound lies, which a tag before them moves.
+    path = tmp_path / "live.m4a"
+    options = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
+    with av.open(str(path), "w", format="mp4", options=options) as output:
+        stream = output.add_stream("aac", rate=44_100, layout="mono")
+        for start in range(0, 3 * 44_100, 44_100):
+            samples = tone(440, 1, 44_100)[None].astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44_100, start
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    before = path.read_bytes()
+    [change] = write(path)
+    assert (change.action, change.reason) == ("fail", "writing its tags would change what is heard")
+    assert path.read_bytes() == before
+    assert list(tmp_path.glob(".tonearm-*")) == []
+
+
 def test_permissions_stay_and_the_time_if_asked(song: Callable[..., Path]) -> None:
     path = song("flac")
     path.chmod(0o640)
@@ -483,6 +541,8 @@ def test_a_file_that_changes_meanwhile_is_left_alone(
     monkeypatch.setattr(tagging, "prepare", meddle)
     failed = write(path, policy="replace")[0]
     assert (failed.action, "meanwhile" in failed.reason) == ("fail", True)
+    with pytest.raises(UsageError, match="no journal in"):
+        list(undo())
     assert read_genres(path) == ("Soul",)
     assert list(path.parent.glob(".tonearm-*")) == []
 
@@ -503,6 +563,29 @@ def test_a_full_disk_costs_nothing(
     assert list(path.parent.glob(".tonearm-*")) == []
 
 
+def test_a_full_disk_under_the_journal_leaves_none(
+    song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, notes = song("flac"), tmp_path / "notes.jsonl"
+    before = path.read_bytes()
+
+    class Full(io.BufferedWriter):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    def open_full(self: Path, mode: str = "r", *rest: Any) -> Any:
+        file = whole_open(self, mode, *rest)
+        return Full(file.detach()) if self == notes else file
+
+    whole_open = Path.open
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(JournalError, match=r"notes\.jsonl: no journal: No space left"):
+        write(path, journal=notes)
+    monkeypatch.undo()
+    assert not notes.exists()
+    assert path.read_bytes() == before
+
+
 def test_without_a_journal_nothing_is_written(song: Callable[..., Path], tmp_path: Path) -> None:
     path = song("flac")
     before = path.read_bytes()
@@ -515,23 +598,47 @@ def test_without_a_journal_nothing_is_written(song: Callable[..., Path], tmp_pat
     assert path.read_bytes() == before
 
 
-def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path]) -> None:
+def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path], state: Path) -> None:
     changed, fine, gone = song("flac"), song("mp3"), song("ogg")
     before = fine.read_bytes()
     write(changed, fine, gone)
     write_genres(changed, ["My Own"])
     gone.unlink()
+    [notes] = (state / "journals").iterdir()
     expected = {str(gone): "fail", str(fine): "restore", str(changed): "fail"}
     planned = {done.path: done.action for done in undo(dry_run=True)}
     assert planned == expected
     assert read_genres(fine) == ("jazz",)
     done = list(undo())
     assert {one.path: one.action for one in done} == expected
-    assert {one.reason for one in done} >= {"changed since it was tagged"}
+    assert {one.reason for one in done} >= {"changed since it was tagged, which counts as undone"}
     assert fine.read_bytes() == before
     assert read_genres(changed) == ("My Own",)
-    # What could not be undone can be tried again.
-    assert {one.path: one.action for one in undo()} == {**expected, str(fine): "keep"}
+    # What could not be undone can be tried again, but is in no other run's way.
+    again = {one.path: one.action for one in undo(notes)}
+    assert again == {**expected, str(fine): "keep"}
+    with pytest.raises(UsageError, match=r"every journal in .* is undone"):
+        list(undo())
+
+
+def test_a_deleted_file_does_not_keep_undo_from_the_run_before(song: Callable[..., Path]) -> None:
+    first, second = song("mp3"), song("flac")
+    before = first.read_bytes()
+    write(first)
+    write(second)
+    second.unlink()
+    assert [done.reason for done in undo()] == ["is gone, which counts as undone"]
+    assert [done.path for done in undo()] == [str(first)]
+    assert first.read_bytes() == before
+
+
+def test_what_fails_for_now_stays_to_be_undone(song: Callable[..., Path]) -> None:
+    path = song("flac")
+    write(path)
+    path.chmod(0o444)
+    assert [done.action for done in undo()] == ["fail"]
+    path.chmod(0o644)
+    assert [done.action for done in undo()] == ["restore"]
 
 
 def test_a_journal_of_several_runs_is_walked_back_whole(
@@ -682,6 +789,7 @@ MAPPING = {"hiphop": ("Hip-Hop",), "metal": (), "rock": ("Rock", "Guitars")}
         ("m.toml", 'hiphop = "Hip-Hop"\nmetal = ""\nrock = ["Rock", "Guitars"]'),
         ("m.json", '{"hiphop": "Hip-Hop", "metal": [], "rock": ["Rock", " Guitars "]}'),
         ("m.csv", "label,genre\nhiphop,Hip-Hop\nmetal,\nrock,Rock\nrock,Guitars\n\n"),
+        ("m.csv", "Label, Genre\nhiphop,Hip-Hop\nmetal,\nrock,Rock\nrock,Guitars\n"),
         ("m.CSV", "\ufeffhiphop,Hip-Hop\nmetal,\nrock,Rock\nrock,Guitars\n"),
     ],
 )
@@ -743,6 +851,23 @@ def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
             Predictions.read(lines)
     with pytest.raises(TonearmError, match="No such file"):
         Predictions.read(tmp_path / "absent.jsonl")
+
+
+def test_predictions_may_begin_with_a_byte_order_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "p.jsonl"
+    lines.write_text('{"path": "a", "genre": "x", "confidence": 1}\n', encoding="utf-8-sig")
+    assert Predictions.read(lines).paths == ("a",)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines.read_text(encoding="utf-8")))
+    assert Predictions.read("-").paths == ("a",)
+
+
+def test_a_table_in_the_place_of_predictions_is_called_one(tmp_path: Path) -> None:
+    table = tmp_path / "found.csv"
+    table.write_text("path,duration,genre,confidence\na.mp3,30,jazz,0.9\n")
+    with pytest.raises(TonearmError, match=r"found\.csv: CSV: .*classify --json"):
+        Predictions.read(table)
 
 
 @pytest.mark.shared

@@ -164,7 +164,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
         self, items: Sequence[Item], settings: _Settings, *, write: bool, show: bool
     ) -> Counter[str]:
         """Listen to the items that may get a genre, and count what becomes of all of them."""
-        waiting = [item for item in items if settings.force or not item[FIELD]]
+        waiting = [item for item in items if settings.force or not _has_genre(item)]
         counts: Counter[str] = Counter()
         albums: dict[int | None, Album] = {}
         for item, result in zip(waiting, self._listen(waiting, settings), strict=True):
@@ -234,10 +234,16 @@ class TonearmPlugin(plugins.BeetsPlugin):
         return "given a genre"
 
 
+def _has_genre(named: Item | Album) -> bool:
+    """Whether a track or an album has a genre; blanks are none, as for `tonearm tag`."""
+    genres = named[FIELD] or ()
+    return any(genre.strip() for genre in ([genres] if isinstance(genres, str) else genres))
+
+
 def _summarise(album: Album, *, force: bool) -> None:
     """Give an album without a genre, or with force any, the commonest of its tracks."""
-    genres = [item[FIELD] for item in album.items() if item[FIELD]]
-    if genres and (force or not album[FIELD]):
+    genres = [item[FIELD] for item in album.items() if _has_genre(item)]
+    if genres and (force or not _has_genre(album)):
         album[FIELD] = max(genres, key=genres.count)
         album.store(inherit=False)  # or every track would get it
 

@@ -247,6 +247,28 @@ def stream(
     return AudioStream(path, rate, start, duration, block_seconds, time_limit)
 
 
+def size_of(path: str | os.PathLike[str]) -> int:
+    """Return how many bytes a file has, if it is one that may be opened.
+
+    Raises
+    ------
+    NotAudio
+        If it is not there, empty, a folder, or a pipe or a device, which could go on for ever.
+    """
+    name = os.fsdecode(path)
+    try:
+        status = os.stat(name)  # noqa: PTH116 (a Path makes "" the current folder)
+    except (OSError, ValueError) as error:
+        raise NotAudio(name, _reason(error)) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise NotAudio(name, "is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAudio(name, "is not a regular file")
+    if not status.st_size:
+        raise NotAudio(name, "is empty")
+    return status.st_size
+
+
 def probe(path: str | os.PathLike[str], *, time_limit: float | None = None) -> AudioInfo:
     """Read what a file's header says of its sound, without decoding it.
 
@@ -461,7 +483,7 @@ class _OpenFile:
 
     def __init__(self, path: str | os.PathLike[str], time_limit: float | None) -> None:
         self.path = os.fsdecode(path)
-        size = self._size()
+        size = size_of(path)
         self.clock = _Clock(
             time_limit or LIMIT_SECONDS + LIMIT_SECONDS_PER_MEGABYTE * size / 1_000_000
         )
@@ -548,19 +570,6 @@ class _OpenFile:
         if announced is None or self._estimated(announced):
             return False
         return announced - end > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * announced)
-
-    def _size(self) -> int:
-        try:
-            status = os.stat(self.path)  # noqa: PTH116 (a Path makes "" the current folder)
-        except (OSError, ValueError) as error:
-            raise NotAudio(self.path, _reason(error)) from None
-        if stat.S_ISDIR(status.st_mode):
-            raise NotAudio(self.path, "is a folder")
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device: opening it could wait for ever
-            raise NotAudio(self.path, "is not a regular file")
-        if not status.st_size:
-            raise NotAudio(self.path, "is empty")
-        return status.st_size
 
     def _open(self) -> None:
         self.damaged = False

@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from tonearm.errors import UsageError
+
 # Only for folders: a file that is named itself is tried whatever it is called.
 SUFFIXES = frozenset(
     """
@@ -32,8 +34,15 @@ def recordings(
     unreadable
         Is told of folders that cannot be read (its error names the folder); by default they count
         as empty.
+
+    Raises
+    ------
+    UsageError
+        If a path is blank: it would stand for the current folder.
     """
     for path in paths:
+        if not path:
+            raise UsageError("'' is no file")
         if os.path.isdir(path):
             yield from _below(path, unreadable or (lambda error: None))
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import stat
@@ -13,6 +12,7 @@ from secrets import token_hex
 from typing import IO
 
 from tonearm.audio import printable
+from tonearm.csvrows import csv_writer
 from tonearm.errors import TonearmError
 
 DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet whole
@@ -87,7 +87,7 @@ def _draft_beside(target: Path) -> Path:
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a table, its header first, as `write_whole` does; raises what that does."""
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(rows)
+    csv_writer(table).writerows(rows)
     write_whole(path, table.getvalue())
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -38,6 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # The order here is the order of `tonearm --help`. A command module imports nothing heavy at its
 # top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
@@ -86,6 +90,7 @@ def main() -> None:
 
     Typer itself ends quietly on a closed pipe and on Ctrl-C.
     """
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         # A file name or a bar that the terminal's encoding lacks must not end the program.
         if isinstance(stream, io.TextIOWrapper):
@@ -99,7 +104,36 @@ def main() -> None:
         print(f"tonearm: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # such as a full disk behind the output
-        print(f"tonearm: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        print(f"tonearm: {_told(error)}", file=sys.stderr)
         # What is still waiting to be written would fail once more at the very end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):  # a stream of Python's own has no number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _open_what_is_closed() -> None:
+    """Let nothing have the numbers of standard streams that were closed (``>&-``), nor lack one.
+
+    What is printed would be written into the next file that is opened, be it a store.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+
+
+def _told(error: OSError) -> str:
+    """Say what failed, as far as it is known, and why."""
+    from tonearm.audio import printable
+
+    reason = error.strerror or str(error)
+    if isinstance(error.filename, str | bytes):
+        return f"{printable(os.fsdecode(error.filename))}: {reason}"
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        return f"the current folder: {reason}"
+    # What is written to a file is told by those who write it.
+    return f"output: {reason}" if error.errno in _OF_OUTPUT else reason

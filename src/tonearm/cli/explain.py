@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.naming import named_after
 from tonearm.cli.options import ModelOption
 from tonearm.threads import processors
 
@@ -53,7 +54,7 @@ def explain(
     from tonearm.explanation_plot import save_plot
     from tonearm.features.plot import check_picture
 
-    output = output or Path(f"{Path(file).stem}-explanation.png")
+    output = output or named_after(file, "-explanation.png")
     check_picture(output, width, height)  # before the listening, which takes seconds
     classifier = Classifier.load(model, threads=processors())
     explanation = explain(classifier, file, genre, start=start, duration=duration)

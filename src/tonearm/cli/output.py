@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
+
+from tonearm.csvrows import csv_writer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +57,7 @@ class CsvRows:
     def __init__(self, labels: tuple[str, ...], timeline: bool) -> None:
         self._labels = labels
         self._timeline = timeline
-        self._writer = csv.writer(sys.stdout, lineterminator="\n")
+        self._writer = csv_writer(sys.stdout)
         span = ("start", "end") if timeline else ("duration",)
         fixed = ("genre", "confidence", "truncated", "error", "music", "verdict")
         self._writer.writerow(("path", *span, *fixed, *labels))

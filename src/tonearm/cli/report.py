@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.naming import named_after
 from tonearm.cli.strangers import warn_of_strangers
 
 
@@ -48,7 +49,7 @@ def report(
     from tonearm.library.report import write_report
     from tonearm.library.store import Store
 
-    page = output or Path(f"{store.stem}.html")
+    page = output or named_after(store, ".html")
     words = read_mapping(mapping) if mapping else {}
     with Store(store) as library:
         warn_of_strangers(words, library.labels())

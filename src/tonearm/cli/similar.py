@@ -59,13 +59,23 @@ def similar(
     keep_blas_single()
     from tonearm.audio import printable
     from tonearm.library.m3u import Item, write_playlist
+    from tonearm.library.outputs import spare_the_library
     from tonearm.library.similar import similar as find
     from tonearm.library.store import Store
 
+    if playlist:
+        spare_the_library(playlist, store)
     with Store(store) as library:
         found = find(library, file, top, model=model, under=under or ())
+        nowhere = [folder for folder in under or () if not any(library.paths([folder]))]
+    for folder in nowhere:
+        print(
+            f"tonearm: {printable(str(store))} knows no file in {printable(folder)}",
+            file=sys.stderr,
+        )
     if not found.neighbours:
-        print("tonearm: there is no other track", file=sys.stderr)
+        if not nowhere:
+            print("tonearm: there is no other track", file=sys.stderr)
         raise typer.Exit(1)
     if as_json:
         for neighbour in found.neighbours:

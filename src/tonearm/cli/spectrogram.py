@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.naming import named_after
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -37,7 +39,7 @@ def spectrogram(
     """Draw the spectrogram of a recording, with its waveform."""
     from tonearm.features.plot import save_plot
 
-    output = output or Path(f"{Path(file).stem}-spectrogram.png")
+    output = output or named_after(file, "-spectrogram.png")
     save_plot(
         file,
         output,

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -96,7 +96,7 @@ def tag(
     Every file gets a line: its old genre, the new one, and why it is written, kept or fails. A
     file without a genre is listened to; --policy says what happens to the others. Nothing but the
     genre changes, and --undo restores the very bytes of before. The exit code is 1 if all files
-    failed, otherwise 0.
+    failed (with --undo, if some did and none was restored), otherwise 0.
     """
     if undo:
         refuse(
@@ -178,10 +178,21 @@ def _listener(model: str, workers: int, mapping: Mapping) -> Source:
 
 
 def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+    """Restore the files of journals, and say which journals those are."""
+    from tonearm.audio import printable
+    from tonearm.library.journal import find
     from tonearm.library.undo import undo
 
-    restorations = (done for name in journals for done in undo(name, dry_run=dry_run))
-    _print_all(restorations, None, dry_run=dry_run, as_json=as_json)
+    def restorations() -> Iterator[Restoration]:
+        for name in journals:
+            path = find(name)
+            if not as_json:
+                print(f"journal: {printable(str(path))}")
+            yield from undo(path, dry_run=dry_run)
+
+    done = _print_all(restorations(), None, dry_run=dry_run, as_json=as_json)
+    if done["fail"] and not done["restore"]:
+        raise typer.Exit(1)
 
 
 def _print_all(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from tonearm.audio import printable
+from tonearm.csvrows import csv_writer
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.library.outputs import spare_the_library
 from tonearm.library.rows import COLUMNS, probability_column, to_row
 from tonearm.library.store import Store
 from tonearm.whole import whole
@@ -65,7 +66,8 @@ def export(
     Raises
     ------
     UsageError
-        If the format is unknown, or cannot hold what is asked for.
+        If the format is unknown, or cannot hold what is asked for, or the target is a recording
+        or the store.
     ExportError
         If the target cannot be written.
     MissingExtraError
@@ -80,16 +82,20 @@ def export(
         raise UsageError("a CSV table has no room for timelines and embeddings: use jsonl, parquet")
     if chosen == "parquet" and name == STANDARD_OUTPUT:
         raise UsageError("Parquet goes to a file, not to standard output")
+    if name != STANDARD_OUTPUT:
+        spare_the_library(name, store.path)
     written = 0
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Generator[dict[str, Any]]:
         nonlocal written
-        for entry in store.entries(under, missing=missing):
-            yield to_row(entry, timeline=timeline, embeddings=embeddings)
-            written += 1
+        # Whoever reads may stop in the middle: then the store is asked no more before it closes.
+        with closing(store.entries(under, missing=missing)) as entries:
+            for entry in entries:
+                yield to_row(entry, timeline=timeline, embeddings=embeddings)
+                written += 1
 
-    with _opened(name) as file:
-        _WRITERS[chosen](file, rows(), store.labels())
+    with _opened(name) as file, closing(rows()) as table:
+        _WRITERS[chosen](file, table, store.labels())
     return written
 
 
@@ -124,7 +130,7 @@ def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence
     # Bytes of paths that are no text are written as they are.
     text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
     try:
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv_writer(text)
         writer.writerow((*COLUMNS, "tagged", *map(probability_column, labels)))
         for row in rows:
             chances = row["probabilities"]

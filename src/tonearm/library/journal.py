@@ -86,6 +86,7 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path) if path is not None else _new_path()
         self._file: IO[bytes] | None = None
+        self._is_blank = False  # made here, and nothing is in it yet
 
     def __enter__(self) -> Journal:
         return self
@@ -104,6 +105,10 @@ class Journal:
         """
         self._append(entry.to_dict())
 
+    def withdraw(self, entry: Entry) -> None:
+        """Note that the file of the last entry was not replaced after all."""
+        self._append({"withdrawn": entry.path})
+
     def mark_undone(self) -> None:
         """Note that everything in the journal was undone."""
         self._append({"undone": _now()})
@@ -115,8 +120,19 @@ class Journal:
             self._file.write(json.dumps(record).encode("ascii") + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
+            self._is_blank = False
         except OSError as error:
+            self._give_up()
             raise JournalError(self.path, f"no journal: {error.strerror or error}") from error
+
+    def _give_up(self) -> None:
+        """Close the file, and remove it if it is of no use."""
+        with suppress(OSError):  # what is still waiting to be written fails once more
+            if self._file is not None:
+                self._file.close()
+        self._file = None
+        if self._is_blank:
+            self.path.unlink(missing_ok=True)
 
     def _open(self) -> IO[bytes]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +141,7 @@ class Journal:
             file = self.path.open("ab")
             file.write(b"\n")  # a line that broke off stays alone
             return file
+        self._is_blank = not self.path.exists()
         file = self.path.open("ab")
         file.write(json.dumps({"tonearm_journal": FORMAT, "created": _now()}).encode() + b"\n")
         sync_folder(self.path.parent)
@@ -148,18 +165,25 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
         if not Path(name).is_file():
             raise UsageError(f"no journal {printable(os.fspath(name))}")
         return Path(name)
+    place = printable(str(folder()))
+    undone = 0
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
         try:
             records = _records(path)
         except JournalError:  # of a process that was killed before its first entry
             continue
-        if records and "undone" not in records[-1]:
+        if not _standing(records):
+            continue
+        if "undone" not in records[-1]:
             return path
-    raise UsageError(f"nothing to undo: no journal in {folder()}")
+        undone += 1
+    if undone:
+        raise UsageError(f"nothing to undo: every journal in {place} is undone")
+    raise UsageError(f"nothing to undo: no journal in {place}")
 
 
 def read(path: Path) -> list[Entry]:
-    """Return a journal's entries, the first first.
+    """Return a journal's entries but for those withdrawn, the first first.
 
     Raises
     ------
@@ -167,9 +191,20 @@ def read(path: Path) -> list[Entry]:
         If the file is not a journal, or one of a later version.
     """
     try:
-        return [Entry.from_dict(record) for record in _records(path) if "path" in record]
+        return list(map(Entry.from_dict, _standing(_records(path))))
     except (KeyError, TypeError, ValueError) as error:
         raise JournalError(path, f"an entry is damaged: {error!r}") from error
+
+
+def _standing(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those of the records that tell of a file that was replaced, or was about to be."""
+    standing: list[dict[str, Any]] = []
+    for record in records:
+        if "path" in record:
+            standing.append(record)
+        elif "withdrawn" in record and standing and standing[-1]["path"] == record["withdrawn"]:
+            standing.pop()
+    return standing
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

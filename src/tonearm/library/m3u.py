@@ -72,6 +72,11 @@ def write_playlist(
     return tuple(left_out)
 
 
+def can_hold(target: str | os.PathLike[str], path: str, *, absolute: bool = False) -> bool:
+    """Whether a playlist can name a track: one whose name is no text, or of several lines, not."""
+    return _line(path, None if absolute else _folder_of(target)) is not None
+
+
 def names_of(titles: Sequence[str]) -> list[str]:
     """Give each title a file name, without suffix, that every file system can hold.
 

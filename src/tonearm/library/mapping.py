@@ -63,7 +63,8 @@ def _parse_csv(text: str) -> dict[str, list[str]]:
         if len(row) != 2:
             raise ValueError(f"line {number}: expected label and genre, got {len(row)} columns")
         label, genre = row
-        if (number, label, genre) != (1, "label", "genre"):
+        is_header = number == 1 and [name.strip().lower() for name in row] == ["label", "genre"]
+        if not is_header:
             table.setdefault(label.strip(), []).append(genre)
     return table
 

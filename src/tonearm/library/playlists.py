@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import UsageError
-from tonearm.library.m3u import Item, names_of, write_playlist
+from tonearm.library.m3u import Item, can_hold, names_of, write_playlist
 from tonearm.library.store import Entry, Store
 
 SUFFIX = ".m3u8"
@@ -121,9 +122,10 @@ def write_playlists(
         If one cannot be written.
     """
     choice = choice or Choice()
+    fits = partial(can_hold, os.path.join(folder, SUFFIX), absolute=absolute)  # noqa: PTH118
     lists = {
         genre: _sorted(members, choice)[: choice.limit]
-        for genre, members in sorted(_members(store.entries(), choice).items())
+        for genre, members in sorted(_members(store.entries(), choice, fits).items())
     }
     written = []
     for (genre, members), name in zip(lists.items(), names_of(list(lists)), strict=True):
@@ -134,11 +136,13 @@ def write_playlists(
     return written
 
 
-def _members(entries: Iterable[Entry], choice: Choice) -> dict[str, list[_Member]]:
-    """Return the tracks of each genre."""
+def _members(
+    entries: Iterable[Entry], choice: Choice, fits: Callable[[str], bool]
+) -> dict[str, list[_Member]]:
+    """Return the tracks of each genre; those whose names do not fit give way to their copies."""
     members: dict[str, list[_Member]] = defaultdict(list)
     heard: set[str] = set()
-    for entry in entries:
+    for entry in _last(entries, lambda entry: not fits(entry.path)):
         if entry.genre is None or entry.verdict not in (None, "music"):
             continue
         if entry.audio is not None and entry.audio in heard:
@@ -147,6 +151,17 @@ def _members(entries: Iterable[Entry], choice: Choice) -> dict[str, list[_Member
         for genre, confidence in _genres(entry.probabilities, choice).items():
             members[genre].append(_Member(Item.of(entry), entry.album or "", confidence))
     return members
+
+
+def _last(entries: Iterable[Entry], is_last: Callable[[Entry], bool]) -> Iterator[Entry]:
+    """Yield entries, some of them, which are few, behind all others."""
+    put_off = []
+    for entry in entries:
+        if is_last(entry):
+            put_off.append(entry)
+        else:
+            yield entry
+    yield from put_off
 
 
 def _genres(probabilities: Mapping[str, float], choice: Choice) -> dict[str, float]:

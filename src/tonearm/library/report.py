@@ -12,6 +12,7 @@ from importlib.resources import files
 
 from tonearm import __version__
 from tonearm.audio import printable
+from tonearm.library.outputs import spare_the_library
 from tonearm.library.overview import Overview, overview
 from tonearm.library.store import Store
 from tonearm.whole import write_whole
@@ -41,9 +42,12 @@ def write_report(
 
     Raises
     ------
+    UsageError
+        If the target is a recording or the store.
     TonearmError
         If the store knows no file, or the page cannot be written.
     """
+    spare_the_library(target, store.path)
     view = overview(store, mapping)
     write_whole(target, render(view, title or printable(store.path.stem)))
     return view

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 
 from tonearm import bundle
@@ -19,6 +19,7 @@ from tonearm.media import recordings
 from tonearm.threads import processors
 from tonearm.workers import Crash, as_finished
 
+_VARYING = re.compile(r"(?<![\w(.-])\d+(\.\d+)?(e[+-]\d+)?(?![\w.]| s are needed)")
 BATCH = 500  # paths that are looked up in the store at once
 
 
@@ -95,8 +96,9 @@ class Scan:
     retry
         Listen again to unchanged files that have failed.
     prune
-        Forget files that are gone, instead of marking them as missing. Nothing is forgotten below
-        a folder where no recording is found: a disk may not be mounted.
+        Forget files that are gone, instead of marking them as missing. Nothing is forgotten of a
+        path below which no recording is found, nor below an empty folder: a disk may not be
+        mounted.
 
     Attributes
     ----------
@@ -213,13 +215,33 @@ class Scan:
         self._store.mark(gone, missing=True)
         self.tally.moved = self._store.forget_moved(self.paths)
         if self._prune:
-            self.tally.pruned = self._store.forget_missing(sorted(self._inhabited))
+            self.tally.pruned = self._store.forget_missing(self._deleted())
         self.tally.missing = self._store.count_missing(self.paths)
+
+    def _deleted(self) -> list[str]:
+        """Return which of the missing files are not just on a disk that is not mounted."""
+        is_left_empty = cache(_is_left_empty)
+        # Without a path below which to look, all would be meant.
+        missing = self._store.missing(sorted(self._inhabited)) if self._inhabited else ()
+        return [path for path in missing if not is_left_empty(os.path.dirname(path))]  # noqa: PTH120
 
 
 def kind_of(error: str) -> str:
-    """Return an error without its numbers, so that errors of one kind are equal."""
-    return re.sub(r"\d+(\.\d+)?", "N", error)
+    """Return an error without what varies from file to file, so that errors of one kind are equal.
+
+    Those are its numbers, but for an exit code, a codec's name and what every file needs.
+    """
+    return _VARYING.sub("N", error)
+
+
+def _is_left_empty(folder: str) -> bool:
+    """Whether a folder, or what is left above it, is as empty as one without its disk."""
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):  # noqa: PTH112, PTH120
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    try:
+        return all(name.startswith(".") for name in os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        return True
 
 
 def _is_gone(path: str) -> bool:

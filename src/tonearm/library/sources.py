@@ -43,7 +43,8 @@ def outermost(paths: Iterable[str]) -> tuple[str, ...]:
     named: dict[str, None] = {}
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110
-            raise UsageError(f"no such file or folder: {printable(path)}")
+            hint = " (addresses need --engine ray)" if is_remote(path) else ""
+            raise UsageError(f"no such file or folder: {printable(path)}{hint}")
         named[os.path.abspath(path)] = None  # noqa: PTH100 (keeps links)
     return tuple(path for path in named if not _is_met(path, named))
 

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
@@ -236,6 +236,11 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise StoreError(self.path, "is a folder: expected the file of a store")
+        if create and not self.path.absolute().parent.is_dir():
+            folder = printable(str(self.path.parent))
+            raise StoreError(self.path, f"there is no folder {folder} to make it in")
         if not create and not self.path.is_file():
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
         # Only in an address can be said whether the file may be made.
@@ -289,7 +294,7 @@ class Store:
 
     def entries(
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
-    ) -> Iterator[Entry]:
+    ) -> Generator[Entry]:
         """Yield the files in the order of their paths' bytes, one in memory at a time.
 
         Parameters
@@ -411,6 +416,13 @@ class Store:
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
 
+    def missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> Iterator[str]:
+        """Yield the paths of the files that were gone at the last look."""
+        for where, values in _under(under, missing=True):
+            query = f"SELECT path FROM files WHERE {where} AND missing ORDER BY path"
+            for (path,) in self._query(query, values):
+                yield os.fsdecode(path)
+
     def count_missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> int:
         """How many files were gone at the last look."""
         return sum(
@@ -466,25 +478,24 @@ class Store:
 
     def forget_moved(self, under: Sequence[str | os.PathLike[str]]) -> int:
         """Forget missing files whose sound is there under another path; return how many."""
-        return self._forget(
-            under,
-            "EXISTS (SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing)",
-        )
-
-    def forget_missing(self, under: Sequence[str | os.PathLike[str]]) -> int:
-        """Forget missing files below these paths; return how many."""
-        return self._forget(under, "1") if under else 0
-
-    # Inside
-
-    def _forget(self, under: Sequence[str | os.PathLike[str]], condition: str) -> int:
+        same = "SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing"
         with self._transaction():
             return sum(
                 self._database.execute(
-                    f"DELETE FROM files WHERE {where} AND missing AND {condition}", values
+                    f"DELETE FROM files WHERE {where} AND missing AND EXISTS ({same})", values
                 ).rowcount
                 for where, values in _under(under, missing=True)
             )
+
+    def forget_missing(self, paths: Iterable[str]) -> int:
+        """Forget these files, if they are missing; return how many."""
+        with self._transaction():
+            return self._database.executemany(
+                "DELETE FROM files WHERE path = ? AND missing",
+                ((os.fsencode(path),) for path in paths),
+            ).rowcount
+
+    # Inside
 
     def _refuse_unfinished(self) -> None:
         """Refuse a store that cannot be read whole where nothing can be written."""

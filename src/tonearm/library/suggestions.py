@@ -90,9 +90,14 @@ class Predictions:
         name = os.fspath(path)
         try:
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+            text = text.removeprefix("\ufeff")  # which some editors put in front
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise TonearmError(f"{printable(name)}: {reason}") from error
+        if text.startswith("path,"):
+            raise TonearmError(
+                f"{printable(name)}: CSV: expected what `tonearm classify --json` prints"
+            )
         lines = enumerate(text.split("\n"), 1)
         return cls((*_parse(name, number, line), None) for number, line in lines if line.strip())
 

@@ -21,8 +21,10 @@ from tonearm.library.replacement import (
     remove_leftovers,
     replaceable,
 )
+from tonearm.library.sound import sound_of
 from tonearm.library.suggestions import Source, Suggestion
-from tonearm.library.tags import TagError, read_genres, write_genres
+from tonearm.library.tag_words import spelling_of
+from tonearm.library.tags import TagError, check_place, read_genres, write_genres
 
 Policy = Literal["missing", "replace", "append"]
 Action = Literal["write", "keep", "fail"]
@@ -195,6 +197,7 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
         return replace(change, reason="is there already")
     try:
         replaceable(change.path)
+        check_place(change.path)
     except TagError as error:
         return _failed(change, error.reason)
     reason = {"replace": "replaced", "append": "added"}.get(rules.policy if change.old else "")
@@ -203,8 +206,12 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
 
 def _joined(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the genres there are and those of the words that none of them spells."""
-    spelled = {genre.casefold() for genre in old}
-    return (*old, *(word for word in words if word.casefold() not in spelled))
+    spelled = set(map(_spelling, old))
+    return (*old, *(word for word in words if _spelling(word) not in spelled))
+
+
+def _spelling(genre: str) -> str:
+    return spelling_of(genre) or genre  # which may be of signs alone
 
 
 def _rewrite(
@@ -213,27 +220,32 @@ def _rewrite(
     """Write the genres of a change to its file."""
     with draft(target) as copy:
         shutil.copyfile(target, copy)
-        before = digest(copy)
+        before, sound = digest(copy), sound_of(copy)
         if read_genres(copy) != change.old:
             raise TagError(target, "its genre has changed since the plan was made")
         write_genres(copy, change.new)
         if read_genres(copy) != change.new:
             raise TagError(target, "its tags cannot hold the genre")
+        if sound is not None and sound_of(copy) != sound:
+            raise TagError(target, "writing its tags would change what is heard")
         prepare(copy, target)
         if not keep_mtime:
             os.utime(copy)
-        journal.append(
-            Entry(
-                path=str(target),
-                before=before,
-                after=digest(copy),
-                mtime_ns=state.st_mtime_ns,
-                old=change.old,
-                new=change.new,
-                delta=difference(target, copy),
-            )
+        entry = Entry(
+            path=str(target),
+            before=before,
+            after=digest(copy),
+            mtime_ns=state.st_mtime_ns,
+            old=change.old,
+            new=change.new,
+            delta=difference(target, copy),
         )
-        put_in_place(copy, target, state)
+        journal.append(entry)
+        try:
+            put_in_place(copy, target, state)
+        except TagError:
+            journal.withdraw(entry)
+            raise
 
 
 def _failed(change: Change, reason: str) -> Change:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import mutagen
 from mutagen._vorbis import VComment
 from mutagen.apev2 import APEv2, APEv2File
 from mutagen.asf import ASFTags
+from mutagen.flac import FLACNoHeaderError
 from mutagen.id3 import ID3, TCON, ID3NoHeaderError
 from mutagen.mp4 import MP4Tags
 
-from tonearm.audio import printable
+from tonearm.audio import NotAudio, printable, size_of
 from tonearm.errors import TonearmError
+from tonearm.library.chunks import obstacle
 
 # What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
 # the others are like dictionaries. On opening, mutagen turns MP4's gnre into \xa9gen.
@@ -109,6 +111,7 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
     """
     with _one_line_errors(path):
         media = _open(path)
+        check_place(path)
         tags: Any = media.tags
         field, *_ = _fields(tags)
         if field == "TCON":
@@ -122,7 +125,22 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
             media.save(path)
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that has no place for a tag, as far as that can be seen without writing one.
+
+    Raises
+    ------
+    TagError
+        If it is one.
+    """
+    with _one_line_errors(path):
+        reason = obstacle(path)
+    if reason is not None:
+        raise TagError(path, reason)
+
+
 def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
+    size_of(path)  # mutagen would open a pipe or a device, and wait or read for ever
     media: mutagen.FileType | None = mutagen.File(path)
     # A bare APEv2File is no kind of audio: something unknown that could have an APE tag.
     if media is None or (type(media) is APEv2File and media.tags is None):
@@ -218,11 +236,23 @@ def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except TagError:
         raise
+    except NotAudio as error:
+        raise TagError(path, error.reason) from error
     except OSError as error:
         raise TagError(path, error.strerror or str(error)) from error
     except Exception as error:  # mutagen lets ValueError, struct.error and others of odd files out
         cause = error.args[0] if error.args else None
         if isinstance(cause, OSError) and cause.strerror:
             raise TagError(path, cause.strerror) from error
-        reason = printable(" ".join(str(error).split()))
-        raise TagError(path, f"damaged: {reason}" if reason else "damaged") from error
+        raise TagError(path, _reason(path, error)) from error
+
+
+def _reason(path: str | os.PathLike[str], error: Exception) -> str:
+    """Say why mutagen failed, in its own words where they are meant for people."""
+    with suppress(OSError):
+        if (reason := obstacle(path)) is not None:
+            return reason
+    if isinstance(error, FLACNoHeaderError):
+        return "is called .flac, but is no FLAC file"
+    reason = printable(" ".join(str(error).split()))
+    return f"damaged: {reason}" if reason and isinstance(error, mutagen.MutagenError) else "damaged"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tonearm.audio import NotAudio, size_of
 from tonearm.library.delta import restore
 from tonearm.library.journal import LATEST, Entry, Journal, find, read
 from tonearm.library.replacement import (
@@ -19,6 +20,10 @@ from tonearm.library.replacement import (
     replaceable,
 )
 from tonearm.library.tags import TagError
+
+# Reasons that will not pass: nothing can be done about these files any more.
+GONE = "is gone, which counts as undone"
+CHANGED = "changed since it was tagged, which counts as undone"
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ def undo(
 
     A file is restored only if its bytes are still those that were written, and never to anything
     but the bytes it had before. It gets its old time of modification, too. When no file is left
-    to restore, the journal is noted as undone, so that the latest is then the one before it.
+    that can be restored (what is gone or has changed since cannot), the journal is noted as undone,
+    so that the latest is then the one before it; by its path it can be undone again.
 
     Parameters
     ----------
@@ -78,12 +84,12 @@ def undo(
         histories.setdefault(entry.path, []).append(entry)
     for folder in {Path(name).parent for name in histories} if not dry_run else ():
         remove_leftovers(folder)
-    failed = False
+    is_over = True
     for history in histories.values():
         done = _undo_file(history, dry_run=dry_run)
-        failed |= done.action == "fail"
+        is_over &= done.action != "fail" or done.reason in (GONE, CHANGED)
         yield done
-    if not failed and not dry_run:
+    if is_over and not dry_run:
         with Journal(path) as finished:
             finished.mark_undone()
 
@@ -94,6 +100,9 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
     done = Restoration(newest.path, oldest.old, newest.new, "restore", "as it was")
     steps = 0
     try:
+        if not os.path.lexists(newest.path):
+            return _with(done, "fail", GONE)
+        size_of(newest.path)  # a pipe that took its place would never end
         bytes_now = digest(newest.path)
         for entry in history:
             if bytes_now == entry.after:
@@ -103,12 +112,12 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
                     _restore(entry)
                 bytes_now = entry.before
                 steps += 1
-    except TagError as error:
+    except (NotAudio, TagError) as error:
         return _with(done, "fail", error.reason)
     except OSError as error:
         return _with(done, "fail", error.strerror or str(error))
     if bytes_now != oldest.before:
-        return _with(done, "fail", "changed since it was tagged")
+        return _with(done, "fail", CHANGED)
     return done if steps else _with(done, "keep", "is as it was already")
 
 

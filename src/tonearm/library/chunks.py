@@ -1,0 +1,42 @@
+"""Whether a WAV or AIFF file has a place for a tag, which is a chunk behind its sound."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tonearm.audio import RIFF_UNKNOWN
+
+ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
+KINDS = {b"WAVE": "a WAV", b"AIFF": "an AIFF", b"AIFC": "an AIFF"}
+
+
+def obstacle(path: str | os.PathLike[str]) -> str | None:
+    """Say why a file of chunks can hold no tag; None if it can, or is another kind of file."""
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(12)
+        if head[:4] in (b"RF64", b"BW64"):
+            return "a kind of WAV (RF64) that tags cannot be written to"
+        kind, order = KINDS.get(head[8:]), ORDERS.get(head[:4])
+        if kind is None or order is None:
+            return None
+        announced = int.from_bytes(head[4:8], order)
+        longest, end = _walked(file, min(size, 8 + announced), order)
+        if not announced or max(announced, longest) >= RIFF_UNKNOWN > size:
+            return f"{kind} file that does not say where its sound ends, and a tag would begin"
+        if max(8 + announced, end) > size + 1:  # the last byte that makes a length even may lack
+            return f"{kind} file that breaks off, so that a tag would be taken for sound"
+    return None
+
+
+def _walked(file: BinaryIO, stop: int, order: Literal["little", "big"]) -> tuple[int, int]:
+    """Return the length of the longest chunk, in bytes, and where the last one should end."""
+    longest, place = 0, 12
+    while place + 8 <= stop:
+        file.seek(place + 4)
+        length = int.from_bytes(file.read(4), order)
+        longest = max(longest, length)
+        place += 8 + length + length % 2
+    return longest, place

@@ -1,0 +1,26 @@
+"""What no output of a command may be written over: the library itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tonearm.audio import printable
+from tonearm.errors import UsageError
+from tonearm.media import is_recording
+
+
+def spare_the_library(target: str | os.PathLike[str], store: str | os.PathLike[str]) -> None:
+    """Refuse to write to a recording, or to the store that is read: as often as not a slip.
+
+    Raises
+    ------
+    UsageError
+        If the target, or what a link there leads to, is one of them.
+    """
+    path = Path(os.path.realpath(target))
+    named = printable(os.fspath(target))
+    if path == Path(os.path.realpath(store)):
+        raise UsageError(f"{named} is the store itself, and would be written over")
+    if path.is_file() and is_recording(path.name):
+        raise UsageError(f"{named} is a recording, and would be written over")
