@@ -378,3 +378,25 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
     assert wrong.exit_code == 2
     assert "artist-kfold" in wrong.output
+
+
+def test_a_finished_model_is_marked_as_one_that_the_folds_did_not_train(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    music = tmp_path / "music"
+    for label, style in zip(("low", "high"), synth.STYLES, strict=False):
+        (music / label).mkdir(parents=True)
+        for seed in range(3):
+            samples = synth.render(style, 1.0, 22050, seed)
+            synth.write_wav(music / label / f"{seed}.wav", samples, 22050)
+    arguments = ["benchmark", "tones", "--data", str(music), "--folds", "2"]
+    arguments += ["--systems", f"mfcc-logistic,{tiny_bundle}", "--out", str(tmp_path / "out")]
+    arguments += ["--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert f"careful: {tiny_bundle} is a finished model, not trained anew" in done.stderr
+    assert "tiny (finished model)" in done.stdout
+    page = (tmp_path / "out" / "tones.md").read_text()
+    assert "**Careful:** tiny: a finished model, not trained anew" in page
+    assert "| tiny (finished model) |" in page
+    assert "mfcc-logistic (finished" not in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,13 +13,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bundles import tiny_metadata
 from tonearm import synth
-from tonearm.bundle import Bundle
+from tonearm.bundle import Bundle, write_metadata
 from tonearm.classifier import Failure, Prediction
 from tonearm.cli.app import app
 from tonearm.datasets import Dataset, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
+from tonearm.evaluation.heard import heard_warning
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.report import (
@@ -246,3 +249,49 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
     assert json.loads(subset.stdout)["count"] == 2
     malformed = CliRunner().invoke(app, [*arguments, "--map", "Unheard of"])
     assert "--map 'Unheard of': expected" in str(malformed.exception)
+
+
+def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_path: Path) -> None:
+    for label, style in zip(("low", "high"), synth.STYLES, strict=False):
+        (tmp_path / "music" / label).mkdir(parents=True)
+        samples = synth.render(style, 1.0, 22050)
+        synth.write_wav(tmp_path / "music" / label / "1.wav", samples, 22050)
+    run = tmp_path / "run"
+    run.mkdir()
+    model = shutil.copy(tiny_bundle, run / "model.onnx")
+    arguments = [
+        "evaluate",
+        str(run),
+        str(tmp_path / "music"),
+        "--bootstrap",
+        "0",
+        "--explain",
+        "0",
+    ]
+    arguments += ["--report", str(tmp_path / "report"), "--explain", "0"]
+
+    def told(train: dict[str, str]) -> str:
+        (run / "tracks.json").write_text(json.dumps({"train": train, "valid": {"low/1": "low"}}))
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        return done.stderr
+
+    page = tmp_path / "report" / "report.html"
+    assert f"careful: {run} learned from 1 of these 2 tracks" in told({"high/1": "high"})
+    assert "learned from 1 of these 2 tracks" in page.read_text(encoding="utf-8")
+    # A track of the same name, but of another genre, is of another collection.
+    assert "careful" not in told({"high/1": "jazz", "high/2": "high"})
+    assert "Careful" not in page.read_text(encoding="utf-8")
+
+    write_metadata(model, tiny_metadata(training={"data": "music"}), model)
+    assert "careful: tiny learned from music" in told({})
+
+
+def test_only_what_is_known_is_told_of_what_a_model_learned(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(tiny_bundle, tmp_path / "model.onnx"))
+    tracks = (Track("a", tmp_path / "a.wav", "low"),)
+    assert heard_warning(Bundle.load(model), "music", tracks) is None
+    (tmp_path / "tracks.json").write_text("[]")
+    assert heard_warning(Bundle.load(model), "music", tracks) is None

@@ -61,8 +61,8 @@ def benchmark(
     from tonearm import datasets
     from tonearm.cli.compare import print_comparison
     from tonearm.datasets.cache import FeatureCache
-    from tonearm.evaluation.benchmark import run_benchmark, write_results
-    from tonearm.evaluation.systems import default_systems, find_system
+    from tonearm.evaluation.benchmark import NOT_TRAINED_ANEW, run_benchmark, write_results
+    from tonearm.evaluation.systems import BundleSystem, default_systems, find_system
     from tonearm.paths import cache_folder
 
     dataset = datasets.load(data)
@@ -74,6 +74,10 @@ def benchmark(
     features = FeatureCache(cache or cache_folder("features"))
     names = systems.split(",") if systems else default_systems(configs, dataset)
     ladder = [find_system(system, configs, features, workers) for system in names]
+    for system in ladder:
+        if isinstance(system, BundleSystem):
+            # A name may have been meant for a configuration that is not in this folder.
+            print(f"tonearm: careful: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
     result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     comparison = result.comparison()
     # Without the options that change no figure: where the cache is, how many processes.

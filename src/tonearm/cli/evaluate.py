@@ -70,6 +70,7 @@ def evaluate(
     """
     from tonearm import datasets
     from tonearm.classifier import Classifier
+    from tonearm.evaluation.heard import heard_warning
     from tonearm.evaluation.trial import judgeable, run_trial
 
     if report is not None:
@@ -83,28 +84,32 @@ def evaluate(
     dataset = datasets.load(data, layout)
     tracks = judgeable(dataset, split, kind, labels.split(",") if labels else None)
     classifier = Classifier.load(model)
+    careful = heard_warning(classifier.bundle, dataset.name, tracks)
+    if careful:
+        print(f"tonearm: careful: {careful}", file=sys.stderr)
     trial = run_trial(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
     metrics = trial.predictions.metrics(bootstrap)
     if as_json:
         failures = [{"path": str(f.path), "error": f.error} for f in trial.failures]
-        print(json.dumps({"model": model, "data": str(data), "failures": failures}
-                         | metrics.to_dict(), indent=2))  # fmt: skip
+        about = {"model": model, "data": str(data), "careful": careful, "failures": failures}
+        print(json.dumps(about | metrics.to_dict(), indent=2))
     else:
         _print(metrics, trial)
     if report is not None:
-        about = classifier.bundle.metadata
+        metadata = classifier.bundle.metadata
         size = classifier.bundle.path.stat().st_size / 1e6
         subject = Subject(
-            model=f"{model} ({about.name})" if about.name != model else model,
+            model=f"{model} ({metadata.name})" if metadata.name != model else model,
             data=f"{dataset.name}, {metrics.count} tracks of "
             f"{sum(row.support > 0 for row in metrics.per_class)} genres",
             protocol=_protocol(split, kind, labels),
             command=f"tonearm {shlex.join(sys.argv[1:])}",
             facts={
                 "Model file": f"{classifier.bundle.path.name}, {size:.1f} MB"
-                + (f", {about.licence}" if about.licence else ""),
+                + (f", {metadata.licence}" if metadata.licence else ""),
                 "Listening": f"{trial.seconds / len(tracks):.2f} s a track, decoding included",
             },
+            careful=careful or "",
             left_out=tuple(f"{f.path}: {f.error}" for f in trial.failures),
         )
         paths = {track.id: track.path for track in tracks if track.path is not None}

@@ -17,7 +17,12 @@ from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
 from tonearm.evaluation.crossval import System, cross_validate
 from tonearm.evaluation.predictions import Predictions
+from tonearm.evaluation.systems import BundleSystem
 from tonearm.whole import whole, write_whole
+
+NOT_TRAINED_ANEW = (
+    "a finished model, not trained anew: on tracks that it learned from, its figures say nothing"
+)
 
 OnFold = Callable[[System, int, Fold, bool], None]
 
@@ -30,6 +35,8 @@ class Benchmark:
     ----------
     warning
         Why the figures come out too high under this protocol, or None where they do not.
+    finished
+        The systems that are finished models: the folds trained nothing anew.
     """
 
     dataset: Dataset
@@ -38,10 +45,19 @@ class Benchmark:
     seeds: int
     predictions: Mapping[str, Predictions]
     warning: str | None
+    finished: frozenset[str] = frozenset()
 
     def comparison(self) -> Comparison:
-        """Judge the systems, each against the one before it."""
-        return compare(self.predictions, against="previous")
+        """Judge the systems, each against the one before it; finished models are marked."""
+        return compare(self.marked, against="previous")
+
+    @property
+    def marked(self) -> dict[str, Predictions]:
+        """The predictions by the names that the tables show."""
+        return {
+            f"{name} (finished model)" if name in self.finished else name: predictions
+            for name, predictions in self.predictions.items()
+        }
 
 
 def run_benchmark(
@@ -89,6 +105,7 @@ def run_benchmark(
         seeds=seeds,
         predictions={name: files.join(several) for name, several in parts.items()},
         warning=leak_warning(dataset, protocol),
+        finished=frozenset(s.name for s in systems if isinstance(s, BundleSystem)),
     )
 
 
@@ -136,6 +153,11 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
     ]
     if benchmark.warning:
         lines += [f"> **Careful:** {benchmark.warning}.", ""]
+    if benchmark.finished:
+        lines += [
+            f"> **Careful:** {', '.join(sorted(benchmark.finished))}: {NOT_TRAINED_ANEW}.",
+            "",
+        ]
     lines += [comparison.to_markdown(), f"![accuracy and macro F1 of each system]({name}.svg)", ""]
     kinds = _accuracy_by_kind(benchmark)
     if kinds:
@@ -147,7 +169,7 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
 
 def _accuracy_by_kind(benchmark: Benchmark) -> str:
     # As everywhere on the page, on the tracks that all systems have judged.
-    common, _ = align(benchmark.predictions)
+    common, _ = align(benchmark.marked)
     kind_of = {track.id: track.kind or "" for track in benchmark.dataset}
     own = np.array([kind_of[track] for track in next(iter(common.values())).tracks])
     kinds = sorted(set(own) - {""})
