@@ -362,6 +362,7 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     assert "mfcc-svm" in first.stdout
     assert "mfcc-svm, seed 0, artist-kfold-3of3" in first.stderr
+    assert first.stderr.count("careful: the artist of 12 of 12 tracks is not known") == 1
     page = (tmp_path / "out" / "pieces.md").read_text()
     assert "12 tracks, 2 genres, 3 folds, 1 seed" in page
 

@@ -13,7 +13,7 @@ import pytest
 
 from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
 from tonearm.datasets.gtzan import read_feature_table
-from tonearm.datasets.manifest import write_folds
+from tonearm.datasets.manifest import other_columns, write_folds
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import UsageError
 
@@ -399,6 +399,32 @@ def test_folds_are_a_manifest_again(tmp_path: Path) -> None:
             ("0", "2"),
             ("1", "2"),
         ]
+
+
+def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
+    rows = [
+        ["path", "label", "title", "album", "duration", "picture", "mood", "fold"],
+        ["a/1.mp3", "x", "One", "LP", "30.5", "p/1.png", "sad", "7"],
+        ["a/2.mp3", "x", "Two", "", "", "", "", "7"],
+    ]
+    data = load(write_csv(tmp_path / "m.csv", rows))
+    folds = split(data, "artist-kfold", folds=2)
+    write_folds(tmp_path / "out" / "k.csv", folds, other_columns(data))
+    again = load(tmp_path / "out" / "k.csv")
+    one = next(track for track in again if track.id == "a/1.mp3")
+    assert (one.title, one.album, one.duration) == ("One", "LP", 30.5)
+    assert one.picture is not None
+    assert one.picture.resolve() == tmp_path / "p" / "1.png"
+    assert {track.split for track in again} == {"1", "2"}
+    with (tmp_path / "out" / "k.csv").open() as file:
+        assert {row["id"]: row["mood"] for row in csv.DictReader(file)} == {
+            "a/1.mp3": "sad",
+            "a/2.mp3": "",
+        }
+    # What was written is divided again as it was.
+    assert [{t.id for t in fold.valid} for fold in split(again, "builtin")] == [
+        {t.id for t in fold.valid} for fold in folds
+    ]
 
 
 def test_folds_go_to_a_new_folder_and_to_another_drive(

@@ -18,7 +18,7 @@ from tonearm import synth
 from tonearm.bundle import Bundle, write_metadata
 from tonearm.classifier import Failure, Prediction
 from tonearm.cli.app import app
-from tonearm.datasets import Dataset, Track
+from tonearm.datasets import Dataset, LeakWarning, Track, load, split
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.heard import heard_warning
@@ -285,6 +285,29 @@ def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_p
 
     write_metadata(model, tiny_metadata(training={"data": "music"}), model)
     assert "careful: tiny learned from music" in told({})
+
+
+def test_a_fold_is_judged_by_what_it_held_out(tiny_bundle: Path, tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    for label, style in zip(("low", "high"), synth.STYLES, strict=False):
+        (music / label).mkdir(parents=True)
+        for seed in range(4):
+            samples = synth.render(style, 1.0, 22050, seed)
+            synth.write_wav(music / label / f"{seed}.wav", samples, 22050)
+    arguments = ["evaluate", str(tiny_bundle), str(music), "--bootstrap", "0", "--explain", "0"]
+    arguments += ["--protocol", "artist-kfold", "--folds", "4", "--report", str(tmp_path)]
+    done = CliRunner().invoke(app, [*arguments, "--fold", "3"])
+    assert done.exit_code == 0, done.output
+    assert "careful: the artist of 8 of 8 tracks is not known" in done.stderr
+    with pytest.warns(LeakWarning):
+        fold = split(load(music), "artist-kfold", 4)[3]
+    judged = files.read(tmp_path / "predictions.csv").tracks
+    assert sorted(judged) == sorted(track.id for track in fold.valid)
+    assert "held out by artist-kfold-4of4" in (tmp_path / "report.html").read_text("utf-8")
+
+    assert "choose one with --fold" in str(CliRunner().invoke(app, arguments).exception)
+    beyond = CliRunner().invoke(app, [*arguments, "--fold", "4"])
+    assert "--fold must be from 0 to 3, got 4" in str(beyond.exception)
 
 
 def test_only_what_is_known_is_told_of_what_a_model_learned(

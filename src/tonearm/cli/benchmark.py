@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.data import ProtocolOption
+from tonearm.cli.options import ProtocolOption
+from tonearm.cli.output import split_warnings
 
 if TYPE_CHECKING:
     from tonearm.datasets import Fold
@@ -78,7 +79,8 @@ def benchmark(
         if isinstance(system, BundleSystem):
             # A name may have been meant for a configuration that is not in this folder.
             print(f"tonearm: careful: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
-    result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
+    with split_warnings():
+        result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     comparison = result.comparison()
     # Without the options that change no figure: where the cache is, how many processes.
     chosen = ["--data", str(data), "--systems", ",".join(names)]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import SharingOption
+from tonearm.cli.options import ProtocolName, SharingOption
+from tonearm.cli.output import split_warnings
 from tonearm.errors import TonearmError, UsageError
 
 if TYPE_CHECKING:
+    from tonearm.datasets import Dataset, Fold
     from tonearm.evaluation.metrics import Metrics
     from tonearm.evaluation.trial import Trial
 
@@ -32,6 +35,13 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="A dataset: its folder, or a manifest.")],
     split: Annotated[
         str | None, typer.Option(help="Only this part of the dataset's own partition.")
+    ] = None,
+    protocol: Annotated[
+        ProtocolName | None, typer.Option(help="Judge what a fold of this division holds out.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="With --protocol: how many folds.")] = 5,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="With --protocol: the fold to judge, from 0.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: full or excerpt.")] = None,
     labels: Annotated[
@@ -65,11 +75,13 @@ def evaluate(
 ) -> None:
     """Judge a model on labelled recordings, heard exactly as `tonearm classify` hears them.
 
-    Without --split, tracks outside the dataset's own partition (repetitions, wrong labels) are
+    --protocol and --fold pick what a run of `tonearm train` with the same --split and --fold held
+    out. Without --split, tracks outside the dataset's own partition (repetitions, wrong labels) are
     left out. Files that cannot be decoded are listed and counted in no figure.
     """
     from tonearm import datasets
     from tonearm.classifier import Classifier
+    from tonearm.evaluation.crossval import held_out
     from tonearm.evaluation.heard import heard_warning
     from tonearm.evaluation.trial import judgeable, run_trial
 
@@ -82,6 +94,12 @@ def evaluate(
             raise TonearmError(f"{report}: {error.strerror}") from error
     renamed = dict(_pair(text) for text in rename or ())
     dataset = datasets.load(data, layout)
+    chosen = None
+    if protocol is not None:
+        chosen = _fold(dataset, protocol, folds, fold)
+        dataset = replace(dataset, tracks=held_out(chosen))
+    elif fold is not None:
+        raise UsageError("--fold needs --protocol, which says of what folds")
     tracks = judgeable(dataset, split, kind, labels.split(",") if labels else None)
     classifier = Classifier.load(model)
     careful = heard_warning(classifier.bundle, dataset.name, tracks)
@@ -102,7 +120,7 @@ def evaluate(
             model=f"{model} ({metadata.name})" if metadata.name != model else model,
             data=f"{dataset.name}, {metrics.count} tracks of "
             f"{sum(row.support > 0 for row in metrics.per_class)} genres",
-            protocol=_protocol(split, kind, labels),
+            protocol=_protocol(chosen, split, kind, labels),
             command=f"tonearm {shlex.join(sys.argv[1:])}",
             facts={
                 "Model file": f"{classifier.bundle.path.name}, {size:.1f} MB"
@@ -125,8 +143,23 @@ def _pair(text: str) -> tuple[str, str]:
     return data, model
 
 
-def _protocol(split: str | None, kind: str | None, labels: str | None) -> str:
-    parts = [f"split {split}" if split else "all tracks of the partition"]
+def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | None) -> Fold:
+    """Divide as `tonearm train` does, and give the fold of this number."""
+    from tonearm.datasets import split
+
+    with split_warnings():
+        parts = split(dataset, protocol, folds, seed=0)
+    if number is None and len(parts) > 1:
+        raise UsageError(f"--protocol {protocol} makes {len(parts)} folds: choose one with --fold")
+    if (number or 0) >= len(parts):
+        raise UsageError(f"--fold must be from 0 to {len(parts) - 1}, got {number}")
+    return parts[number or 0]
+
+
+def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: str | None) -> str:
+    parts = [f"held out by {fold.name}"] if fold else []
+    parts += [f"split {split}"] if split else []
+    parts = parts or ["all tracks of the partition"]
     parts += [f"kind {kind}"] if kind else []
     parts += [f"labels {labels}"] if labels else []
     return ", ".join(parts)

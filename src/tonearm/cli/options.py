@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ SharingOption = Annotated[
 ListeningOption = Annotated[
     int, typer.Option("--workers", min=1, help="Processes that share the listening.")
 ]
+# Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
+ProtocolName = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]
+ProtocolOption = Annotated[ProtocolName, typer.Option("--protocol", help="How to divide.")]
 
 
 def refuse(context: typer.Context, names: str, beside: str) -> None:

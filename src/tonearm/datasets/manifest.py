@@ -23,7 +23,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "artist": ("artist",),
     "title": ("title",),
     "album": ("album",),
-    "split": ("split",),
+    "split": ("split", "fold"),
     "duration": ("duration", "seconds"),
     "kind": ("kind",),
     "picture": ("picture",),
@@ -63,11 +63,18 @@ def load_manifest(path: Path) -> Dataset:
     )
 
 
-def write_folds(path: Path, folds: Sequence[Fold]) -> None:
+def write_folds(
+    path: Path, folds: Sequence[Fold], others: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
     """Write the division of tracks as a manifest that `load_manifest` reads again.
 
     One fold gives the column `split` (train, valid, test). Several give the column `fold`: the
     number of the fold, from 1, in which a track is judged, and trained on in all others.
+
+    Parameters
+    ----------
+    others
+        Further columns by track id, as `other_columns` gives them.
 
     Raises
     ------
@@ -79,22 +86,50 @@ def write_folds(path: Path, folds: Sequence[Fold]) -> None:
         parts = {"train": folds[0].train, "valid": folds[0].valid, "test": folds[0].test}
     else:
         parts = {str(number): fold.valid for number, fold in enumerate(folds, start=1)}
-    rows = [["path", "label", "id", "artist", "kind", column]]
+    rows = []
     for part, tracks in parts.items():
         for track in tracks:
             assert track.path is not None  # a track without audio is in no fold
-            place = _relative(track.path, path.parent)
-            artist, kind = track.artist or "", track.kind or ""
-            rows.append([place, track.label or "", track.id, artist, kind, part])
-    write_csv(path, rows)
+            known = {
+                "path": _relative(track.path, path.parent),
+                "label": track.label,
+                "id": track.id,
+                "artist": track.artist,
+                "title": track.title,
+                "album": track.album,
+                "duration": track.duration,
+                "kind": track.kind,
+                "picture": track.picture and _relative(track.picture, path.parent),
+                column: part,
+            }
+            rows.append({**known, **(others or {}).get(track.id, {})})
+    # A column that nothing is known for is left out, but for the ones that every manifest has.
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if name in ("path", "label", "id", column) or any(row.get(name) for row in rows)
+    ]
+    cells = [[str(cell) if (cell := row.get(name)) else "" for name in names] for row in rows]
+    write_csv(path, [names, *cells])
+
+
+def other_columns(dataset: Dataset) -> dict[str, dict[str, str]]:
+    """Give the columns of a manifest that are none of `COLUMNS`, by the id of the track.
+
+    Of a dataset of another layout there are none.
+    """
+    if dataset.layout != "manifest":
+        return {}
+    ours = {name for names in COLUMNS.values() for name in names}
+    return {
+        track.id: {name: cell for name, cell in row.items() if name not in ours}
+        for track, (_, row) in zip(dataset, _read_table(dataset.root), strict=True)
+    }
 
 
 def read_tracks(path: Path) -> tuple[Track, ...]:
     """Read the tracks of one manifest."""
-    if path.suffix.lower() in (".parquet", ".pq"):
-        rows = [(f"row {number}", row) for number, row in enumerate(_read_parquet(path), start=1)]
-    else:
-        rows = [(f"line {number}", row) for number, row in _read_csv(path)]
+    rows = _read_table(path)
     if not rows:
         raise DatasetError(f"{path}: the table has no rows")
     names = rows[0][1]
@@ -136,6 +171,13 @@ def require_unique_ids(tracks: Iterable[Track], where: Path) -> None:
         if track.id in seen:
             raise DatasetError(f"{where}: track id {track.id!r} occurs more than once")
         seen.add(track.id)
+
+
+def _read_table(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """Give each row with the place that an error names."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return [(f"row {number}", row) for number, row in enumerate(_read_parquet(path), start=1)]
+    return [(f"line {number}", row) for number, row in _read_csv(path)]
 
 
 def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
