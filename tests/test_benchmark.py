@@ -307,6 +307,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
 def test_a_network_never_sees_the_tracks_it_is_judged_on(
     pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +356,7 @@ def test_a_finished_model_is_asked_as_it_is(tiny_bundle: Path, pieces: Path) -> 
 def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     arguments = [
         *("benchmark", "pieces", "--data", str(pieces)),
-        *("--systems", "mfcc-logistic,mfcc-svm", "--folds", "3", "--out", str(tmp_path / "out")),
+        *("--systems", "mfcc-logistic, mfcc-svm", "--folds", "3", "--out", str(tmp_path / "out")),
         *("--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")),
     ]
     first = CliRunner().invoke(app, arguments)
@@ -375,6 +376,15 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     elsewhere = CliRunner().invoke(app, [*arguments, "--configs", str(tmp_path / "my configs")])
     assert elsewhere.exit_code == 0, elsewhere.output
     assert f"--configs '{tmp_path / 'my configs'}'" in (tmp_path / "out" / "pieces.md").read_text()
+
+    repeated = CliRunner().invoke(app, [*arguments, "--systems", "mfcc-logistic"])
+    assert repeated.exit_code == 0, repeated.output
+
+    for name in ("../evil", "a/b", "a\\b", ".."):
+        refused = CliRunner().invoke(app, ["benchmark", name, *arguments[2:]])
+        assert isinstance(refused.exception, UsageError)
+        assert "must be a name" in str(refused.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "work"]
 
     wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
     assert wrong.exit_code == 2

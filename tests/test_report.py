@@ -18,6 +18,7 @@ from tonearm import synth
 from tonearm.bundle import Bundle, write_metadata
 from tonearm.classifier import Failure, Prediction
 from tonearm.cli.app import app
+from tonearm.cli.options import listed
 from tonearm.datasets import Dataset, LeakWarning, Track, load, split
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
@@ -247,6 +248,15 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
     assert json.loads(renamed.stdout)["confusion"] == figures["confusion"]
     subset = CliRunner().invoke(app, [*arguments, "--labels", labels[1], "--json"])
     assert json.loads(subset.stdout)["count"] == 2
+    both = CliRunner().invoke(
+        app,
+        [*arguments, "--labels", f" {labels[1]}, Unheard of", "--map", f"Unheard of={labels[0]}"],
+    )
+    assert both.exit_code == 0, both.output
+    idle = CliRunner().invoke(
+        app, [*arguments, "--labels", labels[1], "--map", f"Unheard of={labels[0]}", "--json"]
+    )
+    assert json.loads(idle.stdout)["count"] == 2
     malformed = CliRunner().invoke(app, [*arguments, "--map", "Unheard of"])
     assert "--map 'Unheard of': expected" in str(malformed.exception)
 
@@ -318,3 +328,13 @@ def test_only_what_is_known_is_told_of_what_a_model_learned(
     assert heard_warning(Bundle.load(model), "music", tracks) is None
     (tmp_path / "tracks.json").write_text("[]")
     assert heard_warning(Bundle.load(model), "music", tracks) is None
+
+
+def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:
+    assert listed(["a, b", "c"]) == ["a", "b", "c"]
+    assert listed(["Folk, World", "Jazz,Folk"], ["Folk, World", "Jazz", "Folk"]) == [
+        "Folk, World",
+        "Jazz",
+        "Folk",
+    ]
+    assert listed(["a,,a", ""]) == ["a"]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import ProtocolName, SharingOption
+from tonearm.cli.options import ProtocolName, SharingOption, listed
 from tonearm.cli.output import split_warnings
 from tonearm.errors import TonearmError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tonearm.datasets import Dataset, Fold
     from tonearm.evaluation.metrics import Metrics
     from tonearm.evaluation.trial import Trial
@@ -45,7 +47,8 @@ def evaluate(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: full or excerpt.")] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Only tracks with these labels: a,b,c.")
+        list[str] | None,
+        typer.Option(metavar="A,B,C", help="Only tracks with these labels; may be repeated."),
     ] = None,
     rename: Annotated[
         list[str] | None,
@@ -100,7 +103,15 @@ def evaluate(
         dataset = replace(dataset, tracks=held_out(chosen))
     elif fold is not None:
         raise UsageError("--fold needs --protocol, which says of what folds")
-    tracks = judgeable(dataset, split, kind, labels.split(",") if labels else None)
+    wanted = listed(labels or (), dataset.labels)
+    tracks = judgeable(dataset, split, kind, wanted or None)
+    # A label that --labels leaves out may be renamed all the same.
+    judged = {track.label for track in tracks}
+    renamed = {
+        label: name
+        for label, name in renamed.items()
+        if label in judged or label not in dataset.labels
+    }
     classifier = Classifier.load(model)
     careful = heard_warning(classifier.bundle, dataset.name, tracks)
     if careful:
@@ -120,7 +131,7 @@ def evaluate(
             model=f"{model} ({metadata.name})" if metadata.name != model else model,
             data=f"{dataset.name}, {metrics.count} tracks of "
             f"{sum(row.support > 0 for row in metrics.per_class)} genres",
-            protocol=_protocol(chosen, split, kind, labels),
+            protocol=_protocol(chosen, split, kind, wanted),
             command=f"tonearm {shlex.join(sys.argv[1:])}",
             facts={
                 "Model file": f"{classifier.bundle.path.name}, {size:.1f} MB"
@@ -156,12 +167,12 @@ def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | No
     return parts[number or 0]
 
 
-def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: str | None) -> str:
+def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Sequence[str]) -> str:
     parts = [f"held out by {fold.name}"] if fold else []
     parts += [f"split {split}"] if split else []
     parts = parts or ["all tracks of the partition"]
     parts += [f"kind {kind}"] if kind else []
-    parts += [f"labels {labels}"] if labels else []
+    parts += [f"labels {', '.join(labels)}"] if labels else []
     return ", ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,3 +47,14 @@ def refuse(context: typer.Context, names: str, beside: str) -> None:
         source = context.get_parameter_source(str(parameter.name))
         if parameter.name in names.split() and source and source.name == "COMMANDLINE":
             raise UsageError(f"{parameter.opts[0]} means nothing {beside}")
+
+
+def listed(options: Iterable[str], known: Collection[str] = ()) -> list[str]:
+    """Give the names in options of the kind `a,b,c`; one that is known whole may have commas.
+
+    Blanks around a name do not count, and a name given twice is taken once.
+    """
+    names: list[str] = []
+    for option in options:
+        names += [option] if option in known else [name.strip() for name in option.split(",")]
+    return [name for name in dict.fromkeys(names) if name]
