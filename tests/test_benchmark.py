@@ -228,6 +228,8 @@ def test_accuracy_by_kind_is_of_the_tracks_in_common(tmp_path: Path) -> None:
     page = render_page("songs", result, "again", result.comparison())
     assert "| system | excerpt |  full |" in page
     assert "| hasty  |   100.0 | 100.0 |" in page
+    assert "\n- deaf: jazz.01\n" in page
+    assert "- hasty:" not in page
 
 
 def test_what_is_stored_of_a_network_is_known_by_every_setting(tmp_path: Path) -> None:

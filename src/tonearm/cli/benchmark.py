@@ -86,6 +86,8 @@ def benchmark(
             print(f"tonearm: careful: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
     with split_warnings():
         result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
+    for system_name, ids in result.unheard.items():
+        print(f"tonearm: left out: {system_name} cannot hear {', '.join(ids)}", file=sys.stderr)
     comparison = result.comparison()
     # Without the options that change no figure: where the cache is, how many processes.
     chosen = ["--data", str(data), "--systems", ",".join(names)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from tonearm.errors import UsageError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
-from tonearm.evaluation.crossval import System, cross_validate
+from tonearm.evaluation.crossval import System, cross_validate, held_out
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.systems import BundleSystem
 from tonearm.whole import whole, write_whole
@@ -37,6 +37,8 @@ class Benchmark:
         Why the figures come out too high under this protocol, or None where they do not.
     finished
         The systems that are finished models: the folds trained nothing anew.
+    unheard
+        By system the ids of the tracks that it could not hear, where there are any.
     """
 
     dataset: Dataset
@@ -46,6 +48,7 @@ class Benchmark:
     predictions: Mapping[str, Predictions]
     warning: str | None
     finished: frozenset[str] = frozenset()
+    unheard: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def comparison(self) -> Comparison:
         """Judge the systems, each against the one before it; finished models are marked."""
@@ -85,19 +88,24 @@ def run_benchmark(
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
+    unheard: dict[str, tuple[str, ...]] = {}
     for seed in range(seeds):
         with warnings.catch_warnings():
             # `Benchmark.warning` says it, once and where the figures are.
             warnings.simplefilter("ignore", LeakWarning)
             divided = split(dataset, protocol, folds, seed)
+        asked = [track.id for fold in divided for track in held_out(fold)]
         for system in systems:
 
             def begin(fold: Fold, stored: bool, system: System = system, seed: int = seed) -> None:
                 on_fold(system, seed, fold, stored)
 
-            parts[system.name].append(
-                cross_validate(system, divided, dataset.labels, work, seed, begin)
-            )
+            said = cross_validate(system, divided, dataset.labels, work, seed, begin)
+            parts[system.name].append(said)
+            heard = set(said.tracks)
+            missing = tuple(track for track in asked if track not in heard)
+            if missing:
+                unheard[system.name] = missing
     return Benchmark(
         dataset=dataset,
         protocol=protocol,
@@ -106,6 +114,7 @@ def run_benchmark(
         predictions={name: files.join(several) for name, several in parts.items()},
         warning=leak_warning(dataset, protocol),
         finished=frozenset(s.name for s in systems if isinstance(s, BundleSystem)),
+        unheard=unheard,
     )
 
 
@@ -153,6 +162,9 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
     ]
     if benchmark.warning:
         lines += [f"> **Careful:** {benchmark.warning}.", ""]
+    if benchmark.unheard:
+        lines += ["Left out, for they cannot be heard (undecodable, silent or too short):", ""]
+        lines += [f"- {name}: {', '.join(ids)}" for name, ids in benchmark.unheard.items()] + [""]
     if benchmark.finished:
         lines += [
             f"> **Careful:** {', '.join(sorted(benchmark.finished))}: {NOT_TRAINED_ANEW}.",
