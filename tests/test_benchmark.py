@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tonearm import datasets, synth
 from tonearm.cli.app import app
-from tonearm.datasets import Dataset, Track
+from tonearm.datasets import Dataset, DatasetError, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
@@ -391,6 +391,20 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
     assert wrong.exit_code == 2
     assert "artist-kfold" in wrong.output
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_baseline_is_quiet_about_settings_that_few_tracks_rule_out(
+    pieces: Path, tmp_path: Path
+) -> None:
+    dataset = datasets.load(pieces)
+    system = BaselineSystem("descriptors-knn", FeatureCache(tmp_path))
+    given = Round(dataset.tracks[::2], dataset.tracks[1::2], dataset.labels, tmp_path, seed=0)
+    assert np.isfinite(system.fit_predict(given)).all()
+
+    few = replace(given, train=(*dataset.tracks[:2], *dataset.tracks[-2:]))
+    with pytest.raises(DatasetError, match="descriptors-knn cannot learn from 4 tracks: Expected"):
+        system.fit_predict(few)
 
 
 def test_a_finished_model_is_marked_as_one_that_the_folds_did_not_train(

@@ -401,6 +401,7 @@ def test_folds_are_a_manifest_again(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
 def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
     rows = [
         ["path", "label", "title", "album", "duration", "picture", "mood", "fold"],
