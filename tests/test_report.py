@@ -318,6 +318,8 @@ def test_a_fold_is_judged_by_what_it_held_out(tiny_bundle: Path, tmp_path: Path)
     assert "choose one with --fold" in str(CliRunner().invoke(app, arguments).exception)
     beyond = CliRunner().invoke(app, [*arguments, "--fold", "4"])
     assert "--fold must be from 0 to 3, got 4" in str(beyond.exception)
+    idle = CliRunner().invoke(app, ["evaluate", str(tiny_bundle), str(music), "--fold", "0"])
+    assert str(idle.exception) == "--fold means nothing without --protocol"
 
 
 def test_only_what_is_known_is_told_of_what_a_model_learned(

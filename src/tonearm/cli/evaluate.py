@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import ProtocolName, SharingOption, listed
+from tonearm.cli.options import ProtocolName, SharingOption, listed, refuse
 from tonearm.cli.output import split_warnings
 from tonearm.errors import TonearmError, UsageError
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="A name `tonearm models` lists, a bundle or a run folder.")
     ],
@@ -101,8 +102,8 @@ def evaluate(
     if protocol is not None:
         chosen = _fold(dataset, protocol, folds, fold)
         dataset = replace(dataset, tracks=held_out(chosen))
-    elif fold is not None:
-        raise UsageError("--fold needs --protocol, which says of what folds")
+    else:
+        refuse(context, "fold folds", "without --protocol")
     wanted = listed(labels or (), dataset.labels)
     tracks = judgeable(dataset, split, kind, wanted or None)
     # A label that --labels leaves out may be renamed all the same.
