@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tonearm import datasets, synth
 from tonearm.cli.app import app
-from tonearm.datasets import Dataset, Track
+from tonearm.datasets import Dataset, DatasetError, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
@@ -228,6 +228,8 @@ def test_accuracy_by_kind_is_of_the_tracks_in_common(tmp_path: Path) -> None:
     page = render_page("songs", result, "again", result.comparison())
     assert "| system | excerpt |  full |" in page
     assert "| hasty  |   100.0 | 100.0 |" in page
+    assert "\n- deaf: jazz.01\n" in page
+    assert "- hasty:" not in page
 
 
 def test_what_is_stored_of_a_network_is_known_by_every_setting(tmp_path: Path) -> None:
@@ -307,6 +309,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
 def test_a_network_never_sees_the_tracks_it_is_judged_on(
     pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,13 +358,14 @@ def test_a_finished_model_is_asked_as_it_is(tiny_bundle: Path, pieces: Path) -> 
 def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     arguments = [
         *("benchmark", "pieces", "--data", str(pieces)),
-        *("--systems", "mfcc-logistic,mfcc-svm", "--folds", "3", "--out", str(tmp_path / "out")),
+        *("--systems", "mfcc-logistic, mfcc-svm", "--folds", "3", "--out", str(tmp_path / "out")),
         *("--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")),
     ]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
     assert "mfcc-svm" in first.stdout
     assert "mfcc-svm, seed 0, artist-kfold-3of3" in first.stderr
+    assert first.stderr.count("careful: the artist of 12 of 12 tracks is not known") == 1
     page = (tmp_path / "out" / "pieces.md").read_text()
     assert "12 tracks, 2 genres, 3 folds, 1 seed" in page
 
@@ -375,6 +379,51 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     assert elsewhere.exit_code == 0, elsewhere.output
     assert f"--configs '{tmp_path / 'my configs'}'" in (tmp_path / "out" / "pieces.md").read_text()
 
+    repeated = CliRunner().invoke(app, [*arguments, "--systems", "mfcc-logistic"])
+    assert repeated.exit_code == 0, repeated.output
+
+    for name in ("../evil", "a/b", "a\\b", ".."):
+        refused = CliRunner().invoke(app, ["benchmark", name, *arguments[2:]])
+        assert isinstance(refused.exception, UsageError)
+        assert "must be a name" in str(refused.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "work"]
+
     wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
     assert wrong.exit_code == 2
     assert "artist-kfold" in wrong.output
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_baseline_is_quiet_about_settings_that_few_tracks_rule_out(
+    pieces: Path, tmp_path: Path
+) -> None:
+    dataset = datasets.load(pieces)
+    system = BaselineSystem("descriptors-knn", FeatureCache(tmp_path))
+    given = Round(dataset.tracks[::2], dataset.tracks[1::2], dataset.labels, tmp_path, seed=0)
+    assert np.isfinite(system.fit_predict(given)).all()
+
+    few = replace(given, train=(*dataset.tracks[:2], *dataset.tracks[-2:]))
+    with pytest.raises(DatasetError, match="descriptors-knn cannot learn from 4 tracks: Expected"):
+        system.fit_predict(few)
+
+
+def test_a_finished_model_is_marked_as_one_that_the_folds_did_not_train(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    music = tmp_path / "music"
+    for label, style in zip(("low", "high"), synth.STYLES, strict=False):
+        (music / label).mkdir(parents=True)
+        for seed in range(3):
+            samples = synth.render(style, 1.0, 22050, seed)
+            synth.write_wav(music / label / f"{seed}.wav", samples, 22050)
+    arguments = ["benchmark", "tones", "--data", str(music), "--folds", "2"]
+    arguments += ["--systems", f"mfcc-logistic,{tiny_bundle}", "--out", str(tmp_path / "out")]
+    arguments += ["--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert f"careful: {tiny_bundle} is a finished model, not trained anew" in done.stderr
+    assert "tiny (finished model)" in done.stdout
+    page = (tmp_path / "out" / "tones.md").read_text()
+    assert "**Careful:** tiny: a finished model, not trained anew" in page
+    assert "| tiny (finished model) |" in page
+    assert "mfcc-logistic (finished" not in page

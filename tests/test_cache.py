@@ -168,6 +168,23 @@ if __name__ == "__main__":
 """
 
 
+def test_silence_and_scraps_have_no_features(tmp_path: Path, tracks: list[Track]) -> None:
+    sound = render(STYLES[0], 1.0, 8000)
+    for name, samples in (("silent", np.zeros(8000)), ("scrap", sound[:800])):
+        write_wav(tmp_path / f"{name}.wav", samples, 8000)
+        tracks.append(Track(name, tmp_path / f"{name}.wav", "a"))
+    cache = FeatureCache(tmp_path / "cache")
+    reasons = ["silent: 1.0 s with nothing to hear", "only 0.10 s of audio, 0.25 s are needed"]
+
+    logmels = cache.logmels(tracks, CONFIG, progress=False, workers=1)
+    assert [logmel is None for logmel in logmels] == [False] * 4 + [True] * 2
+    assert [failure.reason.split(": ", 1)[1] for failure in cache.failures] == reasons
+
+    rows = cache.descriptors(tracks, progress=False, workers=1)
+    assert np.isnan(rows).all(axis=1).tolist() == [False] * 4 + [True] * 2
+    assert [failure.reason.split(": ", 1)[1] for failure in cache.failures] == reasons
+
+
 def start(tmp_path: Path, root: Path, music: Path) -> subprocess.Popen[bytes]:
     script = tmp_path / f"job-{root.name}.py"
     script.write_text(

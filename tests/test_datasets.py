@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
 from tonearm.datasets.gtzan import read_feature_table
-from tonearm.datasets.manifest import write_folds
+from tonearm.datasets.manifest import other_columns, write_folds
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import UsageError
 
@@ -126,6 +127,12 @@ def test_a_folder_with_a_track_table(tmp_path: Path) -> None:
     assert (b.split, b.artist, b.title) == (None, None, None)
     assert data.select(split="train") == (a,)
     assert data.select(kind="excerpt") == (b,)
+
+
+def test_a_track_table_may_quote_its_header(tmp_path: Path) -> None:
+    (tmp_path / "tracks.csv").write_text('"Track","genre","file"\n"a","pop","a.ogg"\n')
+    data = load(tmp_path)
+    assert (data.layout, data.labels) == ("gtzan-shared", ("pop",))
 
 
 def test_a_partition_table_without_tracks_is_told(tmp_path: Path) -> None:
@@ -299,9 +306,13 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
         ("path,label\n", "no rows"),
         ("name,label\na,b\n", "no column of paths"),
         ("path,label\na,b,c\n", "line 2: more cells"),
-        ("path,label\n,b\n", "row 1: the path is empty"),
+        ("path,label\n,b\n", "line 2: the path is empty"),
         ("path,id\na,1\nb,1\n", "'1' occurs more than once"),
-        ("path,duration\na,long\n", "'long' is not a number"),
+        ("path,duration\na,long\n", "line 2: duration 'long' is not a number"),
+        ("path,duration\n\n\na,nan\n", "line 4: duration 'nan' is not a number"),
+        ("path,duration\na,inf\n", "'inf' is not a number"),
+        ("path,duration\na,-3\n", "'-3' is not a number"),
+        ("path,label,Label \na,b,c\n", "more than one column 'label'"),
     ],
 )
 def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
@@ -311,6 +322,51 @@ def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: s
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_spellings_of_columns_and_parts_are_one(tmp_path: Path) -> None:
+    text = "Path, Genre ,SPLIT\na.mp3,pop,Training\nb.mp3,jazz,val\nc.mp3,jazz,TEST\nd.mp3,pop,7\n"
+    (tmp_path / "m.csv").write_text(text)
+    assert [(track.label, track.split) for track in load(tmp_path / "m.csv")] == [
+        ("pop", "train"),
+        ("jazz", "valid"),
+        ("jazz", "test"),
+        ("pop", "7"),
+    ]
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"Path": ["a.mp3"], " Label": ["x"]}), tmp_path / "m.parquet")
+    assert load(tmp_path / "m.parquet").labels == ("x",)
+
+
+def test_what_cannot_be_divided_is_told_by_the_name_of_its_table(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "m.csv", [["path", "label"], ["a.mp3", "x"]])
+    with pytest.raises(DatasetError, match=re.escape(f"{path}: 5 folds asked of 1 artists")):
+        split(load(path), "artist-kfold")
+
+
+@pytest.mark.parametrize("inside", ["", "genres", "genres_original"])
+def test_a_genre_beside_those_of_gtzan_makes_a_folder_per_genre(
+    tmp_path: Path, inside: str
+) -> None:
+    for name in ("blues/blues.00000.wav", "jazz/jazz.00033.wav", "polka/one.wav"):
+        touch(tmp_path / inside / name)
+    data = load(tmp_path)
+    assert data.layout == "folder"
+    assert [(track.id, track.label) for track in data] == [
+        ("blues/blues.00000", "blues"),
+        ("jazz/jazz.00033", "jazz"),
+        ("polka/one", "polka"),
+    ]
+    named = load(tmp_path, "gtzan-kaggle" if inside == "genres_original" else "gtzan")
+    assert named.labels == ("blues", "jazz")
+
+
+def test_a_recording_called_like_one_of_gtzan_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("rock/rock.00001.mp3", "rock/Song.mp3", "jazz/Tune.mp3"):
+        touch(tmp_path / name)
+    assert [track.label for track in load(tmp_path)] == ["jazz", "rock", "rock"]
 
 
 def test_binary_manifests_are_told(tmp_path: Path) -> None:
@@ -343,6 +399,33 @@ def test_folds_are_a_manifest_again(tmp_path: Path) -> None:
             ("0", "2"),
             ("1", "2"),
         ]
+
+
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
+def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
+    rows = [
+        ["path", "label", "title", "album", "duration", "picture", "mood", "fold"],
+        ["a/1.mp3", "x", "One", "LP", "30.5", "p/1.png", "sad", "7"],
+        ["a/2.mp3", "x", "Two", "", "", "", "", "7"],
+    ]
+    data = load(write_csv(tmp_path / "m.csv", rows))
+    folds = split(data, "artist-kfold", folds=2)
+    write_folds(tmp_path / "out" / "k.csv", folds, other_columns(data))
+    again = load(tmp_path / "out" / "k.csv")
+    one = next(track for track in again if track.id == "a/1.mp3")
+    assert (one.title, one.album, one.duration) == ("One", "LP", 30.5)
+    assert one.picture is not None
+    assert one.picture.resolve() == tmp_path / "p" / "1.png"
+    assert {track.split for track in again} == {"1", "2"}
+    with (tmp_path / "out" / "k.csv").open() as file:
+        assert {row["id"]: row["mood"] for row in csv.DictReader(file)} == {
+            "a/1.mp3": "sad",
+            "a/2.mp3": "",
+        }
+    # What was written is divided again as it was.
+    assert [{t.id for t in fold.valid} for fold in split(again, "builtin")] == [
+        {t.id for t in fold.valid} for fold in folds
+    ]
 
 
 def test_folds_go_to_a_new_folder_and_to_another_drive(

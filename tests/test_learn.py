@@ -310,7 +310,7 @@ def test_the_test_part_of_a_dataset_is_not_learned(tmp_path: Path) -> None:
     )
     found = from_dataset(datasets.load(table))
     assert [t.id for t in found.tracks] == ["a.mp3", "b.mp3"]
-    assert found.unlabelled == 1
+    assert (found.unlabelled, found.held_back) == (1, 2)
 
 
 def test_genres_need_enough_files() -> None:
@@ -390,6 +390,7 @@ def test_a_forecast_is_near_what_comes(tmp_path: Path) -> None:
     assert sum(genre.judged for genre in expected.genres) == 60
 
 
+@pytest.mark.filterwarnings("error::tonearm.datasets.SplitWarning")
 def test_a_genre_of_one_artist_is_not_judged() -> None:
     values, tracks = clouds(per_genre=6)
     tracks = [replace(t, artist="Only One") if t.label == "b" else t for t in tracks]
@@ -618,6 +619,16 @@ def test_learning_needs_no_torch(
     done = without(heavy, "learn", music, *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 genres" in done.stdout
+
+
+def test_what_a_table_keeps_from_learning_is_told(run: Run, music: Path, tmp_path: Path) -> None:
+    files = sorted(file for file in music.rglob("*") if file.is_file())
+    rows = [f"{file},{file.parent.name},{'train' if n else 'test'}" for n, file in enumerate(files)]
+    table = tmp_path / "songs.csv"
+    table.write_text("\n".join(["path,label,split", *rows]))
+    code, _, errors = run(table, "--min-files", "2")
+    assert code == 0
+    assert "tonearm: left out: 1 files that the dataset's partition" in errors
 
 
 @pytest.mark.parametrize(("package", "name"), [("sklearn", "scikit-learn"), ("onnx", "onnx")])

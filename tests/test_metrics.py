@@ -196,6 +196,11 @@ def test_a_missing_predictions_file_is_named(tmp_path: Path) -> None:
         files.read(tmp_path / "nowhere.csv")
 
 
+def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("track,label,a,b\n1,a,0.9,0.1\n", encoding="utf-8-sig")
+    assert files.read(tmp_path / "p.csv").labels == ("a", "b")
+
+
 def test_a_class_may_not_take_the_name_of_a_column() -> None:
     with pytest.raises(UsageError, match="artist"):
         Predictions(("artist",), ("1",), ("artist",), np.ones((1, 1)))

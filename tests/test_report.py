@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,13 +13,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bundles import tiny_metadata
 from tonearm import synth
-from tonearm.bundle import Bundle
+from tonearm.bundle import Bundle, write_metadata
 from tonearm.classifier import Failure, Prediction
 from tonearm.cli.app import app
-from tonearm.datasets import Dataset, Track
+from tonearm.cli.options import listed
+from tonearm.datasets import Dataset, LeakWarning, Track, load, split
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
+from tonearm.evaluation.heard import heard_warning
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.report import (
@@ -244,5 +248,95 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
     assert json.loads(renamed.stdout)["confusion"] == figures["confusion"]
     subset = CliRunner().invoke(app, [*arguments, "--labels", labels[1], "--json"])
     assert json.loads(subset.stdout)["count"] == 2
+    both = CliRunner().invoke(
+        app,
+        [*arguments, "--labels", f" {labels[1]}, Unheard of", "--map", f"Unheard of={labels[0]}"],
+    )
+    assert both.exit_code == 0, both.output
+    idle = CliRunner().invoke(
+        app, [*arguments, "--labels", labels[1], "--map", f"Unheard of={labels[0]}", "--json"]
+    )
+    assert json.loads(idle.stdout)["count"] == 2
     malformed = CliRunner().invoke(app, [*arguments, "--map", "Unheard of"])
     assert "--map 'Unheard of': expected" in str(malformed.exception)
+
+
+def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_path: Path) -> None:
+    for label, style in zip(("low", "high"), synth.STYLES, strict=False):
+        (tmp_path / "music" / label).mkdir(parents=True)
+        samples = synth.render(style, 1.0, 22050)
+        synth.write_wav(tmp_path / "music" / label / "1.wav", samples, 22050)
+    run = tmp_path / "run"
+    run.mkdir()
+    model = shutil.copy(tiny_bundle, run / "model.onnx")
+    arguments = [
+        "evaluate",
+        str(run),
+        str(tmp_path / "music"),
+        "--bootstrap",
+        "0",
+        "--explain",
+        "0",
+    ]
+    arguments += ["--report", str(tmp_path / "report"), "--explain", "0"]
+
+    def told(train: dict[str, str]) -> str:
+        (run / "tracks.json").write_text(json.dumps({"train": train, "valid": {"low/1": "low"}}))
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        return done.stderr
+
+    page = tmp_path / "report" / "report.html"
+    assert f"careful: {run} learned from 1 of these 2 tracks" in told({"high/1": "high"})
+    assert "learned from 1 of these 2 tracks" in page.read_text(encoding="utf-8")
+    # A track of the same name, but of another genre, is of another collection.
+    assert "careful" not in told({"high/1": "jazz", "high/2": "high"})
+    assert "Careful" not in page.read_text(encoding="utf-8")
+
+    write_metadata(model, tiny_metadata(training={"data": "music"}), model)
+    assert "careful: tiny learned from music" in told({})
+
+
+def test_a_fold_is_judged_by_what_it_held_out(tiny_bundle: Path, tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    for label, style in zip(("low", "high"), synth.STYLES, strict=False):
+        (music / label).mkdir(parents=True)
+        for seed in range(4):
+            samples = synth.render(style, 1.0, 22050, seed)
+            synth.write_wav(music / label / f"{seed}.wav", samples, 22050)
+    arguments = ["evaluate", str(tiny_bundle), str(music), "--bootstrap", "0", "--explain", "0"]
+    arguments += ["--protocol", "artist-kfold", "--folds", "4", "--report", str(tmp_path)]
+    done = CliRunner().invoke(app, [*arguments, "--fold", "3"])
+    assert done.exit_code == 0, done.output
+    assert "careful: the artist of 8 of 8 tracks is not known" in done.stderr
+    with pytest.warns(LeakWarning):
+        fold = split(load(music), "artist-kfold", 4)[3]
+    judged = files.read(tmp_path / "predictions.csv").tracks
+    assert sorted(judged) == sorted(track.id for track in fold.valid)
+    assert "held out by artist-kfold-4of4" in (tmp_path / "report.html").read_text("utf-8")
+
+    assert "choose one with --fold" in str(CliRunner().invoke(app, arguments).exception)
+    beyond = CliRunner().invoke(app, [*arguments, "--fold", "4"])
+    assert "--fold must be from 0 to 3, got 4" in str(beyond.exception)
+    idle = CliRunner().invoke(app, ["evaluate", str(tiny_bundle), str(music), "--fold", "0"])
+    assert str(idle.exception) == "--fold means nothing without --protocol"
+
+
+def test_only_what_is_known_is_told_of_what_a_model_learned(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(tiny_bundle, tmp_path / "model.onnx"))
+    tracks = (Track("a", tmp_path / "a.wav", "low"),)
+    assert heard_warning(Bundle.load(model), "music", tracks) is None
+    (tmp_path / "tracks.json").write_text("[]")
+    assert heard_warning(Bundle.load(model), "music", tracks) is None
+
+
+def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:
+    assert listed(["a, b", "c"]) == ["a", "b", "c"]
+    assert listed(["Folk, World", "Jazz,Folk"], ["Folk, World", "Jazz", "Folk"]) == [
+        "Folk, World",
+        "Jazz",
+        "Folk",
+    ]
+    assert listed(["a,,a", ""]) == ["a"]

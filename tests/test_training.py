@@ -147,6 +147,19 @@ def test_an_experiment_survives_its_own_yaml(settings: list[str], tmp_path: Path
         (["--front_end", "ears"], "front_end 'ears' is unknown: expected one of efficientat"),
         (["--data.split", "magic"], "magic"),
         (["--schedule.epochs", "0"], "schedule.epochs must be above 0, got 0"),
+        (["--data.batch_size", "1"], "data.batch_size must be at least 2, got 1"),
+        (["--data.crop_seconds", "0.2"], "data.crop_seconds must be at least 0.5, got 0.2"),
+        (["--augment.mixup", "-1"], "augment.mixup must be at least 0, got -1"),
+        (["--data.loop_probability", "2"], "data.loop_probability must be from 0 to 1, got 2"),
+        (["--optimiser.average", "1"], "optimiser.average must be from 0 to below 1, got 1"),
+        (
+            ["--model.settings", "{dropout: 5}"],
+            "model.settings.dropout must be from 0 to below 1, got 5",
+        ),
+        (
+            ["--model.settings", "{dropout: much}"],
+            "model.settings.dropout must be from 0 to below 1, got much",
+        ),
     ],
 )
 def test_wrong_settings_are_named_in_one_line(arguments: list[str], message: str) -> None:
@@ -501,6 +514,7 @@ def test_the_command_trains_and_says_where_the_model_is(
     assert result.exit_code == 0, result.output
     assert computing == [2, 2]
     assert "validation: accuracy" in result.stdout
+    assert "tonearm: careful: random k-fold" in result.stderr
     assert f"model: {tmp_path / 'run' / 'model.onnx'}" in result.stdout
     kept = parse(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.split, kept.data.fold) == ("random-kfold", 1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.datasets.cache import Descriptors, FeatureCache, Kind
+from tonearm.datasets.cache import Descriptors, FeatureCache, Kind, audible
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.features.descriptors import (
@@ -106,7 +106,8 @@ class _Picture(Kind):
     def rows(self, path: Path) -> Iterator[Floats]:
         start = described_from(audio.probe(path).duration or 0.0)
         recording = audio.read(path, _FRONT_END.sample_rate, start, DESCRIBED_SECONDS)
-        yield describe_picture(render(LogMel(_FRONT_END)(recording.samples)))[np.newaxis]
+        (samples,) = audible([recording.samples], _FRONT_END.sample_rate, path)
+        yield describe_picture(render(LogMel(_FRONT_END)(samples)))[np.newaxis]
 
 
 class _PublishedPicture(Kind):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.data import ProtocolOption
+from tonearm.cli.options import ProtocolOption, listed
+from tonearm.cli.output import split_warnings
+from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
     from tonearm.datasets import Fold
@@ -27,11 +29,12 @@ def benchmark(
     ],
     data: Annotated[Path, typer.Option(help="The dataset: its folder, or a manifest.")],
     systems: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             show_default=False,
-            help="a,b,c: baselines, published networks, configurations, bundles (a ladder of those "
-            "that can be had, and all configurations).",
+            metavar="A,B,C",
+            help="Baselines, published networks, configurations, bundles; may be given more than "
+            "once (a ladder of those that can be had, and all configurations).",
         ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
@@ -61,10 +64,13 @@ def benchmark(
     from tonearm import datasets
     from tonearm.cli.compare import print_comparison
     from tonearm.datasets.cache import FeatureCache
-    from tonearm.evaluation.benchmark import run_benchmark, write_results
-    from tonearm.evaluation.systems import default_systems, find_system
+    from tonearm.evaluation.benchmark import NOT_TRAINED_ANEW, run_benchmark, write_results
+    from tonearm.evaluation.systems import BundleSystem, default_systems, find_system
     from tonearm.paths import cache_folder
 
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        # It becomes the name of files in --out, of which none may lie elsewhere.
+        raise UsageError(f"NAME {name!r} must be a name without / or \\, not a path")
     dataset = datasets.load(data)
     warning = datasets.leak_warning(dataset, protocol)
     if warning:
@@ -72,9 +78,16 @@ def benchmark(
     usual = Path("configs") / name
     configs = configs or usual
     features = FeatureCache(cache or cache_folder("features"))
-    names = systems.split(",") if systems else default_systems(configs, dataset)
+    names = listed(systems or ()) or default_systems(configs, dataset)
     ladder = [find_system(system, configs, features, workers) for system in names]
-    result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
+    for system in ladder:
+        if isinstance(system, BundleSystem):
+            # A name may have been meant for a configuration that is not in this folder.
+            print(f"tonearm: careful: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
+    with split_warnings():
+        result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
+    for system_name, ids in result.unheard.items():
+        print(f"tonearm: left out: {system_name} cannot hear {', '.join(ids)}", file=sys.stderr)
     comparison = result.comparison()
     # Without the options that change no figure: where the cache is, how many processes.
     chosen = ["--data", str(data), "--systems", ",".join(names)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import SharingOption
+from tonearm.cli.options import ProtocolOption, SharingOption
+from tonearm.cli.output import split_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +23,6 @@ PathArgument = Annotated[
 ]
 LayoutOption = Annotated[
     str | None, typer.Option("--layout", help="How PATH is laid out; found out by default.")
-]
-# Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
-ProtocolOption = Annotated[
-    Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"],
-    typer.Option("--protocol", help="How to divide."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
@@ -91,21 +86,15 @@ def split(
     layout: LayoutOption = None,
 ) -> None:
     """Divide a dataset into what to learn from and what to judge on."""
-    import warnings
-
-    from tonearm.datasets import LeakWarning, leak_warning, load
+    from tonearm.datasets import load
     from tonearm.datasets import split as split_dataset
-    from tonearm.datasets.manifest import write_folds
+    from tonearm.datasets.manifest import other_columns, write_folds
 
     dataset = load(path, layout)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LeakWarning)  # it is printed below, as one line
+    with split_warnings():
         parts = split_dataset(dataset, protocol, folds, seed)
-    leak = leak_warning(dataset, protocol)
-    if leak is not None:
-        print(f"tonearm: warning: {leak}", file=sys.stderr)
     if output is not None:
-        write_folds(output, parts)
+        write_folds(output, parts, other_columns(dataset))
     for part in parts:
         sizes = f"{len(part.train)} train, {len(part.valid)} valid"
         print(f"{part.name}: {sizes}" + (f", {len(part.test)} test" if part.test else ""))

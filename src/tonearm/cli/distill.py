@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tonearm.cli.extras import needs
+from tonearm.cli.output import split_warnings
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +70,8 @@ def distill(
     if run is None:
         part = "" if recipe.data.fold is None else f"-fold{recipe.data.fold}"
         run = Path("runs") / f"{recipe.name}{part}"
-    result = distill_dataset(recipe, run, cache or cache_folder("features"), workers=workers)
+    with split_warnings():
+        result = distill_dataset(recipe, run, cache or cache_folder("features"), workers=workers)
     if result.metrics is not None:
         metrics = result.metrics
         typer.echo(

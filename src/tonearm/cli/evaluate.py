@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import SharingOption
+from tonearm.cli.options import ProtocolName, SharingOption, listed, refuse
+from tonearm.cli.output import split_warnings
 from tonearm.errors import TonearmError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tonearm.datasets import Dataset, Fold
     from tonearm.evaluation.metrics import Metrics
     from tonearm.evaluation.trial import Trial
 
@@ -26,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="A name `tonearm models` lists, a bundle or a run folder.")
     ],
@@ -33,9 +39,17 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Only this part of the dataset's own partition.")
     ] = None,
+    protocol: Annotated[
+        ProtocolName | None, typer.Option(help="Judge what a fold of this division holds out.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="With --protocol: how many folds.")] = 5,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="With --protocol: the fold to judge, from 0.")
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: full or excerpt.")] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Only tracks with these labels: a,b,c.")
+        list[str] | None,
+        typer.Option(metavar="A,B,C", help="Only tracks with these labels; may be repeated."),
     ] = None,
     rename: Annotated[
         list[str] | None,
@@ -65,11 +79,14 @@ def evaluate(
 ) -> None:
     """Judge a model on labelled recordings, heard exactly as `tonearm classify` hears them.
 
-    Without --split, tracks outside the dataset's own partition (repetitions, wrong labels) are
+    --protocol and --fold pick what a run of `tonearm train` with the same --split and --fold held
+    out. Without --split, tracks outside the dataset's own partition (repetitions, wrong labels) are
     left out. Files that cannot be decoded are listed and counted in no figure.
     """
     from tonearm import datasets
     from tonearm.classifier import Classifier
+    from tonearm.evaluation.crossval import held_out
+    from tonearm.evaluation.heard import heard_warning
     from tonearm.evaluation.trial import judgeable, run_trial
 
     if report is not None:
@@ -81,30 +98,48 @@ def evaluate(
             raise TonearmError(f"{report}: {error.strerror}") from error
     renamed = dict(_pair(text) for text in rename or ())
     dataset = datasets.load(data, layout)
-    tracks = judgeable(dataset, split, kind, labels.split(",") if labels else None)
+    chosen = None
+    if protocol is not None:
+        chosen = _fold(dataset, protocol, folds, fold)
+        dataset = replace(dataset, tracks=held_out(chosen))
+    else:
+        refuse(context, "fold folds", "without --protocol")
+    wanted = listed(labels or (), dataset.labels)
+    tracks = judgeable(dataset, split, kind, wanted or None)
+    # A label that --labels leaves out may be renamed all the same.
+    judged = {track.label for track in tracks}
+    renamed = {
+        label: name
+        for label, name in renamed.items()
+        if label in judged or label not in dataset.labels
+    }
     classifier = Classifier.load(model)
+    careful = heard_warning(classifier.bundle, dataset.name, tracks)
+    if careful:
+        print(f"tonearm: careful: {careful}", file=sys.stderr)
     trial = run_trial(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
     metrics = trial.predictions.metrics(bootstrap)
     if as_json:
         failures = [{"path": str(f.path), "error": f.error} for f in trial.failures]
-        print(json.dumps({"model": model, "data": str(data), "failures": failures}
-                         | metrics.to_dict(), indent=2))  # fmt: skip
+        about = {"model": model, "data": str(data), "careful": careful, "failures": failures}
+        print(json.dumps(about | metrics.to_dict(), indent=2))
     else:
         _print(metrics, trial)
     if report is not None:
-        about = classifier.bundle.metadata
+        metadata = classifier.bundle.metadata
         size = classifier.bundle.path.stat().st_size / 1e6
         subject = Subject(
-            model=f"{model} ({about.name})" if about.name != model else model,
+            model=f"{model} ({metadata.name})" if metadata.name != model else model,
             data=f"{dataset.name}, {metrics.count} tracks of "
             f"{sum(row.support > 0 for row in metrics.per_class)} genres",
-            protocol=_protocol(split, kind, labels),
+            protocol=_protocol(chosen, split, kind, wanted),
             command=f"tonearm {shlex.join(sys.argv[1:])}",
             facts={
                 "Model file": f"{classifier.bundle.path.name}, {size:.1f} MB"
-                + (f", {about.licence}" if about.licence else ""),
+                + (f", {metadata.licence}" if metadata.licence else ""),
                 "Listening": f"{trial.seconds / len(tracks):.2f} s a track, decoding included",
             },
+            careful=careful or "",
             left_out=tuple(f"{f.path}: {f.error}" for f in trial.failures),
         )
         paths = {track.id: track.path for track in tracks if track.path is not None}
@@ -120,10 +155,25 @@ def _pair(text: str) -> tuple[str, str]:
     return data, model
 
 
-def _protocol(split: str | None, kind: str | None, labels: str | None) -> str:
-    parts = [f"split {split}" if split else "all tracks of the partition"]
+def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | None) -> Fold:
+    """Divide as `tonearm train` does, and give the fold of this number."""
+    from tonearm.datasets import split
+
+    with split_warnings():
+        parts = split(dataset, protocol, folds, seed=0)
+    if number is None and len(parts) > 1:
+        raise UsageError(f"--protocol {protocol} makes {len(parts)} folds: choose one with --fold")
+    if (number or 0) >= len(parts):
+        raise UsageError(f"--fold must be from 0 to {len(parts) - 1}, got {number}")
+    return parts[number or 0]
+
+
+def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Sequence[str]) -> str:
+    parts = [f"held out by {fold.name}"] if fold else []
+    parts += [f"split {split}"] if split else []
+    parts = parts or ["all tracks of the partition"]
     parts += [f"kind {kind}"] if kind else []
-    parts += [f"labels {labels}"] if labels else []
+    parts += [f"labels {', '.join(labels)}"] if labels else []
     return ", ".join(parts)
 
 

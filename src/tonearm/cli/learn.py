@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonearm.cli.options import ListeningOption
+from tonearm.cli.options import ListeningOption, listed
 from tonearm.cli.output import warn_unreadable
 from tonearm.errors import UsageError
 from tonearm.threads import keep_blas_single
@@ -43,7 +43,10 @@ def learn(
         bool, typer.Option("--from-tags", help="Take the genres from the files' tags.")
     ] = False,
     genres: Annotated[
-        str | None, typer.Option(help="Learn these alone: a,b,c.", show_default="all")
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,C", help="Learn these alone; may be repeated.", show_default="all"
+        ),
     ] = None,
     min_files: Annotated[
         int, typer.Option("--min-files", min=2, help="Leave out genres with fewer files.")
@@ -71,8 +74,8 @@ def learn(
     from tonearm.library.examples import only
 
     examples = _examples(sources, tags=tags)
-    wanted = [genre.strip() for genre in (genres or "").split(",") if genre.strip()]
-    tracks = only(examples.tracks, wanted) if wanted else examples.tracks
+    named = listed(genres or (), {str(track.label) for track in examples.tracks})
+    tracks = only(examples.tracks, named) if named else examples.tracks
     learned = learning.learn(
         tracks,
         out,
@@ -84,6 +87,12 @@ def learn(
     )
     for failure in (*examples.failures, *learned.failures):
         print(f"tonearm: left out: {failure.reason}", file=sys.stderr)
+    if examples.held_back:
+        print(
+            f"tonearm: left out: {examples.held_back} files that the dataset's partition (column "
+            "split) puts into its test part, or into none",
+            file=sys.stderr,
+        )
     if as_json:
         print(json.dumps(_record(learned), indent=2))
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +23,9 @@ SharingOption = Annotated[
 ListeningOption = Annotated[
     int, typer.Option("--workers", min=1, help="Processes that share the listening.")
 ]
+# Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
+ProtocolName = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]
+ProtocolOption = Annotated[ProtocolName, typer.Option("--protocol", help="How to divide.")]
 
 
 def refuse(context: typer.Context, names: str, beside: str) -> None:
@@ -43,3 +47,14 @@ def refuse(context: typer.Context, names: str, beside: str) -> None:
         source = context.get_parameter_source(str(parameter.name))
         if parameter.name in names.split() and source and source.name == "COMMANDLINE":
             raise UsageError(f"{parameter.opts[0]} means nothing {beside}")
+
+
+def listed(options: Iterable[str], known: Collection[str] = ()) -> list[str]:
+    """Give the names in options of the kind `a,b,c`; one that is known whole may have commas.
+
+    Blanks around a name do not count, and a name given twice is taken once.
+    """
+    names: list[str] = []
+    for option in options:
+        names += [option] if option in known else [name.strip() for name in option.split(",")]
+    return [name for name in dict.fromkeys(names) if name]

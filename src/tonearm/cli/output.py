@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from tonearm.csvrows import csv_writer
 
@@ -186,6 +188,32 @@ def warn_unreadable(error: OSError) -> None:
 
     folder = printable(os.fsdecode(error.filename))
     print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
+
+
+@contextmanager
+def split_warnings() -> Iterator[None]:
+    """Print what is to be said of a split as one line each, without the place in the code."""
+    from tonearm.datasets import SplitWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SplitWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, SplitWarning):
+                print(f"tonearm: careful: {message}", file=sys.stderr)
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def fitted(name: str, width: int) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tonearm.cli.extras import needs
+from tonearm.cli.output import split_warnings
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +56,8 @@ def train(
         from tonearm import training
 
     experiment = training.parse(arguments + context.args)
-    result = training.train(experiment, run, resume, workers=workers)
+    with split_warnings():
+        result = training.train(experiment, run, resume, workers=workers)
     for failure in result.failures:
         typer.echo(f"left out: {failure.reason}", err=True)
     if result.metrics is not None:

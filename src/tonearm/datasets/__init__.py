@@ -1,7 +1,15 @@
 """Datasets as tables of tracks: `load` a folder, `split` it, cache its features."""
 
 from tonearm.datasets.layouts import LAYOUTS, load
-from tonearm.datasets.splits import PROTOCOLS, Fold, LeakWarning, leak_warning, split
+from tonearm.datasets.splits import (
+    PROTOCOLS,
+    Fold,
+    GapWarning,
+    LeakWarning,
+    SplitWarning,
+    leak_warning,
+    split,
+)
 from tonearm.datasets.track import Dataset, DatasetError, Track
 
 __all__ = [
@@ -10,7 +18,9 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "Fold",
+    "GapWarning",
     "LeakWarning",
+    "SplitWarning",
     "Track",
     "leak_warning",
     "load",

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tonearm import audio
+from tonearm.classifier import SHORTEST_SECONDS, SILENCE_PEAK, SilentAudio
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
@@ -251,7 +252,7 @@ class _LogMels(Kind):
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
         with audio.stream(path, self.config.sample_rate) as stream:
-            yield from LogMel(self.config).stream(stream)
+            yield from LogMel(self.config).stream(audible(stream, self.config.sample_rate, path))
 
 
 class Descriptors(Kind):
@@ -278,7 +279,32 @@ class Descriptors(Kind):
         """Describe a file; may raise `AudioError`."""
         length = audio.probe(path).duration or 0.0
         recording = audio.read(path, DESCRIPTOR_RATE, described_from(length), DESCRIBED_SECONDS)
-        yield describe(recording.samples)[np.newaxis]
+        (samples,) = audible([recording.samples], DESCRIPTOR_RATE, path)
+        yield describe(samples)[np.newaxis]
+
+
+def audible(
+    blocks: Iterable[NDArray[np.float32]], rate: int, path: Path
+) -> Iterator[NDArray[np.float32]]:
+    """Hand a recording on, and refuse it at its end if a classifier would: it has nothing to hear.
+
+    Raises
+    ------
+    AudioError
+        It is shorter than a genre can be told from, or silent.
+    """
+    samples, peak = 0, 0.0
+    for block in blocks:
+        samples += len(block)
+        peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        yield block
+    seconds = samples / rate
+    if seconds < SHORTEST_SECONDS:
+        raise audio.TooShort(
+            str(path), f"only {seconds:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
+        )
+    if peak < SILENCE_PEAK:
+        raise SilentAudio(str(path), f"silent: {seconds:.1f} s with nothing to hear")
 
 
 def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:

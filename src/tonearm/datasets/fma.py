@@ -9,12 +9,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tonearm.datasets.manifest import seconds
+from tonearm.datasets.manifest import SPLITS, seconds
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 
 # Each subset holds the one before it; the table names the smallest one that a track is in.
 SUBSETS = ("small", "medium", "large", "full")
-SPLITS = {"training": "train", "validation": "valid", "test": "test"}
 
 _METADATA = Path("fma_metadata") / "tracks.csv"
 _COLUMNS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm import media
 from tonearm.datasets import gtzan_facts
 from tonearm.datasets.gtzan_facts import GENRES
-from tonearm.datasets.manifest import read_rows, read_tracks, require_unique_ids
+from tonearm.datasets.manifest import column_name, read_rows, read_tracks, require_unique_ids
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
 
 TRACK_TABLE = "tracks.csv"
@@ -81,13 +83,34 @@ def load_kaggle(path: Path) -> Dataset:
     return _dataset(root, tuple(_audio(root / "genres_original")), layout="gtzan-kaggle")
 
 
+def genre_folder(path: Path) -> Path | None:
+    """Find the folder of the genres in the plain or the Kaggle edition, or give `None`."""
+    root = find_kaggle(path)
+    if root is not None and (root / "genres_original").is_dir():
+        return root / "genres_original"
+    return find_plain(path)
+
+
+def has_others(path: Path) -> bool:
+    """Say whether recordings that are not GTZAN's lie beside its own: another genre, say."""
+    root = genre_folder(path)
+    if root is None:
+        return False
+    own = sum(1 for _ in _audio(root))
+    folders = [str(folder) for folder in root.iterdir() if folder.is_dir()]
+    return sum(1 for file in media.recordings(folders)) > own
+
+
 def find_track_table(path: Path) -> Path | None:
     """Find the folder with a `tracks.csv` whose columns include track, genre and file."""
     table = path / TRACK_TABLE
     if not table.is_file():
         return None
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        header = {name.strip() for name in file.readline().split(",")}
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            header = {column_name(name) for name in next(csv.reader(file), [])}
+        except csv.Error:  # no table, whatever it is called
+            return None
     return path if {"track", "genre", "file"} <= header else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +23,17 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "artist": ("artist",),
     "title": ("title",),
     "album": ("album",),
-    "split": ("split",),
+    "split": ("split", "fold"),
     "duration": ("duration", "seconds"),
     "kind": ("kind",),
     "picture": ("picture",),
+}
+
+# Other words for the parts of a dataset; a part of any further name keeps it.
+SPLITS: Mapping[str, str] = {
+    **{"train": "train", "training": "train"},
+    **{"valid": "valid", "validation": "valid", "val": "valid", "dev": "valid"},
+    **{"test": "test", "testing": "test"},
 }
 
 
@@ -34,30 +42,39 @@ def load_manifest(path: Path) -> Dataset:
 
     `artist`, `title`, `album`, `split`, `id`, `duration` (seconds), `kind` and `picture` are read
     where present, other columns are left alone, and an empty cell means unknown. Relative paths
-    are relative to the folder of the manifest. Without an `id` column the path is the id.
+    are relative to the folder of the manifest. Without an `id` column the path is the id. Case and
+    blanks in the names of columns do not count.
 
     Raises
     ------
     DatasetError
-        The table cannot be read, has no rows, has no `path` column, or repeats an id.
+        The table cannot be read, has no rows, has no `path` column, has a column twice, or repeats
+        an id.
     MissingExtraError
         The table is Parquet and pyarrow is not installed.
     """
     tracks = read_tracks(path)
     return Dataset(
         name=path.stem,
-        root=path.parent,
+        root=path,
         tracks=tracks,
         labels=labels_of(tracks),
         layout="manifest",
     )
 
 
-def write_folds(path: Path, folds: Sequence[Fold]) -> None:
+def write_folds(
+    path: Path, folds: Sequence[Fold], others: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
     """Write the division of tracks as a manifest that `load_manifest` reads again.
 
     One fold gives the column `split` (train, valid, test). Several give the column `fold`: the
     number of the fold, from 1, in which a track is judged, and trained on in all others.
+
+    Parameters
+    ----------
+    others
+        Further columns by track id, as `other_columns` gives them.
 
     Raises
     ------
@@ -69,59 +86,82 @@ def write_folds(path: Path, folds: Sequence[Fold]) -> None:
         parts = {"train": folds[0].train, "valid": folds[0].valid, "test": folds[0].test}
     else:
         parts = {str(number): fold.valid for number, fold in enumerate(folds, start=1)}
-    rows = [["path", "label", "id", "artist", "kind", column]]
+    rows = []
     for part, tracks in parts.items():
         for track in tracks:
             assert track.path is not None  # a track without audio is in no fold
-            place = _relative(track.path, path.parent)
-            artist, kind = track.artist or "", track.kind or ""
-            rows.append([place, track.label or "", track.id, artist, kind, part])
-    write_csv(path, rows)
+            known = {
+                "path": _relative(track.path, path.parent),
+                "label": track.label,
+                "id": track.id,
+                "artist": track.artist,
+                "title": track.title,
+                "album": track.album,
+                "duration": track.duration,
+                "kind": track.kind,
+                "picture": track.picture and _relative(track.picture, path.parent),
+                column: part,
+            }
+            rows.append({**known, **(others or {}).get(track.id, {})})
+    # A column that nothing is known for is left out, but for the ones that every manifest has.
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if name in ("path", "label", "id", column) or any(row.get(name) for row in rows)
+    ]
+    cells = [[str(cell) if (cell := row.get(name)) else "" for name in names] for row in rows]
+    write_csv(path, [names, *cells])
+
+
+def other_columns(dataset: Dataset) -> dict[str, dict[str, str]]:
+    """Give the columns of a manifest that are none of `COLUMNS`, by the id of the track.
+
+    Of a dataset of another layout there are none.
+    """
+    if dataset.layout != "manifest":
+        return {}
+    ours = {name for names in COLUMNS.values() for name in names}
+    return {
+        track.id: {name: cell for name, cell in row.items() if name not in ours}
+        for track, (_, row) in zip(dataset, _read_table(dataset.root), strict=True)
+    }
 
 
 def read_tracks(path: Path) -> tuple[Track, ...]:
     """Read the tracks of one manifest."""
-    rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else read_rows(path)
+    rows = _read_table(path)
     if not rows:
         raise DatasetError(f"{path}: the table has no rows")
+    names = rows[0][1]
     columns = {
-        field: next((name for name in names if name in rows[0]), None)
-        for field, names in COLUMNS.items()
+        field: next((name for name in accepted if name in names), None)
+        for field, accepted in COLUMNS.items()
     }
     if columns["path"] is None:
         raise DatasetError(
             f"{path}: no column of paths (one of {', '.join(COLUMNS['path'])}) among "
-            f"{', '.join(rows[0])}"
+            f"{', '.join(names)}"
         )
-    tracks = tuple(
-        _track(row, columns, path.parent, f"{path}, row {number}")
-        for number, row in enumerate(rows, start=1)
-    )
+    tracks = tuple(_track(row, columns, path.parent, f"{path}, {place}") for place, row in rows)
     require_unique_ids(tracks, path)
     return tracks
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file with a header row into one dictionary a row.
+    """Read a CSV file with a header row into one dictionary a row, by `column_name`.
 
     Raises
     ------
     DatasetError
-        The file cannot be opened, is not UTF-8, or a row is longer than the header.
+        The file cannot be opened, is not UTF-8, has a column twice, or a row is longer than the
+        header.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            rows = []
-            for row in reader:
-                if None in row:
-                    raise DatasetError(
-                        f"{path}, line {reader.line_num}: more cells than the header has columns"
-                    )
-                rows.append(row)
-            return rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: {_reason(error)}") from error
+    return [row for _, row in _read_csv(path)]
+
+
+def column_name(text: str) -> str:
+    """Reduce the spellings of a column's name to one."""
+    return text.strip().casefold()
 
 
 def require_unique_ids(tracks: Iterable[Track], where: Path) -> None:
@@ -133,13 +173,47 @@ def require_unique_ids(tracks: Iterable[Track], where: Path) -> None:
         seen.add(track.id)
 
 
+def _read_table(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """Give each row with the place that an error names."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return [(f"row {number}", row) for number, row in enumerate(_read_parquet(path), start=1)]
+    return [(f"line {number}", row) for number, row in _read_csv(path)]
+
+
+def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Give each row with the number of the line it ends in."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            reader.fieldnames = _column_names(reader.fieldnames or (), path)
+            rows = []
+            for row in reader:
+                if None in row:
+                    raise DatasetError(
+                        f"{path}, line {reader.line_num}: more cells than the header has columns"
+                    )
+                rows.append((reader.line_num, row))
+            return rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: {_reason(error)}") from error
+
+
+def _column_names(header: Iterable[str], path: Path) -> list[str]:
+    names = [column_name(name) for name in header]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(f"{path}: there is more than one column {twice!r}")
+    return names
+
+
 def _read_parquet(path: Path) -> list[dict[str, str]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow", "data") from error
     try:
-        rows = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
+        rows = table.rename_columns(_column_names(table.column_names, path)).to_pylist()
     except (OSError, ArrowException) as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
     return [
@@ -171,7 +245,7 @@ def _track(
         artist=cell("artist"),
         title=cell("title"),
         album=cell("album"),
-        split=cell("split"),
+        split=_split(cell("split")),
         duration=seconds(cell("duration"), where),
         kind=cell("kind"),
         picture=folder / picture if picture is not None else None,
@@ -183,9 +257,16 @@ def seconds(text: str | None, where: str) -> float | None:
     if text is None:
         return None
     try:
-        return float(text)
+        duration = float(text)
     except ValueError:
-        raise DatasetError(f"{where}: duration {text!r} is not a number of seconds") from None
+        duration = math.nan
+    if not 0 <= duration < math.inf:
+        raise DatasetError(f"{where}: duration {text!r} is not a number of seconds")
+    return duration
+
+
+def _split(text: str | None) -> str | None:
+    return None if text is None else SPLITS.get(text.casefold(), text)
 
 
 def _reason(error: Exception) -> str:

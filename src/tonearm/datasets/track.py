@@ -27,7 +27,8 @@ class Track:
     label
         The genre.
     split
-        The dataset's own partition: `"train"`, `"valid"`, `"test"`, or another name it uses.
+        The dataset's own partition: `"train"`, `"valid"`, `"test"`, or another name it uses, such
+        as the number of a fold.
     duration
         Seconds, as the dataset states them.
     kind
@@ -54,6 +55,8 @@ class Dataset:
 
     Attributes
     ----------
+    root
+        The folder, or the manifest's file.
     tracks
         The recordings, in the order of the dataset.
     labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,14 @@ from tonearm.errors import UsageError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
-from tonearm.evaluation.crossval import System, cross_validate
+from tonearm.evaluation.crossval import System, cross_validate, held_out
 from tonearm.evaluation.predictions import Predictions
+from tonearm.evaluation.systems import BundleSystem
 from tonearm.whole import whole, write_whole
+
+NOT_TRAINED_ANEW = (
+    "a finished model, not trained anew: on tracks that it learned from, its figures say nothing"
+)
 
 OnFold = Callable[[System, int, Fold, bool], None]
 
@@ -30,6 +35,10 @@ class Benchmark:
     ----------
     warning
         Why the figures come out too high under this protocol, or None where they do not.
+    finished
+        The systems that are finished models: the folds trained nothing anew.
+    unheard
+        By system the ids of the tracks that it could not hear, where there are any.
     """
 
     dataset: Dataset
@@ -38,10 +47,20 @@ class Benchmark:
     seeds: int
     predictions: Mapping[str, Predictions]
     warning: str | None
+    finished: frozenset[str] = frozenset()
+    unheard: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def comparison(self) -> Comparison:
-        """Judge the systems, each against the one before it."""
-        return compare(self.predictions, against="previous")
+        """Judge the systems, each against the one before it; finished models are marked."""
+        return compare(self.marked, against="previous")
+
+    @property
+    def marked(self) -> dict[str, Predictions]:
+        """The predictions by the names that the tables show."""
+        return {
+            f"{name} (finished model)" if name in self.finished else name: predictions
+            for name, predictions in self.predictions.items()
+        }
 
 
 def run_benchmark(
@@ -69,19 +88,24 @@ def run_benchmark(
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
+    unheard: dict[str, tuple[str, ...]] = {}
     for seed in range(seeds):
         with warnings.catch_warnings():
             # `Benchmark.warning` says it, once and where the figures are.
             warnings.simplefilter("ignore", LeakWarning)
             divided = split(dataset, protocol, folds, seed)
+        asked = [track.id for fold in divided for track in held_out(fold)]
         for system in systems:
 
             def begin(fold: Fold, stored: bool, system: System = system, seed: int = seed) -> None:
                 on_fold(system, seed, fold, stored)
 
-            parts[system.name].append(
-                cross_validate(system, divided, dataset.labels, work, seed, begin)
-            )
+            said = cross_validate(system, divided, dataset.labels, work, seed, begin)
+            parts[system.name].append(said)
+            heard = set(said.tracks)
+            missing = tuple(track for track in asked if track not in heard)
+            if missing:
+                unheard[system.name] = missing
     return Benchmark(
         dataset=dataset,
         protocol=protocol,
@@ -89,6 +113,8 @@ def run_benchmark(
         seeds=seeds,
         predictions={name: files.join(several) for name, several in parts.items()},
         warning=leak_warning(dataset, protocol),
+        finished=frozenset(s.name for s in systems if isinstance(s, BundleSystem)),
+        unheard=unheard,
     )
 
 
@@ -136,6 +162,14 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
     ]
     if benchmark.warning:
         lines += [f"> **Careful:** {benchmark.warning}.", ""]
+    if benchmark.unheard:
+        lines += ["Left out, for they cannot be heard (undecodable, silent or too short):", ""]
+        lines += [f"- {name}: {', '.join(ids)}" for name, ids in benchmark.unheard.items()] + [""]
+    if benchmark.finished:
+        lines += [
+            f"> **Careful:** {', '.join(sorted(benchmark.finished))}: {NOT_TRAINED_ANEW}.",
+            "",
+        ]
     lines += [comparison.to_markdown(), f"![accuracy and macro F1 of each system]({name}.svg)", ""]
     kinds = _accuracy_by_kind(benchmark)
     if kinds:
@@ -147,7 +181,7 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
 
 def _accuracy_by_kind(benchmark: Benchmark) -> str:
     # As everywhere on the page, on the tracks that all systems have judged.
-    common, _ = align(benchmark.predictions)
+    common, _ = align(benchmark.marked)
     kind_of = {track.id: track.kind or "" for track in benchmark.dataset}
     own = np.array([kind_of[track] for track in next(iter(common.values())).tracks])
     kinds = sorted(set(own) - {""})

@@ -56,6 +56,8 @@ class Subject:
         The command line that makes this report again.
     facts
         Further facts for the head of the page, by name.
+    careful
+        Why the figures come out too high, where they do.
     left_out
         One line for each file that could not be judged.
     date
@@ -67,6 +69,7 @@ class Subject:
     protocol: str
     command: str
     facts: Mapping[str, str] = field(default_factory=dict)
+    careful: str = ""
     left_out: tuple[str, ...] = ()
     date: datetime.date = field(default_factory=datetime.date.today)
 

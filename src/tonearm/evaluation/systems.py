@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tonearm import bundle
 from tonearm.classifier import Classifier, Failure
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.splits import artist_key
-from tonearm.datasets.track import Dataset, Track
+from tonearm.datasets.track import Dataset, DatasetError, Track
 from tonearm.errors import UsageError
 from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.probes import (
@@ -134,11 +135,20 @@ class BaselineSystem:
         train, test, labels = given.train, given.test, given.labels
         rows = feature_set_of(self.name).read(self.cache, [*train, *test], self.workers)
         failed = {failure.track.id for failure in self.cache.failures}
-        baseline = create_baseline(self.name, given.seed).fit(
-            rows[: len(train)],
-            [str(track.label) for track in train],
-            [_group(track) for track in train],
-        )
+        try:
+            with warnings.catch_warnings():
+                # Of few tracks, some settings of the inner search cannot be judged; others win.
+                warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+                baseline = create_baseline(self.name, given.seed).fit(
+                    rows[: len(train)],
+                    [str(track.label) for track in train],
+                    [_group(track) for track in train],
+                )
+        except ValueError as error:  # such as more neighbours asked of than there are tracks
+            reason = str(error).splitlines()[0]
+            raise DatasetError(
+                f"{self.name} cannot learn from {len(train)} tracks: {reason}"
+            ) from error
         shares = np.zeros((len(test), len(labels)))
         shares[:, [labels.index(label) for label in baseline.classes]] = baseline.predict_proba(
             rows[len(train) :]

@@ -29,11 +29,15 @@ class Examples:
         Files whose tags cannot be read, and why.
     unlabelled
         How many files name no genre.
+    held_back
+        How many files the dataset's own partition keeps from learning: its test part, and those
+        in no part.
     """
 
     tracks: tuple[Track, ...]
     failures: tuple[Failure, ...] = ()
     unlabelled: int = 0
+    held_back: int = 0
 
 
 def from_dataset(dataset: Dataset) -> Examples:
@@ -44,15 +48,18 @@ def from_dataset(dataset: Dataset) -> Examples:
     name are read from the files' tags.
     """
     partitioned = any(track.split is not None for track in dataset)
+    files = [track for track in dataset if track.path is not None]
     usable = [
         track
-        for track in dataset
-        if track.path is not None
-        and track.split != HELD_BACK
-        and not (partitioned and track.split is None)
+        for track in files
+        if track.split != HELD_BACK and not (partitioned and track.split is None)
     ]
     labelled = [track for track in usable if track.label is not None]
-    return Examples(tuple(map(_with_names, labelled)), unlabelled=len(usable) - len(labelled))
+    return Examples(
+        tuple(map(_with_names, labelled)),
+        unlabelled=len(usable) - len(labelled),
+        held_back=len(files) - len(usable),
+    )
 
 
 def from_tags(paths: Iterable[str | Path]) -> Examples:

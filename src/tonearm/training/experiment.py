@@ -15,6 +15,8 @@ from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
 from tonearm.training.settings import parse_settings
 
+SHORTEST_INPUT_SECONDS = 0.5  # every network's layers leave something of so much
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -174,18 +176,7 @@ class Experiment:
             raise UsageError(
                 f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
             )
-        for name, value in (
-            ("data.crop_seconds", self.data.crop_seconds),
-            ("data.window_seconds", self.data.window_seconds),
-            ("data.hop_seconds", self.data.hop_seconds),
-            ("data.examples_per_epoch", self.data.examples_per_epoch),
-            ("data.batch_size", self.data.batch_size),
-            ("optimiser.lr", self.optimiser.lr),
-            ("schedule.epochs", self.schedule.epochs),
-            ("schedule.validate_every", self.schedule.validate_every),
-        ):
-            if not value > 0:
-                raise UsageError(f"{name} must be above 0, got {value}")
+        _check_ranges(self)
 
     @property
     def front_end_config(self) -> LogMelConfig:
@@ -211,6 +202,69 @@ def parse(arguments: Sequence[str]) -> Experiment:
         If a setting is unknown or of the wrong type, or the file is missing.
     """
     return parse_settings(Experiment, "tonearm train", arguments)
+
+
+def _check_ranges(experiment: Experiment) -> None:
+    """Refuse numbers that would break a training off, or that mean nothing."""
+    data, augment = experiment.data, experiment.augment
+    optimiser, schedule = experiment.optimiser, experiment.schedule
+    for name, value in (
+        ("data.hop_seconds", data.hop_seconds),
+        ("augment.lowpass_hz", augment.lowpass_hz),
+        ("optimiser.lr", optimiser.lr),
+        ("schedule.epochs", schedule.epochs),
+        ("schedule.validate_every", schedule.validate_every),
+    ):
+        _check(name, value, "above 0", value > 0)
+    for name, value in (
+        ("data.crop_seconds", data.crop_seconds),
+        ("data.window_seconds", data.window_seconds),
+    ):
+        _check(name, value, f"at least {SHORTEST_INPUT_SECONDS}", value >= SHORTEST_INPUT_SECONDS)
+    for name, value in (
+        # Of one example, there is nothing for a batch normalisation to compare it with.
+        ("data.examples_per_epoch", data.examples_per_epoch),
+        ("data.batch_size", data.batch_size),
+    ):
+        _check(name, value, "at least 2", value >= 2)
+    for name, value in (
+        ("data.duration_power", data.duration_power),
+        ("augment.stretch", augment.stretch),
+        ("augment.transpose", augment.transpose),
+        ("augment.gain_db", augment.gain_db),
+        ("augment.tilt_db", augment.tilt_db),
+        ("augment.time_masks", augment.time_masks),
+        ("augment.time_mask_seconds", augment.time_mask_seconds),
+        ("augment.band_masks", augment.band_masks),
+        ("augment.mixup", augment.mixup),
+        ("optimiser.weight_decay", optimiser.weight_decay),
+        ("optimiser.warmup_epochs", optimiser.warmup_epochs),
+        ("optimiser.clip_norm", optimiser.clip_norm),
+        ("optimiser.pretrained_lr_scale", optimiser.pretrained_lr_scale),
+        ("schedule.threads", schedule.threads),
+    ):
+        _check(name, value, "at least 0", value >= 0)
+    for name, value in (
+        ("data.loop_probability", data.loop_probability),
+        ("augment.lowpass_probability", augment.lowpass_probability),
+        ("augment.band_mask_share", augment.band_mask_share),
+    ):
+        _check(name, value, "from 0 to 1", 0 <= value <= 1)
+    shares: list[tuple[str, Any]] = [
+        ("optimiser.label_smoothing", optimiser.label_smoothing),
+        ("optimiser.average", optimiser.average),
+    ]
+    for setting in ("dropout", "modality_dropout"):
+        if setting in experiment.model.settings:
+            shares.append((f"model.settings.{setting}", experiment.model.settings[setting]))
+    for name, value in shares:
+        is_number = isinstance(value, int | float)
+        _check(name, value, "from 0 to below 1", is_number and 0 <= value < 1)
+
+
+def _check(name: str, value: object, expected: str, fits: bool) -> None:
+    if not fits:
+        raise UsageError(f"{name} must be {expected}, got {value}")
 
 
 def data_path(settings: DataSettings) -> Path:
