@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import tonearm
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Failure, Prediction, audio
-from tonearm.bundle import BundleError, Outputs
+from tonearm.bundle import Bundle, BundleError, Outputs
 from tonearm.classifier import SilentAudio, Thresholds, windows
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
@@ -236,6 +237,54 @@ def test_an_unexpected_error_costs_one_file(
     assert result == Failure(
         song, "unexpected ZeroDivisionError: integer division or modulo by zero"
     )
+
+
+def test_the_time_limit_counts_what_the_network_takes_too(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_audio(tmp_path / "minute.flac", np.zeros(60 * RATE), RATE)
+    quick = Bundle.run
+
+    def slow(*arguments: object) -> Outputs:
+        time.sleep(0.05)
+        return quick(*arguments)
+
+    monkeypatch.setattr(Bundle, "run", slow)
+    hasty = Classifier.load(tiny_bundle, time_limit=0.3)
+    for hear in (hasty, lambda path: hasty.hear(path, [(0, 20), (30, 20)])):
+        with pytest.raises(audio.TimedOut, match=r"longer than the limit of 0\.3 s"):
+            hear(path)
+
+
+def _hang_on_absent(*_: object) -> Callable[[Path], object]:
+    def attempt(path: Path) -> object:
+        if not path.exists():
+            time.sleep(1000)
+        return Failure(path, "heard")
+
+    return attempt
+
+
+def test_a_process_that_hangs_costs_one_file(
+    tiny_bundle: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tonearm.classifier._prepare", _hang_on_absent)
+    monkeypatch.setattr("tonearm.classifier.GRACE_SECONDS", 0.0)
+    absent = tmp_path / "absent.mp3"
+    results = Classifier.load(tiny_bundle, time_limit=1).classify_files([absent, song], workers=2)
+    assert [(result.path, result.error) for result in results if isinstance(result, Failure)] == [
+        (absent, "given up after 1 s"),
+        (song, "heard"),
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_time_limit_is_above_nothing(tiny_bundle: Path, seconds: float) -> None:
+    with pytest.raises(UsageError, match="time limit: expected seconds above 0"):
+        Classifier.load(tiny_bundle, time_limit=seconds)
 
 
 def test_workers_must_be_some(classifier: Classifier) -> None:

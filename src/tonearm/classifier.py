@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tonearm import audio, bundle
 from tonearm.bundle import Bundle, BundleError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import LogMel
+from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
 
 SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
 PADDED_SECONDS = 1.0  # shorter clips get zeros up to here, so that every network has enough frames
@@ -166,12 +168,15 @@ class Classifier:
     model
         The bundle to ask.
     time_limit
-        Seconds that reading and decoding one file may take, as in `audio.stream`.
+        Seconds that one file may take; by default two minutes and four seconds more for each
+        megabyte. Reading and decoding have a default of their own within that (`audio.stream`).
     thresholds
         Of the verdict; those of the bundle if none are given.
 
     Raises
     ------
+    UsageError
+        If the time limit is not above 0.
     BundleError
         If the bundle takes descriptors that this version does not compute.
 
@@ -189,6 +194,7 @@ class Classifier:
         time_limit: float | None = None,
         thresholds: Thresholds | None = None,
     ) -> None:
+        check_time_limit(time_limit)
         self.bundle = model
         self.thresholds = thresholds or Thresholds(
             model.metadata.music_threshold, model.metadata.unsure_threshold
@@ -205,6 +211,7 @@ class Classifier:
         *,
         music_threshold: float | None = None,
         unsure_threshold: float | None = None,
+        time_limit: float | None = None,
     ) -> Classifier:
         """Open a model by name, by path or by its training run's folder.
 
@@ -216,11 +223,14 @@ class Classifier:
             How many threads the network may use.
         music_threshold, unsure_threshold
             Of the verdict, see `Thresholds`; the model's own where they are None.
+        time_limit
+            Seconds that one file may take, see `Classifier`.
 
         Raises
         ------
         UsageError
-            If there is no such model, or a threshold is not from 0 to 1.
+            If there is no such model, a threshold is not from 0 to 1, or the threads or the time
+            limit are not above 0.
         BundleError
             If the file is there and cannot be used.
         """
@@ -230,7 +240,7 @@ class Classifier:
             own.music_threshold if music_threshold is None else music_threshold,
             own.unsure_threshold if unsure_threshold is None else unsure_threshold,
         )
-        return cls(loaded, thresholds=thresholds)
+        return cls(loaded, time_limit=time_limit, thresholds=thresholds)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -255,7 +265,8 @@ class Classifier:
         ------
         audio.AudioError
             If the file cannot be decoded, or there is less than a quarter of a second in it
-            (`audio.TooShort`), or only silence (`SilentAudio`).
+            (`audio.TooShort`), or only silence (`SilentAudio`), or it takes too long
+            (`audio.TimedOut`).
         UsageError
             If samples come without a rate, or are not a finite one-dimensional float array.
         """
@@ -287,6 +298,7 @@ class Classifier:
             As for a whole file; `audio.TooShort` if no stretch is there.
         """
         path = Path(path)
+        deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
         whole = _Heard(rate)
@@ -294,7 +306,7 @@ class Classifier:
         for start, seconds in stretches:
             try:
                 with audio.stream(path, rate, start, seconds, time_limit=self.time_limit) as blocks:
-                    whole.add(self._listen(blocks, descriptors), start)
+                    whole.add(self._listen(deadline.over(blocks), descriptors), start)
                     truncated |= blocks.truncated
             except audio.TooShort:
                 truncated = True
@@ -310,8 +322,9 @@ class Classifier:
         paths
             The files; taken as they are needed.
         workers
-            Processes to share the work. A file that brings its process down fails alone. A script
-            that asks for more than one needs the usual ``if __name__ == "__main__":`` guard.
+            Processes to share the work. A file that brings its process down, or hangs in it, fails
+            alone. A script that asks for more than one needs the usual
+            ``if __name__ == "__main__":`` guard.
 
         Yields
         ------
@@ -341,17 +354,25 @@ class Classifier:
         prepare = partial(
             _prepare, self.bundle.path, self.bundle.threads, self.time_limit, self.thresholds
         )
-        for result in in_order(prepare, files, workers):
-            if isinstance(result, Crash):
-                yield Failure(result.item, f"the process died reading it ({result.exit_code})")
-            else:
+        for result in in_order(prepare, files, workers, time_limit=self._patience):
+            if not isinstance(result, Crash):
                 yield result
+            elif result.exit_code is None:
+                reason = f"given up after {self._patience(result.item):.0f} s"
+                yield Failure(result.item, reason)
+            else:
+                yield Failure(result.item, f"the process died reading it ({result.exit_code})")
+
+    def _patience(self, path: Path) -> float:
+        """Seconds after which a process that still has a file in work is killed."""
+        return patience(_size(path), self.time_limit) + GRACE_SECONDS
 
     def _classify_file(self, path: Path) -> Prediction:
+        deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
         with audio.stream(path, rate, time_limit=self.time_limit) as blocks:
-            heard = self._listen(blocks, descriptors)
+            heard = self._listen(deadline.over(blocks), descriptors)
             return self._conclude(path, heard, truncated=blocks.truncated)
 
     def _classify_samples(self, samples: npt.NDArray[np.floating], rate: int | None) -> Prediction:
@@ -479,6 +500,27 @@ class Classifier:
         from tonearm.features.descriptors import describe
 
         return describe(samples)[np.newaxis, self._descriptor_columns]
+
+
+class _Deadline:
+    """When a file has to be done, on the clock.
+
+    The limit of `audio.stream` counts only reading and decoding, and a small file can unfold into
+    days of sound: this one counts what the network takes too.
+    """
+
+    def __init__(self, path: Path, time_limit: float | None) -> None:
+        self._path = path
+        self._limit = patience(_size(path), time_limit)
+        self._end = time.monotonic() + self._limit
+
+    def over(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
+        """Pass blocks on as long as there is time."""
+        for block in blocks:
+            if time.monotonic() > self._end:
+                reason = f"took longer than the limit of {self._limit:g} s"
+                raise audio.TimedOut(str(self._path), reason)
+            yield block
 
 
 class _Heard:
@@ -623,6 +665,14 @@ def log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
     shifted = scores - scores.max(axis=-1, keepdims=True).astype(np.float64)
     normalised: Doubles = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where that cannot be seen, and reading it will say why."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def _prepare(

@@ -22,6 +22,16 @@ SharingOption = Annotated[
 ListeningOption = Annotated[
     int, typer.Option("--workers", min=1, help="Processes that share the listening.")
 ]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        min=1,
+        metavar="SECONDS",
+        help="What one file may take.",
+        show_default="2 min and 4 s/MB",
+    ),
+]
 
 
 def refuse(context: typer.Context, names: str, beside: str) -> None:
