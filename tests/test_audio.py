@@ -491,6 +491,8 @@ def test_errors_survive_pickling() -> None:
     ("parameters", "named"),
     [
         ({"rate": 0}, "rate"),
+        ({"rate": "16000"}, "rate must be a whole number from .* not '16000'"),
+        ({"rate": 16000.5}, "rate"),
         ({"rate": 16000, "start": -1.0}, "start"),
         ({"rate": 16000, "start": float("nan")}, "start"),
         ({"rate": 16000, "duration": 0.0}, "duration"),

@@ -319,10 +319,20 @@ def resample(samples: Samples, rate: int, new_rate: int) -> Iterator[Samples]:
     UsageError
         If a rate is out of range.
     """
-    for name, value in (("rate", rate), ("new_rate", new_rate)):
-        _check(LOWEST_RATE <= value <= HIGHEST_RATE, name, value, "1000 to 1000000 Hz")
-    pieces = (samples[i : i + GATHERED] for i in range(0, len(samples), GATHERED))
+    rate, new_rate = checked_rate("rate", rate), checked_rate("new_rate", new_rate)
+    pieces = (
+        np.ascontiguousarray(samples[i : i + GATHERED], np.float32)  # a column, or backwards
+        for i in range(0, len(samples), GATHERED)
+    )
     return _resample(((piece, rate) for piece in pieces), new_rate)
+
+
+def checked_rate(name: str, rate: float) -> int:
+    """Return a sample rate as a whole number of Hz; raises `UsageError` if it cannot be one."""
+    is_number = isinstance(rate, int | float | np.number)
+    fine = is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)
+    _check(fine, name, repr(rate), "a whole number from 1000 to 1000000 Hz")
+    return int(rate)
 
 
 class AudioStream:
@@ -350,7 +360,7 @@ class AudioStream:
         block_seconds: float,
         time_limit: float | None,
     ) -> None:
-        _check(LOWEST_RATE <= rate <= HIGHEST_RATE, "rate", rate, "1000 to 1000000 Hz")
+        rate = checked_rate("rate", rate)
         _check(0 <= start < np.inf, "start", start, "0 s or more")
         _check(duration is None or 0 < duration < np.inf, "duration", duration, "more than 0 s")
         _check(0 < block_seconds < np.inf, "block_seconds", block_seconds, "more than 0 s")

@@ -7,11 +7,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import length_hint
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class Segment:
 
     start: float
     end: float
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(hash=False)
     music: float | None = None
     verdict: Verdict = "music"
 
@@ -67,6 +67,8 @@ class Segment:
 @dataclass(frozen=True)
 class Prediction:
     """What a recording sounds like.
+
+    Predictions are equal if all is but the embedding, which comes from the same network anyway.
 
     Attributes
     ----------
@@ -93,13 +95,28 @@ class Prediction:
     path: Path | None
     genre: str
     confidence: float
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(hash=False)
     segments: tuple[Segment, ...]
     duration: float
     truncated: bool
-    embedding: Floats
+    embedding: Floats = field(compare=False)
     music: float | None = None
     verdict: Verdict = "music"
+
+    def to_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
+        """Return it as plain JSON values, as ``tonearm classify --json`` prints them.
+
+        Parameters
+        ----------
+        top
+            How many genres to keep in the probabilities; None for all.
+        timeline
+            Whether to add the windows as "segments".
+        """
+        from tonearm.record import to_record
+
+        path = None if self.path is None else str(self.path)
+        return to_record(path, self, top=top, timeline=timeline)
 
 
 @dataclass(frozen=True)
@@ -158,6 +175,12 @@ class Failure:
         if isinstance(error, TonearmError):
             return cls(path, str(error))
         return cls(path, " ".join(f"unexpected {type(error).__name__}: {error}".split()))
+
+    def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
+        """Return it as plain JSON values, with the keys of `Prediction.to_dict`."""
+        from tonearm.record import to_record
+
+        return to_record(str(self.path), self, timeline=timeline)
 
 
 class Classifier:
@@ -268,13 +291,15 @@ class Classifier:
             (`audio.TooShort`), or only silence (`SilentAudio`), or it takes too long
             (`audio.TimedOut`).
         UsageError
-            If samples come without a rate, or are not a finite one-dimensional float array.
+            If it is neither a path nor samples, if samples come without a rate, or are not a
+            finite one-dimensional float array.
         """
         if isinstance(source, np.ndarray):
             return self._classify_samples(source, rate)
+        path = as_path(source)
         if rate is not None:
             raise UsageError("rate is for samples; a file knows its own")
-        return self._classify_file(Path(source))
+        return self._classify_file(path, os.fspath(source))
 
     def hear(
         self, path: str | os.PathLike[str], stretches: Iterable[tuple[float, float]]
@@ -297,7 +322,7 @@ class Classifier:
         audio.AudioError
             As for a whole file; `audio.TooShort` if no stretch is there.
         """
-        path = Path(path)
+        path = as_path(path)
         deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
@@ -330,24 +355,35 @@ class Classifier:
         ------
         Prediction or Failure
             One for each path.
+
+        Raises
+        ------
+        UsageError
+            If `paths` is a single one, or there are no workers.
         """
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise UsageError(f"paths: expected several, as a list, got {paths!r}")
         if workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}")
-        files = map(Path, paths)
+        files = map(_path_or_failure, paths)
         workers = min(workers, length_hint(paths, workers))  # an idle process starts in vain
         if workers <= 1:
-            return map(self.attempt, files)
+            return map(self._answer, files)
         return self._classify_in_processes(files, workers)
 
-    def attempt(self, path: Path) -> Prediction | Failure:
+    def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
         """Classify a file, turning whatever is wrong with it into a `Failure`."""
         try:
             return self(path)
         except Exception as error:  # one strange file must not end a long job
-            return Failure.of(path, error)
+            return Failure.of(Path(path), error)
+
+    def _answer(self, file: Path | Failure) -> Prediction | Failure:
+        """Classify a file, unless its name alone was a failure."""
+        return file if isinstance(file, Failure) else self.attempt(file)
 
     def _classify_in_processes(
-        self, files: Iterable[Path], workers: int
+        self, files: Iterable[Path | Failure], workers: int
     ) -> Iterator[Prediction | Failure]:
         from tonearm.workers import Crash, in_order
 
@@ -357,28 +393,32 @@ class Classifier:
         for result in in_order(prepare, files, workers, time_limit=self._patience):
             if not isinstance(result, Crash):
                 yield result
+            elif isinstance(result.item, Failure):
+                yield result.item
             elif result.exit_code is None:
                 reason = f"given up after {self._patience(result.item):.0f} s"
                 yield Failure(result.item, reason)
             else:
                 yield Failure(result.item, f"the process died reading it ({result.exit_code})")
 
-    def _patience(self, path: Path) -> float:
+    def _patience(self, file: Path | Failure) -> float:
         """Seconds after which a process that still has a file in work is killed."""
-        return patience(_size(path), self.time_limit) + GRACE_SECONDS
+        size = 0 if isinstance(file, Failure) else _size(file)
+        return patience(size, self.time_limit) + GRACE_SECONDS
 
-    def _classify_file(self, path: Path) -> Prediction:
+    def _classify_file(self, path: Path, named: str) -> Prediction:
+        # Errors name the file as it was named: a `Path` would take a slash out of http://.
         deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
-        with audio.stream(path, rate, time_limit=self.time_limit) as blocks:
+        with audio.stream(named, rate, time_limit=self.time_limit) as blocks:
             heard = self._listen(deadline.over(blocks), descriptors)
             return self._conclude(path, heard, truncated=blocks.truncated)
 
     def _classify_samples(self, samples: npt.NDArray[np.floating], rate: int | None) -> Prediction:
         if rate is None:
             raise UsageError("samples need their rate in Hz, got none")
-        signal = _checked(samples)
+        signal = checked_samples(samples)
         blocks = audio.resample(signal, rate, self.bundle.metadata.front_end.sample_rate)
         descriptors = self._describe_samples(signal, rate) if self._descriptor_columns else None
         return self._conclude(None, self._listen(blocks, descriptors), truncated=False)
@@ -621,15 +661,34 @@ def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
     return [listen(own) for own in waiting]
 
 
-def _checked(samples: npt.NDArray[np.floating]) -> Floats:
-    """Return samples in memory as float32[n]."""
+def as_path(source: object) -> Path:
+    """Return what names a file as a path; raises `UsageError` if it cannot name one."""
+    if isinstance(source, str | os.PathLike) and os.fspath(source):
+        return Path(source)
+    got = "an empty text" if source == "" else type(source).__name__
+    raise UsageError(
+        f"expected a file's path, or a NumPy array of samples and their rate, got {got}"
+    )
+
+
+def checked_samples(samples: npt.NDArray[np.floating]) -> Floats:
+    """Return samples in memory as float32[n], in one piece of memory.
+
+    Raises
+    ------
+    UsageError
+        If they are no finite numbers in one dimension, or beyond what any sound could be.
+    """
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise UsageError(
             f"samples: expected mono float[n] in [-1, 1], got {samples.dtype} {samples.shape}"
         )
-    if not np.isfinite(samples).all():
+    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
+    if not np.isfinite(peak):
         raise UsageError("samples: expected finite numbers, got NaN or infinity")
-    return samples.astype(np.float32, copy=False)
+    if peak > audio.LOUDEST:  # squared, they would be beyond float32
+        raise UsageError(f"samples: expected numbers in [-1, 1], got up to {peak:g}")
+    return np.ascontiguousarray(samples, np.float32)
 
 
 def _descriptor_columns(model: Bundle) -> list[int]:
@@ -667,6 +726,13 @@ def log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
     return normalised
 
 
+def _path_or_failure(named: object) -> Path | Failure:
+    try:
+        return as_path(named)
+    except UsageError as error:
+        return Failure(Path(repr(named)), str(error))
+
+
 def _size(path: Path) -> int:
     """Bytes of a file; 0 where that cannot be seen, and reading it will say why."""
     try:
@@ -677,7 +743,7 @@ def _size(path: Path) -> int:
 
 def _prepare(
     path: Path, threads: int, time_limit: float | None, thresholds: Thresholds
-) -> Callable[[Path], Prediction | Failure]:
+) -> Callable[[Path | Failure], Prediction | Failure]:
     """Make a worker process's classifier."""
     model = Bundle.load(path, threads)
-    return Classifier(model, time_limit=time_limit, thresholds=thresholds).attempt
+    return Classifier(model, time_limit=time_limit, thresholds=thresholds)._answer

@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from tonearm import audio
 from tonearm.bundle import Bundle, Outputs
-from tonearm.classifier import Classifier, Prediction, log_softmax
+from tonearm.classifier import Classifier, Prediction, as_path, checked_samples, log_softmax
 from tonearm.errors import UsageError
-from tonearm.features.logmel import as_signal
 from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
@@ -116,15 +115,16 @@ def explain(
         raise UsageError(f"start: expected seconds from 0, got {start}")
     if not 0 < duration < np.inf:
         raise UsageError(f"duration: expected seconds above 0, got {duration}")
-    path = None if isinstance(source, np.ndarray) else Path(source)
     target = classifier.bundle.metadata.front_end.sample_rate
+    path = None
     if isinstance(source, np.ndarray):
         recording, start = _stretch_of_samples(source, rate, target, start, duration)
     else:
+        path = as_path(source)
         if rate is not None:
             raise UsageError("rate is for samples; a file knows its own")
         limit = classifier.time_limit
-        recording, start = _stretch_of_file(Path(source), target, start, duration, limit)
+        recording, start = _stretch_of_file(path, target, start, duration, limit)
     hearing = Hearing(classifier, recording, path, start)
     explained = genre or hearing.prediction.genre
     return Explanation(
@@ -286,9 +286,10 @@ def _stretch_of_samples(
     duration: float,
 ) -> tuple[audio.Recording, float]:
     """Cut the stretch that is explained out of samples and say where it begins."""
-    if rate is None or rate < 1:
-        raise UsageError(f"samples need their rate in Hz, got {rate or 'none'}")
-    samples = as_signal(samples)
+    if rate is None:
+        raise UsageError("samples need their rate in Hz, got none")
+    rate = audio.checked_rate("rate", rate)
+    samples = checked_samples(samples)
     if start is None:
         start = max(0.0, (len(samples) / rate - duration) / 2)
     stretch = samples[round(start * rate) : round((start + duration) * rate)]
