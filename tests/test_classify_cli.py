@@ -337,6 +337,22 @@ def test_a_broken_model_does_not_hide_the_others(
     assert "low, high" in output
 
 
+def test_what_models_say_is_printed_as_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "of [bold]" * 20
+    licence = "[/nope] \x1b[31mred\nand \ud800"
+    metadata = tiny_metadata(labels=("low", long), licence=licence)
+    path = write_bundle(tmp_path / "[bold]x.onnx", metadata)
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    for arguments in ((), (path,)):
+        code, output, errors = run("models", *arguments)
+        assert (code, errors) == (0, "")
+        assert r"[/nope] \x1b[31mred\nand \ud800" in output
+        assert "[bold]x" in output
+        assert f"low, {long}" in output  # nothing is cut in a pipe
+
+
 @pytest.mark.shared
 def test_every_odd_file_gets_a_genre_or_a_reason(run: Run, shared: Path) -> None:
     formats = shared / "data" / "formats"
