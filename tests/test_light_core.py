@@ -99,3 +99,16 @@ def test_the_core_depends_on_nothing_heavy() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     core = {requirement.split(">=")[0] for requirement in project["dependencies"]}
     assert core == {"numpy", "av", "onnxruntime", "mutagen", "typer", "rich"}
+
+
+def test_a_part_that_lacks_its_extra_cannot_be_imported() -> None:
+    code = """
+try:
+    import tonearm.library.head
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    assert _run(BLOCKER + code).stdout == (
+        "MissingExtraError this needs scikit-learn, which is not installed: "
+        "pip install 'tonearm[learn]'\n"
+    )

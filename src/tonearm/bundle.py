@@ -375,7 +375,7 @@ def write_metadata(
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("onnx", "train") from error
+        raise MissingExtraError("onnx", "learn") from error
     model = onnx.load(os.fspath(graph))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, kept | {METADATA_KEY: metadata.to_json()})
