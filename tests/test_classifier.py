@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import time
 import tracemalloc
@@ -172,6 +173,21 @@ def test_what_is_no_recording_is_refused(
     for ask in (classifier, lambda samples, rate: explain(classifier, samples, rate=rate)):
         with pytest.raises(UsageError, match=complaint):
             ask(samples, rate)
+
+
+def test_an_open_file_gets_the_answer_of_its_path(
+    classifier: Classifier, song: Path, tmp_path: Path
+) -> None:
+    expected = classifier(song)
+    with song.open("rb") as file:
+        assert classifier(file) == expected
+        assert not file.closed
+    uploaded = io.BytesIO(song.read_bytes())
+    assert classifier(uploaded) == dataclasses.replace(expected, path=None)
+    assert explain(classifier, uploaded).prediction.genre == "low"
+    metadata = tiny_metadata(descriptors=("tempo",))  # which are heard in a pass of their own
+    both = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
+    assert both(uploaded).probabilities["low"] > 0.999
 
 
 def test_samples_may_lie_in_memory_as_they_like(classifier: Classifier) -> None:

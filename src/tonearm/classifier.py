@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import length_hint
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,7 @@ class Prediction:
     Attributes
     ----------
     path
-        The file, None for samples in memory.
+        The file; None for samples in memory, and for an open file without a name.
     genre, confidence
         The most probable genre and its probability.
     probabilities
@@ -271,7 +271,7 @@ class Classifier:
         return self.bundle.metadata.labels
 
     def __call__(
-        self, source: str | os.PathLike[str] | npt.NDArray[np.floating], rate: int | None = None
+        self, source: audio.Source | npt.NDArray[np.floating], rate: int | None = None
     ) -> Prediction:
         """Classify one recording.
 
@@ -280,7 +280,8 @@ class Classifier:
         Parameters
         ----------
         source
-            A file in any format FFmpeg reads, or mono samples float[n] in [-1, 1].
+            A file in any format FFmpeg reads, by its path or open as binary (``io.BytesIO(data)``;
+            it is read from its beginning, and left open), or mono samples float[n] in [-1, 1].
         rate
             The samples' rate in Hz; not for files.
 
@@ -291,15 +292,15 @@ class Classifier:
             (`audio.TooShort`), or only silence (`SilentAudio`), or it takes too long
             (`audio.TimedOut`).
         UsageError
-            If it is neither a path nor samples, if samples come without a rate, or are not a
+            If it is neither a file nor samples, if samples come without a rate, or are not a
             finite one-dimensional float array.
         """
         if isinstance(source, np.ndarray):
             return self._classify_samples(source, rate)
-        path = as_path(source)
+        path = path_of(source)
         if rate is not None:
             raise UsageError("rate is for samples; a file knows its own")
-        return self._classify_file(path, os.fspath(source))
+        return self._classify_file(source, path)
 
     def hear(
         self, path: str | os.PathLike[str], stretches: Iterable[tuple[float, float]]
@@ -406,12 +407,12 @@ class Classifier:
         size = 0 if isinstance(file, Failure) else _size(file)
         return patience(size, self.time_limit) + GRACE_SECONDS
 
-    def _classify_file(self, path: Path, named: str) -> Prediction:
-        # Errors name the file as it was named: a `Path` would take a slash out of http://.
-        deadline = _Deadline(path, self.time_limit)
-        descriptors = self._describe_file(path) if self._descriptor_columns else None
+    def _classify_file(self, source: audio.Source, path: Path | None) -> Prediction:
+        # The source as it is, so that errors name it so: a `Path` takes a slash out of http://.
+        deadline = _Deadline(source, self.time_limit)
+        descriptors = self._describe_file(source) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
-        with audio.stream(named, rate, time_limit=self.time_limit) as blocks:
+        with audio.stream(source, rate, time_limit=self.time_limit) as blocks:
             heard = self._listen(deadline.over(blocks), descriptors)
             return self._conclude(path, heard, truncated=blocks.truncated)
 
@@ -501,7 +502,7 @@ class Classifier:
         order = np.argsort(-calibrated, kind="stable")
         return {self.labels[i]: float(calibrated[i]) for i in order}
 
-    def _describe_file(self, path: Path) -> Floats | None:
+    def _describe_file(self, source: audio.Source) -> Floats | None:
         """Descriptors of the middle of a file, or None where it cannot be read.
 
         Then the file is shorter than its header says, or nothing in it decodes: the network does
@@ -514,9 +515,9 @@ class Classifier:
         )
 
         try:
-            start = described_from(audio.probe(path, time_limit=self.time_limit).duration or 0.0)
+            start = described_from(audio.probe(source, time_limit=self.time_limit).duration or 0.0)
             excerpt = audio.read(
-                path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
+                source, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
             )
         except audio.AudioError:
             return None
@@ -549,9 +550,9 @@ class _Deadline:
     days of sound: this one counts what the network takes too.
     """
 
-    def __init__(self, path: Path, time_limit: float | None) -> None:
-        self._path = path
-        self._limit = patience(_size(path), time_limit)
+    def __init__(self, source: audio.Source, time_limit: float | None) -> None:
+        self._name = audio.name_of(source)
+        self._limit = patience(_size(source), time_limit)
         self._end = time.monotonic() + self._limit
 
     def over(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
@@ -559,7 +560,7 @@ class _Deadline:
         for block in blocks:
             if time.monotonic() > self._end:
                 reason = f"took longer than the limit of {self._limit:g} s"
-                raise audio.TimedOut(str(self._path), reason)
+                raise audio.TimedOut(self._name, reason)
             yield block
 
 
@@ -661,14 +662,38 @@ def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
     return [listen(own) for own in waiting]
 
 
-def as_path(source: object) -> Path:
-    """Return what names a file as a path; raises `UsageError` if it cannot name one."""
-    if isinstance(source, str | os.PathLike) and os.fspath(source):
+def path_of(source: object) -> Path | None:
+    """Return the path of a file, or of an open one if it has a name.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return Path(name) if isinstance(name, str) else None
+    if _names_a_file(source):
         return Path(source)
-    got = "an empty text" if source == "" else type(source).__name__
     raise UsageError(
-        f"expected a file's path, or a NumPy array of samples and their rate, got {got}"
+        "expected a file's path, a file open as binary, or a NumPy array of samples and their "
+        f"rate, got {_what(source)}"
     )
+
+
+def as_path(named: object) -> Path:
+    """Return what names a file as a path; raises `UsageError` if it cannot name one."""
+    if _names_a_file(named):
+        return Path(named)
+    raise UsageError(f"expected a file's path, got {_what(named)}")
+
+
+def _names_a_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(source, str | os.PathLike) and bool(os.fspath(source))
+
+
+def _what(source: object) -> str:
+    return "an empty text" if source == "" else type(source).__name__
 
 
 def checked_samples(samples: npt.NDArray[np.floating]) -> Floats:
@@ -733,11 +758,13 @@ def _path_or_failure(named: object) -> Path | Failure:
         return Failure(Path(repr(named)), str(error))
 
 
-def _size(path: Path) -> int:
+def _size(source: audio.Source) -> int:
     """Bytes of a file; 0 where that cannot be seen, and reading it will say why."""
     try:
-        return path.stat().st_size
-    except (OSError, ValueError):
+        if isinstance(source, str | os.PathLike):
+            return Path(source).stat().st_size
+        return source.seek(0, os.SEEK_END)
+    except (OSError, ValueError, AttributeError):
         return 0
 
 

@@ -8,7 +8,6 @@ and the evidence in the patch is what the genre's log-probability loses by that.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from tonearm import audio
 from tonearm.bundle import Bundle, Outputs
-from tonearm.classifier import Classifier, Prediction, as_path, checked_samples, log_softmax
+from tonearm.classifier import Classifier, Prediction, checked_samples, log_softmax, path_of
 from tonearm.errors import UsageError
 from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
 
@@ -74,7 +73,7 @@ class Explanation:
 
 def explain(
     classifier: Classifier,
-    source: str | os.PathLike[str] | npt.NDArray[np.floating],
+    source: audio.Source | npt.NDArray[np.floating],
     genre: str | None = None,
     *,
     rate: int | None = None,
@@ -90,7 +89,7 @@ def explain(
     classifier
         The one whose answer is explained.
     source
-        A file, or mono samples float[n] in [-1, 1].
+        A file, by its path or open as binary, or mono samples float[n] in [-1, 1].
     genre
         By default the most probable.
     rate
@@ -120,11 +119,11 @@ def explain(
     if isinstance(source, np.ndarray):
         recording, start = _stretch_of_samples(source, rate, target, start, duration)
     else:
-        path = as_path(source)
+        path = path_of(source)
         if rate is not None:
             raise UsageError("rate is for samples; a file knows its own")
         limit = classifier.time_limit
-        recording, start = _stretch_of_file(path, target, start, duration, limit)
+        recording, start = _stretch_of_file(source, target, start, duration, limit)
     hearing = Hearing(classifier, recording, path, start)
     explained = genre or hearing.prediction.genre
     return Explanation(
@@ -268,14 +267,14 @@ class _Notebook(Bundle):
 
 
 def _stretch_of_file(
-    path: Path, rate: int, start: float | None, duration: float, time_limit: float | None
+    source: audio.Source, rate: int, start: float | None, duration: float, time_limit: float | None
 ) -> tuple[audio.Recording, float]:
     """Read the stretch that is explained and say where it begins."""
     if start is None:
         # Not as the header says: of some files it can only be guessed, and far too long.
-        length = audio.identify(path, time_limit=time_limit).duration or 0.0
+        length = audio.identify(source, time_limit=time_limit).duration or 0.0
         start = max(0.0, (length - duration) / 2)
-    return audio.read(path, rate, start, duration, time_limit=time_limit), start
+    return audio.read(source, rate, start, duration, time_limit=time_limit), start
 
 
 def _stretch_of_samples(
