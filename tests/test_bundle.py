@@ -196,6 +196,11 @@ def _whole_numbers(path: Path) -> None:
     onnx.save(model, str(path))
 
 
+def _no_text(path: Path) -> None:
+    write_bundle(path, tiny_metadata(licence="ABCD"))
+    path.write_bytes(path.read_bytes().replace(b"ABCD", b"A\xff\xfeD"))
+
+
 def _no_embedding(path: Path) -> None:
     write_bundle(path, tiny_metadata(), outputs=("logits",))
 
@@ -215,6 +220,7 @@ def _descriptors_only_promised(path: Path) -> None:
         (_other_label_count, "graph has 3 columns in 'logits', metadata 2 labels"),
         (_other_band_count, "graph has 64 columns in 'logmel', metadata 96 mel bands"),
         (_no_embedding, "'embedding' missing"),
+        (_no_text, "metadata or names are no text"),
         (_whole_numbers, r"'logmel' as tensor\(int64\), expected tensor\(float\)"),
         (_descriptors_only_promised, "expected 'descriptors', 'logmel', got 'logmel'"),
     ],

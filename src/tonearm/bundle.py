@@ -269,12 +269,14 @@ class Bundle:
             raise UsageError(f"threads: expected 1 or more, got {threads}")
         path = Path(path)
         session = _open_session(path, threads)
-        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise BundleError(path, "an ONNX model without Tonearm metadata, so not a bundle")
         try:
+            text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            if text is None:
+                raise MetadataError("an ONNX model without Tonearm metadata, so not a bundle")
             metadata = BundleMetadata.from_json(text)
             _check_graph(session, metadata)
+        except UnicodeDecodeError as error:  # ONNX Runtime hands on what it finds
+            raise BundleError(path, f"its metadata or names are no text: {error}") from error
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
         return cls(path, metadata, session, threads)
