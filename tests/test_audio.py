@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
@@ -482,6 +483,52 @@ def test_metadata_in_another_encoding(tmp_path: Path, write_audio: Write) -> Non
     assert audio.read(path, 16000).duration == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".mp3", ".m4a", ".ogg"])
+def test_an_open_file_is_heard_as_its_path_is(
+    tmp_path: Path, write_audio: Write, suffix: str
+) -> None:
+    path = write_audio(tmp_path / f"a{suffix}", tone(44100, 4.0), 44100)
+    expected = audio.read(path, 16000, 1.5, 2.0)
+    with path.open("rb") as file:
+        for source in (file, io.BytesIO(path.read_bytes())):
+            for _ in range(2):  # from its beginning, wherever it was left
+                assert (
+                    audio.read(source, 16000, 1.5, 2.0).samples.tolist()
+                    == expected.samples.tolist()
+                )
+            assert audio.identify(source) == audio.identify(path)
+            assert audio.probe(source) == audio.probe(path)
+            assert not source.closed
+
+
+def test_open_files_that_cannot_be_heard(tmp_path: Path) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if size:
+                raise RuntimeError("the connection is gone")
+            return b""
+
+    with pytest.raises(audio.NotAudio, match="<file>: is empty"):
+        audio.read(io.BytesIO(), 16000)
+    with pytest.raises(audio.NotAudio, match="<file>: is not a media file"):
+        audio.read(io.BytesIO(b"no music" * 100), 16000)
+    with pytest.raises(audio.NotAudio, match="<file>: "):
+        audio.read(Broken(b"no music" * 100), 16000)
+    with pytest.raises(UsageError, match="opened as binary, got a text"):
+        audio.read(io.StringIO("no music"), 16000)
+    reading, writing = os.pipe()
+    os.close(writing)
+    with (
+        os.fdopen(reading, "rb") as pipe,
+        pytest.raises(UsageError, match=r"expected a file that can be sought in .*BytesIO"),
+    ):
+        audio.read(pipe, 16000)
+    closed = io.BytesIO(b"abc")
+    closed.close()
+    with pytest.raises(UsageError, match="closed file"):
+        audio.read(closed, 16000)
+
+
 def test_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(audio.NotAudio("a.mp3", "is empty")))
     assert (str(error), error.path, error.reason) == ("a.mp3: is empty", "a.mp3", "is empty")
@@ -491,6 +538,8 @@ def test_errors_survive_pickling() -> None:
     ("parameters", "named"),
     [
         ({"rate": 0}, "rate"),
+        ({"rate": "16000"}, "rate must be a whole number from .* not '16000'"),
+        ({"rate": 16000.5}, "rate"),
         ({"rate": 16000, "start": -1.0}, "start"),
         ({"rate": 16000, "start": float("nan")}, "start"),
         ({"rate": 16000, "duration": 0.0}, "duration"),

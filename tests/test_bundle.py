@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from tonearm import bundle
 from tonearm.bundle import Bundle, BundleError, BundleMetadata, MetadataError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS
+
+
+def nested(levels: int) -> Any:
+    """A list in a list in a list."""
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def test_metadata_survives_json() -> None:
@@ -31,10 +40,18 @@ def test_metadata_survives_json() -> None:
         ({"labels": ["rock", "rock"]}, "rock, rock"),
         ({"labels": "rock"}, "expected a list of texts, got 'rock'"),
         ({"labels": ["rock", 1]}, "expected a list of texts"),
-        ({"window_seconds": 0}, "window_seconds: expected more than 0, got 0"),
+        ({"labels": ["rock", "jazz\n"]}, r"a line of text each, got 'jazz\\n'"),
+        ({"labels": ["rock", "\x1b[31mjazz"]}, r"a line of text each, got '\\x1b"),
+        ({"labels": ["rock", "\ud800"]}, r"a line of text each, got '\\ud800'"),
+        ({"labels": ["rock", " "]}, "a line of text each, got ' '"),
+        ({"window_seconds": 0}, "window_seconds: expected more than 0 and at most 3600, got 0"),
+        ({"window_seconds": 10**400}, r"window_seconds: expected .* got 10{59}\.\.\.$"),
+        ({"hop_seconds": float("inf")}, "hop_seconds: expected more than 0"),
         ({"hop_seconds": True}, "hop_seconds: expected a number"),
         ({"hop_seconds": 1e-4}, "hop_seconds: expected a frame or more, got 0.0001"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": 1e-310}, "temperature: expected from 0.001 to 1000, got 1e-310"),
+        ({"metrics": {"gtzan": nested(30)}}, "at most 20 levels"),
         ({"music_threshold": 1.5}, "music_threshold: expected a probability from 0 to 1, got 1.5"),
         ({"unsure_threshold": "0"}, "unsure_threshold: expected a number"),
         ({"name": None}, "name: expected text"),
@@ -43,6 +60,25 @@ def test_metadata_survives_json() -> None:
         ({"front_end": {**FRONT_END.to_dict(), "denoise": 1}}, "front end: .*denoise"),
         ({"front_end": {**FRONT_END.to_dict(), "scale": "bark"}}, "front end: .*bark"),
         ({"front_end": {}}, "front end"),
+        *(
+            ({"front_end": {**FRONT_END.to_dict(), name: value}}, f"front end {name}: expected")
+            for name, value in [
+                ("n_fft", 1024.5),
+                ("n_fft", True),
+                ("n_fft", 10**9),
+                ("hop_length", 320.5),
+                ("hop_length", 0),
+                ("n_mels", 10**6),
+                ("sample_rate", 100),
+                ("sample_rate", 10**7),
+                ("divisor", 0),
+                ("offset", "x"),
+                ("offset", 0.0),
+                ("gain", float("nan")),
+                ("shift", 1e300),
+                ("f_max", None),
+            ]
+        ),
     ],
 )
 def test_metadata_that_is_not_understood_is_refused(
@@ -68,7 +104,7 @@ def test_metadata_that_lacks_something_is_refused(missing: str) -> None:
         BundleMetadata.from_json(json.dumps(values))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000])
 def test_metadata_that_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(MetadataError, match="JSON"):
         BundleMetadata.from_json(text)
@@ -102,6 +138,26 @@ def test_unknown_descriptors_reach_the_graph_as_nan(tmp_path: Path) -> None:
     assert loaded.run(frames, np.ones((1, 2), np.float32)).logits.tolist() == [[100, 0]]
 
 
+def test_what_a_graph_cannot_answer_is_an_error_of_the_bundle(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "tiny.onnx", tiny_metadata())
+    loaded = Bundle.load(path)
+    with pytest.raises(BundleError, match=r"tiny\.onnx: its graph fails: .*logmel") as caught:
+        loaded.run(np.zeros((1, 5, FRONT_END.n_mels + 1), np.float32))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BundleError, match=r"answers NaN or infinity as '(logits|embedding)'"):
+        loaded.run(np.full((1, 5, FRONT_END.n_mels), np.nan, np.float32))
+
+
+def test_a_model_needs_a_thread(tiny_bundle: Path) -> None:
+    with pytest.raises(UsageError, match="threads: expected 1 or more, got 0"):
+        Bundle.load(tiny_bundle, threads=0)
+
+
+def test_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(BundleError(Path("a.onnx"), "no such file")))
+    assert (str(error), error.reason) == ("a.onnx: no such file", "no such file")
+
+
 def _nothing(path: Path) -> None:
     """The file is not there."""
 
@@ -128,6 +184,23 @@ def _other_band_count(path: Path) -> None:
     write_bundle(path, tiny_metadata(), mels=64)
 
 
+def _whole_numbers(path: Path) -> None:
+    write_bundle(path, tiny_metadata())
+    model = onnx.load(str(path))
+    # The graph goes on with a copy of its input as floats.
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    for node in model.graph.node:
+        node.input[:] = ["cast" if name == "logmel" else name for name in node.input]
+    cast = onnx.helper.make_node("Cast", ["logmel"], ["cast"], to=onnx.TensorProto.FLOAT)
+    model.graph.node.insert(0, cast)
+    onnx.save(model, str(path))
+
+
+def _no_text(path: Path) -> None:
+    write_bundle(path, tiny_metadata(licence="ABCD"))
+    path.write_bytes(path.read_bytes().replace(b"ABCD", b"A\xff\xfeD"))
+
+
 def _no_embedding(path: Path) -> None:
     write_bundle(path, tiny_metadata(), outputs=("logits",))
 
@@ -147,6 +220,8 @@ def _descriptors_only_promised(path: Path) -> None:
         (_other_label_count, "graph has 3 columns in 'logits', metadata 2 labels"),
         (_other_band_count, "graph has 64 columns in 'logmel', metadata 96 mel bands"),
         (_no_embedding, "'embedding' missing"),
+        (_no_text, "metadata or names are no text"),
+        (_whole_numbers, r"'logmel' as tensor\(int64\), expected tensor\(float\)"),
         (_descriptors_only_promised, "expected 'descriptors', 'logmel', got 'logmel'"),
     ],
 )

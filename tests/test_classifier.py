@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +16,8 @@ from hypothesis import strategies as st
 
 import tonearm
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from tonearm import Classifier, Failure, Prediction, audio
-from tonearm.bundle import BundleError, Outputs
+from tonearm import Classifier, Failure, Prediction, audio, explain
+from tonearm.bundle import Bundle, BundleError, Outputs
 from tonearm.classifier import SilentAudio, Thresholds, windows
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
@@ -133,9 +137,8 @@ def test_the_clip_is_the_mean_of_its_windows_in_the_log_domain(
 def test_samples_and_files_get_the_same_answer(classifier: Classifier, song: Path) -> None:
     from_file = classifier(song)
     from_samples = classifier(audio.read(song, RATE).samples, RATE)
-    assert from_samples == dataclasses.replace(
-        from_file, path=None, embedding=pytest.approx(from_file.embedding)
-    )
+    assert from_samples == dataclasses.replace(from_file, path=None)
+    assert from_samples.embedding == pytest.approx(from_file.embedding)
 
 
 def test_samples_of_another_rate_are_resampled(classifier: Classifier) -> None:
@@ -151,14 +154,68 @@ def test_samples_of_another_rate_are_resampled(classifier: Classifier) -> None:
         (np.zeros((2, RATE), np.float32), RATE, "mono"),
         (np.zeros(RATE, np.int16), RATE, "int16"),
         (np.full(RATE, np.nan, np.float32), RATE, "NaN"),
+        (np.full(RATE, np.inf, np.float32), RATE, "infinity"),
+        (np.full(RATE, 1e20, np.float32), RATE, r"in \[-1, 1\], got up to 1e\+20"),
+        (np.full(RATE, -1e300), RATE, r"in \[-1, 1\], got up to 1e\+300"),
+        (tone(200, 1), "16000", "whole number from 1000 to 1000000 Hz, not '16000'"),
+        (tone(200, 1), 16000.5, "whole number"),
+        (tone(200, 1), True, "whole number"),
         ("song.mp3", RATE, "rate is for samples"),
+        ("", None, "a file's path, .* got an empty text"),
+        (None, None, "a file's path, .* got NoneType"),
+        ([0.0, 0.1], RATE, "a NumPy array .* got list"),
+        (b"RIFF", None, "a file's path, .* got bytes"),
     ],
 )
 def test_what_is_no_recording_is_refused(
-    classifier: Classifier, samples: np.ndarray | str, rate: int | None, complaint: str
+    classifier: Classifier, samples: Any, rate: Any, complaint: str
 ) -> None:
-    with pytest.raises(UsageError, match=complaint):
-        classifier(samples, rate)
+    for ask in (classifier, lambda samples, rate: explain(classifier, samples, rate=rate)):
+        with pytest.raises(UsageError, match=complaint):
+            ask(samples, rate)
+
+
+def test_an_open_file_gets_the_answer_of_its_path(
+    classifier: Classifier, song: Path, tmp_path: Path
+) -> None:
+    expected = classifier(song)
+    with song.open("rb") as file:
+        assert classifier(file) == expected
+        assert not file.closed
+    uploaded = io.BytesIO(song.read_bytes())
+    assert classifier(uploaded) == dataclasses.replace(expected, path=None)
+    assert explain(classifier, uploaded).prediction.genre == "low"
+    metadata = tiny_metadata(descriptors=("tempo",))  # which are heard in a pass of their own
+    both = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
+    assert both(uploaded).probabilities["low"] > 0.999
+
+
+def test_samples_may_lie_in_memory_as_they_like(classifier: Classifier) -> None:
+    stereo = np.stack([tone(5000, 2, 44_100), tone(200, 2, 44_100)], axis=1)
+    assert classifier(stereo[:, 0], 44_100).genre == "high"
+    assert classifier(stereo[::-1, 1], 44_100.0).genre == "low"
+    assert classifier(tone(5000, 2).astype(">f4"), RATE).genre == "high"
+
+
+def test_an_error_names_a_file_as_it_was_named(classifier: Classifier) -> None:
+    with pytest.raises(audio.NotAudio, match=r"^http://example\.org/a\.mp3: no such file"):
+        classifier("http://example.org/a.mp3")
+
+
+def test_a_prediction_can_be_compared_hashed_and_dumped(
+    classifier: Classifier, song: Path, program: Callable[..., tuple[int, str, str]]
+) -> None:
+    prediction = classifier(song)
+    assert prediction == classifier(song) != classifier(tone(200, 3), RATE)
+    assert len({prediction, classifier(song), *prediction.segments}) == 5
+    model = classifier.bundle.path
+    _, printed, _ = program("classify", song, "--json", "--timeline", "--model", model)
+    assert prediction.to_dict(timeline=True) == json.loads(printed)
+    assert list(prediction.to_dict(top=1)["probabilities"]) == ["low"]
+    assert classifier(tone(200, 3), RATE).to_dict()["path"] is None
+    _, printed, _ = program("classify", "absent.mp3", song, "--json", "--model", model)
+    (failure,) = classifier.classify_files(["absent.mp3"])
+    assert failure.to_dict() == json.loads(printed.splitlines()[0])
 
 
 def test_a_clip_shorter_than_a_window_is_one_window(classifier: Classifier) -> None:
@@ -220,6 +277,24 @@ def test_many_files_are_answered_in_order(
     assert not any("\n" in result.error for result in results if isinstance(result, Failure))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_names_no_file_costs_nothing_else(
+    classifier: Classifier, song: Path, workers: int
+) -> None:
+    names: list[Any] = [None, song, "", [song]]
+    none, heard, empty, listed = classifier.classify_files(names, workers)
+    assert isinstance(heard, Prediction)
+    for failure, got in ((none, "NoneType"), (empty, "an empty text"), (listed, "list")):
+        assert isinstance(failure, Failure)
+        assert failure.error.endswith(f"got {got}")
+
+
+@pytest.mark.parametrize("single", ["song.mp3", Path("song.mp3"), b"song.mp3"])
+def test_a_single_file_is_no_list(classifier: Classifier, single: Any) -> None:
+    with pytest.raises(UsageError, match=r"paths: expected several, as a list, got .*song\.mp3"):
+        classifier.classify_files(single)
+
+
 def test_files_are_taken_one_by_one(classifier: Classifier, song: Path) -> None:
     def endless():
         while True:
@@ -236,6 +311,54 @@ def test_an_unexpected_error_costs_one_file(
     assert result == Failure(
         song, "unexpected ZeroDivisionError: integer division or modulo by zero"
     )
+
+
+def test_the_time_limit_counts_what_the_network_takes_too(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_audio(tmp_path / "minute.flac", np.zeros(60 * RATE), RATE)
+    quick = Bundle.run
+
+    def slow(*arguments: object) -> Outputs:
+        time.sleep(0.05)
+        return quick(*arguments)
+
+    monkeypatch.setattr(Bundle, "run", slow)
+    hasty = Classifier.load(tiny_bundle, time_limit=0.3)
+    for hear in (hasty, lambda path: hasty.hear(path, [(0, 20), (30, 20)])):
+        with pytest.raises(audio.TimedOut, match=r"longer than the limit of 0\.3 s"):
+            hear(path)
+
+
+def _hang_on_absent(*_: object) -> Callable[[Path], object]:
+    def attempt(path: Path) -> object:
+        if not path.exists():
+            time.sleep(1000)
+        return Failure(path, "heard")
+
+    return attempt
+
+
+def test_a_process_that_hangs_costs_one_file(
+    tiny_bundle: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tonearm.classifier._prepare", _hang_on_absent)
+    monkeypatch.setattr("tonearm.classifier.GRACE_SECONDS", 0.0)
+    absent = tmp_path / "absent.mp3"
+    results = Classifier.load(tiny_bundle, time_limit=1).classify_files([absent, song], workers=2)
+    assert [(result.path, result.error) for result in results if isinstance(result, Failure)] == [
+        (absent, "given up after 1 s"),
+        (song, "heard"),
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_time_limit_is_above_nothing(tiny_bundle: Path, seconds: float) -> None:
+    with pytest.raises(UsageError, match="time limit: expected seconds above 0"):
+        Classifier.load(tiny_bundle, time_limit=seconds)
 
 
 def test_workers_must_be_some(classifier: Classifier) -> None:

@@ -7,12 +7,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from tonearm.bundle import Bundle, Outputs
 
 RATE = FRONT_END.sample_rate
 KEYS = ["path", "genre", "confidence", "probabilities", "duration", "truncated", "error"]
@@ -301,6 +304,22 @@ def _started(model: Path, *files: Path) -> subprocess.Popen[str]:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_file_may_take_so_long(
+    run: Run, tmp_path: Path, write_audio: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_audio(tmp_path / "minute.flac", tone(200, 60), FRONT_END.sample_rate)
+    quick = Bundle.run
+
+    def slow(*arguments: Any) -> Outputs:
+        time.sleep(0.2)
+        return quick(*arguments)
+
+    monkeypatch.setattr(Bundle, "run", slow)
+    code, output, _ = run("classify", "--time-limit", 1, "--model", "tiny", path)
+    assert code == 1
+    assert "took longer than the limit of 1 s" in output
+
+
 def test_models_are_listed(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     code, output, errors = run("models")
     assert (code, errors) == (0, "")
@@ -335,6 +354,22 @@ def test_a_broken_model_does_not_hide_the_others(
     assert code == 0
     assert "unusable" in output
     assert "low, high" in output
+
+
+def test_what_models_say_is_printed_as_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "of [bold]" * 20
+    licence = "[/nope] \x1b[31mred\nand \ud800"
+    metadata = tiny_metadata(labels=("low", long), licence=licence)
+    path = write_bundle(tmp_path / "[bold]x.onnx", metadata)
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    for arguments in ((), (path,)):
+        code, output, errors = run("models", *arguments)
+        assert (code, errors) == (0, "")
+        assert r"[/nope] \x1b[31mred\nand \ud800" in output
+        assert "[bold]x" in output
+        assert f"low, {long}" in output  # nothing is cut in a pipe
 
 
 @pytest.mark.shared

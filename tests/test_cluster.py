@@ -143,9 +143,53 @@ def test_partitions_keep_files_and_results(place: str | None, tmp_path: Path) ->
     partitions.put(0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]}))
     assert partitions.counts() == ({"jazz": 1, "unsure": 1}, {})
     if place is None:
-        (tmp_path / "plans" / "scan.json").write_text('{"version": 2}')
-        with pytest.raises(TonearmError, match=r"scan.json: no plan of a scan: of version 2"):
-            partitions.plan()
+        plan_file = tmp_path / "plans" / "scan.json"
+        written = json.loads(plan_file.read_text())
+        for change, complaint in (
+            ({"version": 3}, "of version 3"),
+            ({"partition_files": 0}, "partition_files: expected a whole number from 1, got 0"),
+            ({"files": -1}, "files: expected a whole number from 0"),
+        ):
+            plan_file.write_text(json.dumps(written | change))
+            with pytest.raises(TonearmError, match=rf"scan.json: no plan of a scan: {complaint}"):
+                partitions.plan()
+
+
+@pytest.mark.parametrize("place", ["memory://races", None])
+def test_of_two_scans_at_once_one_is_told(place: str | None, tmp_path: Path) -> None:
+    output = place or tmp_path / "plans"
+
+    def slow() -> Iterator[Task]:
+        yield Task("/m/1.mp3", 1, 1)
+        write_plan(output, [Task("/m/2.mp3", 2, 2), Task("/m/3.mp3", 3, 3)])  # it is quicker
+
+    with pytest.raises(UsageError, match="another scan has begun there meanwhile"):
+        write_plan(output, slow())
+    held = Partitions(str(output))
+    assert held.tasks(0) == [Task("/m/2.mp3", 2, 2), Task("/m/3.mp3", 3, 3)]
+    assert held.bundle() == b"onnx"
+    system, root = sources.open_folder(str(output))
+    assert len(system.find(root)) == 3  # nothing of the other one is left
+
+
+def test_damaged_results_are_no_results(tmp_path: Path) -> None:
+    partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
+    partitions.put(0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]}))
+    empty = tmp_path / "results" / "part-000001.parquet"
+    empty.touch()
+    assert partitions.done() == {0}
+    empty.write_bytes(b"no parquet")
+    with pytest.raises(TonearmError, match=r"damaged results; remove them .*part-000001") as caught:
+        partitions.counts()
+    assert "\n" not in str(caught.value)
+    empty.rename(empty.with_name("part-x.parquet"))
+    with pytest.raises(TonearmError, match=r"part-x\.parquet: no result of a scan"):
+        partitions.done()
+
+
+def test_a_source_is_the_same_however_it_is_named(tmp_path: Path) -> None:
+    assert sources.absolute(f"{tmp_path}/a/../b/") == str(tmp_path / "b")
+    assert sources.absolute("s3://bucket/a/../b") == "s3://bucket/a/../b"
 
 
 def test_a_scan_of_nothing_has_nothing_to_count(tmp_path: Path) -> None:

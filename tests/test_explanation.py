@@ -158,7 +158,7 @@ def test_it_judges_as_its_classifier_does(
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
-        ({"rate": 0}, "rate in Hz"),
+        ({"rate": 0}, "rate must be"),
         ({"rate": RATE, "start": -1.0}, "start: expected seconds from 0"),
         ({"rate": RATE, "duration": float("nan")}, "duration: expected seconds above 0"),
     ],

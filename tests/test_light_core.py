@@ -99,3 +99,25 @@ def test_the_core_depends_on_nothing_heavy() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     core = {requirement.split(">=")[0] for requirement in project["dependencies"]}
     assert core == {"numpy", "av", "onnxruntime", "mutagen", "typer", "rich"}
+
+
+def test_the_licences_of_what_is_in_the_weights_come_with_the_package() -> None:
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    texts = "".join((root / name).read_text() for name in project["license-files"])
+    for notice in ("2022 Florian Schmid", "developed by Minz Won", "developed by Jordi Pons"):
+        assert notice in texts
+    assert texts.count("The above copyright notice and this permission notice shall be") == 2
+
+
+def test_a_part_that_lacks_its_extra_cannot_be_imported() -> None:
+    code = """
+try:
+    import tonearm.library.head
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    assert _run(BLOCKER + code).stdout == (
+        "MissingExtraError this needs scikit-learn, which is not installed: "
+        "pip install 'tonearm[learn]'\n"
+    )

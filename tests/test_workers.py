@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tonearm import workers
+from tonearm.errors import UsageError
 from tonearm.workers import Apart, Crash, StartError, as_finished, in_order
 
 
@@ -158,3 +160,38 @@ def test_a_function_apart_survives_its_crashes() -> None:
     wait.close()
     with pytest.raises(StartError):
         Apart(_die, time_limit=lambda number: 60.0)(1)
+
+
+SCRIPT = """
+import math
+from functools import partial
+from tonearm.errors import UsageError
+from tonearm.workers import in_order
+
+if __name__ == "__main__":
+    try:
+        list(in_order(partial(partial, math.sqrt), [4.0], 1))
+    except UsageError as error:
+        print(error)
+"""
+
+
+def test_a_script_on_standard_input_is_told_to_be_a_file() -> None:
+    ended = subprocess.run(
+        [sys.executable], input=SCRIPT, capture_output=True, text=True, check=True
+    )
+    assert "save the script as a file" in ended.stdout
+    assert not ended.stderr
+
+
+def test_a_daemonic_process_may_not_start_others() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert "use one worker in each" in pool.apply(_start_workers)
+
+
+def _start_workers() -> str:
+    try:
+        list(in_order(_square_or_die, [2], 1))
+    except UsageError as error:
+        return str(error)
+    return "started"

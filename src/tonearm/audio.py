@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from tonearm.errors import TonearmError, UsageError
 
 Samples = NDArray[np.float32]
+Source = str | os.PathLike[str] | BinaryIO
 
 # Sample rates outside these are damage or a prank: DSD reads as 352.8 kHz, telephones as 8 kHz.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
@@ -78,7 +80,8 @@ class AudioError(TonearmError):
     Attributes
     ----------
     path : str
-        The path as given (undecodable bytes as surrogates, as `os.fsdecode` has them).
+        The path as given (undecodable bytes as surrogates, as `os.fsdecode` has them); of an open
+        file its name, or "<file>".
     reason : str
         Why, in a few words.
     """
@@ -176,7 +179,7 @@ class Recording:
 
 
 def read(
-    path: str | os.PathLike[str],
+    path: Source,
     rate: int,
     start: float = 0.0,
     duration: float | None = None,
@@ -190,7 +193,7 @@ def read(
 
 
 def blocks(
-    path: str | os.PathLike[str],
+    path: Source,
     rate: int,
     start: float = 0.0,
     duration: float | None = None,
@@ -206,7 +209,7 @@ def blocks(
 
 
 def stream(
-    path: str | os.PathLike[str],
+    path: Source,
     rate: int,
     start: float = 0.0,
     duration: float | None = None,
@@ -218,8 +221,9 @@ def stream(
 
     Parameters
     ----------
-    path : str or path-like
-        Any file FFmpeg can read; of a video, the sound is heard.
+    path : str, path-like or binary file
+        Any file FFmpeg can read; of a video, the sound is heard. A file that is open already
+        (``io.BytesIO(data)``) is read from its beginning and left open.
     rate : int
         Samples per second wanted.
     start : float, default 0
@@ -269,7 +273,7 @@ def size_of(path: str | os.PathLike[str]) -> int:
     return status.st_size
 
 
-def probe(path: str | os.PathLike[str], *, time_limit: float | None = None) -> AudioInfo:
+def probe(path: Source, *, time_limit: float | None = None) -> AudioInfo:
     """Read what a file's header says of its sound, without decoding it.
 
     Raises
@@ -281,7 +285,7 @@ def probe(path: str | os.PathLike[str], *, time_limit: float | None = None) -> A
         return file.info
 
 
-def identify(path: str | os.PathLike[str], *, time_limit: float | None = None) -> Identity:
+def identify(path: Source, *, time_limit: float | None = None) -> Identity:
     """Tell a file's sound from all others, without decoding it.
 
     All its packets are read: that takes about a fifth of the time of decoding them.
@@ -319,10 +323,20 @@ def resample(samples: Samples, rate: int, new_rate: int) -> Iterator[Samples]:
     UsageError
         If a rate is out of range.
     """
-    for name, value in (("rate", rate), ("new_rate", new_rate)):
-        _check(LOWEST_RATE <= value <= HIGHEST_RATE, name, value, "1000 to 1000000 Hz")
-    pieces = (samples[i : i + GATHERED] for i in range(0, len(samples), GATHERED))
+    rate, new_rate = checked_rate("rate", rate), checked_rate("new_rate", new_rate)
+    pieces = (
+        np.ascontiguousarray(samples[i : i + GATHERED], np.float32)  # a column, or backwards
+        for i in range(0, len(samples), GATHERED)
+    )
     return _resample(((piece, rate) for piece in pieces), new_rate)
+
+
+def checked_rate(name: str, rate: float) -> int:
+    """Return a sample rate as a whole number of Hz; raises `UsageError` if it cannot be one."""
+    is_number = isinstance(rate, int | float | np.number)
+    fine = is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)
+    _check(fine, name, repr(rate), "a whole number from 1000 to 1000000 Hz")
+    return int(rate)
 
 
 class AudioStream:
@@ -343,14 +357,14 @@ class AudioStream:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: Source,
         rate: int,
         start: float,
         duration: float | None,
         block_seconds: float,
         time_limit: float | None,
     ) -> None:
-        _check(LOWEST_RATE <= rate <= HIGHEST_RATE, "rate", rate, "1000 to 1000000 Hz")
+        rate = checked_rate("rate", rate)
         _check(0 <= start < np.inf, "start", start, "0 s or more")
         _check(duration is None or 0 < duration < np.inf, "duration", duration, "more than 0 s")
         _check(0 < block_seconds < np.inf, "block_seconds", block_seconds, "more than 0 s")
@@ -418,6 +432,14 @@ class AudioStream:
         return Undecodable(self._file.path, reason)
 
 
+def name_of(source: Source) -> str:
+    """Return what errors call a file."""
+    if isinstance(source, str | os.PathLike):
+        return os.fsdecode(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<file>"
+
+
 def printable(path: str) -> str:
     """The path in one line fit to print: control characters and undecodable bytes are escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -449,41 +471,49 @@ class _Clock:
         return time.monotonic() > self._deadline
 
 
-class _Source(io.FileIO):
-    """A file that ends when its time is up, or where the disk fails.
+class _Source:
+    """An open file that ends when its time is up, or where the disk fails.
 
     FFmpeg gets its bytes only from here. So any name will do (a path with a colon is no address),
     and a demuxer that reads round in circles meets an end. Nothing is raised into FFmpeg: PyAV
     would print what it cannot pass on.
     """
 
-    def __init__(self, path: str, clock: _Clock) -> None:
-        super().__init__(path)
+    def __init__(self, file: BinaryIO | io.FileIO, name: str, clock: _Clock) -> None:
+        self.name = name  # its suffix helps FFmpeg to tell formats apart
+        self._file = file
         self._clock = clock
         self.failed = False
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         if self._clock.passed:
             return b""
         try:
-            return super().read(size) or b""
-        except OSError:
+            return self._file.read(size) or b""
+        except Exception:  # of the disk, or whatever the file is made of
             self.failed = True
             return b""
 
     def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
         try:
-            return super().seek(position, whence)
-        except OSError:
+            return self._file.seek(position, whence)
+        except Exception:
             return -1  # a damaged header led to a place before the file: FFmpeg takes this as no
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
 
 
 class _OpenFile:
     """A file with its audio stream open, the packets of it, and what was found wrong on the way."""
 
-    def __init__(self, path: str | os.PathLike[str], time_limit: float | None) -> None:
-        self.path = os.fsdecode(path)
-        size = size_of(path)
+    def __init__(self, source: Source, time_limit: float | None) -> None:
+        self.path = name_of(source)
+        self._borrowed = None if isinstance(source, str | os.PathLike) else source
+        size = size_of(self.path) if self._borrowed is None else _size_within(self._borrowed)
         self.clock = _Clock(
             time_limit or LIMIT_SECONDS + LIMIT_SECONDS_PER_MEGABYTE * size / 1_000_000
         )
@@ -499,7 +529,11 @@ class _OpenFile:
 
     def close(self) -> None:
         self._container.close()
-        self._source.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._borrowed is None:
+            self._file.close()
 
     @property
     def origin(self) -> float:
@@ -577,9 +611,11 @@ class _OpenFile:
         self._cut_packet = False
         self._first_byte: int | None = None
         try:
-            self._source = _Source(self.path, self.clock)
+            self._file = self._borrowed or io.FileIO(self.path)
+            self._file.seek(0)
         except OSError as error:
             raise NotAudio(self.path, _reason(error)) from None
+        self._source = _Source(self._file, self.path, self.clock)
         try:
             self._container = av.open(
                 self._source,
@@ -589,7 +625,7 @@ class _OpenFile:
                 timeout=self.clock.limit,
             )
         except DECODER_ERRORS as error:
-            self._source.close()
+            self._close_file()
             self._check_time()
             if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
                 unknown = "is not a media file, or damaged beyond recognition"
@@ -687,6 +723,26 @@ class _OpenFile:
     def _bytes(self, position: int, count: int) -> bytes:
         self._source.seek(position)
         return self._source.read(count)
+
+
+def _size_within(file: BinaryIO) -> int:
+    """Bytes of an open file; raises where it cannot be read from any place, as FFmpeg wants to."""
+    try:
+        file.seek(0)
+        is_binary = isinstance(file.read(0), bytes)
+        size = file.seek(0, os.SEEK_END)
+    except (OSError, ValueError, AttributeError) as error:  # a pipe, a closed file, something else
+        raise UsageError(
+            f"{printable(name_of(file))}: expected a file that can be sought in (io.BytesIO holds "
+            f"what cannot), got {_reason(error)}"
+        ) from None
+    if not is_binary:
+        raise UsageError(
+            f"{printable(name_of(file))}: expected a file opened as binary, got a text"
+        )
+    if not size:
+        raise NotAudio(name_of(file), "is empty")
+    return size
 
 
 def _reason(error: BaseException) -> str:

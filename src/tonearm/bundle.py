@@ -20,8 +20,8 @@ any other      output      any                      kept by its name in `Outputs
 from __future__ import annotations
 
 import json
-import math
 import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -46,6 +46,10 @@ DEFAULT_NAME = "default"
 MODELS_VARIABLE = "TONEARM_MODELS"  # a folder of further bundles, each known by its file's stem
 RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
 
+LONGEST_WINDOW = 3_600.0  # seconds; a window is held in memory
+TEMPERATURES = 1e-3, 1e3  # beyond them probabilities are 0 and 1, or all alike
+DEEPEST = 20  # objects and lists within each other in the metadata
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -53,9 +57,12 @@ class BundleError(TonearmError):
     """A model file cannot be used; the text is ``<path>: <reason>``."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+        super().__init__(path, reason)  # both, so that the error survives pickling
         self.path = path
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 class MetadataError(TonearmError):
@@ -98,7 +105,8 @@ class BundleMetadata:
     Raises
     ------
     MetadataError
-        If a value is impossible (no labels, a label twice, a window of no length).
+        If a value is impossible (no labels, a label twice, one that is not a line of text, a
+        window of no length).
     """
 
     name: str
@@ -123,14 +131,28 @@ class BundleMetadata:
             raise MetadataError("labels: expected at least one, got none")
         if len(set(self.labels)) != len(self.labels):
             raise MetadataError(f"labels: each must be there once, got {', '.join(self.labels)}")
-        for setting in ("window_seconds", "hop_seconds", "temperature"):
+        for label in self.labels:
+            if not _is_line(label):
+                raise MetadataError(f"labels: expected a line of text each, got {label!a}")
+        for setting in ("window_seconds", "hop_seconds"):
             value = getattr(self, setting)
-            if not (math.isfinite(value) and value > 0):
-                raise MetadataError(f"{setting}: expected more than 0, got {value}")
+            if not 0 < value <= LONGEST_WINDOW:
+                raise MetadataError(
+                    f"{setting}: expected more than 0 and at most {LONGEST_WINDOW:g}, "
+                    f"got {_short(value)}"
+                )
+        lowest, highest = TEMPERATURES
+        if not lowest <= self.temperature <= highest:
+            raise MetadataError(
+                f"temperature: expected from {lowest:g} to {highest:g}, "
+                f"got {_short(self.temperature)}"
+            )
         for setting in ("music_threshold", "unsure_threshold"):
             value = getattr(self, setting)
             if not 0 <= value <= 1:
-                raise MetadataError(f"{setting}: expected a probability from 0 to 1, got {value}")
+                raise MetadataError(
+                    f"{setting}: expected a probability from 0 to 1, got {_short(value)}"
+                )
         slowest = min(front_end.frames_per_second for front_end in self.front_ends)
         for setting in ("window_seconds", "hop_seconds"):
             value = getattr(self, setting)
@@ -174,12 +196,12 @@ class BundleMetadata:
         _check_keys(values)
         for key, expected in _JSON_TYPES.items():
             if key in values and not _is_a(values[key], expected):
-                raise MetadataError(f"{key}: expected {expected}, got {values[key]!r}")
+                raise MetadataError(f"{key}: expected {expected}, got {_short(values[key])}")
         for key in ("front_end", "second_front_end"):
             if key in values:
                 try:
                     values[key] = LogMelConfig.from_dict(values[key])
-                except (TonearmError, TypeError, ValueError, KeyError) as error:
+                except TonearmError as error:
                     raise MetadataError(f"unknown front end: {error}") from error
         values["labels"] = tuple(values["labels"])
         values["descriptors"] = tuple(values.get("descriptors", ()))
@@ -237,18 +259,24 @@ class Bundle:
 
         Raises
         ------
+        UsageError
+            If there are no threads.
         BundleError
             If the file cannot be read, is no ONNX model, has no Tonearm metadata, needs a newer
             Tonearm, or its graph does not fit its metadata.
         """
+        if threads < 1:
+            raise UsageError(f"threads: expected 1 or more, got {threads}")
         path = Path(path)
         session = _open_session(path, threads)
-        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise BundleError(path, "an ONNX model without Tonearm metadata, so not a bundle")
         try:
+            text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            if text is None:
+                raise MetadataError("an ONNX model without Tonearm metadata, so not a bundle")
             metadata = BundleMetadata.from_json(text)
             _check_graph(session, metadata)
+        except UnicodeDecodeError as error:  # ONNX Runtime hands on what it finds
+            raise BundleError(path, f"its metadata or names are no text: {error}") from error
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
         return cls(path, metadata, session, threads)
@@ -267,6 +295,11 @@ class Bundle:
         descriptors
             float32[batch, D], for a bundle that takes them; None or a row of NaN where they are
             not known.
+
+        Raises
+        ------
+        BundleError
+            If the graph does not take them, or answers with something else than finite numbers.
         """
         inputs = {"logmel": logmel}
         if width := len(self.metadata.descriptors):
@@ -275,9 +308,14 @@ class Bundle:
             inputs["descriptors"] = descriptors
         if second is not None:
             inputs["second_logmel"] = second
-        answers = dict(
-            zip(self._output_names, self._session.run(self._output_names, inputs), strict=True)
-        )
+        try:
+            answers = self._session.run(self._output_names, inputs)
+        except Exception as error:  # ONNX Runtime's error classes share no base below Exception
+            raise BundleError(self.path, f"its graph fails: {_first_line(error)}") from error
+        answers = dict(zip(self._output_names, answers, strict=True))
+        for name in _ANSWERS & set(answers):
+            if not np.isfinite(answers[name]).all():
+                raise BundleError(self.path, f"its graph answers NaN or infinity as {name!r}")
         return Outputs(answers.pop("logits"), answers.pop("embedding"), answers)
 
 
@@ -339,7 +377,7 @@ def write_metadata(
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("onnx", "train") from error
+        raise MissingExtraError("onnx", "learn") from error
     model = onnx.load(os.fspath(graph))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, kept | {METADATA_KEY: metadata.to_json()})
@@ -372,6 +410,7 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata) -> None:
     """Raise MetadataError where the graph's inputs and outputs differ from what is promised."""
+    nodes = (*session.get_inputs(), *session.get_outputs())
     inputs = {node.name: node.shape for node in session.get_inputs()}
     outputs = {node.name: node.shape for node in session.get_outputs()}
     expected_inputs = {"logmel"}
@@ -385,6 +424,9 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
         )
     if missing := {"logits", "embedding"} - set(outputs):
         raise MetadataError(f"graph outputs: {_listed(missing)} missing, got {_listed(outputs)}")
+    for node in nodes:
+        if (node.name in inputs or node.name in _ANSWERS) and node.type != "tensor(float)":
+            raise MetadataError(f"graph has {node.name!r} as {node.type}, expected tensor(float)")
     _check_width("logits", outputs["logits"], len(metadata.labels), "labels")
     if "music" in outputs:
         _check_width("music", outputs["music"], 1, "logit that it is music")
@@ -393,6 +435,9 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
         _check_width("second_logmel", inputs["second_logmel"], second.n_mels, "mel bands")
     if metadata.descriptors:
         _check_width("descriptors", inputs["descriptors"], len(metadata.descriptors), "descriptors")
+
+
+_ANSWERS = {"logits", "embedding", "music"}  # the outputs whose meaning is known
 
 
 def _check_width(name: str, shape: list[int | str | None], expected: int, what: str) -> None:
@@ -405,11 +450,22 @@ def _check_width(name: str, shape: list[int | str | None], expected: int, what: 
 def _parse_object(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError as error:
-        raise MetadataError(f"metadata is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise MetadataError(f"metadata is no JSON that can be read: {error}") from error
     if not isinstance(values, dict):
         raise MetadataError(f"metadata: expected a JSON object, got {type(values).__name__}")
+    _check_depth(values)
     return values
+
+
+def _check_depth(values: dict[str, Any]) -> None:
+    """Refuse metadata so deep that whoever walks through it would run out of stack."""
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+    if level:
+        raise MetadataError(f"metadata: expected at most {DEEPEST} levels of nesting, got more")
 
 
 def _check_format_version(values: dict[str, Any]) -> None:
@@ -461,6 +517,19 @@ def _is_a(value: object, expected: str) -> bool:
     if expected == "a list of texts":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     return isinstance(value, str)
+
+
+def _is_line(text: str) -> bool:
+    """Whether a text is one line that any terminal, file and database takes."""
+    # Control characters, lone surrogates, separators of lines and of paragraphs.
+    odd = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
+    return bool(text.strip()) and not odd
+
+
+def _short(value: object) -> str:
+    """Return a value as an error shows it: a number may have thousands of digits."""
+    shown = ascii(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."
 
 
 def _bundles_in(folder: Path) -> dict[str, Path]:

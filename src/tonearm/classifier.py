@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import length_hint
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from tonearm import audio, bundle
 from tonearm.bundle import Bundle, BundleError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import LogMel
+from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
 
 SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
 PADDED_SECONDS = 1.0  # shorter clips get zeros up to here, so that every network has enough frames
@@ -52,7 +54,7 @@ class Segment:
 
     start: float
     end: float
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(hash=False)
     music: float | None = None
     verdict: Verdict = "music"
 
@@ -66,10 +68,12 @@ class Segment:
 class Prediction:
     """What a recording sounds like.
 
+    Predictions are equal if all is but the embedding, which comes from the same network anyway.
+
     Attributes
     ----------
     path
-        The file, None for samples in memory.
+        The file; None for samples in memory, and for an open file without a name.
     genre, confidence
         The most probable genre and its probability.
     probabilities
@@ -91,13 +95,28 @@ class Prediction:
     path: Path | None
     genre: str
     confidence: float
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(hash=False)
     segments: tuple[Segment, ...]
     duration: float
     truncated: bool
-    embedding: Floats
+    embedding: Floats = field(compare=False)
     music: float | None = None
     verdict: Verdict = "music"
+
+    def to_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
+        """Return it as plain JSON values, as ``tonearm classify --json`` prints them.
+
+        Parameters
+        ----------
+        top
+            How many genres to keep in the probabilities; None for all.
+        timeline
+            Whether to add the windows as "segments".
+        """
+        from tonearm.record import to_record
+
+        path = None if self.path is None else str(self.path)
+        return to_record(path, self, top=top, timeline=timeline)
 
 
 @dataclass(frozen=True)
@@ -157,6 +176,12 @@ class Failure:
             return cls(path, str(error))
         return cls(path, " ".join(f"unexpected {type(error).__name__}: {error}".split()))
 
+    def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
+        """Return it as plain JSON values, with the keys of `Prediction.to_dict`."""
+        from tonearm.record import to_record
+
+        return to_record(str(self.path), self, timeline=timeline)
+
 
 class Classifier:
     """Says the genre of recordings with one model.
@@ -166,12 +191,15 @@ class Classifier:
     model
         The bundle to ask.
     time_limit
-        Seconds that reading and decoding one file may take, as in `audio.stream`.
+        Seconds that one file may take; by default two minutes and four seconds more for each
+        megabyte. Reading and decoding have a default of their own within that (`audio.stream`).
     thresholds
         Of the verdict; those of the bundle if none are given.
 
     Raises
     ------
+    UsageError
+        If the time limit is not above 0.
     BundleError
         If the bundle takes descriptors that this version does not compute.
 
@@ -189,6 +217,7 @@ class Classifier:
         time_limit: float | None = None,
         thresholds: Thresholds | None = None,
     ) -> None:
+        check_time_limit(time_limit)
         self.bundle = model
         self.thresholds = thresholds or Thresholds(
             model.metadata.music_threshold, model.metadata.unsure_threshold
@@ -205,6 +234,7 @@ class Classifier:
         *,
         music_threshold: float | None = None,
         unsure_threshold: float | None = None,
+        time_limit: float | None = None,
     ) -> Classifier:
         """Open a model by name, by path or by its training run's folder.
 
@@ -216,11 +246,14 @@ class Classifier:
             How many threads the network may use.
         music_threshold, unsure_threshold
             Of the verdict, see `Thresholds`; the model's own where they are None.
+        time_limit
+            Seconds that one file may take, see `Classifier`.
 
         Raises
         ------
         UsageError
-            If there is no such model, or a threshold is not from 0 to 1.
+            If there is no such model, a threshold is not from 0 to 1, or the threads or the time
+            limit are not above 0.
         BundleError
             If the file is there and cannot be used.
         """
@@ -230,7 +263,7 @@ class Classifier:
             own.music_threshold if music_threshold is None else music_threshold,
             own.unsure_threshold if unsure_threshold is None else unsure_threshold,
         )
-        return cls(loaded, thresholds=thresholds)
+        return cls(loaded, time_limit=time_limit, thresholds=thresholds)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -238,7 +271,7 @@ class Classifier:
         return self.bundle.metadata.labels
 
     def __call__(
-        self, source: str | os.PathLike[str] | npt.NDArray[np.floating], rate: int | None = None
+        self, source: audio.Source | npt.NDArray[np.floating], rate: int | None = None
     ) -> Prediction:
         """Classify one recording.
 
@@ -247,7 +280,8 @@ class Classifier:
         Parameters
         ----------
         source
-            A file in any format FFmpeg reads, or mono samples float[n] in [-1, 1].
+            A file in any format FFmpeg reads, by its path or open as binary (``io.BytesIO(data)``;
+            it is read from its beginning, and left open), or mono samples float[n] in [-1, 1].
         rate
             The samples' rate in Hz; not for files.
 
@@ -255,15 +289,18 @@ class Classifier:
         ------
         audio.AudioError
             If the file cannot be decoded, or there is less than a quarter of a second in it
-            (`audio.TooShort`), or only silence (`SilentAudio`).
+            (`audio.TooShort`), or only silence (`SilentAudio`), or it takes too long
+            (`audio.TimedOut`).
         UsageError
-            If samples come without a rate, or are not a finite one-dimensional float array.
+            If it is neither a file nor samples, if samples come without a rate, or are not a
+            finite one-dimensional float array.
         """
         if isinstance(source, np.ndarray):
             return self._classify_samples(source, rate)
+        path = path_of(source)
         if rate is not None:
             raise UsageError("rate is for samples; a file knows its own")
-        return self._classify_file(Path(source))
+        return self._classify_file(source, path)
 
     def hear(
         self, path: str | os.PathLike[str], stretches: Iterable[tuple[float, float]]
@@ -286,7 +323,8 @@ class Classifier:
         audio.AudioError
             As for a whole file; `audio.TooShort` if no stretch is there.
         """
-        path = Path(path)
+        path = as_path(path)
+        deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
         whole = _Heard(rate)
@@ -294,7 +332,7 @@ class Classifier:
         for start, seconds in stretches:
             try:
                 with audio.stream(path, rate, start, seconds, time_limit=self.time_limit) as blocks:
-                    whole.add(self._listen(blocks, descriptors), start)
+                    whole.add(self._listen(deadline.over(blocks), descriptors), start)
                     truncated |= blocks.truncated
             except audio.TooShort:
                 truncated = True
@@ -310,54 +348,78 @@ class Classifier:
         paths
             The files; taken as they are needed.
         workers
-            Processes to share the work. A file that brings its process down fails alone. A script
-            that asks for more than one needs the usual ``if __name__ == "__main__":`` guard.
+            Processes to share the work. A file that brings its process down, or hangs in it, fails
+            alone. A script that asks for more than one needs the usual
+            ``if __name__ == "__main__":`` guard.
 
         Yields
         ------
         Prediction or Failure
             One for each path.
+
+        Raises
+        ------
+        UsageError
+            If `paths` is a single one, or there are no workers.
         """
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise UsageError(f"paths: expected several, as a list, got {paths!r}")
         if workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}")
-        files = map(Path, paths)
+        files = map(_path_or_failure, paths)
         workers = min(workers, length_hint(paths, workers))  # an idle process starts in vain
         if workers <= 1:
-            return map(self.attempt, files)
+            return map(self._answer, files)
         return self._classify_in_processes(files, workers)
 
-    def attempt(self, path: Path) -> Prediction | Failure:
+    def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
         """Classify a file, turning whatever is wrong with it into a `Failure`."""
         try:
             return self(path)
         except Exception as error:  # one strange file must not end a long job
-            return Failure.of(path, error)
+            return Failure.of(Path(path), error)
+
+    def _answer(self, file: Path | Failure) -> Prediction | Failure:
+        """Classify a file, unless its name alone was a failure."""
+        return file if isinstance(file, Failure) else self.attempt(file)
 
     def _classify_in_processes(
-        self, files: Iterable[Path], workers: int
+        self, files: Iterable[Path | Failure], workers: int
     ) -> Iterator[Prediction | Failure]:
         from tonearm.workers import Crash, in_order
 
         prepare = partial(
             _prepare, self.bundle.path, self.bundle.threads, self.time_limit, self.thresholds
         )
-        for result in in_order(prepare, files, workers):
-            if isinstance(result, Crash):
-                yield Failure(result.item, f"the process died reading it ({result.exit_code})")
-            else:
+        for result in in_order(prepare, files, workers, time_limit=self._patience):
+            if not isinstance(result, Crash):
                 yield result
+            elif isinstance(result.item, Failure):
+                yield result.item
+            elif result.exit_code is None:
+                reason = f"given up after {self._patience(result.item):.0f} s"
+                yield Failure(result.item, reason)
+            else:
+                yield Failure(result.item, f"the process died reading it ({result.exit_code})")
 
-    def _classify_file(self, path: Path) -> Prediction:
-        descriptors = self._describe_file(path) if self._descriptor_columns else None
+    def _patience(self, file: Path | Failure) -> float:
+        """Seconds after which a process that still has a file in work is killed."""
+        size = 0 if isinstance(file, Failure) else _size(file)
+        return patience(size, self.time_limit) + GRACE_SECONDS
+
+    def _classify_file(self, source: audio.Source, path: Path | None) -> Prediction:
+        # The source as it is, so that errors name it so: a `Path` takes a slash out of http://.
+        deadline = _Deadline(source, self.time_limit)
+        descriptors = self._describe_file(source) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
-        with audio.stream(path, rate, time_limit=self.time_limit) as blocks:
-            heard = self._listen(blocks, descriptors)
+        with audio.stream(source, rate, time_limit=self.time_limit) as blocks:
+            heard = self._listen(deadline.over(blocks), descriptors)
             return self._conclude(path, heard, truncated=blocks.truncated)
 
     def _classify_samples(self, samples: npt.NDArray[np.floating], rate: int | None) -> Prediction:
         if rate is None:
             raise UsageError("samples need their rate in Hz, got none")
-        signal = _checked(samples)
+        signal = checked_samples(samples)
         blocks = audio.resample(signal, rate, self.bundle.metadata.front_end.sample_rate)
         descriptors = self._describe_samples(signal, rate) if self._descriptor_columns else None
         return self._conclude(None, self._listen(blocks, descriptors), truncated=False)
@@ -440,7 +502,7 @@ class Classifier:
         order = np.argsort(-calibrated, kind="stable")
         return {self.labels[i]: float(calibrated[i]) for i in order}
 
-    def _describe_file(self, path: Path) -> Floats | None:
+    def _describe_file(self, source: audio.Source) -> Floats | None:
         """Descriptors of the middle of a file, or None where it cannot be read.
 
         Then the file is shorter than its header says, or nothing in it decodes: the network does
@@ -453,9 +515,9 @@ class Classifier:
         )
 
         try:
-            start = described_from(audio.probe(path, time_limit=self.time_limit).duration or 0.0)
+            start = described_from(audio.probe(source, time_limit=self.time_limit).duration or 0.0)
             excerpt = audio.read(
-                path, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
+                source, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
             )
         except audio.AudioError:
             return None
@@ -479,6 +541,27 @@ class Classifier:
         from tonearm.features.descriptors import describe
 
         return describe(samples)[np.newaxis, self._descriptor_columns]
+
+
+class _Deadline:
+    """When a file has to be done, on the clock.
+
+    The limit of `audio.stream` counts only reading and decoding, and a small file can unfold into
+    days of sound: this one counts what the network takes too.
+    """
+
+    def __init__(self, source: audio.Source, time_limit: float | None) -> None:
+        self._name = audio.name_of(source)
+        self._limit = patience(_size(source), time_limit)
+        self._end = time.monotonic() + self._limit
+
+    def over(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
+        """Pass blocks on as long as there is time."""
+        for block in blocks:
+            if time.monotonic() > self._end:
+                reason = f"took longer than the limit of {self._limit:g} s"
+                raise audio.TimedOut(self._name, reason)
+            yield block
 
 
 class _Heard:
@@ -579,15 +662,58 @@ def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
     return [listen(own) for own in waiting]
 
 
-def _checked(samples: npt.NDArray[np.floating]) -> Floats:
-    """Return samples in memory as float32[n]."""
+def path_of(source: object) -> Path | None:
+    """Return the path of a file, or of an open one if it has a name.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return Path(name) if isinstance(name, str) else None
+    if _names_a_file(source):
+        return Path(source)
+    raise UsageError(
+        "expected a file's path, a file open as binary, or a NumPy array of samples and their "
+        f"rate, got {_what(source)}"
+    )
+
+
+def as_path(named: object) -> Path:
+    """Return what names a file as a path; raises `UsageError` if it cannot name one."""
+    if _names_a_file(named):
+        return Path(named)
+    raise UsageError(f"expected a file's path, got {_what(named)}")
+
+
+def _names_a_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(source, str | os.PathLike) and bool(os.fspath(source))
+
+
+def _what(source: object) -> str:
+    return "an empty text" if source == "" else type(source).__name__
+
+
+def checked_samples(samples: npt.NDArray[np.floating]) -> Floats:
+    """Return samples in memory as float32[n], in one piece of memory.
+
+    Raises
+    ------
+    UsageError
+        If they are no finite numbers in one dimension, or beyond what any sound could be.
+    """
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise UsageError(
             f"samples: expected mono float[n] in [-1, 1], got {samples.dtype} {samples.shape}"
         )
-    if not np.isfinite(samples).all():
+    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
+    if not np.isfinite(peak):
         raise UsageError("samples: expected finite numbers, got NaN or infinity")
-    return samples.astype(np.float32, copy=False)
+    if peak > audio.LOUDEST:  # squared, they would be beyond float32
+        raise UsageError(f"samples: expected numbers in [-1, 1], got up to {peak:g}")
+    return np.ascontiguousarray(samples, np.float32)
 
 
 def _descriptor_columns(model: Bundle) -> list[int]:
@@ -625,9 +751,26 @@ def log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
     return normalised
 
 
+def _path_or_failure(named: object) -> Path | Failure:
+    try:
+        return as_path(named)
+    except UsageError as error:
+        return Failure(Path(repr(named)), str(error))
+
+
+def _size(source: audio.Source) -> int:
+    """Bytes of a file; 0 where that cannot be seen, and reading it will say why."""
+    try:
+        if isinstance(source, str | os.PathLike):
+            return Path(source).stat().st_size
+        return source.seek(0, os.SEEK_END)
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
 def _prepare(
     path: Path, threads: int, time_limit: float | None, thresholds: Thresholds
-) -> Callable[[Path], Prediction | Failure]:
+) -> Callable[[Path | Failure], Prediction | Failure]:
     """Make a worker process's classifier."""
     model = Bundle.load(path, threads)
-    return Classifier(model, time_limit=time_limit, thresholds=thresholds).attempt
+    return Classifier(model, time_limit=time_limit, thresholds=thresholds)._answer

@@ -11,10 +11,17 @@ class UsageError(TonearmError):
     """The call itself was wrong (an unknown name, a setting out of range): exit code 2."""
 
 
-class MissingExtraError(TonearmError):
-    """A part of Tonearm that needs an optional dependency was called without it."""
+class MissingExtraError(TonearmError, ImportError):
+    """A part of Tonearm that needs an optional dependency was called, or imported, without it.
+
+    It is an ImportError too, so that who tries to import such a part need not know this class.
+    """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"this needs {package}, which is not installed: pip install 'tonearm[{extra}]'"
-        )
+        super().__init__(package, extra)  # both, so that the error survives pickling
+        self.package = package
+        self.extra = extra
+
+    def __str__(self) -> str:
+        remedy = f"pip install 'tonearm[{self.extra}]'"
+        return f"this needs {self.package}, which is not installed: {remedy}"

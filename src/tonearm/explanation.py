@@ -8,7 +8,6 @@ and the evidence in the patch is what the genre's log-probability loses by that.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +16,8 @@ import numpy.typing as npt
 
 from tonearm import audio
 from tonearm.bundle import Bundle, Outputs
-from tonearm.classifier import Classifier, Prediction, log_softmax
+from tonearm.classifier import Classifier, Prediction, checked_samples, log_softmax, path_of
 from tonearm.errors import UsageError
-from tonearm.features.logmel import as_signal
 from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
@@ -75,7 +73,7 @@ class Explanation:
 
 def explain(
     classifier: Classifier,
-    source: str | os.PathLike[str] | npt.NDArray[np.floating],
+    source: audio.Source | npt.NDArray[np.floating],
     genre: str | None = None,
     *,
     rate: int | None = None,
@@ -91,7 +89,7 @@ def explain(
     classifier
         The one whose answer is explained.
     source
-        A file, or mono samples float[n] in [-1, 1].
+        A file, by its path or open as binary, or mono samples float[n] in [-1, 1].
     genre
         By default the most probable.
     rate
@@ -116,15 +114,16 @@ def explain(
         raise UsageError(f"start: expected seconds from 0, got {start}")
     if not 0 < duration < np.inf:
         raise UsageError(f"duration: expected seconds above 0, got {duration}")
-    path = None if isinstance(source, np.ndarray) else Path(source)
     target = classifier.bundle.metadata.front_end.sample_rate
+    path = None
     if isinstance(source, np.ndarray):
         recording, start = _stretch_of_samples(source, rate, target, start, duration)
     else:
+        path = path_of(source)
         if rate is not None:
             raise UsageError("rate is for samples; a file knows its own")
         limit = classifier.time_limit
-        recording, start = _stretch_of_file(Path(source), target, start, duration, limit)
+        recording, start = _stretch_of_file(source, target, start, duration, limit)
     hearing = Hearing(classifier, recording, path, start)
     explained = genre or hearing.prediction.genre
     return Explanation(
@@ -268,14 +267,14 @@ class _Notebook(Bundle):
 
 
 def _stretch_of_file(
-    path: Path, rate: int, start: float | None, duration: float, time_limit: float | None
+    source: audio.Source, rate: int, start: float | None, duration: float, time_limit: float | None
 ) -> tuple[audio.Recording, float]:
     """Read the stretch that is explained and say where it begins."""
     if start is None:
         # Not as the header says: of some files it can only be guessed, and far too long.
-        length = audio.identify(path, time_limit=time_limit).duration or 0.0
+        length = audio.identify(source, time_limit=time_limit).duration or 0.0
         start = max(0.0, (length - duration) / 2)
-    return audio.read(path, rate, start, duration, time_limit=time_limit), start
+    return audio.read(source, rate, start, duration, time_limit=time_limit), start
 
 
 def _stretch_of_samples(
@@ -286,9 +285,10 @@ def _stretch_of_samples(
     duration: float,
 ) -> tuple[audio.Recording, float]:
     """Cut the stretch that is explained out of samples and say where it begins."""
-    if rate is None or rate < 1:
-        raise UsageError(f"samples need their rate in Hz, got {rate or 'none'}")
-    samples = as_signal(samples)
+    if rate is None:
+        raise UsageError("samples need their rate in Hz, got none")
+    rate = audio.checked_rate("rate", rate)
+    samples = checked_samples(samples)
     if start is None:
         start = max(0.0, (len(samples) / rate - duration) / 2)
     stretch = samples[round(start * rate) : round((start + duration) * rate)]

@@ -9,14 +9,18 @@ from tonearm.classifier import Failure, Prediction
 
 
 def to_record(
-    path: str, result: Prediction | Failure, *, top: int | None = None, timeline: bool = False
+    path: str | None,
+    result: Prediction | Failure,
+    *,
+    top: int | None = None,
+    timeline: bool = False,
 ) -> dict[str, Any]:
     """Return a result as plain JSON values.
 
     Parameters
     ----------
     path
-        The file as the user named it.
+        The file as the user named it; None for samples in memory.
     result
         What became of it.
     top

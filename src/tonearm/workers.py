@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, UsageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,7 +34,10 @@ class StartError(TonearmError):
     """A process died before it had begun with any item."""
 
     def __init__(self, exit_code: int | None) -> None:
-        super().__init__(f"a worker process died while starting (exit code {exit_code})")
+        super().__init__(
+            f"a worker process died while starting (exit code {exit_code}); a script needs "
+            '`if __name__ == "__main__":` above what starts workers'
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def as_finished(
     ------
     StartError
         If a process dies in ``prepare``.
+    UsageError
+        If this process cannot have others.
     """
     for _, result in _finished(prepare, items, workers, time_limit, inf):
         yield result
@@ -206,6 +212,7 @@ class _Worker(Generic[Item, Result]):
     """
 
     def __init__(self, prepare: Callable[[], Callable[[Item], Result]]) -> None:
+        _check_may_start()
         self.pipe, theirs = _SPAWN.Pipe()
         self.task: tuple[int, Item] | None = None
         self.deadline = inf
@@ -261,6 +268,21 @@ class _Worker(Generic[Item, Result]):
         self._process.terminate()
         self._process.join(_JOIN_SECONDS)
         self.pipe.close()
+
+
+def _check_may_start() -> None:
+    """Raise UsageError where `multiprocessing` would fail, there or in the new process."""
+    if multiprocessing.current_process().daemon:
+        raise UsageError(
+            "workers: this process is a daemonic one (of a multiprocessing pool?) and may not "
+            "start others; use one worker in each"
+        )
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script and script.endswith("<stdin>"):
+        raise UsageError(
+            "workers: each reads the script that starts it, and standard input is read only once; "
+            "save the script as a file"
+        )
 
 
 @contextmanager

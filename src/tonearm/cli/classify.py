@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
-from tonearm.cli.options import ModelOption, SharingOption
+from tonearm.cli.options import ModelOption, SharingOption, TimeLimitOption
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
 from tonearm.errors import UsageError
 from tonearm.threads import keep_blas_single
@@ -59,6 +59,7 @@ def classify(
         ),
     ] = None,
     workers: SharingOption = 1,
+    time_limit: TimeLimitOption = None,
 ) -> None:
     """Say the genre of recordings.
 
@@ -80,7 +81,10 @@ def classify(
         print(f"tonearm: no audio files in {printable(', '.join(paths))}", file=sys.stderr)
         raise typer.Exit(1)
     classifier = Classifier.load(
-        model, music_threshold=music_threshold, unsure_threshold=unsure_threshold
+        model,
+        music_threshold=music_threshold,
+        unsure_threshold=unsure_threshold,
+        time_limit=time_limit,
     )
     output: Output
     if as_json:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+WIDEST = 10_000  # columns
 LISTED_FIGURES = 2  # of each model in the list; `tonearm models NAME` tells all
 
 
@@ -67,35 +68,36 @@ def _read(path: Path) -> dict[str, Any]:
 def _print_list(listed: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not listed:
         typer.echo("no models at hand: none in the package, none in the folder $TONEARM_MODELS")
         return
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has room for any line
+        console.width = WIDEST
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "size", "genres", "figures", "licence"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
     for known, facts in listed.items():
         if "error" in facts:
-            table.add_row(known, "", f"unusable: {facts['error']}", "", "")
+            cells = known, "", f"unusable: {facts['error']}", "", ""
         else:
             figures = [line for line in _flat(facts["metrics"]) if line[1].startswith("0.")]
-            table.add_row(
-                known,
-                _megabytes(facts["bytes"]),
-                ", ".join(facts["labels"]),
-                "\n".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES]),
-                facts["licence"],
-            )
-    Console(highlight=False).print(table)
+            told = ", ".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES])
+            labels = ", ".join(facts["labels"])
+            cells = known, _megabytes(facts["bytes"]), labels, told, facts["licence"]
+        table.add_row(*(Text(_in_a_line(cell)) for cell in cells))
+    console.print(table)
 
 
 def _print_all(facts: dict[str, Any]) -> None:
     size = _megabytes(facts.pop("bytes"))
     lines = [("file", f"{facts.pop('path')} ({size})"), *_flat(facts)]
-    told = [(key, value) for key, value in lines if value]
+    told = [(_in_a_line(key), value) for key, value in lines if value]
     width = max(len(key) for key, _ in told)
     for key, value in told:
-        typer.echo(f"{key:<{width}}  {value}")
+        typer.echo(f"{key:<{width}}  {_in_a_line(value)}")
 
 
 def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -107,6 +109,13 @@ def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
             yield above + key, ", ".join(map(str, value))
         else:
             yield above + key, f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _in_a_line(text: str) -> str:
+    """Return what a stranger's file says as one line that does nothing to a terminal."""
+    from tonearm.audio import printable
+
+    return printable(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _megabytes(size: int) -> str:

@@ -26,6 +26,16 @@ ListeningOption = Annotated[
 # Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
 ProtocolName = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]
 ProtocolOption = Annotated[ProtocolName, typer.Option("--protocol", help="How to divide.")]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        min=1,
+        metavar="SECONDS",
+        help="What one file may take.",
+        show_default="2 min and 4 s/MB",
+    ),
+]
 
 
 def refuse(context: typer.Context, names: str, beside: str) -> None:

@@ -56,7 +56,7 @@ def scan(
             min=1,
             metavar="SECONDS",
             help="What a reading of one file may take; one that hangs is killed after twice that.",
-            show_default="1 min and 1 s/MB",
+            show_default="2 min and 4 s/MB",
         ),
     ] = None,
     retry: Annotated[

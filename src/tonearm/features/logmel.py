@@ -16,6 +16,17 @@ from tonearm.features.stft import Padding, PowerSpectrum, Window
 
 Log = Literal["ln", "log10", "db"]
 
+# Settings beyond these are damage or a prank: they would take all memory, or leave float32.
+_WHOLE: dict[str, tuple[int, int]] = {
+    "sample_rate": (1_000, 1_000_000),
+    "n_fft": (1, 16_384),
+    "win_length": (1, 16_384),
+    "hop_length": (1, 16_384),
+    "n_mels": (1, 1_024),
+}
+_SMALLEST, _LARGEST = 1e-30, 1e12
+_FLOATS = ("f_min", "f_max", "preemphasis", "offset", "gain", "shift", "divisor")
+
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "window": get_args(Window),
     "padding": get_args(Padding),
@@ -75,20 +86,39 @@ class LogMelConfig:
     divisor: float = 1.0
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 known = ", ".join(map(repr, choices))
                 raise UsageError(f"unknown front end {name} {value!r}: expected {known}")
-        if not 0 < self.win_length <= self.n_fft or self.hop_length < 1 or self.n_mels < 1:
+        if self.win_length > self.n_fft:
             raise UsageError(
-                "a front end needs 0 < win_length <= n_fft, hop_length >= 1 and n_mels >= 1, got "
-                f"{self.win_length}, {self.n_fft}, {self.hop_length} and {self.n_mels}"
+                f"a front end needs win_length <= n_fft, got {self.win_length} and {self.n_fft}"
             )
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise UsageError(
                 f"a front end at {self.sample_rate} Hz needs 0 <= f_min < f_max <= "
                 f"{self.sample_rate / 2:g}, got {self.f_min:g} and {self.f_max:g}"
             )
+
+    def _check_numbers(self) -> None:
+        for name, (least, most) in _WHOLE.items():
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise UsageError(
+                    f"front end {name}: expected a whole number from {least} to {most}, "
+                    f"got {value!r:.40}"
+                )
+        for name in _FLOATS:
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not abs(value) <= _LARGEST:
+                raise UsageError(
+                    f"front end {name}: expected a number up to {_LARGEST:g}, got {value!r:.40}"
+                )
+        for name in ("offset", "gain", "divisor"):  # a logarithm of them is taken, or a fraction
+            if (value := getattr(self, name)) < _SMALLEST:
+                raise UsageError(f"front end {name}: expected more than 0, got {value}")
 
     @property
     def frames_per_second(self) -> float:

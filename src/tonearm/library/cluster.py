@@ -22,11 +22,11 @@ from tonearm.library.listener import (
     Listener,
     Outcome,
     Task,
+    allowance,
     blank,
     check_work,
     lost,
     model_of,
-    patience,
 )
 from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
@@ -180,7 +180,7 @@ class _Actor:
                 job.excerpt,
                 job.time_limit,
             ),
-            time_limit=partial(patience, time_limit=job.time_limit),
+            time_limit=partial(allowance, time_limit=job.time_limit),
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -16,17 +16,14 @@ from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt, hear
 from tonearm.library.store import Entry, Model, Store, Window
 from tonearm.library.tags import Names, TagError, read_names
+from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
 from tonearm.workers import Crash
 
 KEY_DIGITS = 16  # of the hash of the bundle's bytes
 
-# What a file may take on the clock before its process is killed. Each reading of it has its own
-# limit, by default a minute and a second for each megabyte, which ends a slow file politely; this
-# one is for decoders that hang where they cannot be asked, on machines that are busy.
-PATIENCE_SECONDS, PATIENCE_SECONDS_PER_MEGABYTE = 120.0, 4.0
-# Or so many times the limit of a reading that was asked for: a file is read for its identity, and
-# then listened to.
-PATIENCE_READINGS = 2.0
+# A file is read for its identity and then listened to, and may take the limit that was asked for
+# each time: only what hangs where it cannot be asked is killed.
+READINGS = 2.0
 
 
 class Task(NamedTuple):
@@ -67,12 +64,11 @@ def check_work(workers: int | None, time_limit: float | None) -> None:
     Raises
     ------
     UsageError
-        If `workers` is less than 1, or `time_limit` no more than 0 s.
+        If `workers` is less than 1, or `time_limit` no number of seconds above 0.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers: expected 1 or more, got {workers}")
-    if time_limit is not None and not time_limit > 0:
-        raise UsageError(f"time limit: expected more than 0 s, got {time_limit:g}")
+    check_time_limit(time_limit)
 
 
 def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:
@@ -142,17 +138,17 @@ class Listener:
             return Outcome(replace(entry, error=failure.error), is_new=True)
 
 
-def patience(task: Task, time_limit: float | None) -> float:
-    """Seconds a file may take before its process is killed, which is more than a reading may."""
+def allowance(task: Task, time_limit: float | None) -> float:
+    """Seconds until a file's process is killed: later than it should have ended by itself."""
     if time_limit is not None:
-        return PATIENCE_READINGS * time_limit
-    return PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGABYTE * max(0, task.size) / 1_000_000
+        return READINGS * time_limit
+    return patience(task.size, None) + GRACE_SECONDS
 
 
 def lost(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
     """Say what became of a file whose process is gone."""
     if crash.exit_code is None:
-        reason = f"given up after {patience(crash.item, time_limit):.0f} s"
+        reason = f"given up after {allowance(crash.item, time_limit):.0f} s"
     else:
         reason = f"the process died reading it ({crash.exit_code})"
     return Outcome(replace(blank(crash.item, model), error=reason), is_new=True)

@@ -6,15 +6,20 @@ import io
 import json
 import os
 import posixpath
+import re
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from tonearm import __version__
 from tonearm.audio import printable
-from tonearm.errors import MissingExtraError, TonearmError
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.listener import Task
 from tonearm.library.sources import open_folder, persistently
 from tonearm.whole import whole
@@ -31,7 +36,8 @@ PLAN = "scan.json"
 MODEL = "model.onnx"
 FILES = "files"
 RESULTS = "results"
-VERSION = 1
+VERSION = 2
+_PART = re.compile(r"part-(\d{6,})\.parquet")
 _FILES_SCHEMA = pa.schema({"path": pa.binary(), "size": pa.int64(), "mtime_ns": pa.int64()})
 
 
@@ -49,17 +55,32 @@ class Plan:
         Files in each partition but the last.
     files
         In all.
+    layout
+        The folder in ``files`` that lists them; another scan that began at the same time and came
+        too late has one of its own.
     unreadable
         Local folders that could not be listed, and why.
+
+    Raises
+    ------
+    ValueError
+        If a number is impossible, as in a plan that was written by hand.
     """
 
     sources: tuple[str, ...]
     model: str
     partition_files: int
     files: int
+    layout: str
     unreadable: dict[str, str] = field(default_factory=dict)
     tonearm_version: str = __version__
     version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for name, least in (("partition_files", 1), ("files", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name}: expected a whole number from {least}, got {value!r}")
 
     @property
     def partitions(self) -> int:
@@ -74,10 +95,10 @@ class Plan:
 class Partitions:
     """The folder of one scan.
 
-    ``model.onnx`` is the bundle that listens, ``files/part-000000.parquet`` and so on list the
-    files, `scan.json` says that the list is complete, and ``results/part-000000.parquet`` appears
-    when all of ``files/part-000000.parquet`` have been listened to. Each is there as a whole or not
-    at all.
+    In ``files/LAYOUT``, ``model.onnx`` is the bundle that listens, and ``part-000000.parquet`` and
+    so on list the files; `scan.json` says which layout holds, and that it is complete.
+    ``results/part-000000.parquet`` appears when all the files of that part have been listened to.
+    Each is there as a whole or not at all.
 
     Parameters
     ----------
@@ -124,27 +145,44 @@ class Partitions:
         """Write down who listens, to which files, and last the plan.
 
         `unreadable` may fill while the tasks are taken.
+
+        Raises
+        ------
+        UsageError
+            If another scan has written its plan meanwhile.
         """
-        self._put(self._place(MODEL), bundle)
+        layout = uuid.uuid4().hex[:8]
+        place = self._place(FILES, layout)
+        self._put(posixpath.join(place, MODEL), bundle)
         waiting = iter(tasks)
         files = 0
         while batch := list(islice(waiting, partition_files)):
             rows = [(os.fsencode(task.path), task.size, task.mtime_ns) for task in batch]
             columns = [pa.array(column) for column in zip(*rows, strict=True)]
             table = pa.table(columns, schema=_FILES_SCHEMA)
-            self._put_table(self._part(FILES, files // partition_files), table)
+            self._put_table(posixpath.join(place, _part(files // partition_files)), table)
             files += len(batch)
-        plan = Plan(tuple(sources), model, partition_files, files, unreadable)
-        self._put(self._place(PLAN), json.dumps(asdict(plan), indent=1).encode())
+        plan = Plan(tuple(sources), model, partition_files, files, layout, unreadable)
+        content = json.dumps(asdict(plan), indent=1).encode()
+        persistently(lambda: self._create_once(self._place(PLAN), content))
+        if (written := self.plan()) is None or written.layout != layout:
+            with suppress(OSError):
+                self._system.rm(place, recursive=True)
+            raise UsageError(
+                f"{printable(self.path)}: another scan has begun there meanwhile; the same call "
+                "again joins it, if it is of the same"
+            )
         return plan
 
     def bundle(self) -> bytes:
         """Return the content of the bundle that listens."""
-        return bytes(persistently(lambda: self._system.cat_file(self._place(MODEL))))
+        place = posixpath.join(self._layout, MODEL)
+        return bytes(persistently(lambda: self._system.cat_file(place)))
 
     def tasks(self, partition: int) -> list[Task]:
         """Return the files of a partition."""
-        content = persistently(lambda: self._system.cat_file(self._part(FILES, partition)))
+        place = posixpath.join(self._layout, _part(partition))
+        content = persistently(lambda: self._system.cat_file(place))
         columns = pyarrow.parquet.read_table(io.BytesIO(content)).to_pydict().values()
         return [
             Task(os.fsdecode(path), size, mtime_ns)
@@ -153,39 +191,72 @@ class Partitions:
 
     def put(self, partition: int, results: pa.Table) -> None:
         """Write the results of a partition."""
-        self._put_table(self._part(RESULTS, partition), results)
+        self._put_table(self._place(RESULTS, _part(partition)), results)
 
     def done(self) -> set[int]:
-        """Return the partitions whose results are there."""
+        """Return the partitions whose results are there.
+
+        An empty file is none: some stores and disks leave one where a writer was cut off.
+
+        Raises
+        ------
+        TonearmError
+            If something else lies among them, which readers of the folder would take for results.
+        """
         self._system.invalidate_cache()
         try:
-            places = persistently(lambda: self._system.ls(self._place(RESULTS), detail=False))
+            found = persistently(lambda: self._system.ls(self._place(RESULTS), detail=True))
         except FileNotFoundError:
             return set()
-        names = map(posixpath.basename, places)
-        return {int(name[5:-8]) for name in names if name.startswith("part-")}
+        done = set()
+        for file in found:
+            name = posixpath.basename(file["name"])
+            part = _PART.fullmatch(name)
+            if part and file["size"]:
+                done.add(int(part[1]))
+            elif not part and name.startswith("part-"):
+                raise TonearmError(
+                    f"{printable(file['name'])}: no result of a scan; move it elsewhere"
+                )
+        return done
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
-        """Count the genres in the results (the verdict, where none stands) and the errors."""
+        """Count the genres in the results (the verdict, where none stands) and the errors.
+
+        Raises
+        ------
+        TonearmError
+            If results are damaged.
+        """
         genres: Counter[str] = Counter()
         errors: Counter[str] = Counter()
         if not self.done():  # there were no recordings, and then there is no folder either
             return genres, errors
-        dataset = pyarrow.dataset.dataset(
-            self._place(RESULTS), format="parquet", filesystem=self._system
-        )
-        for batch in dataset.to_batches(columns=["genre", "verdict", "error"]):
-            stands = pyarrow.compute.equal(batch["verdict"], "music")
-            shown = pyarrow.compute.if_else(stands, batch["genre"], batch["verdict"])
-            genres.update(_frequencies(shown))
-            errors.update(_frequencies(batch["error"]))
+        place = self._place(RESULTS)
+        try:
+            dataset = pyarrow.dataset.dataset(place, format="parquet", filesystem=self._system)
+            for batch in dataset.to_batches(columns=["genre", "verdict", "error"]):
+                stands = pyarrow.compute.equal(batch["verdict"], "music")
+                shown = pyarrow.compute.if_else(stands, batch["genre"], batch["verdict"])
+                genres.update(_frequencies(shown))
+                errors.update(_frequencies(batch["error"]))
+        except pa.ArrowInvalid as error:
+            reason = str(error).splitlines()[0]
+            raise TonearmError(
+                f"{printable(place)}: damaged results; remove them and scan again: {reason}"
+            ) from error
         return genres, errors
+
+    @cached_property
+    def _layout(self) -> str:
+        """The folder that says who listens, and to which files."""
+        plan = self.plan()
+        if plan is None:
+            raise TonearmError(f"{printable(self.path)}: no scan is planned there")
+        return self._place(FILES, plan.layout)
 
     def _place(self, *names: str) -> str:
         return posixpath.join(self._root, *names)
-
-    def _part(self, folder: str, partition: int) -> str:
-        return self._place(folder, f"part-{partition:06}.parquet")
 
     def _put_table(self, place: str, table: pa.Table) -> None:
         content = io.BytesIO()
@@ -203,6 +274,28 @@ class Partitions:
             return
         with whole(place) as file:  # its draft is hidden: readers of data sets pass it over
             file.write(content)
+
+    def _create_once(self, place: str, content: bytes) -> None:
+        """Write a file unless there is one: of several writers at once, one is the first."""
+        # Where that cannot be had (some network drives and stores), the last one holds.
+        with suppress(FileExistsError):
+            if not _is_local(self._system):
+                self._system.pipe_file(place, content, mode="create")
+                return
+            draft = Path(f"{place}.{uuid.uuid4().hex}")
+            try:
+                draft.write_bytes(content)
+                os.link(draft, place)
+            except FileExistsError:
+                raise
+            except OSError:
+                draft.replace(place)
+            finally:
+                draft.unlink(missing_ok=True)
+
+
+def _part(partition: int) -> str:
+    return f"part-{partition:06}.parquet"
 
 
 def _is_local(system: Any) -> bool:

@@ -12,7 +12,7 @@ from itertools import islice
 from tonearm import bundle
 from tonearm.bundle import Bundle
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, check_work, lost, model_of, patience
+from tonearm.library.listener import Listener, Outcome, Task, allowance, check_work, lost, model_of
 from tonearm.library.sources import outermost
 from tonearm.library.store import State, Store
 from tonearm.media import recordings
@@ -167,7 +167,7 @@ class Scan:
         if self.tally.due:
             workers = min(self._workers, self.tally.due)
             due = (task for task, is_due in self._look() if is_due)
-            allowed = partial(patience, time_limit=self._time_limit)
+            allowed = partial(allowance, time_limit=self._time_limit)
             for result in as_finished(self._prepare, due, workers, time_limit=allowed):
                 outcome = (
                     lost(result, self.model, self._time_limit)

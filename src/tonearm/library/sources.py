@@ -29,7 +29,7 @@ def is_remote(path: str) -> bool:
 
 def absolute(path: str) -> str:
     """Return a path so that it means the same wherever a process is started."""
-    return path if is_remote(path) else str(Path(path).absolute())
+    return path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 (keeps links)
 
 
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:
