@@ -30,9 +30,12 @@ class ConvBranch(nn.Module):
 
     Parameters
     ----------
-    n_mels : bands of the input.
-    widths : channels of the stem and of the blocks, each of which halves time and bands.
-    features : size of the projection of all channels and bands of a moment.
+    n_mels
+        Bands of the input.
+    widths
+        Channels of the stem and of the blocks, each of which halves time and bands.
+    features
+        Size of the projection of all channels and bands of a moment.
     """
 
     def __init__(self, n_mels: int, widths: Sequence[int], features: int) -> None:
@@ -62,12 +65,18 @@ class CNN(GenreNetwork):
 
     Parameters
     ----------
-    num_classes : number of logits.
-    n_mels : mel bands of the front end.
-    widths : channels of the stem and of the blocks, each of which halves time and bands.
-    features : size of the features the statistics are of.
-    embedding_size : length of the embedding.
-    dropout : probability of dropping a feature before each dense layer.
+    num_classes
+        Number of logits.
+    n_mels
+        Mel bands of the front end.
+    widths
+        Channels of the stem and of the blocks, each of which halves time and bands.
+    features
+        Size of the features the statistics are of.
+    embedding_size
+        Length of the embedding.
+    dropout
+        Probability of dropping a feature before each dense layer.
     """
 
     def __init__(

@@ -45,12 +45,18 @@ class CRNN(GenreNetwork):
 
     Parameters
     ----------
-    num_classes : number of logits.
-    n_mels : mel bands of the front end, at least 16.
-    widths : channels of the convolution stem and the two blocks.
-    hidden : size of the GRU in each direction.
-    embedding_size : length of the embedding.
-    dropout : probability of dropping a feature before each dense layer.
+    num_classes
+        Number of logits.
+    n_mels
+        Mel bands of the front end, at least 16.
+    widths
+        Channels of the convolution stem and the two blocks.
+    hidden
+        Size of the GRU in each direction.
+    embedding_size
+        Length of the embedding.
+    dropout
+        Probability of dropping a feature before each dense layer.
     """
 
     def __init__(

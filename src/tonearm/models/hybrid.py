@@ -27,17 +27,28 @@ class Hybrid(GenreNetwork):
 
     Parameters
     ----------
-    num_classes : number of logits.
-    n_mels : mel bands of the front end, at least 16.
-    cnn_widths : channels of the convolutional branch's stem and blocks.
-    crnn_widths : channels of the recurrent branch's stem and two blocks.
-    hidden : size of the GRU in each direction.
-    features : size of the convolutional features the statistics are of.
-    embedding_size : length of the embedding.
-    dropout : probability of dropping a feature before each dense layer.
-    n_descriptors : number of clip descriptors, needed with `descriptors`.
-    descriptors : whether they are asked; an example without (NaN) is judged by the frames alone.
-    descriptor_size : size of the descriptor network.
+    num_classes
+        Number of logits.
+    n_mels
+        Mel bands of the front end, at least 16.
+    cnn_widths
+        Channels of the convolutional branch's stem and blocks.
+    crnn_widths
+        Channels of the recurrent branch's stem and two blocks.
+    hidden
+        Size of the GRU in each direction.
+    features
+        Size of the convolutional features the statistics are of.
+    embedding_size
+        Length of the embedding.
+    dropout
+        Probability of dropping a feature before each dense layer.
+    n_descriptors
+        Number of clip descriptors, needed with `descriptors`.
+    descriptors
+        Whether they are asked; an example without (NaN) is judged by the frames alone.
+    descriptor_size
+        Size of the descriptor network.
     """
 
     def __init__(

@@ -67,8 +67,10 @@ class ConvStack(nn.Sequential):
 
     Parameters
     ----------
-    widths : channels of the stem and of each block.
-    pools : (frames, bands) each block pools over.
+    widths
+        Channels of the stem and of each block.
+    pools
+        (frames, bands) each block pools over.
     """
 
     def __init__(self, widths: Sequence[int], pools: Sequence[tuple[int, int]]) -> None:
@@ -109,8 +111,10 @@ class CepstralStatistics(nn.Module):
 
     Parameters
     ----------
-    n_mels : bands of the input.
-    coefficients : how many of the cepstrum's coefficients are kept, from the smoothest.
+    n_mels
+        Bands of the input.
+    coefficients
+        How many of the cepstrum's coefficients are kept, from the smoothest.
     """
 
     def __init__(self, n_mels: int, coefficients: int = 40) -> None:
@@ -182,8 +186,9 @@ class DescriptorNet(nn.Module):
 
     Parameters
     ----------
-    noise : standard deviation of noise that training adds to the standardised descriptors. There
-        is one vector for a clip however often it is drawn, and it would be learned by heart.
+    noise
+        Standard deviation of noise that training adds to the standardised descriptors. There is one
+        vector for a clip however often it is drawn, and it would be learned by heart.
     """
 
     def __init__(self, n_descriptors: int, size: int, dropout: float, noise: float = 0.3) -> None:
@@ -228,9 +233,12 @@ class GatedFusion(nn.Module):
 
     Parameters
     ----------
-    size_a, size_b : lengths of the two inputs.
-    size : length of the joined vector.
-    drop : probability with which training takes either input away from an example.
+    size_a, size_b
+        Lengths of the two inputs.
+    size
+        Length of the joined vector.
+    drop
+        Probability with which training takes either input away from an example.
     """
 
     def __init__(self, size_a: int, size_b: int, size: int, drop: float) -> None:

@@ -172,7 +172,8 @@ class AudioSetMobileNet(nn.Module):
 
     Parameters
     ----------
-    width : multiplier of the channels; 0.4 is mn04.
+    width
+        Multiplier of the channels; 0.4 is mn04.
     """
 
     def __init__(self, width: float = PRETRAINED_WIDTH) -> None:
@@ -219,16 +220,26 @@ class MobileNet(GenreNetwork):
 
     Parameters
     ----------
-    num_classes : number of logits.
-    n_mels : mel bands of the front end; the published weights know 128 ("efficientat").
-    n_descriptors : number of clip descriptors, needed with `descriptors`.
-    width : multiplier of the channels; the published weights know 0.4.
-    pretrained : whether to start from the published AudioSet weights.
-    rnn : whether a bidirectional GRU reads the features in time.
-    descriptors : whether clip descriptors are joined.
-    hidden : size of the GRU in each direction.
-    dropout : probability of dropping a feature before each dense layer.
-    modality_dropout : probability with which training takes either modality from an example.
+    num_classes
+        Number of logits.
+    n_mels
+        Mel bands of the front end; the published weights know 128 ("efficientat").
+    n_descriptors
+        Number of clip descriptors, needed with `descriptors`.
+    width
+        Multiplier of the channels; the published weights know 0.4.
+    pretrained
+        Whether to start from the published AudioSet weights.
+    rnn
+        Whether a bidirectional GRU reads the features in time.
+    descriptors
+        Whether clip descriptors are joined.
+    hidden
+        Size of the GRU in each direction.
+    dropout
+        Probability of dropping a feature before each dense layer.
+    modality_dropout
+        Probability with which training takes either modality from an example.
     """
 
     def __init__(
@@ -303,7 +314,8 @@ def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
 
     Parameters
     ----------
-    path : the weight file, or None to look for it in the folder `TONEARM_PRETRAINED`, then in the
+    path
+        The weight file, or None to look for it in the folder `TONEARM_PRETRAINED`, then in the
         cache folder, and to download it into the cache folder if it is in neither.
 
     Raises

@@ -22,15 +22,24 @@ class Multimodal(GenreNetwork):
 
     Parameters
     ----------
-    num_classes : number of logits.
-    n_mels : mel bands of the front end.
-    n_descriptors : number of clip descriptors.
-    widths : channels of the stem and of the blocks, each of which halves time and bands.
-    descriptor_size : size of the descriptor network.
-    features : size of the convolutional features the statistics are of.
-    embedding_size : length of the embedding.
-    dropout : probability of dropping a feature before each dense layer.
-    modality_dropout : probability with which training takes either input from an example.
+    num_classes
+        Number of logits.
+    n_mels
+        Mel bands of the front end.
+    n_descriptors
+        Number of clip descriptors.
+    widths
+        Channels of the stem and of the blocks, each of which halves time and bands.
+    descriptor_size
+        Size of the descriptor network.
+    features
+        Size of the convolutional features the statistics are of.
+    embedding_size
+        Length of the embedding.
+    dropout
+        Probability of dropping a feature before each dense layer.
+    modality_dropout
+        Probability with which training takes either input from an example.
     """
 
     uses_descriptors = True

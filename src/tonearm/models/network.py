@@ -25,9 +25,12 @@ class GenreNetwork(nn.Module):
 
     Parameters
     ----------
-    embedding_size : length of what `embed` returns.
-    num_classes : number of logits.
-    dropout : probability of dropping an entry of the embedding before the classifier.
+    embedding_size
+        Length of what `embed` returns.
+    num_classes
+        Number of logits.
+    dropout
+        Probability of dropping an entry of the embedding before the classifier.
     """
 
     uses_descriptors = False
@@ -45,8 +48,10 @@ class GenreNetwork(nn.Module):
 
         Parameters
         ----------
-        logmel : float32[batch, frames, mels], or None if the network can do without.
-        descriptors : float32[batch, descriptors], ignored by networks that use none.
+        logmel
+            float32[batch, frames, mels], or None if the network can do without.
+        descriptors
+            float32[batch, descriptors], ignored by networks that use none.
 
         Returns
         -------

@@ -18,10 +18,13 @@ def create_model(name: str, num_classes: int, **settings: Any) -> GenreNetwork:
 
     Parameters
     ----------
-    name : one of `model_names()`.
-    num_classes : number of logits.
-    **settings : arguments of the network's class, among them `n_mels` (bands of the front end)
-        and, for networks that use them, `n_descriptors`.
+    name
+        One of `model_names()`.
+    num_classes
+        Number of logits.
+    **settings
+        Arguments of the network's class, among them `n_mels` (bands of the front end) and, for
+        networks that use them, `n_descriptors`.
 
     Raises
     ------

@@ -47,15 +47,23 @@ class Student(GenreNetwork):
 
     Parameters
     ----------
-    num_classes : number of logits.
-    n_mels : mel bands of the front end; the published weights know 128 ("efficientat").
-    labels : the genres' names in the order of the logits, needed with `audioset_weight`.
-    audioset_weight : what the log-probability AudioSet gives to a genre weighs in its logit,
-        beside 1 for the genre head's. It must be 0 where AudioSet has no classes for the labels.
-    embedding_size : length of the embedding.
-    width : multiplier of the channels; the published weights know 0.4.
-    pretrained : whether to start from the published AudioSet weights.
-    dropout : probability of dropping an entry of the embedding before the genre head.
+    num_classes
+        Number of logits.
+    n_mels
+        Mel bands of the front end; the published weights know 128 ("efficientat").
+    labels
+        The genres' names in the order of the logits, needed with `audioset_weight`.
+    audioset_weight
+        What the log-probability AudioSet gives to a genre weighs in its logit, beside 1 for the
+        genre head's. It must be 0 where AudioSet has no classes for the labels.
+    embedding_size
+        Length of the embedding.
+    width
+        Multiplier of the channels; the published weights know 0.4.
+    pretrained
+        Whether to start from the published AudioSet weights.
+    dropout
+        Probability of dropping an entry of the embedding before the genre head.
     """
 
     def __init__(

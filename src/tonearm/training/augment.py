@@ -53,8 +53,10 @@ def crop(
 
     Parameters
     ----------
-    logmel : float[clip_frames, mels].
-    frames : length of the stretch.
+    logmel
+        float[clip_frames, mels].
+    frames
+        Length of the stretch.
 
     Returns
     -------
@@ -88,7 +90,8 @@ def vary(
 
     Parameters
     ----------
-    logmel : float32[batch, frames, mels].
+    logmel
+        float32[batch, frames, mels].
 
     Returns
     -------
@@ -125,8 +128,10 @@ def apply_gain(logmel: Tensor, gain_db: Tensor, front_end: LogMelConfig) -> Tens
 
     Parameters
     ----------
-    logmel : float32[batch, frames, mels] of the front end.
-    gain_db : anything that broadcasts to that, in decibels of power.
+    logmel
+        float32[batch, frames, mels] of the front end.
+    gain_db
+        Anything that broadcasts to that, in decibels of power.
     """
     # "db" is 10 * log10(max(power, offset)); the others add the offset to the power.
     per_log = {"ln": 1.0, "log10": math.log(10.0), "db": math.log(10.0) / 10.0}[front_end.log]

@@ -28,7 +28,8 @@ def vary_conditions(
 
     Parameters
     ----------
-    logmel : float32[batch, frames, mels] of `STUDENT_FRONT_END`.
+    logmel
+        float32[batch, frames, mels] of `STUDENT_FRONT_END`.
 
     Returns
     -------
@@ -49,8 +50,10 @@ def mix(logmel: Tensor, share: float, partner: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logmel : float32[batch, frames, mels].
-    partner : int64[batch], places in the batch.
+    logmel
+        float32[batch, frames, mels].
+    partner
+        int64[batch], places in the batch.
     """
     power = mel_power(logmel)
     return log_of(share * power + (1 - share) * power[partner])

@@ -31,10 +31,14 @@ class Clips:
 
     Attributes
     ----------
-    tracks : N tracks.
-    logmels : N of float16[frames, mels].
-    descriptors : float32[N, D] with NaN rows where missing, or None where they are not wanted.
-    targets : float32[N, classes], a distribution per track.
+    tracks
+        N tracks.
+    logmels
+        N of float16[frames, mels].
+    descriptors
+        float32[N, D] with NaN rows where missing, or None where they are not wanted.
+    targets
+        float32[N, classes], a distribution per track.
     """
 
     tracks: tuple[Track, ...]
@@ -217,9 +221,12 @@ def draw_shares(genres: NDArray[np.int64], crops: NDArray[np.floating], power: f
 
     Parameters
     ----------
-    genres : int[N].
-    crops : float[N], the number of crops a clip holds; below 1 counts as 1.
-    power : see `DataSettings.duration_power`.
+    genres
+        int[N].
+    crops
+        float[N], the number of crops a clip holds; below 1 counts as 1.
+    power
+        See `DataSettings.duration_power`.
     """
     weights = np.maximum(crops, 1.0) ** power
     shares = np.zeros(len(genres))

@@ -32,10 +32,14 @@ class Descent(Generic[Network]):
 
     Parameters
     ----------
-    network : what is trained, in place.
-    groups : parameters and their highest learning rate.
-    steps : number of steps.
-    seed : of what is random inside the network (dropout).
+    network
+        What is trained, in place.
+    groups
+        Parameters and their highest learning rate.
+    steps
+        Number of steps.
+    seed
+        Of what is random inside the network (dropout).
     """
 
     def __init__(
@@ -74,13 +78,19 @@ class Descent(Generic[Network]):
 
         Parameters
         ----------
-        losses : gives the terms of a step's loss by name; their sum is what is minimised.
-        checkpoint : a file; if it is there, the steps it holds are not taken again.
-        history : a CSV file with the means of the terms, over the steps that had them, since the
-            row before.
-        every : steps from row to row and from checkpoint to checkpoint.
-        judge : gives further figures for the row, of the averaged network.
-        tell : is told of each row in one line.
+        losses
+            Gives the terms of a step's loss by name; their sum is what is minimised.
+        checkpoint
+            A file; if it is there, the steps it holds are not taken again.
+        history
+            A CSV file with the means of the terms, over the steps that had them, since the row
+            before.
+        every
+            Steps from row to row and from checkpoint to checkpoint.
+        judge
+            Gives further figures for the row, of the averaged network.
+        tell
+            Is told of each row in one line.
 
         Returns
         -------

@@ -65,9 +65,11 @@ class Distilled:
 
     Attributes
     ----------
-    folder : with config.yaml, tracks.csv, imitation.csv, history.csv, refinement.csv (of a duet),
+    folder
+        With config.yaml, tracks.csv, imitation.csv, history.csv, refinement.csv (of a duet),
         model.onnx and, where a fold was held out, metrics.json and predictions.csv.
-    metrics : of the tracks that were held out, or None if none were.
+    metrics
+        Of the tracks that were held out, or None if none were.
     """
 
     folder: Path
@@ -91,10 +93,14 @@ def distill_dataset(
 
     Parameters
     ----------
-    run_dir : for what comes of it.
-    cache_dir : that of the feature cache; see `distill`.
-    workers : processes that ask the teachers and that classify.
-    tell : is told in one line how far it is.
+    run_dir
+        For what comes of it.
+    cache_dir
+        That of the feature cache; see `distill`.
+    workers
+        Processes that ask the teachers and that classify.
+    tell
+        Is told in one line how far it is.
 
     Raises
     ------
@@ -145,14 +151,21 @@ def distill(
 
     Parameters
     ----------
-    train_tracks : labelled tracks with audio files.
-    labels : the genres, in the order of the student's outputs.
-    unlabelled : files and folders of unlabelled music.
-    run_dir : for the recipe, the losses and the bundle.
-    cache_dir : for what runs share: the lessons, and what came of the three stages. Runs that
-        differ in what is exported alone (opinions, temperature) train nothing anew.
-    workers : processes that ask the teachers and compute features.
-    tell : is told in one line how far it is.
+    train_tracks
+        Labelled tracks with audio files.
+    labels
+        The genres, in the order of the student's outputs.
+    unlabelled
+        Files and folders of unlabelled music.
+    run_dir
+        For the recipe, the losses and the bundle.
+    cache_dir
+        For what runs share: the lessons, and what came of the three stages. Runs that differ in
+        what is exported alone (opinions, temperature) train nothing anew.
+    workers
+        Processes that ask the teachers and compute features.
+    tell
+        Is told in one line how far it is.
 
     Returns
     -------
@@ -232,9 +245,12 @@ def make_duet(
 
     Parameters
     ----------
-    logmels : float[frames, 96] of each clip, of `SECOND_FRONT_END`.
-    truth : int[clips], columns of the student's logits.
-    labels : their genres.
+    logmels
+        float[frames, 96] of each clip, of `SECOND_FRONT_END`.
+    truth
+        int[clips], columns of the student's logits.
+    labels
+        Their genres.
     """
     settings = recipe.student
     longest = round(recipe.tuning.clip_seconds * SECOND_FRONT_END.frames_per_second)

@@ -48,8 +48,10 @@ class Opinion(nn.Module):
 
     Parameters
     ----------
-    features : it reads so many of those it is given, from the first.
-    classes : genres.
+    features
+        It reads so many of those it is given, from the first.
+    classes
+        Genres.
     """
 
     def __init__(self, features: int, classes: int) -> None:
@@ -72,9 +74,12 @@ class Opinion(nn.Module):
 
         Parameters
         ----------
-        features : float32[clips, features or more]
-        truth : int[clips], columns of the opinion; a genre without clips stays improbable.
-        regularisation : its inverse strength, C.
+        features
+            float32[clips, features or more].
+        truth
+            int[clips], columns of the opinion; a genre without clips stays improbable.
+        regularisation
+            Its inverse strength, C.
         """
         mean, deviation, classifier = fit(features[:, : len(self.mean)], truth, regularisation)
         self.mean, self.deviation = torch.from_numpy(mean), torch.from_numpy(deviation)
@@ -91,7 +96,8 @@ class TagOpinion(nn.Module):
 
     Parameters
     ----------
-    labels : the genres. The opinion is `of_use` where tags name two of them or more.
+    labels
+        The genres. The opinion is `of_use` where tags name two of them or more.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -141,10 +147,14 @@ class Duet(GenreNetwork):
 
     Parameters
     ----------
-    student : whose logits are taken as they are, AudioSet's opinion included.
-    fcn : as published, in evaluation mode; it is pruned.
-    settings : what the opinions weigh; that of tags is left out where it is of no use.
-    labels : the genres' names in the order of the student's logits.
+    student
+        Whose logits are taken as they are, AudioSet's opinion included.
+    fcn
+        As published, in evaluation mode; it is pruned.
+    settings
+        What the opinions weigh; that of tags is left out where it is of no use.
+    labels
+        The genres' names in the order of the student's logits.
     """
 
     def __init__(
@@ -174,8 +184,10 @@ class Duet(GenreNetwork):
 
         Parameters
         ----------
-        logmel : float32[batch, frames, 128] of the student's front end.
-        second_logmel : float32[batch, frames, 96] of `SECOND_FRONT_END`, the same window.
+        logmel
+            float32[batch, frames, 128] of the student's front end.
+        second_logmel
+            float32[batch, frames, 96] of `SECOND_FRONT_END`, the same window.
         """
         if second_logmel is None:
             raise ValueError("a duet needs the frames of both front ends")

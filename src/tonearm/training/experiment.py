@@ -24,8 +24,10 @@ class ModelSettings:
 
     Attributes
     ----------
-    name : one of `tonearm.models.model_names()`.
-    settings : arguments of its class, see `tonearm.models`.
+    name
+        One of `tonearm.models.model_names()`.
+    settings
+        Arguments of its class, see `tonearm.models`.
     """
 
     name: str = "hybrid"
@@ -38,22 +40,35 @@ class DataSettings:
 
     Attributes
     ----------
-    path : the dataset's folder. A folder of the same name in the folder that the environment
-        variable TONEARM_DATA names takes precedence over a relative path.
-    layout : layout of the folder; None finds out.
-    split : protocol that divides the tracks, see `tonearm.datasets.split`.
-    folds : number of folds, where the protocol has folds.
-    fold : the fold that is held out for validation, from 0.
-    cache : folder of the feature cache; None is the default one.
-    crop_seconds : length of the training examples.
-    loop_probability : how often an example is a shorter piece, repeated. Clips shorter than the
-        crop are always repeated, so this keeps the seams from giving short clips away.
-    duration_power : within a genre, a clip of d seconds is drawn in proportion to the number of
-        crops it holds to this power: 0 draws all clips alike, 1 all seconds alike.
-    examples_per_epoch : number of examples drawn for an epoch, as many from every genre.
-    batch_size : examples in a training step.
-    window_seconds : length of the windows validation and the exported model cut clips into.
-    hop_seconds : step from window to window.
+    path
+        The dataset's folder. A folder of the same name in the folder that the environment variable
+        TONEARM_DATA names takes precedence over a relative path.
+    layout
+        Layout of the folder; None finds out.
+    split
+        Protocol that divides the tracks, see `tonearm.datasets.split`.
+    folds
+        Number of folds, where the protocol has folds.
+    fold
+        The fold that is held out for validation, from 0.
+    cache
+        Folder of the feature cache; None is the default one.
+    crop_seconds
+        Length of the training examples.
+    loop_probability
+        How often an example is a shorter piece, repeated. Clips shorter than the crop are always
+        repeated, so this keeps the seams from giving short clips away.
+    duration_power
+        Within a genre, a clip of d seconds is drawn in proportion to the number of crops it holds
+        to this power: 0 draws all clips alike, 1 all seconds alike.
+    examples_per_epoch
+        Number of examples drawn for an epoch, as many from every genre.
+    batch_size
+        Examples in a training step.
+    window_seconds
+        Length of the windows validation and the exported model cut clips into.
+    hop_seconds
+        Step from window to window.
     """
 
     path: str = ""
@@ -77,15 +92,24 @@ class AugmentSettings:
 
     Attributes
     ----------
-    stretch : tempo changes by up to this share, either way.
-    transpose : pitch moves by up to this many semitones, either way.
-    gain_db : level changes by up to this many decibels, either way.
-    tilt_db : the spectrum tilts by up to this many decibels an octave, either way.
-    lowpass_probability : how often everything above a random frequency is taken away.
-    lowpass_hz : the lowest such frequency.
-    time_masks, time_mask_seconds : number and greatest length of masked stretches of time.
-    band_masks, band_mask_share : number and greatest share of masked stretches of bands.
-    mixup : parameter of the Beta distribution that two examples are mixed by.
+    stretch
+        Tempo changes by up to this share, either way.
+    transpose
+        Pitch moves by up to this many semitones, either way.
+    gain_db
+        Level changes by up to this many decibels, either way.
+    tilt_db
+        The spectrum tilts by up to this many decibels an octave, either way.
+    lowpass_probability
+        How often everything above a random frequency is taken away.
+    lowpass_hz
+        The lowest such frequency.
+    time_masks, time_mask_seconds
+        Number and greatest length of masked stretches of time.
+    band_masks, band_mask_share
+        Number and greatest share of masked stretches of bands.
+    mixup
+        Parameter of the Beta distribution that two examples are mixed by.
     """
 
     stretch: float = 0.05
@@ -107,13 +131,20 @@ class OptimiserSettings:
 
     Attributes
     ----------
-    lr : highest learning rate of AdamW, reached after the warm-up; a cosine brings it to zero.
-    weight_decay : decay of matrices and kernels (not of biases and normalisations).
-    warmup_epochs : epochs of linear warm-up.
-    label_smoothing : share of the target spread evenly over all genres.
-    clip_norm : gradients are scaled down to this norm.
-    average : decay of the moving average of the weights, which is what is judged and exported.
-    pretrained_lr_scale : factor on the learning rate of weights that start from published ones.
+    lr
+        Highest learning rate of AdamW, reached after the warm-up; a cosine brings it to zero.
+    weight_decay
+        Decay of matrices and kernels (not of biases and normalisations).
+    warmup_epochs
+        Epochs of linear warm-up.
+    label_smoothing
+        Share of the target spread evenly over all genres.
+    clip_norm
+        Gradients are scaled down to this norm.
+    average
+        Decay of the moving average of the weights, which is what is judged and exported.
+    pretrained_lr_scale
+        Factor on the learning rate of weights that start from published ones.
     """
 
     lr: float = 3e-3
@@ -131,11 +162,16 @@ class ScheduleSettings:
 
     Attributes
     ----------
-    epochs : the cosine ends here.
-    patience : training stops when the validation macro F1 has not improved for so many epochs.
-    validate_every : epochs from validation to validation.
-    threads : CPU threads torch may use; 0 leaves it to torch.
-    accelerator, devices, nodes : as Lightning's Trainer understands them.
+    epochs
+        The cosine ends here.
+    patience
+        Training stops when the validation macro F1 has not improved for so many epochs.
+    validate_every
+        Epochs from validation to validation.
+    threads
+        CPU threads torch may use; 0 leaves it to torch.
+    accelerator, devices, nodes
+        As Lightning's Trainer understands them.
     """
 
     epochs: int = 60
@@ -153,9 +189,12 @@ class Experiment:
 
     Attributes
     ----------
-    name : name of the exported model, and of the run's folder if none is given.
-    seed : of initial weights, examples and augmentation.
-    front_end : key of `tonearm.features.logmel.FRONT_ENDS`.
+    name
+        Name of the exported model, and of the run's folder if none is given.
+    seed
+        Of initial weights, examples and augmentation.
+    front_end
+        Key of `tonearm.features.logmel.FRONT_ENDS`.
     """
 
     name: str = "hybrid"

@@ -31,9 +31,12 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
 
     Parameters
     ----------
-    network : on any device; it is copied, not changed.
-    metadata : whose front end and descriptors are those the network was made for.
-    path : the ONNX file to write; it appears whole or not at all.
+    network
+        On any device; it is copied, not changed.
+    metadata
+        Whose front end and descriptors are those the network was made for.
+    path
+        The ONNX file to write; it appears whole or not at all.
 
     Returns
     -------

@@ -122,8 +122,9 @@ def load_fcn(path: Path | None = None) -> Fcn:
 
     Parameters
     ----------
-    path : the weight file; by default `won_msd/fcn.pth` in the folder `TONEARM_PRETRAINED` or in
-        the cache folder.
+    path
+        The weight file; by default `won_msd/fcn.pth` in the folder `TONEARM_PRETRAINED` or in the
+        cache folder.
 
     Raises
     ------

@@ -21,8 +21,10 @@ class History(lightning.Callback):
 
     Parameters
     ----------
-    path : the CSV file.
-    module : what is trained.
+    path
+        The CSV file.
+    module
+        What is trained.
     """
 
     def __init__(self, path: Path, module: GenreTraining) -> None:

@@ -38,10 +38,14 @@ class Imitation:
 
     Attributes
     ----------
-    weights : of the pupil.
-    space : of the targets it was asked for.
-    name : hash of all that this depends on.
-    history : the table of its losses.
+    weights
+        Of the pupil.
+    space
+        Of the targets it was asked for.
+    name
+        Hash of all that this depends on.
+    history
+        The table of its losses.
     """
 
     name: str
@@ -69,10 +73,13 @@ def imitate(
 
     Parameters
     ----------
-    music : lessons of unlabelled recordings.
-    root : of the cache; the stage has a folder there, named by the recipe and the music, with
+    music
+        Lessons of unlabelled recordings.
+    root
+        Of the cache; the stage has a folder there, named by the recipe and the music, with
         checkpoints to go on from after a break, and the table `imitation.csv`.
-    tell : is told in one line how far it is.
+    tell
+        Is told in one line how far it is.
 
     Raises
     ------

@@ -57,9 +57,12 @@ class Lesson:
 
     Attributes
     ----------
-    recording : hash of the content of the file it is from.
-    length : its log-mel frames.
-    said : by the teachers.
+    recording
+        Hash of the content of the file it is from.
+    length
+        Its log-mel frames.
+    said
+        By the teachers.
     """
 
     recording: str

@@ -29,9 +29,12 @@ class GenreTraining(lightning.LightningModule):
 
     Parameters
     ----------
-    network : the network to train.
-    experiment : settings.
-    labels : the genres, in the order of the logits.
+    network
+        The network to train.
+    experiment
+        Settings.
+    labels
+        The genres, in the order of the logits.
     """
 
     def __init__(

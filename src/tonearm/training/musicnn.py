@@ -128,7 +128,8 @@ def load_musicnn(folder: Path | None = None) -> Musicnn:
 
     Parameters
     ----------
-    folder : with the checkpoint; by default that of the installed package `musicnn`.
+    folder
+        With the checkpoint; by default that of the installed package `musicnn`.
 
     Raises
     ------

@@ -45,9 +45,12 @@ class Playback(Kind):
 
     Parameters
     ----------
-    config : front end of the frames.
-    number : from 0; four numbers in a row are four kinds of playing, see `WAYS`.
-    seconds : so much of the recording's beginning is played.
+    config
+        Front end of the frames.
+    number
+        From 0; four numbers in a row are four kinds of playing, see `WAYS`.
+    seconds
+        So much of the recording's beginning is played.
     """
 
     name = "playback"

@@ -35,10 +35,14 @@ def probe(
 
     Parameters
     ----------
-    known : float32[N, D], embeddings of labelled clips.
-    truth : int[N], their genres, below `classes`; two different ones at least.
-    asked : float32[M, D], embeddings of others.
-    regularisation : C, the inverse strength.
+    known
+        float32[N, D], embeddings of labelled clips.
+    truth
+        int[N], their genres, below `classes`; two different ones at least.
+    asked
+        float32[M, D], embeddings of others.
+    regularisation
+        C, the inverse strength.
 
     Returns
     -------
@@ -79,8 +83,10 @@ def audioset_opinion(logits: Floats, labels: Sequence[str]) -> NDArray[np.float6
 
     Parameters
     ----------
-    logits : float32[M, 527], what mn04 says.
-    labels : genres that `tonearm.models.audioset` knows.
+    logits
+        float32[M, 527], what mn04 says.
+    labels
+        Genres that `tonearm.models.audioset` knows.
 
     Returns
     -------

@@ -27,7 +27,8 @@ def pruned(network: Fcn) -> Fcn:
 
     Parameters
     ----------
-    network : in evaluation mode.
+    network
+        In evaluation mode.
 
     Returns
     -------

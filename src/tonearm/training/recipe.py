@@ -20,11 +20,14 @@ class SourceSettings:
 
     Attributes
     ----------
-    path, layout : the labelled dataset, see `tonearm.training.experiment.DataSettings`.
-    split, folds, fold : protocol that divides it and the fold that is held out and judged, from 0;
-        without one, all tracks that take part in the protocol are learned from.
-    unlabelled : files and folders of unlabelled music. If none is given, those that the
-        environment variable TONEARM_UNLABELLED names (separated as in PATH).
+    path, layout
+        The labelled dataset, see `tonearm.training.experiment.DataSettings`.
+    split, folds, fold
+        Protocol that divides it and the fold that is held out and judged, from 0; without one, all
+        tracks that take part in the protocol are learned from.
+    unlabelled
+        Files and folders of unlabelled music. If none is given, those that the environment variable
+        TONEARM_UNLABELLED names (separated as in PATH).
     """
 
     path: str = ""
@@ -41,11 +44,14 @@ class StudentSettings:
 
     Attributes
     ----------
-    embedding_size, dropout, audioset_weight : see `tonearm.models.student.Student`; the weight is
-        taken as 0 where AudioSet does not know the genres.
-    window_seconds, hop_seconds : how the exported model cuts clips into windows.
-    temperature : divides the exported model's log-probabilities (calibration); from held-out
-        predictions, never from those of the tracks it learned.
+    embedding_size, dropout, audioset_weight
+        See `tonearm.models.student.Student`; the weight is taken as 0 where AudioSet does not know
+        the genres.
+    window_seconds, hop_seconds
+        How the exported model cuts clips into windows.
+    temperature
+        Divides the exported model's log-probabilities (calibration); from held-out predictions,
+        never from those of the tracks it learned.
     """
 
     embedding_size: int = 512
@@ -62,10 +68,11 @@ class DuetSettings:
 
     Attributes
     ----------
-    student, fcn, fcn_embedding, fcn_tags : what the opinions of the student, on the FCN's last
-        layers, on its embedding alone and by its tags weigh. With those of the FCN all 0 the
-        student is exported without it.
-    fcn_regularisation, fcn_embedding_regularisation : C of the logistic regressions that read it.
+    student, fcn, fcn_embedding, fcn_tags
+        What the opinions of the student, on the FCN's last layers, on its embedding alone and by
+        its tags weigh. With those of the FCN all 0 the student is exported without it.
+    fcn_regularisation, fcn_embedding_regularisation
+        C of the logistic regressions that read it.
     """
 
     student: float = 0.5
@@ -87,11 +94,16 @@ class LessonSettings:
 
     Attributes
     ----------
-    segments : stretches of a recording, evenly spaced.
-    segment_seconds : their length.
-    spacing_seconds : a recording has at most one stretch for each so many seconds.
-    shortest_seconds : shorter recordings are passed over (they are sounds, not music).
-    longest_seconds : only so much of the beginning of a long recording is drawn from.
+    segments
+        Stretches of a recording, evenly spaced.
+    segment_seconds
+        Their length.
+    spacing_seconds
+        A recording has at most one stretch for each so many seconds.
+    shortest_seconds
+        Shorter recordings are passed over (they are sounds, not music).
+    longest_seconds
+        Only so much of the beginning of a long recording is drawn from.
     """
 
     segments: int = 5
@@ -109,16 +121,23 @@ class ConditionSettings:
 
     Attributes
     ----------
-    gain_low, gain_high : range of the level's change.
-    tilt_probability, tilt_deviation : of a straight tilt over the mel bands, at either end.
-    equaliser_probability, equaliser_deviation, equaliser_points : of a smooth random curve.
-    lowpass_probability, lowpass_low_hz, lowpass_high_hz : of a low-pass, and where it begins.
-    lowpass_slope_low, lowpass_slope_high : its decibels an octave.
-    noise_probability, noise_low, noise_high : of an even noise floor, and its mel power as a power
-        of ten.
-    warp_probability : of warping the batch; each example has its own warp.
-    warp_tempo, warp_bands, warp_shift : an example is slowed down by up to this share, its mel
-        axis stretched by up to this share, and shifted by up to so many bands.
+    gain_low, gain_high
+        Range of the level's change.
+    tilt_probability, tilt_deviation
+        Of a straight tilt over the mel bands, at either end.
+    equaliser_probability, equaliser_deviation, equaliser_points
+        Of a smooth random curve.
+    lowpass_probability, lowpass_low_hz, lowpass_high_hz
+        Of a low-pass, and where it begins.
+    lowpass_slope_low, lowpass_slope_high
+        Its decibels an octave.
+    noise_probability, noise_low, noise_high
+        Of an even noise floor, and its mel power as a power of ten.
+    warp_probability
+        Of warping the batch; each example has its own warp.
+    warp_tempo, warp_bands, warp_shift
+        An example is slowed down by up to this share, its mel axis stretched by up to this share,
+        and shifted by up to so many bands.
     """
 
     gain_low: float = -10.0
@@ -148,14 +167,22 @@ class DescentSettings:
 
     Attributes
     ----------
-    lr : highest learning rate of the new layers.
-    pretrained_lr : highest learning rate of the pretrained features.
-    audioset_lr : highest learning rate of the AudioSet classifier.
-    weight_decay : of all weights.
-    warmup_steps : steps until the rates are reached.
-    lowest : the cosine ends at this share of them.
-    clip_norm : gradients are scaled down to this norm.
-    average : decay of the moving average of the weights, which is what the stage gives.
+    lr
+        Highest learning rate of the new layers.
+    pretrained_lr
+        Highest learning rate of the pretrained features.
+    audioset_lr
+        Highest learning rate of the AudioSet classifier.
+    weight_decay
+        Of all weights.
+    warmup_steps
+        Steps until the rates are reached.
+    lowest
+        The cosine ends at this share of them.
+    clip_norm
+        Gradients are scaled down to this norm.
+    average
+        Decay of the moving average of the weights, which is what the stage gives.
     """
 
     lr: float = 1e-3
@@ -174,14 +201,22 @@ class ImitationSettings:
 
     Attributes
     ----------
-    seed : of this stage alone, so that it is shared by runs with other seeds.
-    epochs : times every lesson is heard.
-    batch_size : lessons in a step.
-    held_out : one recording of so many is not learned from, to see how well the imitation goes.
-    components : principal components of musicnn's feature maps that are imitated.
-    patch_probability : how often a step hears patches of 3 s and not whole segments.
-    patch_weight : what targets of the whole segment weigh in such a step.
-    audioset : weight of AudioSet's own outputs among the targets.
+    seed
+        Of this stage alone, so that it is shared by runs with other seeds.
+    epochs
+        Times every lesson is heard.
+    batch_size
+        Lessons in a step.
+    held_out
+        One recording of so many is not learned from, to see how well the imitation goes.
+    components
+        Principal components of musicnn's feature maps that are imitated.
+    patch_probability
+        How often a step hears patches of 3 s and not whole segments.
+    patch_weight
+        What targets of the whole segment weigh in such a step.
+    audioset
+        Weight of AudioSet's own outputs among the targets.
     """
 
     seed: int = 0
@@ -210,20 +245,31 @@ class TuningSettings:
 
     Attributes
     ----------
-    clip_seconds : so much of the beginning of a labelled recording is learned from.
-    steps : steps of the optimiser.
-    labelled, unlabelled : examples of either kind in a step, halved where crops are longest.
-    crop_seconds, crop_shares : lengths of the crops, and how often each is drawn.
-    smoothing : share of a label spread evenly over all genres.
-    soft_weight : what an example with soft labels weighs beside a labelled one.
-    soft_audioset : what AudioSet's opinion weighs in the soft labels; 0 where it does not know
-        the genres.
-    soft_regularisation : C of the logistic regressions over the teachers' embeddings.
-    imitation : weight of the teachers' targets beside the genres.
-    audioset : weight of AudioSet's own outputs, so that they are not forgotten.
-    mixup_probability, mixup_alpha : how often the examples of a step are mixed, and the parameter
-        of the Beta distribution of their shares.
-    mask_probability, mask_low, mask_high : how often a stretch of bands is masked, and its width.
+    clip_seconds
+        So much of the beginning of a labelled recording is learned from.
+    steps
+        Steps of the optimiser.
+    labelled, unlabelled
+        Examples of either kind in a step, halved where crops are longest.
+    crop_seconds, crop_shares
+        Lengths of the crops, and how often each is drawn.
+    smoothing
+        Share of a label spread evenly over all genres.
+    soft_weight
+        What an example with soft labels weighs beside a labelled one.
+    soft_audioset
+        What AudioSet's opinion weighs in the soft labels; 0 where it does not know the genres.
+    soft_regularisation
+        C of the logistic regressions over the teachers' embeddings.
+    imitation
+        Weight of the teachers' targets beside the genres.
+    audioset
+        Weight of AudioSet's own outputs, so that they are not forgotten.
+    mixup_probability, mixup_alpha
+        How often the examples of a step are mixed, and the parameter of the Beta distribution of
+        their shares.
+    mask_probability, mask_low, mask_high
+        How often a stretch of bands is masked, and its width.
     """
 
     clip_seconds: float = 60.0
@@ -252,16 +298,24 @@ class RefinementSettings:
 
     Attributes
     ----------
-    share : so much of the way from what was published to what was learned is gone; with 0 the
-        stage is left out.
-    stretches : stretches of clips that are learned from, equally many of each genre.
-    playbacks : how often each clip is played as it may reach a listener elsewhere, see
+    share
+        So much of the way from what was published to what was learned is gone; with 0 the stage is
+        left out.
+    stretches
+        Stretches of clips that are learned from, equally many of each genre.
+    playbacks
+        How often each clip is played as it may reach a listener elsewhere, see
         `tonearm.training.playback`.
-    played : share of the stretches that are of one of these, and not of the clip as it is.
-    steps, batch_size : steps of the optimiser, and stretches in each.
-    smoothing : share of a label spread evenly over all genres.
-    mixup : parameter of the Beta distribution of the shares in which two stretches are mixed.
-    descent : its `pretrained_lr` is that of the FCN's layers, `lr` that of the opinions.
+    played
+        Share of the stretches that are of one of these, and not of the clip as it is.
+    steps, batch_size
+        Steps of the optimiser, and stretches in each.
+    smoothing
+        Share of a label spread evenly over all genres.
+    mixup
+        Parameter of the Beta distribution of the shares in which two stretches are mixed.
+    descent
+        Its `pretrained_lr` is that of the FCN's layers, `lr` that of the opinions.
     """
 
     share: float = 0.5
@@ -285,10 +339,14 @@ class Recipe:
 
     Attributes
     ----------
-    name : name of the exported model.
-    seed : of stages 2 and 3: new layers, examples, their variation.
-    threads : CPU threads torch may use; 0 leaves it to torch.
-    checkpoint_steps : steps from one checkpoint, and one row of the stage's table, to the next.
+    name
+        Name of the exported model.
+    seed
+        Of stages 2 and 3: new layers, examples, their variation.
+    threads
+        CPU threads torch may use; 0 leaves it to torch.
+    checkpoint_steps
+        Steps from one checkpoint, and one row of the stage's table, to the next.
     """
 
     name: str = "default"

@@ -65,11 +65,16 @@ def refine(
 
     Parameters
     ----------
-    duet : whose opinions have been fitted; they go on from there.
-    clips : of `SECOND_FRONT_END`, of any length.
-    truth : int[clips], columns of the opinions.
-    checkpoint, history : files to go on from after a break, and for the losses.
-    tell : is told in one line how far it is.
+    duet
+        Whose opinions have been fitted; they go on from there.
+    clips
+        Of `SECOND_FRONT_END`, of any length.
+    truth
+        int[clips], columns of the opinions.
+    checkpoint, history
+        Files to go on from after a break, and for the losses.
+    tell
+        Is told in one line how far it is.
     """
     settings = recipe.refinement
     upper = Upper(duet)

@@ -57,10 +57,13 @@ class Run:
 
     Attributes
     ----------
-    folder : with config.yaml, history.csv, model.onnx and, where there was validation,
-        metrics.json and predictions.csv.
-    metrics : of the validation tracks, or None if there were none.
-    failures : tracks that were left out because they cannot be decoded.
+    folder
+        With config.yaml, history.csv, model.onnx and, where there was validation, metrics.json and
+        predictions.csv.
+    metrics
+        Of the validation tracks, or None if there were none.
+    failures
+        Tracks that were left out because they cannot be decoded.
     """
 
     folder: Path
@@ -84,9 +87,12 @@ def train(
 
     Parameters
     ----------
-    folder : of the run; by default `runs/<name>`, with the fold's number where there are folds.
-    resume : "auto" goes on with a run the folder holds, "never" starts over.
-    workers : processes that compute the features.
+    folder
+        Of the run; by default `runs/<name>`, with the fold's number where there are folds.
+    resume
+        "auto" goes on with a run the folder holds, "never" starts over.
+    workers
+        Processes that compute the features.
 
     Raises
     ------
@@ -134,11 +140,16 @@ def fit(
 
     Parameters
     ----------
-    train_tracks, valid_tracks : labelled tracks with audio files.
-    labels : the genres, in the order of the model's outputs.
-    folder : of the run. One that a killed run left is gone on with.
-    cache : of features.
-    resume, workers : see `train`.
+    train_tracks, valid_tracks
+        Labelled tracks with audio files.
+    labels
+        The genres, in the order of the model's outputs.
+    folder
+        Of the run. One that a killed run left is gone on with.
+    cache
+        Of features.
+    resume, workers
+        See `train`.
 
     Raises
     ------

@@ -20,8 +20,10 @@ def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str])
 
     Parameters
     ----------
-    kind : the dataclass to fill.
-    program : its name in the text of `--help`.
+    kind
+        The dataclass to fill.
+    program
+        Its name in the text of `--help`.
 
     Raises
     ------

@@ -36,12 +36,17 @@ def soft_labels(
 
     Parameters
     ----------
-    clips : what was said of the labelled clips.
-    truth : int[clips], places in `labels`.
-    music : what was said of M stretches of unlabelled music.
-    regularisation : C of the probes.
-    audioset_weight : what the log-probability AudioSet gives to a genre weighs; it counts as 0
-        where AudioSet does not know the genres.
+    clips
+        What was said of the labelled clips.
+    truth
+        int[clips], places in `labels`.
+    music
+        What was said of M stretches of unlabelled music.
+    regularisation
+        C of the probes.
+    audioset_weight
+        What the log-probability AudioSet gives to a genre weighs; it counts as 0 where AudioSet
+        does not know the genres.
 
     Returns
     -------

@@ -47,10 +47,13 @@ class TargetSpace:
 
     Attributes
     ----------
-    mean, deviation : of musicnn's feature maps, float32[1506].
-    components : float32[1506, components], by which the standardised maps are multiplied; they
-        bring each component to an even scale.
-    musicnn_tags, fcn, fcn_tags : means and deviations, float32[2, n].
+    mean, deviation
+        Of musicnn's feature maps, float32[1506].
+    components
+        float32[1506, components], by which the standardised maps are multiplied; they bring each
+        component to an even scale.
+    musicnn_tags, fcn, fcn_tags
+        Means and deviations, float32[2, n].
     """
 
     mean: Floats
@@ -107,7 +110,8 @@ def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> Wanted
 
     Parameters
     ----------
-    patches : of each, the patch whose targets are wanted of musicnn, or None for the mean of all.
+    patches
+        Of each, the patch whose targets are wanted of musicnn, or None for the mean of all.
     """
 
     def stacked(arrays: Iterable[Floats]) -> Tensor:

@@ -59,8 +59,10 @@ class Teachers:
 
         Parameters
         ----------
-        samples : float32[n] at `TEACHER_RATE`.
-        logmel : float[frames, 128], the same stretch through `STUDENT_FRONT_END`.
+        samples
+            float32[n] at `TEACHER_RATE`.
+        logmel
+            float[frames, 128], the same stretch through `STUDENT_FRONT_END`.
         """
         heard = self.musicnn(torch.from_numpy(_patches(_front_end(musicnn.FRONT_END, samples))))
         frames = _at_least(_front_end(fcn.FRONT_END, samples), fcn.SHORTEST_FRAMES)

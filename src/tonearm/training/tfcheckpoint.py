@@ -39,8 +39,9 @@ def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
 
     Parameters
     ----------
-    prefix : path of the checkpoint without `.index`. A folder stands for a checkpoint without a
-        name in it, whose files are the hidden `.index` and `.data-00000-of-00001` (musicnn's).
+    prefix
+        Path of the checkpoint without `.index`. A folder stands for a checkpoint without a name in
+        it, whose files are the hidden `.index` and `.data-00000-of-00001` (musicnn's).
 
     Raises
     ------

@@ -32,11 +32,16 @@ class Examples:
 
     Attributes
     ----------
-    lessons : the clips and then the music.
-    targets : of each lesson.
-    genres : float32[lessons, labels], smoothed labels of the clips and soft ones of the music.
-    clips_of_genre : places of the clips of each genre that has any.
-    first_music : place of the first lesson of the music.
+    lessons
+        The clips and then the music.
+    targets
+        Of each lesson.
+    genres
+        float32[lessons, labels], smoothed labels of the clips and soft ones of the music.
+    clips_of_genre
+        Places of the clips of each genre that has any.
+    first_music
+        Place of the first lesson of the music.
     """
 
     lessons: Sequence[Lesson]
@@ -61,12 +66,18 @@ def tune(
 
     Parameters
     ----------
-    imitation : the result of stage 1.
-    clips : lessons of labelled clips.
-    truth : int[clips], places in `labels`.
-    music : lessons of unlabelled music.
-    checkpoint, history : files to go on from after a break, and for the losses.
-    tell : is told in one line how far it is.
+    imitation
+        The result of stage 1.
+    clips
+        Lessons of labelled clips.
+    truth
+        int[clips], places in `labels`.
+    music
+        Lessons of unlabelled music.
+    checkpoint, history
+        Files to go on from after a break, and for the losses.
+    tell
+        Is told in one line how far it is.
 
     Returns
     -------
