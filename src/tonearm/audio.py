@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.errors import TonearmError, UsageError
+from tonearm.text import printable
 
 Samples = NDArray[np.float32]
 Source = str | os.PathLike[str] | BinaryIO
@@ -438,12 +439,6 @@ def name_of(source: Source) -> str:
         return os.fsdecode(source)
     name = getattr(source, "name", None)
     return name if isinstance(name, str) else "<file>"
-
-
-def printable(path: str) -> str:
-    """The path in one line fit to print: control characters and undecodable bytes are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _check(fine: bool, name: str, value: object, expected: str) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tonearm import audio
 from tonearm.explanation import Explanation
 from tonearm.features import plot as spectrogram
 from tonearm.features.mel import band_centres
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
+from tonearm.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def plot(
 
         share = prediction.probabilities[explanation.genre]
         headline = f"Evidence for {explanation.genre} ({_per_cent(share)})"
-        name = audio.printable(prediction.path.name) if prediction.path else ""
+        name = printable(prediction.path.name) if prediction.path else ""
         room = (width - 480 - 9 * len(headline)) // 7  # letters beside the headline
         spectrum.set_title(headline, loc="left", parse_math=False)
         spectrum.set_title(

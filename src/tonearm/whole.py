@@ -11,9 +11,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
-from tonearm.audio import printable
 from tonearm.csvrows import csv_writer
 from tonearm.errors import TonearmError
+from tonearm.text import printable
 
 DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet whole
 

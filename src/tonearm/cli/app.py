@@ -32,6 +32,7 @@ from tonearm.cli import (
     train,
 )
 from tonearm.errors import TonearmError, UsageError
+from tonearm.text import printable
 
 app = typer.Typer(
     name="tonearm",
@@ -126,8 +127,6 @@ def _open_what_is_closed() -> None:
 
 def _told(error: OSError) -> str:
     """Say what failed, as far as it is known, and why."""
-    from tonearm.audio import printable
-
     reason = error.strerror or str(error)
     if isinstance(error.filename, str | bytes):
         return f"{printable(os.fsdecode(error.filename))}: {reason}"

@@ -11,6 +11,7 @@ from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, SharingOption, TimeLimitOption
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
 from tonearm.errors import UsageError
+from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
 
@@ -72,7 +73,6 @@ def classify(
     if as_csv and top is not None:
         raise UsageError("--csv always has a column for every genre: --top does not go with it")
     keep_blas_single()
-    from tonearm.audio import printable
     from tonearm.classifier import Classifier, Failure
     from tonearm.media import recordings
 

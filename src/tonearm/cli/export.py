@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tonearm.text import printable
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -41,7 +43,6 @@ def export(
 
     The exit code is 1 if there is no file to write.
     """
-    from tonearm.audio import printable
     from tonearm.library import exporting
     from tonearm.library.store import Store
 

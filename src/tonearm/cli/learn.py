@@ -12,6 +12,7 @@ import typer
 from tonearm.cli.options import ListeningOption, listed
 from tonearm.cli.output import warn_unreadable
 from tonearm.errors import UsageError
+from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
@@ -139,7 +140,6 @@ def _print(learned: Learned, unlabelled: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tonearm.audio import printable
     from tonearm.library.advice import advise
 
     expected = learned.forecast

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tonearm.text import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -113,8 +115,6 @@ def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
 
 def _in_a_line(text: str) -> str:
     """Return what a stranger's file says as one line that does nothing to a terminal."""
-    from tonearm.audio import printable
-
     return printable(text.encode("utf-8", "backslashreplace").decode())
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from tonearm.csvrows import csv_writer
+from tonearm.text import clock_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,8 +104,6 @@ class Table:
     ) -> None:
         from rich.console import Console
 
-        from tonearm.audio import printable
-
         self._console = Console(highlight=False)
         self._top = top
         self._timeline = timeline
@@ -120,7 +119,6 @@ class Table:
         """Print one file's row, and one for each window with the timeline."""
         from rich.text import Text
 
-        from tonearm.audio import printable
         from tonearm.classifier import Failure
 
         row = Text(fitted(printable(name), self._name_width)).append("  ")
@@ -184,8 +182,6 @@ def print_row(console: Console, row: Text) -> None:
 
 def warn_unreadable(error: OSError) -> None:
     """Print that a folder cannot be read; what is in it is passed over."""
-    from tonearm.audio import printable
-
     folder = printable(os.fsdecode(error.filename))
     print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
 
@@ -226,9 +222,4 @@ def fitted(name: str, width: int) -> str:
 
 
 def _span(start: float, end: float) -> str:
-    return f"{_clock(start)} - {_clock(end)}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"
+    return f"{clock_text(start)} - {clock_text(end)}"

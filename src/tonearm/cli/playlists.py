@@ -10,6 +10,7 @@ import typer
 
 from tonearm.cli.options import WordsOption, refuse
 from tonearm.cli.strangers import warn_of_strangers
+from tonearm.text import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +60,6 @@ def playlists(
     second, if that is as probable as --min-confidence asks. The exit code is 1 if there is
     nothing to write.
     """
-    from tonearm.audio import printable
     from tonearm.library.mapping import read_mapping
     from tonearm.library.playlists import Choice, write_playlists
     from tonearm.library.store import Store

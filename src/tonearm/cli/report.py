@@ -9,6 +9,7 @@ import typer
 
 from tonearm.cli.naming import named_after
 from tonearm.cli.strangers import warn_of_strangers
+from tonearm.text import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +45,6 @@ def report(
     """
     from rich.console import Console
 
-    from tonearm.audio import printable
     from tonearm.library.mapping import read_mapping
     from tonearm.library.report import write_report
     from tonearm.library.store import Store

@@ -15,6 +15,7 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, refuse
+from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
@@ -215,8 +216,6 @@ def _show(tallies: Iterator[Tally]) -> Tally:
 def _print_summary(
     tally: Tally, elapsed: float, genres: Counter[str], errors: Counter[str]
 ) -> None:
-    from tonearm.audio import printable
-
     counts = {
         "listened to": tally.heard,
         "known by their sound": tally.recognised,

@@ -12,6 +12,7 @@ import typer
 
 from tonearm.cli.options import refuse
 from tonearm.library.ways import relative
+from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def similar(
     if playlist is None:
         refuse(context, "absolute", "without --playlist")
     keep_blas_single()
-    from tonearm.audio import printable
     from tonearm.library.m3u import Item, write_playlist
     from tonearm.library.outputs import spare_the_library
     from tonearm.library.similar import similar as find
@@ -106,8 +106,6 @@ def _record(neighbour: Neighbour) -> dict[str, object]:
 
 
 def _print_table(neighbours: tuple[Neighbour, ...]) -> None:
-    from tonearm.audio import printable
-
     width = max(len(str(each.entry.genre)) for each in neighbours)
     for each in neighbours:
         entry = each.entry

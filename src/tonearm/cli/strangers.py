@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from tonearm.text import printable
+
 
 def warn_of_strangers(mapping: Iterable[str], labels: Iterable[str]) -> None:
     """Say which labels of a mapping are never given: as often as not they are misspelt."""
-    from tonearm.audio import printable
     from tonearm.library.mapping import strangers
 
     known = list(labels)

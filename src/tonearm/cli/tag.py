@@ -19,6 +19,7 @@ from tonearm.cli.options import ListeningOption, ModelOption, WordsOption, refus
 from tonearm.cli.output import fitted, print_row, warn_unreadable
 from tonearm.cli.strangers import warn_of_strangers
 from tonearm.errors import UsageError
+from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
@@ -108,7 +109,6 @@ def tag(
         return
     if predictions is not None or store is not None:
         refuse(context, "model workers", "with --from or --store: nobody listens")
-    from tonearm.audio import printable
     from tonearm.library.journal import Journal
     from tonearm.library.mapping import read_mapping
     from tonearm.library.tagging import Rules, apply, plan
@@ -179,7 +179,6 @@ def _listener(model: str, workers: int, mapping: Mapping) -> Source:
 
 def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
     """Restore the files of journals, and say which journals those are."""
-    from tonearm.audio import printable
     from tonearm.library.journal import find
     from tonearm.library.undo import undo
 
@@ -235,8 +234,6 @@ class _Rows:
     def __init__(self, names: Sequence[str] | None) -> None:
         from rich.console import Console
 
-        from tonearm.audio import printable
-
         self._console: Console = Console(highlight=False)
         room = max(NARROWEST_NAME, self._console.width - 2 * GENRES_WIDTH - 45)
         self._name_width = max((len(printable(name)) for name in names or ()), default=room)
@@ -247,7 +244,6 @@ class _Rows:
         """Print one file's row."""
         from rich.text import Text
 
-        from tonearm.audio import printable
         from tonearm.library.undo import Restoration
 
         row: Text = Text(fitted(printable(result.path), self._name_width)).append("  ")
@@ -264,6 +260,4 @@ class _Rows:
 
 
 def _genres(names: Sequence[str]) -> str:
-    from tonearm.audio import printable
-
     return fitted(printable("; ".join(names)), GENRES_WIDTH)

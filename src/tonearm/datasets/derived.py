@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tonearm import workers
-from tonearm.audio import printable
 from tonearm.datasets.content import ContentIndex, Stamp, content_hash
 from tonearm.datasets.progress import shown
 from tonearm.errors import TonearmError
+from tonearm.text import printable
 
 Derived = TypeVar("Derived")
 

@@ -15,6 +15,7 @@ from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.features.logmel import as_signal
 from tonearm.features.mel import hz_to_mel
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
+from tonearm.text import clock_text, printable
 from tonearm.whole import whole
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def save_plot(
         note = f"{_length(seen.seconds)} · {codec} · {info.sample_rate / 1000:g} kHz"
         if sound.truncated:
             note += " · breaks off"
-    name = audio.printable(Path(path).name)
+    name = printable(Path(path).name)
     save(draw(seen, name, note, start=start, width=width, height=height, dark=dark), output)
 
 
@@ -267,13 +268,6 @@ def _length(seconds: float) -> str:
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
     return clock_text(seconds) if seconds >= 60 else f"{seconds:.1f} s"
-
-
-def clock_text(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def shortened(title: str, most: int) -> str:

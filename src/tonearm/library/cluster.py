@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tonearm import bundle
-from tonearm.audio import printable
 from tonearm.bundle import Bundle
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.excerpt import Excerpt
@@ -33,6 +32,7 @@ from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.library.store import Entry, Model
 from tonearm.paths import cache_folder
+from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 from tonearm.whole import whole
 from tonearm.workers import Apart, Crash

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tonearm.audio import printable
 from tonearm.datasets.cache import Failure
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError
 from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import Names, TagError, read_names
+from tonearm.text import printable
 
 HELD_BACK = "test"  # a part of this name is there to judge on, not to learn from
 

@@ -12,12 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from tonearm.audio import printable
 from tonearm.csvrows import csv_writer
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.outputs import spare_the_library
 from tonearm.library.rows import COLUMNS, probability_column, to_row
 from tonearm.library.store import Store
+from tonearm.text import printable
 from tonearm.whole import whole
 
 Format = Literal["csv", "jsonl", "parquet"]

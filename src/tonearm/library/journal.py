@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from tonearm import paths
-from tonearm.audio import printable
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library.delta import Delta
 from tonearm.library.replacement import sync_folder
+from tonearm.text import printable
 
 FORMAT = 1
 LATEST = "latest"

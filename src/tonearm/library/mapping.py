@@ -10,8 +10,8 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from tonearm.audio import printable
 from tonearm.errors import UsageError
+from tonearm.text import printable
 
 Mapping = dict[str, tuple[str, ...]]  # no words: the label is never written
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tonearm.audio import printable
 from tonearm.errors import UsageError
 from tonearm.media import is_recording
+from tonearm.text import printable
 
 
 def spare_the_library(target: str | os.PathLike[str], store: str | os.PathLike[str]) -> None:

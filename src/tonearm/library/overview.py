@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tonearm.audio import printable
 from tonearm.errors import TonearmError
 from tonearm.library import projection
 from tonearm.library.resemblance import directions
@@ -19,6 +18,7 @@ from tonearm.library.scan import kind_of
 from tonearm.library.store import Entry, Floats, Store
 from tonearm.library.tag_words import TagWords, spelling_of
 from tonearm.library.ways import relative
+from tonearm.text import printable
 
 GRID = 65535  # steps of the map's coordinates: sixteen bits
 

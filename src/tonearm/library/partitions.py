@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tonearm import __version__
-from tonearm.audio import printable
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.listener import Task
 from tonearm.library.sources import open_folder, persistently
+from tonearm.text import printable
 from tonearm.whole import whole
 
 try:

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from tonearm import __version__
-from tonearm.audio import printable
 from tonearm.library.outputs import spare_the_library
 from tonearm.library.overview import Overview, overview
 from tonearm.library.store import Store
+from tonearm.text import printable
 from tonearm.whole import write_whole
 
 # Of the page: a frame with gaps, and what fills them. All that depends on the library is data; the

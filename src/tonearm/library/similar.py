@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tonearm import bundle
-from tonearm.audio import printable
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Task, model_of
 from tonearm.library.resemblance import best_first, likeness
 from tonearm.library.store import Entry, Model, Store
+from tonearm.text import printable
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tonearm.audio import printable
 from tonearm.errors import MissingExtraError, UsageError
 from tonearm.library.listener import Task
 from tonearm.media import is_recording, recordings
+from tonearm.text import printable
 
 ATTEMPTS = 3  # at anything that goes through a network
 _PAUSE_SECONDS = 2.0  # before the second attempt; doubled before the third

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from tonearm.audio import printable
 from tonearm.errors import TonearmError, UsageError
+from tonearm.text import printable
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it

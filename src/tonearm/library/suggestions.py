@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tonearm.audio import AudioError, identify, printable
+from tonearm.audio import AudioError, identify
 from tonearm.errors import TonearmError
+from tonearm.text import printable
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier

@@ -17,9 +17,10 @@ from mutagen.flac import FLACNoHeaderError
 from mutagen.id3 import ID3, TCON, ID3NoHeaderError
 from mutagen.mp4 import MP4Tags
 
-from tonearm.audio import NotAudio, printable, size_of
+from tonearm.audio import NotAudio, size_of
 from tonearm.errors import TonearmError
 from tonearm.library.chunks import obstacle
+from tonearm.text import printable
 
 # What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
 # the others are like dictionaries. On opening, mutagen turns MP4's gnre into \xa9gen.
