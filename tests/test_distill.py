@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -512,7 +513,7 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
     with (folder / "history.csv").open() as file:
         assert {"step", "genre", "musicnn", "audioset"} <= set(next(csv.reader(file)))
     assert "held_out_fcn" in (folder / "imitation.csv").read_text()
-    assert (folder / "tracks.csv").read_text().startswith("track,label\nblues.0,blues\n")
+    assert json.loads((folder / "tracks.json").read_text())["train"]["blues.0"] == "blues"
 
     # Again: nothing is asked, no step is taken, and the graph is the same.
     lines.clear()
@@ -642,7 +643,7 @@ def test_the_command_judges_the_fold_it_holds_out(
         "metrics.json",
         "model.onnx",
         "predictions.csv",
-        "tracks.csv",
+        "tracks.json",
     }
     kept = parse_recipe(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.fold, kept.data.unlabelled) == (1, [str(music)])

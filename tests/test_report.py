@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from bundles import tiny_metadata
 from tonearm import synth
-from tonearm.bundle import Bundle, write_metadata
+from tonearm.bundle import Bundle, find, write_metadata
 from tonearm.classifier import Failure, Prediction
 from tonearm.cli.app import app
 from tonearm.cli.options import listed
 from tonearm.datasets import Dataset, LeakWarning, Track, load, split
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.heard import heard_warning
+from tonearm.evaluation.heard import heard_warning, learned_text
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.report import (
@@ -294,7 +294,10 @@ def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_p
     assert "Careful" not in page.read_text(encoding="utf-8")
 
     write_metadata(model, tiny_metadata(training={"data": "music"}), model)
-    assert "careful: tiny learned from music" in told({})
+    assert "careful" not in told({})  # a run knows better than by its dataset's name
+    (run / "tracks.json").unlink()
+    done = CliRunner().invoke(app, arguments)
+    assert "careful: tiny learned from music" in done.stderr
 
 
 def test_a_fold_is_judged_by_what_it_held_out(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -330,6 +333,17 @@ def test_only_what_is_known_is_told_of_what_a_model_learned(
     assert heard_warning(Bundle.load(model), "music", tracks) is None
     (tmp_path / "tracks.json").write_text("[]")
     assert heard_warning(Bundle.load(model), "music", tracks) is None
+
+
+def test_the_model_in_the_package_tells_of_gtzan(tmp_path: Path) -> None:
+    tracks = (Track("blues.00000", tmp_path / "blues.00000.wav", "blues"),)
+    shipped = Bundle.load(find("default"))
+    assert "learned from GTZAN" in str(heard_warning(shipped, "GTZAN", tracks))
+    assert heard_warning(shipped, "gtzan", tracks) is None  # a folder per genre of that name
+    # A run says itself what it held out.
+    run = Bundle.load(Path(shutil.copy(shipped.path, tmp_path / "model.onnx")))
+    (tmp_path / "tracks.json").write_text(learned_text((), tracks, ["blues"]))
+    assert heard_warning(run, "GTZAN", tracks) is None
 
 
 def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:

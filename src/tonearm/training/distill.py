@@ -29,6 +29,7 @@ from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
+from tonearm.evaluation.heard import RUN_TRACKS, learned_text
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
 from tonearm.models.student import Student
@@ -42,7 +43,7 @@ from tonearm.training.playback import Playback
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.refine import refine
 from tonearm.training.tune import tune
-from tonearm.whole import write_csv, write_whole
+from tonearm.whole import write_whole
 
 Tell = Callable[[str], None]
 
@@ -66,7 +67,7 @@ class Distilled:
     Attributes
     ----------
     folder
-        With config.yaml, tracks.csv, imitation.csv, history.csv, refinement.csv (of a duet),
+        With config.yaml, tracks.json, imitation.csv, history.csv, refinement.csv (of a duet),
         model.onnx and, where a fold was held out, metrics.json and predictions.csv.
     metrics
         Of the tracks that were held out, or None if none were.
@@ -124,6 +125,7 @@ def distill_dataset(
         music_folders(recipe),
         run_dir,
         cache_dir,
+        data=dataset.name,
         workers=workers,
         tell=tell,
     )
@@ -142,6 +144,7 @@ def distill(
     run_dir: Path,
     cache_dir: Path,
     *,
+    data: str = "",
     workers: int = 1,
     tell: Tell = print_line,
 ) -> Path:
@@ -162,6 +165,8 @@ def distill(
     cache_dir
         For what runs share: the lessons, and what came of the three stages. Runs that differ in
         what is exported alone (opinions, temperature) train nothing anew.
+    data
+        The name of the dataset that the tracks are of, for the bundle to tell.
     workers
         Processes that ask the teachers and compute features.
     tell
@@ -187,7 +192,7 @@ def distill(
     store = LessonStore(cache_dir, processes=workers)
     music = _music(store, recipe, unlabelled, tell)
     tracks, clips = _clips(store, recipe, train_tracks, labels, tell)
-    _write_tracks(run_dir / "tracks.csv", tracks)
+    write_whole(run_dir / RUN_TRACKS, learned_text(tracks, (), labels))
 
     imitation = imitate(recipe, music, cache_dir, tell)
     shutil.copyfile(imitation.history, run_dir / "imitation.csv")
@@ -205,7 +210,7 @@ def distill(
         tell=tell,
     )
     shutil.copyfile(folder / "history.csv", run_dir / "history.csv")
-    metadata = _metadata(recipe, student, tracks, music, labels)
+    metadata = _metadata(recipe, student, data, tracks, music, labels)
     if not recipe.duet.of_fcn:
         return export(student, metadata, run_dir / RUN_BUNDLE)
     tell("duet: hearing the FCN")
@@ -339,11 +344,6 @@ def _tell_refused(store: LessonStore, tell: Tell) -> None:
         tell(f"left out: {refused.reason}")
 
 
-def _write_tracks(path: Path, tracks: Sequence[Track]) -> None:
-    """Note what was learned from."""
-    write_csv(path, [("track", "label"), *((track.id, track.label) for track in tracks)])
-
-
 def _tuning_name(
     recipe: Recipe,
     imitation: Imitation,
@@ -397,6 +397,7 @@ def _named(stage: str, settings: dict[str, Any]) -> str:
 def _metadata(
     recipe: Recipe,
     student: Student,
+    data: str,
     tracks: Sequence[Track],
     music: Sequence[Lesson],
     labels: Sequence[str],
@@ -412,7 +413,7 @@ def _metadata(
         temperature=recipe.student.temperature,
         training={
             "model": "student",
-            "data": Path(recipe.data.path).resolve().name,  # so that judging it on these is noticed
+            "data": data,  # so that judging it on these is noticed
             "tracks": len(tracks),
             "unlabelled_recordings": len({lesson.recording for lesson in music}),
             "unlabelled_hours": round(hours, 2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -28,6 +27,7 @@ from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
+from tonearm.evaluation.heard import RUN_TRACKS, learned_text
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.features.descriptors import descriptor_names
 from tonearm.models import GenreNetwork, create_model
@@ -159,7 +159,8 @@ def fit(
         If there is nothing to train on.
     """
     folder = Path(folder)
-    _open_folder(folder, experiment, _learned(train_tracks, valid_tracks, labels), resume)
+    learned = learned_text(train_tracks, valid_tracks, labels)
+    _open_folder(folder, experiment, learned, resume)
     if experiment.schedule.threads:
         torch.set_num_threads(experiment.schedule.threads)
     lightning.seed_everything(experiment.seed, verbose=False)
@@ -228,24 +229,9 @@ def _make_network(experiment: Experiment, classes: int) -> GenreNetwork:
     return create_model(name, num_classes=classes, **settings)
 
 
-def _learned(
-    train_tracks: Sequence[Track], valid_tracks: Sequence[Track], labels: Sequence[str]
-) -> str:
-    """Say which tracks a run learns from and is judged on, in any order, and what its outputs mean.
-
-    Where the audio lies is not in it: a run may move.
-    """
-    parts = {"train": train_tracks, "valid": valid_tracks}
-    tracks = {
-        part: dict(sorted((track.id, str(track.label)) for track in chosen))
-        for part, chosen in parts.items()
-    }
-    return json.dumps({"labels": list(labels), **tracks}, indent=1, ensure_ascii=False) + "\n"
-
-
 def _open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resume) -> None:
     """Make the folder, or check that the run it holds is of this experiment and these tracks."""
-    config, tracks = folder / "config.yaml", folder / "tracks.json"
+    config, tracks = folder / "config.yaml", folder / RUN_TRACKS
     remedy = "name another --run folder, or start over with --resume never"
     if resume == "never":
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -253,7 +239,7 @@ def _open_folder(folder: Path, experiment: Experiment, learned: str, resume: Res
     elif (folder / "checkpoints").exists():
         if not (config.exists() and tracks.exists()):
             raise RunError(
-                f"{folder}: holds checkpoints, but not both config.yaml and tracks.json that say "
+                f"{folder}: holds checkpoints, but not both config.yaml and {RUN_TRACKS} that say "
                 f"of what; {remedy}"
             )
         held, wanted = _decisive(config.read_text("utf-8")), _decisive(experiment.to_yaml())
