@@ -606,7 +606,7 @@ class _OpenFile:
         self._cut_packet = False
         self._first_byte: int | None = None
         try:
-            self._file = self._borrowed or io.FileIO(self.path)
+            self._file = io.FileIO(self.path) if self._borrowed is None else self._borrowed
             self._file.seek(0)
         except OSError as error:
             raise NotAudio(self.path, _reason(error)) from None

@@ -16,13 +16,13 @@ from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt, hear
 from tonearm.library.store import Entry, Model, Store, Window
 from tonearm.library.tags import Names, TagError, read_names
-from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
+from tonearm.patience import check_time_limit, patience
 from tonearm.workers import Crash
 
 KEY_DIGITS = 16  # of the hash of the bundle's bytes
 
-# A file is read for its identity and then listened to, and may take the limit that was asked for
-# each time: only what hangs where it cannot be asked is killed.
+# A file is read for its identity and then listened to, and may take the limit each time: only what
+# hangs where it cannot be asked is killed.
 READINGS = 2.0
 
 
@@ -94,7 +94,7 @@ class Listener:
         Where sounds are looked up that were heard before; nothing is written to it. None if every
         file is to be listened to.
     time_limit
-        Seconds each reading of a file may take, as in `audio.stream`.
+        Seconds each reading of a file may take, see `tonearm.patience`.
     """
 
     def __init__(
@@ -140,9 +140,7 @@ class Listener:
 
 def allowance(task: Task, time_limit: float | None) -> float:
     """Seconds until a file's process is killed: later than it should have ended by itself."""
-    if time_limit is not None:
-        return READINGS * time_limit
-    return patience(task.size, None) + GRACE_SECONDS
+    return READINGS * patience(task.size, time_limit)
 
 
 def lost(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:

@@ -90,9 +90,8 @@ class Scan:
         Processes to share the work; by default as many as there are processors to use. A script
         needs the usual ``if __name__ == "__main__":`` guard.
     time_limit
-        Seconds one reading of a file may take, by default a minute and one for each megabyte. A
-        decoder that hangs is killed after twice as long, by default after two minutes and four
-        seconds for each megabyte.
+        Seconds one reading of a file may take, by default two minutes and four seconds for each
+        megabyte. A decoder that hangs is killed after twice as long.
     retry
         Listen again to unchanged files that have failed.
     prune
