@@ -21,6 +21,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "cnn": ("mel16k", {"widths": (4, 8)}),
     "crnn": ("mel16k", {"widths": (4, 8, 8), "hidden": 8}),
     "hybrid": ("mel16k", {"cnn_widths": (4, 8), "crnn_widths": (4, 8, 8), "hidden": 8}),
+    "hybrid-all": (
+        "mel16k",
+        {"cnn_widths": (4, 8), "crnn_widths": (4, 8, 8), "hidden": 8, "descriptors": True},
+    ),
     "multimodal": ("mel16k", {"widths": (4, 8)}),
     "mobilenet": ("efficientat", {"width": 0.1, "pretrained": False}),
     "mobilenet-rnn": ("efficientat", {"width": 0.1, "pretrained": False, "rnn": True}),
@@ -34,7 +38,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 def make(key: str, tmp_path: Path) -> tuple[Any, BundleMetadata, Path]:
     front_end, settings = NETWORKS[key]
     torch.manual_seed(0)
-    described = key in ("multimodal", "mobilenet-all")
+    described = key == "multimodal" or key.endswith("-all")
     if described:
         settings = settings | {"n_descriptors": len(descriptor_names())}
     network = create_model(key.partition("-")[0], num_classes=len(LABELS), **settings)

@@ -266,6 +266,7 @@ class MobileNet(GenreNetwork):
         size = tagger.embedding_size
         super().__init__(size, num_classes, dropout)
         self.uses_descriptors = descriptors
+        self.needs_logmel = not descriptors
         self.pretrained = pretrained
         self.attribution = ATTRIBUTION if pretrained else ""
         self.n_mels = n_mels

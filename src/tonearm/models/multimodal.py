@@ -43,6 +43,7 @@ class Multimodal(GenreNetwork):
     """
 
     uses_descriptors = True
+    needs_logmel = False
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class GenreNetwork(nn.Module):
     """
 
     uses_descriptors = False
+    needs_logmel = True  # whether it has no answer to an example without log-mel frames
     says_music = False  # whether it tells music from other sounds
     attribution = ""  # whom the weights it starts from are owed to
 
