@@ -38,6 +38,7 @@ app = typer.Typer(
     name="tonearm",
     help="Listens to music and says its genre.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # so that paragraphs flow, whatever the terminal's width
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

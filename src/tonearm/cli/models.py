@@ -85,7 +85,10 @@ def _print_list(listed: dict[str, dict[str, Any]]) -> None:
         if "error" in facts:
             cells = known, "", f"unusable: {facts['error']}", "", ""
         else:
-            figures = [line for line in _flat(facts["metrics"]) if line[1].startswith("0.")]
+            shares = {
+                key: value for key, value in facts["metrics"].items() if isinstance(value, float)
+            }
+            figures = list(_flat(shares))
             told = ", ".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES])
             labels = ", ".join(facts["labels"])
             cells = known, _megabytes(facts["bytes"]), labels, told, facts["licence"]
