@@ -160,9 +160,11 @@ def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"no audio at all")
     store = LessonStore(tmp_path / "cache", progress=False)
-    found = store.of_clips([bad, good, tmp_path / "missing.wav"], 60.0)
-    assert [lesson is not None for lesson in found] == [False, True, False]
-    assert sorted(refused.path.name for refused in store.refused) == ["bad.wav", "missing.wav"]
+    scrap = piece(tmp_path / "scrap.wav", 0.2)  # would fail as features, hours later
+    found = store.of_clips([bad, good, tmp_path / "missing.wav", scrap], 60.0)
+    assert [lesson is not None for lesson in found] == [False, True, False, False]
+    refused = sorted(refused.path.name for refused in store.refused)
+    assert refused == ["bad.wav", "missing.wav", "scrap.wav"]
     assert all("\n" not in refused.reason for refused in store.refused)
 
 
