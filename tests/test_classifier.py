@@ -438,3 +438,8 @@ def test_a_second_front_end_hears_the_same_windows(
     assert prediction.segments == alone.segments
     assert counts
     assert all(abs(2 * first - second) <= 2 for first, second in counts)
+
+
+def test_an_attempt_fails_in_words_also_for_what_is_no_path(tiny_bundle: Path) -> None:
+    answer = Classifier.load(tiny_bundle).attempt(None)  # type: ignore[arg-type]
+    assert answer == Failure(Path("None"), "expected a file's path, got NoneType")

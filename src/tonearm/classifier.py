@@ -373,15 +373,17 @@ class Classifier:
         return self._classify_in_processes(files, workers)
 
     def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
-        """Classify a file, turning whatever is wrong with it into a `Failure`."""
-        try:
-            return self(path)
-        except Exception as error:  # one strange file must not end a long job
-            return Failure.of(Path(path), error)
+        """Classify a file, turning whatever is wrong with it or its name into a `Failure`."""
+        return self._answer(_path_or_failure(path))
 
     def _answer(self, file: Path | Failure) -> Prediction | Failure:
         """Classify a file, unless its name alone was a failure."""
-        return file if isinstance(file, Failure) else self.attempt(file)
+        if isinstance(file, Failure):
+            return file
+        try:
+            return self(file)
+        except Exception as error:  # one strange file must not end a long job
+            return Failure.of(file, error)
 
     def _classify_in_processes(
         self, files: Iterable[Path | Failure], workers: int
