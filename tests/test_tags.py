@@ -23,6 +23,7 @@ from mutagen.mp4 import MP4, MP4Cover
 from mutagen.wavpack import WavPack
 
 from bundles import tone
+from tonearm import audio
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import journal, replacement, tagging
 from tonearm.library.delta import Delta, difference, restore
@@ -463,6 +464,58 @@ def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -
     assert planned == done
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "tta", "flac"])
+def test_where_the_sound_follows_the_tag_bytes_are_compared_not_packets(
+    song: Callable[..., Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To take a file apart into packets costs more than all the rest of tagging.
+    def unwanted(*_: object, **__: object) -> None:
+        raise AssertionError("the packets were read")
+
+    monkeypatch.setattr(audio, "identify", unwanted)
+    path = song(suffix)
+    if suffix == "mp3":
+        path.write_bytes(path.read_bytes() + b"TAG" + bytes(124) + b"\xff")
+    for label in ("Rock", "x" * 5_000, "Jazz"):  # into a new tag, a longer one and its padding
+        assert write(path, label=label, policy="replace")[0].action == "write"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_byte_of_the_sound_that_changes_is_heard(
+    song: Callable[..., Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(path: Path, genres: Any) -> None:
+        write_genres(path, genres)
+        content = bytearray(path.read_bytes())
+        content[content.rindex(sound) + 20] ^= 1
+        path.write_bytes(content)
+
+    path = song(suffix)
+    with av.open(str(path)) as container:
+        sound = max((bytes(packet) for packet in container.demux(audio=0)), key=len)[-400:]
+    if suffix in ("ogg", "opus", "oga"):
+        sound = sound[-100:]  # pages cut packets into pieces
+    monkeypatch.setattr(tagging, "write_genres", careless)
+    before = path.read_bytes()
+    assert write(path)[0].reason == "writing its tags would change what is heard"
+    assert path.read_bytes() == before
+
+
+def test_the_end_of_an_id3_tag_does_not_become_sound(song: Callable[..., Path]) -> None:
+    # Version 2.4 allows a tag to end with a copy of its header, which mutagen does not know.
+    path = song("mp3")
+    content = path.read_bytes()
+    length = 10 + sum(
+        byte << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True)
+    )
+    head = content[:5] + bytes([content[5] | 0x10]) + content[6:10]
+    path.write_bytes(head + content[10:length] + b"3DI" + head[3:] + content[length:])
+    before, heard = path.read_bytes(), audio_hash(path)
+    [change] = write(path)
+    assert audio_hash(path) == heard
+    assert change.action == "write" or path.read_bytes() == before
+
+
 def test_what_would_sound_different_is_left_alone(tmp_path: Path) -> None:
     # The fragments say where in the file their sound lies, which a tag before them moves.
     path = tmp_path / "live.m4a"
@@ -628,6 +681,30 @@ def test_a_deleted_file_does_not_keep_undo_from_the_run_before(song: Callable[..
     write(second)
     second.unlink()
     assert [done.reason for done in undo()] == ["is gone, which counts as undone"]
+    assert [done.path for done in undo()] == [str(first)]
+    assert first.read_bytes() == before
+
+
+def test_what_took_the_place_of_a_file_does_not_keep_undo_from_the_run_before(
+    song: Callable[..., Path],
+) -> None:
+    first = song("mp3")
+    before = first.read_bytes()
+    write(first)
+    odd = [song("flac", f"{name}.flac") for name in ("empty", "folder", "pipe", "link")]
+    write(*odd)
+    for path in odd:
+        path.unlink()
+    empty, folder, pipe, link = odd
+    empty.touch()
+    folder.mkdir()
+    link.symlink_to("nowhere.flac")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pipe)
+    else:
+        pipe.touch()
+    reasons = {done.reason for done in undo()}
+    assert reasons == {"changed since it was tagged, which counts as undone"}
     assert [done.path for done in undo()] == [str(first)]
     assert first.read_bytes() == before
 
