@@ -18,6 +18,7 @@ import mutagen
 import numpy as np
 import pytest
 from mutagen import id3
+from mutagen.apev2 import APEv2
 from mutagen.flac import FLAC, Picture
 from mutagen.mp4 import MP4, MP4Cover
 from mutagen.wavpack import WavPack
@@ -256,6 +257,18 @@ def test_an_id3v1_tag_behind_an_apev2_tag_survives(song: Callable[..., Path]) ->
     assert path.read_bytes().count(b"APETAGEX") == 2
     list(undo())
     assert path.read_bytes() == before
+
+
+def test_an_apev2_tag_is_not_taken_for_an_id3v1_tag(song: Callable[..., Path]) -> None:
+    # Its name has "TAG" in it, here just as far from the end as an ID3v1 tag begins.
+    path = song("mp3")
+    tags = APEv2()
+    tags["Comment"] = "x" * 51
+    tags.save(path)
+    tail = path.read_bytes()[-131:]
+    assert tail.startswith(b"APETAGEX")
+    write(path)
+    assert path.read_bytes()[-131:] == tail
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [("mp3", id3.ID3), ("wv", WavPack)])
