@@ -206,12 +206,8 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
 
 def _joined(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the genres there are and those of the words that none of them spells."""
-    spelled = set(map(_spelling, old))
-    return (*old, *(word for word in words if _spelling(word) not in spelled))
-
-
-def _spelling(genre: str) -> str:
-    return spelling_of(genre) or genre  # which may be of signs alone
+    spelled = set(map(spelling_of, old))
+    return (*old, *(word for word in words if spelling_of(word) not in spelled))
 
 
 def _rewrite(
