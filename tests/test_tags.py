@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from bundles import tone
 from tonearm import audio
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import journal, replacement, tagging
+from tonearm.library.chunks import obstacle
 from tonearm.library.delta import Delta, difference, restore
 from tonearm.library.journal import Journal, JournalError
 from tonearm.library.mapping import read_mapping
@@ -368,6 +370,16 @@ def test_what_has_no_place_for_a_tag_is_told_beforehand(song: Callable[..., Path
             write_genres(path, ["Jazz"])
         assert error.value.reason == reason
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("chunk", [bytes(8), b"junk" + bytes(4)])
+def test_what_only_looks_like_chunks_is_not_walked_for_long(tmp_path: Path, chunk: bytes) -> None:
+    path = tmp_path / "long.wav"
+    content = b"WAVEdata" + bytes(4) + chunk * (5 << 20)
+    path.write_bytes(b"RIFF" + len(content).to_bytes(4, "little") + content)
+    began = time.process_time()
+    assert obstacle(path) is None
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
