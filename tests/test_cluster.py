@@ -326,6 +326,10 @@ def test_the_program_with_addresses(
     assert list(rows(tmp_path / "out put")) == [f"{address}/low.flac"]
     assert tonearm(address, "--engine", "ray") == 2
     assert "--engine ray needs --output" in capsys.readouterr().err
+    for option in ("--store=library.db", "--retry", "--prune"):
+        assert tonearm(address, *options, option) == 2
+        named = option.partition("=")[0]
+        assert f"{named} means nothing with --engine ray" in capsys.readouterr().err
     assert tonearm(address, "--output", output) == 2
 
 

@@ -56,7 +56,7 @@ def similar(
     that the store knows is not decoded. The exit code is 1 if there is no other track.
     """
     if playlist is None:
-        refuse(context, "absolute", "without --playlist")
+        refuse(context, "absolute", beside="without --playlist")
     keep_blas_single()
     from tonearm.library.m3u import Item, write_playlist
     from tonearm.library.outputs import spare_the_library
