@@ -244,6 +244,26 @@ def test_a_closed_output_is_as_silent_as_none(music: Path, tiny_bundle: Path, cl
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell's way to close a stream")
+def test_closed_streams_are_open_in_processes_that_are_started(tmp_path: Path) -> None:
+    # Else the first files that a worker opens get the numbers of its standard streams.
+    found = tmp_path / "found"
+    asks = f"""
+import os, pathlib
+rdevs = [os.fstat(number).st_rdev for number in (0, 1, 2)]
+pathlib.Path({str(found)!r}).write_text(str(set(rdevs) == {{os.stat(os.devnull).st_rdev}}))
+"""
+    starts = f"""
+import subprocess, sys
+from tonearm.cli import app
+app._open_what_is_closed()
+subprocess.run([sys.executable, "-c", {asks!r}], check=True)
+"""
+    command = f"{shlex.join([sys.executable, '-c', starts])} <&- >&- 2>&-"
+    subprocess.run(["sh", "-c", command], check=True)
+    assert found.read_text() == "True"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere a folder in use cannot be deleted")
 def test_a_deleted_folder_is_not_called_output(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed (extra: cluster)")
 pytest.importorskip("ray.data", reason="Ray Data is not installed (extra: cluster)")
 import fsspec  # noqa: E402
 import pyarrow as pa  # noqa: E402
+import pyarrow.dataset  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
@@ -187,6 +189,38 @@ def test_damaged_results_are_no_results(tmp_path: Path) -> None:
         partitions.done()
 
 
+def test_a_result_whose_bytes_went_wrong_is_damaged(tmp_path: Path) -> None:
+    partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
+    genres = ["jazz", "rock", "blues"] * 100
+    columns = {"genre": genres, "verdict": ["music"] * 300, "error": [None, "is empty", "é"] * 100}
+    partitions.put(0, pa.table(columns))
+    result = tmp_path / "results" / "part-000000.parquet"
+    content = result.read_bytes()
+    told = 0
+    for place in range(len(content)):
+        result.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            partitions.counts()  # not every byte matters
+        except TonearmError as error:
+            assert "damaged results; remove them and scan again" in str(error)
+            told += 1
+    assert told > len(content) / 3
+
+
+def test_results_out_of_reach_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
+    partitions.put(0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]}))
+
+    def unplugged(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(pyarrow.dataset, "dataset", unplugged)
+    with pytest.raises(OSError, match="Input/output error"):
+        partitions.counts()
+
+
 def test_a_source_is_the_same_however_it_is_named(tmp_path: Path) -> None:
     assert sources.absolute(f"{tmp_path}/a/../b/") == str(tmp_path / "b")
     assert sources.absolute("s3://bucket/a/../b") == "s3://bucket/a/../b"
@@ -292,6 +326,10 @@ def test_the_program_with_addresses(
     assert list(rows(tmp_path / "out put")) == [f"{address}/low.flac"]
     assert tonearm(address, "--engine", "ray") == 2
     assert "--engine ray needs --output" in capsys.readouterr().err
+    for option in ("--store=library.db", "--retry", "--prune"):
+        assert tonearm(address, *options, option) == 2
+        named = option.partition("=")[0]
+        assert f"{named} means nothing with --engine ray" in capsys.readouterr().err
     assert tonearm(address, "--output", output) == 2
 
 

@@ -198,6 +198,12 @@ def test_own_words_mean_what_the_mapping_says() -> None:
     assert words.meant(["Jazz"]) == {"jazz"}  # the model has no polka
 
 
+def test_words_of_signs_alone_are_told_apart() -> None:
+    words = TagWords(["hip-hop", "jazz"], {"jazz": ["♫"]})
+    assert [words.meant([tag]) for tag in ("♫", "♪")] == [{"jazz"}, set()]
+    assert words.meant(["Hip _ Hop"]) == {"hip-hop"}
+
+
 @pytest.mark.parametrize("landmarks", [1000, 120])
 def test_the_map_keeps_neighbours_together(landmarks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "LANDMARKS", landmarks)

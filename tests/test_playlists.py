@@ -96,6 +96,21 @@ def test_a_name_that_fits_takes_the_place_of_a_copys_that_does_not(tmp_path: Pat
     assert playlist.path.read_text().endswith("/m/2\n")
 
 
+def test_links_are_looked_up_once_for_each_track_of_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    resolve = os.path.realpath
+
+    def counted(path: str, **options: bool) -> str:
+        asked.append(os.fspath(path))
+        return resolve(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", counted)
+    lists(tmp_path, [track(f"/m/{i}/a") for i in range(100)], absolute=False, limit=10)
+    assert len([path for path in asked if path.startswith("/m/")]) == 10
+
+
 @pytest.mark.parametrize(
     ("sort", "expected"),
     [("confidence", "cabd"), ("path", "abcd"), ("artist", "cdba")],

@@ -190,5 +190,21 @@ def test_the_program_writes_to_standard_output(
         assert (code, errors) == (0, "")
         assert len(output.splitlines()) == lines
     code, output, errors = program("export", store.path, "/musik")
-    assert (code, len(output.splitlines())) == (1, 1)
-    assert errors == f"tonearm: {store.path} knows no file in /musik\n"
+    complaint = f"tonearm: {store.path} knows no file in /musik\n"
+    assert (code, output, errors) == (1, "", complaint)
+    code, output, errors = program("export", store.path, "/musik", "/music/b.mp3")
+    assert (code, len(output.splitlines()), errors) == (0, 2, complaint)
+    assert program("export", store.path, "/music/z.mp3")[0] == 1
+    assert program("export", store.path, "/music/z.mp3", "--missing")[::2] == (0, "")
+
+
+def test_an_old_table_stays_where_there_is_nothing_to_write(
+    store: Store, tmp_path: Path, program: Callable[..., tuple[int, str, str]]
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("old")
+    assert program("export", store.path, "/musik", "-o", table)[0] == 1
+    Store(tmp_path / "empty.db", create=True).close()
+    code, _, errors = program("export", tmp_path / "empty.db", "-o", table)
+    assert (code, errors) == (1, f"tonearm: {tmp_path}/empty.db knows no file\n")
+    assert table.read_text() == "old"

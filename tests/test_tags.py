@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ import mutagen
 import numpy as np
 import pytest
 from mutagen import id3
+from mutagen.apev2 import APEv2
 from mutagen.flac import FLAC, Picture
 from mutagen.mp4 import MP4, MP4Cover
 from mutagen.wavpack import WavPack
 
 from bundles import tone
+from tonearm import audio
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import journal, replacement, tagging
+from tonearm.library.chunks import obstacle
 from tonearm.library.delta import Delta, difference, restore
 from tonearm.library.journal import Journal, JournalError
 from tonearm.library.mapping import read_mapping
@@ -257,6 +261,18 @@ def test_an_id3v1_tag_behind_an_apev2_tag_survives(song: Callable[..., Path]) ->
     assert path.read_bytes() == before
 
 
+def test_an_apev2_tag_is_not_taken_for_an_id3v1_tag(song: Callable[..., Path]) -> None:
+    # Its name has "TAG" in it, here just as far from the end as an ID3v1 tag begins.
+    path = song("mp3")
+    tags = APEv2()
+    tags["Comment"] = "x" * 51
+    tags.save(path)
+    tail = path.read_bytes()[-131:]
+    assert tail.startswith(b"APETAGEX")
+    write(path)
+    assert path.read_bytes()[-131:] == tail
+
+
 @pytest.mark.parametrize(("suffix", "kind"), [("mp3", id3.ID3), ("wv", WavPack)])
 def test_an_id3v1_tag_survives_what_cannot_be_written(
     suffix: str, kind: type, song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -354,6 +370,16 @@ def test_what_has_no_place_for_a_tag_is_told_beforehand(song: Callable[..., Path
             write_genres(path, ["Jazz"])
         assert error.value.reason == reason
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("chunk", [bytes(8), b"junk" + bytes(4)])
+def test_what_only_looks_like_chunks_is_not_walked_for_long(tmp_path: Path, chunk: bytes) -> None:
+    path = tmp_path / "long.wav"
+    content = b"WAVEdata" + bytes(4) + chunk * (5 << 20)
+    path.write_bytes(b"RIFF" + len(content).to_bytes(4, "little") + content)
+    began = time.process_time()
+    assert obstacle(path) is None
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
@@ -461,6 +487,58 @@ def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -
     planned, done = list(undo(dry_run=True)), list(undo())
     assert [(one.action, one.reason) for one in planned] == [("fail", "read-only")]
     assert planned == done
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "tta", "flac"])
+def test_where_the_sound_follows_the_tag_bytes_are_compared_not_packets(
+    song: Callable[..., Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To take a file apart into packets costs more than all the rest of tagging.
+    def unwanted(*_: object, **__: object) -> None:
+        raise AssertionError("the packets were read")
+
+    monkeypatch.setattr(audio, "identify", unwanted)
+    path = song(suffix)
+    if suffix == "mp3":
+        path.write_bytes(path.read_bytes() + b"TAG" + bytes(124) + b"\xff")
+    for label in ("Rock", "x" * 5_000, "Jazz"):  # into a new tag, a longer one and its padding
+        assert write(path, label=label, policy="replace")[0].action == "write"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_byte_of_the_sound_that_changes_is_heard(
+    song: Callable[..., Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(path: Path, genres: Any) -> None:
+        write_genres(path, genres)
+        content = bytearray(path.read_bytes())
+        content[content.rindex(sound) + 20] ^= 1
+        path.write_bytes(content)
+
+    path = song(suffix)
+    with av.open(str(path)) as container:
+        sound = max((bytes(packet) for packet in container.demux(audio=0)), key=len)[-400:]
+    if suffix in ("ogg", "opus", "oga"):
+        sound = sound[-100:]  # pages cut packets into pieces
+    monkeypatch.setattr(tagging, "write_genres", careless)
+    before = path.read_bytes()
+    assert write(path)[0].reason == "writing its tags would change what is heard"
+    assert path.read_bytes() == before
+
+
+def test_the_end_of_an_id3_tag_does_not_become_sound(song: Callable[..., Path]) -> None:
+    # Version 2.4 allows a tag to end with a copy of its header, which mutagen does not know.
+    path = song("mp3")
+    content = path.read_bytes()
+    length = 10 + sum(
+        byte << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True)
+    )
+    head = content[:5] + bytes([content[5] | 0x10]) + content[6:10]
+    path.write_bytes(head + content[10:length] + b"3DI" + head[3:] + content[length:])
+    before, heard = path.read_bytes(), audio_hash(path)
+    [change] = write(path)
+    assert audio_hash(path) == heard
+    assert change.action == "write" or path.read_bytes() == before
 
 
 def test_what_would_sound_different_is_left_alone(tmp_path: Path) -> None:
@@ -628,6 +706,30 @@ def test_a_deleted_file_does_not_keep_undo_from_the_run_before(song: Callable[..
     write(second)
     second.unlink()
     assert [done.reason for done in undo()] == ["is gone, which counts as undone"]
+    assert [done.path for done in undo()] == [str(first)]
+    assert first.read_bytes() == before
+
+
+def test_what_took_the_place_of_a_file_does_not_keep_undo_from_the_run_before(
+    song: Callable[..., Path],
+) -> None:
+    first = song("mp3")
+    before = first.read_bytes()
+    write(first)
+    odd = [song("flac", f"{name}.flac") for name in ("empty", "folder", "pipe", "link")]
+    write(*odd)
+    for path in odd:
+        path.unlink()
+    empty, folder, pipe, link = odd
+    empty.touch()
+    folder.mkdir()
+    link.symlink_to("nowhere.flac")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pipe)
+    else:
+        pipe.touch()
+    reasons = {done.reason for done in undo()}
+    assert reasons == {"changed since it was tagged, which counts as undone"}
     assert [done.path for done in undo()] == [str(first)]
     assert first.read_bytes() == before
 

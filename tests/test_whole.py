@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -69,3 +70,23 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(TonearmError, match=r"folder: Is a directory"):
         write_whole(tmp_path / "folder", "text")
+
+
+@pytest.mark.parametrize("knows_links", [True, False])
+def test_a_file_that_does_not_give_way_is_the_first_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows_links: bool
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not knows_links:
+        monkeypatch.setattr(os, "link", unknown)
+    path = tmp_path / "plan.json"
+    with whole(path, replaces=False) as file:
+        file.write(b"first")
+    assert path.read_bytes() == b"first"
+    if knows_links:
+        with pytest.raises(FileExistsError), whole(path, replaces=False) as file:
+            file.write(b"second")
+        assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]

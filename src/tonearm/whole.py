@@ -19,14 +19,22 @@ DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet 
 
 
 @contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO[bytes]]:
     """Give a file to write to, which takes the place of another when the block has ended well.
 
     Until all of it is on the disk there is what was there before. The new file may be read by whom
     the old one could be read by. What is no file, a pipe or a device, is written to as it is.
 
+    Parameters
+    ----------
+    replaces
+        Whether a file that is there gives way. Otherwise of several writers at once the first one
+        holds, except on drives that know no links, where it is the last.
+
     Raises
     ------
+    FileExistsError
+        If there is a file that does not give way.
     OSError
         If it cannot be written.
     """
@@ -47,7 +55,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(target)
+        if replaces or not _linked(draft, target):
+            draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -76,6 +85,23 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _linked(draft: Path, target: Path) -> bool:
+    """Give a draft its name, if that is free and the drive knows links; say whether it does.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken.
+    """
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _draft_beside(target: Path) -> Path:

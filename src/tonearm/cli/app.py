@@ -119,7 +119,7 @@ def _open_what_is_closed() -> None:
     What is printed would be written into the next file that is opened, be it a store.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(number, True)  # processes that are started lack none either
     os.close(number)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:

@@ -103,7 +103,7 @@ def evaluate(
         chosen = _fold(dataset, protocol, folds, fold)
         dataset = replace(dataset, tracks=held_out(chosen))
     else:
-        refuse(context, "fold folds", "without --protocol")
+        refuse(context, "fold", "folds", beside="without --protocol")
     wanted = listed(labels or (), dataset.labels)
     tracks = judgeable(dataset, split, kind, wanted or None)
     # A label that --labels leaves out may be renamed all the same.

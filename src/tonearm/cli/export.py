@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tonearm.cli.strangers import warn_of_unknown_places
 from tonearm.text import printable
 
 
@@ -41,13 +42,19 @@ def export(
 ) -> None:
     """Write what a store knows as CSV, JSON Lines or Parquet, a row for each file.
 
-    The exit code is 1 if there is no file to write.
+    The exit code is 1 if there is no file to write; then an older table stays as it was.
     """
     from tonearm.library import exporting
     from tonearm.library.store import Store
 
     with Store(store) as library:
-        written = exporting.export(
+        if paths:
+            if not warn_of_unknown_places(library, paths, missing=missing):
+                raise typer.Exit(1)
+        elif not any(library.paths(missing=missing)):
+            print(f"tonearm: {printable(str(store))} knows no file", file=sys.stderr)
+            raise typer.Exit(1)
+        exporting.export(
             library,
             output,
             format,
@@ -56,7 +63,3 @@ def export(
             timeline=timeline,
             embeddings=embeddings,
         )
-    if not written:
-        places = f" in {printable(', '.join(paths))}" if paths else ""
-        print(f"tonearm: {printable(str(store))} knows no file{places}", file=sys.stderr)
-        raise typer.Exit(1)

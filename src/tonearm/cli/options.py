@@ -38,13 +38,13 @@ TimeLimitOption = Annotated[
 ]
 
 
-def refuse(context: typer.Context, names: str, beside: str) -> None:
+def refuse(context: typer.Context, *names: str, beside: str) -> None:
     """Refuse options that would be ignored.
 
     Parameters
     ----------
     names
-        Of the command's parameters, separated by blanks.
+        Of the command's parameters.
     beside
         What they mean nothing with, or without.
 
@@ -53,10 +53,12 @@ def refuse(context: typer.Context, names: str, beside: str) -> None:
     UsageError
         If one of them was given.
     """
-    for parameter in context.command.params:
-        source = context.get_parameter_source(str(parameter.name))
-        if parameter.name in names.split() and source and source.name == "COMMANDLINE":
-            raise UsageError(f"{parameter.opts[0]} means nothing {beside}")
+    parameters = {str(parameter.name): parameter for parameter in context.command.params}
+    assert parameters.keys() >= set(names), set(names) - parameters.keys()
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameters[name].opts[0]} means nothing {beside}")
 
 
 def listed(options: Iterable[str], known: Collection[str] = ()) -> list[str]:

@@ -65,7 +65,7 @@ def playlists(
     from tonearm.library.store import Store
 
     if sort != "random":
-        refuse(context, "seed", "without --sort random")
+        refuse(context, "seed", beside="without --sort random")
     words = read_mapping(mapping) if mapping else {}
     choice = Choice(min_confidence, top, sort, limit, words, seed)
     with Store(store) as library:

@@ -101,11 +101,12 @@ def scan(
     began = time.monotonic()
     listening = _Listening(model, Excerpt.parse(excerpt), workers, time_limit)
     if engine == "ray":
-        if output is None or store or retry or prune:
-            raise UsageError("--engine ray needs --output, and has no --store, --retry or --prune")
+        refuse(context, "store", "retry", "prune", beside="with --engine ray")
+        if output is None:
+            raise UsageError("--engine ray needs --output")
         tally, genres, reasons = _with_cluster(paths, output, listening, partition)
     else:
-        refuse(context, "output partition", "without --engine ray")
+        refuse(context, "output", "partition", beside="without --engine ray")
         if store is None:
             raise UsageError("expected --store (or --engine ray and --output)")
         tally, genres, reasons = _here(paths, store, listening, retry=retry, prune=prune)

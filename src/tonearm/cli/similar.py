@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import refuse
+from tonearm.cli.strangers import warn_of_unknown_places
 from tonearm.library.ways import relative
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -56,39 +57,32 @@ def similar(
     that the store knows is not decoded. The exit code is 1 if there is no other track.
     """
     if playlist is None:
-        refuse(context, "absolute", "without --playlist")
+        refuse(context, "absolute", beside="without --playlist")
     keep_blas_single()
-    from tonearm.library.m3u import Item, write_playlist
-    from tonearm.library.outputs import spare_the_library
     from tonearm.library.similar import similar as find
+    from tonearm.library.similar import write_similar
     from tonearm.library.store import Store
 
-    if playlist:
-        spare_the_library(playlist, store)
+    left_out: tuple[str, ...] = ()
     with Store(store) as library:
+        if under and not warn_of_unknown_places(library, under):
+            raise typer.Exit(1)
         found = find(library, file, top, model=model, under=under or ())
-        nowhere = [folder for folder in under or () if not any(library.paths([folder]))]
-    for folder in nowhere:
-        print(
-            f"tonearm: {printable(str(store))} knows no file in {printable(folder)}",
-            file=sys.stderr,
-        )
+        if found.neighbours and playlist:
+            left_out = write_similar(library, found, playlist, absolute=absolute)
     if not found.neighbours:
-        if not nowhere:
-            print("tonearm: there is no other track", file=sys.stderr)
+        print("tonearm: there is no other track", file=sys.stderr)
         raise typer.Exit(1)
     if as_json:
         for neighbour in found.neighbours:
             print(json.dumps(_record(neighbour)))
     else:
         _print_table(found.neighbours)
-    if playlist:
-        items = [Item.of(found.heard), *(Item.of(each.entry) for each in found.neighbours)]
-        for path in write_playlist(playlist, items, absolute=absolute):
-            print(
-                f"tonearm: left out, as an M3U8 file cannot hold its name: {printable(path)}",
-                file=sys.stderr,
-            )
+    for path in left_out:
+        print(
+            f"tonearm: left out, as an M3U8 file cannot hold its name: {printable(path)}",
+            file=sys.stderr,
+        )
 
 
 def _record(neighbour: Neighbour) -> dict[str, object]:

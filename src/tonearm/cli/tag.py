@@ -102,13 +102,14 @@ def tag(
     if undo:
         refuse(
             context,
-            "predictions store policy above below mapping keep_mtime journal model workers",
-            "with --undo",
+            *("predictions", "store", "policy", "above", "below", "mapping"),
+            *("keep_mtime", "journal", "model", "workers"),
+            beside="with --undo",
         )
         _undo(paths or ["latest"], dry_run=dry_run, as_json=as_json)
         return
     if predictions is not None or store is not None:
-        refuse(context, "model workers", "with --from or --store: nobody listens")
+        refuse(context, "model", "workers", beside="with --from or --store: nobody listens")
     from tonearm.library.journal import Journal
     from tonearm.library.mapping import read_mapping
     from tonearm.library.tagging import Rules, apply, plan

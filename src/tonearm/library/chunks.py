@@ -9,6 +9,7 @@ from typing import BinaryIO, Literal
 from tonearm.audio import RIFF_UNKNOWN
 
 ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
+MOST_CHUNKS = 10_000  # there are a few; of what is damaged all may look like small ones
 KINDS = {b"WAVE": "a WAV", b"AIFF": "an AIFF", b"AIFC": "an AIFF"}
 
 
@@ -32,11 +33,18 @@ def obstacle(path: str | os.PathLike[str]) -> str | None:
 
 
 def _walked(file: BinaryIO, stop: int, order: Literal["little", "big"]) -> tuple[int, int]:
-    """Return the length of the longest chunk, in bytes, and where the last one should end."""
+    """Return the length of the longest chunk, in bytes, and where the last one should end.
+
+    What has no name of printable signs is no chunk (zeros at the end of a file, say), and nothing
+    behind it is told from sound.
+    """
     longest, place = 0, 12
-    while place + 8 <= stop:
-        file.seek(place + 4)
-        length = int.from_bytes(file.read(4), order)
+    for _ in range(MOST_CHUNKS):
+        file.seek(place)
+        head = file.read(8)
+        if place + 8 > stop or not all(0x20 <= sign < 0x7F for sign in head[:4]):
+            break
+        length = int.from_bytes(head[4:], order)
         longest = max(longest, length)
         place += 8 + length + length % 2
     return longest, place

@@ -108,12 +108,12 @@ def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
     UsageError
         If no track is of one of them.
     """
-    known = {_spelling(str(track.label)): str(track.label) for track in tracks}
-    if unknown := [genre for genre in genres if _spelling(genre) not in known]:
+    known = {spelling_of(str(track.label)): str(track.label) for track in tracks}
+    if unknown := [genre for genre in genres if spelling_of(genre) not in known]:
         there = ", ".join(sorted(known.values())) or "none"
         raise UsageError(printable(f"no example of {', '.join(unknown)}: the genres are {there}"))
-    wanted = set(map(_spelling, genres))
-    return tuple(track for track in tracks if _spelling(str(track.label)) in wanted)
+    wanted = set(map(spelling_of, genres))
+    return tuple(track for track in tracks if spelling_of(str(track.label)) in wanted)
 
 
 def _with_names(track: Track) -> Track:
@@ -134,11 +134,6 @@ def _spelled_alike(tracks: Sequence[Track]) -> tuple[Track, ...]:
     """Give every genre its most frequent spelling."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for track in tracks:
-        spellings[_spelling(str(track.label))][str(track.label)] += 1
+        spellings[spelling_of(str(track.label))][str(track.label)] += 1
     usual = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
-    return tuple(replace(track, label=usual[_spelling(str(track.label))]) for track in tracks)
-
-
-def _spelling(genre: str) -> str:
-    """Reduce the spellings of a genre to one; a name of signs alone stays as it is."""
-    return spelling_of(genre) or genre
+    return tuple(replace(track, label=usual[spelling_of(str(track.label))]) for track in tracks)

@@ -74,7 +74,8 @@ def write_playlist(
 
 def can_hold(target: str | os.PathLike[str], path: str, *, absolute: bool = False) -> bool:
     """Whether a playlist can name a track: one whose name is no text, or of several lines, not."""
-    return _line(path, None if absolute else _folder_of(target)) is not None
+    # The path itself is the last that is tried. Only if it will not do are links looked up.
+    return _is_line(path) or (not absolute and _line(path, _folder_of(target)) is not None)
 
 
 def names_of(titles: Sequence[str]) -> list[str]:
@@ -102,11 +103,16 @@ def _line(path: str, folder: str | None) -> str | None:
     None stands for a path that no line can hold: its bytes are no text, or a line break is in it.
     """
     for candidate in ([] if folder is None else [_relative(path, folder)]) + [path]:
-        with suppress(UnicodeEncodeError):
-            candidate.encode("utf-8")
-            if candidate.splitlines() == [candidate]:
-                return candidate
+        if _is_line(candidate):
+            return candidate
     return None
+
+
+def _is_line(path: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        path.encode("utf-8")
+        return path.splitlines() == [path]
+    return False
 
 
 def _folder_of(path: str | os.PathLike[str]) -> str:

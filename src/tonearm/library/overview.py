@@ -251,7 +251,7 @@ class _Gathering:
         elif meant:
             tags.disagreeing.append((self.places[entry.path], said, sorted(meant)))
         else:
-            self._foreign[spelling_of(said) or said][said, heard] += 1
+            self._foreign[spelling_of(said)][said, heard] += 1
 
 
 def _foreign(tracks: Counter[tuple[str, str]]) -> tuple[str, int, str]:

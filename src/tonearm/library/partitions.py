@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from tonearm import __version__
@@ -240,7 +239,10 @@ class Partitions:
                 shown = pyarrow.compute.if_else(stands, batch["genre"], batch["verdict"])
                 genres.update(_frequencies(shown))
                 errors.update(_frequencies(batch["error"]))
-        except pa.ArrowInvalid as error:
+        # Of what it finds in a file Arrow says most as an OSError, but then without a number.
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             reason = str(error).splitlines()[0]
             raise TonearmError(
                 f"{printable(place)}: damaged results; remove them and scan again: {reason}"
@@ -282,16 +284,8 @@ class Partitions:
             if not _is_local(self._system):
                 self._system.pipe_file(place, content, mode="create")
                 return
-            draft = Path(f"{place}.{uuid.uuid4().hex}")
-            try:
-                draft.write_bytes(content)
-                os.link(draft, place)
-            except FileExistsError:
-                raise
-            except OSError:
-                draft.replace(place)
-            finally:
-                draft.unlink(missing_ok=True)
+            with whole(place, replaces=False) as file:
+                file.write(content)
 
 
 def _part(partition: int) -> str:

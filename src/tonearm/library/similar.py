@@ -11,6 +11,8 @@ from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Task, model_of
+from tonearm.library.m3u import Item, write_playlist
+from tonearm.library.outputs import spare_the_library
 from tonearm.library.resemblance import best_first, likeness
 from tonearm.library.store import Entry, Model, Store
 from tonearm.text import printable
@@ -94,6 +96,27 @@ def similar(
         if len(neighbours) == top:
             break
     return Neighbourhood(heard, is_known, tuple(neighbours))
+
+
+def write_similar(
+    store: Store,
+    found: Neighbourhood,
+    target: str | os.PathLike[str],
+    *,
+    absolute: bool = False,
+) -> tuple[str, ...]:
+    """Write a playlist of a recording and what sounds like it; return the paths it cannot hold.
+
+    Raises
+    ------
+    UsageError
+        If the target is a recording or the store.
+    TonearmError
+        If it cannot be written.
+    """
+    spare_the_library(target, store.path)
+    items = [Item.of(found.heard), *(Item.of(each.entry) for each in found.neighbours)]
+    return write_playlist(target, items, absolute=absolute)
 
 
 def _heard(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entry, bool]:

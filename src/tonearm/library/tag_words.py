@@ -57,7 +57,7 @@ class TagWords:
         own = self._own.get(spelling_of(tag))
         if own is not None:
             return frozenset(own)
-        words = [spelling_of(word) for word in re.findall(r"\w+", tag)]
+        words = [spelling_of(word) for word in re.findall(r"\w+", tag) if word.strip("_")]
         runs = (
             "".join(words[first : first + length])
             for first in range(len(words))
@@ -67,6 +67,7 @@ class TagWords:
 
 
 def spelling_of(word: str) -> str:
-    """Reduce a tag to its letters and digits, without case and accents."""
+    """Reduce a tag to its letters and digits, without case and accents; signs alone stay."""
     plain = unicodedata.normalize("NFKD", word.casefold())
-    return re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))
+    kept = re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))
+    return kept or word

@@ -21,7 +21,7 @@ from tonearm.library.replacement import (
     remove_leftovers,
     replaceable,
 )
-from tonearm.library.sound import sound_of
+from tonearm.library.sound import sounds_alike
 from tonearm.library.suggestions import Source, Suggestion
 from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import TagError, check_place, read_genres, write_genres
@@ -206,12 +206,8 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
 
 def _joined(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the genres there are and those of the words that none of them spells."""
-    spelled = set(map(_spelling, old))
-    return (*old, *(word for word in words if _spelling(word) not in spelled))
-
-
-def _spelling(genre: str) -> str:
-    return spelling_of(genre) or genre  # which may be of signs alone
+    spelled = set(map(spelling_of, old))
+    return (*old, *(word for word in words if spelling_of(word) not in spelled))
 
 
 def _rewrite(
@@ -220,13 +216,13 @@ def _rewrite(
     """Write the genres of a change to its file."""
     with draft(target) as copy:
         shutil.copyfile(target, copy)
-        before, sound = digest(copy), sound_of(copy)
+        before = digest(copy)
         if read_genres(copy) != change.old:
             raise TagError(target, "its genre has changed since the plan was made")
         write_genres(copy, change.new)
         if read_genres(copy) != change.new:
             raise TagError(target, "its tags cannot hold the genre")
-        if sound is not None and sound_of(copy) != sound:
+        if not sounds_alike(target, copy):
             raise TagError(target, "writing its tags would change what is heard")
         prepare(copy, target)
         if not keep_mtime:

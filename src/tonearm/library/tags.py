@@ -213,9 +213,9 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
         tag = file.read()
         if len(tag) < ID3V1_BYTES or not tag.startswith(b"TAG"):
             tag = b""
-        elif start >= 5:
-            file.seek(start - 5)
-            if file.read(8) == b"APETAGEX":  # the end of another tag's name
+        elif start >= 3:
+            file.seek(start - 3)
+            if file.read(8) == b"APETAGEX":  # within another tag's name
                 tag = b""
         if tag:
             file.truncate(start)
