@@ -15,7 +15,7 @@ from tonearm import media
 from tonearm.datasets import gtzan_facts
 from tonearm.datasets.gtzan_facts import GENRES
 from tonearm.datasets.manifest import column_name, read_rows, read_tracks, require_unique_ids
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
 
 TRACK_TABLE = "tracks.csv"
 PARTITION_TABLE = "partition.csv"
@@ -222,7 +222,8 @@ def _described(track: Track, known: dict[str, dict[str, str]] | None) -> Track:
     row = (known or {}).get(track.id)
     if row is None:
         return track
-    return replace(track, split=row.get("split") or None, artist=row.get("artist") or None)
+    split, artist = row.get("split") or None, row.get("artist") or None
+    return replace(track, split=part_name(split), artist=artist)
 
 
 def _audio(root: Path) -> Iterator[Track]:

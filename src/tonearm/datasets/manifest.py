@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tonearm.datasets.splits import Fold
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
 from tonearm.errors import MissingExtraError
 from tonearm.whole import write_csv
 
@@ -27,13 +27,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "duration": ("duration", "seconds"),
     "kind": ("kind",),
     "picture": ("picture",),
-}
-
-# Other words for the parts of a dataset; a part of any further name keeps it.
-SPLITS: Mapping[str, str] = {
-    **{"train": "train", "training": "train"},
-    **{"valid": "valid", "validation": "valid", "val": "valid", "dev": "valid"},
-    **{"test": "test", "testing": "test"},
 }
 
 
@@ -245,7 +238,7 @@ def _track(
         artist=cell("artist"),
         title=cell("title"),
         album=cell("album"),
-        split=_split(cell("split")),
+        split=part_name(cell("split")),
         duration=seconds(cell("duration"), where),
         kind=cell("kind"),
         picture=folder / picture if picture is not None else None,
@@ -263,10 +256,6 @@ def seconds(text: str | None, where: str) -> float | None:
     if not 0 <= duration < math.inf:
         raise DatasetError(f"{where}: duration {text!r} is not a number of seconds")
     return duration
-
-
-def _split(text: str | None) -> str | None:
-    return None if text is None else SPLITS.get(text.casefold(), text)
 
 
 def _reason(error: Exception) -> str:

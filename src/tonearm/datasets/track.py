@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tonearm.errors import TonearmError
+
+# Other words for the parts of a dataset; a part of any further name keeps it.
+SPLITS: Mapping[str, str] = {
+    **{"train": "train", "training": "train"},
+    **{"valid": "valid", "validation": "valid", "val": "valid", "dev": "valid"},
+    **{"test": "test", "testing": "test"},
+}
 
 
 class DatasetError(TonearmError):
@@ -82,11 +89,16 @@ class Dataset:
     feature_tables: tuple[Path, ...] = ()
 
     def select(self, *, split: str | None = None, kind: str | None = None) -> tuple[Track, ...]:
-        """Give the tracks of one split, of one kind, or both; `None` asks for any."""
+        """Give the tracks of one split, of one kind, or both; `None` asks for any.
+
+        A split may be named by any word that tables may use for it (`"validation"`).
+        """
+        part = part_name(split)
         return tuple(
             track
             for track in self.tracks
-            if (split is None or track.split == split) and (kind is None or track.kind == kind)
+            if (part is None or part_name(track.split) == part)
+            and (kind is None or track.kind == kind)
         )
 
     def __len__(self) -> int:
@@ -99,3 +111,8 @@ class Dataset:
 def labels_of(tracks: tuple[Track, ...]) -> tuple[str, ...]:
     """Give every label that occurs in some tracks, sorted."""
     return tuple(sorted({track.label for track in tracks if track.label is not None}))
+
+
+def part_name(text: str | None) -> str | None:
+    """Reduce the words for a part of a dataset to one: `"val"` and `"Validation"` are `"valid"`."""
+    return None if text is None else SPLITS.get(text.casefold(), text)
