@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -313,6 +315,7 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
         ("path,duration\na,inf\n", "'inf' is not a number"),
         ("path,duration\na,-3\n", "'-3' is not a number"),
         ("path,label,Label \na,b,c\n", "more than one column 'label'"),
+        ("path,label\na,x\nb,x\by\n", r"line 3: label 'x\\x08y' is not a line of text"),
     ],
 )
 def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
@@ -322,6 +325,21 @@ def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: s
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_white_space_in_labels_is_a_blank(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('path,label\na,drum\tand  bass\nb,"drum and\nbass"\n')
+    assert load(tmp_path / "m.csv").labels == ("drum and bass",)
+    touch(tmp_path / "genres" / "drum\tand bass" / "a.mp3")
+    (track,) = load(tmp_path / "genres")
+    assert (track.id, track.label) == ("drum\tand bass/a", "drum and bass")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 there")
+def test_a_folder_whose_name_cannot_be_a_label_is_told(tmp_path: Path) -> None:
+    touch(tmp_path / os.fsdecode(b"chans\xf3n") / "a.mp3")
+    with pytest.raises(DatasetError, match=r"chans\\xf3n: label 'chans\\udcf3n' is not a line"):
+        load(tmp_path)
 
 
 def test_spellings_of_columns_and_parts_are_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 
 from tonearm.datasets.manifest import seconds
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
+from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 
 # Each subset holds the one before it; the table names the smallest one that a track is in.
 SUBSETS = ("small", "medium", "large", "full")
@@ -114,7 +114,7 @@ def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
                 Track(
                     id=f"{number:06d}",
                     path=audio / f"{number // 1000:03d}" / f"{number:06d}.mp3",
-                    label=cells["track", "genre_top"] or None,
+                    label=label_text(cells["track", "genre_top"] or None, where),
                     artist=cells["artist", "id"] or None,
                     title=cells["track", "title"] or None,
                     album=cells["album", "id"] or None,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tonearm.datasets.splits import Fold
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
+from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 from tonearm.errors import MissingExtraError
 from tonearm.whole import write_csv
 
@@ -234,7 +234,7 @@ def _track(
     return Track(
         id=cell("id") or path,
         path=folder / path,
-        label=cell("label"),
+        label=label_text(cell("label"), where),
         artist=cell("artist"),
         title=cell("title"),
         album=cell("album"),

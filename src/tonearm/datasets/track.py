@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tonearm.errors import TonearmError
+from tonearm.text import is_line
 
 # Other words for the parts of a dataset; a part of any further name keeps it.
 SPLITS: Mapping[str, str] = {
@@ -111,6 +112,24 @@ class Dataset:
 def labels_of(tracks: tuple[Track, ...]) -> tuple[str, ...]:
     """Give every label that occurs in some tracks, sorted."""
     return tuple(sorted({track.label for track in tracks if track.label is not None}))
+
+
+def label_text(text: str | None, where: str) -> str | None:
+    """Read a label, with any white space in it as a single blank; `where` it stands begins errors.
+
+    Here and not when a model is written: by then hours of learning from it may have passed.
+
+    Raises
+    ------
+    DatasetError
+        It is not a line of text even so, and no model could have it.
+    """
+    if text is None:
+        return None
+    label = " ".join(text.split())
+    if not is_line(label):
+        raise DatasetError(f"{where}: label {text!a} is not a line of text")
+    return label
 
 
 def part_name(text: str | None) -> str | None:
