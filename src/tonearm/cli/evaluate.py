@@ -160,7 +160,7 @@ def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | No
     from tonearm.datasets import split
 
     with split_warnings():
-        parts = split(dataset, protocol, folds, seed=0)
+        parts = split(dataset, protocol, folds, seed=0, chosen=number)
     if number is None and len(parts) > 1:
         raise UsageError(f"--protocol {protocol} makes {len(parts)} folds: choose one with --fold")
     if (number or 0) >= len(parts):
