@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from tonearm.cli.app import app
 from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
 from tonearm.datasets.gtzan import read_feature_table
 from tonearm.datasets.manifest import other_columns, write_folds
@@ -444,6 +446,34 @@ def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
     assert [{t.id for t in fold.valid} for fold in split(again, "builtin")] == [
         {t.id for t in fold.valid} for fold in folds
     ]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_division_is_written_over_nothing_it_comes_from(tmp_path: Path, shared: bool) -> None:
+    header = ["track", "genre", "file"] if shared else ["id", "genre", "path"]
+    rows = [[n, "xy"[n % 2], f"{n}.mp3"] for n in range(8)]
+    table = write_csv(tmp_path / "tracks.csv", [header, *rows])
+    before = table.read_bytes()
+    (tmp_path / "link.csv").symlink_to(table)
+    (tmp_path / "song.csv").symlink_to(touch(tmp_path / "0.mp3"))
+    told = {
+        "tracks.csv": "is of the dataset itself",
+        "link.csv": "is of the dataset itself",
+        "song.csv": "is the name of a recording",
+        "new.MP3": "is the name of a recording",
+        "folds.parquet": "is the name of a Parquet file",
+    }
+    data = tmp_path if shared else table
+    arguments = ["data", "split", str(data), "--folds", "2", "-o"]
+    for name, reason in told.items():
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / name)])
+        assert isinstance(done.exception, UsageError)
+        assert str(done.exception).startswith(f"{tmp_path / name} {reason}")
+    assert table.read_bytes() == before
+    assert not (tmp_path / "0.mp3").stat().st_size
+    assert not (tmp_path / "new.MP3").exists()
+    for _ in range(2):  # its own output may be written over
+        assert CliRunner().invoke(app, [*arguments, str(tmp_path / "folds.csv")]).exit_code == 0
 
 
 def test_folds_go_to_a_new_folder_and_to_another_drive(
