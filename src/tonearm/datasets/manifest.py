@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 from tonearm.errors import MissingExtraError
+from tonearm.library.ways import relative
 from tonearm.whole import write_csv
 
 SUFFIXES = (".csv", ".parquet", ".pq")
@@ -84,7 +84,7 @@ def write_folds(
         for track in tracks:
             assert track.path is not None  # a track without audio is in no fold
             known = {
-                "path": _relative(track.path, path.parent),
+                "path": relative(str(track.path.absolute()), str(path.parent)),
                 "label": track.label,
                 "id": track.id,
                 "artist": track.artist,
@@ -92,7 +92,8 @@ def write_folds(
                 "album": track.album,
                 "duration": track.duration,
                 "kind": track.kind,
-                "picture": track.picture and _relative(track.picture, path.parent),
+                "picture": track.picture
+                and relative(str(track.picture.absolute()), str(path.parent)),
                 column: part,
             }
             rows.append({**known, **(others or {}).get(track.id, {})})
@@ -212,13 +213,6 @@ def _read_parquet(path: Path) -> list[dict[str, str]]:
     return [
         {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
     ]
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:  # on another drive
-        return str(path.absolute())
 
 
 def _track(
