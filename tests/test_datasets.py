@@ -6,19 +6,21 @@ import csv
 import os
 import re
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tonearm import media
 from tonearm.cli.app import app
 from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
 from tonearm.datasets.gtzan import read_feature_table
 from tonearm.datasets.manifest import other_columns, write_folds
-from tonearm.datasets.splits import artist_key
+from tonearm.datasets.splits import LeftOutWarning, artist_key
 from tonearm.errors import UsageError
 
 
@@ -383,10 +385,43 @@ def test_a_genre_beside_those_of_gtzan_makes_a_folder_per_genre(
     assert named.labels == ("blues", "jazz")
 
 
-def test_a_recording_called_like_one_of_gtzan_does_not_hide_the_others(tmp_path: Path) -> None:
-    for name in ("rock/rock.00001.mp3", "rock/Song.mp3", "jazz/Tune.mp3"):
-        touch(tmp_path / name)
-    assert [track.label for track in load(tmp_path)] == ["jazz", "rock", "rock"]
+@pytest.mark.parametrize("inside", ["", "genres_original"])
+def test_a_stray_file_leaves_gtzan_what_it_is_and_is_told(tmp_path: Path, inside: str) -> None:
+    for name in ("rock/rock.00099.mp3", "rock/Song.mp3", "jazz/jazz.00033.wav", "notes/a.txt"):
+        touch(tmp_path / inside / name)
+    with pytest.warns(LeftOutWarning, match="1 recording is left out") as said:
+        data = load(tmp_path)
+    assert len(said) == 1
+    assert data.layout.startswith("gtzan")
+    assert [(track.id, track.split) for track in data] == [
+        ("jazz.00033", None),
+        ("rock.00099", "train"),
+    ]
+    told = CliRunner().invoke(app, ["data", "info", str(tmp_path)]).stderr
+    assert told.count("\n") == 1
+    assert told.startswith("tonearm: careful: ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        everything = load(tmp_path / inside, "folder")
+    assert [track.label for track in everything] == ["jazz", "rock", "rock"]
+
+
+def test_the_recordings_of_gtzan_are_walked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rock/rock.00099.wav", "jazz/jazz.00033.wav"):
+        touch(tmp_path / "genres" / name)
+    walks: list[str] = []
+    recordings = media.recordings
+
+    def walking(paths: Iterable[str]) -> Iterator[str]:
+        for path in recordings(paths):
+            walks.append(path)
+            yield path
+
+    monkeypatch.setattr(media, "recordings", walking)
+    assert load(tmp_path).layout == "gtzan"
+    assert len(walks) == 2
 
 
 def test_binary_manifests_are_told(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def info(path: PathArgument, layout: LayoutOption = None, as_json: JsonOption = 
     from tonearm.datasets import load
     from tonearm.datasets.summary import summarise, to_dict
 
-    dataset = load(path, layout)
+    with split_warnings():
+        dataset = load(path, layout)
     genres = summarise(dataset)
     if as_json:
         print(json.dumps(to_dict(dataset, genres)))
@@ -66,7 +67,9 @@ def check(
     from tonearm.datasets import load
     from tonearm.datasets.check import check as check_dataset
 
-    report = check_dataset(load(path, layout), shortest=shortest, processes=workers)
+    with split_warnings():
+        dataset = load(path, layout)
+    report = check_dataset(dataset, shortest=shortest, processes=workers)
     if as_json:
         print(json.dumps(report.to_dict()))
     else:
@@ -90,7 +93,8 @@ def split(
     from tonearm.datasets import split as split_dataset
     from tonearm.datasets.manifest import other_columns, write_folds
 
-    dataset = load(path, layout)
+    with split_warnings():
+        dataset = load(path, layout)
     if output is not None:
         _spare(output, dataset)
     with split_warnings():

@@ -97,7 +97,8 @@ def evaluate(
         except OSError as error:
             raise TonearmError(f"{report}: {error.strerror}") from error
     renamed = dict(_pair(text) for text in rename or ())
-    dataset = datasets.load(data, layout)
+    with split_warnings():
+        dataset = datasets.load(data, layout)
     chosen = None
     if protocol is not None:
         chosen = _fold(dataset, protocol, folds, fold)

@@ -35,6 +35,10 @@ class GapWarning(SplitWarning):
     """A genre is judged that cannot be learned, or some tracks are in no part."""
 
 
+class LeftOutWarning(SplitWarning):
+    """There are recordings in a dataset's folder that are none of its tracks."""
+
+
 @dataclass(frozen=True)
 class Fold:
     """One way to divide the tracks; no track is in two parts.
