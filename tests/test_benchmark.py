@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -172,6 +173,29 @@ def test_seeds_change_folds_and_training(tmp_path: Path) -> None:
     assert len(predictions) == 48
     assert set(predictions.seeds or ()) == {"0", "1"}
     assert result.comparison().tracks == 24
+
+
+def test_gaps_are_told_once_and_before_anything_is_trained(tmp_path: Path) -> None:
+    parts = ("valid", "extra", *["train"] * 6)
+    tracks = tuple(
+        replace(track, artist=track.id, split=part)
+        for track, part in zip(songs(8), parts, strict=True)
+    )
+    system = Scripted()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run_benchmark(replace(songs(), tracks=tracks), [system], tmp_path / "a", "builtin", seeds=3)
+    assert [str(warning.message) for warning in said] == [
+        "the builtin split leaves out the parts extra"
+    ]
+
+    polka = Track("polka", Path("/music/polka.ogg"), "polka")
+    more = replace(songs(), tracks=(*songs(), polka), labels=(*LABELS, "polka"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(datasets.GapWarning, match=r"polka in artist-kfold-\dof3"):
+            run_benchmark(more, [system], tmp_path / "b", "artist-kfold", folds=3, seeds=2)
+    assert not (tmp_path / "b").exists()
 
 
 def test_results_are_written_and_name_the_leak(tmp_path: Path) -> None:

@@ -324,6 +324,21 @@ def test_the_middle_of_a_long_recording_is_described(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table[0], describe(middle.samples))
 
 
+def test_a_recording_with_a_silent_middle_is_described(tmp_path: Path) -> None:
+    from tonearm.baselines.feature_sets import FEATURE_SETS
+
+    sound = render(STYLES[0], 4.0, 8000)
+    path = tmp_path / "pause.wav"
+    write_wav(path, np.concatenate([sound, np.zeros(34 * 8000), sound]), 8000)
+    track = Track("pause", path, "a")
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.logmels([track], CONFIG, progress=False, workers=1)[0] is not None
+    for name in ("descriptors", "picture"):
+        row = FEATURE_SETS[name].read(cache, [track], 1)[0]
+        assert cache.failures == ()
+        assert np.isfinite(row).all()
+
+
 def test_stored_arrays_come_in_blocks_of_any_size(tmp_path: Path) -> None:
     values = np.arange(70, dtype=np.float16).reshape(10, 7)
     path = tmp_path / "deep" / "array.npy"

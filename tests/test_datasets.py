@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
+import sys
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from tonearm import media
+from tonearm.cli.app import app
 from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
 from tonearm.datasets.gtzan import read_feature_table
 from tonearm.datasets.manifest import other_columns, write_folds
-from tonearm.datasets.splits import artist_key
+from tonearm.datasets.splits import LeftOutWarning, artist_key
 from tonearm.errors import UsageError
 
 
@@ -313,6 +319,7 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
         ("path,duration\na,inf\n", "'inf' is not a number"),
         ("path,duration\na,-3\n", "'-3' is not a number"),
         ("path,label,Label \na,b,c\n", "more than one column 'label'"),
+        ("path,label\na,x\nb,x\by\n", r"line 3: label 'x\\x08y' is not a line of text"),
     ],
 )
 def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
@@ -322,6 +329,21 @@ def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: s
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_white_space_in_labels_is_a_blank(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('path,label\na,drum\tand  bass\nb,"drum and\nbass"\n')
+    assert load(tmp_path / "m.csv").labels == ("drum and bass",)
+    touch(tmp_path / "genres" / "drum\tand bass" / "a.mp3")
+    (track,) = load(tmp_path / "genres")
+    assert (track.id, track.label) == ("drum\tand bass/a", "drum and bass")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 there")
+def test_a_folder_whose_name_cannot_be_a_label_is_told(tmp_path: Path) -> None:
+    touch(tmp_path / os.fsdecode(b"chans\xf3n") / "a.mp3")
+    with pytest.raises(DatasetError, match=r"chans\\xf3n: label 'chans\\udcf3n' is not a line"):
+        load(tmp_path)
 
 
 def test_spellings_of_columns_and_parts_are_one(tmp_path: Path) -> None:
@@ -363,10 +385,43 @@ def test_a_genre_beside_those_of_gtzan_makes_a_folder_per_genre(
     assert named.labels == ("blues", "jazz")
 
 
-def test_a_recording_called_like_one_of_gtzan_does_not_hide_the_others(tmp_path: Path) -> None:
-    for name in ("rock/rock.00001.mp3", "rock/Song.mp3", "jazz/Tune.mp3"):
-        touch(tmp_path / name)
-    assert [track.label for track in load(tmp_path)] == ["jazz", "rock", "rock"]
+@pytest.mark.parametrize("inside", ["", "genres_original"])
+def test_a_stray_file_leaves_gtzan_what_it_is_and_is_told(tmp_path: Path, inside: str) -> None:
+    for name in ("rock/rock.00099.mp3", "rock/Song.mp3", "jazz/jazz.00033.wav", "notes/a.txt"):
+        touch(tmp_path / inside / name)
+    with pytest.warns(LeftOutWarning, match="1 recording is left out") as said:
+        data = load(tmp_path)
+    assert len(said) == 1
+    assert data.layout.startswith("gtzan")
+    assert [(track.id, track.split) for track in data] == [
+        ("jazz.00033", None),
+        ("rock.00099", "train"),
+    ]
+    told = CliRunner().invoke(app, ["data", "info", str(tmp_path)]).stderr
+    assert told.count("\n") == 1
+    assert told.startswith("tonearm: careful: ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        everything = load(tmp_path / inside, "folder")
+    assert [track.label for track in everything] == ["jazz", "rock", "rock"]
+
+
+def test_the_recordings_of_gtzan_are_walked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rock/rock.00099.wav", "jazz/jazz.00033.wav"):
+        touch(tmp_path / "genres" / name)
+    walks: list[str] = []
+    recordings = media.recordings
+
+    def walking(paths: Iterable[str]) -> Iterator[str]:
+        for path in recordings(paths):
+            walks.append(path)
+            yield path
+
+    monkeypatch.setattr(media, "recordings", walking)
+    assert load(tmp_path).layout == "gtzan"
+    assert len(walks) == 2
 
 
 def test_binary_manifests_are_told(tmp_path: Path) -> None:
@@ -428,21 +483,50 @@ def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
     ]
 
 
-def test_folds_go_to_a_new_folder_and_to_another_drive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_division_is_written_over_nothing_it_comes_from(tmp_path: Path, shared: bool) -> None:
+    header = ["track", "genre", "file"] if shared else ["id", "genre", "path"]
+    rows = [[n, "xy"[n % 2], f"{n}.mp3"] for n in range(8)]
+    table = write_csv(tmp_path / "tracks.csv", [header, *rows])
+    before = table.read_bytes()
+    (tmp_path / "link.csv").symlink_to(table)
+    (tmp_path / "song.csv").symlink_to(touch(tmp_path / "0.mp3"))
+    told = {
+        "tracks.csv": "is of the dataset itself",
+        "link.csv": "is of the dataset itself",
+        "song.csv": "is the name of a recording",
+        "new.MP3": "is the name of a recording",
+        "folds.parquet": "is the name of a Parquet file",
+    }
+    data = tmp_path if shared else table
+    arguments = ["data", "split", str(data), "--folds", "2", "-o"]
+    for name, reason in told.items():
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / name)])
+        assert isinstance(done.exception, UsageError)
+        assert str(done.exception).startswith(f"{tmp_path / name} {reason}")
+    assert table.read_bytes() == before
+    assert not (tmp_path / "0.mp3").stat().st_size
+    assert not (tmp_path / "new.MP3").exists()
+    for _ in range(2):  # its own output may be written over
+        assert CliRunner().invoke(app, [*arguments, str(tmp_path / "folds.csv")]).exit_code == 0
+
+
+def test_folds_go_to_a_new_folder(tmp_path: Path) -> None:
     tracks = (Track("song", tmp_path / "song.mp3", "x"),)
     write_folds(tmp_path / "new" / "folder" / "one.csv", [Fold("f", tracks, ())])
     assert load(tmp_path / "new" / "folder" / "one.csv").tracks[0].path == (
         tmp_path / "new" / "folder" / ".." / ".." / "song.mp3"
     )
 
-    def apart(path: Path, start: Path) -> str:
-        raise ValueError(f"path is on mount {path}, start on mount {start}")
 
-    monkeypatch.setattr("os.path.relpath", apart)  # as Windows does
-    write_folds(tmp_path / "one.csv", [Fold("f", tracks, ())])
-    assert load(tmp_path / "one.csv").tracks[0].path == tracks[0].path
+@pytest.mark.usefixtures("on_another_drive")
+def test_folds_name_what_is_on_another_drive_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folds(tmp_path / "one.csv", [Fold("f", (Track("song", Path("song.mp3"), "x"),), ())])
+    rows = (tmp_path / "one.csv").read_text().splitlines()
+    assert rows[1].startswith(f"{tmp_path / 'song.mp3'},")
 
 
 def test_nothing_known_is_told_with_what_was_looked_for(tmp_path: Path) -> None:

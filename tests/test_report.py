@@ -132,6 +132,15 @@ def test_tracks_outside_the_partition_are_not_judged_unless_there_is_none() -> N
         judgeable(both, labels=["rock"])
 
 
+@pytest.mark.parametrize("word", ["valid", "validation", "Val", "dev"])
+def test_a_part_goes_by_any_word_that_tables_have_for_it(tmp_path: Path, word: str) -> None:
+    rows = "path,label,split\na.wav,x,train\nb.wav,x,validation\nc.wav,x,Dev Set\n"
+    (tmp_path / "m.csv").write_text(rows)
+    data = load(tmp_path / "m.csv")
+    assert [track.id for track in judgeable(data, word)] == ["b.wav"]
+    assert [track.id for track in judgeable(data, "Dev Set")] == ["c.wav"]
+
+
 def test_worst_errors_come_by_confidence() -> None:
     predictions = sample()
     errors = worst_errors(predictions, count=4)

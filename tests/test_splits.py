@@ -140,6 +140,19 @@ def test_a_genre_that_cannot_be_learned_is_told() -> None:
         split(dataset(parts), "builtin")
 
 
+def test_what_other_folds_lack_is_not_told_of_the_chosen_one() -> None:
+    polka = Track("polka", Path("polka.wav"), "polka", "Frankie")
+    data = dataset([*thin().tracks, polka])
+    with pytest.warns(GapWarning):
+        folds = split(data, "artist-kfold")
+    (lacking,) = (number for number, fold in enumerate(folds) if polka in fold.valid)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        split(data, "artist-kfold", chosen=(lacking + 1) % 5)
+    with pytest.warns(GapWarning, match=f"polka in artist-kfold-{lacking + 1}of5$"):
+        split(data, "artist-kfold", chosen=lacking)
+
+
 def test_parts_of_another_name_are_told() -> None:
     tracks = [
         Track(name, Path(name), "a", split=name) for name in ("train", "valid", "holdout", "extra")

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,6 +32,7 @@ import numpy.typing as npt
 from tonearm import __version__
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.features.logmel import LogMelConfig
+from tonearm.text import is_line
 from tonearm.whole import whole
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class BundleMetadata:
         if len(set(self.labels)) != len(self.labels):
             raise MetadataError(f"labels: each must be there once, got {', '.join(self.labels)}")
         for label in self.labels:
-            if not _is_line(label):
+            if not is_line(label):
                 raise MetadataError(f"labels: expected a line of text each, got {label!a}")
         for setting in ("window_seconds", "hop_seconds"):
             value = getattr(self, setting)
@@ -517,13 +517,6 @@ def _is_a(value: object, expected: str) -> bool:
     if expected == "a list of texts":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     return isinstance(value, str)
-
-
-def _is_line(text: str) -> bool:
-    """Whether a text is one line that any terminal, file and database takes."""
-    # Control characters, lone surrogates, separators of lines and of paragraphs.
-    odd = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
-    return bool(text.strip()) and not odd
 
 
 def _short(value: object) -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 
 def printable(path: str) -> str:
     """The path in one line fit to print: control characters and undecodable bytes are escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_line(text: str) -> bool:
+    """Whether a text is one line that any terminal, file and database takes."""
+    # Control characters, lone surrogates, separators of lines and of paragraphs.
+    odd = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
+    return bool(text.strip()) and not odd
 
 
 def clock_text(seconds: float) -> str:

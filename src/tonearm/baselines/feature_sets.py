@@ -10,15 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm import audio
-from tonearm.datasets.cache import Descriptors, FeatureCache, Kind, audible
+from tonearm.datasets.cache import Descriptors, FeatureCache, Kind, middle
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
-from tonearm.features.descriptors import (
-    DESCRIBED_SECONDS,
-    described_from,
-    mfcc_columns,
-)
+from tonearm.features.descriptors import DESCRIBED_SECONDS, mfcc_columns
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.features.picture import RANGE_DB, render
 from tonearm.features.thumbnail import BANDS, COLUMNS, NUMBERS, ROWS, describe_picture
@@ -104,9 +99,7 @@ class _Picture(Kind):
         }
 
     def rows(self, path: Path) -> Iterator[Floats]:
-        start = described_from(audio.probe(path).duration or 0.0)
-        recording = audio.read(path, _FRONT_END.sample_rate, start, DESCRIBED_SECONDS)
-        (samples,) = audible([recording.samples], _FRONT_END.sample_rate, path)
+        samples = middle(path, _FRONT_END.sample_rate)
         yield describe_picture(render(LogMel(_FRONT_END)(samples)))[np.newaxis]
 
 

@@ -71,7 +71,8 @@ def benchmark(
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         # It becomes the name of files in --out, of which none may lie elsewhere.
         raise UsageError(f"NAME {name!r} must be a name without / or \\, not a path")
-    dataset = datasets.load(data)
+    with split_warnings():
+        dataset = datasets.load(data)
     warning = datasets.leak_warning(dataset, protocol)
     if warning:
         print(f"tonearm: careful: {warning}", file=sys.stderr)

@@ -40,7 +40,8 @@ def info(path: PathArgument, layout: LayoutOption = None, as_json: JsonOption = 
     from tonearm.datasets import load
     from tonearm.datasets.summary import summarise, to_dict
 
-    dataset = load(path, layout)
+    with split_warnings():
+        dataset = load(path, layout)
     genres = summarise(dataset)
     if as_json:
         print(json.dumps(to_dict(dataset, genres)))
@@ -66,7 +67,9 @@ def check(
     from tonearm.datasets import load
     from tonearm.datasets.check import check as check_dataset
 
-    report = check_dataset(load(path, layout), shortest=shortest, processes=workers)
+    with split_warnings():
+        dataset = load(path, layout)
+    report = check_dataset(dataset, shortest=shortest, processes=workers)
     if as_json:
         print(json.dumps(report.to_dict()))
     else:
@@ -90,7 +93,10 @@ def split(
     from tonearm.datasets import split as split_dataset
     from tonearm.datasets.manifest import other_columns, write_folds
 
-    dataset = load(path, layout)
+    with split_warnings():
+        dataset = load(path, layout)
+    if output is not None:
+        _spare(output, dataset)
     with split_warnings():
         parts = split_dataset(dataset, protocol, folds, seed)
     if output is not None:
@@ -122,6 +128,31 @@ def download(
     print(f"{result.root}: {result.tracks - faulty} of {result.tracks} files as they should be")
     if not result.whole:
         raise typer.Exit(1)
+
+
+def _spare(output: Path, dataset: Dataset) -> None:
+    """Refuse to write a manifest under the name of what is none, or over the dataset's own table.
+
+    Raises
+    ------
+    UsageError
+        If the output, or what a link there leads to, is one of them.
+    """
+    from tonearm.datasets.gtzan import PARTITION_TABLE, TRACK_TABLE
+    from tonearm.errors import UsageError
+    from tonearm.media import is_recording
+    from tonearm.text import printable
+
+    target, named = output.resolve(), printable(str(output))
+    if any(is_recording(name) for name in (output.name, target.name)):
+        raise UsageError(f"{named} is the name of a recording, and a CSV file is written")
+    if {output.suffix.lower(), target.suffix.lower()} & {".parquet", ".pq"}:
+        raise UsageError(f"{named} is the name of a Parquet file, and a CSV file is written")
+    tables = [dataset.root, *dataset.feature_tables]
+    if dataset.layout == "gtzan-shared":
+        tables += [dataset.root / TRACK_TABLE, dataset.root / PARTITION_TABLE]
+    if target in (table.resolve() for table in tables):
+        raise UsageError(f"{named} is of the dataset itself, and would be written over")
 
 
 def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:

@@ -97,7 +97,8 @@ def evaluate(
         except OSError as error:
             raise TonearmError(f"{report}: {error.strerror}") from error
     renamed = dict(_pair(text) for text in rename or ())
-    dataset = datasets.load(data, layout)
+    with split_warnings():
+        dataset = datasets.load(data, layout)
     chosen = None
     if protocol is not None:
         chosen = _fold(dataset, protocol, folds, fold)
@@ -160,7 +161,7 @@ def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | No
     from tonearm.datasets import split
 
     with split_warnings():
-        parts = split(dataset, protocol, folds, seed=0)
+        parts = split(dataset, protocol, folds, seed=0, chosen=number)
     if number is None and len(parts) > 1:
         raise UsageError(f"--protocol {protocol} makes {len(parts)} folds: choose one with --fold")
     if (number or 0) >= len(parts):

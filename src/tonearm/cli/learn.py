@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonearm.cli.options import ListeningOption, listed
-from tonearm.cli.output import warn_unreadable
+from tonearm.cli.output import split_warnings, warn_unreadable
 from tonearm.errors import UsageError
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -109,7 +109,9 @@ def _examples(sources: list[str], *, tags: bool) -> Examples:
         return from_tags(recordings(sources, warn_unreadable))
     if len(sources) > 1:
         raise UsageError(f"expected one folder or table without --from-tags, got {len(sources)}")
-    return from_dataset(datasets.load(sources[0]))
+    with split_warnings():
+        dataset = datasets.load(sources[0])
+    return from_dataset(dataset)
 
 
 def _record(learned: Learned) -> dict[str, Any]:

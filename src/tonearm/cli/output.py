@@ -188,7 +188,7 @@ def warn_unreadable(error: OSError) -> None:
 
 @contextmanager
 def split_warnings() -> Iterator[None]:
-    """Print what is to be said of a split as one line each, without the place in the code."""
+    """Print what is to be said of a dataset as one line each, without the place in the code."""
     from tonearm.datasets import SplitWarning
 
     with warnings.catch_warnings():

@@ -252,7 +252,7 @@ class _LogMels(Kind):
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
         with audio.stream(path, self.config.sample_rate) as stream:
-            yield from LogMel(self.config).stream(audible(stream, self.config.sample_rate, path))
+            yield from LogMel(self.config).stream(_audible(stream, self.config.sample_rate, path))
 
 
 class Descriptors(Kind):
@@ -277,13 +277,24 @@ class Descriptors(Kind):
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
         """Describe a file; may raise `AudioError`."""
-        length = audio.probe(path).duration or 0.0
-        recording = audio.read(path, DESCRIPTOR_RATE, described_from(length), DESCRIBED_SECONDS)
-        (samples,) = audible([recording.samples], DESCRIPTOR_RATE, path)
-        yield describe(samples)[np.newaxis]
+        yield describe(middle(path, DESCRIPTOR_RATE))[np.newaxis]
 
 
-def audible(
+def middle(path: Path, rate: int) -> NDArray[np.float32]:
+    """Read the middle `DESCRIBED_SECONDS` of a recording; may raise `AudioError`.
+
+    A silent middle is described as it is: a classifier refuses what is silent from end to end.
+    """
+    start = described_from(audio.probe(path).duration or 0.0)
+    samples = audio.read(path, rate, start, DESCRIBED_SECONDS).samples
+    if len(samples) / rate < SHORTEST_SECONDS or _peak(samples) < SILENCE_PEAK:
+        # Seldom so, which is why all of it is decoded for this alone.
+        for _ in _audible(audio.blocks(path, rate), rate, path):
+            pass
+    return samples
+
+
+def _audible(
     blocks: Iterable[NDArray[np.float32]], rate: int, path: Path
 ) -> Iterator[NDArray[np.float32]]:
     """Hand a recording on, and refuse it at its end if a classifier would: it has nothing to hear.
@@ -296,7 +307,7 @@ def audible(
     samples, peak = 0, 0.0
     for block in blocks:
         samples += len(block)
-        peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        peak = max(peak, _peak(block))
         yield block
     seconds = samples / rate
     if seconds < SHORTEST_SECONDS:
@@ -305,6 +316,10 @@ def audible(
         )
     if peak < SILENCE_PEAK:
         raise SilentAudio(str(path), f"silent: {seconds:.1f} s with nothing to hear")
+
+
+def _peak(samples: NDArray[np.float32]) -> float:
+    return float(np.abs(samples).max(initial=0.0))
 
 
 def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tonearm.datasets.manifest import SPLITS, seconds
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+from tonearm.datasets.manifest import seconds
+from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 
 # Each subset holds the one before it; the table names the smallest one that a track is in.
 SUBSETS = ("small", "medium", "large", "full")
@@ -114,11 +114,11 @@ def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
                 Track(
                     id=f"{number:06d}",
                     path=audio / f"{number // 1000:03d}" / f"{number:06d}.mp3",
-                    label=cells["track", "genre_top"] or None,
+                    label=label_text(cells["track", "genre_top"] or None, where),
                     artist=cells["artist", "id"] or None,
                     title=cells["track", "title"] or None,
                     album=cells["album", "id"] or None,
-                    split=SPLITS.get(cells["set", "split"]),
+                    split=part_name(cells["set", "split"] or None),
                     # The table states the length of the whole song; all but the full subset are
                     # clips of 30 s of it.
                     duration=seconds(cells["track", "duration"] or None, where)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tonearm import media
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of
+from tonearm.text import printable
 
 
 def load_folder(root: Path) -> Dataset:
@@ -18,18 +19,20 @@ def load_folder(root: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        No folder below the root has an audio file in it.
+        No folder below the root has an audio file in it, or one's name cannot be a label.
     """
     files = list(audio_files(root))
     if not files:
         raise DatasetError(f"{root}: no folder in it has an audio file")
     names = [path.relative_to(root) for path in files]
+    folders = dict.fromkeys(name.parts[0] for name in names)
+    labels = {folder: label_text(folder, printable(str(root / folder))) for folder in folders}
     occurrences = Counter(name.with_suffix("") for name in names)
     tracks = tuple(
         Track(
             id=(name if occurrences[stem := name.with_suffix("")] > 1 else stem).as_posix(),
             path=path,
-            label=name.parts[0],
+            label=labels[name.parts[0]],
         )
         for path, name in zip(files, names, strict=True)
     )

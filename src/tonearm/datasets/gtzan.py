@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from tonearm import media
 from tonearm.datasets import gtzan_facts
 from tonearm.datasets.gtzan_facts import GENRES
 from tonearm.datasets.manifest import column_name, read_rows, read_tracks, require_unique_ids
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+from tonearm.datasets.splits import LeftOutWarning
+from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
 
 TRACK_TABLE = "tracks.csv"
 PARTITION_TABLE = "partition.csv"
@@ -42,6 +44,11 @@ def load_plain(path: Path) -> Dataset:
 
     Split and artist come from `tonearm.datasets.gtzan_facts`.
 
+    Warns
+    -----
+    LeftOutWarning
+        There are recordings of other names among them.
+
     Raises
     ------
     DatasetError
@@ -50,7 +57,7 @@ def load_plain(path: Path) -> Dataset:
     root = find_plain(path)
     if root is None:
         raise DatasetError(f"{path}: no GTZAN audio such as blues/blues.00000.wav in it")
-    return _dataset(path, tuple(_audio(root)), layout="gtzan")
+    return _dataset(path, _own_audio(root), layout="gtzan")
 
 
 def find_kaggle(path: Path) -> Path | None:
@@ -72,6 +79,11 @@ def load_kaggle(path: Path) -> Dataset:
     Any of them may be absent. Tracks with a picture and no audio are `picture_tracks`. Split and
     artist come from `tonearm.datasets.gtzan_facts`.
 
+    Warns
+    -----
+    LeftOutWarning
+        There are recordings of other names among them.
+
     Raises
     ------
     DatasetError
@@ -80,7 +92,7 @@ def load_kaggle(path: Path) -> Dataset:
     root = find_kaggle(path)
     if root is None:
         raise DatasetError(f"{path}: neither genres_original nor images_original is in it")
-    return _dataset(root, tuple(_audio(root / "genres_original")), layout="gtzan-kaggle")
+    return _dataset(root, _own_audio(root / "genres_original"), layout="gtzan-kaggle")
 
 
 def genre_folder(path: Path) -> Path | None:
@@ -92,13 +104,13 @@ def genre_folder(path: Path) -> Path | None:
 
 
 def has_others(path: Path) -> bool:
-    """Say whether recordings that are not GTZAN's lie beside its own: another genre, say."""
+    """Say whether a folder beside those of the ten genres has recordings: another genre."""
     root = genre_folder(path)
     if root is None:
         return False
-    own = sum(1 for _ in _audio(root))
-    folders = [str(folder) for folder in root.iterdir() if folder.is_dir()]
-    return sum(1 for file in media.recordings(folders)) > own
+    folders = (folder for folder in root.iterdir() if folder.is_dir())
+    others = (str(f) for f in folders if f.name not in GENRES and not f.name.startswith("."))
+    return any(True for _ in media.recordings(others))
 
 
 def find_track_table(path: Path) -> Path | None:
@@ -222,7 +234,25 @@ def _described(track: Track, known: dict[str, dict[str, str]] | None) -> Track:
     row = (known or {}).get(track.id)
     if row is None:
         return track
-    return replace(track, split=row.get("split") or None, artist=row.get("artist") or None)
+    split, artist = row.get("split") or None, row.get("artist") or None
+    return replace(track, split=part_name(split), artist=artist)
+
+
+def _own_audio(root: Path) -> tuple[Track, ...]:
+    """Give GTZAN's own recordings, and warn of others in its genres: a person may miss those."""
+    own = tuple(_audio(root))
+    folders = (root / genre for genre in GENRES)
+    listed = media.recordings(str(folder) for folder in folders if folder.is_dir())
+    others = sum(1 for _ in listed) - len(own)
+    if others > 0:
+        count = "1 recording is" if others == 1 else f"{others} recordings are"
+        warnings.warn(
+            f"{root}: {count} left out, not being named as in GTZAN (blues.00000.wav); "
+            "the layout folder takes them in",
+            LeftOutWarning,
+            stacklevel=4,
+        )
+    return own
 
 
 def _audio(root: Path) -> Iterator[Track]:

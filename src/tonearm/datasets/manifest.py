@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tonearm.datasets.splits import Fold
-from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of
+from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 from tonearm.errors import MissingExtraError
+from tonearm.library.ways import relative
 from tonearm.whole import write_csv
 
 SUFFIXES = (".csv", ".parquet", ".pq")
@@ -27,13 +27,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "duration": ("duration", "seconds"),
     "kind": ("kind",),
     "picture": ("picture",),
-}
-
-# Other words for the parts of a dataset; a part of any further name keeps it.
-SPLITS: Mapping[str, str] = {
-    **{"train": "train", "training": "train"},
-    **{"valid": "valid", "validation": "valid", "val": "valid", "dev": "valid"},
-    **{"test": "test", "testing": "test"},
 }
 
 
@@ -91,7 +84,7 @@ def write_folds(
         for track in tracks:
             assert track.path is not None  # a track without audio is in no fold
             known = {
-                "path": _relative(track.path, path.parent),
+                "path": relative(str(track.path.absolute()), str(path.parent)),
                 "label": track.label,
                 "id": track.id,
                 "artist": track.artist,
@@ -99,7 +92,8 @@ def write_folds(
                 "album": track.album,
                 "duration": track.duration,
                 "kind": track.kind,
-                "picture": track.picture and _relative(track.picture, path.parent),
+                "picture": track.picture
+                and relative(str(track.picture.absolute()), str(path.parent)),
                 column: part,
             }
             rows.append({**known, **(others or {}).get(track.id, {})})
@@ -221,13 +215,6 @@ def _read_parquet(path: Path) -> list[dict[str, str]]:
     ]
 
 
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:  # on another drive
-        return str(path.absolute())
-
-
 def _track(
     row: Mapping[str, str], columns: Mapping[str, str | None], folder: Path, where: str
 ) -> Track:
@@ -241,11 +228,11 @@ def _track(
     return Track(
         id=cell("id") or path,
         path=folder / path,
-        label=cell("label"),
+        label=label_text(cell("label"), where),
         artist=cell("artist"),
         title=cell("title"),
         album=cell("album"),
-        split=_split(cell("split")),
+        split=part_name(cell("split")),
         duration=seconds(cell("duration"), where),
         kind=cell("kind"),
         picture=folder / picture if picture is not None else None,
@@ -263,10 +250,6 @@ def seconds(text: str | None, where: str) -> float | None:
     if not 0 <= duration < math.inf:
         raise DatasetError(f"{where}: duration {text!r} is not a number of seconds")
     return duration
-
-
-def _split(text: str | None) -> str | None:
-    return None if text is None else SPLITS.get(text.casefold(), text)
 
 
 def _reason(error: Exception) -> str:

@@ -35,6 +35,10 @@ class GapWarning(SplitWarning):
     """A genre is judged that cannot be learned, or some tracks are in no part."""
 
 
+class LeftOutWarning(SplitWarning):
+    """There are recordings in a dataset's folder that are none of its tracks."""
+
+
 @dataclass(frozen=True)
 class Fold:
     """One way to divide the tracks; no track is in two parts.
@@ -48,7 +52,13 @@ class Fold:
     test: tuple[Track, ...] = ()
 
 
-def split(dataset: Dataset, protocol: Protocol, folds: int = 5, seed: int = 0) -> list[Fold]:
+def split(
+    dataset: Dataset,
+    protocol: Protocol,
+    folds: int = 5,
+    seed: int = 0,
+    chosen: int | None = None,
+) -> list[Fold]:
     """Divide the labelled tracks of a dataset that have an audio file.
 
     Parameters
@@ -69,6 +79,8 @@ def split(dataset: Dataset, protocol: Protocol, folds: int = 5, seed: int = 0) -
         How many folds the last three make. Their folds take turns as `valid`.
     seed
         The same seed gives the same folds for the same tracks, in whatever order they come.
+    chosen
+        The one fold, from 0, that is to be used: what the others lack is not warned of.
 
     Warns
     -----
@@ -90,7 +102,7 @@ def split(dataset: Dataset, protocol: Protocol, folds: int = 5, seed: int = 0) -
             f"split protocol {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}"
         )
     divided = _divided(dataset, protocol, folds, seed)
-    gap = _gap(divided)
+    gap = _gap(divided if chosen is None else divided[chosen : chosen + 1])
     if gap is not None:
         warnings.warn(gap, GapWarning, stacklevel=2)
     warning = leak_warning(dataset, protocol)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tonearm.errors import TonearmError
+from tonearm.text import is_line
+
+# Other words for the parts of a dataset; a part of any further name keeps it.
+SPLITS: Mapping[str, str] = {
+    **{"train": "train", "training": "train"},
+    **{"valid": "valid", "validation": "valid", "val": "valid", "dev": "valid"},
+    **{"test": "test", "testing": "test"},
+}
 
 
 class DatasetError(TonearmError):
@@ -82,11 +90,16 @@ class Dataset:
     feature_tables: tuple[Path, ...] = ()
 
     def select(self, *, split: str | None = None, kind: str | None = None) -> tuple[Track, ...]:
-        """Give the tracks of one split, of one kind, or both; `None` asks for any."""
+        """Give the tracks of one split, of one kind, or both; `None` asks for any.
+
+        A split may be named by any word that tables may use for it (`"validation"`).
+        """
+        part = part_name(split)
         return tuple(
             track
             for track in self.tracks
-            if (split is None or track.split == split) and (kind is None or track.kind == kind)
+            if (part is None or part_name(track.split) == part)
+            and (kind is None or track.kind == kind)
         )
 
     def __len__(self) -> int:
@@ -99,3 +112,26 @@ class Dataset:
 def labels_of(tracks: tuple[Track, ...]) -> tuple[str, ...]:
     """Give every label that occurs in some tracks, sorted."""
     return tuple(sorted({track.label for track in tracks if track.label is not None}))
+
+
+def label_text(text: str | None, where: str) -> str | None:
+    """Read a label, with any white space in it as a single blank; `where` it stands begins errors.
+
+    Here and not when a model is written: by then hours of learning from it may have passed.
+
+    Raises
+    ------
+    DatasetError
+        It is not a line of text even so, and no model could have it.
+    """
+    if text is None:
+        return None
+    label = " ".join(text.split())
+    if not is_line(label):
+        raise DatasetError(f"{where}: label {text!a} is not a line of text")
+    return label
+
+
+def part_name(text: str | None) -> str | None:
+    """Reduce the words for a part of a dataset to one: `"val"` and `"Validation"` are `"valid"`."""
+    return None if text is None else SPLITS.get(text.casefold(), text)

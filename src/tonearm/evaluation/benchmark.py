@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tonearm.datasets.splits import Fold, LeakWarning, Protocol, leak_warning, split
+from tonearm.datasets.splits import Fold, GapWarning, Protocol, leak_warning, split
 from tonearm.datasets.track import Dataset
 from tonearm.errors import UsageError
 from tonearm.evaluation import plots
@@ -89,11 +89,7 @@ def run_benchmark(
         raise UsageError(f"seeds must be at least 1, got {seeds}")
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
     unheard: dict[str, tuple[str, ...]] = {}
-    for seed in range(seeds):
-        with warnings.catch_warnings():
-            # `Benchmark.warning` says it, once and where the figures are.
-            warnings.simplefilter("ignore", LeakWarning)
-            divided = split(dataset, protocol, folds, seed)
+    for seed, divided in enumerate(_divisions(dataset, protocol, folds, seeds)):
         asked = [track.id for fold in divided for track in held_out(fold)]
         for system in systems:
 
@@ -116,6 +112,25 @@ def run_benchmark(
         finished=frozenset(s.name for s in systems if isinstance(s, BundleSystem)),
         unheard=unheard,
     )
+
+
+def _divisions(dataset: Dataset, protocol: Protocol, folds: int, seeds: int) -> list[list[Fold]]:
+    """Divide by every seed, before anything is trained, and warn of each gap once."""
+    divisions = []
+    gaps: dict[str, list[str]] = {}
+    for seed in range(seeds):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            divisions.append(split(dataset, protocol, folds, seed))
+        for warning in said:
+            # The other kind is `Benchmark.warning`, which stands where the figures are.
+            if issubclass(warning.category, GapWarning):
+                gaps.setdefault(str(warning.message), []).append(str(seed))
+    for gap, at in gaps.items():
+        everywhere = len(at) == seeds
+        told = gap if everywhere else f"{gap} (with seed {', '.join(at)})"
+        warnings.warn(told, GapWarning, stacklevel=3)
+    return divisions
 
 
 def write_results(

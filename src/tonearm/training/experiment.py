@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tonearm.bundle import LONGEST_WINDOW
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
@@ -66,9 +67,9 @@ class DataSettings:
     batch_size
         Examples in a training step.
     window_seconds
-        Length of the windows validation and the exported model cut clips into.
+        Length of the windows validation and the exported model cut clips into; at most an hour.
     hop_seconds
-        Step from window to window.
+        Step from window to window; at most an hour.
     """
 
     path: str = ""
@@ -248,18 +249,19 @@ def _check_ranges(experiment: Experiment) -> None:
     data, augment = experiment.data, experiment.augment
     optimiser, schedule = experiment.optimiser, experiment.schedule
     for name, value in (
-        ("data.hop_seconds", data.hop_seconds),
         ("augment.lowpass_hz", augment.lowpass_hz),
         ("optimiser.lr", optimiser.lr),
         ("schedule.epochs", schedule.epochs),
         ("schedule.validate_every", schedule.validate_every),
     ):
         _check(name, value, "above 0", value > 0)
-    for name, value in (
-        ("data.crop_seconds", data.crop_seconds),
-        ("data.window_seconds", data.window_seconds),
-    ):
-        _check(name, value, f"at least {SHORTEST_INPUT_SECONDS}", value >= SHORTEST_INPUT_SECONDS)
+    shortest, longest = SHORTEST_INPUT_SECONDS, LONGEST_WINDOW
+    crop, window, hop = data.crop_seconds, data.window_seconds, data.hop_seconds
+    _check("data.crop_seconds", crop, f"at least {shortest}", crop >= shortest)
+    # The bundle, at the end of the training, would refuse what is longer.
+    expected = f"from {shortest} to {longest:g}"
+    _check("data.window_seconds", window, expected, shortest <= window <= longest)
+    _check("data.hop_seconds", hop, f"above 0 and at most {longest:g}", 0 < hop <= longest)
     for name, value in (
         # Of one example, there is nothing for a batch normalisation to compare it with.
         ("data.examples_per_epoch", data.examples_per_epoch),

@@ -33,7 +33,7 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
-        raise MissingExtraError("onnx", "train") from error
+        raise MissingExtraError("onnx", "learn") from error
 
     halved = onnx.ModelProto()
     halved.CopyFrom(model)
@@ -59,7 +59,7 @@ def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("onnx", "train") from error
+        raise MissingExtraError("onnx", "learn") from error
     halved = halve(onnx.load(os.fspath(source)))
     with whole(target) as file:
         file.write(halved.SerializeToString())

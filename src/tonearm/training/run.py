@@ -103,7 +103,7 @@ def train(
     """
     data = experiment.data
     dataset = datasets.load(data_path(data), data.layout)
-    folds = datasets.split(dataset, data.split, folds=data.folds, seed=0)
+    folds = datasets.split(dataset, data.split, folds=data.folds, seed=0, chosen=data.fold)
     if not 0 <= data.fold < len(folds):
         raise UsageError(f"data.fold must be from 0 to {len(folds) - 1}, got {data.fold}")
     fold = folds[data.fold]
