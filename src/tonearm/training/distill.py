@@ -110,7 +110,7 @@ def distill_dataset(
     """
     source = recipe.data
     dataset = datasets.load(data_path(DataSettings(path=source.path)), source.layout)
-    folds = datasets.split(dataset, source.split, folds=source.folds, seed=0)
+    folds = datasets.split(dataset, source.split, folds=source.folds, seed=0, chosen=source.fold)
     if source.fold is not None and not 0 <= source.fold < len(folds):
         raise UsageError(f"data.fold must be from 0 to {len(folds) - 1}, got {source.fold}")
     fold = folds[source.fold or 0]
