@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:
     from tonearm.evaluation.compare import Comparison
 
 
-UNKNOWN_WIDTH = 120  # columns, where the output is no terminal
 SHOWN_COLUMNS = (0, 1, 4, 5, 6)  # macro precision and recall are for wider pages
 
 
@@ -67,17 +67,13 @@ def compare(
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the table for people."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = UNKNOWN_WIDTH
     table = Table(box=None, pad_edge=False)
     header, rows = comparison.cells()
     for i in SHOWN_COLUMNS:
         table.add_column(header[i], justify="right" if i else "left", no_wrap=not i)
     for row in rows:
         table.add_row(*(row[i] for i in SHOWN_COLUMNS))
-    console.print(table)
+    table_console().print(table)
     print(f"\n{comparison.tracks} tracks in common; per cent, with 95 % intervals")

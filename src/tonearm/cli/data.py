@@ -10,6 +10,7 @@ import typer
 
 from tonearm.cli.options import ProtocolOption, SharingOption
 from tonearm.cli.output import split_warnings
+from tonearm.cli.tables import table_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +158,6 @@ def _spare(output: Path, dataset: Dataset) -> None:
 
 def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from tonearm.datasets.summary import OUTSIDE
@@ -200,17 +200,16 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
         "",
         f"{sum(genre.with_artist for genre in genres) / max(1, len(dataset)):.0%}",
     )
-    console = Console(soft_wrap=True)
-    console.print(table)
+    table_console().print(table)
     pictures = sum(track.picture is not None for track in dataset)
     if pictures or dataset.picture_tracks:
         more = len(dataset.picture_tracks)
-        console.print(f"pictures: {pictures} beside audio, {more} of tracks without audio")
+        print(f"pictures: {pictures} beside audio, {more} of tracks without audio")
     if dataset.feature_tables:
-        console.print(f"tables:   {', '.join(path.name for path in dataset.feature_tables)}")
-    console.print(f"licence:  {dataset.licence}")
+        print(f"tables:   {', '.join(path.name for path in dataset.feature_tables)}")
+    print(f"licence:  {dataset.licence}")
     if dataset.citation:
-        console.print(f"cite:     {dataset.citation}")
+        print(f"cite:     {dataset.citation}")
 
 
 _SPLIT_ORDER: dict[str | None, int] = {"train": 0, "valid": 1, "test": 2}

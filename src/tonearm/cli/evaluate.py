@@ -13,6 +13,7 @@ import typer
 
 from tonearm.cli.options import ProtocolName, SharingOption, listed, refuse
 from tonearm.cli.output import split_warnings
+from tonearm.cli.tables import table_console
 from tonearm.errors import TonearmError, UsageError
 
 if TYPE_CHECKING:
@@ -179,10 +180,9 @@ def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Se
 
 
 def _print(metrics: Metrics, trial: Trial) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = table_console()
     table = Table(box=None, pad_edge=False)
     for column in ("genre", "tracks", "precision", "recall", "F1"):
         table.add_column(column, justify="left" if column == "genre" else "right")

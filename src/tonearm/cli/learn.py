@@ -11,6 +11,7 @@ import typer
 
 from tonearm.cli.options import ListeningOption, listed
 from tonearm.cli.output import split_warnings, warn_unreadable
+from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -139,7 +140,6 @@ def _record(learned: Learned) -> dict[str, Any]:
 
 
 def _print(learned: Learned, unlabelled: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from tonearm.library.advice import advise
@@ -152,7 +152,7 @@ def _print(learned: Learned, unlabelled: int) -> None:
     table.add_column("taken for")
     for genre in expected.genres:
         table.add_row(printable(genre.label), str(genre.files), str(genre.groups), *_figures(genre))
-    Console(highlight=False).print(table)
+    table_console().print(table)
     print()
     for line in _summary(expected):
         print(line)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tonearm.cli.tables import table_console
 from tonearm.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-WIDEST = 10_000  # columns
 LISTED_FIGURES = 2  # of each model in the list; `tonearm models NAME` tells all
 
 
@@ -68,16 +68,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _print_list(listed: dict[str, dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     if not listed:
         typer.echo("no models at hand: none in the package, none in the folder $TONEARM_MODELS")
         return
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file or a pipe has room for any line
-        console.width = WIDEST
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "size", "genres", "figures", "licence"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
@@ -93,7 +89,7 @@ def _print_list(listed: dict[str, dict[str, Any]]) -> None:
             labels = ", ".join(facts["labels"])
             cells = known, _megabytes(facts["bytes"]), labels, told, facts["licence"]
         table.add_row(*(Text(_in_a_line(cell)) for cell in cells))
-    console.print(table)
+    table_console().print(table)
 
 
 def _print_all(facts: dict[str, Any]) -> None:

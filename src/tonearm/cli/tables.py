@@ -1,0 +1,20 @@
+"""Where the tables of the commands are printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDEST = 10_000  # columns
+
+
+def table_console() -> Console:
+    """Give a console as wide as the terminal, or, in a file or a pipe, as any table needs."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    return console
