@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tonearm import audio, bundle
 from tonearm.bundle import Bundle, BundleError
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, unexpected
 from tonearm.features.logmel import LogMel
 from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
 
@@ -174,7 +174,7 @@ class Failure:
             return cls(path, error.reason)
         if isinstance(error, TonearmError):
             return cls(path, str(error))
-        return cls(path, " ".join(f"unexpected {type(error).__name__}: {error}".split()))
+        return cls(path, unexpected(error))
 
     def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
         """Return it as plain JSON values, with the keys of `Prediction.to_dict`."""
@@ -465,13 +465,7 @@ class Classifier:
 
     def _conclude(self, path: Path | None, heard: _Heard, *, truncated: bool) -> Prediction:
         """Average what the windows said, unless there was nothing to hear."""
-        named = str(path or "<samples>")
-        if heard.seconds < SHORTEST_SECONDS:
-            raise audio.TooShort(
-                named, f"only {heard.seconds:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
-            )
-        if heard.peak < SILENCE_PEAK:
-            raise SilentAudio(named, f"silent: {heard.seconds:.1f} s with nothing to hear")
+        refuse_inaudible(heard.seconds, heard.peak, str(path or "<samples>"))
         log_probabilities = log_softmax(np.stack(heard.logits))
         music: list[float | None] = [*heard.music] or [None] * len(heard.spans)
         segments = tuple(map(self._segment, heard.spans, log_probabilities, music))
@@ -662,6 +656,16 @@ def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
             yield own.popleft()
 
     return [listen(own) for own in waiting]
+
+
+def refuse_inaudible(seconds: float, peak: float, name: str) -> None:
+    """Raise `audio.TooShort` or `SilentAudio` for a recording in which there is nothing to hear."""
+    if seconds < SHORTEST_SECONDS:
+        raise audio.TooShort(
+            name, f"only {seconds:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
+        )
+    if peak < SILENCE_PEAK:
+        raise SilentAudio(name, f"silent: {seconds:.1f} s with nothing to hear")
 
 
 def path_of(source: object) -> Path | None:

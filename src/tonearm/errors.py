@@ -25,3 +25,8 @@ class MissingExtraError(TonearmError, ImportError):
     def __str__(self) -> str:
         remedy = f"pip install 'tonearm[{self.extra}]'"
         return f"this needs {self.package}, which is not installed: {remedy}"
+
+
+def unexpected(error: Exception) -> str:
+    """Say in one line that something went wrong in a way nobody foresaw."""
+    return " ".join(f"unexpected {type(error).__name__}: {error}".split())

@@ -1,4 +1,4 @@
-"""Names and times as people read them. It imports nothing that is slow to load."""
+"""Names, ways to files and times as people read them. It imports nothing that is slow to load."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def is_line(text: str) -> bool:
     # Control characters, lone surrogates, separators of lines and of paragraphs.
     odd = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
     return bool(text.strip()) and not odd
+
+
+def relative(path: str, folder: str = os.curdir) -> str:
+    """Return a path as seen from a folder, or as it is if that is on another drive."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on Windows no way leads from drive to drive
+        return path
 
 
 def clock_text(seconds: float) -> str:

@@ -12,8 +12,7 @@ import typer
 
 from tonearm.cli.options import refuse
 from tonearm.cli.strangers import warn_of_unknown_places
-from tonearm.library.ways import relative
-from tonearm.text import printable
+from tonearm.text import printable, relative
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:

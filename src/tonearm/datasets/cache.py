@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tonearm import audio
-from tonearm.classifier import SHORTEST_SECONDS, SILENCE_PEAK, SilentAudio
+from tonearm.classifier import SHORTEST_SECONDS, SILENCE_PEAK, refuse_inaudible
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
@@ -309,13 +309,7 @@ def _audible(
         samples += len(block)
         peak = max(peak, _peak(block))
         yield block
-    seconds = samples / rate
-    if seconds < SHORTEST_SECONDS:
-        raise audio.TooShort(
-            str(path), f"only {seconds:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
-        )
-    if peak < SILENCE_PEAK:
-        raise SilentAudio(str(path), f"silent: {seconds:.1f} s with nothing to hear")
+    refuse_inaudible(samples / rate, peak, str(path))
 
 
 def _peak(samples: NDArray[np.float32]) -> float:

@@ -14,10 +14,11 @@ import numpy as np
 
 from tonearm import audio, workers
 from tonearm.datasets import fingerprint, gtzan_facts
-from tonearm.datasets.derived import unexpected
 from tonearm.datasets.fingerprint import Words
 from tonearm.datasets.progress import shown
 from tonearm.datasets.track import Dataset, Track
+from tonearm.errors import unexpected
+from tonearm.text import printable
 
 FaultKind = Literal[
     "missing",
@@ -129,7 +130,9 @@ def _listen(track: Track) -> _Heard | Fault:
     except audio.AudioError as error:
         return Fault("undecodable", (track.id,), str(error))
     except Exception as error:  # one strange file must not end a long job
-        return Fault("undecodable", (track.id,), unexpected(track.path, error))
+        return Fault(
+            "undecodable", (track.id,), f"{printable(str(track.path))}: {unexpected(error)}"
+        )
 
 
 def _hear(path: Path) -> _Heard:

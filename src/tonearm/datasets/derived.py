@@ -12,7 +12,7 @@ from typing import TypeVar
 from tonearm import workers
 from tonearm.datasets.content import ContentIndex, Stamp, content_hash
 from tonearm.datasets.progress import shown
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, unexpected
 from tonearm.text import printable
 
 Derived = TypeVar("Derived")
@@ -93,11 +93,6 @@ def derived(
     return found, refused
 
 
-def unexpected(path: Path, error: Exception) -> str:
-    """Say in one line that something went wrong with a file in a way nobody foresaw."""
-    return " ".join(f"{_name(path)}: unexpected {type(error).__name__}: {error}".split())
-
-
 @dataclass(frozen=True)
 class _Task:
     """A file to derive from; `content` is its hash where that is known already."""
@@ -152,7 +147,7 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
         except OSError as error:
             return error
         except Exception as error:  # one strange file must not end a long job
-            return _Refused(unexpected(task.path, error))
+            return _Refused(f"{_name(task.path)}: {unexpected(error)}")
         return content
 
     return work

@@ -10,7 +10,7 @@ from pathlib import Path
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 from tonearm.errors import MissingExtraError
-from tonearm.library.ways import relative
+from tonearm.text import relative
 from tonearm.whole import write_csv
 
 SUFFIXES = (".csv", ".parquet", ".pq")

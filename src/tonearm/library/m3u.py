@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from tonearm.library.store import Entry
-from tonearm.library.ways import relative
+from tonearm.text import relative
 from tonearm.whole import write_whole
 
 LONGEST_NAME = 100  # bytes: names may have 255, and some systems count in other units

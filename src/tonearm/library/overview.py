@@ -17,8 +17,7 @@ from tonearm.library.resemblance import directions
 from tonearm.library.scan import kind_of
 from tonearm.library.store import Entry, Floats, Store
 from tonearm.library.tag_words import TagWords, spelling_of
-from tonearm.library.ways import relative
-from tonearm.text import printable
+from tonearm.text import printable, relative
 
 GRID = 65535  # steps of the map's coordinates: sixteen bits
 

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.classifier import SHORTEST_SECONDS
+from tonearm.classifier import refuse_inaudible
 from tonearm.datasets.cache import CacheError
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
@@ -220,11 +220,8 @@ def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str
         for start, seconds in plan(path):
             ours = audio.read(path, STUDENT_FRONT_END.sample_rate, start, seconds).samples
             theirs = audio.read(path, TEACHER_RATE, start, seconds).samples
-            heard = len(ours) / STUDENT_FRONT_END.sample_rate
-            if heard < SHORTEST_SECONDS:  # it will have no features to be tuned on, either
-                raise audio.TooShort(
-                    str(path), f"only {heard:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
-                )
+            # A scrap would have no features to be tuned on. A silent stretch is passed over below.
+            refuse_inaudible(len(ours) / STUDENT_FRONT_END.sample_rate, np.inf, str(path))
             if np.abs(theirs).mean() >= _QUIETEST:
                 frames = logmel(ours)
                 yield frames, teachers.listen(theirs, frames)
