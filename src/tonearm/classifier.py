@@ -398,11 +398,8 @@ class Classifier:
                 yield result
             elif isinstance(result.item, Failure):
                 yield result.item
-            elif result.exit_code is None:
-                reason = f"given up after {self._patience(result.item):.0f} s"
-                yield Failure(result.item, reason)
             else:
-                yield Failure(result.item, f"the process died reading it ({result.exit_code})")
+                yield Failure(result.item, result.reason(self._patience(result.item)))
 
     def _patience(self, file: Path | Failure) -> float:
         """Seconds after which a process that still has a file in work is killed."""

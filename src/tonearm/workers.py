@@ -56,6 +56,12 @@ class Crash(Generic[Item]):
     item: Item
     exit_code: int | None
 
+    def reason(self, allowed: float) -> str:
+        """Say in one line what became of a file that could take so many seconds."""
+        if self.exit_code is None:
+            return f"given up after {allowed:.0f} s"
+        return f"the process died reading it ({self.exit_code})"
+
 
 def in_order(
     prepare: Callable[[], Callable[[Item], Result]],

@@ -145,10 +145,7 @@ def allowance(task: Task, time_limit: float | None) -> float:
 
 def lost(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
     """Say what became of a file whose process is gone."""
-    if crash.exit_code is None:
-        reason = f"given up after {allowance(crash.item, time_limit):.0f} s"
-    else:
-        reason = f"the process died reading it ({crash.exit_code})"
+    reason = crash.reason(allowance(crash.item, time_limit))
     return Outcome(replace(blank(crash.item, model), error=reason), is_new=True)
 
 
