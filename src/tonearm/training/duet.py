@@ -21,6 +21,7 @@ from torch.nn import functional
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.library.head import layer_of
+from tonearm.library.tag_words import spelling_of
 from tonearm.models.layers import rectangle
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
@@ -126,16 +127,12 @@ def tags_of(genre: str) -> list[int]:
     >>> [[TAGS[number] for number in tags_of(genre)] for genre in ("Hip Hop", "metal", "opera")]
     [['hip-hop'], ['metal', 'heavy metal'], []]
     """
-    wanted = _letters(genre)
+    wanted = spelling_of(genre)
     return [
         number
         for number, tag in enumerate(TAGS)
-        if wanted in (_letters(tag), _letters(tag.split()[-1]))
+        if wanted in (spelling_of(tag), spelling_of(tag.split()[-1]))
     ]
-
-
-def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name.casefold()))
 
 
 class Duet(GenreNetwork):
@@ -170,7 +167,8 @@ class Duet(GenreNetwork):
         self.on_embedding = Opinion(EMBEDDING, student.num_classes)
         self.on_all = Opinion(HEARD, student.num_classes)
         self.by_tags = TagOpinion(labels)
-        if not self.by_tags.of_use and not settings.student + settings.of_fcn - settings.fcn_tags:
+        others = settings.student or settings.fcn or settings.fcn_embedding
+        if not (self.by_tags.of_use or others):
             raise UsageError(
                 "no opinion is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
                 f"name fewer than two of {', '.join(labels)}"
