@@ -104,16 +104,43 @@ def test_an_opinion_is_the_logistic_regression_it_was_fitted_as() -> None:
     assert np.allclose(shares[:, [0, 2]], fitted.predict_proba(standard), atol=1e-3)
 
 
-def test_a_duet_weighs_its_opinions(duet: Duet) -> None:
+@pytest.mark.parametrize("kept", [1.0, 0.25, 0.0])
+def test_a_duet_weighs_its_opinions(kept: float) -> None:
+    student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
+    duet = Duet(student, Fcn().eval(), DuetSettings(full_band=kept), LABELS).eval()
     rng = np.random.default_rng(0)
-    first = torch.from_numpy(rng.normal(0.5, 0.7, (1, 300, 128)).astype(np.float32))
-    second = torch.from_numpy(rng.normal(-20, 10, (1, 188, 96)).astype(np.float32))
+    first = torch.from_numpy(rng.normal(0.5, 0.7, (2, 300, 128)).astype(np.float32))
+    first[0, :, 110:] = -1.4  # from 12 kHz on nothing is heard, as in GTZAN
+    second = torch.from_numpy(rng.normal(-20, 10, (2, 188, 96)).astype(np.float32))
     with torch.inference_mode():
+        assert duet.full_band(first).tolist() == [[0.0], [1.0]]
         heard = duet.hear(second)
         tags = duet.by_tags(duet.fcn.dense(heard[:, :EMBEDDING]))
-        parts = (duet.student(first), duet.on_all(heard), duet.on_embedding(heard), tags)
-        expected = (0.5 * parts[0] + parts[1] + parts[2] + 0.3 * parts[3]) / 2.8
-        torch.testing.assert_close(duet(first, second), expected)
+        judged = student.judge(first)
+        assert judged.audioset is not None
+        at_home = 0.5 * judged.genre + duet.on_all(heard)
+        elsewhere = duet.on_embedding(heard) + 0.3 * tags + 0.1 * judged.audioset
+        logits = duet(first, second)
+        torch.testing.assert_close(logits[0], (at_home + elsewhere)[0] / 2.8)
+        full_band = (kept * at_home + elsewhere)[1] * (2.9 / (kept * 1.5 + 1.4)) / 2.8
+        torch.testing.assert_close(logits[1], full_band)
+
+
+def test_only_what_sounds_above_gtzan_is_of_full_band(duet: Duet) -> None:
+    front_end = LogMel(FRONT_ENDS["efficientat"])
+    sound = render("rock-band", 5.0, 32_000, 0)
+    at_22k = np.concatenate(list(resample(sound, 32_000, 22_050)))
+    again = np.concatenate(list(resample(at_22k, 22_050, 32_000)))
+    noise = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
+    for heard, expected in (
+        (again, 0),
+        (again / 50, 0),
+        (0 * again, 0),
+        (noise, 1),
+        (noise / 50, 1),
+    ):
+        with torch.inference_mode():
+            assert duet.full_band(torch.from_numpy(front_end(heard))[None]).item() == expected
 
 
 def test_tags_speak_for_the_genres_they_name() -> None:
@@ -143,6 +170,9 @@ def test_tags_that_name_no_two_genres_are_left_out(duet: Duet) -> None:
         torch.testing.assert_close(weightless(first, second), said)
     with pytest.raises(UsageError, match="no opinion is left"):
         Duet(student, Fcn(), DuetSettings(student=0.0, fcn=0.0, fcn_embedding=0.0), labels)
+    at_home = DuetSettings(student=0.0, fcn_embedding=0.0, full_band=0.0)
+    with pytest.raises(UsageError, match="full-band"):
+        Duet(student, Fcn(), at_home, labels)
 
 
 def test_a_duet_needs_both_inputs(duet: Duet) -> None:

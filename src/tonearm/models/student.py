@@ -41,6 +41,15 @@ class Readings(NamedTuple):
     embedding: Tensor  # float32[batch, embedding_size]
 
 
+class Judgement(NamedTuple):
+    """What the student says of a batch: the genre, by what it was taught and by what it knew."""
+
+    genre: Tensor  # float32[batch, classes], log-probabilities of the genre head
+    audioset: Tensor | None  # the same of AudioSet's classes, None where they have no weight
+    embedding: Tensor  # float32[batch, embedding_size]
+    music: Tensor | None  # float32[batch, 1], logit that it is music
+
+
 @register("student")
 class Student(GenreNetwork):
     """Genres from an embedding of MobileNetV3 features, with AudioSet's opinion added.
@@ -113,14 +122,22 @@ class Student(GenreNetwork):
         The logits are log-probabilities of the genre head and, weighed, of AudioSet's classes: a
         genre is as likely there as the likeliest of its classes.
         """
-        readings = self.readings(required(logmel))
-        logits = readings.genre.log_softmax(dim=1)
+        said = self.judge(required(logmel))
+        logits = said.genre
+        if said.audioset is not None:
+            logits = logits + self.audioset_weight * said.audioset
+        return Outputs(logits, said.embedding, said.music)
+
+    def judge(self, logmel: Tensor) -> Judgement:
+        """Return what `both` joins, for float32[batch, frames, mels]."""
+        readings = self.readings(logmel)
+        of_genres = None
         if self.audioset_weight:
             # log(sigmoid(x)) written so that ONNX Runtime does not round very small ones to log(0).
-            opinion = -functional.softplus(-readings.audioset)
-            logits = logits + self.audioset_weight * opinion[:, self.genre_classes].amax(dim=2)
+            of_classes = -functional.softplus(-readings.audioset)
+            of_genres = of_classes[:, self.genre_classes].amax(dim=2)
         music = self._music(readings.audioset) if self.says_music else None
-        return Outputs(logits, readings.embedding, music)
+        return Judgement(readings.genre.log_softmax(dim=1), of_genres, readings.embedding, music)
 
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
         """Embed float32[batch, frames, mels]; descriptors are ignored."""

@@ -57,7 +57,7 @@ VERSIONS = (LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION, REFINEMENT_VERSI
 _METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
 _REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
-_WEIGHTS = ("student", "fcn", "fcn_embedding", "fcn_tags")
+_WEIGHTS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
 
 
 @dataclass(frozen=True)

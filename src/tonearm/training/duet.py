@@ -3,7 +3,8 @@
 What the fully convolutional tagger learned from a million songs is worth more heard than imitated:
 where the student knows GTZAN better, the FCN errs less on recordings from elsewhere. Without the
 filters that say nothing it is small and quick enough to ship. The opinions are averaged in the log
-domain.
+domain. Those that know GTZAN best may fall silent where a recording sounds above GTZAN's band,
+and so is from elsewhere.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.library.head import layer_of
 from tonearm.library.tag_words import spelling_of
-from tonearm.models.layers import rectangle
+from tonearm.models.layers import rectangle, required
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
+from tonearm.training.augment import band_centres
+from tonearm.training.conditions import mel_power
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
 from tonearm.training.probe import FURTHEST, fit
 from tonearm.training.pruning import pruned
 from tonearm.training.recipe import DuetSettings
+from tonearm.training.teachers import STUDENT_FRONT_END
 
 SECOND_FRONT_END = FRONT_ENDS["htk32k"]  # what the FCN hears, from the student's sample rate
 # A window is repeated to this length: the FCN's pools leave a moment of every 320 frames, and the
@@ -38,6 +42,12 @@ REPEATED_FRAMES = 960
 # most: how loud a recording was mastered says nothing of its genre.
 LEVEL_DB = 10.0
 MOST_GAIN_DB = 20.0
+
+# GTZAN's recordings end at 11 kHz, and beyond this frequency nothing is left of resamplers either.
+# A window is of full band where the mean power of the bands beyond is but so much below that of all
+# bands, and dull where it is so much below. In between it is something of both.
+BEYOND_HZ = 13_000.0
+FULL_BAND_DB, DULL_DB = -10.0, -20.0
 
 HEARD = EMBEDDING + BENEATH  # numbers the FCN gives for a window, the embedding first
 
@@ -167,11 +177,19 @@ class Duet(GenreNetwork):
         self.on_embedding = Opinion(EMBEDDING, student.num_classes)
         self.on_all = Opinion(HEARD, student.num_classes)
         self.by_tags = TagOpinion(labels)
-        others = settings.student or settings.fcn or settings.fcn_embedding
-        if not (self.by_tags.of_use or others):
+        beyond = np.flatnonzero(band_centres(STUDENT_FRONT_END) > BEYOND_HZ)
+        self.first_beyond = int(beyond[0])
+        at_home = settings.student + settings.fcn
+        elsewhere = settings.fcn_embedding + settings.student * student.audioset_weight
+        elsewhere += settings.fcn_tags if self.by_tags.of_use else 0.0
+        if not (at_home or elsewhere):
             raise UsageError(
                 "no opinion is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
                 f"name fewer than two of {', '.join(labels)}"
+            )
+        if not (settings.full_band or elsewhere):
+            raise UsageError(
+                "no opinion is left on full-band recordings: set duet.full_band above 0"
             )
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
@@ -189,21 +207,35 @@ class Duet(GenreNetwork):
         """
         if second_logmel is None:
             raise ValueError("a duet needs the frames of both front ends")
-        first = self.student.both(logmel)
+        frames = required(logmel)
+        first = self.student.judge(frames)
         heard = self.hear(second_logmel)
         embedding = heard[:, :EMBEDDING]
         weights = self.settings
-        opinions = [
-            (weights.student, first.logits),
-            (weights.fcn, self.on_all(heard)),
-            (weights.fcn_embedding, self.on_embedding(heard)),
-        ]
+        at_home = [(weights.student, first.genre), (weights.fcn, self.on_all(heard))]
+        elsewhere = [(weights.fcn_embedding, self.on_embedding(heard))]
         if self.by_tags.of_use:
-            opinions.append((weights.fcn_tags, self.by_tags(self.fcn.dense(embedding))))
-        total = sum(weight for weight, _ in opinions)
-        logits = torch.stack([weight / total * opinion for weight, opinion in opinions]).sum(dim=0)
+            elsewhere.append((weights.fcn_tags, self.by_tags(self.fcn.dense(embedding))))
+        total = _total(at_home) + _total(elsewhere)
+        if first.audioset is not None:
+            # Added to what the genre head says, not averaged with it: it is not in the total.
+            elsewhere.append((weights.student * self.student.audioset_weight, first.audioset))
+        kept = 1 + (weights.full_band - 1) * self.full_band(frames)
+        # Those that speak make up for those that do not, so that the temperature stays as fitting.
+        everywhere = _total(at_home) + _total(elsewhere)
+        scale = everywhere / (kept * _total(at_home) + _total(elsewhere)) / total
+        logits = scale * (kept * _weighed(at_home) + _weighed(elsewhere))
         parts = [first.embedding, embedding, heard[:, EMBEDDING:]]
         return Outputs(logits, torch.cat(parts, dim=1), first.music)
+
+    def full_band(self, logmel: Tensor) -> Tensor:
+        """Say how far windows sound where GTZAN does not: float32[batch, 1], from 0 to 1."""
+        power = mel_power(logmel)
+        beyond = power[:, :, self.first_beyond :].mean((1, 2))
+        # Silence is not of full band, though all its bands are alike.
+        level = 10 * (beyond / (power.mean((1, 2)) + STUDENT_FRONT_END.offset)).log10()
+        share = (level - DULL_DB) / (FULL_BAND_DB - DULL_DB)
+        return share.clamp(0.0, 1.0)[:, None]
 
     def hear(self, second_logmel: Tensor) -> Tensor:
         """Let the FCN hear float32[batch, frames, 96] of any level and length.
@@ -231,6 +263,16 @@ class Duet(GenreNetwork):
         heard = [self.hear(torch.from_numpy(window)[None])[0] for window in windows]
         mean: Floats = torch.stack(heard).mean(dim=0).numpy()
         return mean
+
+
+def _total(opinions: Sequence[tuple[float, Tensor]]) -> float:
+    """Sum the weights of opinions."""
+    return sum(weight for weight, _ in opinions)
+
+
+def _weighed(opinions: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Sum opinions by their weights."""
+    return torch.stack([weight * opinion for weight, opinion in opinions]).sum(dim=0)
 
 
 def _levelled(logmel: Tensor) -> Tensor:

@@ -71,6 +71,10 @@ class DuetSettings:
     student, fcn, fcn_embedding, fcn_tags
         What the opinions of the student, on the FCN's last layers, on its embedding alone and by
         its tags weigh. With those of the FCN all 0 the student is exported without it.
+    full_band
+        How much of their weights the student's genre head and the opinion on the FCN's last layers
+        keep where a recording sounds above GTZAN's band, of 1: less serves recordings from
+        elsewhere, if those of the dataset are as dull as GTZAN's.
     fcn_regularisation, fcn_embedding_regularisation
         C of the logistic regressions that read it.
     """
@@ -79,6 +83,7 @@ class DuetSettings:
     fcn: float = 1.0
     fcn_embedding: float = 1.0
     fcn_tags: float = 0.3
+    full_band: float = 1.0
     fcn_regularisation: float = 0.003
     fcn_embedding_regularisation: float = 0.01
 
@@ -385,8 +390,12 @@ class Recipe:
             raise UsageError(
                 f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
             )
-        if not 0 <= self.refinement.share <= 1:
-            raise UsageError(f"refinement.share must be from 0 to 1, got {self.refinement.share}")
+        for name, share in (
+            ("refinement.share", self.refinement.share),
+            ("duet.full_band", self.duet.full_band),
+        ):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name} must be from 0 to 1, got {share}")
         if self.imitation.held_out < 2:
             raise UsageError(f"imitation.held_out must be 2 or more, got {self.imitation.held_out}")
         if self.lessons.shortest_seconds < self.lessons.segment_seconds + 2:
