@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ import numpy as np
 
 from tonearm import datasets
 from tonearm.bundle import Bundle
-from tonearm.classifier import Prediction
+from tonearm.classifier import Classifier, Prediction
 from tonearm.datasets.content import content_hash
+from tonearm.datasets.progress import shown
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
@@ -98,6 +100,22 @@ def fingerprint(heard: Sequence[Clip], models: Sequence[Path]) -> str:
     for model in models:
         digest.update(model.read_bytes())
     return digest.hexdigest()[:10]
+
+
+def judged(name: str, models: Sequence[Path], heard: Sequence[Clip], kept: Path) -> Predictions:
+    """Give what the folds' bundles say of the clips they did not learn, from a file or anew."""
+    if not kept.exists():
+        classifiers = [Classifier.load(path) for path in models]
+        clips, answers = [], []
+        for clip in shown(heard, len(heard), name):
+            answer = classifiers[clip.fold].attempt(clip.path)
+            if isinstance(answer, Prediction):
+                clips.append(clip)
+                answers.append(answer)
+            else:
+                print(f"{name}: {answer.path}: {answer.error}", file=sys.stderr)
+        predictions.write(kept, gathered(clips, answers, classifiers[0].labels))
+    return predictions.read(kept)
 
 
 def gathered(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,9 +38,6 @@ import foldwise
 from foldwise import Clip
 from tonearm import audio
 from tonearm.bundle import Bundle, write_metadata
-from tonearm.classifier import Classifier, Prediction
-from tonearm.datasets.progress import shown
-from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table
 from tonearm.evaluation.predictions import Predictions
 from tonearm.features.logmel import LogMel
@@ -74,7 +70,10 @@ def main() -> None:
                 making.replace(path)
             paths.append(path)
         paths_of[name] = paths
-    predictions = {name: judged(name, paths, heard, work) for name, paths in paths_of.items()}
+    predictions = {
+        name: foldwise.judged(name, paths, heard, work / f"{paths[0].stem}.csv")
+        for name, paths in paths_of.items()
+    }
     first = [paths[0] for paths in paths_of.values()]
     starts = in_turns([partial(Bundle.load, path) for path in first], STARTS)
     feed = next(windows(Bundle.load(first[0]), heard))
@@ -98,23 +97,6 @@ class Edition:
     start: float
     window: float
     predictions: Predictions
-
-
-def judged(name: str, paths: list[Path], heard: list[Clip], work: Path) -> Predictions:
-    """Give the predictions of one edition of the folds' bundles, kept or new."""
-    kept = work / f"{paths[0].stem}.csv"
-    if not kept.exists():
-        classifiers = [Classifier.load(path) for path in paths]
-        clips, answers = [], []
-        for clip in shown(heard, len(heard), name):
-            answer = classifiers[clip.fold].attempt(clip.path)
-            if isinstance(answer, Prediction):
-                clips.append(clip)
-                answers.append(answer)
-            else:
-                print(f"{name}: {answer.path}: {answer.error}", file=sys.stderr)
-        files.write(kept, foldwise.gathered(clips, answers, classifiers[0].labels))
-    return files.read(kept)
 
 
 def as_float32(model: Path, target: Path, learned: list[Clip]) -> None:
