@@ -150,7 +150,8 @@ class Duet(GenreNetwork):
 
     Two of them are linear. One reads the FCN's embedding, which is most at home outside GTZAN, the
     other also what lies beneath it, which tells GTZAN's genres best. The third is what the FCN was
-    published to say, its tags.
+    published to say, its tags. In windows of full band the second and the student's genre head keep
+    but a share of their weights, see `DuetSettings.full_band`.
 
     Parameters
     ----------
