@@ -106,15 +106,15 @@ def judged(name: str, models: Sequence[Path], heard: Sequence[Clip], kept: Path)
     """Give what the folds' bundles say of the clips they did not learn, from a file or anew."""
     if not kept.exists():
         classifiers = [Classifier.load(path) for path in models]
-        clips, answers = [], []
+        understood, answers = [], []
         for clip in shown(heard, len(heard), name):
             answer = classifiers[clip.fold].attempt(clip.path)
             if isinstance(answer, Prediction):
-                clips.append(clip)
+                understood.append(clip)
                 answers.append(answer)
             else:
                 print(f"{name}: {answer.path}: {answer.error}", file=sys.stderr)
-        predictions.write(kept, gathered(clips, answers, classifiers[0].labels))
+        predictions.write(kept, gathered(understood, answers, classifiers[0].labels))
     return predictions.read(kept)
 
 

@@ -90,6 +90,11 @@ def amplified(samples: Samples, rate: int, track: str, decibels: float) -> tuple
     return np.clip(gain * samples, -1.0, 1.0), rate
 
 
+def hissing(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
+    """Add noise as `noisy` does at the rate of today's files, far above the clip's own band."""
+    return noisy(resampled(samples, rate, 44_100), 44_100, track, decibels)
+
+
 def noisy(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
     """Add white noise so far below the clip's own power; the same noise in every run."""
     rng = np.random.default_rng(zlib.crc32(track.encode()))
@@ -120,6 +125,8 @@ CONDITIONS = (
     Condition("gain -12 dB", partial(amplified, decibels=-12)),
     Condition("gain +6 dB, clipped", partial(amplified, decibels=6)),
     Condition("white noise, SNR 20 dB", partial(noisy, decibels=20)),
+    Condition("white noise at 44.1 kHz, 20 dB", partial(hissing, decibels=20)),
+    Condition("white noise at 44.1 kHz, 30 dB", partial(hissing, decibels=30)),
     Condition("pitch +1 semitone", partial(shifted, semitones=1)),
     Condition("pitch -1 semitone", partial(shifted, semitones=-1)),
     Condition("tempo +8 %", partial(hurried, factor=1.08)),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from tonearm.audio import resample
@@ -14,6 +15,7 @@ from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.library.anatomy import embedding_parts
 from tonearm.models.student import Student
 from tonearm.synth import render
+from tonearm.training.augment import band_centres
 from tonearm.training.duet import (
     HEARD,
     REPEATED_FRAMES,
@@ -22,11 +24,21 @@ from tonearm.training.duet import (
     Opinion,
     TagOpinion,
 )
-from tonearm.training.export import export
+from tonearm.training.export import export, largest_difference
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn
 from tonearm.training.recipe import DuetSettings
 
 LABELS = ("blues", "jazz", "metal")
+METADATA = BundleMetadata(
+    name="duet",
+    labels=LABELS,
+    front_end=FRONT_ENDS["efficientat"],
+    second_front_end=SECOND_FRONT_END,
+    window_seconds=10.0,
+    hop_seconds=10.0,
+)
+
+Floats = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +62,8 @@ def test_the_fcn_hears_the_same_from_samples_at_twice_the_rate() -> None:
 
 
 def test_a_duet_exports_with_both_inputs(duet: Duet, tmp_path: Path) -> None:
-    metadata = BundleMetadata(
-        name="duet",
-        labels=LABELS,
-        front_end=FRONT_ENDS["efficientat"],
-        second_front_end=SECOND_FRONT_END,
-        window_seconds=10.0,
-        hop_seconds=10.0,
-    )
     # Raises where ONNX Runtime and torch differ, also for windows shorter than the repetition.
-    path = export(duet, metadata, tmp_path / "duet.onnx")
+    path = export(duet, METADATA, tmp_path / "duet.onnx")
     outputs = Bundle.load(path).run(
         np.zeros((1, 300, 128), np.float32), second=np.zeros((1, 188, 96), np.float32)
     )
@@ -104,16 +108,25 @@ def test_an_opinion_is_the_logistic_regression_it_was_fitted_as() -> None:
     assert np.allclose(shares[:, [0, 2]], fitted.predict_proba(standard), atol=1e-3)
 
 
+def half_silent(frames: Floats, beyond_hz: float, fall: float) -> Floats:
+    """Lower all bands beyond a frequency."""
+    bands = band_centres(FRONT_ENDS["efficientat"]) > beyond_hz
+    return np.where(bands, frames - fall, frames).astype(np.float32)
+
+
 @pytest.mark.parametrize("kept", [1.0, 0.25, 0.0])
 def test_a_duet_weighs_its_opinions(kept: float) -> None:
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
     duet = Duet(student, Fcn().eval(), DuetSettings(full_band=kept), LABELS).eval()
     rng = np.random.default_rng(0)
-    first = torch.from_numpy(rng.normal(0.5, 0.7, (2, 300, 128)).astype(np.float32))
-    first[0, :, 110:] = -1.4  # from 12 kHz on nothing is heard, as in GTZAN
-    second = torch.from_numpy(rng.normal(-20, 10, (2, 188, 96)).astype(np.float32))
+    frames = rng.normal(0.5, 0.7, (300, 128)).astype(np.float32)
+    first = torch.from_numpy(
+        np.stack([half_silent(frames, 12_500, fall) for fall in (3.0, 0.4, 0.0)])
+    )
+    second = torch.from_numpy(rng.normal(-20, 10, (3, 188, 96)).astype(np.float32))
     with torch.inference_mode():
-        assert duet.full_band(first).tolist() == [[0.0], [1.0]]
+        dull, between, full = duet.full_band(first)[:, 0].tolist()
+        assert (dull, full) == (0, 1) and 0.1 < between < 0.9
         heard = duet.hear(second)
         tags = duet.by_tags(duet.fcn.dense(heard[:, :EMBEDDING]))
         judged = student.judge(first)
@@ -122,25 +135,45 @@ def test_a_duet_weighs_its_opinions(kept: float) -> None:
         elsewhere = duet.on_embedding(heard) + 0.3 * tags + 0.1 * judged.audioset
         logits = duet(first, second)
         torch.testing.assert_close(logits[0], (at_home + elsewhere)[0] / 2.8)
-        full_band = (kept * at_home + elsewhere)[1] * (2.9 / (kept * 1.5 + 1.4)) / 2.8
-        torch.testing.assert_close(logits[1], full_band)
+        for row, share in ((1, between), (2, 1.0)):
+            weight = 1 - share * (1 - kept)
+            expected = (weight * at_home + elsewhere)[row] * (2.9 / (weight * 1.5 + 1.4)) / 2.8
+            torch.testing.assert_close(logits[row], expected)
 
 
 def test_only_what_sounds_above_gtzan_is_of_full_band(duet: Duet) -> None:
-    front_end = LogMel(FRONT_ENDS["efficientat"])
+    rng = np.random.default_rng(0)
     sound = render("rock-band", 5.0, 32_000, 0)
     at_22k = np.concatenate(list(resample(sound, 32_000, 22_050)))
     again = np.concatenate(list(resample(at_22k, 22_050, 32_000)))
-    noise = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
-    for heard, expected in (
-        (again, 0),
-        (again / 50, 0),
-        (0 * again, 0),
-        (noise, 1),
-        (noise / 50, 1),
-    ):
+    hiss = rng.normal(0, 1, len(again)).astype(np.float32)
+    hiss *= np.sqrt(np.mean(again**2) / np.mean(hiss**2))
+    # A cymbal, next to nothing below 10 kHz, four times a second.
+    strikes = np.exp(-np.arange(len(again)) % 8_000 / 1_000).astype(np.float32)
+    bright = again + 0.5 * strikes * np.diff(np.diff(hiss, prepend=0), prepend=0)
+    heard = {
+        "dull": again,
+        "dull and soft": again / 50,
+        "dull, hiss 30 dB below": again + hiss * 10 ** (-30 / 20),
+        "silence": 0 * again,
+        "bright": bright,
+        "bright and soft": bright / 50,
+    }
+    front_end = LogMel(FRONT_ENDS["efficientat"])
+    for name, samples in heard.items():
         with torch.inference_mode():
-            assert duet.full_band(torch.from_numpy(front_end(heard))[None]).item() == expected
+            share = duet.full_band(torch.from_numpy(front_end(samples))[None]).item()
+        assert share == (1.0 if "bright" in name else 0.0), name
+
+
+def test_an_export_compares_opinions_of_dull_and_of_full_windows(
+    duet: Duet, tmp_path: Path
+) -> None:
+    changed = Duet(duet.student, Fcn().eval(), DuetSettings(full_band=0.0), LABELS).eval()
+    bundle = Bundle.load(export(changed, METADATA, tmp_path / "duet.onnx"))
+    assert largest_difference(changed, bundle) < 1e-4
+    changed.on_all.linear.bias.data[0] += 1.0  # which full windows do not ask
+    assert largest_difference(changed, bundle) > 0.1
 
 
 def test_tags_speak_for_the_genres_they_name() -> None:
@@ -171,7 +204,7 @@ def test_tags_that_name_no_two_genres_are_left_out(duet: Duet) -> None:
     with pytest.raises(UsageError, match="no opinion is left"):
         Duet(student, Fcn(), DuetSettings(student=0.0, fcn=0.0, fcn_embedding=0.0), labels)
     at_home = DuetSettings(student=0.0, fcn_embedding=0.0, full_band=0.0)
-    with pytest.raises(UsageError, match="full-band"):
+    with pytest.raises(UsageError, match="of full band"):
         Duet(student, Fcn(), at_home, labels)
 
 

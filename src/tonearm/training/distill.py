@@ -34,7 +34,7 @@ from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
-from tonearm.training.duet import SECOND_FRONT_END, Duet
+from tonearm.training.duet import SECOND_FRONT_END, Duet, require_opinions
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
@@ -57,7 +57,7 @@ VERSIONS = (LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION, REFINEMENT_VERSI
 _METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
 _REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
-_WEIGHTS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
+_OPINIONS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,12 @@ def distill(
     DatasetError
         If a track has another label, or none can be decoded.
     UsageError
-        If there is too little music.
+        If there is too little music, or no opinion has a weight.
     MusicnnError, FcnError, PretrainedError
         If a teacher is not at hand.
     """
+    if recipe.duet.of_fcn:  # now, and not when the student has learned
+        require_opinions(recipe.duet, recipe.student.audioset_weight, labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -420,7 +422,7 @@ def _metadata(
             "imitation_epochs": recipe.imitation.epochs,
             "tuning_steps": recipe.tuning.steps,
             "audioset_weight": student.audioset_weight,
-            "duet": {name: getattr(recipe.duet, name) for name in _WEIGHTS},
+            "duet": {name: getattr(recipe.duet, name) for name in _OPINIONS},
             "refinement_share": recipe.refinement.share,
             "seed": recipe.seed,
         },

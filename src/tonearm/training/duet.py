@@ -43,9 +43,9 @@ REPEATED_FRAMES = 960
 LEVEL_DB = 10.0
 MOST_GAIN_DB = 20.0
 
-# GTZAN's recordings end at 11 kHz, and beyond this frequency nothing is left of resamplers either.
-# A window is of full band where the mean power of the bands beyond is but so much below that of all
-# bands, and dull where it is so much below. In between it is something of both.
+# GTZAN's recordings end at 11 kHz: beyond this frequency none of them sounds. A window is of full
+# band where the power beyond is but so much below that of all bands, and dull where it is so much
+# below. In between it is something of both.
 BEYOND_HZ = 13_000.0
 FULL_BAND_DB, DULL_DB = -10.0, -20.0
 
@@ -115,7 +115,7 @@ class TagOpinion(nn.Module):
         super().__init__()
         tags = [tags_of(label) for label in labels]
         named = [genre for genre, own in enumerate(tags) if own]
-        self.of_use = len(named) > 1
+        self.of_use = tags_are_of_use(labels)
         places = [named.index(genre) if own else len(named) for genre, own in enumerate(tags)]
         numbers = rectangle([tags[genre] for genre in named] or [[0]])
         self.register_buffer("tags", numbers, persistent=False)
@@ -145,18 +145,47 @@ def tags_of(genre: str) -> list[int]:
     ]
 
 
-class Duet(GenreNetwork):
-    """Opinions on the genre of a window: the student's, and three over the FCN.
+def tags_are_of_use(genres: Sequence[str]) -> bool:
+    """Say whether tags name two of the genres or more."""
+    return sum(bool(tags_of(genre)) for genre in genres) > 1
 
-    Two of them are linear. One reads the FCN's embedding, which is most at home outside GTZAN, the
-    other also what lies beneath it, which tells GTZAN's genres best. The third is what the FCN was
-    published to say, its tags. In windows of full band the second and the student's genre head keep
-    but a share of their weights, see `DuetSettings.full_band`.
+
+def require_opinions(settings: DuetSettings, audioset_weight: float, labels: Sequence[str]) -> None:
+    """Check that some opinion has a weight on every recording.
+
+    Raises
+    ------
+    UsageError
+        If none is left, or none on recordings of full band.
+    """
+    at_home = settings.student + settings.fcn
+    elsewhere = settings.fcn_embedding + settings.student * audioset_weight
+    elsewhere += settings.fcn_tags if tags_are_of_use(labels) else 0.0
+    if not (at_home or elsewhere):
+        raise UsageError(
+            "no opinion is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
+            f"name fewer than two of {', '.join(labels)}"
+        )
+    if not (settings.full_band or elsewhere):
+        raise UsageError(
+            "no opinion is left on recordings of full band: set duet.full_band or "
+            "duet.fcn_embedding above 0"
+        )
+
+
+class Duet(GenreNetwork):
+    """Opinions on the genre of a window: two of the student, and three on the FCN.
+
+    The student's are its genre head's and AudioSet's. Two of those on the FCN are linear: one reads
+    its embedding, which is most at home outside GTZAN, the other also what lies beneath it, which
+    tells GTZAN's genres best. The third is what the FCN was published to say, its tags. The genre
+    head and the opinion on what lies beneath keep `DuetSettings.full_band` of their weights in
+    windows of full band.
 
     Parameters
     ----------
     student
-        Whose logits are taken as they are, AudioSet's opinion included.
+        AudioSet's opinion weighs its `audioset_weight` beside 1 for the genre head.
     fcn
         As published, in evaluation mode; it is pruned.
     settings
@@ -168,6 +197,7 @@ class Duet(GenreNetwork):
     def __init__(
         self, student: Student, fcn: Fcn, settings: DuetSettings, labels: Sequence[str]
     ) -> None:
+        require_opinions(settings, student.audioset_weight, labels)
         super().__init__(student.embedding_size + HEARD, student.num_classes, 0.0)
         self.student = student
         # One window at a time takes a fifth of the time so, and less than one of many.
@@ -180,18 +210,6 @@ class Duet(GenreNetwork):
         self.by_tags = TagOpinion(labels)
         beyond = np.flatnonzero(band_centres(STUDENT_FRONT_END) > BEYOND_HZ)
         self.first_beyond = int(beyond[0])
-        at_home = settings.student + settings.fcn
-        elsewhere = settings.fcn_embedding + settings.student * student.audioset_weight
-        elsewhere += settings.fcn_tags if self.by_tags.of_use else 0.0
-        if not (at_home or elsewhere):
-            raise UsageError(
-                "no opinion is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
-                f"name fewer than two of {', '.join(labels)}"
-            )
-        if not (settings.full_band or elsewhere):
-            raise UsageError(
-                "no opinion is left on full-band recordings: set duet.full_band above 0"
-            )
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
         """Return logits, embedding, and the student's logit of music.
@@ -221,7 +239,9 @@ class Duet(GenreNetwork):
         if first.audioset is not None:
             # Added to what the genre head says, not averaged with it: it is not in the total.
             elsewhere.append((weights.student * self.student.audioset_weight, first.audioset))
-        kept = 1 + (weights.full_band - 1) * self.full_band(frames)
+        kept: Tensor | float = 1.0
+        if weights.full_band < 1:
+            kept = 1 - (1 - weights.full_band) * self.full_band(frames)
         # Those that speak make up for those that do not, so that the temperature stays as fitting.
         everywhere = _total(at_home) + _total(elsewhere)
         scale = everywhere / (kept * _total(at_home) + _total(elsewhere)) / total
@@ -230,11 +250,15 @@ class Duet(GenreNetwork):
         return Outputs(logits, torch.cat(parts, dim=1), first.music)
 
     def full_band(self, logmel: Tensor) -> Tensor:
-        """Say how far windows sound where GTZAN does not: float32[batch, 1], from 0 to 1."""
+        """Say how far windows sound where GTZAN does not: float32[batch, 1], from 0 to 1.
+
+        What counts is what varies: the mean of the power beyond less its geometric mean in time.
+        Hiss, which is steady, is of a medium, and a dull recording stays dull under it.
+        """
         power = mel_power(logmel)
-        beyond = power[:, :, self.first_beyond :].mean((1, 2))
-        # Silence is not of full band, though all its bands are alike.
-        level = 10 * (beyond / (power.mean((1, 2)) + STUDENT_FRONT_END.offset)).log10()
+        beyond = power[:, :, self.first_beyond :].mean(2)
+        varying = (beyond.mean(1) - beyond.log().mean(1).exp()).clamp(min=0.0)
+        level = 10 * (varying / (power.mean((1, 2)) + STUDENT_FRONT_END.offset)).log10()
         share = (level - DULL_DB) / (FULL_BAND_DB - DULL_DB)
         return share.clamp(0.0, 1.0)[:, None]
 
