@@ -5,7 +5,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,15 @@ def test_interrupted(run: Run, music: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert contents(music) == before
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Hear Ctrl-C even where the tests run in the background, whose shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_waits_for_the_file_in_hand(
     run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
