@@ -222,8 +222,9 @@ is against the same clips as they are, with its 95 % interval over artists. An e
 middle of a clip, and clips no longer than it are left out of its row. "Allowed" is the aim.
 
 {markdown_table(header, rows)}
-Noise is added at 20 dB below each clip's own power; clipping is at full scale; pitch and tempo are
-changed by FFmpeg's `asetrate` and `atempo`; the low-pass is a resampling to 16 kHz and back.
+Noise is added at 20 or 30 dB below each clip's own power, in the clip's own band or up to 22 kHz;
+clipping is at full scale; pitch and tempo are changed by FFmpeg's `asetrate` and `atempo`; the
+low-pass is a resampling to 16 kHz and back. Peaks between samples clip when a clip is upsampled.
 Training hears pitch, tempo, noise and Opus too, of other clips and at strengths drawn by lot
 (`tonearm/training/playback.py`).
 
