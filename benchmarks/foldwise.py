@@ -16,7 +16,7 @@ import numpy as np
 
 from tonearm import datasets
 from tonearm.bundle import Bundle
-from tonearm.classifier import Classifier, Prediction
+from tonearm.classifier import Classifier, Failure, Prediction
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.progress import shown
 from tonearm.datasets.splits import split
@@ -24,6 +24,7 @@ from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.predictions import Predictions
+from tonearm.workers import Crash
 
 FOLDS, SEED = 5, 0  # of artist-kfold, as the bundles were trained
 # What the folds' bundles of the default said, each of the clips it did not learn.
@@ -106,16 +107,30 @@ def judged(name: str, models: Sequence[Path], heard: Sequence[Clip], kept: Path)
     """Give what the folds' bundles say of the clips they did not learn, from a file or anew."""
     if not kept.exists():
         classifiers = [Classifier.load(path) for path in models]
-        understood, answers = [], []
-        for clip in shown(heard, len(heard), name):
-            answer = classifiers[clip.fold].attempt(clip.path)
-            if isinstance(answer, Prediction):
-                understood.append(clip)
-                answers.append(answer)
-            else:
-                print(f"{name}: {answer.path}: {answer.error}", file=sys.stderr)
-        predictions.write(kept, gathered(understood, answers, classifiers[0].labels))
+        answers = [
+            classifiers[clip.fold].attempt(clip.path) for clip in shown(heard, len(heard), name)
+        ]
+        keep(kept, name, heard, answers, classifiers[0].labels)
     return predictions.read(kept)
+
+
+def keep(
+    kept: Path,
+    name: str,
+    heard: Sequence[Clip],
+    answers: Sequence[Prediction | Failure | Crash[Clip]],
+    labels: tuple[str, ...],
+) -> None:
+    """Write the answers to a file, and name on standard error the clips that have none."""
+    understood, fine = [], []
+    for clip, answer in zip(heard, answers, strict=True):
+        if isinstance(answer, Prediction):
+            understood.append(clip)
+            fine.append(answer)
+        else:
+            reason = answer.error if isinstance(answer, Failure) else "the process died"
+            print(f"{name}: {clip.path}: {reason}", file=sys.stderr)
+    predictions.write(kept, gathered(understood, fine, labels))
 
 
 def gathered(

@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 import foldwise
 from tonearm.errors import UsageError
 from tonearm.evaluation.compare import compare
+from tonearm.whole import whole
 
 
 def main() -> None:
@@ -79,9 +80,8 @@ def as_full_band(model: Path, target: Path) -> Path:
     place = list(graph.node).index(shares[0])
     graph.node.remove(shares[0])
     graph.node.insert(place, helper.make_node("Identity", ["always"], shares[0].output))
-    making = target.with_suffix(".making")  # what is killed leaves no half a bundle
-    onnx.save(bundle, making)
-    making.replace(target)
+    with whole(target) as file:
+        file.write(bundle.SerializeToString())
     return target
 
 

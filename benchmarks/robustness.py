@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -167,14 +166,7 @@ def under(
     kept = work / f"{quote(name, safe=' ')}.csv"  # +1 and -1 semitone are not the same
     if not kept.exists():
         answers = list(shown(_answers(condition, heard, models, workers), len(heard), name))
-        pairs = list(zip(heard, answers, strict=True))
-        for clip, answer in pairs:
-            if not isinstance(answer, Prediction):
-                reason = answer.error if isinstance(answer, Failure) else "the process died"
-                print(f"{name}: {clip.path}: {reason}", file=sys.stderr)
-        fine = [(clip, answer) for clip, answer in pairs if isinstance(answer, Prediction)]
-        labels = Classifier.load(models[0]).labels
-        files.write(kept, foldwise.gathered([c for c, _ in fine], [a for _, a in fine], labels))
+        foldwise.keep(kept, name, heard, answers, Classifier.load(models[0]).labels)
     return files.read(kept)
 
 

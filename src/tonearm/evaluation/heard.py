@@ -39,13 +39,11 @@ def heard_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str | N
     learned = _learned(bundle.path)
     if learned is not None:
         known = sum(learned.get(track.id) == track.label for track in tracks if track.label)
+        if not known:
+            return None
         return (
-            None
-            if not known
-            else (
-                f"{bundle.path.parent} learned from {known} of these {len(tracks)} tracks: "
-                "the figures come out too high"
-            )
+            f"{bundle.path.parent} learned from {known} of these {len(tracks)} tracks: "
+            "the figures come out too high"
         )
     if bundle.metadata.training.get("data") == data:
         return f"{bundle.metadata.name} learned from {data}: the figures on it come out too high"
