@@ -7,8 +7,8 @@ import hashlib
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -45,6 +45,28 @@ class Clip:
         return self.track.path
 
 
+@dataclass(frozen=True)
+class Round:
+    """One division of a dataset into folds, and who judges them.
+
+    Attributes
+    ----------
+    seed
+        Of the folds, and of the bundles' training.
+    models
+        The bundle of each fold.
+    heard
+        The clips, each once.
+    work
+        Where what was computed of exactly these clips by these bundles is kept.
+    """
+
+    seed: int
+    models: list[Path]
+    heard: list[Clip]
+    work: Path
+
+
 def published(path: Path) -> Predictions:
     """Read out-of-fold predictions; of several seeds, those of the first: each track once."""
     table = predictions.read(path)
@@ -64,9 +86,39 @@ def add_arguments(parser: argparse.ArgumentParser, work: str) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="of the table")
 
 
-def clips(data: Path, limit: int | None = None, without: int | None = None) -> list[Clip]:
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """Add how many rounds there are."""
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="from 0 on, for {seed} in --models"
+    )
+
+
+def rounds(chosen: argparse.Namespace) -> list[Round]:
+    """Give the clips and bundles that the arguments name, for each seed."""
+    found = []
+    for seed in range(SEED, SEED + chosen.seeds):
+        models = bundles(chosen.models, seed)
+        if any(models == other.models for other in found):
+            raise UsageError(f"--models {chosen.models}: expected a {{seed}} in it")
+        heard = clips(chosen.data, chosen.limit, seed=seed)
+        found.append(Round(seed, models, heard, chosen.work / fingerprint(heard, models)))
+    return found
+
+
+def over_seeds(rounds: Sequence[Round], judge: Callable[[Round], Predictions]) -> Predictions:
+    """Join what the bundles of each seed say."""
+    parts = []
+    for one in rounds:
+        part = judge(one)
+        parts.append(replace(part, seeds=(str(one.seed),) * len(part)))
+    return predictions.join(parts)
+
+
+def clips(
+    data: Path, limit: int | None = None, without: int | None = None, seed: int = SEED
+) -> list[Clip]:
     """List the held-out clips of every fold but one, or a sample with as many of each genre."""
-    folds = split(datasets.load(data), "artist-kfold", FOLDS, SEED)
+    folds = split(datasets.load(data), "artist-kfold", FOLDS, seed)
     everything = [
         Clip(track, number)
         for number, fold in enumerate(folds)
@@ -82,9 +134,9 @@ def clips(data: Path, limit: int | None = None, without: int | None = None) -> l
     return [clip for clip in in_turn if clip is not None][:limit]
 
 
-def bundles(pattern: str) -> list[Path]:
+def bundles(pattern: str, seed: int = SEED) -> list[Path]:
     """Give the bundle of each fold."""
-    paths = [Path(pattern.format(fold=number)) for number in range(FOLDS)]
+    paths = [Path(pattern.format(fold=number, seed=seed)) for number in range(FOLDS)]
     if len(set(paths)) < FOLDS:
         raise UsageError(f"--models {pattern}: expected a {{fold}} in it")
     for path in paths:
@@ -130,6 +182,8 @@ def keep(
         else:
             reason = answer.error if isinstance(answer, Failure) else "the process died"
             print(f"{name}: {clip.path}: {reason}", file=sys.stderr)
+    if not fine:  # a table without rows would be taken for finished
+        raise UsageError(f"{name}: no clip could be heard")
     predictions.write(kept, gathered(understood, fine, labels))
 
 
@@ -150,6 +204,10 @@ def gathered(
 
 def changed(run: Predictions, reference: Predictions) -> float:
     """Give the share of the tracks of a run that were answered otherwise than in a reference."""
-    before = dict(zip(reference.tracks, reference.predicted, strict=True))
-    pairs = zip(run.tracks, run.predicted, strict=True)
-    return float(np.mean([answer != before[track] for track, answer in pairs]))
+    before = dict(zip(_keys(reference), reference.predicted, strict=True))
+    pairs = zip(_keys(run), run.predicted, strict=True)
+    return float(np.mean([answer != before[key] for key, answer in pairs]))
+
+
+def _keys(run: Predictions) -> list[tuple[str, str]]:
+    return list(zip(run.tracks, run.seeds or [str(SEED)] * len(run), strict=True))

@@ -1,6 +1,6 @@
 """What the opinions that full-band recordings are judged by know of GTZAN, which has none.
 
-    python benchmarks/full_band.py --models 'fold{fold}.onnx' --data gtzan
+    python benchmarks/full_band.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data gtzan
 
 Every clip is heard by the bundle of the artist-grouped fold that held it back, once as it is and
 once as if it sounded above GTZAN's band: in a copy of the bundle the share of full band is always
@@ -17,39 +17,41 @@ import onnx
 from onnx import helper, numpy_helper
 
 import foldwise
+from foldwise import Round
 from tonearm.errors import UsageError
 from tonearm.evaluation.compare import compare
+from tonearm.evaluation.predictions import Predictions
 from tonearm.whole import whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/full-band")
+    foldwise.add_seeds(parser)
     chosen = parser.parse_args()
-    models = foldwise.bundles(chosen.models)
-    heard = foldwise.clips(chosen.data, chosen.limit)
-    work = chosen.work / foldwise.fingerprint(heard, models)
-    work.mkdir(parents=True, exist_ok=True)
-    forced = [as_full_band(model, work / f"{number}.onnx") for number, model in enumerate(models)]
+    rounds = foldwise.rounds(chosen)
     runs = {
-        name: foldwise.judged(name, paths, heard, work / f"{name}.csv")
-        for name, paths in (("as they are", models), ("as if of full band", forced))
+        "as they are": foldwise.over_seeds(rounds, as_they_are),
+        "as if of full band": foldwise.over_seeds(rounds, as_if_of_full_band),
     }
+    count = len(rounds[0].heard)
     chosen.out.mkdir(parents=True, exist_ok=True)
     page = chosen.out / "full_band.md"
     page.write_text(
         f"""# Full band
 
 Recordings that sound above GTZAN's band are judged by those opinions of the default model that are
-at home elsewhere ([distil](../distill.md)). None of GTZAN's does. Here all {len(heard)} clips are
-judged once as they are and once by these opinions alone, each by the bundle of the artist-grouped
-fold that held it back ({foldwise.FOLDS} folds). Per cent, with 95 % intervals over artists.
+at home elsewhere ([distil](../distill.md)). None of GTZAN's does. Here all {count} clips are judged
+once as they are and once by these opinions alone, each by the bundle of the artist-grouped fold
+that held it back ({foldwise.FOLDS} folds); seeds: {chosen.seeds}, each with folds and bundles of
+its own. Per cent, with 95 % intervals over artists.
 
 {compare(runs).to_markdown()}
 ## How to make these numbers again
 
 ```
-python benchmarks/full_band.py --models 'fold{{fold}}.onnx' --data gtzan
+python benchmarks/full_band.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
+    --seeds {chosen.seeds} --data gtzan
 ```
 
 The bundles are those that `tonearm benchmark gtzan --systems default` leaves.
@@ -57,6 +59,21 @@ The bundles are those that `tonearm benchmark gtzan --systems default` leaves.
         encoding="utf-8",
     )
     print(page.read_text(encoding="utf-8"))
+
+
+def as_they_are(one: Round) -> Predictions:
+    """Give what the bundles say of the clips."""
+    return foldwise.judged("as they are", one.models, one.heard, one.work / "as they are.csv")
+
+
+def as_if_of_full_band(one: Round) -> Predictions:
+    """Give what they say where every window is taken for one of full band."""
+    one.work.mkdir(parents=True, exist_ok=True)
+    forced = [
+        as_full_band(model, one.work / f"{fold}.onnx") for fold, model in enumerate(one.models)
+    ]
+    name = "as if of full band"
+    return foldwise.judged(name, forced, one.heard, one.work / f"{name}.csv")
 
 
 def as_full_band(model: Path, target: Path) -> Path:

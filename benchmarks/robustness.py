@@ -1,6 +1,6 @@
 """What a model's accuracy loses when the same clips come worse, shorter or otherwise played.
 
-    python benchmarks/robustness.py --models 'fold{fold}.onnx' --data gtzan [--workers 2]
+    python benchmarks/robustness.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data gtzan
 
 Every clip is altered, written to a file as a listener would have it, and heard from that file
 exactly as `tonearm classify` hears it, by the bundle of the artist-grouped fold that held it back.
@@ -24,7 +24,7 @@ from urllib.parse import quote
 import numpy as np
 
 import foldwise
-from foldwise import Clip
+from foldwise import Clip, Round
 from tonearm import audio
 from tonearm.classifier import Classifier, Failure, Prediction
 from tonearm.datasets.progress import shown
@@ -138,35 +138,34 @@ CONDITIONS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/robustness")
+    foldwise.add_seeds(parser)
     parser.add_argument("--workers", type=int, default=1, help="processes that share the clips")
     chosen = parser.parse_args()
-    models = foldwise.bundles(chosen.models)
-    heard = foldwise.clips(chosen.data, chosen.limit)
-    work = chosen.work / foldwise.fingerprint(heard, models)
-    clean = under(None, heard, models, work, chosen.workers)
-    runs = {}
-    for condition in CONDITIONS:
-        long_enough = [clip for clip in heard if seconds(clip.path) > (condition.seconds or 0.0)]
-        runs[condition] = under(condition, long_enough, models, work, chosen.workers)
+    rounds = foldwise.rounds(chosen)
+    clean = foldwise.over_seeds(rounds, partial(under, None, chosen.workers))
+    runs = {
+        condition: foldwise.over_seeds(rounds, partial(under, condition, chosen.workers))
+        for condition in CONDITIONS
+    }
     chosen.out.mkdir(parents=True, exist_ok=True)
     header, rows = table(clean, runs)
     sheet = io.StringIO()
     csv.writer(sheet, lineterminator="\n").writerows([header, *rows])
     (chosen.out / "robustness.csv").write_text(sheet.getvalue(), encoding="utf-8")
     page = chosen.out / "robustness.md"
-    page.write_text(rendered(header, rows, len(clean)), encoding="utf-8")
+    page.write_text(rendered(header, rows, chosen.seeds), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
 
 
-def under(
-    condition: Condition | None, heard: list[Clip], models: list[Path], work: Path, workers: int
-) -> Predictions:
+def under(condition: Condition | None, workers: int, one: Round) -> Predictions:
     """Give the predictions under a condition, kept or new; None for the clips as they are."""
     name = condition.name if condition else "clean"
-    kept = work / f"{quote(name, safe=' ')}.csv"  # +1 and -1 semitone are not the same
+    shortest = (condition and condition.seconds) or 0.0
+    heard = [clip for clip in one.heard if seconds(clip.path) > shortest]
+    kept = one.work / f"{quote(name, safe=' ')}.csv"  # +1 and -1 semitone are not the same
     if not kept.exists():
-        answers = list(shown(_answers(condition, heard, models, workers), len(heard), name))
-        foldwise.keep(kept, name, heard, answers, Classifier.load(models[0]).labels)
+        answers = list(shown(_answers(condition, heard, one.models, workers), len(heard), name))
+        foldwise.keep(kept, name, heard, answers, Classifier.load(one.models[0]).labels)
     return files.read(kept)
 
 
@@ -179,9 +178,7 @@ def table(
         *("allowed", "95 % from", "to", "macro F1, points", "answers changed", "McNemar p"),
     )
     first = clean.metrics(bootstrap=0)
-    rows = [
-        ("as they are", f"{len(clean)}", _percent(first.accuracy), _percent(first.f1), *[""] * 7)
-    ]
+    rows = [("as they are", _clips(clean), _percent(first.accuracy), _percent(first.f1), *[""] * 7)]
     for condition, run in runs.items():
         row = compare({"clean": clean, condition.name: run}).rows[1]
         difference = row.difference
@@ -190,7 +187,7 @@ def table(
         rows.append(
             (
                 condition.name,
-                f"{row.metrics.count}",
+                _clips(run),
                 _percent(row.metrics.accuracy),
                 _percent(row.metrics.f1),
                 _points(difference.accuracy),
@@ -205,13 +202,14 @@ def table(
     return header, rows
 
 
-def rendered(header: tuple[str, ...], rows: list[tuple[str, ...]], count: int) -> str:
+def rendered(header: tuple[str, ...], rows: list[tuple[str, ...]], seeds: int) -> str:
     return f"""# Robustness
 
-{count} clips after what befalls music on its way to a listener, each heard from a file by the
-bundle of the artist-grouped fold that held it back ({foldwise.FOLDS} folds). Per cent; the change
-is against the same clips as they are, with its 95 % interval over artists. An excerpt is the
-middle of a clip, and clips no longer than it are left out of its row. "Allowed" is the aim.
+{rows[0][1]} clips after what befalls music on its way to a listener, each heard from a file by the
+bundle of the artist-grouped fold that held it back ({foldwise.FOLDS} folds); seeds: {seeds}, each
+with folds and bundles of its own. Per cent; the change is against the same clips as they are, with
+its 95 % interval over artists. An excerpt is the middle of a clip, and clips no longer than it are
+left out of its row. "Allowed" is the aim.
 
 {markdown_table(header, rows)}
 Noise is added at 20 or 30 dB below each clip's own power, in the clip's own band or up to 22 kHz;
@@ -223,7 +221,8 @@ Training hears pitch, tempo, noise and Opus too, of other clips and at strengths
 ## How to make these numbers again
 
 ```
-python benchmarks/robustness.py --models 'fold{{fold}}.onnx' --data gtzan
+python benchmarks/robustness.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
+    --seeds {seeds} --data gtzan
 ```
 """
 
@@ -266,6 +265,10 @@ def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Pred
 @cache
 def seconds(path: Path) -> float:
     return audio.probe(path).duration or 0.0
+
+
+def _clips(run: Predictions) -> str:
+    return f"{len(set(run.tracks))}"
 
 
 def _percent(share: float) -> str:
