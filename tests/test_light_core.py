@@ -13,7 +13,10 @@ import pytest
 
 from bundles import FRONT_END, tone
 
-HEAVY = ("torch", "lightning", "sklearn", "scipy", "pandas", "matplotlib", "onnx", "librosa")
+HEAVY = (
+    *("torch", "lightning", "sklearn", "scipy", "pandas", "matplotlib", "onnx", "librosa"),
+    *("fastapi", "pydantic", "uvicorn"),
+)
 
 # Refuses to import what only the extras bring, as if it were not installed.
 BLOCKER = f"""
@@ -21,7 +24,7 @@ import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {HEAVY!r}:
-            raise ModuleNotFoundError("no " + name)
+            raise ModuleNotFoundError("no " + name, name=name)
 sys.meta_path.insert(0, Blocker())
 """
 
@@ -110,14 +113,20 @@ def test_the_licences_of_what_is_in_the_weights_come_with_the_package() -> None:
     assert texts.count("The above copyright notice and this permission notice shall be") == 2
 
 
-def test_a_part_that_lacks_its_extra_cannot_be_imported() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("part", "package", "extra"),
+    [("library.head", "scikit-learn", "learn"), ("serving", "fastapi", "serve")],
+)
+def test_a_part_that_lacks_its_extra_cannot_be_imported(
+    part: str, package: str, extra: str
+) -> None:
+    code = f"""
 try:
-    import tonearm.library.head
+    import tonearm.{part}
 except ImportError as error:
     print(type(error).__name__, error)
 """
     assert _run(BLOCKER + code).stdout == (
-        "MissingExtraError this needs scikit-learn, which is not installed: "
-        "pip install 'tonearm[learn]'\n"
+        f"MissingExtraError this needs {package}, which is not installed: "
+        f"pip install 'tonearm[{extra}]'\n"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import length_hint
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from tonearm.bundle import Bundle, BundleError
 from tonearm.errors import TonearmError, UsageError, unexpected
 from tonearm.features.logmel import LogMel
 from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
+
+if TYPE_CHECKING:
+    from tonearm.workers import Crash
 
 SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
 PADDED_SECONDS = 1.0  # shorter clips get zeros up to here, so that every network has enough frames
@@ -376,6 +379,10 @@ class Classifier:
         """Classify a file, turning whatever is wrong with it or its name into a `Failure`."""
         return self._answer(_path_or_failure(path))
 
+    def apart(self) -> ClassifierApart:
+        """Open the same classifier in a process of its own."""
+        return ClassifierApart(self)
+
     def _answer(self, file: Path | Failure) -> Prediction | Failure:
         """Classify a file, unless its name alone was a failure."""
         if isinstance(file, Failure):
@@ -388,18 +395,26 @@ class Classifier:
     def _classify_in_processes(
         self, files: Iterable[Path | Failure], workers: int
     ) -> Iterator[Prediction | Failure]:
-        from tonearm.workers import Crash, in_order
+        from tonearm.workers import in_order
 
-        prepare = partial(
+        for result in in_order(self._in_process(), files, workers, time_limit=self._patience):
+            yield self._told(result)
+
+    def _in_process(self) -> Callable[[], Callable[[Path | Failure], Prediction | Failure]]:
+        """Give what makes the same classifier in another process."""
+        return partial(
             _prepare, self.bundle.path, self.bundle.threads, self.time_limit, self.thresholds
         )
-        for result in in_order(prepare, files, workers, time_limit=self._patience):
-            if not isinstance(result, Crash):
-                yield result
-            elif isinstance(result.item, Failure):
-                yield result.item
-            else:
-                yield Failure(result.item, result.reason(self._patience(result.item)))
+
+    def _told(self, result: Prediction | Failure | Crash[Path | Failure]) -> Prediction | Failure:
+        """Say of a file whose process is gone what became of it."""
+        from tonearm.workers import Crash
+
+        if not isinstance(result, Crash):
+            return result
+        if isinstance(result.item, Failure):
+            return result.item
+        return Failure(result.item, result.reason(self._patience(result.item)))
 
     def _patience(self, file: Path | Failure) -> float:
         """Seconds after which a process that still has a file in work is killed."""
@@ -534,6 +549,39 @@ class Classifier:
         from tonearm.features.descriptors import describe
 
         return describe(samples)[np.newaxis, self._descriptor_columns]
+
+
+class ClassifierApart:
+    """A classifier in a process of its own, where a recording that crashes or hangs fails alone.
+
+    It is asked for one recording at a time; `Classifier.apart` makes it. A script needs the usual
+    ``if __name__ == "__main__":`` guard.
+
+    Raises
+    ------
+    UsageError
+        If this process cannot have others.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        from tonearm.workers import Apart
+
+        self._classifier = classifier
+        self._apart = Apart(classifier._in_process(), time_limit=classifier._patience)
+
+    def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
+        """Classify a file as `Classifier.attempt` does.
+
+        Raises
+        ------
+        StartError
+            If the process, or the one that takes its place, died before it could begin.
+        """
+        return self._classifier._told(self._apart(_path_or_failure(path)))
+
+    def close(self) -> None:
+        """End the process."""
+        self._apart.close()
 
 
 class _Deadline:

@@ -248,10 +248,11 @@ class _Worker(Generic[Item, Result]):
             result = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            if not self._is_ready:
-                raise StartError(self._process.exitcode) from None
-            result = Crash(item, self._process.exitcode)
+            exit_code = self._process.exitcode
             self.stop()
+            if not self._is_ready:
+                raise StartError(exit_code) from None
+            result = Crash(item, exit_code)
         if not self._is_ready:
             self._is_ready = True
             self.deadline = time.monotonic() + self._limit

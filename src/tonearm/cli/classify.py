@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
-from tonearm.cli.options import ModelOption, SharingOption, TimeLimitOption
+from tonearm.cli.options import (
+    ModelOption,
+    MusicThresholdOption,
+    SharingOption,
+    TimeLimitOption,
+    UnsureThresholdOption,
+)
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
 from tonearm.errors import UsageError
 from tonearm.text import printable
@@ -37,28 +43,8 @@ def classify(
         ),
     ] = None,
     model: ModelOption = "default",
-    music_threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--music-threshold",
-            metavar="P",
-            min=0.0,
-            max=1.0,
-            show_default="the model's",
-            help="Less probably music is 'not music'; 0 turns that off.",
-        ),
-    ] = None,
-    unsure_threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--unsure-threshold",
-            metavar="P",
-            min=0.0,
-            max=1.0,
-            show_default="the model's",
-            help="A less probable best genre is 'unsure'; 0 turns that off.",
-        ),
-    ] = None,
+    music_threshold: MusicThresholdOption = None,
+    unsure_threshold: UnsureThresholdOption = None,
     workers: SharingOption = 1,
     time_limit: TimeLimitOption = None,
 ) -> None:

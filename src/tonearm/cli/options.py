@@ -37,6 +37,29 @@ TimeLimitOption = Annotated[
     ),
 ]
 
+MusicThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--music-threshold",
+        metavar="P",
+        min=0.0,
+        max=1.0,
+        show_default="the model's",
+        help="Less probably music is 'not music'; 0 turns that off.",
+    ),
+]
+UnsureThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--unsure-threshold",
+        metavar="P",
+        min=0.0,
+        max=1.0,
+        show_default="the model's",
+        help="A less probable best genre is 'unsure'; 0 turns that off.",
+    ),
+]
+
 
 def refuse(context: typer.Context, *names: str, beside: str) -> None:
     """Refuse options that would be ignored.

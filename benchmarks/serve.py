@@ -1,0 +1,138 @@
+"""What `tonearm serve` adds to listening: answers a second, and how long each takes.
+
+    python benchmarks/serve.py [FILE...] [--requests 200] [--workers 2] [--clients 1 2 8]
+
+The floor is the same processes given the same files without HTTP: no request, no upload, no copy
+of it on the disk. The server runs as its own program and is asked over the loopback. Without files
+a piece of 30 s is rendered and encoded as MP3 (320 kbit/s).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import httpx
+import numpy as np
+
+import machine
+import scanning
+from encoding import encode, piece
+from tonearm.classifier import Classifier, ClassifierApart, Failure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("--requests", type=int, default=200, metavar="N")
+    parser.add_argument("--workers", type=int, default=2, help="processes that listen")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 8], help="at once")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        files = chosen.files or [
+            encode(Path(name) / "piece.mp3", piece(0, 30.0), "libmp3lame", 320_000)
+        ]
+        due = list(itertools.islice(itertools.cycle(files), chosen.requests))
+        print(machine.notes(("fastapi", "uvicorn", "onnxruntime")))
+        print(f"{chosen.requests} requests, {chosen.workers} processes, {len(files)} files")
+        print(f"{'':24}{'a second':>10}{'of floor':>10}{'median ms':>11}{'95 % ms':>10}")
+        floors = {}
+        with listening(chosen.workers) as listen:
+            # More at once than there are processes would only wait.
+            for clients in sorted({min(clients, chosen.workers) for clients in chosen.clients}):
+                floors[clients] = report(f"no server, {clients} at once", listen, due, clients)
+        with serving(chosen.workers, max(chosen.clients)) as (ask, process):
+            for clients in chosen.clients:
+                floor = floors[min(clients, chosen.workers)]
+                report(f"served, {clients} at once", ask, due, clients, floor)
+            seen = sum(map(scanning.proportional_megabytes, scanning.family(process)))
+        print(f"memory of all processes: {seen:.0f} MB")
+
+
+def report(
+    name: str,
+    ask: Callable[[Path], None],
+    files: Sequence[Path],
+    clients: int,
+    floor: float | None = None,
+) -> float:
+    """Print a row, and return the answers a second."""
+
+    def timed(path: Path) -> float:
+        begun = time.perf_counter()
+        ask(path)
+        return time.perf_counter() - begun
+
+    with ThreadPoolExecutor(clients) as threads:
+        list(threads.map(ask, files[: 4 * clients]))  # connections are made, files are cached
+        begun = time.perf_counter()
+        taken = list(threads.map(timed, files))
+        rate = len(files) / (time.perf_counter() - begun)
+    middle, slow = np.percentile(taken, [50, 95])
+    share = f"{rate / floor:10.2f}" if floor else f"{'1':>10}"
+    print(f"{name:24}{rate:10.2f}{share}{1000 * middle:11.0f}{1000 * slow:10.0f}")
+    return rate
+
+
+@contextmanager
+def listening(workers: int) -> Iterator[Callable[[Path], None]]:
+    """Give what asks an idle one of some processes, or waits for one."""
+    classifier = Classifier.load()
+    crew = [classifier.apart() for _ in range(workers)]
+    idle: SimpleQueue[ClassifierApart] = SimpleQueue()
+    for listener in crew:
+        idle.put(listener)
+
+    def ask(path: Path) -> None:
+        listener = idle.get()
+        result = listener.attempt(path)
+        idle.put(listener)
+        if isinstance(result, Failure):
+            sys.exit(f"{path}: {result.error}")
+
+    try:
+        yield ask
+    finally:
+        for listener in crew:
+            listener.close()
+
+
+@contextmanager
+def serving(workers: int, clients: int) -> Iterator[tuple[Callable[[Path], None], int]]:
+    """Give what asks a server, and the server's process."""
+    program = str(Path(sys.executable).with_name("tonearm"))
+    options = ["--port", "0", "--workers", str(workers), "--max-waiting", str(clients)]
+    process = subprocess.Popen(
+        [program, "serve", *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    address = re.search(r"http://[^ ]+", process.stderr.readline())
+    if address is None:
+        sys.exit("tonearm serve failed")
+    with httpx.Client(base_url=address[0], timeout=120) as client:
+
+        def ask(path: Path) -> None:
+            with path.open("rb") as file:
+                response = client.post("/classify", files={"file": file})
+            if response.status_code != 200:
+                sys.exit(f"{path}: {response.text}")
+
+        try:
+            yield ask, process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""`tonearm serve`: genres over HTTP, and a page to drop files on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import ExitStack, suppress
+from typing import Annotated
+
+import typer
+
+from tonearm.cli.extras import needs
+from tonearm.cli.options import (
+    ModelOption,
+    MusicThresholdOption,
+    TimeLimitOption,
+    UnsureThresholdOption,
+)
+from tonearm.errors import TonearmError
+from tonearm.threads import keep_blas_single, processors
+
+SHUTDOWN_SECONDS = 30  # for what is being listened to when the server is to end
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(serve)
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; 0.0.0.0 is on every network.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")
+    ] = 8000,
+    model: ModelOption = "default",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            show_default="one for each processor",
+            help="Recordings listened to at once, each in a process of its own.",
+        ),
+    ] = None,
+    max_megabytes: Annotated[
+        float, typer.Option("--max-megabytes", min=0.001, help="Of one upload.")
+    ] = 200,
+    max_waiting: Annotated[
+        int, typer.Option("--max-waiting", min=0, help="Uploads that may wait for a process.")
+    ] = 16,
+    music_threshold: MusicThresholdOption = None,
+    unsure_threshold: UnsureThresholdOption = None,
+    time_limit: TimeLimitOption = None,
+) -> None:
+    """Answer over HTTP what recordings sound like.
+
+    POST a file to /classify and get the JSON that `tonearm classify --json` prints; drop files on
+    the page at / to see it. There is no password: let others reach it through a proxy that has one.
+    """
+    keep_blas_single()
+    with needs("serve"):
+        import uvicorn
+
+        from tonearm.serving import Limits, Listeners, create_app
+    from tonearm.classifier import Classifier
+
+    classifier = Classifier.load(
+        model,
+        music_threshold=music_threshold,
+        unsure_threshold=unsure_threshold,
+        time_limit=time_limit,
+    )
+    app = create_app(
+        Listeners(classifier, workers or processors()),
+        Limits(megabytes=max_megabytes, waiting=max_waiting),
+    )
+    door = _opened(host, port)
+    shown = f"[{host}]" if ":" in host else host
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            address = f"http://{shown}:{door.getsockname()[1]}"
+            typer.echo(f"tonearm: listening at {address} (Ctrl-C ends it)", err=True)
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    with suppress(KeyboardInterrupt):  # that is how it ends
+        Server(config).run([door])
+
+
+def _opened(host: str, port: int) -> socket.socket:
+    """Take an address, before the model's processes start in vain."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )[0]
+        # `socket.create_server` leaves the protocol open. Then asyncio does not know TCP for what
+        # it is, and each answer waits 40 ms for an acknowledgement.
+        door = socket.socket(family, kind, protocol)
+        with ExitStack() as failing:
+            failing.callback(door.close)
+            if os.name == "posix":  # elsewhere this would share the address with others
+                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(address)
+            failing.pop_all()
+    except OSError as error:
+        raise TonearmError(f"{host}, port {port}: {error.strerror or error}") from None
+    return door

@@ -1,0 +1,196 @@
+"""The server's application: a recording is posted, and answered as `classify --json` would."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path, PurePath
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Annotated, Any
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from tonearm import __version__
+from tonearm.classifier import Failure, Verdict
+from tonearm.errors import TonearmError
+from tonearm.record import to_record
+from tonearm.serving.limits import LimitedUploads, Limits
+from tonearm.serving.listeners import Listeners
+from tonearm.serving.statistics import Statistics
+
+CLIENT_LEFT = 499  # nginx's; nobody reads it but the log
+
+# The page takes nothing from elsewhere, and no other page may show it as a part of itself.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+
+
+class Window(BaseModel):
+    """A window in time of a recording; it begins and ends so many seconds from its beginning."""
+
+    start: float
+    end: float
+    probabilities: dict[str, float]
+    music: float | None
+    verdict: Verdict
+
+
+class Answer(BaseModel):
+    """What became of a recording, as `tonearm classify --json` prints it."""
+
+    path: str | None = Field(description="The name it was sent under.")
+    genre: str | None = Field(description="The most probable one; null if it cannot be heard.")
+    confidence: float | None
+    probabilities: dict[str, float] | None = Field(description="The most probable first.")
+    duration: float | None = Field(description="Seconds.")
+    truncated: bool | None = Field(description="Whether the file breaks off before its end.")
+    error: str | None = Field(description="One line: why it cannot be heard.")
+    music: float | None = Field(description="The probability that it is music at all.")
+    verdict: Verdict | None = Field(description="Whether the genre stands.")
+    segments: list[Window] | None = Field(None, description="With ?timeline=true.")
+
+
+class Refusal(BaseModel):
+    """Why a request is not answered, in one line."""
+
+    error: str
+
+
+class Health(BaseModel):
+    """That the server is there, and which model listens."""
+
+    status: str
+    version: str
+    model: str
+
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": Answer},
+    400: {"model": Refusal, "description": "The request is not as it should be."},
+    408: {"model": Refusal, "description": "The upload stopped coming."},
+    413: {"model": Refusal, "description": "The upload is too large."},
+    422: {"model": Answer, "description": "The recording cannot be heard; `error` says why."},
+    503: {"model": Refusal, "description": "Too many recordings wait; try again."},
+}
+
+
+def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
+    """Make the application, for any ASGI server to run.
+
+    Its processes live as long as its lifespan, and it answers once all of them are ready.
+
+    Parameters
+    ----------
+    listeners
+        Who is asked.
+    limits
+        Of what is let in; by default those of `Limits`.
+    """
+    metadata = listeners.classifier.bundle.metadata
+    page = resources.files("tonearm.serving").joinpath("page.html").read_text("utf-8")
+    statistics = Statistics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with TemporaryDirectory(prefix="tonearm-") as app.state.uploads:
+            async with listeners.at_work():
+                yield
+
+    app = FastAPI(
+        title="Tonearm",
+        summary="Listens to music and says its genre.",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's two pages take their scripts from elsewhere
+        redoc_url=None,
+        exception_handlers={
+            HTTPException: _refused,
+            RequestValidationError: _misunderstood,
+            TonearmError: _unable,
+        },
+    )
+    app.add_middleware(
+        LimitedUploads,
+        limits=limits or Limits(),
+        listening=listeners.processes,
+        statistics=statistics,
+    )
+
+    @app.post("/classify", response_class=JSONResponse, responses=_RESPONSES)
+    async def classify(
+        request: Request,
+        file: UploadFile,
+        timeline: Annotated[bool, Query(description="Add every window in time.")] = False,
+        top: Annotated[int | None, Query(ge=1, description="How many genres to list.")] = None,
+    ) -> Response:
+        """Say the genre of a recording in any format FFmpeg reads."""
+        came = time.monotonic()
+        path = await run_sync(_saved, file, app.state.uploads)
+        try:
+            async with listeners.idle() as attempt:
+                if await request.is_disconnected():  # its wait was too long for it
+                    return Response(status_code=CLIENT_LEFT)
+                result = await attempt(path)
+        finally:
+            path.unlink(missing_ok=True)
+        statistics.answered(result, time.monotonic() - came)
+        record = to_record(file.filename, result, top=top, timeline=timeline)
+        return JSONResponse(record, 422 if isinstance(result, Failure) else 200)
+
+    @app.get("/health")
+    def health() -> Health:
+        """Say that the server is there."""
+        return Health(status="ok", version=__version__, model=metadata.name)
+
+    @app.get("/model", response_class=JSONResponse)
+    def model() -> Response:
+        """Say what the model's bundle says of itself: its genres, figures, sources and licence."""
+        return Response(metadata.to_json(), media_type="application/json")
+
+    @app.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """Say what the server has done so far, for Prometheus."""
+        return Response(statistics.exposition(), media_type=statistics.content_type)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def drop() -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    return app
+
+
+def _saved(upload: UploadFile, folder: str) -> Path:
+    """Write an upload to a file, which has a name for the process that listens."""
+    suffix = PurePath(upload.filename or "").suffix
+    # FFmpeg looks at the suffix where the beginning of a file does not tell what it is.
+    known = suffix if _SUFFIX.fullmatch(suffix) else ""
+    with NamedTemporaryFile(dir=folder, suffix=known, delete=False) as file:
+        shutil.copyfileobj(upload.file, file)
+    return Path(file.name)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+
+async def _misunderstood(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    told = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return JSONResponse({"error": "; ".join(told)}, 400)
+
+
+async def _unable(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 503)

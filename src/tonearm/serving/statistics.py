@@ -1,0 +1,60 @@
+"""What the server has done so far, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from tonearm.classifier import Failure, Prediction
+
+# From a clip of half a minute on an idle processor to an hour of music behind others.
+_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class Statistics:
+    """Counts of one application; several in a process do not mix."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._recordings = Counter(
+            "tonearm_recordings",
+            "Recordings by what came of them: music, not music, unsure, or failed.",
+            ["verdict"],
+            registry=self._registry,
+        )
+        self._sound = Counter(
+            "tonearm_sound_seconds", "Length of the recordings heard.", registry=self._registry
+        )
+        self._answers = Histogram(
+            "tonearm_answer_seconds",
+            "From the end of an upload to its answer, waiting included.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._refusals = Counter(
+            "tonearm_refusals", "Uploads refused, by status.", ["status"], registry=self._registry
+        )
+        self.inside = Gauge(
+            "tonearm_uploads",
+            "Uploads on their way, waiting or being listened to.",
+            registry=self._registry,
+        )
+
+    def answered(self, result: Prediction | Failure, seconds: float) -> None:
+        """Note an answer, and how long it took."""
+        self._answers.observe(seconds)
+        if isinstance(result, Failure):
+            self._recordings.labels("failed").inc()
+        else:
+            self._recordings.labels(result.verdict).inc()
+            self._sound.inc(result.duration)
+
+    def refused(self, status: int) -> None:
+        """Note an upload that was not let in."""
+        self._refusals.labels(str(status)).inc()
+
+    def exposition(self) -> bytes:
+        """Give all of it as Prometheus reads it."""
+        return generate_latest(self._registry)

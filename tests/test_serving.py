@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="FastAPI is not installed (extra: serve)")
+import httpx
+import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
+
+from bundles import FRONT_END, tone
+from tonearm.classifier import Classifier
+from tonearm.cli import serve
+from tonearm.errors import UsageError
+from tonearm.serving import Limits, Listeners, create_app
+from tonearm.serving.api import Answer
+
+RATE = FRONT_END.sample_rate
+posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
+
+
+class Server:
+    """An application behind a real socket, in a thread of this process."""
+
+    def __init__(self, url: str, uploads: Path, processes: list[int]) -> None:
+        self.url = url
+        self.uploads = uploads
+        self.processes = processes
+        self.client = httpx.Client(base_url=url, timeout=30)
+
+    def post(self, path: Path, name: str | None = None, **query: Any) -> httpx.Response:
+        with path.open("rb") as file:
+            return self.client.post(
+                "/classify", files={"file": (name or path.name, file)}, params=query
+            )
+
+    def count(self, name: str, **labels: str) -> float:
+        """Read a number off /metrics; 0 where there is none yet."""
+        for family in text_string_to_metric_families(self.client.get("/metrics").text):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return sample.value
+        return 0.0
+
+
+@contextmanager
+def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]:
+    """Serve a bundle, and see that nothing is left when it ends."""
+    before = {child.pid for child in multiprocessing.active_children()}
+    app = create_app(
+        Listeners(Classifier.load(model), processes),
+        Limits(**limits),  # type: ignore[arg-type]
+    )
+    door = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, args=([door],))
+    thread.start()
+    wait_for(lambda: server.started or not thread.is_alive())
+    children = {child.pid for child in multiprocessing.active_children()} - before
+    served = Server(
+        f"http://127.0.0.1:{door.getsockname()[1]}",
+        Path(app.state.uploads),
+        [pid for pid in children if pid],
+    )
+    try:
+        yield served
+        assert list(served.uploads.iterdir()) == []
+    finally:
+        served.client.close()
+        server.should_exit = True
+        thread.join()
+    assert not served.uploads.exists()
+    assert {child.pid for child in multiprocessing.active_children()} <= before
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def server(musical_bundle: Path) -> Iterator[Server]:
+    with served(musical_bundle, processes=2, megabytes=1) as server:
+        yield server
+
+
+@pytest.fixture
+def low(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
+    return write_audio(tmp_path / "low.flac", tone(200, 5), RATE)
+
+
+def test_the_answer_is_that_of_the_classifier(
+    server: Server, musical_bundle: Path, low: Path
+) -> None:
+    response = server.post(low)
+    expected = Classifier.load(musical_bundle)(low)
+    assert response.status_code == 200
+    assert response.json() == expected.to_dict() | {"path": "low.flac"}
+    response = server.post(low, "a b/ü.flac", timeline=True, top=1)
+    assert response.json() == expected.to_dict(timeline=True, top=1) | {"path": "a b/ü.flac"}
+    assert len(response.json()["segments"]) > 1
+
+
+def test_what_cannot_be_heard_says_why_and_the_others_are_heard(
+    server: Server, tmp_path: Path, low: Path, write_audio: Callable[..., Path]
+) -> None:
+    broken = tmp_path / "broken.mp3"
+    broken.write_text("no music")
+    silent = write_audio(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    before = server.count("tonearm_recordings_total", verdict="failed")
+    for file, reason in ((broken, "not a media file"), (silent, "silent")):
+        response = server.post(file)
+        assert response.status_code == 422
+        answer = response.json()
+        assert answer["path"] == file.name
+        assert answer["genre"] is None
+        assert reason in answer["error"]
+        assert "\n" not in answer["error"]
+    assert server.count("tonearm_recordings_total", verdict="failed") == before + 2
+    assert server.post(low).json()["genre"] == "low"
+
+
+def test_many_at_once_each_get_their_own_answer(
+    server: Server, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    pitches = {f"{hertz}.flac": hertz for hertz in (150, 200, 300, 4000, 5000, 6000)}
+    files = [write_audio(tmp_path / name, tone(hertz, 3), RATE) for name, hertz in pitches.items()]
+    with ThreadPoolExecutor(6) as threads:
+        answers = [response.json() for response in threads.map(server.post, files * 3)]
+    assert [answer["path"] for answer in answers] == [*pitches] * 3
+    assert [answer["genre"] for answer in answers] == ["low", "low", "low", *["high"] * 3] * 3
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ({"data": {"other": "1"}}, "file"),
+        ({"files": {"file": ("a.wav", b"")}, "params": {"top": 0}}, "top"),
+        ({"json": {"file": "a.wav"}}, "file"),
+    ],
+)
+def test_a_request_that_is_not_as_it_should_be_is_told_what_is_wrong(
+    server: Server, call: dict[str, Any], named: str
+) -> None:
+    response = server.client.post("/classify", **call)
+    assert response.status_code == 400
+    assert list(response.json()) == ["error"]
+    assert named in response.json()["error"]
+    assert "\n" not in response.json()["error"]
+
+
+def test_other_ways_are_refused_in_the_same_form(server: Server) -> None:
+    for response, status in (
+        (server.client.get("/classify"), 405),
+        (server.client.get("/nowhere"), 404),
+        (server.client.get("/docs"), 404),
+    ):
+        assert (response.status_code, list(response.json())) == (status, ["error"])
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_an_upload_that_is_too_large_is_refused(server: Server, announced: bool) -> None:
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    before = server.count("tonearm_refusals_total", status="413")
+    body = form + bytes(1_000_001)
+    response = server.client.post(
+        "/classify",
+        # Without its length, an upload comes in chunks, and may have no end.
+        content=body if announced else iter([form, *[bytes(65_536)] * 20]),
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    assert response.status_code == 413
+    assert response.json() == {"error": "larger than 1 MB"}
+    assert server.count("tonearm_refusals_total", status="413") == before + 1
+
+
+def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> None:
+    with served(tiny_bundle, idle_seconds=0.2) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            client.sendall(
+                b"POST /classify HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+                b"Content-Length: 1000\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+            )
+            answer = client.makefile().read()
+        assert answer.startswith("HTTP/1.1 408")
+        assert "nothing came for 0.2 s" in answer
+        wait_for(lambda: server.count("tonearm_uploads") == 0)
+        assert server.post(low).status_code == 200
+
+
+@posix
+def test_beyond_those_that_may_wait_it_says_that_it_is_busy(tiny_bundle: Path, low: Path) -> None:
+    with served(tiny_bundle, waiting=1) as server, ThreadPoolExecutor(2) as threads:
+        (process,) = server.processes
+        os.kill(process, signal.SIGSTOP)
+        first, second = threads.submit(server.post, low), threads.submit(server.post, low)
+        wait_for(lambda: server.count("tonearm_uploads") == 2)
+        refused = server.post(low)
+        health = server.client.get("/health")
+        os.kill(process, signal.SIGCONT)
+        assert refused.status_code == 503
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert refused.json() == {"error": "busy with 2 recordings"}
+        assert health.status_code == 200
+        assert [first.result().status_code, second.result().status_code] == [200, 200]
+        assert server.count("tonearm_refusals_total", status="503") == 1
+        assert server.post(low).status_code == 200
+
+
+@posix
+def test_who_has_left_is_not_listened_to(tiny_bundle: Path, low: Path) -> None:
+    with served(tiny_bundle) as server, ThreadPoolExecutor(1) as threads:
+        (process,) = server.processes
+        os.kill(process, signal.SIGSTOP)
+        first = threads.submit(server.post, low)
+        wait_for(lambda: server.count("tonearm_uploads") == 1)
+        with pytest.raises(httpx.ReadTimeout), low.open("rb") as file:
+            httpx.post(f"{server.url}/classify", files={"file": file}, timeout=0.5)
+        os.kill(process, signal.SIGCONT)
+        assert first.result().status_code == 200
+        wait_for(lambda: server.count("tonearm_uploads") == 0)
+        assert server.count("tonearm_answer_seconds_count") == 1
+
+
+@posix
+def test_a_recording_that_brings_its_process_down_fails_alone(tiny_bundle: Path, low: Path) -> None:
+    with served(tiny_bundle) as server, ThreadPoolExecutor(1) as threads:
+        (process,) = server.processes
+        os.kill(process, signal.SIGSTOP)
+        answer = threads.submit(server.post, low)
+        wait_for(lambda: server.count("tonearm_uploads") == 1 and any(server.uploads.iterdir()))
+        os.kill(process, signal.SIGKILL)
+        assert answer.result().status_code == 422
+        assert answer.result().json()["error"] == "the process died reading it (-9)"
+        assert server.post(low).json()["genre"] == "low"
+
+
+def test_it_tells_of_itself_its_model_and_what_it_has_done(
+    server: Server, low: Path, musical_bundle: Path
+) -> None:
+    metadata = Classifier.load(musical_bundle).bundle.metadata
+    health = server.client.get("/health").json()
+    assert (health["status"], health["model"]) == ("ok", metadata.name)
+    assert server.client.get("/model").json() == json.loads(metadata.to_json())
+    sound = server.count("tonearm_sound_seconds_total")
+    music = server.count("tonearm_recordings_total", verdict="music")
+    server.post(low)
+    assert server.count("tonearm_sound_seconds_total") == pytest.approx(sound + 5, abs=0.1)
+    assert server.count("tonearm_recordings_total", verdict="music") == music + 1
+
+
+def test_the_schema_describes_what_is_answered(server: Server, low: Path, tmp_path: Path) -> None:
+    schema = server.client.get("/openapi.json").json()
+    operation = schema["paths"]["/classify"]["post"]
+    assert {"200", "400", "413", "422", "503"} <= operation["responses"].keys()
+    (tmp_path / "broken").write_text("no music")
+    for answer in (server.post(low, timeline=True), server.post(tmp_path / "broken")):
+        values = answer.json()
+        assert Answer.model_validate(values).model_dump(include=values.keys()) == values
+
+
+def test_the_page_takes_nothing_from_elsewhere(server: Server) -> None:
+    response = server.client.get("/")
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert re.findall(r"(?:src|href)=|https?:|@import|url\(", response.text) == []
+
+
+@pytest.mark.parametrize("wrong", [{"megabytes": 0}, {"waiting": -1}, {"idle_seconds": 0}])
+def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="limits"):
+        Limits(**wrong)
+
+
+def test_a_server_needs_a_process(tiny_bundle: Path) -> None:
+    with pytest.raises(UsageError, match="workers"):
+        Listeners(Classifier.load(tiny_bundle), 0)
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_told_to_end(
+    number: signal.Signals, tiny_bundle: Path, low: Path
+) -> None:
+    command = [sys.executable, "-m", "tonearm", "serve", "--port", "0", "--workers", "1"]
+    process = subprocess.Popen(
+        [*command, "--model", str(tiny_bundle)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    address = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert address, line
+    with low.open("rb") as file:
+        response = httpx.post(f"{address[0]}/classify", files={"file": file}, timeout=30)
+    assert response.json()["genre"] == "low"
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGTERM)
+    assert "POST /classify" in output
+    assert errors == ""
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with serve._opened("127.0.0.1", 0) as door:
+        # By this asyncio knows TCP, and then sends what it has at once (TCP_NODELAY).
+        assert door.proto == socket.IPPROTO_TCP
+
+
+def test_an_address_that_is_taken_is_told_in_one_line(
+    program: Callable[..., tuple[int, str, str]], tiny_bundle: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, output, errors = program("serve", "--port", port, "--model", tiny_bundle)
+    assert (code, output) == (1, "")
+    assert errors == f"tonearm: 127.0.0.1, port {port}: Address already in use\n"
