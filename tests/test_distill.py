@@ -34,6 +34,7 @@ from tonearm.training.distill import distill
 from tonearm.training.lessons import LessonStore, Segments
 from tonearm.training.recipe import (
     ConditionSettings,
+    DenoisingSettings,
     DescentSettings,
     DuetSettings,
     ImitationSettings,
@@ -551,7 +552,7 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
         run(LABELS, tracks[:1], "alone")
 
 
-def test_a_duet_is_refined_once(
+def test_a_duet_is_refined_and_denoised_once(
     tmp_path: Path,
     music: Path,
     tracks: list[Track],
@@ -563,11 +564,18 @@ def test_a_duet_is_refined_once(
     monkeypatch.setattr(fcn, "load_fcn", lambda: published)
     lines: list[str] = []
 
-    def run(name: str, share: float, seed: int = 0) -> Path:
+    def run(name: str, share: float, seed: int = 0, playbacks: int = 1) -> Path:
         refinement = RefinementSettings(
             share=share, stretches=3, playbacks=2, steps=2, batch_size=2
         )
-        recipe = tiny(duet=DuetSettings(), refinement=refinement, seed=seed)
+        denoising = DenoisingSettings(
+            playbacks=playbacks,
+            hidden=4,
+            steps=2,
+            batch_size=2,
+            descent=DescentSettings(lr=1.0, warmup_steps=0),
+        )
+        recipe = tiny(duet=DuetSettings(), refinement=refinement, denoising=denoising, seed=seed)
         return distill(
             recipe, tracks, LABELS, [music], tmp_path / name, tmp_path / "cache", tell=lines.append
         )
@@ -585,9 +593,20 @@ def test_a_duet_is_refined_once(
     prediction = Classifier.load(refined)(str(tracks[0].path))
     assert prediction.genre in LABELS
 
-    # Another share of the same way is gone without a step, and without the stage none is.
+    assert any(line.startswith("denoising: step 2/2") for line in lines)
+    assert Bundle.load(refined).metadata.training["denoising_playbacks"] == 1
+    with (refined.parent / "denoising.csv").open() as file:
+        assert {"step", "error"} <= set(next(csv.reader(file)))
     lines.clear()
-    half, none = run("half", 0.5), run("none", 0.0)
+    noisy = run("noisy", 1.0, playbacks=0)
+    assert not (noisy.parent / "denoising.csv").exists()
+    assert not np.allclose(says(refined), says(noisy), atol=1e-4)
+    again = run("again", 1.0)
+    np.testing.assert_allclose(says(again), says(refined), atol=1e-5)
+    assert not any(": step" in line for line in lines)
+
+    # Another share of the same way is gone without a step, and without the stage none is.
+    half, none = run("half", 0.5, playbacks=0), run("none", 0.0, playbacks=0)
     assert not any(": step" in line for line in lines)
     assert not (none.parent / "refinement.csv").exists()
     assert not np.allclose(says(refined), says(none), atol=1e-5)

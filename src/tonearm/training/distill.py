@@ -1,4 +1,4 @@
-"""Distils teachers into the student: lessons, imitation, tuning, refinement, export.
+"""Distils teachers into the student: lessons, imitation, tuning, refinement, denoising, export.
 
 >>> from tonearm.training.distill import distill_dataset
 >>> from tonearm.training.recipe import parse_recipe
@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,13 @@ from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
+from tonearm.training.denoise import Sound, denoise
 from tonearm.training.duet import SECOND_FRONT_END, Duet, require_opinions
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
 from tonearm.training.lessons import LESSONS_VERSION, Lesson, LessonStore, lessons_digest
-from tonearm.training.playback import Playback
+from tonearm.training.playback import Playback, amid_noise
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.refine import refine
 from tonearm.training.tune import tune
@@ -51,8 +52,13 @@ Tell = Callable[[str], None]
 TUNING_VERSION = 2
 # The same for stage 3.
 REFINEMENT_VERSION = 1
+# And for stage 4.
+DENOISING_VERSION = 1
 # Of lessons and stages: the same recipe and data give the same model while they stay.
-VERSIONS = (LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION, REFINEMENT_VERSION)
+VERSIONS = (
+    *(LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION),
+    *(REFINEMENT_VERSION, DENOISING_VERSION),
+)
 
 _METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
@@ -67,8 +73,8 @@ class Distilled:
     Attributes
     ----------
     folder
-        With config.yaml, tracks.json, imitation.csv, history.csv, refinement.csv (of a duet),
-        model.onnx and, where a fold was held out, metrics.json and predictions.csv.
+        With config.yaml, tracks.json, imitation.csv, history.csv, refinement.csv and denoising.csv
+        (of a duet), model.onnx and, where a fold was held out, metrics.json and predictions.csv.
     metrics
         Of the tracks that were held out, or None if none were.
     """
@@ -163,7 +169,7 @@ def distill(
     run_dir
         For the recipe, the losses and the bundle.
     cache_dir
-        For what runs share: the lessons, and what came of the three stages. Runs that differ in
+        For what runs share: the lessons, and what came of the four stages. Runs that differ in
         what is exported alone (opinions, temperature) train nothing anew.
     data
         The name of the dataset that the tracks are of, for the bundle to tell.
@@ -221,16 +227,28 @@ def distill(
     duet = make_duet(recipe, student, logmels, truth, labels)
     if recipe.refinement.share:
         folder = cache_dir / _refinement_name(recipe, tracks, clips, labels)
+        played = _played(_ways_to_play(recipe), tracks, cache, workers)
         refine(
             recipe,
             duet,
-            list(zip(logmels, *_playbacks(recipe, tracks, cache, workers), strict=True)),
+            list(zip(logmels, *played, strict=True)),
             truth,
             checkpoint=folder / "last.pt",
             history=folder / "history.csv",
             tell=tell,
         )
         shutil.copyfile(folder / "history.csv", run_dir / "refinement.csv")
+    if recipe.denoising.playbacks:
+        folder = cache_dir / _denoising_name(recipe, imitation, tracks, clips, labels)
+        denoise(
+            recipe,
+            duet,
+            _amid_noise(recipe, tracks, clips, logmels, cache, workers),
+            checkpoint=folder / "last.pt",
+            history=folder / "history.csv",
+            tell=tell,
+        )
+        shutil.copyfile(folder / "history.csv", run_dir / "denoising.csv")
     metadata = replace(
         metadata,
         second_front_end=SECOND_FRONT_END,
@@ -275,20 +293,43 @@ def make_duet(
     return duet
 
 
-def _playbacks(
-    recipe: Recipe, tracks: Sequence[Track], cache: FeatureCache, workers: int
+def _played(
+    ways: Sequence[Playback], tracks: Sequence[Track], cache: FeatureCache, workers: int
 ) -> list[list[StoredArray]]:
-    """Play the tracks as often as the recipe says: each time, float[frames, 96] of each track."""
-    return [
-        _heard(cache.features(tracks, kind, workers=workers), cache)
-        for kind in _ways_to_play(recipe)
-    ]
+    """Play the tracks in some ways: for each way, float[frames, mels] of each track."""
+    return [_heard(cache.features(tracks, way, workers=workers), cache) for way in ways]
+
+
+def _amid_noise(
+    recipe: Recipe,
+    tracks: Sequence[Track],
+    clips: Sequence[Lesson],
+    logmels: Sequence[StoredArray],
+    cache: FeatureCache,
+    workers: int,
+) -> Iterator[list[Sound]]:
+    """Yield each clip as it is, then as often amid noise as the recipe says."""
+    first, second = (_played(ways, tracks, cache, workers) for ways in _ways_amid_noise(recipe))
+    for place, (lesson, logmel) in enumerate(zip(clips, logmels, strict=True)):
+        noisy = [Sound(own[place], other[place]) for own, other in zip(first, second, strict=True)]
+        yield [Sound(lesson.logmel(), logmel), *noisy]
 
 
 def _ways_to_play(recipe: Recipe) -> list[Playback]:
     return [
         Playback(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
         for number in range(recipe.refinement.playbacks)
+    ]
+
+
+def _ways_amid_noise(recipe: Recipe) -> list[list[Playback]]:
+    """Give the ways to play amid noise, for the student and for the FCN: the same noise."""
+    return [
+        [
+            Playback(front_end, number, recipe.tuning.clip_seconds)
+            for number in amid_noise(recipe.denoising.playbacks)
+        ]
+        for front_end in (teachers.STUDENT_FRONT_END, SECOND_FRONT_END)
     ]
 
 
@@ -391,6 +432,27 @@ def _refinement_name(
     return _named("refinement", settings)
 
 
+def _denoising_name(
+    recipe: Recipe,
+    imitation: Imitation,
+    tracks: Sequence[Track],
+    clips: Sequence[Lesson],
+    labels: Sequence[str],
+) -> str:
+    """Make a name of all that what is learned in stage 4 depends on: what went before, too."""
+    share = recipe.refinement.share
+    settings = {
+        "version": DENOISING_VERSION,
+        "tuned": _tuning_name(recipe, imitation, tracks, clips, labels),
+        "refined": _refinement_name(recipe, tracks, clips, labels) if share else None,
+        "share": share,
+        "student": {name: getattr(recipe.student, name) for name in _WINDOWING},
+        "denoising": asdict(recipe.denoising),
+        "played": [way.folder_name() for ways in _ways_amid_noise(recipe) for way in ways],
+    }
+    return _named("denoising", settings)
+
+
 def _named(stage: str, settings: dict[str, Any]) -> str:
     text = json.dumps(settings, sort_keys=True)
     return f"{stage}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
@@ -424,6 +486,7 @@ def _metadata(
             "audioset_weight": student.audioset_weight,
             "duet": {name: getattr(recipe.duet, name) for name in _OPINIONS},
             "refinement_share": recipe.refinement.share,
+            "denoising_playbacks": recipe.denoising.playbacks,
             "seed": recipe.seed,
         },
         licence="Apache-2.0",

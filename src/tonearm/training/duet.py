@@ -29,7 +29,7 @@ from tonearm.models.student import Student
 from tonearm.training.augment import band_centres
 from tonearm.training.conditions import mel_power
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
-from tonearm.training.probe import FURTHEST, fit
+from tonearm.training.probe import FURTHEST, LEAST_SPREAD, fit
 from tonearm.training.pruning import pruned
 from tonearm.training.recipe import DuetSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
@@ -97,6 +97,50 @@ class Opinion(nn.Module):
         weights, biases = layer_of(classifier, self.linear.out_features)
         self.linear.weight.data = torch.from_numpy(weights.astype(np.float32))
         self.linear.bias.data = torch.from_numpy(biases.astype(np.float32))
+
+
+class Denoiser(nn.Module):
+    """Puts in place of what was heard amid noise what would have been heard without.
+
+    What it adds is small where there is no noise: see `tonearm.training.denoise`, where it learns.
+
+    Parameters
+    ----------
+    features
+        Numbers heard of a window.
+    hidden
+        Numbers that its correction goes through.
+    dropout
+        Probability of dropping one of the numbers heard, in training.
+    """
+
+    def __init__(self, features: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.mean: Tensor
+        self.deviation: Tensor
+        last = nn.Linear(hidden, features)
+        nn.init.zeros_(last.weight)  # so it begins by changing nothing
+        nn.init.zeros_(last.bias)
+        self.network = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(features, hidden), nn.ReLU(), last
+        )
+
+    def forward(self, heard: Tensor) -> Tensor:
+        """Map float32[batch, features] to the same without noise."""
+        return heard + self.deviation * self.correction(heard)
+
+    def correction(self, heard: Tensor) -> Tensor:
+        """Give what it adds, in standard deviations."""
+        standard = ((heard - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
+        corrected: Tensor = self.network(standard)
+        return corrected
+
+    def scale_to(self, heard: Tensor) -> None:
+        """Standardise by float32[windows, features]."""
+        self.mean = heard.mean(dim=0)
+        self.deviation = heard.std(dim=0).clamp(min=LEAST_SPREAD)
 
 
 class TagOpinion(nn.Module):
@@ -208,6 +252,7 @@ class Duet(GenreNetwork):
         self.on_embedding = Opinion(EMBEDDING, student.num_classes)
         self.on_all = Opinion(HEARD, student.num_classes)
         self.by_tags = TagOpinion(labels)
+        self.denoiser: Denoiser | None = None  # until one has been taught
         beyond = np.flatnonzero(band_centres(STUDENT_FRONT_END) > BEYOND_HZ)
         self.first_beyond = int(beyond[0])
 
@@ -215,7 +260,8 @@ class Duet(GenreNetwork):
         """Return logits, embedding, and the student's logit of music.
 
         The embedding is the student's, then the FCN's, then what lies beneath that: three parts,
-        which whoever learns from it may weigh alike (`tonearm.library.head`).
+        which whoever learns from it may weigh alike (`tonearm.library.head`). It is as it was
+        heard; the opinions on the genre read it after any denoiser.
 
         Parameters
         ----------
@@ -228,10 +274,15 @@ class Duet(GenreNetwork):
             raise ValueError("a duet needs the frames of both front ends")
         frames = required(logmel)
         first = self.student.judge(frames)
-        heard = self.hear(second_logmel)
+        of_fcn = self.hear(second_logmel)
+        own, heard = first.embedding, of_fcn
+        if self.denoiser is not None:
+            cleaned = self.denoiser(torch.cat([own, heard], dim=1))
+            own, heard = cleaned.split([own.shape[1], HEARD], dim=1)
         embedding = heard[:, :EMBEDDING]
         weights = self.settings
-        at_home = [(weights.student, first.genre), (weights.fcn, self.on_all(heard))]
+        genre = self.student.classifier(own).log_softmax(dim=1)
+        at_home = [(weights.student, genre), (weights.fcn, self.on_all(heard))]
         elsewhere = [(weights.fcn_embedding, self.on_embedding(heard))]
         if self.by_tags.of_use:
             elsewhere.append((weights.fcn_tags, self.by_tags(self.fcn.dense(embedding))))
@@ -246,8 +297,17 @@ class Duet(GenreNetwork):
         everywhere = _total(at_home) + _total(elsewhere)
         scale = everywhere / (kept * _total(at_home) + _total(elsewhere)) / total
         logits = scale * (kept * _weighed(at_home) + _weighed(elsewhere))
-        parts = [first.embedding, embedding, heard[:, EMBEDDING:]]
+        parts = [first.embedding, of_fcn[:, :EMBEDDING], of_fcn[:, EMBEDDING:]]
         return Outputs(logits, torch.cat(parts, dim=1), first.music)
+
+    def listen(self, logmel: Tensor, second_logmel: Tensor) -> Tensor:
+        """Give what is heard of windows, see `both`, before any noise is taken off.
+
+        Returns
+        -------
+        float32[batch, embedding_size]: the student's embedding, then `HEARD` numbers of the FCN.
+        """
+        return torch.cat([self.student.embed(logmel), self.hear(second_logmel)], dim=1)
 
     def full_band(self, logmel: Tensor) -> Tensor:
         """Say how far windows sound where GTZAN does not: float32[batch, 1], from 0 to 1.

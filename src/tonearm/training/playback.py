@@ -1,7 +1,7 @@
 """Plays clips as they may reach a listener: at another pitch or speed, amid noise, through a codec.
 
-Stage 3 of a distillation learns from clips that were played so (`tonearm.training.refine`), with
-strengths drawn by lot; `benchmarks/robustness.py` measures what given ones cost.
+Stages 3 and 4 of a distillation learn from clips that were played so (`tonearm.training.refine` and
+`denoise`), with strengths drawn by lot; `benchmarks/robustness.py` measures what given ones cost.
 """
 
 from __future__ import annotations
@@ -180,3 +180,9 @@ WAYS: tuple[Callable[[Samples, int, Generator], tuple[Samples, int]], ...] = (
     _at_another_tempo,
     _through_opus,
 )
+
+
+def amid_noise(times: int) -> list[int]:
+    """Give the numbers of so many playings amid noise, see `Playback`."""
+    first = WAYS.index(_amid_noise)
+    return [first + len(WAYS) * each for each in range(times)]

@@ -14,7 +14,7 @@ from tonearm.training.teachers import Said
 Floats = NDArray[np.float32]
 
 _LEAST_SHARE = 1e-6
-_LEAST_SPREAD = 1e-3  # of a feature: most of musicnn's are constant, and divided by this
+LEAST_SPREAD = 1e-3  # of a feature: most of musicnn's are constant, and divided by this
 FURTHEST = 5.0  # standard deviations; what moves a near-constant feature must not decide alone
 
 # The embedding of each teacher, float32[D], for a clip.
@@ -72,7 +72,7 @@ def fit(known: Floats, truth: NDArray[np.int64], regularisation: float) -> Fitte
     from sklearn.linear_model import LogisticRegression
 
     classifier: Any = LogisticRegression(C=regularisation, class_weight="balanced", max_iter=2000)
-    deviation = np.maximum(known.std(axis=0), _LEAST_SPREAD)
+    deviation = np.maximum(known.std(axis=0), LEAST_SPREAD)
     fitted = Fitted(known.mean(axis=0), deviation, classifier)
     classifier.fit(fitted.standard(known), truth)
     return fitted

@@ -339,6 +339,34 @@ class RefinementSettings:
 
 
 @dataclass(frozen=True)
+class DenoisingSettings:
+    """Stage 4: the duet learns to hear through noise; see `tonearm.training.denoise`.
+
+    Attributes
+    ----------
+    playbacks
+        How often each clip is played amid noise; with 0 the stage is left out.
+    hidden
+        Numbers that the correction goes through: its size.
+    dropout
+        Of what it is given.
+    steps, batch_size
+        Steps of the optimiser, and windows in each.
+    descent
+        Its `lr` is that of all weights.
+    """
+
+    playbacks: int = 2
+    hidden: int = 64
+    dropout: float = 0.2
+    steps: int = 800
+    batch_size: int = 256
+    descent: DescentSettings = field(
+        default_factory=lambda: DescentSettings(weight_decay=1e-4, warmup_steps=50, average=0.99)
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A distillation: everything that decides its result.
 
@@ -347,7 +375,7 @@ class Recipe:
     name
         Name of the exported model.
     seed
-        Of stages 2 and 3: new layers, examples, their variation.
+        Of stages 2 to 4: new layers, examples, their variation.
     threads
         CPU threads torch may use; 0 leaves it to torch.
     checkpoint_steps
@@ -366,6 +394,7 @@ class Recipe:
     imitation: ImitationSettings = field(default_factory=ImitationSettings)
     tuning: TuningSettings = field(default_factory=TuningSettings)
     refinement: RefinementSettings = field(default_factory=RefinementSettings)
+    denoising: DenoisingSettings = field(default_factory=DenoisingSettings)
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -382,6 +411,9 @@ class Recipe:
             ("refinement.stretches", self.refinement.stretches),
             ("refinement.steps", self.refinement.steps),
             ("refinement.batch_size", self.refinement.batch_size),
+            ("denoising.hidden", self.denoising.hidden),
+            ("denoising.steps", self.denoising.steps),
+            ("denoising.batch_size", self.denoising.batch_size),
             ("the sum of the weights of duet", self.duet.student + self.duet.of_fcn),
         ):
             if not value > 0:

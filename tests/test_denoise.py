@@ -1,0 +1,165 @@
+"""Stage 4 of a distillation: what is heard amid noise becomes what is heard without."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from test_duet import METADATA
+from tonearm.bundle import Bundle
+from tonearm.features.logmel import LogMel
+from tonearm.models.student import Student
+from tonearm.synth import STYLES, render
+from tonearm.training import denoise as stage
+from tonearm.training import playback
+from tonearm.training.denoise import Sound, denoise, hear_pairs
+from tonearm.training.duet import SECOND_FRONT_END, Denoiser, Duet
+from tonearm.training.export import export
+from tonearm.training.fcn import Fcn
+from tonearm.training.playback import amid_noise, with_noise
+from tonearm.training.recipe import DenoisingSettings, DuetSettings, Recipe, StudentSettings
+from tonearm.training.teachers import STUDENT_FRONT_END
+
+LABELS = ("blues", "jazz", "metal")
+RATE = STUDENT_FRONT_END.sample_rate
+
+
+def recipe(**changes: object) -> Recipe:
+    settings = DenoisingSettings(hidden=16, dropout=0.0, steps=120, batch_size=16)
+    return Recipe(
+        checkpoint_steps=40,
+        student=StudentSettings(window_seconds=1.0, hop_seconds=1.0),
+        denoising=replace(settings, **changes),  # type: ignore[arg-type]
+    )
+
+
+def make_duet() -> Duet:
+    torch.manual_seed(0)
+    fcn = Fcn().eval()
+    for layer in (fcn.layer1, fcn.layer2, fcn.layer3, fcn.layer4, fcn.layer5):
+        torch.nn.init.kaiming_normal_(layer.conv.weight)  # so that something reaches the top
+    student = Student(
+        len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False, embedding_size=32
+    )
+    student.says_music = True
+    return Duet(student, fcn, DuetSettings(), LABELS).eval()
+
+
+def sounds(seed: int) -> list[list[Sound]]:
+    """Pieces of all styles, each as it is and twice amid noise."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for style in STYLES:
+        piece = render(style, 3.0, RATE, seed)
+        noisy = [with_noise(piece, snr, rng) for snr in (10.0, 20.0)]
+        made.append(
+            [
+                Sound(LogMel(STUDENT_FRONT_END)(samples), LogMel(SECOND_FRONT_END)(samples))
+                for samples in (piece, *noisy)
+            ]
+        )
+    return made
+
+
+def taught(folder: Path, chosen: Recipe) -> Duet:
+    duet = make_duet()
+    denoise(chosen, duet, sounds(0), folder / "last.pt", folder / "history.csv")
+    return duet
+
+
+def test_what_is_heard_amid_noise_comes_nearer_to_what_is_heard_without(tmp_path: Path) -> None:
+    duet = taught(tmp_path, recipe())
+    assert duet.denoiser is not None
+    assert not duet.denoiser.training
+    with (tmp_path / "history.csv").open() as file:
+        errors = [float(row["error"]) for row in csv.DictReader(file)]
+    assert errors[-1] < 0.8 * errors[0]
+
+    noisy, clean = hear_pairs(recipe(), duet, sounds(1))  # pieces it has not heard
+    with torch.inference_mode():
+        deviation = duet.denoiser.deviation
+        before = ((noisy - clean) / deviation).square().mean(dim=1)
+        after = ((duet.denoiser(noisy) - clean) / deviation).square().mean(dim=1)
+    amid_noise = before > 0
+    assert amid_noise.float().mean() == pytest.approx(2 / 3)  # the others are as they are
+    assert after[amid_noise].mean() < 0.8 * before[amid_noise].mean()
+    assert after[~amid_noise].mean() < 0.3 * before[amid_noise].mean()
+
+
+def test_a_new_denoiser_changes_nothing_and_learns_in_every_part() -> None:
+    denoiser = Denoiser(6, 4, dropout=0.0)
+    heard = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(denoiser(heard), heard)
+    denoiser.scale_to(heard)
+    torch.testing.assert_close(denoiser(heard), heard)
+    torch.nn.init.normal_(denoiser.network[-1].weight)
+    denoiser(heard).square().sum().backward()
+    for name, parameter in denoiser.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_exported_model_denoises_too_and_its_embedding_stays(tmp_path: Path) -> None:
+    duet = taught(tmp_path, recipe())
+    first = torch.from_numpy(sounds(2)[0][1].first[:100])[None]
+    second = torch.from_numpy(sounds(2)[0][1].second[:62])[None]
+    bundle = Bundle.load(export(duet, METADATA, tmp_path / "with.onnx"))
+    said = bundle.run(first.numpy(), second=second.numpy())
+    with torch.inference_mode():
+        expected = duet.both(first, second)
+        duet.denoiser = None
+        without = duet.both(first, second)
+    np.testing.assert_allclose(said.logits, expected.logits, atol=1e-3)
+    np.testing.assert_allclose(said.embedding, without.embedding, atol=1e-3)
+    assert not np.allclose(said.logits, without.logits, atol=1e-2)
+
+
+def test_what_was_learned_is_not_learned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = taught(tmp_path, recipe())
+
+    def deaf(*_: object) -> None:
+        raise AssertionError("nothing is left to hear for")
+
+    monkeypatch.setattr(stage, "hear_pairs", deaf)
+    again = taught(tmp_path, recipe())
+    assert first.denoiser is not None
+    assert again.denoiser is not None
+    for name, value in first.denoiser.state_dict().items():
+        torch.testing.assert_close(again.denoiser.state_dict()[name], value, msg=name)
+
+
+def test_a_killed_stage_goes_on_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = taught(tmp_path / "whole", recipe())
+
+    class Killed(Exception):
+        pass
+
+    def tell(line: str) -> None:
+        if "step 40/" in line:
+            raise Killed
+
+    folder = tmp_path / "broken"
+    with pytest.raises(Killed):
+        denoise(recipe(), make_duet(), sounds(0), folder / "last.pt", folder / "history.csv", tell)
+    resumed = taught(folder, recipe())
+    assert whole.denoiser is not None
+    assert resumed.denoiser is not None
+    for name, value in whole.denoiser.state_dict().items():
+        torch.testing.assert_close(resumed.denoiser.state_dict()[name], value, msg=name)
+
+
+def test_each_of_so_many_playings_is_amid_other_noise() -> None:
+    numbers = amid_noise(3)
+    assert {playback.WAYS[number % len(playback.WAYS)] for number in numbers} == {
+        playback._amid_noise
+    }
+    assert len(set(numbers)) == 3
