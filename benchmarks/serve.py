@@ -118,6 +118,7 @@ def serving(workers: int, clients: int) -> Iterator[tuple[Callable[[Path], None]
     assert process.stderr is not None
     address = re.search(r"http://[^ ]+", process.stderr.readline())
     if address is None:
+        process.kill()
         sys.exit("tonearm serve failed")
     with httpx.Client(base_url=address[0], timeout=120) as client:
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import multiprocessing
 import os
 import re
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +30,7 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from bundles import FRONT_END, tone
-from tonearm.classifier import Classifier
+from tonearm.classifier import Classifier, ClassifierApart, Prediction
 from tonearm.cli import serve
 from tonearm.errors import UsageError
 from tonearm.serving import Limits, Listeners, create_app
@@ -63,6 +68,7 @@ class Server:
 def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]:
     """Serve a bundle, and see that nothing is left when it ends."""
     before = {child.pid for child in multiprocessing.active_children()}
+    usual = tempfile.tempdir
     app = create_app(
         Listeners(Classifier.load(model), processes),
         Limits(**limits),  # type: ignore[arg-type]
@@ -72,20 +78,24 @@ def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]
     thread = threading.Thread(target=server.run, args=([door],))
     thread.start()
     wait_for(lambda: server.started or not thread.is_alive())
+    assert server.started
     children = {child.pid for child in multiprocessing.active_children()} - before
-    served = Server(
-        f"http://127.0.0.1:{door.getsockname()[1]}",
-        Path(app.state.uploads),
-        [pid for pid in children if pid],
-    )
-    try:
-        yield served
-        assert list(served.uploads.iterdir()) == []
-    finally:
-        served.client.close()
-        server.should_exit = True
-        thread.join()
-    assert not served.uploads.exists()
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        served = Server(
+            f"http://127.0.0.1:{door.getsockname()[1]}",
+            Path(folder),
+            [pid for pid in children if pid],
+        )
+        try:
+            yield served
+            wait_for(lambda: served.count("tonearm_uploads") == 0)
+            assert list(served.uploads.iterdir()) == []
+        finally:
+            tempfile.tempdir = usual
+            served.client.close()
+            server.should_exit = True
+            thread.join()
     assert {child.pid for child in multiprocessing.active_children()} <= before
 
 
@@ -193,7 +203,7 @@ def test_an_upload_that_is_too_large_is_refused(server: Server, announced: bool)
 
 
 def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> None:
-    with served(tiny_bundle, idle_seconds=0.2) as server:
+    with served(tiny_bundle, idle_seconds=2) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as client:
             client.sendall(
@@ -203,9 +213,24 @@ def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> Non
             )
             answer = client.makefile().read()
         assert answer.startswith("HTTP/1.1 408")
-        assert "nothing came for 0.2 s" in answer
+        assert "the upload came too slowly" in answer
+        assert "connection: close" in answer.lower()
         wait_for(lambda: server.count("tonearm_uploads") == 0)
         assert server.post(low).status_code == 200
+
+
+def test_an_upload_that_never_ends_is_given_up(tiny_bundle: Path) -> None:
+    with served(tiny_bundle, upload_seconds=0.5) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            client.sendall(
+                b"POST /classify HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n5\r\n--x\r\n\r\n"
+            )
+            while not select.select([client], [], [], 0.05)[0]:
+                client.sendall(b"1\r\n.\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 408")
+        assert server.count("tonearm_refusals_total", status="408") == 1
 
 
 @posix
@@ -229,17 +254,101 @@ def test_beyond_those_that_may_wait_it_says_that_it_is_busy(tiny_bundle: Path, l
 
 @posix
 def test_who_has_left_is_not_listened_to(tiny_bundle: Path, low: Path) -> None:
-    with served(tiny_bundle) as server, ThreadPoolExecutor(1) as threads:
+    with served(tiny_bundle) as server, ThreadPoolExecutor(2) as threads:
         (process,) = server.processes
         os.kill(process, signal.SIGSTOP)
         first = threads.submit(server.post, low)
         wait_for(lambda: server.count("tonearm_uploads") == 1)
-        with pytest.raises(httpx.ReadTimeout), low.open("rb") as file:
-            httpx.post(f"{server.url}/classify", files={"file": file}, timeout=0.5)
+        leaving = threading.Event()
+        second = threads.submit(_post_and_leave, server.url, low, leaving)
+        wait_for(lambda: server.count("tonearm_uploads") == 2)
+        leaving.set()
+        second.result()
+        wait_for(lambda: server.count("tonearm_uploads") == 1)  # its place is free at once
         os.kill(process, signal.SIGCONT)
         assert first.result().status_code == 200
         wait_for(lambda: server.count("tonearm_uploads") == 0)
         assert server.count("tonearm_answer_seconds_count") == 1
+
+
+def _post_and_leave(url: str, path: Path, leaving: threading.Event) -> None:
+    """Send a recording, and close the connection when it is time, without having read a byte."""
+    request = httpx.Request("POST", f"{url}/classify", files={"file": path.read_bytes()})
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(f"POST /classify HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        assert leaving.wait(30)
+
+
+@posix
+def test_a_process_that_died_idle_costs_no_recording(tiny_bundle: Path, low: Path) -> None:
+    with served(tiny_bundle) as server:
+        (process,) = server.processes
+        os.kill(process, signal.SIGKILL)
+        time.sleep(0.1)
+        assert server.post(low).json()["genre"] == "low"
+
+
+@posix
+def test_nobody_gets_the_answer_to_another_request(
+    tiny_bundle: Path, low: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    high = write_audio(tmp_path / "high.flac", tone(5000, 2), RATE)
+
+    async def ask() -> None:
+        listeners = Listeners(Classifier.load(tiny_bundle))
+        before = {child.pid for child in multiprocessing.active_children()}
+        async with listeners.at_work():
+            (process,) = {child.pid for child in multiprocessing.active_children()} - before
+            assert process
+            os.kill(process, signal.SIGSTOP)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(listeners.attempt(low), 0.1)
+            os.kill(process, signal.SIGCONT)
+            answer = await listeners.attempt(high)
+            assert isinstance(answer, Prediction)
+            assert (answer.path, answer.genre) == (high, "high")
+
+    asyncio.run(ask())
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    server: Server, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", full)
+        response = server.post(low)
+    assert (response.status_code, response.json()) == (503, {"error": "No space left on device"})
+    assert server.post(low).status_code == 200
+
+
+def test_health_tells_when_no_process_can_be_had(
+    tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with served(tiny_bundle) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(ClassifierApart, "attempt", exhausted)
+            assert server.post(low).status_code == 503
+            response = server.client.get("/health")
+            assert response.status_code == 503
+            assert "Too many open files" in response.json()["status"]
+        assert server.post(low).status_code == 200
+        assert server.client.get("/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("name", ["a\nb.flac", "../../etc/passwd.flac", "x" * 500, "\x00.flac"])
+def test_any_name_will_do_and_comes_back_in_one_line(server: Server, low: Path, name: str) -> None:
+    response = server.post(low, name)
+    assert response.status_code == 200
+    assert response.json()["genre"] == "low"
+    assert response.json()["path"].isprintable()
 
 
 @posix
@@ -286,7 +395,16 @@ def test_the_page_takes_nothing_from_elsewhere(server: Server) -> None:
     assert re.findall(r"(?:src|href)=|https?:|@import|url\(", response.text) == []
 
 
-@pytest.mark.parametrize("wrong", [{"megabytes": 0}, {"waiting": -1}, {"idle_seconds": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"megabytes": 0},
+        {"megabytes": float("inf")},
+        {"waiting": -1},
+        {"idle_seconds": 0},
+        {"upload_seconds": float("nan")},
+    ],
+)
 def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="limits"):
         Limits(**wrong)
@@ -310,14 +428,17 @@ def test_the_command_serves_until_it_is_told_to_end(
         text=True,
     )
     assert process.stderr is not None
-    line = process.stderr.readline()
-    address = re.search(r"http://127\.0\.0\.1:\d+", line)
-    assert address, line
-    with low.open("rb") as file:
-        response = httpx.post(f"{address[0]}/classify", files={"file": file}, timeout=30)
-    assert response.json()["genre"] == "low"
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
+    try:
+        line = process.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert address, line
+        with low.open("rb") as file:
+            response = httpx.post(f"{address[0]}/classify", files={"file": file}, timeout=30)
+        assert response.json()["genre"] == "low"
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGTERM)
     assert "POST /classify" in output
     assert errors == ""
@@ -329,6 +450,7 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
         assert door.proto == socket.IPPROTO_TCP
 
 
+@posix
 def test_an_address_that_is_taken_is_told_in_one_line(
     program: Callable[..., tuple[int, str, str]], tiny_bundle: Path
 ) -> None:
@@ -337,3 +459,7 @@ def test_an_address_that_is_taken_is_told_in_one_line(
         code, output, errors = program("serve", "--port", port, "--model", tiny_bundle)
     assert (code, output) == (1, "")
     assert errors == f"tonearm: 127.0.0.1, port {port}: Address already in use\n"
+    code, _, errors = program("serve", "--host", "a..b", "--model", tiny_bundle)
+    assert code == 1
+    assert errors.startswith("tonearm: a..b, port 8000: ")
+    assert errors.count("\n") == 1

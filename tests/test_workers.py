@@ -195,3 +195,33 @@ def _start_workers() -> str:
     except UsageError as error:
         return str(error)
     return "started"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
+def test_a_process_that_was_stopped_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_JOIN_SECONDS", 0.2)
+    before = {child.pid for child in multiprocessing.active_children()}
+    apart = Apart(_square_or_die, time_limit=lambda _: 30.0)
+    apart.ready()
+    (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
+    assert process.pid
+    os.kill(process.pid, signal.SIGSTOP)
+    apart.close()
+    process.join(10)
+    assert not process.is_alive()
+    assert apart(2) == 4  # asked again, it begins anew
+    apart.close()
+
+
+def _never_ready() -> Callable[[int], int]:
+    os._exit(9)
+
+
+def test_a_process_that_cannot_begin_is_tried_again_at_the_next_call() -> None:
+    apart = Apart(_never_ready, time_limit=lambda _: 30.0)
+    with pytest.raises(StartError, match="exit code 9"):
+        apart.ready()
+    for _ in range(2):
+        with pytest.raises(StartError, match="exit code 9"):
+            apart(1)
+    apart.close()

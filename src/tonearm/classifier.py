@@ -554,8 +554,9 @@ class Classifier:
 class ClassifierApart:
     """A classifier in a process of its own, where a recording that crashes or hangs fails alone.
 
-    It is asked for one recording at a time; `Classifier.apart` makes it. A script needs the usual
-    ``if __name__ == "__main__":`` guard.
+    It is asked for one recording at a time, by one thread at a time; `Classifier.apart` makes it. A
+    script needs the usual ``if __name__ == "__main__":`` guard. As a context, it is closed at the
+    end; asked again after that, it begins anew.
 
     Raises
     ------
@@ -579,9 +580,19 @@ class ClassifierApart:
         """
         return self._classifier._told(self._apart(_path_or_failure(path)))
 
+    def ready(self) -> None:
+        """Wait until the process has the model loaded; raises StartError if it dies before."""
+        self._apart.ready()
+
     def close(self) -> None:
         """End the process."""
         self._apart.close()
+
+    def __enter__(self) -> ClassifierApart:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Deadline:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from tonearm.errors import TonearmError, UsageError
 
@@ -138,12 +138,23 @@ class Apart(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result | Crash[Item]:
         """Apply the function, or say what became of the process in it."""
-        if self._worker.is_over:
+        if self._worker.has_ended:  # in the last item, or idle: the kernel was short of memory
+            self._worker.stop()
             self._worker = _Worker(self._prepare)
         self._worker.start((0, item), self._time_limit(item))
         while True:
             if outcomes := _collect([self._worker]):
                 return outcomes[0][1]
+
+    def ready(self) -> None:
+        """Wait until the process can begin with an item at once.
+
+        Raises
+        ------
+        StartError
+            If it dies before.
+        """
+        self._worker.wait_until_ready()
 
     def close(self) -> None:
         """End the process."""
@@ -240,23 +251,35 @@ class _Worker(Generic[Item, Result]):
         with suppress(BrokenPipeError):
             self.pipe.send(task[1])
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether another process must take its place, for whatever reason."""
+        return self.is_over or not self._process.is_alive()
+
+    def wait_until_ready(self) -> None:
+        """Take the first thing the process says; raises StartError if it dies before."""
+        if self._is_ready:
+            return
+        try:
+            self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._fail_to_start()
+        self._is_ready = True
+
     def collect(self) -> list[tuple[int, Result | Crash[Item]]]:
         """Take what the process says: the result of its item, or nothing but that it is ready."""
         assert self.task is not None
         position, item = self.task
+        if not self._is_ready:
+            self.wait_until_ready()
+            self.deadline = time.monotonic() + self._limit
+            return []
         try:
             result = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            exit_code = self._process.exitcode
+            result = Crash(item, self._process.exitcode)
             self.stop()
-            if not self._is_ready:
-                raise StartError(exit_code) from None
-            result = Crash(item, exit_code)
-        if not self._is_ready:
-            self._is_ready = True
-            self.deadline = time.monotonic() + self._limit
-            return []
         self.task = None
         return [(position, result)]
 
@@ -274,7 +297,14 @@ class _Worker(Generic[Item, Result]):
         self.is_over = True
         self._process.terminate()
         self._process.join(_JOIN_SECONDS)
+        self._process.kill()  # one that was stopped does not hear of its end
         self.pipe.close()
+
+    def _fail_to_start(self) -> NoReturn:
+        self._process.join()
+        exit_code = self._process.exitcode
+        self.stop()
+        raise StartError(exit_code) from None
 
 
 def _check_may_start() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -90,6 +90,7 @@ def serve(
         app,
         log_level="warning",
         server_header=False,
+        lifespan="on",  # what fails in it ends the server
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
@@ -106,12 +107,15 @@ def _opened(host: str, port: int) -> socket.socket:
         # `socket.create_server` leaves the protocol open. Then asyncio does not know TCP for what
         # it is, and each answer waits 40 ms for an acknowledgement.
         door = socket.socket(family, kind, protocol)
-        with ExitStack() as failing:
-            failing.callback(door.close)
+        try:
             if os.name == "posix":  # elsewhere this would share the address with others
                 door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             door.bind(address)
-            failing.pop_all()
-    except OSError as error:
-        raise TonearmError(f"{host}, port {port}: {error.strerror or error}") from None
+            door.listen()  # or another server could take it meanwhile
+        except OSError:
+            door.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise TonearmError(f"{host}, port {port}: {reason or error}") from None
     return door

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path, PurePath
-from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Query, Request, UploadFile
@@ -23,10 +24,14 @@ from tonearm import __version__
 from tonearm.classifier import Failure, Verdict
 from tonearm.errors import TonearmError
 from tonearm.record import to_record
-from tonearm.serving.limits import LimitedUploads, Limits
+from tonearm.serving.limits import RETRY_SECONDS, LimitedUploads, Limits
 from tonearm.serving.listeners import Listeners
 from tonearm.serving.statistics import Statistics
+from tonearm.text import printable
 
+Result = TypeVar("Result")
+
+MOST_LISTED = 1000  # genres
 CLIENT_LEFT = 499  # nginx's; nobody reads it but the log
 
 # The page takes nothing from elsewhere, and no other page may show it as a part of itself.
@@ -104,9 +109,8 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with TemporaryDirectory(prefix="tonearm-") as app.state.uploads:
-            async with listeners.at_work():
-                yield
+        async with listeners.at_work():
+            yield
 
     app = FastAPI(
         title="Tonearm",
@@ -119,6 +123,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
             HTTPException: _refused,
             RequestValidationError: _misunderstood,
             TonearmError: _unable,
+            OSError: _unable,
         },
     )
     app.add_middleware(
@@ -133,26 +138,30 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         request: Request,
         file: UploadFile,
         timeline: Annotated[bool, Query(description="Add every window in time.")] = False,
-        top: Annotated[int | None, Query(ge=1, description="How many genres to list.")] = None,
+        top: Annotated[
+            int | None, Query(ge=1, le=MOST_LISTED, description="How many genres to list.")
+        ] = None,
     ) -> Response:
         """Say the genre of a recording in any format FFmpeg reads."""
-        came = time.monotonic()
-        path = await run_sync(_saved, file, app.state.uploads)
-        try:
-            async with listeners.idle() as attempt:
-                if await request.is_disconnected():  # its wait was too long for it
-                    return Response(status_code=CLIENT_LEFT)
-                result = await attempt(path)
-        finally:
-            path.unlink(missing_ok=True)
-        statistics.answered(result, time.monotonic() - came)
-        record = to_record(file.filename, result, top=top, timeline=timeline)
+        begun = time.monotonic()
+        name = printable(file.filename or "")
+        # While a process still reads it, Windows does not let go of a file.
+        with TemporaryDirectory(prefix="tonearm-", ignore_cleanup_errors=True) as folder:
+            path = await run_sync(_saved, file, folder)
+            await file.close()
+            result = await _unless_left(request, listeners.attempt(path))
+        if result is None:
+            return Response(status_code=CLIENT_LEFT)
+        statistics.answered(result, time.monotonic() - begun)
+        record = to_record(name, result, top=top, timeline=timeline)
         return JSONResponse(record, 422 if isinstance(result, Failure) else 200)
 
-    @app.get("/health")
-    def health() -> Health:
-        """Say that the server is there."""
-        return Health(status="ok", version=__version__, model=metadata.name)
+    @app.get("/health", responses={503: {"model": Health, "description": "Nobody can listen."}})
+    def health(response: Response) -> Health:
+        """Say that the server is there, or why it could not listen to the last recording."""
+        if listeners.trouble:
+            response.status_code = 503
+        return Health(status=listeners.trouble or "ok", version=__version__, model=metadata.name)
 
     @app.get("/model", response_class=JSONResponse)
     def model() -> Response:
@@ -176,9 +185,23 @@ def _saved(upload: UploadFile, folder: str) -> Path:
     suffix = PurePath(upload.filename or "").suffix
     # FFmpeg looks at the suffix where the beginning of a file does not tell what it is.
     known = suffix if _SUFFIX.fullmatch(suffix) else ""
-    with NamedTemporaryFile(dir=folder, suffix=known, delete=False) as file:
+    path = Path(folder) / f"upload{known}"
+    with path.open("wb") as file:
         shutil.copyfileobj(upload.file, file)
-    return Path(file.name)
+    return path
+
+
+async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
+    """Wait for work, and no longer than the client does: None if it has left before."""
+    working = asyncio.ensure_future(work)
+    # The upload is here: all that can still come is that the client has left.
+    leaving = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -193,4 +216,7 @@ async def _misunderstood(request: Request, error: Exception) -> Response:
 
 
 async def _unable(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 503)
+    """Say that no process can listen, or no file be kept, at the moment."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return JSONResponse({"error": reason or str(error)}, 503, headers)

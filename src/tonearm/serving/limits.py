@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -14,6 +16,10 @@ from tonearm.errors import UsageError
 from tonearm.serving.statistics import Statistics
 
 RETRY_SECONDS = 1
+LINGER_SECONDS = 5.0
+
+# Otherwise what is left of an upload that has no end would still be taken in.
+_GOODBYE = {"Connection": "close"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class Limits:
         Uploads that may be on their way or wait, beside those that are listened to.
     idle_seconds
         How long nothing may come of an upload before it is given up.
+    upload_seconds
+        How long all of it may take.
 
     Raises
     ------
@@ -38,9 +46,11 @@ class Limits:
     megabytes: float = 200.0
     waiting: int = 16
     idle_seconds: float = 30.0
+    upload_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        if not (self.megabytes > 0 and self.waiting >= 0 and self.idle_seconds > 0):
+        numbers = (self.megabytes, self.idle_seconds, self.upload_seconds)
+        if not (all(0 < number < math.inf for number in numbers) and self.waiting >= 0):
             raise UsageError(f"limits: expected megabytes and seconds above 0, got {self}")
 
 
@@ -103,25 +113,38 @@ class LimitedUploads:
         """Wrap what brings an upload piece by piece; its errors are answered by the application."""
         received = 0
         is_whole = False
+        end = asyncio.get_running_loop().time() + self._limits.upload_seconds
 
         async def limited() -> Message:
             nonlocal received, is_whole
             if is_whole:  # all that may still come is that the client has left
                 return await receive()
+            left = end - asyncio.get_running_loop().time()
             try:
-                message = await asyncio.wait_for(receive(), self._limits.idle_seconds)
+                message = await asyncio.wait_for(receive(), min(left, self._limits.idle_seconds))
             except TimeoutError:
                 self._statistics.refused(408)
-                seconds = f"{self._limits.idle_seconds:g}"
-                raise HTTPException(408, f"nothing came for {seconds} s") from None
+                raise HTTPException(408, "the upload came too slowly", _GOODBYE) from None
             received += len(message.get("body", b""))
             if received > self._most_bytes:
                 self._statistics.refused(413)
-                raise HTTPException(413, self._too_large)
+                await _let_end(message, receive)
+                raise HTTPException(413, self._too_large, _GOODBYE)
             is_whole = not message.get("more_body", False)
             return message
 
         return limited
+
+
+async def _let_end(message: Message, receive: Receive) -> None:
+    """Throw the rest of an upload away, if it ends soon.
+
+    Who reads the answer only after having sent everything would otherwise find the connection gone.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while message.get("more_body", False):
+                message = await receive()
 
 
 def _announced(scope: Scope) -> int:

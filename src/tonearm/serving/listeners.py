@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-
-import anyio
-from anyio.to_thread import run_sync
 
 from tonearm.classifier import Classifier, ClassifierApart, Failure, Prediction
 from tonearm.errors import UsageError
-
-Attempt = Callable[[Path], Awaitable[Prediction | Failure]]
 
 
 class Listeners:
@@ -27,6 +22,11 @@ class Listeners:
     processes
         Their number.
 
+    Attributes
+    ----------
+    trouble
+        Why the last recording had no process to listen to it; None if it had one.
+
     Raises
     ------
     UsageError
@@ -38,6 +38,7 @@ class Listeners:
             raise UsageError(f"workers: expected 1 or more, got {processes}")
         self.classifier = classifier
         self.processes = processes
+        self.trouble: str | None = None
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -48,34 +49,43 @@ class Listeners:
         StartError
             If one dies before it is ready.
         """
-        # As many threads, one to wait for each process, and none of those that copy uploads.
-        self._threads = anyio.CapacityLimiter(self.processes)
         self._idle: asyncio.Queue[ClassifierApart] = asyncio.Queue()
         crew: list[ClassifierApart] = []
+        # As many threads, one to wait for each process.
+        self._threads = ThreadPoolExecutor(self.processes)
         try:
             for _ in range(self.processes):
                 crew.append(self.classifier.apart())
-            # Asked for a folder, each refuses as soon as it is ready.
-            await asyncio.gather(*(self._ask(listener, Path()) for listener in crew))
+            loop = asyncio.get_running_loop()
+            await asyncio.gather(
+                *(loop.run_in_executor(self._threads, listener.ready) for listener in crew)
+            )
             for listener in crew:
                 self._idle.put_nowait(listener)
             yield
         finally:
             for listener in crew:
                 listener.close()
+            self._threads.shutdown(wait=False)
 
-    @asynccontextmanager
-    async def idle(self) -> AsyncIterator[Attempt]:
-        """Wait for an idle process, and give what classifies a file in it.
+    async def attempt(self, path: Path) -> Prediction | Failure:
+        """Classify a file as `Classifier.attempt` does, as soon as a process is idle.
 
-        That does as `Classifier.attempt`, but raises StartError or OSError where the process had
-        died and none can take its place.
+        Raises
+        ------
+        StartError, OSError
+            If the process had died and none can take its place.
         """
         listener = await self._idle.get()
-        try:
-            yield partial(self._ask, listener)
-        finally:
-            self._idle.put_nowait(listener)
+        loop = asyncio.get_running_loop()
+        answer = loop.run_in_executor(self._threads, listener.attempt, path)
+        # Whoever asked may be cancelled meanwhile. The process then still listens, and is not idle.
+        answer.add_done_callback(lambda _: self._done(listener, answer))
+        return await asyncio.shield(answer)
 
-    async def _ask(self, listener: ClassifierApart, path: Path) -> Prediction | Failure:
-        return await run_sync(listener.attempt, path, limiter=self._threads)
+    def _done(
+        self, listener: ClassifierApart, answer: asyncio.Future[Prediction | Failure]
+    ) -> None:
+        self._idle.put_nowait(listener)
+        error = None if answer.cancelled() else answer.exception()
+        self.trouble = str(error) if error else None
