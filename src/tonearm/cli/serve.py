@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +17,9 @@ from tonearm.cli.options import (
 )
 from tonearm.errors import TonearmError
 from tonearm.threads import keep_blas_single, processors
+
+if TYPE_CHECKING:
+    import socket
 
 SHUTDOWN_SECONDS = 30  # for what is being listened to when the server is to end
 
@@ -60,6 +61,8 @@ def serve(
     POST a file to /classify and get the JSON that `tonearm classify --json` prints; drop files on
     the page at / to see it. There is no password: let others reach it through a proxy that has one.
     """
+    import logging
+
     keep_blas_single()
     with needs("serve"):
         import uvicorn
@@ -100,6 +103,8 @@ def serve(
 
 def _opened(host: str, port: int) -> socket.socket:
     """Take an address, before the model's processes start in vain."""
+    import socket
+
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
