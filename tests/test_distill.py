@@ -427,6 +427,8 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
         (["--lessons.shortest_seconds", "8"], "shortest_seconds must be 2 more"),
         (["--imitation.held_out", "1"], "held_out must be 2 or more, got 1"),
         (["--refinement.share", "1.5"], "refinement.share must be from 0 to 1, got 1.5"),
+        (["--denoising.dropout", "1.5"], "denoising.dropout must be from 0 to 1, got 1.5"),
+        (["--denoising.playbacks", "-1"], "denoising.playbacks must be 0 or more, got -1"),
         (["--duet.full_band", "-1"], "duet.full_band must be from 0 to 1, got -1.0"),
         (["--data.split", "dice"], "dice"),
         (["--tuning.stepz", "1"], "stepz"),

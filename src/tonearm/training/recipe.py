@@ -424,10 +424,15 @@ class Recipe:
             )
         for name, share in (
             ("refinement.share", self.refinement.share),
+            ("denoising.dropout", self.denoising.dropout),
             ("duet.full_band", self.duet.full_band),
         ):
             if not 0 <= share <= 1:
                 raise UsageError(f"{name} must be from 0 to 1, got {share}")
+        if self.denoising.playbacks < 0:
+            raise UsageError(
+                f"denoising.playbacks must be 0 or more, got {self.denoising.playbacks}"
+            )
         if self.imitation.held_out < 2:
             raise UsageError(f"imitation.held_out must be 2 or more, got {self.imitation.held_out}")
         if self.lessons.shortest_seconds < self.lessons.segment_seconds + 2:
