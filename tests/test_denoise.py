@@ -21,7 +21,7 @@ from tonearm.training.denoise import Sound, denoise, hear_pairs
 from tonearm.training.duet import SECOND_FRONT_END, Denoiser, Duet
 from tonearm.training.export import export
 from tonearm.training.fcn import Fcn
-from tonearm.training.playback import amid_noise, with_noise
+from tonearm.training.playback import numbers_amid_noise, with_noise
 from tonearm.training.recipe import DenoisingSettings, DuetSettings, Recipe, StudentSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
 
@@ -158,7 +158,7 @@ def test_a_killed_stage_goes_on_to_the_same_end(
 
 
 def test_each_of_so_many_playings_is_amid_other_noise() -> None:
-    numbers = amid_noise(3)
+    numbers = numbers_amid_noise(3)
     assert {playback.WAYS[number % len(playback.WAYS)] for number in numbers} == {
         playback._amid_noise
     }

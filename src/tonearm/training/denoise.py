@@ -9,7 +9,7 @@ moves, then read what it gives.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tonearm.classifier import SHORTEST_TAIL_SECONDS, windows
 from tonearm.datasets.storage import StoredArray
-from tonearm.features.logmel import LogMelConfig
+from tonearm.training.cut import cut
 from tonearm.training.descent import Descent
 from tonearm.training.duet import SECOND_FRONT_END, Denoiser, Duet
 from tonearm.training.recipe import Recipe
@@ -111,31 +110,13 @@ def hear_pairs(recipe: Recipe, duet: Duet, clips: Iterable[Sequence[Sound]]) -> 
 
 
 def _heard(recipe: Recipe, duet: Duet, sound: Sound) -> list[Tensor]:
-    """Give what the duet hears of each window, as the exported model will cut them."""
+    """Give what the duet hears of each window."""
     both = zip(
-        _windows(recipe, sound.first, STUDENT_FRONT_END),
-        _windows(recipe, sound.second, SECOND_FRONT_END),
+        cut(recipe, sound.first, STUDENT_FRONT_END),
+        cut(recipe, sound.second, SECOND_FRONT_END),
         strict=False,
     )
     return [
         duet.listen(torch.from_numpy(first)[None], torch.from_numpy(second)[None])[0]
         for first, second in both
     ]
-
-
-def _windows(
-    recipe: Recipe, frames: Floats | StoredArray, front_end: LogMelConfig
-) -> Iterator[Floats]:
-    longest, length, hop, tail = (
-        round(seconds * front_end.frames_per_second)
-        for seconds in (
-            recipe.tuning.clip_seconds,
-            recipe.student.window_seconds,
-            recipe.student.hop_seconds,
-            SHORTEST_TAIL_SECONDS,
-        )
-    )
-    cut = windows(
-        [np.asarray(frames[:longest], np.float32)], length=length, hop=hop, shortest_tail=tail
-    )
-    return (window for _, window in cut)

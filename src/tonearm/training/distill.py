@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tonearm import datasets, media
 from tonearm.bundle import RUN_BUNDLE, Bundle, BundleMetadata, write_metadata
-from tonearm.classifier import SHORTEST_TAIL_SECONDS, Classifier, windows
+from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
 from tonearm.datasets.storage import StoredArray
@@ -34,13 +34,14 @@ from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
+from tonearm.training.cut import cut
 from tonearm.training.denoise import Sound, denoise
 from tonearm.training.duet import SECOND_FRONT_END, Duet, require_opinions
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
 from tonearm.training.lessons import LESSONS_VERSION, Lesson, LessonStore, lessons_digest
-from tonearm.training.playback import Playback, amid_noise
+from tonearm.training.playback import Playback, numbers_amid_noise
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.refine import refine
 from tonearm.training.tune import tune
@@ -277,18 +278,8 @@ def make_duet(
     labels
         Their genres.
     """
-    settings = recipe.student
-    longest = round(recipe.tuning.clip_seconds * SECOND_FRONT_END.frames_per_second)
     duet = Duet(student, fcn.load_fcn(), recipe.duet, labels).eval()
-    length, hop, tail = (
-        round(seconds * SECOND_FRONT_END.frames_per_second)
-        for seconds in (settings.window_seconds, settings.hop_seconds, SHORTEST_TAIL_SECONDS)
-    )
-    heard = []
-    for logmel in logmels:
-        frames = logmel[:longest].astype(np.float32)
-        cut = windows([frames], length=length, hop=hop, shortest_tail=tail)
-        heard.append(duet.hear_windows([window for _, window in cut]))
+    heard = [duet.hear_windows(list(cut(recipe, each, SECOND_FRONT_END))) for each in logmels]
     duet.fit_opinions(np.stack(heard), truth)
     return duet
 
@@ -327,7 +318,7 @@ def _ways_amid_noise(recipe: Recipe) -> list[list[Playback]]:
     return [
         [
             Playback(front_end, number, recipe.tuning.clip_seconds)
-            for number in amid_noise(recipe.denoising.playbacks)
+            for number in numbers_amid_noise(recipe.denoising.playbacks)
         ]
         for front_end in (teachers.STUDENT_FRONT_END, SECOND_FRONT_END)
     ]

@@ -182,7 +182,7 @@ WAYS: tuple[Callable[[Samples, int, Generator], tuple[Samples, int]], ...] = (
 )
 
 
-def amid_noise(times: int) -> list[int]:
+def numbers_amid_noise(times: int) -> list[int]:
     """Give the numbers of so many playings amid noise, see `Playback`."""
     first = WAYS.index(_amid_noise)
     return [first + len(WAYS) * each for each in range(times)]

@@ -1,0 +1,37 @@
+"""Cuts a clip into the windows that the exported model will hear it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.classifier import SHORTEST_TAIL_SECONDS, windows
+from tonearm.datasets.storage import StoredArray
+from tonearm.features.logmel import LogMelConfig
+from tonearm.training.recipe import Recipe
+
+Floats = NDArray[np.float32]
+
+
+def cut(recipe: Recipe, frames: Floats | StoredArray, front_end: LogMelConfig) -> Iterator[Floats]:
+    """Yield float32[frames, mels], each window of what is learned from of a clip.
+
+    Parameters
+    ----------
+    frames
+        float[frames, mels] of `front_end`.
+    """
+    longest, length, hop, tail = (
+        round(seconds * front_end.frames_per_second)
+        for seconds in (
+            recipe.tuning.clip_seconds,
+            recipe.student.window_seconds,
+            recipe.student.hop_seconds,
+            SHORTEST_TAIL_SECONDS,
+        )
+    )
+    clip = np.asarray(frames[:longest], np.float32)
+    for _, window in windows([clip], length=length, hop=hop, shortest_tail=tail):
+        yield window
