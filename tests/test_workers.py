@@ -225,3 +225,15 @@ def test_a_process_that_cannot_begin_is_tried_again_at_the_next_call() -> None:
         with pytest.raises(StartError, match="exit code 9"):
             apart(1)
     apart.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere it is ended in another way")
+def test_a_process_that_died_idle_costs_no_item() -> None:
+    before = {child.pid for child in multiprocessing.active_children()}
+    apart = Apart(_square_or_die, time_limit=lambda _: 30.0)
+    apart.ready()
+    (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
+    process.kill()
+    process.join(10)
+    assert apart(2) == 4
+    apart.close()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
 from tonearm.errors import TonearmError, UsageError
 
@@ -138,9 +138,7 @@ class Apart(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result | Crash[Item]:
         """Apply the function, or say what became of the process in it."""
-        if self._worker.has_ended:  # in the last item, or idle: the kernel was short of memory
-            self._worker.stop()
-            self._worker = _Worker(self._prepare)
+        self._worker = _able(self._worker, self._prepare)
         self._worker.start((0, item), self._time_limit(item))
         while True:
             if outcomes := _collect([self._worker]):
@@ -185,8 +183,7 @@ def _finished(
                 task = next(waiting, None)
                 if task is None:
                     break
-                if crew[place].is_over:
-                    crew[place] = _Worker(prepare)
+                crew[place] = _able(crew[place], prepare)
                 crew[place].start(task, time_limit(task[1]) if time_limit else inf)
                 begun += 1
             yield from outcomes  # now that the processes have something to do meanwhile
@@ -224,8 +221,6 @@ class _Worker(Generic[Item, Result]):
         The item and its position; None if there is nothing in work.
     deadline
         When the item must be done, on the monotonic clock.
-    is_over
-        Whether the process has ended, and another one must take its place.
     """
 
     def __init__(self, prepare: Callable[[], Callable[[Item], Result]]) -> None:
@@ -233,7 +228,7 @@ class _Worker(Generic[Item, Result]):
         self.pipe, theirs = _SPAWN.Pipe()
         self.task: tuple[int, Item] | None = None
         self.deadline = inf
-        self.is_over = False
+        self._is_over = False
         self._limit = inf
         self._is_ready = False
         self._process = _SPAWN.Process(target=_serve, args=(prepare, theirs), daemon=True)
@@ -247,14 +242,14 @@ class _Worker(Generic[Item, Result]):
         self._limit = limit
         if self._is_ready:
             self.deadline = time.monotonic() + limit
-        # Should the process have died idle, `collect` finds the pipe ended and reports it.
+        # Should the process die at this moment, `collect` finds the pipe ended and reports it.
         with suppress(BrokenPipeError):
             self.pipe.send(task[1])
 
     @property
     def has_ended(self) -> bool:
-        """Whether another process must take its place, for whatever reason."""
-        return self.is_over or not self._process.is_alive()
+        """Whether another process must take its place: it was given up, or has died idle."""
+        return self._is_over or not self._process.is_alive()
 
     def wait_until_ready(self) -> None:
         """Take the first thing the process says; raises StartError if it dies before."""
@@ -263,7 +258,10 @@ class _Worker(Generic[Item, Result]):
         try:
             self.pipe.recv()
         except (EOFError, ConnectionResetError):
-            self._fail_to_start()
+            self._process.join()
+            exit_code = self._process.exitcode
+            self.stop()
+            raise StartError(exit_code) from None
         self._is_ready = True
 
     def collect(self) -> list[tuple[int, Result | Crash[Item]]]:
@@ -294,17 +292,21 @@ class _Worker(Generic[Item, Result]):
     def stop(self) -> None:
         """End the process, if it has not ended."""
         self.task = None
-        self.is_over = True
+        self._is_over = True
         self._process.terminate()
         self._process.join(_JOIN_SECONDS)
         self._process.kill()  # one that was stopped does not hear of its end
         self.pipe.close()
 
-    def _fail_to_start(self) -> NoReturn:
-        self._process.join()
-        exit_code = self._process.exitcode
-        self.stop()
-        raise StartError(exit_code) from None
+
+def _able(
+    worker: _Worker[Item, Result], prepare: Callable[[], Callable[[Item], Result]]
+) -> _Worker[Item, Result]:
+    """Give a worker that can take an item, a new one if this one has ended."""
+    if not worker.has_ended:
+        return worker
+    worker.stop()
+    return _Worker(prepare)
 
 
 def _check_may_start() -> None:
