@@ -55,6 +55,10 @@ class Server:
                 "/classify", files={"file": (name or path.name, file)}, params=query
             )
 
+    def connect(self) -> socket.socket:
+        host, port = self.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=30)
+
     def count(self, name: str, **labels: str) -> float:
         """Read a number off /metrics; 0 where there is none yet."""
         for family in text_string_to_metric_families(self.client.get("/metrics").text):
@@ -204,8 +208,7 @@ def test_an_upload_that_is_too_large_is_refused(server: Server, announced: bool)
 
 def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> None:
     with served(tiny_bundle, idle_seconds=2) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as client:
+        with server.connect() as client:
             client.sendall(
                 b"POST /classify HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
                 b"Content-Length: 1000\r\n"
@@ -221,8 +224,7 @@ def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> Non
 
 def test_an_upload_that_never_ends_is_given_up(tiny_bundle: Path) -> None:
     with served(tiny_bundle, upload_seconds=0.5) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as client:
+        with server.connect() as client:
             client.sendall(
                 b"POST /classify HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
                 b"Content-Type: multipart/form-data; boundary=x\r\n\r\n5\r\n--x\r\n\r\n"
@@ -260,7 +262,7 @@ def test_who_has_left_is_not_listened_to(tiny_bundle: Path, low: Path) -> None:
         first = threads.submit(server.post, low)
         wait_for(lambda: server.count("tonearm_uploads") == 1)
         leaving = threading.Event()
-        second = threads.submit(_post_and_leave, server.url, low, leaving)
+        second = threads.submit(_post_and_leave, server, low, leaving)
         wait_for(lambda: server.count("tonearm_uploads") == 2)
         leaving.set()
         second.result()
@@ -271,12 +273,11 @@ def test_who_has_left_is_not_listened_to(tiny_bundle: Path, low: Path) -> None:
         assert server.count("tonearm_answer_seconds_count") == 1
 
 
-def _post_and_leave(url: str, path: Path, leaving: threading.Event) -> None:
+def _post_and_leave(server: Server, path: Path, leaving: threading.Event) -> None:
     """Send a recording, and close the connection when it is time, without having read a byte."""
-    request = httpx.Request("POST", f"{url}/classify", files={"file": path.read_bytes()})
+    request = httpx.Request("POST", f"{server.url}/classify", files={"file": path.read_bytes()})
     head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as client:
+    with server.connect() as client:
         client.sendall(f"POST /classify HTTP/1.1\r\n{head}\r\n".encode() + request.read())
         assert leaving.wait(30)
 

@@ -22,13 +22,13 @@ from typer.testing import CliRunner
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.cli.app import app
-from tonearm.cli.extras import needs
 from tonearm.datasets import Track, load, split
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import MissingExtraError, UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature
 from tonearm.evaluation.metrics import Metrics
+from tonearm.extras import needs
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.models import create_model
 from tonearm.synth import STYLES, render, write_wav

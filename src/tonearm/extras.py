@@ -1,4 +1,4 @@
-"""Says which optional dependencies to install when a command needs one that is not there."""
+"""Says which optional dependencies to install where one is needed that is not there."""
 
 from __future__ import annotations
 

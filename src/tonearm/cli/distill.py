@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tonearm.cli.extras import needs
 from tonearm.cli.output import split_warnings
+from tonearm.extras import needs
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.extras import needs
 from tonearm.cli.options import (
     ModelOption,
     MusicThresholdOption,
@@ -16,6 +15,7 @@ from tonearm.cli.options import (
     UnsureThresholdOption,
 )
 from tonearm.errors import TonearmError
+from tonearm.extras import needs
 from tonearm.threads import keep_blas_single, processors
 
 if TYPE_CHECKING:

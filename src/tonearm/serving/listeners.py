@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from tonearm.classifier import Classifier, ClassifierApart, Failure, Prediction
@@ -80,7 +81,7 @@ class Listeners:
         loop = asyncio.get_running_loop()
         answer = loop.run_in_executor(self._threads, listener.attempt, path)
         # Whoever asked may be cancelled meanwhile. The process then still listens, and is not idle.
-        answer.add_done_callback(lambda _: self._done(listener, answer))
+        answer.add_done_callback(partial(self._done, listener))
         return await asyncio.shield(answer)
 
     def _done(
