@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from test_duet import METADATA
+from test_refine import audible_fcn
 from tonearm.bundle import Bundle
 from tonearm.features.logmel import LogMel
 from tonearm.models.student import Student
@@ -20,7 +21,6 @@ from tonearm.training import playback
 from tonearm.training.denoise import Sound, denoise, hear_pairs
 from tonearm.training.duet import SECOND_FRONT_END, Denoiser, Duet
 from tonearm.training.export import export
-from tonearm.training.fcn import Fcn
 from tonearm.training.playback import numbers_amid_noise, with_noise
 from tonearm.training.recipe import DenoisingSettings, DuetSettings, Recipe, StudentSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
@@ -40,9 +40,7 @@ def recipe(**changes: object) -> Recipe:
 
 def make_duet() -> Duet:
     torch.manual_seed(0)
-    fcn = Fcn().eval()
-    for layer in (fcn.layer1, fcn.layer2, fcn.layer3, fcn.layer4, fcn.layer5):
-        torch.nn.init.kaiming_normal_(layer.conv.weight)  # so that something reaches the top
+    fcn = audible_fcn()
     student = Student(
         len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False, embedding_size=32
     )

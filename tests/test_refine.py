@@ -41,11 +41,17 @@ def clips() -> list[list[np.ndarray]]:
     return made
 
 
-def make_duet() -> Duet:
-    torch.manual_seed(0)
+def audible_fcn() -> Fcn:
+    """An untrained FCN in which something reaches the top."""
     fcn = Fcn().eval()
     for layer in (fcn.layer1, fcn.layer2, fcn.layer3, fcn.layer4, fcn.layer5):
-        torch.nn.init.kaiming_normal_(layer.conv.weight)  # so that something reaches the top
+        torch.nn.init.kaiming_normal_(layer.conv.weight)
+    return fcn
+
+
+def make_duet() -> Duet:
+    torch.manual_seed(0)
+    fcn = audible_fcn()
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.0, pretrained=False)
     duet = Duet(student, fcn, DuetSettings(), LABELS).eval()
     heard = np.stack([duet.hear_windows([clip[0]]) for clip in clips()])

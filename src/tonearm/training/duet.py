@@ -54,7 +54,22 @@ HEARD = EMBEDDING + BENEATH  # numbers the FCN gives for a window, the embedding
 Floats = NDArray[np.float32]
 
 
-class Opinion(nn.Module):
+class _Standardising(nn.Module):
+    """What reads features by how they are spread: each in standard deviations from its mean."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.mean: Tensor
+        self.deviation: Tensor
+
+    def standard(self, features: Tensor) -> Tensor:
+        """Standardise float32[batch, features]; what is far out counts as less far."""
+        return ((features - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
+
+
+class Opinion(_Standardising):
     """A linear opinion on the genre: log-probabilities from standardised features.
 
     Parameters
@@ -66,18 +81,13 @@ class Opinion(nn.Module):
     """
 
     def __init__(self, features: int, classes: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
-        self.mean: Tensor
-        self.deviation: Tensor
+        super().__init__(features)
         self.linear = nn.Linear(features, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map float32[batch, features or more] to float32[batch, classes]."""
         own = features[:, : len(self.mean)]
-        standard = ((own - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
-        opinion: Tensor = self.linear(standard).log_softmax(dim=1)
+        opinion: Tensor = self.linear(self.standard(own)).log_softmax(dim=1)
         return opinion
 
     def fit(self, features: Floats, truth: NDArray[np.int64], regularisation: float) -> None:
@@ -99,7 +109,7 @@ class Opinion(nn.Module):
         self.linear.bias.data = torch.from_numpy(biases.astype(np.float32))
 
 
-class Denoiser(nn.Module):
+class Denoiser(_Standardising):
     """Puts in place of what was heard amid noise what would have been heard without.
 
     What it adds is small where there is no noise: see `tonearm.training.denoise`, where it learns.
@@ -115,11 +125,7 @@ class Denoiser(nn.Module):
     """
 
     def __init__(self, features: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
-        self.mean: Tensor
-        self.deviation: Tensor
+        super().__init__(features)
         last = nn.Linear(hidden, features)
         nn.init.zeros_(last.weight)  # so it begins by changing nothing
         nn.init.zeros_(last.bias)
@@ -133,8 +139,7 @@ class Denoiser(nn.Module):
 
     def correction(self, heard: Tensor) -> Tensor:
         """Give what it adds, in standard deviations."""
-        standard = ((heard - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
-        corrected: Tensor = self.network(standard)
+        corrected: Tensor = self.network(self.standard(heard))
         return corrected
 
     def scale_to(self, heard: Tensor) -> None:
