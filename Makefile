@@ -8,12 +8,13 @@ PYTHON ?= python3
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 
 # Many small matrix products: threads would only fight over the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lowest lint docs bench clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -36,6 +37,9 @@ endif
 test: $(VENV)/dev.stamp  ## Run the tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
 
+lowest: $(LOWEST)/dev.stamp  ## Run the tests with the oldest versions allowed (takes gigabytes)
+	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n $(JOBS)
+
 lint: $(VENV)/dev.stamp  ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -52,7 +56,7 @@ bench: $(VENV)/dev.stamp  ## Measure: against librosa, decoding alone, the impor
 	done
 
 clean:  ## Remove what the other targets made, .venv included
-	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was installed from, or the target installs again. Once it is,
@@ -71,6 +75,15 @@ $(VENV)/core.stamp: pyproject.toml $(VENV)/python.stamp
 $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/core.stamp
+
+# What pyproject.toml says is at least needed, as exactly that: "av>=17.1" becomes av==17.1.
+$(LOWEST)/dev.stamp: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	grep -oE '"[a-z-]+(\[[a-z]+\])?>=[0-9.]+' $< | sed -E 's/"([a-z-]+).*>=/\1==/' | sort -u \
+		> $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt \
+		--editable '.[dev]'
+	@touch $@
 
 $(VENV)/docs.stamp: pyproject.toml $(VENV)/python.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

@@ -328,7 +328,7 @@ def test_damage_in_the_middle_is_skipped(tmp_path: Path, write_audio: Write) -> 
         path.write_bytes(data)
         heard = audio.read(path, 16000)
         assert heard.truncated, suffix
-        assert heard.duration == pytest.approx(6.0, abs=1.0)
+        assert heard.duration == pytest.approx(6.0, abs=1.2)
 
 
 def test_tags_and_junk_at_the_ends_are_no_damage(tmp_path: Path, write_audio: Write) -> None:

@@ -41,10 +41,10 @@ RATE = FRONT_END.sample_rate
 def two_nodes() -> Iterator[tuple[Cluster, Any]]:
     """A Ray cluster of a head and another node, each with one processor, and that other node."""
     cluster = started()
-    other = cluster.add_node(num_cpus=1)
+    # Before there are two: of several nodes on one machine, Ray connects to any.
     ray.init(address=cluster.address, log_to_driver=False)
     try:
-        yield cluster, other
+        yield cluster, cluster.add_node(num_cpus=1)
     finally:
         ray.shutdown()
         cluster.shutdown()

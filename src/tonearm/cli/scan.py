@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -194,12 +195,11 @@ def _show(tallies: Iterator[Tally]) -> Tally:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal or not tally.due,
     )
     task = bar.add_task("", total=tally.due)
     began = time.monotonic()
     try:
-        with bar:
+        with bar if console.is_terminal and tally.due else nullcontext():
             for tally in until_interrupted(tallies):
                 speed = tally.done / (time.monotonic() - began)
                 told = f"{speed:.1f} files/s, {_hours(tally.seconds_of_music)} of music"

@@ -20,6 +20,9 @@ Item = TypeVar("Item")
 
 def shown(items: Iterable[Item], total: int, what: str, *, show: bool = True) -> Iterator[Item]:
     """Pass items on while a bar on standard error counts them."""
+    if not show:
+        yield from items
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,7 +32,6 @@ def shown(items: Iterable[Item], total: int, what: str, *, show: bool = True) ->
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=not show,
     ) as progress:
         task = progress.add_task(what, total=total)
         for item in items:

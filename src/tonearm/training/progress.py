@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import lightning
@@ -13,7 +12,7 @@ from tonearm.training.module import GenreTraining
 
 
 class EpochProgress(lightning.Callback):
-    """One bar over all the epochs on standard error, or nothing where that is not a terminal."""
+    """One bar over all the epochs on standard error."""
 
     def __init__(self, module: GenreTraining) -> None:
         self.module = module
@@ -25,7 +24,6 @@ class EpochProgress(lightning.Callback):
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
         )
 
     def on_train_start(

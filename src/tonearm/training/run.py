@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -285,8 +286,9 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     judged = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / "history.csv", module),
-        EpochProgress(module),
     ]
+    if sys.stderr.isatty():
+        callbacks.append(EpochProgress(module))
     if judged:
         callbacks += [
             EarlyStopping(
