@@ -16,7 +16,7 @@ import numpy as np
 
 from tonearm import datasets
 from tonearm.bundle import Bundle
-from tonearm.classifier import Classifier, Failure, Prediction
+from tonearm.classifier import Classifier
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.progress import shown
 from tonearm.datasets.splits import split
@@ -24,6 +24,7 @@ from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.predictions import Predictions
+from tonearm.prediction import Failure, Prediction
 from tonearm.workers import Crash
 
 FOLDS, SEED = 5, 0  # of artist-kfold, as the bundles were trained

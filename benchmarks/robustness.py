@@ -26,11 +26,12 @@ import numpy as np
 import foldwise
 from foldwise import Clip, Round
 from tonearm import audio
-from tonearm.classifier import Classifier, Failure, Prediction
+from tonearm.classifier import Classifier
 from tonearm.datasets.progress import shown
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table
 from tonearm.evaluation.predictions import Predictions
+from tonearm.prediction import Failure, Prediction
 from tonearm.training.playback import (
     OPUS_RATE,
     Samples,

@@ -28,7 +28,8 @@ import numpy as np
 import machine
 import scanning
 from encoding import encode, piece
-from tonearm.classifier import Classifier, ClassifierApart, Failure
+from tonearm.classifier import Classifier, ClassifierApart
+from tonearm.prediction import Failure
 
 
 def main() -> None:

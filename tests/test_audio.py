@@ -21,6 +21,8 @@ import pytest
 from scipy import signal
 
 from tonearm import audio
+from tonearm.audio.container import OpenFile
+from tonearm.audio.source import LimitedFile
 from tonearm.errors import UsageError
 
 Write = Callable[..., Path]
@@ -261,15 +263,15 @@ def test_window_does_not_read_what_comes_before(
 ) -> None:
     path = write_audio(tmp_path / f"a{suffix}", noise(48000, 60.0), 48000, bitrate=192_000)
     taken = 0
-    plain_read = audio._Source.read
+    plain_read = LimitedFile.read
 
-    def counting_read(source: audio._Source, size: int = -1, /) -> bytes:
+    def counting_read(source: LimitedFile, size: int = -1, /) -> bytes:
         nonlocal taken
         data = plain_read(source, size)
         taken += len(data)
         return data
 
-    monkeypatch.setattr(audio._Source, "read", counting_read)
+    monkeypatch.setattr(LimitedFile, "read", counting_read)
     audio.read(path, 16000, start=50.0, duration=1.0)
     assert taken < 0.4 * path.stat().st_size
 
@@ -289,7 +291,7 @@ def test_window_where_the_format_cannot_seek(
 ) -> None:
     path = write_audio(tmp_path / "a.flac", noise(16000, 5.0), 16000)
     whole = audio.read(path, 16000).samples
-    monkeypatch.setattr(audio._OpenFile, "seek", lambda file, seconds: False)
+    monkeypatch.setattr(OpenFile, "seek", lambda file, seconds: False)
     window = audio.read(path, 16000, start=3.0, duration=1.0).samples
     np.testing.assert_array_equal(window, whole[48000:64000])
 
@@ -299,8 +301,8 @@ def test_seek_that_lands_too_late_is_not_trusted(
 ) -> None:
     path = write_audio(tmp_path / "a.flac", noise(16000, 9.0), 16000)
     whole = audio.read(path, 16000).samples
-    plain_seek = audio._OpenFile.seek
-    monkeypatch.setattr(audio._OpenFile, "seek", lambda file, seconds: plain_seek(file, 6.0))
+    plain_seek = OpenFile.seek
+    monkeypatch.setattr(OpenFile, "seek", lambda file, seconds: plain_seek(file, 6.0))
     window = audio.read(path, 16000, start=3.0, duration=1.0).samples
     np.testing.assert_array_equal(window, whole[48000:64000])
 

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 import tonearm
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Failure, Prediction, audio, explain
+from tonearm.audible import SilentAudio
 from tonearm.bundle import Bundle, BundleError, Outputs
-from tonearm.classifier import SilentAudio, Thresholds, windows
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.prediction import Thresholds
+from tonearm.windows import windows
 
 RATE = FRONT_END.sample_rate
 

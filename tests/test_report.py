@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from bundles import tiny_metadata
 from tonearm import synth
 from tonearm.bundle import Bundle, find, write_metadata
-from tonearm.classifier import Failure, Prediction
 from tonearm.cli.app import app
 from tonearm.cli.options import listed
 from tonearm.datasets import Dataset, LeakWarning, Track, load, split
@@ -33,6 +32,7 @@ from tonearm.evaluation.report import (
     write_report,
 )
 from tonearm.evaluation.trial import NothingHeard, judgeable, run_trial
+from tonearm.prediction import Failure, Prediction
 
 LABELS = ("blues", "disco", "jazz")
 

@@ -30,9 +30,10 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from bundles import FRONT_END, tone
-from tonearm.classifier import Classifier, ClassifierApart, Prediction
+from tonearm.classifier import Classifier, ClassifierApart
 from tonearm.cli import serve
 from tonearm.errors import UsageError
+from tonearm.prediction import Prediction
 from tonearm.serving import Limits, Listeners, create_app
 from tonearm.serving.api import Answer
 

@@ -23,8 +23,9 @@ from tonearm.errors import TonearmError, UsageError
 if TYPE_CHECKING:
     from beets.importer import ImportSession, ImportTask
 
-    from tonearm.classifier import Classifier, Failure, Prediction
+    from tonearm.classifier import Classifier
     from tonearm.library.mapping import Mapping
+    from tonearm.prediction import Failure, Prediction
 
 # Older versions of beets have one string, the newer ones a list.
 FIELD = "genres" if "genres" in Item._fields else "genre"
@@ -210,7 +211,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
 
     def _settle(self, item: Item, result: Prediction | Failure, settings: _Settings) -> str:
         """Put on an item what was heard, and return what became of it in a few words."""
-        from tonearm.classifier import Failure
+        from tonearm.prediction import Failure
 
         path = displayable_path(item.path)
         if isinstance(result, Failure):

@@ -27,16 +27,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tonearm.classifier import Classifier, Failure, Prediction, Segment
+    from tonearm.classifier import Classifier
     from tonearm.errors import TonearmError
     from tonearm.explanation import Explanation, explain
+    from tonearm.prediction import Failure, Prediction, Segment
 
 _HOMES = {
     "Classifier": "tonearm.classifier",
     "Explanation": "tonearm.explanation",
-    "Failure": "tonearm.classifier",
-    "Prediction": "tonearm.classifier",
-    "Segment": "tonearm.classifier",
+    "Failure": "tonearm.prediction",
+    "Prediction": "tonearm.prediction",
+    "Segment": "tonearm.prediction",
     "TonearmError": "tonearm.errors",
     "explain": "tonearm.explanation",
 }

@@ -7,183 +7,28 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from operator import length_hint
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio, bundle
+from tonearm.audible import as_path, checked_samples, path_of, refuse_inaudible
 from tonearm.bundle import Bundle, BundleError
-from tonearm.errors import TonearmError, UsageError, unexpected
+from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
 from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
+from tonearm.prediction import Failure, Prediction, Segment, Thresholds
+from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 
 if TYPE_CHECKING:
     from tonearm.workers import Crash
 
-SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
-PADDED_SECONDS = 1.0  # shorter clips get zeros up to here, so that every network has enough frames
-SHORTEST_TAIL_SECONDS = 0.25  # a shorter rest behind the last window is not worth one of its own
-SILENCE_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bit, the noise of lossy codecs
-
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-Verdict = Literal["music", "not music", "unsure"]
-
-
-class SilentAudio(audio.AudioError):
-    """The recording decodes, and there is nothing to hear in it."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """What one window of the recording sounds like.
-
-    Attributes
-    ----------
-    start, end
-        Seconds from the beginning of the recording.
-    probabilities
-        Per genre, the most probable first.
-    music
-        The probability that it is music at all; None if the model does not say.
-    verdict
-        Whether its genre stands, as for the whole `Prediction`.
-    """
-
-    start: float
-    end: float
-    probabilities: dict[str, float] = field(hash=False)
-    music: float | None = None
-    verdict: Verdict = "music"
-
-    @property
-    def genre(self) -> str:
-        """The most probable genre of this window."""
-        return next(iter(self.probabilities))
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a recording sounds like.
-
-    Predictions are equal if all is but the embedding, which comes from the same network anyway.
-
-    Attributes
-    ----------
-    path
-        The file; None for samples in memory, and for an open file without a name.
-    genre, confidence
-        The most probable genre and its probability.
-    probabilities
-        Per genre, the most probable first; they sum to 1.
-    segments
-        The windows in time: the timeline.
-    duration
-        Seconds that were heard.
-    truncated
-        The file breaks off before its end; what decodes was classified.
-    embedding
-        float32[E], the mean of what the network's last layer saw.
-    music
-        The probability that the recording is music at all; None if the model does not say.
-    verdict
-        "music" where the genre stands, "not music", or "unsure": music of no genre in particular.
-    """
-
-    path: Path | None
-    genre: str
-    confidence: float
-    probabilities: dict[str, float] = field(hash=False)
-    segments: tuple[Segment, ...]
-    duration: float
-    truncated: bool
-    embedding: Floats = field(compare=False)
-    music: float | None = None
-    verdict: Verdict = "music"
-
-    def to_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
-        """Return it as plain JSON values, as ``tonearm classify --json`` prints them.
-
-        Parameters
-        ----------
-        top
-            How many genres to keep in the probabilities; None for all.
-        timeline
-            Whether to add the windows as "segments".
-        """
-        from tonearm.record import to_record
-
-        path = None if self.path is None else str(self.path)
-        return to_record(path, self, top=top, timeline=timeline)
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What a prediction has to reach for its genre to stand; 0 lets everything pass.
-
-    Attributes
-    ----------
-    music
-        Of the probability that it is music.
-    unsure
-        Of the most probable genre.
-
-    Raises
-    ------
-    UsageError
-        If one is not a probability.
-    """
-
-    music: float
-    unsure: float
-
-    def __post_init__(self) -> None:
-        for name in ("music", "unsure"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UsageError(f"threshold {name}: expected from 0 to 1, got {value}")
-
-    def verdict(self, music: float | None, confidence: float) -> Verdict:
-        """Judge the probability of music (None if unknown) and of the most probable genre."""
-        if music is not None and music < self.music:
-            return "not music"
-        return "unsure" if confidence < self.unsure else "music"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a file got no prediction.
-
-    Attributes
-    ----------
-    path
-        The file.
-    error
-        One line: the reason.
-    """
-
-    path: Path
-    error: str
-
-    @classmethod
-    def of(cls, path: Path, error: Exception) -> Failure:
-        """Say in one line what went wrong with a file."""
-        if isinstance(error, audio.AudioError):
-            return cls(path, error.reason)
-        if isinstance(error, TonearmError):
-            return cls(path, str(error))
-        return cls(path, unexpected(error))
-
-    def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
-        """Return it as plain JSON values, with the keys of `Prediction.to_dict`."""
-        from tonearm.record import to_record
-
-        return to_record(str(self.path), self, timeline=timeline)
 
 
 class Classifier:
@@ -652,47 +497,6 @@ class _Heard:
             yield np.zeros(missing, np.float32)
 
 
-def windows(
-    frames: Iterable[Floats], *, length: int, hop: int, shortest_tail: int
-) -> Iterator[tuple[int, Floats]]:
-    """Cut a stream of frames into windows, keeping no more than it needs.
-
-    Parameters
-    ----------
-    frames
-        Pieces of any lengths of float32[frames, mels].
-    length, hop
-        Of the windows, in frames.
-    shortest_tail
-        Frames behind the last whole window that are worth one more window, which then ends with
-        the recording (so overlaps more than the others).
-
-    Yields
-    ------
-    int, float32[length, mels]
-        The window's first frame and its frames; a recording shorter than a window is one window
-        of its own length.
-    """
-    held: list[Floats] = []
-    begin = end = 0  # the frames held, counted from the recording's first
-    following = 0  # where the next window begins
-    for piece in frames:
-        held.append(piece)
-        end += len(piece)
-        if end < following + length:
-            continue
-        joined = np.concatenate(held)
-        while following + length <= end:
-            yield following, joined[following - begin : following - begin + length]
-            following += hop
-        begin = end - length
-        held = [joined[-length:]]
-    covered = following - hop + length if following else 0
-    if end - covered >= (shortest_tail if covered else 1):
-        tail = np.concatenate(held)[-length:]
-        yield end - len(tail), tail
-
-
 def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
     """Let several front ends hear the same blocks, each block being let go when all have had it.
 
@@ -712,70 +516,6 @@ def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
             yield own.popleft()
 
     return [listen(own) for own in waiting]
-
-
-def refuse_inaudible(seconds: float, peak: float, name: str) -> None:
-    """Raise `audio.TooShort` or `SilentAudio` for a recording in which there is nothing to hear."""
-    if seconds < SHORTEST_SECONDS:
-        raise audio.TooShort(
-            name, f"only {seconds:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
-        )
-    if peak < SILENCE_PEAK:
-        raise SilentAudio(name, f"silent: {seconds:.1f} s with nothing to hear")
-
-
-def path_of(source: object) -> Path | None:
-    """Return the path of a file, or of an open one if it has a name.
-
-    Raises
-    ------
-    UsageError
-        If it is neither.
-    """
-    if hasattr(source, "read"):
-        name = getattr(source, "name", None)
-        return Path(name) if isinstance(name, str) else None
-    if _names_a_file(source):
-        return Path(source)
-    raise UsageError(
-        "expected a file's path, a file open as binary, or a NumPy array of samples and their "
-        f"rate, got {_what(source)}"
-    )
-
-
-def as_path(named: object) -> Path:
-    """Return what names a file as a path; raises `UsageError` if it cannot name one."""
-    if _names_a_file(named):
-        return Path(named)
-    raise UsageError(f"expected a file's path, got {_what(named)}")
-
-
-def _names_a_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
-    return isinstance(source, str | os.PathLike) and bool(os.fspath(source))
-
-
-def _what(source: object) -> str:
-    return "an empty text" if source == "" else type(source).__name__
-
-
-def checked_samples(samples: npt.NDArray[np.floating]) -> Floats:
-    """Return samples in memory as float32[n], in one piece of memory.
-
-    Raises
-    ------
-    UsageError
-        If they are no finite numbers in one dimension, or beyond what any sound could be.
-    """
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise UsageError(
-            f"samples: expected mono float[n] in [-1, 1], got {samples.dtype} {samples.shape}"
-        )
-    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
-    if not np.isfinite(peak):
-        raise UsageError("samples: expected finite numbers, got NaN or infinity")
-    if peak > audio.LOUDEST:  # squared, they would be beyond float32
-        raise UsageError(f"samples: expected numbers in [-1, 1], got up to {peak:g}")
-    return np.ascontiguousarray(samples, np.float32)
 
 
 def _descriptor_columns(model: Bundle) -> list[int]:

@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio
+from tonearm.audible import checked_samples, path_of
 from tonearm.bundle import Bundle, Outputs
-from tonearm.classifier import Classifier, Prediction, checked_samples, log_softmax, path_of
+from tonearm.classifier import Classifier, log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
+from tonearm.prediction import Prediction
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
 PATCH_SECONDS = 1.0

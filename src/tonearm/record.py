@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from tonearm.classifier import Failure, Prediction
+from tonearm.prediction import Failure, Prediction
 
 
 def to_record(

@@ -59,8 +59,9 @@ def classify(
     if as_csv and top is not None:
         raise UsageError("--csv always has a column for every genre: --top does not go with it")
     keep_blas_single()
-    from tonearm.classifier import Classifier, Failure
+    from tonearm.classifier import Classifier
     from tonearm.media import recordings
+    from tonearm.prediction import Failure
 
     files = list(recordings(paths, warn_unreadable))
     if not files:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.text import Text
 
-    from tonearm.classifier import Failure, Prediction, Segment
+    from tonearm.prediction import Failure, Prediction, Segment
 
 LISTED_GENRES = 3  # in the table, unless --top says otherwise
 BAR_CELLS = 12
@@ -119,7 +119,7 @@ class Table:
         """Print one file's row, and one for each window with the timeline."""
         from rich.text import Text
 
-        from tonearm.classifier import Failure
+        from tonearm.prediction import Failure
 
         row = Text(fitted(printable(name), self._name_width)).append("  ")
         if isinstance(result, Failure):

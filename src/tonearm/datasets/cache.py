@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tonearm import audio
-from tonearm.classifier import SHORTEST_SECONDS, SILENCE_PEAK, refuse_inaudible
+from tonearm.audible import SHORTEST_SECONDS, SILENCE_PEAK, refuse_inaudible
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tonearm import bundle
-from tonearm.classifier import Classifier, Failure
+from tonearm.classifier import Classifier
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.splits import artist_key
 from tonearm.datasets.track import Dataset, DatasetError, Track
@@ -24,6 +24,7 @@ from tonearm.evaluation.probes import (
     ProbeSystem,
     weights_at_hand,
 )
+from tonearm.prediction import Failure
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 

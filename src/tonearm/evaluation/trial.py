@@ -10,11 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from tonearm.classifier import Failure, Prediction
 from tonearm.datasets.progress import shown
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.predictions import Predictions
+from tonearm.prediction import Failure, Prediction
 
 
 class NothingHeard(TonearmError):

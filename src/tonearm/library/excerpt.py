@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tonearm import audio
-from tonearm.classifier import Classifier, Prediction, SilentAudio
+from tonearm.audible import SilentAudio
+from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
+from tonearm.prediction import Prediction
 
 DEFAULT_SECONDS = 30.0
 STRETCH_SECONDS = 10.0

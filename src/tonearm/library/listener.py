@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from tonearm import audio
 from tonearm.bundle import Bundle
-from tonearm.classifier import Classifier, Failure, Prediction
+from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
 from tonearm.library.excerpt import Excerpt, hear
 from tonearm.library.store import Entry, Model, Store, Window
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.patience import check_time_limit, patience
+from tonearm.prediction import Failure, Prediction
 from tonearm.workers import Crash
 
 KEY_DIGITS = 16  # of the hash of the bundle's bytes

@@ -52,7 +52,7 @@ def listening(classifier: Classifier, workers: int = 1) -> Source:
     """Return a source that classifies the files, each when its turn comes."""
 
     def suggest(paths: Sequence[str]) -> Iterator[Suggestion]:
-        from tonearm.classifier import Failure
+        from tonearm.prediction import Failure
 
         for result in classifier.classify_files(paths, workers):
             if isinstance(result, Failure):

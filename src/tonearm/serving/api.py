@@ -21,8 +21,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from tonearm import __version__
-from tonearm.classifier import Failure, Verdict
 from tonearm.errors import TonearmError
+from tonearm.prediction import Failure, Verdict
 from tonearm.record import to_record
 from tonearm.serving.limits import RETRY_SECONDS, LimitedUploads, Limits
 from tonearm.serving.listeners import Listeners

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from tonearm.classifier import Classifier, ClassifierApart, Failure, Prediction
+from tonearm.classifier import Classifier, ClassifierApart
 from tonearm.errors import UsageError
+from tonearm.prediction import Failure, Prediction
 
 
 class Listeners:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.classifier import SHORTEST_TAIL_SECONDS, windows
 from tonearm.datasets.storage import StoredArray
 from tonearm.features.logmel import LogMelConfig
 from tonearm.training.recipe import Recipe
+from tonearm.windows import SHORTEST_TAIL_SECONDS, windows
 
 Floats = NDArray[np.float32]
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
-from tonearm.classifier import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.datasets.track import DatasetError, Track
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.training.augment import Batch, crop
 from tonearm.training.experiment import AugmentSettings, DataSettings, Experiment
+from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 
 Floats = NDArray[np.float32]
 

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.classifier import refuse_inaudible
+from tonearm.audible import refuse_inaudible
 from tonearm.datasets.cache import CacheError
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived

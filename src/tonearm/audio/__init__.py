@@ -1,0 +1,50 @@
+"""Hearing: turns an audio file of any format into mono samples at the rate one asks for.
+
+FFmpeg (through PyAV, which carries it) opens and decodes; the channels are averaged; FFmpeg's
+libswresample changes the rate. Everything streams: a file of three hours needs no more memory than
+a song, unless `read` is asked for all of it.
+
+`source` gives the bytes, `container` the frames in them, `samples` what they sound like, and
+`hearing` the part that was asked for.
+"""
+
+from tonearm.audio.container import LIMIT_SECONDS, RIFF_UNKNOWN, AudioInfo
+from tonearm.audio.errors import AudioError, NotAudio, TimedOut, TooShort, Undecodable
+from tonearm.audio.hearing import (
+    AudioStream,
+    Recording,
+    blocks,
+    checked_rate,
+    read,
+    resample,
+    stream,
+)
+from tonearm.audio.identity import Identity, identify, probe
+from tonearm.audio.samples import LOUDEST, Samples
+from tonearm.audio.source import Source, name_of, size_of
+
+__all__ = [
+    "LIMIT_SECONDS",
+    "LOUDEST",
+    "RIFF_UNKNOWN",
+    "AudioError",
+    "AudioInfo",
+    "AudioStream",
+    "Identity",
+    "NotAudio",
+    "Recording",
+    "Samples",
+    "Source",
+    "TimedOut",
+    "TooShort",
+    "Undecodable",
+    "blocks",
+    "checked_rate",
+    "identify",
+    "name_of",
+    "probe",
+    "read",
+    "resample",
+    "size_of",
+    "stream",
+]

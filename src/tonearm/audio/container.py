@@ -1,0 +1,286 @@
+"""An open media file: its audio stream, the packets and frames of it, and what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import av
+
+from tonearm.audio.errors import AudioError, NotAudio, TimedOut, Undecodable
+from tonearm.audio.source import (
+    Clock,
+    LimitedFile,
+    Source,
+    name_of,
+    reason_of,
+    size_of,
+    size_within,
+)
+
+# Sample rates outside these are damage or a prank: DSD reads as 352.8 kHz, telephones as 8 kHz.
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
+
+SEEKS_ASTRAY = ("wmav1", "wmav2", "wmapro", "wmavoice")  # packets share frames: 0.1 s off after it
+
+# A file shorter than its header says by more than both of these breaks off.
+SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
+
+# Default time limit: three hours of MP3 take some 15 s on one core, a hanging file must not take
+# the day. Only time spent reading and decoding counts.
+LIMIT_SECONDS, LIMIT_SECONDS_PER_MEGABYTE = 60.0, 1.0
+
+OGG_PAGE = 65_536  # bytes, no page is longer
+
+RIFF_UNKNOWN = 0x7FFF_0000  # bytes; sizes from here on are no sizes
+
+MAX_READ_FAILURES = 16  # in a row, before the rest of the file is given up
+
+# What PyAV raises on damaged data: FFmpeg's own errors, and those of its Python side where a header
+# claims the impossible (an unknown channel layout, a size beyond C's integers, a stream that turns
+# up midway).
+DECODER_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What the header of a file says; none of it is checked against the sound.
+
+    Attributes
+    ----------
+    container, codec : str
+        FFmpeg's names, such as ``"mov,mp4,m4a,3gp,3g2,mj2"`` and ``"aac"``.
+    sample_rate : int
+        Hz; 0 where the header does not say.
+    channels : int
+        0 where the header does not say.
+    duration : float or None
+        Seconds; an estimate for formats that do not store it, None where there is none.
+    """
+
+    container: str
+    codec: str
+    sample_rate: int
+    channels: int
+    duration: float | None
+
+
+class OpenFile:
+    """A file with its audio stream open, the packets of it, and what was found wrong on the way."""
+
+    def __init__(self, source: Source, time_limit: float | None) -> None:
+        self.path = name_of(source)
+        self._borrowed = None if isinstance(source, str | os.PathLike) else source
+        size = size_of(self.path) if self._borrowed is None else size_within(self._borrowed)
+        self.clock = Clock(
+            time_limit or LIMIT_SECONDS + LIMIT_SECONDS_PER_MEGABYTE * size / 1_000_000
+        )
+        self.size = size
+        with self.clock:
+            self._open()
+        self.info = self._info()
+
+    def reopen(self) -> None:
+        """Go back to the beginning, as if nothing had been read."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """Let go of it; a file that came open stays so."""
+        self._container.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._borrowed is None:
+            self._file.close()
+
+    @property
+    def origin(self) -> float:
+        """The time stamp of the first sample, in seconds."""
+        return float((self._stream.start_time or 0) * (self._stream.time_base or 0))
+
+    def seek(self, seconds: float) -> bool:
+        """Go to a place at or before `seconds`; False if the format cannot."""
+        if not self._stream.time_base or self.info.codec in SEEKS_ASTRAY:
+            return False
+        stamp = int((seconds + self.origin) / self._stream.time_base)
+        try:
+            self._container.seek(stamp, stream=self._stream)
+        except DECODER_ERRORS:
+            return False
+        return True
+
+    def frames(self) -> Iterator[av.AudioFrame]:
+        """Decode on from here, over damaged packets.
+
+        An error counts as damage only if sound came before it and comes after it: junk at either
+        end (tags, a packet cut off at the start of a stream) is the habit of many good files.
+        """
+        decoded = failed = False
+        for packet in self._packets():
+            frames: list[av.AudioFrame] = []
+            try:
+                frames = packet.decode()
+            except DECODER_ERRORS as error:
+                self.complaint = reason_of(error)
+                failed = True
+            if frames and not LOWEST_RATE <= frames[0].sample_rate <= HIGHEST_RATE:
+                self.complaint = f"a sample rate of {frames[0].sample_rate} Hz"
+                failed = True
+            elif frames:
+                self.damaged |= decoded and failed
+                decoded, failed = True, False
+                yield from frames
+
+    def hash_packets(self, update: Callable[[av.Packet[av.AudioStream]], object]) -> float:
+        """Feed every packet to a hash; return where the last one ends, in seconds of the file."""
+        end = total = 0
+        for packet in self._packets():
+            if packet.size:
+                update(packet)
+                length = packet.duration or 0
+                total += length
+                end = max(end, (packet.pts or 0) + length)
+        base = float(self._stream.time_base or 0)
+        return max(end * base - self.origin, total * base)
+
+    def length(self, end: float) -> float | None:
+        """The file's length in seconds, if its last packet ends at `end`."""
+        announced = self.info.duration
+        if announced is None or self._estimated(announced):
+            return end or announced
+        return announced
+
+    def breaks_off(self, end: float) -> bool:
+        """Whether a file whose sound ended at `end` seconds should have gone on."""
+        if self._source.failed or self._cut_packet:
+            return True
+        if self.info.container == "ogg" and self._ogg_page_cut():
+            return True
+        if self.info.container == "wav" and self._riff_cut():
+            return True
+        announced = self.info.duration
+        if announced is None or self._estimated(announced):
+            return False
+        return announced - end > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * announced)
+
+    def _open(self) -> None:
+        self.damaged = False
+        self.complaint = ""
+        self._cut_packet = False
+        self._first_byte: int | None = None
+        try:
+            self._file = io.FileIO(self.path) if self._borrowed is None else self._borrowed
+            self._file.seek(0)
+        except OSError as error:
+            raise NotAudio(self.path, reason_of(error)) from None
+        self._source = LimitedFile(self._file, self.path, self.clock)
+        try:
+            self._container = av.open(
+                self._source,
+                mode="r",
+                metadata_errors="replace",
+                container_options={"protocol_whitelist": "none"},  # a playlist opens no other file
+                timeout=self.clock.limit,
+            )
+        except DECODER_ERRORS as error:
+            self._close_file()
+            self._check_time()
+            if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
+                unknown = "is not a media file, or damaged beyond recognition"
+                raise NotAudio(self.path, unknown) from None
+            raise NotAudio(self.path, reason_of(error)) from None
+        try:
+            self._check_time()
+            self._stream = self._choose_stream()
+        except AudioError:
+            self.close()
+            raise
+        self._stream.codec_context.thread_count = 1
+        for other in self._container.streams:
+            if other is not self._stream:
+                other.discard = av.stream.Discard.all
+
+    def _choose_stream(self) -> av.AudioStream:
+        streams = self._container.streams
+        if not streams.audio:
+            others = ", ".join(sorted({other.type for other in streams}))
+            raise NotAudio(
+                self.path, f"holds no audio, only {others}" if others else "holds no audio"
+            )
+        best = streams.best("audio")
+        for candidate in (best, *streams.audio):
+            if isinstance(candidate, av.AudioStream) and candidate.codec_context is not None:
+                return candidate
+        raise Undecodable(self.path, "FFmpeg has no decoder for its audio")
+
+    def _info(self) -> AudioInfo:
+        stream, context = self._stream, self._stream.codec_context
+        duration = None
+        if stream.duration and stream.time_base:
+            duration = float(stream.duration * stream.time_base)
+        elif self._container.duration:
+            duration = self._container.duration / av.time_base
+        return AudioInfo(
+            container=self._container.format.name,
+            codec=context.codec.canonical_name,
+            sample_rate=context.sample_rate,
+            channels=context.layout.nb_channels,
+            duration=duration if duration and duration > 0 else None,
+        )
+
+    def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
+        failures = 0
+        while failures < MAX_READ_FAILURES:
+            try:
+                for packet in self._container.demux(self._stream):
+                    self._check_time()
+                    failures = 0
+                    self._cut_packet = packet.is_corrupt
+                    if self._first_byte is None:
+                        self._first_byte = packet.pos
+                    yield packet
+                break
+            except DECODER_ERRORS as error:
+                self.complaint = reason_of(error)
+                self._cut_packet = True
+                failures += 1
+        self._check_time()
+
+    def _check_time(self) -> None:
+        if self.clock.passed:
+            raise TimedOut(self.path, f"took longer than the limit of {self.clock.limit:g} s")
+
+    def _estimated(self, duration: float) -> bool:
+        """Whether FFmpeg guessed the duration from the size of the file.
+
+        It does so where the format does not store it (ADTS, MP3 without a Xing header), from the
+        bit rate of the first frames: no evidence of anything.
+        """
+        rate = self._stream.codec_context.bit_rate
+        if not rate:
+            return False
+        guess = 8 * (self.size - (self._first_byte or 0)) / rate
+        return abs(guess - duration) <= SHORTFALL_SHARE * duration
+
+    def _ogg_page_cut(self) -> bool:
+        """Whether the file ends within an Ogg page (RFC 3533, 6), which FFmpeg drops silently."""
+        tail = self._bytes(max(0, self.size - 2 * OGG_PAGE), 2 * OGG_PAGE)
+        page = tail[tail.rfind(b"OggS") :]
+        lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
+        return len(page) < 27 or len(page) < 27 + page[26] + sum(lengths)
+
+    def _riff_cut(self) -> bool:
+        """Whether a WAV file is shorter than it says; FFmpeg goes by the size it finds.
+
+        Programs that write to a pipe leave a size of 0 or about 2 or 4 GB.
+        """
+        head = self._bytes(0, 8)
+        announced = int.from_bytes(head[4:8], "little")
+        return head[:4] == b"RIFF" and self.size + 1 < announced + 8 < RIFF_UNKNOWN
+
+    def _bytes(self, position: int, count: int) -> bytes:
+        self._source.seek(position)
+        return self._source.read(count)

@@ -1,0 +1,288 @@
+"""A file, a window of it or samples in memory are heard at the rate one asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+import av
+import numpy as np
+
+from tonearm.audio.container import HIGHEST_RATE, LOWEST_RATE, OpenFile
+from tonearm.audio.errors import AudioError, TooShort, Undecodable
+from tonearm.audio.samples import GATHERED, Samples, at_most, downmixed, in_blocks, resampled
+from tonearm.audio.source import Source
+from tonearm.errors import UsageError
+
+# A decoder needs what comes before a place to be right there (bit reservoir, overlap, prediction).
+PREROLL = 1.0  # seconds decoded before `start` and thrown away
+
+SEEK_TOLERANCE = 0.05  # seconds a seek may land late before the whole file is decoded instead
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A piece of sound in memory.
+
+    Attributes
+    ----------
+    samples : float32[n]
+        Mono, full scale is ±1.
+    rate : int
+        Samples per second.
+    truncated : bool
+        Whether the file breaks off or is damaged within what was read.
+    """
+
+    samples: Samples
+    rate: int
+    truncated: bool = False
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self.samples) / self.rate
+
+
+def read(
+    path: Source,
+    rate: int,
+    start: float = 0.0,
+    duration: float | None = None,
+    *,
+    time_limit: float | None = None,
+) -> Recording:
+    """Read a file, or a window of it, into memory; parameters and errors as in `stream`."""
+    with stream(path, rate, start, duration, time_limit=time_limit) as sound:
+        samples = np.concatenate(list(sound))
+        return Recording(samples, rate, sound.truncated)
+
+
+def blocks(
+    path: Source,
+    rate: int,
+    start: float = 0.0,
+    duration: float | None = None,
+    *,
+    block_seconds: float = 10.0,
+    time_limit: float | None = None,
+) -> Iterator[Samples]:
+    """Yield a file's samples block by block; parameters and errors as in `stream`."""
+    with stream(
+        path, rate, start, duration, block_seconds=block_seconds, time_limit=time_limit
+    ) as sound:
+        yield from sound
+
+
+def stream(
+    path: Source,
+    rate: int,
+    start: float = 0.0,
+    duration: float | None = None,
+    *,
+    block_seconds: float = 10.0,
+    time_limit: float | None = None,
+) -> AudioStream:
+    """Open a file to be heard block by block.
+
+    Parameters
+    ----------
+    path : str, path-like or binary file
+        Any file FFmpeg can read; of a video, the sound is heard. A file that is open already
+        (``io.BytesIO(data)``) is read from its beginning and left open.
+    rate : int
+        Samples per second wanted.
+    start : float, default 0
+        Seconds to leave out at the beginning. Where the format can seek, what comes before is not
+        decoded; the place is right to 50 ms.
+    duration : float, optional
+        Seconds wanted, by default all. Fewer come if the file ends before.
+    block_seconds : float, default 10
+        Length of a block; only the last one is shorter.
+    time_limit : float, optional
+        Seconds that may be spent reading and decoding (the time between two blocks does not
+        count); by default a minute and a second more for each megabyte of the file.
+
+    Raises
+    ------
+    NotAudio
+        At once, if there is nothing to hear.
+    Undecodable, TooShort
+        While iterating, if nothing could be decoded, or nothing lies in the window.
+    TimedOut
+        At once or while iterating.
+    UsageError
+        If a parameter is out of range.
+    """
+    return AudioStream(path, rate, start, duration, block_seconds, time_limit)
+
+
+def resample(samples: Samples, rate: int, new_rate: int) -> Iterator[Samples]:
+    """Yield samples in memory at another rate, in pieces, by the same means as a file's.
+
+    Parameters
+    ----------
+    samples : float32[n]
+        Mono.
+    rate, new_rate : int
+        Samples per second as they are, and as they are wanted.
+
+    Raises
+    ------
+    UsageError
+        If a rate is out of range.
+    """
+    rate, new_rate = checked_rate("rate", rate), checked_rate("new_rate", new_rate)
+    pieces = (
+        np.ascontiguousarray(samples[i : i + GATHERED], np.float32)  # a column, or backwards
+        for i in range(0, len(samples), GATHERED)
+    )
+    return resampled(((piece, rate) for piece in pieces), new_rate)
+
+
+def checked_rate(name: str, rate: float) -> int:
+    """Return a sample rate as a whole number of Hz; raises `UsageError` if it cannot be one."""
+    is_number = isinstance(rate, int | float | np.number)
+    fine = is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)
+    _check(fine, name, repr(rate), "a whole number from 1000 to 1000000 Hz")
+    return int(rate)
+
+
+class AudioStream:
+    """The blocks of one file, to be iterated once; made by `stream`.
+
+    Attributes
+    ----------
+    info : AudioInfo
+        What the header says.
+    rate : int
+        Samples per second of the blocks.
+    seconds : float
+        Delivered so far.
+    truncated : bool
+        Known at the end: whether the file is damaged within what was delivered, or breaks off
+        before the length its header announces.
+    """
+
+    def __init__(
+        self,
+        path: Source,
+        rate: int,
+        start: float,
+        duration: float | None,
+        block_seconds: float,
+        time_limit: float | None,
+    ) -> None:
+        rate = checked_rate("rate", rate)
+        _check(0 <= start < np.inf, "start", start, "0 s or more")
+        _check(duration is None or 0 < duration < np.inf, "duration", duration, "more than 0 s")
+        _check(0 < block_seconds < np.inf, "block_seconds", block_seconds, "more than 0 s")
+        _check(time_limit is None or time_limit > 0, "time_limit", time_limit, "more than 0 s")
+        self.rate = rate
+        self.seconds = 0.0
+        self.truncated = False
+        self._start = start
+        self._wanted = None if duration is None else max(1, round(duration * rate))
+        self._file = OpenFile(path, time_limit)
+        self.info = self._file.info
+        self._blocks = self._deliver(max(1, round(block_seconds * rate)))
+
+    def __iter__(self) -> Iterator[Samples]:
+        return self
+
+    def __next__(self) -> Samples:
+        with self._file.clock:
+            return next(self._blocks)
+
+    def __enter__(self) -> AudioStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; iterating after this ends at once."""
+        self._blocks.close()
+        self._file.close()
+
+    def _deliver(self, block: int) -> Generator[Samples]:
+        delivered = 0
+        with contextlib.closing(self._file):
+            place = _Place(self._file, self._start)
+            sound = at_most(resampled(place.sound(), self.rate), self._wanted)
+            for samples in in_blocks(sound, block):
+                delivered += len(samples)
+                self.seconds = delivered / self.rate
+                self.truncated = self._file.damaged
+                yield samples
+            if self._wanted is None or delivered < self._wanted:
+                self.truncated = self._file.damaged or self._file.breaks_off(place.end)
+        if not delivered:
+            raise self._nothing(place.end)
+
+    def _nothing(self, end: float) -> AudioError:
+        codec, announced = self.info.codec, self.info.duration
+        if end > 0 and self._start > 0:
+            reason = f"ends at {end:.2f} s, and was asked for from {self._start:g} s on"
+            return TooShort(self._file.path, reason)
+        if end > 0:
+            return TooShort(self._file.path, f"lasts only {1000 * end:.2g} ms")
+        if self._file.complaint:
+            reason = f"its {codec} audio does not decode ({self._file.complaint})"
+        elif announced:
+            reason = f"holds nothing of the {announced:.2f} s of {codec} audio its header announces"
+        else:
+            reason = f"its {codec} stream holds no samples"
+        return Undecodable(self._file.path, reason)
+
+
+class _Place:
+    """Finds the place in a file where to begin, and counts where it ends.
+
+    Attributes
+    ----------
+    end : float
+        Where the sound decoded so far ends, in seconds of the file.
+    """
+
+    def __init__(self, file: OpenFile, start: float) -> None:
+        self.end = 0.0
+        self._file = file
+        self._start = start
+
+    def sound(self) -> Iterator[tuple[Samples, int]]:
+        """Yield mono pieces from the start on, each with its sample rate."""
+        skip: int | None = None
+        for samples, rate in downmixed(self._begin()):
+            if skip is None:
+                skip = max(0, round((self._start - self.end) * rate))
+            self.end += len(samples) / rate
+            if skip < len(samples):
+                yield samples[skip:], rate
+            skip = max(0, skip - len(samples))
+
+    def _begin(self) -> Iterator[av.AudioFrame]:
+        if self._start <= PREROLL or not self._file.seek(self._start - PREROLL):
+            return self._file.frames()
+        frames = self._file.frames()
+        first = next(frames, None)
+        if first is not None and first.time is not None:
+            landed = first.time - self._file.origin
+            if landed <= self._start + SEEK_TOLERANCE:
+                self.end = landed
+                return itertools.chain((first,), frames)
+        self._file.reopen()  # it went nowhere or too far: decode all that comes before instead
+        return self._file.frames()
+
+
+def _check(fine: bool, name: str, value: object, expected: str) -> None:
+    if not fine:
+        raise UsageError(f"{name} must be {expected}, not {value}")

@@ -1,0 +1,67 @@
+"""What is known of a file without decoding it: its header, and a digest of its sound."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+
+from tonearm.audio.container import AudioInfo, OpenFile
+from tonearm.audio.source import Source
+
+DIGEST_LENGTH = 32  # of SHA-256's 64 digits: no two of 10^12 recordings will share them
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What sound a file holds, whatever its name and its tags.
+
+    Attributes
+    ----------
+    digest : str
+        32 hexadecimal digits, a hash of the compressed packets: equal for copies and retagged
+        files, different for the same music encoded twice.
+    duration : float or None
+        Seconds: the header's word, or where that is none or a guess, the packets' own.
+    truncated : bool
+        Whether the file breaks off before its end.
+    """
+
+    digest: str
+    duration: float | None
+    truncated: bool
+
+
+def probe(path: Source, *, time_limit: float | None = None) -> AudioInfo:
+    """Read what a file's header says of its sound, without decoding it.
+
+    Raises
+    ------
+    NotAudio, Undecodable, TimedOut
+        As `stream` does.
+    """
+    with contextlib.closing(OpenFile(path, time_limit)) as file:
+        return file.info
+
+
+def identify(path: Source, *, time_limit: float | None = None) -> Identity:
+    """Tell a file's sound from all others, without decoding it.
+
+    All its packets are read: that takes about a fifth of the time of decoding them.
+
+    Raises
+    ------
+    NotAudio, Undecodable, TimedOut
+        As `stream` does.
+    """
+    with contextlib.closing(OpenFile(path, time_limit)) as file, file.clock:
+        info = file.info
+        # The same numbers at another rate are another sound; all else a decoder needs is in the
+        # packets, or cannot change while they stay the same.
+        sound = hashlib.sha256(f"{info.codec} {info.sample_rate} {info.channels}\n".encode())
+        end = file.hash_packets(sound.update)
+        return Identity(
+            digest=sound.hexdigest()[:DIGEST_LENGTH],
+            duration=file.length(end),
+            truncated=file.breaks_off(end),
+        )

@@ -1,0 +1,124 @@
+"""Decoded frames become mono samples at one rate, in blocks of one length."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+
+# Frames are gathered to this many samples before anything is computed: a frame is about 1000
+# samples, and resampling frame by frame in Python costs as much as decoding. Larger blocks gain
+# nothing and leave the processor's cache.
+GATHERED = 32_768  # samples per channel
+
+# Samples of float files louder than this are no sound but damage (or NaN), and become silence.
+LOUDEST = 1e6  # full scale is 1
+
+# FFmpeg's sample formats, packed or planar, as NumPy reads them, and what full scale is there.
+SAMPLE_FORMATS: dict[str, tuple[type[np.generic], float]] = {
+    "u8": (np.uint8, 2.0**7),
+    "s16": (np.int16, 2.0**15),
+    "s32": (np.int32, 2.0**31),
+    "s64": (np.int64, 2.0**63),
+    "flt": (np.float32, 1.0),
+    "dbl": (np.float64, 1.0),
+}
+
+
+def downmixed(frames: Iterable[av.AudioFrame]) -> Iterator[tuple[Samples, int]]:
+    """Gather frames of one kind, and yield the mean of their channels with its sample rate."""
+    kind = None
+    gathered = av.AudioFifo()
+    for frame in frames:
+        frame_kind = (frame.sample_rate, frame.format.name, frame.layout.nb_channels)
+        if frame_kind != kind:  # the first, or a file put together from several
+            if gathered.samples:
+                yield _mean_channel(gathered)
+            gathered = av.AudioFifo()
+            kind = frame_kind
+        frame.pts = None  # the queue would insist on unbroken time stamps
+        gathered.write(frame)
+        if gathered.samples >= GATHERED:
+            yield _mean_channel(gathered)
+    if gathered.samples:
+        yield _mean_channel(gathered)
+
+
+def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
+    frame = gathered.read()
+    assert frame is not None  # only called on a queue that holds something
+    name = frame.format.name
+    dtype, full_scale = SAMPLE_FORMATS[name.removesuffix("p")]
+    count, width = frame.samples, frame.layout.nb_channels
+    # PyAV counts the planes up to a null pointer, and of eight channels it finds nine.
+    planes = [np.frombuffer(memoryview(plane), dtype) for plane in frame.planes[:width]]
+    if frame.format.is_planar:
+        channels = [plane[:count] for plane in planes]
+    else:
+        channels = [planes[0][channel : count * width : width] for channel in range(width)]
+    # Damaged samples may be anything; what is no number in the end is silenced below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = channels[0].astype(np.float32)
+        for channel in channels[1:]:
+            np.add(mean, channel, out=mean, casting="same_kind")
+    if dtype is np.uint8:
+        mean -= full_scale * width
+    mean *= np.float32(1 / (full_scale * width))
+    if not max(mean.max(), -mean.min()) <= LOUDEST:  # so put, NaN counts as too loud
+        mean[~(np.abs(mean) <= LOUDEST)] = 0
+    return mean, frame.sample_rate
+
+
+def resampled(sound: Iterable[tuple[Samples, int]], rate: int) -> Iterator[Samples]:
+    """Bring mono pieces, each with its sample rate, to one rate."""
+    for source_rate, run in itertools.groupby(sound, key=lambda piece: piece[1]):
+        if source_rate == rate:
+            yield from (samples for samples, _ in run)
+            continue
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+        for samples, _ in run:
+            frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
+            frame.sample_rate = source_rate
+            yield from _arrays(resampler.resample(frame))
+        yield from _arrays(resampler.resample(None))
+
+
+def _arrays(frames: Iterable[av.AudioFrame]) -> Iterator[Samples]:
+    for frame in frames:
+        yield np.frombuffer(memoryview(frame.planes[0]), np.float32)[: frame.samples]
+
+
+def at_most(sound: Iterable[Samples], count: int | None) -> Iterator[Samples]:
+    """Pass on so many samples of a sound and no more; None is all."""
+    for samples in sound:
+        if count is None:
+            yield samples
+        else:
+            yield samples[:count]
+            count -= len(samples)
+            if count <= 0:
+                return
+
+
+def in_blocks(sound: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """Cut a sound into blocks of one size; only the last one is shorter."""
+    block = np.empty(size, np.float32)
+    filled = 0
+    for samples in sound:
+        used = 0
+        while used < len(samples):
+            taken = samples[used : used + size - filled]
+            block[filled : filled + len(taken)] = taken
+            used += len(taken)
+            filled += len(taken)
+            if filled == size:
+                yield block
+                block = np.empty(size, np.float32)
+                filled = 0
+    if filled:
+        yield block[:filled]

@@ -1,0 +1,162 @@
+"""What a recording sounds like, and whether that stands; or why there is no answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tonearm.audio import AudioError
+from tonearm.errors import TonearmError, UsageError, unexpected
+
+Verdict = Literal["music", "not music", "unsure"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one window of the recording sounds like.
+
+    Attributes
+    ----------
+    start, end
+        Seconds from the beginning of the recording.
+    probabilities
+        Per genre, the most probable first.
+    music
+        The probability that it is music at all; None if the model does not say.
+    verdict
+        Whether its genre stands, as for the whole `Prediction`.
+    """
+
+    start: float
+    end: float
+    probabilities: dict[str, float] = field(hash=False)
+    music: float | None = None
+    verdict: Verdict = "music"
+
+    @property
+    def genre(self) -> str:
+        """The most probable genre of this window."""
+        return next(iter(self.probabilities))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a recording sounds like.
+
+    Predictions are equal if all is but the embedding, which comes from the same network anyway.
+
+    Attributes
+    ----------
+    path
+        The file; None for samples in memory, and for an open file without a name.
+    genre, confidence
+        The most probable genre and its probability.
+    probabilities
+        Per genre, the most probable first; they sum to 1.
+    segments
+        The windows in time: the timeline.
+    duration
+        Seconds that were heard.
+    truncated
+        The file breaks off before its end; what decodes was classified.
+    embedding
+        float32[E], the mean of what the network's last layer saw.
+    music
+        The probability that the recording is music at all; None if the model does not say.
+    verdict
+        "music" where the genre stands, "not music", or "unsure": music of no genre in particular.
+    """
+
+    path: Path | None
+    genre: str
+    confidence: float
+    probabilities: dict[str, float] = field(hash=False)
+    segments: tuple[Segment, ...]
+    duration: float
+    truncated: bool
+    embedding: npt.NDArray[np.float32] = field(compare=False)
+    music: float | None = None
+    verdict: Verdict = "music"
+
+    def to_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
+        """Return it as plain JSON values, as ``tonearm classify --json`` prints them.
+
+        Parameters
+        ----------
+        top
+            How many genres to keep in the probabilities; None for all.
+        timeline
+            Whether to add the windows as "segments".
+        """
+        from tonearm.record import to_record
+
+        path = None if self.path is None else str(self.path)
+        return to_record(path, self, top=top, timeline=timeline)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a prediction has to reach for its genre to stand; 0 lets everything pass.
+
+    Attributes
+    ----------
+    music
+        Of the probability that it is music.
+    unsure
+        Of the most probable genre.
+
+    Raises
+    ------
+    UsageError
+        If one is not a probability.
+    """
+
+    music: float
+    unsure: float
+
+    def __post_init__(self) -> None:
+        for name in ("music", "unsure"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UsageError(f"threshold {name}: expected from 0 to 1, got {value}")
+
+    def verdict(self, music: float | None, confidence: float) -> Verdict:
+        """Judge the probability of music (None if unknown) and of the most probable genre."""
+        if music is not None and music < self.music:
+            return "not music"
+        return "unsure" if confidence < self.unsure else "music"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file got no prediction.
+
+    Attributes
+    ----------
+    path
+        The file.
+    error
+        One line: the reason.
+    """
+
+    path: Path
+    error: str
+
+    @classmethod
+    def of(cls, path: Path, error: Exception) -> Failure:
+        """Say in one line what went wrong with a file."""
+        if isinstance(error, AudioError):
+            return cls(path, error.reason)
+        if isinstance(error, TonearmError):
+            return cls(path, str(error))
+        return cls(path, unexpected(error))
+
+    def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
+        """Return it as plain JSON values, with the keys of `Prediction.to_dict`."""
+        from tonearm.record import to_record
+
+        return to_record(str(self.path), self, timeline=timeline)
