@@ -16,7 +16,8 @@ from pathlib import Path
 
 import scanning
 import songs
-from tonearm.library.store import Entry, Store
+from tonearm.library.entry import Entry
+from tonearm.library.store import Store
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tonearm.bundle import BundleMetadata, write_metadata
+from tonearm.bundle import write_metadata
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.metadata import BundleMetadata
 
 FRONT_END = FRONT_ENDS["mel16k"]
 

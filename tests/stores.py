@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tonearm.library.store import Entry, Model, Store
+from tonearm.library.entry import Entry, Model
+from tonearm.library.store import Store
 
 MODEL = Model("ours/30/00", "ours", ("blues", "jazz", "hiphop", "rock"), "30")
 

@@ -11,9 +11,10 @@ import pytest
 
 from bundles import FRONT_END, tiny_graph, tiny_metadata, write_bundle
 from tonearm import bundle
-from tonearm.bundle import Bundle, BundleError, BundleMetadata, MetadataError
+from tonearm.bundle import Bundle, BundleError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.metadata import BundleMetadata, MetadataError
 
 
 def nested(levels: int) -> Any:

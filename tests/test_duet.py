@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from tonearm.audio import resample
-from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.library.anatomy import embedding_parts
+from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.synth import render
 from tonearm.training.augment import band_centres

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.features.descriptors import descriptor_names
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.metadata import BundleMetadata
 from tonearm.models import create_model
 from tonearm.synth import STYLES, render
 from tonearm.training.export import ExportError, export, largest_difference

@@ -16,10 +16,11 @@ from stores import MODEL, failure, open_store, track
 from tonearm.cli.app import app
 from tonearm.errors import TonearmError
 from tonearm.library import projection
+from tonearm.library.entry import Model
 from tonearm.library.overview import overview
 from tonearm.library.report import write_report
 from tonearm.library.resemblance import directions
-from tonearm.library.store import Model, Store
+from tonearm.library.store import Store
 from tonearm.library.tag_words import TagWords
 
 EVIL = '</script><script>alert(1)</script><!-- & "'

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from stores import open_store, track
 from tonearm.cli.app import app
 from tonearm.errors import TonearmError, UsageError
+from tonearm.library.entry import Entry
 from tonearm.library.m3u import Item, names_of, write_playlist
 from tonearm.library.playlists import Choice, Playlist, write_playlists
-from tonearm.library.store import Entry
 
 ODD = os.fsdecode(b"/music/caf\xe9.ogg")
 

@@ -22,11 +22,12 @@ from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.library import scan as scan_module
 from tonearm.library.cluster import scan_cluster
+from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Outcome, Task, model_of
 from tonearm.library.scan import Scan, kind_of
 from tonearm.library.sources import outermost, tasks
-from tonearm.library.store import Entry, Store
+from tonearm.library.store import Store
 from tonearm.library.tags import write_genres
 from tonearm.synth import write_wav
 

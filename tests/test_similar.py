@@ -15,11 +15,12 @@ from tonearm.bundle import Bundle
 from tonearm.cli.app import app
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import similar as similar_module
+from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Task, model_of
 from tonearm.library.resemblance import best_first, directions, likeness
 from tonearm.library.similar import similar
-from tonearm.library.store import Entry, Store
+from tonearm.library.store import Store
 
 RATE = FRONT_END.sample_rate
 

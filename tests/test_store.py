@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tonearm.errors import UsageError
-from tonearm.library.store import SCHEMA_VERSION, Entry, Model, State, Store, StoreError, Window
+from tonearm.library.entry import Entry, Model, State, Window
+from tonearm.library.store import SCHEMA_VERSION, Store, StoreError
 
 OURS = Model("ours/30/00", "ours", ("low", "high"), "30")
 THEIRS = Model("theirs/all/11", "theirs", ("calm",), "all")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tonearm.errors import MissingExtraError, UsageError
+from tonearm.library.entry import Entry, Model, Window
 from tonearm.library.exporting import ExportError, export
-from tonearm.library.store import Entry, Model, Store, Window
+from tonearm.library.store import Store
 
 MODEL = Model("tiny/30/00", "tiny", ("low", "model"), "30")  # a genre called like a column
 ODD = os.fsdecode(b"/music/caf\xe9.mp3")

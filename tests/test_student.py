@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.metadata import BundleMetadata
 from tonearm.models import audioset, create_model
 from tonearm.models.mobilenet import load_pretrained
 from tonearm.models.student import Student

@@ -19,36 +19,27 @@ any other      output      any                      kept by its name in `Outputs
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tonearm import __version__
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
-from tonearm.features.logmel import LogMelConfig
-from tonearm.text import is_line
+from tonearm.metadata import BundleMetadata, MetadataError
+from tonearm.text import listed
 from tonearm.whole import whole
 
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT_VERSION = 1
 METADATA_KEY = "tonearm"
-MUSIC_THRESHOLD = 0.3  # of a bundle that names none; docs/classify.md says what they cost
-UNSURE_THRESHOLD = 0.4
 DEFAULT_NAME = "default"
 MODELS_VARIABLE = "TONEARM_MODELS"  # a folder of further bundles, each known by its file's stem
 RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
-
-LONGEST_WINDOW = 3_600.0  # seconds; a window is held in memory
-TEMPERATURES = 1e-3, 1e3  # beyond them probabilities are 0 and 1, or all alike
-DEEPEST = 20  # objects and lists within each other in the metadata
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,149 +54,6 @@ class BundleError(TonearmError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
-
-
-class MetadataError(TonearmError):
-    """A bundle's metadata is missing something, is of a newer format or contradicts itself."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundleMetadata:
-    """What a bundle says about itself.
-
-    Attributes
-    ----------
-    name
-        The model's own name, for people.
-    labels
-        The genres, in the order of the logits' columns.
-    front_end
-        Settings of the log-mel frames the graph was trained on.
-    second_front_end
-        Settings of further frames of the same window, at the same sample rate; None if the graph
-        takes none.
-    descriptors
-        Names of the clip statistics the graph takes beside the frames, in order; empty if none.
-    window_seconds, hop_seconds
-        How a clip is cut into windows.
-    temperature
-        Divides the clip's log-probabilities before the softmax (calibration).
-    music_threshold, unsure_threshold
-        A recording less likely to be music is called "not music", and one whose best genre is
-        less probable "unsure"; 0 turns that off.
-    training, metrics
-        What it was trained on and what it reached, as plain JSON values.
-    licence, attribution
-        Of the weights, and whom they are owed to.
-    tonearm_version
-        The version that wrote the bundle.
-    format_version
-        Of this very structure; a reader refuses one newer than its own.
-
-    Raises
-    ------
-    MetadataError
-        If a value is impossible (no labels, a label twice, one that is not a line of text, a
-        window of no length).
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    front_end: LogMelConfig
-    window_seconds: float
-    hop_seconds: float
-    second_front_end: LogMelConfig | None = None
-    descriptors: tuple[str, ...] = ()
-    temperature: float = 1.0
-    music_threshold: float = MUSIC_THRESHOLD
-    unsure_threshold: float = UNSURE_THRESHOLD
-    training: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    licence: str = ""
-    attribution: str = ""
-    tonearm_version: str = __version__
-    format_version: int = FORMAT_VERSION
-
-    def __post_init__(self) -> None:
-        if not self.labels:
-            raise MetadataError("labels: expected at least one, got none")
-        if len(set(self.labels)) != len(self.labels):
-            raise MetadataError(f"labels: each must be there once, got {', '.join(self.labels)}")
-        for label in self.labels:
-            if not is_line(label):
-                raise MetadataError(f"labels: expected a line of text each, got {label!a}")
-        for setting in ("window_seconds", "hop_seconds"):
-            value = getattr(self, setting)
-            if not 0 < value <= LONGEST_WINDOW:
-                raise MetadataError(
-                    f"{setting}: expected more than 0 and at most {LONGEST_WINDOW:g}, "
-                    f"got {_short(value)}"
-                )
-        lowest, highest = TEMPERATURES
-        if not lowest <= self.temperature <= highest:
-            raise MetadataError(
-                f"temperature: expected from {lowest:g} to {highest:g}, "
-                f"got {_short(self.temperature)}"
-            )
-        for setting in ("music_threshold", "unsure_threshold"):
-            value = getattr(self, setting)
-            if not 0 <= value <= 1:
-                raise MetadataError(
-                    f"{setting}: expected a probability from 0 to 1, got {_short(value)}"
-                )
-        slowest = min(front_end.frames_per_second for front_end in self.front_ends)
-        for setting in ("window_seconds", "hop_seconds"):
-            value = getattr(self, setting)
-            if round(value * slowest) < 1:
-                raise MetadataError(f"{setting}: expected a frame or more, got {value}")
-        rates = {front_end.sample_rate for front_end in self.front_ends}
-        if len(rates) > 1:
-            raise MetadataError(
-                "second_front_end: expected the first one's sample rate (a clip is decoded once), "
-                f"got {' and '.join(map(str, sorted(rates)))} Hz"
-            )
-
-    @property
-    def front_ends(self) -> tuple[LogMelConfig, ...]:
-        """Both front ends, or the one there is."""
-        second = self.second_front_end
-        return (self.front_end,) if second is None else (self.front_end, second)
-
-    def to_json(self) -> str:
-        """Return the JSON object that `from_json` reads back."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["front_end"] = self.front_end.to_dict()
-        if self.second_front_end is None:
-            del values["second_front_end"]
-        else:
-            values["second_front_end"] = self.second_front_end.to_dict()
-        return json.dumps(values, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> BundleMetadata:
-        """Read metadata, refusing what this version of Tonearm does not fully understand.
-
-        Raises
-        ------
-        MetadataError
-            If the text is no JSON object, its format is newer, or a setting is missing, unknown
-            or of the wrong type.
-        """
-        values = _parse_object(text)
-        _check_format_version(values)
-        _check_keys(values)
-        for key, expected in _JSON_TYPES.items():
-            if key in values and not _is_a(values[key], expected):
-                raise MetadataError(f"{key}: expected {expected}, got {_short(values[key])}")
-        for key in ("front_end", "second_front_end"):
-            if key in values:
-                try:
-                    values[key] = LogMelConfig.from_dict(values[key])
-                except TonearmError as error:
-                    raise MetadataError(f"unknown front end: {error}") from error
-        values["labels"] = tuple(values["labels"])
-        values["descriptors"] = tuple(values.get("descriptors", ()))
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -420,10 +268,10 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
         expected_inputs.add("second_logmel")
     if set(inputs) != expected_inputs:
         raise MetadataError(
-            f"graph inputs: expected {_listed(expected_inputs)}, got {_listed(inputs)}"
+            f"graph inputs: expected {listed(expected_inputs)}, got {listed(inputs)}"
         )
     if missing := {"logits", "embedding"} - set(outputs):
-        raise MetadataError(f"graph outputs: {_listed(missing)} missing, got {_listed(outputs)}")
+        raise MetadataError(f"graph outputs: {listed(missing)} missing, got {listed(outputs)}")
     for node in nodes:
         if (node.name in inputs or node.name in _ANSWERS) and node.type != "tensor(float)":
             raise MetadataError(f"graph has {node.name!r} as {node.type}, expected tensor(float)")
@@ -447,92 +295,10 @@ def _check_width(name: str, shape: list[int | str | None], expected: int, what: 
         raise MetadataError(f"graph has {width} columns in {name!r}, metadata {expected} {what}")
 
 
-def _parse_object(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MetadataError(f"metadata is no JSON that can be read: {error}") from error
-    if not isinstance(values, dict):
-        raise MetadataError(f"metadata: expected a JSON object, got {type(values).__name__}")
-    _check_depth(values)
-    return values
-
-
-def _check_depth(values: dict[str, Any]) -> None:
-    """Refuse metadata so deep that whoever walks through it would run out of stack."""
-    level: list[Any] = [values]
-    for _ in range(DEEPEST):
-        inner = [item.values() if isinstance(item, dict) else item for item in level]
-        level = [item for items in inner for item in items if isinstance(item, dict | list)]
-    if level:
-        raise MetadataError(f"metadata: expected at most {DEEPEST} levels of nesting, got more")
-
-
-def _check_format_version(values: dict[str, Any]) -> None:
-    version = values.get("format_version")
-    if type(version) is not int or version < 1:
-        raise MetadataError(f"format_version: expected a whole number from 1, got {version!r}")
-    if version > FORMAT_VERSION:
-        raise MetadataError(
-            f"bundle format {version} is newer than this Tonearm reads ({FORMAT_VERSION}): "
-            "install a newer Tonearm"
-        )
-
-
-def _check_keys(values: dict[str, Any]) -> None:
-    if missing := _REQUIRED - set(values):
-        raise MetadataError(f"metadata lacks {_listed(missing)}")
-    if unknown := set(values) - set(_JSON_TYPES):
-        raise MetadataError(f"metadata has unknown {_listed(unknown)}")
-
-
-_JSON_TYPES = {
-    "format_version": "a whole number",
-    "name": "text",
-    "labels": "a list of texts",
-    "front_end": "an object",
-    "second_front_end": "an object",
-    "window_seconds": "a number",
-    "hop_seconds": "a number",
-    "descriptors": "a list of texts",
-    "temperature": "a number",
-    "music_threshold": "a number",
-    "unsure_threshold": "a number",
-    "training": "an object",
-    "metrics": "an object",
-    "licence": "text",
-    "attribution": "text",
-    "tonearm_version": "text",
-}
-_REQUIRED = {"format_version", "name", "labels", "front_end", "window_seconds", "hop_seconds"}
-
-
-def _is_a(value: object, expected: str) -> bool:
-    if expected == "a number":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if expected == "a whole number":
-        return type(value) is int
-    if expected == "an object":
-        return isinstance(value, dict)
-    if expected == "a list of texts":
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return isinstance(value, str)
-
-
-def _short(value: object) -> str:
-    """Return a value as an error shows it: a number may have thousands of digits."""
-    shown = ascii(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}..."
-
-
 def _bundles_in(folder: Path) -> dict[str, Path]:
     # Hidden ones are drafts, and what macOS leaves beside files on foreign disks.
     found = sorted(folder.glob("*.onnx"))
     return {path.stem: path for path in found if not path.name.startswith(".")}
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterable
 
 
 def printable(path: str) -> str:
@@ -17,6 +18,11 @@ def is_line(text: str) -> bool:
     # Control characters, lone surrogates, separators of lines and of paragraphs.
     odd = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
     return bool(text.strip()) and not odd
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as an error lists them: quoted, in the order of the alphabet."""
+    return ", ".join(repr(name) for name in sorted(names))
 
 
 def relative(path: str, folder: str = os.curdir) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from tonearm import bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import (
     Listener,
@@ -30,7 +31,6 @@ from tonearm.library.listener import (
 from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
-from tonearm.library.store import Entry, Model
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tonearm.bundle import Bundle, BundleMetadata, write_metadata
+from tonearm.bundle import Bundle, write_metadata
 from tonearm.errors import MissingExtraError, TonearmError
 from tonearm.library.head import Head
+from tonearm.metadata import BundleMetadata
 from tonearm.whole import drafted
 
 try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tonearm import __version__, bundle
-from tonearm.bundle import Bundle, BundleMetadata
+from tonearm.bundle import Bundle
 from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.datasets.track import Track, labels_of
 from tonearm.errors import TonearmError, UsageError
@@ -22,6 +22,7 @@ from tonearm.library.examples import with_enough
 from tonearm.library.forecast import Forecast, forecast
 from tonearm.library.graft import graft
 from tonearm.library.head import fit_head
+from tonearm.metadata import BundleMetadata
 from tonearm.text import printable
 
 FEWEST_FILES = 5  # of a genre: with fewer there is hardly one left to judge it on

@@ -13,8 +13,9 @@ from tonearm import audio
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
+from tonearm.library.entry import Entry, Model, Window
 from tonearm.library.excerpt import Excerpt, hear
-from tonearm.library.store import Entry, Model, Store, Window
+from tonearm.library.store import Store
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.patience import check_time_limit, patience
 from tonearm.prediction import Failure, Prediction

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from tonearm.library.store import Entry
+from tonearm.library.entry import Entry
 from tonearm.text import relative
 from tonearm.whole import write_whole
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from tonearm.errors import TonearmError
 from tonearm.library import projection
+from tonearm.library.entry import Entry
 from tonearm.library.resemblance import directions
 from tonearm.library.scan import kind_of
-from tonearm.library.store import Entry, Floats, Store
+from tonearm.library.store import Floats, Store
 from tonearm.library.tag_words import TagWords, spelling_of
 from tonearm.text import printable, relative
 

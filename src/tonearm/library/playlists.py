@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple, get_args
 
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import UsageError
+from tonearm.library.entry import Entry
 from tonearm.library.m3u import Item, can_hold, names_of, write_playlist
-from tonearm.library.store import Entry, Store
+from tonearm.library.store import Store
 
 SUFFIX = ".m3u8"
 

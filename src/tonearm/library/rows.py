@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tonearm.library.store import Entry
+from tonearm.library.entry import Entry
 
 # The columns every format has, in their order, and their types in Parquet.
 COLUMNS = {

@@ -11,10 +11,11 @@ from itertools import islice
 
 from tonearm import bundle
 from tonearm.bundle import Bundle
+from tonearm.library.entry import State
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Outcome, Task, allowance, check_work, lost, model_of
 from tonearm.library.sources import outermost
-from tonearm.library.store import State, Store
+from tonearm.library.store import Store
 from tonearm.media import recordings
 from tonearm.threads import processors
 from tonearm.workers import Crash, as_finished

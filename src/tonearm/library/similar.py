@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from tonearm import bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
+from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Listener, Task, model_of
 from tonearm.library.m3u import Item, write_playlist
 from tonearm.library.outputs import spare_the_library
 from tonearm.library.resemblance import best_first, likeness
-from tonearm.library.store import Entry, Model, Store
+from tonearm.library.store import Store
 from tonearm.text import printable
 
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from tonearm import datasets, media
-from tonearm.bundle import RUN_BUNDLE, Bundle, BundleMetadata, write_metadata
+from tonearm.bundle import RUN_BUNDLE, Bundle, write_metadata
 from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
@@ -32,6 +32,7 @@ from tonearm.evaluation import predictions
 from tonearm.evaluation.heard import RUN_TRACKS, learned_text
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.trial import run_trial
+from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
 from tonearm.training.cut import cut

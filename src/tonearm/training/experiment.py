@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from tonearm.bundle import LONGEST_WINDOW
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
+from tonearm.metadata import LONGEST_WINDOW
 from tonearm.training.settings import parse_settings
 
 SHORTEST_INPUT_SECONDS = 0.5  # every network's layers leave something of so much

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tonearm.bundle import Bundle, BundleError, BundleMetadata, write_metadata
+from tonearm.bundle import Bundle, BundleError, write_metadata
 from tonearm.errors import TonearmError
+from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
 from tonearm.models.network import Outputs
 from tonearm.whole import drafted

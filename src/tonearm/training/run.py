@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from tonearm import datasets
-from tonearm.bundle import RUN_BUNDLE, BundleMetadata
+from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.errors import TonearmError, UsageError
@@ -31,6 +31,7 @@ from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.heard import RUN_TRACKS, learned_text
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.features.descriptors import descriptor_names
+from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork, create_model
 from tonearm.paths import cache_folder
 from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clips
