@@ -217,8 +217,18 @@ def test_a_missing_fcn_says_where_it_comes_from(
 ) -> None:
     monkeypatch.setenv("TONEARM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TONEARM_PRETRAINED", str(tmp_path / "weights"))
-    with pytest.raises(fcn.FcnError, match=r"weights.won_msd.fcn\.pth or .*sota-music-tagging"):
+    with pytest.raises(fcn.FcnError, match=r"PRETRAINED .*cache.*sota-music-tagging.* won_msd/fcn"):
         fcn.load_fcn()
+
+
+def test_the_fcn_may_lie_anywhere_below_the_folder_of_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "weights" / "others" / "won_msd" / "fcn.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setenv("TONEARM_PRETRAINED", str(tmp_path / "weights"))
+    assert fcn.find_fcn() == file
 
 
 @pytest.fixture(scope="module")

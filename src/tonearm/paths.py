@@ -30,3 +30,20 @@ def state_folder(name: str) -> Path:
         return Path(chosen) / name
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "tonearm" / name
+
+
+def pretrained_weights(name: str) -> Path | None:
+    """Return where a published weight file lies, or None if it is nowhere.
+
+    It may lie anywhere below the folder the environment variable TONEARM_PRETRAINED names, or in
+    the cache folder "pretrained".
+
+    Parameters
+    ----------
+    name
+        Of the file, with the folders it came in if its own name alone says too little.
+    """
+    found: list[Path] = []
+    if chosen := os.environ.get("TONEARM_PRETRAINED"):
+        found = sorted(Path(chosen).glob(f"**/{name}"))
+    return next(filter(Path.is_file, [*found, cache_folder("pretrained") / name]), None)

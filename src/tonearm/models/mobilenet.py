@@ -9,7 +9,6 @@ carry the names of the published state dict, so that the weights load strictly, 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import urllib.error
 import urllib.request
@@ -31,7 +30,7 @@ from tonearm.models.layers import (
 )
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
-from tonearm.paths import cache_folder
+from tonearm.paths import cache_folder, pretrained_weights
 from tonearm.whole import whole
 
 AUDIOSET_CLASSES = 527
@@ -345,15 +344,11 @@ def find_pretrained() -> Path:
     PretrainedError
         If they are nowhere and the download fails.
     """
-    folder = os.environ.get("TONEARM_PRETRAINED")
-    if folder:
-        found = sorted(Path(folder).glob(f"**/{PRETRAINED_FILE}"))
-        if found:
-            return found[0]
-    cached = cache_folder("pretrained") / PRETRAINED_FILE
-    if not cached.exists():
-        _download(cached)
-    return cached
+    found = pretrained_weights(PRETRAINED_FILE)
+    if found is None:
+        found = cache_folder("pretrained") / PRETRAINED_FILE
+        _download(found)
+    return found
 
 
 def _download(target: Path) -> None:

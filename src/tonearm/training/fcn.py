@@ -8,7 +8,6 @@ state dict, so that the weights load strictly, without a mapping.
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tonearm.errors import TonearmError
-from tonearm.paths import cache_folder
+from tonearm.paths import cache_folder, pretrained_weights
 
 FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
 # The network was trained on 29 s. It can hear less, but its maxima are then over fewer moments and
@@ -43,7 +42,7 @@ ATTRIBUTION = (
     "https://github.com/minzwon/sota-music-tagging-models"
 )
 
-_FILE = Path("won_msd") / "fcn.pth"
+_FILE = "won_msd/fcn.pth"
 _STORED_FRONT_END = ("spec.", "to_db.")  # of the state dict: tonearm.features does its work
 
 
@@ -154,14 +153,11 @@ def find_fcn() -> Path:
     FcnError
         If they are nowhere.
     """
-    folders = [cache_folder("pretrained")]
-    if named := os.environ.get("TONEARM_PRETRAINED"):
-        folders.insert(0, Path(named))
-    for folder in folders:
-        if (folder / _FILE).is_file():
-            return folder / _FILE
-    raise FcnError(
-        f"the teacher FCN is not in {' or '.join(str(folder / _FILE) for folder in folders)}: take "
-        "the weights of the FCN for MSD from https://github.com/minzwon/sota-music-tagging-models "
-        f"and put them in {_FILE} in the folder that TONEARM_PRETRAINED names"
-    )
+    found = pretrained_weights(_FILE)
+    if found is None:
+        raise FcnError(
+            "the teacher FCN is neither in the folder TONEARM_PRETRAINED names nor in "
+            f"{cache_folder('pretrained')}: take the weights of the FCN for MSD from "
+            f"https://github.com/minzwon/sota-music-tagging-models and put them there as {_FILE}"
+        )
+    return found
