@@ -1,6 +1,6 @@
 """What a bundle is worth in fewer bits: size, speed and accuracy as float32, float16 and int8.
 
-    python benchmarks/precision.py --models 'fold{fold}.onnx' --data gtzan
+    python benchmarks/precision.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data gtzan
 
 Every clip is heard by the bundle of the artist-grouped fold that held it back, in four editions:
 
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import foldwise
-from foldwise import Clip
+from foldwise import Clip, Round
 from tonearm import audio
 from tonearm.bundle import Bundle, write_metadata
 from tonearm.evaluation.compare import compare, markdown_table
@@ -52,39 +53,24 @@ RUNS, STARTS = 20, 5  # of which the best is reported
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/precision")
+    foldwise.add_seeds(parser)
     chosen = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of every node it passes over
-    models = foldwise.bundles(chosen.models)
-    heard = foldwise.clips(chosen.data, chosen.limit)
-    work = chosen.work / foldwise.fingerprint(heard, models)
-    work.mkdir(parents=True, exist_ok=True)
-    paths_of = {}
-    for name, make in EDITIONS.items():
-        paths = []
-        for fold, model in enumerate(models):
-            path = work / f"{name.replace(' ', '-')}-{fold}.onnx"
-            if not path.exists():
-                learned = foldwise.clips(chosen.data, CALIBRATION_CLIPS, without=fold)
-                making = path.with_suffix(".making")  # what is killed leaves no half a bundle
-                make(model, making, learned)
-                making.replace(path)
-            paths.append(path)
-        paths_of[name] = paths
+    rounds = foldwise.rounds(chosen)
     predictions = {
-        name: foldwise.judged(name, paths, heard, work / f"{paths[0].stem}.csv")
-        for name, paths in paths_of.items()
+        name: foldwise.over_seeds(rounds, partial(judged, name, chosen.data)) for name in EDITIONS
     }
-    first = [paths[0] for paths in paths_of.values()]
+    first = [edition(name, chosen.data, rounds[0], 0) for name in EDITIONS]
     starts = in_turns([partial(Bundle.load, path) for path in first], STARTS)
-    feed = next(windows(Bundle.load(first[0]), heard))
+    feed = next(windows(Bundle.load(first[0]), rounds[0].heard))
     answers = in_turns([partial(ask, Bundle.load(path), feed) for path in first], RUNS)
     editions = [
         Edition(name, path.stat().st_size / 1e6, start, answer, predictions[name])
-        for name, path, start, answer in zip(paths_of, first, starts, answers, strict=True)
+        for name, path, start, answer in zip(EDITIONS, first, starts, answers, strict=True)
     ]
     chosen.out.mkdir(parents=True, exist_ok=True)
     page = chosen.out / "precision.md"
-    page.write_text(rendered(editions), encoding="utf-8")
+    page.write_text(rendered(editions, rounds), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
 
 
@@ -97,6 +83,25 @@ class Edition:
     start: float
     window: float
     predictions: Predictions
+
+
+def judged(name: str, data: Path, one: Round) -> Predictions:
+    """Give what an edition of the bundles says of the clips."""
+    paths = [edition(name, data, one, fold) for fold in range(len(one.models))]
+    return foldwise.judged(name, paths, one.heard, one.work / f"{paths[0].stem}.csv")
+
+
+def edition(name: str, data: Path, one: Round, fold: int) -> Path:
+    """Make an edition of a fold's bundle, unless it is there."""
+    path = one.work / f"{name.replace(' ', '-')}-{fold}.onnx"
+    if not path.exists():
+        one.work.mkdir(parents=True, exist_ok=True)
+        learned = foldwise.clips(data, CALIBRATION_CLIPS, without=fold, seed=one.seed)
+        with TemporaryDirectory(dir=one.work) as drafts:  # a killed run leaves no half a bundle
+            draft = Path(drafts, path.name)
+            EDITIONS[name](one.models[fold], draft, learned)
+            draft.replace(path)
+    return path
 
 
 def as_float32(model: Path, target: Path, learned: list[Clip]) -> None:
@@ -112,8 +117,6 @@ def as_dynamic_int8(model: Path, target: Path, learned: list[Clip]) -> None:
     bare = target.with_suffix(".partial")
     quantize_dynamic(plain, bare, per_channel=True, weight_type=QuantType.QUInt8)
     write_metadata(bare, Bundle.load(model).metadata, target)
-    plain.unlink()
-    bare.unlink()
 
 
 def as_static_int8(model: Path, target: Path, learned: list[Clip]) -> None:
@@ -131,8 +134,6 @@ def as_static_int8(model: Path, target: Path, learned: list[Clip]) -> None:
         op_types_to_quantize=["Conv", "Gemm", "MatMul"],
     )
     write_metadata(bare, bundle.metadata, target)
-    plain.unlink()
-    bare.unlink()
 
 
 EDITIONS: dict[str, Callable[[Path, Path, list[Clip]], None]] = {
@@ -191,7 +192,7 @@ def in_turns(actions: list[Callable[[], object]], times: int) -> list[float]:
     return best
 
 
-def rendered(editions: list[Edition]) -> str:
+def rendered(editions: list[Edition], rounds: list[Round]) -> str:
     header = (
         *("edition", "MB", "load, ms", "window, ms", "accuracy", "macro F1"),
         *("accuracy, points", "95 % from", "to", "answers changed", "greatest change"),
@@ -227,11 +228,12 @@ def rendered(editions: list[Edition]) -> str:
         )
     return f"""# Precision
 
-The same bundles in fewer bits. Accuracy and macro F1 (per cent) are of {len(reference)} clips, each
-heard by the bundle of the artist-grouped fold that held it back ({foldwise.FOLDS} folds), with the
-change in points against float32 and its 95 % interval over artists; the greatest change is that of
-any one genre's probability in any clip. Loading and answering a window are CPU milliseconds of one
-thread, the best of {STARTS} and {RUNS}.
+The same bundles in fewer bits. Accuracy and macro F1 (per cent) are of {len(rounds[0].heard)}
+clips, each heard by the bundle of the artist-grouped fold that held it back ({foldwise.FOLDS}
+folds); seeds: {len(rounds)}, each with folds and bundles of its own. The change is in points
+against float32, with its 95 % interval over artists; the greatest change is that of any one genre's
+probability in any clip. Loading and answering a window are CPU milliseconds of one thread, the best
+of {STARTS} and {RUNS}.
 
 {markdown_table(header, rows)}
 - **float16**: weights stored in half precision behind a cast; the arithmetic stays in float32.
@@ -242,7 +244,8 @@ thread, the best of {STARTS} and {RUNS}.
 ## How to make these numbers again
 
 ```
-python benchmarks/precision.py --models 'fold{{fold}}.onnx' --data gtzan
+python benchmarks/precision.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
+    --seeds {len(rounds)} --data gtzan
 ```
 """
 
