@@ -4,7 +4,7 @@
 
 Takes cross-validated predictions with their folds (artist-grouped). Every way of calibrating is
 fitted on all folds but one and applied to that one, so nothing is judged on what it was fitted to.
-Prints:
+Prints, for each seed:
 
 - for each way, accuracy, log-likelihood and the calibration error, over 15 bins of equal width and
   over 10 of equally many tracks. So few tracks leave an error where none is: "by chance" is the
@@ -42,12 +42,12 @@ THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("predictions", nargs="?", type=Path, default=PUBLISHED)
-    table = published(parser.parse_args().predictions)
-    if table.folds is None:
-        parser.error("the predictions have no column of folds")
-    report_calibrators(table, np.array(table.folds))
-    report_reliability(table)
-    report_refusal(table)
+    for table in published(parser.parse_args().predictions):
+        if table.seeds:
+            print(f"\nseed {table.seeds[0]}\n======\n")
+        report_calibrators(table, np.array(table.folds))
+        report_reliability(table)
+        report_refusal(table)
 
 
 def report_calibrators(table: Predictions, folds: NDArray[np.str_]) -> None:

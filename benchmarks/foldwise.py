@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -68,12 +69,13 @@ class Round:
     work: Path
 
 
-def published(path: Path) -> Predictions:
-    """Read out-of-fold predictions; of several seeds, those of the first: each track once."""
+def published(path: Path) -> list[Predictions]:
+    """Read out-of-fold predictions seed by seed, so that each track is there once."""
     table = predictions.read(path)
-    if table.seeds is None:
-        return table
-    return table.take([row for row, seed in enumerate(table.seeds) if seed == table.seeds[0]])
+    if table.folds is None:
+        raise UsageError(f"{path}: expected a column of folds")
+    seeds = np.array(table.seeds or ("",) * len(table))
+    return [table.take(np.flatnonzero(seeds == seed).tolist()) for seed in dict.fromkeys(seeds)]
 
 
 def add_arguments(parser: argparse.ArgumentParser, work: str) -> None:
@@ -201,6 +203,20 @@ def gathered(
         folds=tuple(str(clip.fold) for clip in heard),
         artists=tuple(clip.track.artist or "" for clip in heard),
     )
+
+
+def write_answers(path: Path, runs: Mapping[str, Predictions]) -> None:
+    """Write the genre that each run answered, a column each; the first has all the tracks."""
+    reference = next(iter(runs.values()))
+    answered = {
+        name: dict(zip(_keys(run), run.predicted, strict=True)) for name, run in runs.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["track", "seed", "label", *runs])
+        for key, label in zip(_keys(reference), reference.truth, strict=True):
+            writer.writerow([*key, label, *(said.get(key, "") for said in answered.values())])
 
 
 def changed(run: Predictions, reference: Predictions) -> float:

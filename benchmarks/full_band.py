@@ -35,7 +35,7 @@ def main() -> None:
         "as if of full band": foldwise.over_seeds(rounds, as_if_of_full_band),
     }
     count = len(rounds[0].heard)
-    chosen.out.mkdir(parents=True, exist_ok=True)
+    foldwise.write_answers(chosen.out / "predictions" / "full_band.csv", runs)
     page = chosen.out / "full_band.md"
     page.write_text(
         f"""# Full band
@@ -54,7 +54,8 @@ python benchmarks/full_band.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
     --seeds {chosen.seeds} --data gtzan
 ```
 
-The bundles are those that `tonearm benchmark gtzan --systems default` leaves.
+The bundles are those that `tonearm benchmark gtzan --systems default` leaves; the answers are in
+`predictions/full_band.csv`.
 """,
         encoding="utf-8",
     )

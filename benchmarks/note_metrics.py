@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from foldwise import PUBLISHED, published
 from tonearm.bundle import Bundle, write_metadata
+from tonearm.evaluation.predictions import join
 
 
 def main() -> None:
@@ -20,17 +22,17 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("predictions", nargs="?", type=Path, default=PUBLISHED)
     chosen = parser.parse_args()
-    table = published(chosen.predictions)
-    if table.folds is None:
-        parser.error("the predictions have no column of folds")
-    metrics = table.metrics(bootstrap=0)
-    folds = len(set(table.folds))
+    seeds = published(chosen.predictions)
+    metrics = join(seeds).metrics(bootstrap=0)
+    tracks = len(seeds[0])
+    models = sum(len(set(one.folds or ())) for one in seeds)
     figures = {
-        "judged_on": f"{metrics.count} recordings, out of fold, by {folds} models made in this way",
-        "tracks": metrics.count,
+        "judged_on": f"{tracks} recordings, out of fold, by {models} models made in this way with "
+        f"{len(seeds)} seed(s)",
+        "tracks": tracks,
         "accuracy": round(metrics.accuracy, 4),
         "macro_f1": round(metrics.f1, 4),
-        "expected_calibration_error": round(metrics.ece, 4),
+        "expected_calibration_error": round(mean(one.metrics(bootstrap=0).ece for one in seeds), 4),
     }
     metadata = Bundle.load(chosen.bundle).metadata
     write_metadata(chosen.bundle, replace(metadata, metrics=figures), chosen.bundle)

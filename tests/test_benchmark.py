@@ -243,17 +243,26 @@ def test_accuracy_by_kind_is_of_the_tracks_in_common(tmp_path: Path) -> None:
     data = songs()
     # Not labelled, and so not judged: a kind of its own that has no accuracy.
     strange = replace(data, tracks=(*data.tracks, Track("x", None, None, kind="loop")))
-    # "jazz.01" is full, and the first system alone errs on it: the second has not heard it.
+    # "blues.02" is full, and the first system alone errs on it: the second has not heard it.
     systems = [
-        Scripted("hasty", wrong=frozenset({"jazz.01"})),
-        Scripted("deaf", unheard=frozenset({"jazz.01"})),
+        Scripted("hasty", wrong=frozenset({"blues.02"})),
+        Scripted("deaf", unheard=frozenset({"blues.02"})),
     ]
     result = run_benchmark(strange, systems, tmp_path, folds=3)
     page = render_page("songs", result, "again", result.comparison())
     assert "| system | excerpt |  full |" in page
     assert "| hasty  |   100.0 | 100.0 |" in page
-    assert "\n- deaf: jazz.01\n" in page
+    assert "\n- deaf: blues.02\n" in page
     assert "- hasty:" not in page
+
+
+def test_accuracy_by_kind_is_of_the_genres_that_have_all_kinds(tmp_path: Path) -> None:
+    # All jazz is full: what the system gets wrong of it says nothing of full recordings.
+    jazz = frozenset(track.id for track in songs() if track.label == "jazz")
+    result = run_benchmark(songs(), [Scripted("deaf to jazz", wrong=jazz)], tmp_path, folds=3)
+    page = render_page("songs", result, "again", result.comparison())
+    assert "all kinds: blues (6 excerpt, 6 full)" in page
+    assert "| deaf to jazz |   100.0 | 100.0 |" in page
 
 
 def test_what_is_stored_of_a_network_is_known_by_every_setting(tmp_path: Path) -> None:
@@ -276,16 +285,21 @@ def test_what_is_stored_of_a_distillation_is_known_by_its_recipe_its_code_and_th
     music.mkdir()
     (music / "song.ogg").write_bytes(b"a song")
     monkeypatch.setenv("TONEARM_UNLABELLED", str(music))
+    teachers = "tonearm.training.teachers.teachers_fingerprint"
+    monkeypatch.setattr(teachers, lambda: "those")
     (tmp_path / "default.yaml").write_text("tuning:\n  steps: 7\n")
     system = find_system("default", tmp_path, FeatureCache(tmp_path / "cache"))
     assert isinstance(system, DistilledSystem)
     plain = system.fingerprint
     assert system.fingerprint == plain
     assert "hop_seconds" in plain  # a default
-    monkeypatch.setattr("tonearm.training.distill.VERSIONS", (1, 2, 99))
-    assert system.fingerprint != plain
-    monkeypatch.undo()
-    monkeypatch.setenv("TONEARM_UNLABELLED", str(music))
+    with monkeypatch.context() as patch:
+        patch.setattr("tonearm.training.distill.VERSIONS", (1, 2, 99))
+        assert system.fingerprint != plain
+    with monkeypatch.context() as patch:
+        patch.setattr(teachers, lambda: "others")
+        assert system.fingerprint != plain
+    assert system.fingerprint == plain
     (music / "another.ogg").write_bytes(b"another song")
     assert system.fingerprint != plain
 

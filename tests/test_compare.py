@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 from typer.testing import CliRunner
 
 from tonearm.cli.app import app
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.compare import compare, markdown_table, mcnemar
+from tonearm.evaluation.compare import compare, markdown_table, mcnemar, sign_flip
 from tonearm.evaluation.predictions import Predictions
 
 LABELS = ("blues", "jazz", "rock")
@@ -91,6 +91,38 @@ def test_the_difference_is_paired() -> None:
     low, high = row.difference.intervals["accuracy"]
     own_low, own_high = row.metrics.intervals["accuracy"]
     assert high - low < (own_high - own_low) / 3
+
+
+def test_the_sign_flip_test_is_scipys() -> None:
+    ahead = np.array([3, -1, 0, 2, 2, -1, 1, 4])
+    exact = permutation_test(
+        (ahead, np.zeros_like(ahead)),
+        lambda one, other, axis: (one - other).sum(axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
+    ).pvalue
+    assert sign_flip(ahead) == pytest.approx(exact, abs=0.01)
+    assert sign_flip(ahead) == sign_flip(-ahead)
+    assert sign_flip(np.zeros(5, int)) == 1
+    assert sign_flip(np.ones(200, int)) == pytest.approx(1e-4)
+
+
+def test_an_artist_that_decides_alone_proves_little() -> None:
+    one = run(0.2)
+    # Twelve tracks more, all of a kind: as tracks they are proof, as those of one artist none.
+    wrong = np.flatnonzero(~one.correct)[:12]
+    shares = one.probabilities.copy()
+    shares[wrong] = np.eye(3)[one.truth_index[wrong]]
+    artists = np.array([f"artist {i}" for i in range(TRACKS)], dtype=object)
+    p_values = []
+    for names in (artists, np.where(np.isin(np.arange(TRACKS), wrong), "the same", artists)):
+        known = replace(one, artists=tuple(names))
+        difference = compare({"a": known, "b": replace(known, probabilities=shares)}).rows[1]
+        assert difference.difference is not None
+        assert difference.difference.p_value < 0.001
+        p_values.append(difference.difference.group_p_value)
+    assert p_values[0] < 0.002
+    assert p_values[1] == 1
 
 
 def test_each_may_be_held_against_the_one_before() -> None:

@@ -28,7 +28,7 @@ from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.synth import STYLES, render, write_wav
-from tonearm.training import conditions, fcn, imitate, lessons
+from tonearm.training import conditions, fcn, imitate, lessons, teachers
 from tonearm.training.descent import Descent
 from tonearm.training.distill import distill
 from tonearm.training.lessons import LessonStore, Segments
@@ -88,7 +88,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     torch.manual_seed(0)
     tagger = AudioSetMobileNet().eval()
     monkeypatch.setattr(lessons, "load_teachers", Noted)
-    monkeypatch.setattr(lessons, "teachers_fingerprint", lambda: "noted")
+    for module in (lessons, teachers):
+        monkeypatch.setattr(module, "teachers_fingerprint", lambda: "noted")
     monkeypatch.setattr("tonearm.models.student.load_pretrained", lambda: tagger)
     return count
 

@@ -111,6 +111,22 @@ def test_groups_of_alike_tracks_widen_the_intervals() -> None:
     assert width(grouped) == pytest.approx(width(single) * np.sqrt(5), rel=0.15)
 
 
+@pytest.mark.parametrize(("lone", "known"), [(1, True), (3, False)])
+def test_macro_figures_have_no_interval_where_classes_are_seldom_all_drawn(
+    lone: int, known: bool
+) -> None:
+    # Two classes of ten artists, and some of one artist each: a third of the draws lack such a
+    # class, and most lack one of three.
+    truth = [*np.arange(20) % 2, *range(2, 2 + lone)]
+    artists = [*np.arange(20) // 2, *range(10, 10 + lone)]
+    result = evaluate(truth, np.eye(5)[truth], LABELS, groups=artists)
+    assert result.f1 == 1
+    assert ("f1" in result.intervals) is known
+    if known:
+        assert result.intervals["f1"] == (1, 1)
+    assert result.intervals["accuracy"] == (1, 1)
+
+
 def test_many_tracks_are_weighted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, shares = sample(50)
     whole = evaluate(truth, shares, LABELS, bootstrap=40)

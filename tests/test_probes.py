@@ -14,7 +14,7 @@ from tonearm.datasets import Dataset, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import Round
-from tonearm.evaluation.probes import AUDIOSET, PROBES, AudioSetSystem, ProbeSystem
+from tonearm.evaluation.probes import AUDIOSET, JOINED, PROBES, AudioSetSystem, ProbeSystem
 from tonearm.evaluation.systems import LADDER, default_systems, find_system
 from tonearm.models import audioset
 from tonearm.synth import STYLES, render, write_wav
@@ -111,6 +111,19 @@ def test_a_probe_learns_from_the_rest_and_asks_each_network_once(
     )
 
 
+def test_joined_probes_are_the_mean_of_their_opinions(
+    tracks: list[Track], asked: list[int], tmp_path: Path
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    given = Round(tracks[:6], tracks[6:], LABELS, tmp_path, seed=0)
+    each = [find_system(name, tmp_path, cache).fit_predict(given) for name in PROBES]
+    mean = np.exp(np.mean(np.log(each), axis=0))
+    np.testing.assert_allclose(
+        find_system(JOINED, tmp_path, cache).fit_predict(given),
+        mean / mean.sum(axis=1, keepdims=True),
+    )
+
+
 def test_audioset_is_asked_without_learning(
     tracks: list[Track], asked: list[int], tmp_path: Path
 ) -> None:
@@ -139,7 +152,7 @@ def test_what_cannot_be_heard_has_no_answer(
         system.fit_predict(Round(deaf, tracks, LABELS, tmp_path, 0))
 
 
-@pytest.mark.parametrize("name", [*PROBES, AUDIOSET])
+@pytest.mark.parametrize("name", [*PROBES, JOINED, AUDIOSET])
 def test_what_is_stored_of_a_probe_is_known_by_the_lessons_and_the_code(
     asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -156,7 +169,7 @@ def test_missing_weights_are_told_of_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(musicnn, "_PACKAGE", "no_such_package")
-    for name in (*PROBES, AUDIOSET):
+    for name in (*PROBES, JOINED, AUDIOSET):
         with pytest.raises(
             TonearmError, match=r"^the teacher MSD_musicnn is not .*musicnn==0"
         ) as it:
@@ -177,7 +190,7 @@ def test_the_ladder_holds_what_can_be_had(
     assert plain[-2:] == ["picture-svm", "mobilenet"]
     monkeypatch.setattr(at_hand, lambda: True)
     seen = replace(songs, tracks=(replace(tracks[0], picture=tmp_path / "a.png"), *tracks[1:]))
-    assert default_systems(tmp_path, seen)[-7:] == [
-        *("picture-svm", "kaggle-picture-svm", "audioset", *PROBES, "mobilenet")
+    assert default_systems(tmp_path, seen)[-8:] == [
+        *("picture-svm", "kaggle-picture-svm", "audioset", *PROBES, JOINED, "mobilenet")
     ]
     assert AUDIOSET not in default_systems(tmp_path, replace(seen, labels=("polka",)))

@@ -6,7 +6,7 @@ Sources
 -------
 - Partition: C. Kereliuk, B. L. Sturm, J. Larsen, "Deep Learning and Music Adversaries", IEEE
   Transactions on Multimedia 17(11), 2015: 443 / 197 / 290 tracks, without repetitions, distorted
-  and mislabelled tracks, and with no artist in two parts.
+  and mislabelled tracks, and with no artist in two parts but two who are guests of others.
 - Artists and faults: B. L. Sturm, "The GTZAN dataset: Its contents, its faults, their effects on
   evaluation, and its future use", arXiv:1306.1461, 2013, and the track index published with it.
   The artists are those of the train and valid parts; an empty cell means unknown or not recorded.

@@ -171,8 +171,9 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
         f"{comparison.tracks} tracks, {len(benchmark.dataset.labels)} genres{rounds}, {seeds}. "
         f"Per cent, with 95 % bootstrap intervals over {artists} groups (artists; tracks of an "
         "unknown artist singly). Each system is held against the row above it: the difference in "
-        "accuracy, and McNemar's exact test"
-        + (" (median over the seeds)." if benchmark.seeds > 1 else "."),
+        "accuracy, a sign-flip test over those groups, and McNemar's exact test"
+        + (" (median over the seeds)" if benchmark.seeds > 1 else "")
+        + ", which takes every track as independent.",
         "",
     ]
     if benchmark.warning:
@@ -188,25 +189,42 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
     lines += [comparison.to_markdown(), f"![accuracy and macro F1 of each system]({name}.svg)", ""]
     kinds = _accuracy_by_kind(benchmark)
     if kinds:
-        lines += ["## Accuracy by kind of recording", "", kinds]
+        lines += ["## Accuracy by kind of recording", "", *kinds]
     lines += ["## F1 by genre", "", _f1_by_genre(comparison)]
     lines += ["## How to make these numbers again", "", "```", command, "```", ""]
     return "\n".join(lines)
 
 
-def _accuracy_by_kind(benchmark: Benchmark) -> str:
+def _accuracy_by_kind(benchmark: Benchmark) -> list[str]:
+    """Tell accuracy by kind of recording, over the genres that have all kinds.
+
+    Kinds and genres go together in a dataset, so that over all genres the table would tell which
+    genres are easy.
+    """
     # As everywhere on the page, on the tracks that all systems have judged.
     common, _ = align(benchmark.marked)
     kind_of = {track.id: track.kind or "" for track in benchmark.dataset}
-    own = np.array([kind_of[track] for track in next(iter(common.values())).tracks])
+    first = next(iter(common.values()))
+    own = np.array([kind_of[track] for track in first.tracks])
+    genres = np.array(first.truth)
     kinds = sorted(set(own) - {""})
-    if len(kinds) < 2:
-        return ""
-    rows = []
-    for name, predictions in common.items():
-        shares = (predictions.correct[own == kind].mean() for kind in kinds)
-        rows.append((name, *(f"{100 * share:.1f}" for share in shares)))
-    return markdown_table(("system", *kinds), rows)
+    shared = [
+        genre for genre in benchmark.dataset.labels if set(kinds) <= set(own[genres == genre])
+    ]
+    if len(kinds) < 2 or not shared:
+        return []
+    places = {kind: np.isin(genres, shared) & (own == kind) for kind in kinds}
+    rows = [
+        (name, *(f"{100 * run.correct[place].mean():.1f}" for place in places.values()))
+        for name, run in common.items()
+    ]
+    tracks = np.array(first.tracks)
+    counts = (f"{len(set(tracks[place]))} {kind}" for kind, place in places.items())
+    return [
+        f"Of the genres that have all kinds: {', '.join(shared)} ({', '.join(counts)}).",
+        "",
+        markdown_table(("system", *kinds), rows),
+    ]
 
 
 def _f1_by_genre(comparison: Comparison) -> str:

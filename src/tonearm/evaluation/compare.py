@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tonearm.errors import UsageError
-from tonearm.evaluation.metrics import Interval, Metrics, interval_of, replicate_figures
+from tonearm.evaluation.metrics import Interval, Metrics, intervals_of, replicate_figures
 from tonearm.evaluation.predictions import Predictions
 
 Reference = Literal["first", "previous"]
@@ -35,7 +36,10 @@ class Difference:
         Tracks that only this run gets right, and that only the other does (over all seeds).
     p_value
         Exact two-sided McNemar test; with several seeds the median of the tests of each, as
-        the same track under two seeds is no independent observation.
+        the same track under two seeds is no independent observation. It takes the tracks of an
+        artist as independent, which they are not.
+    group_p_value
+        Two-sided test that takes only artists as independent, see `sign_flip`.
     """
 
     other: str
@@ -45,6 +49,7 @@ class Difference:
     gained: int
     lost: int
     p_value: float
+    group_p_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Comparison:
         against = others.pop() if len(others) == 1 else "the row above"
         header = (
             *("run", "accuracy", "macro precision", "macro recall", "macro F1"),
-            *(f"accuracy against {against}", "McNemar p"),
+            *(f"accuracy against {against}", "p by artist", "McNemar p"),
         )
         return header, [_cells(row) for row in self.rows]
 
@@ -117,6 +122,11 @@ def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> 
 
     rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
     return "\n".join([render(header), f"|{rule}|", *map(render, rows)]) + "\n"
+
+
+def p_text(p_value: float) -> str:
+    """Write a p-value for people."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def compare(
@@ -158,19 +168,23 @@ def compare(
         difference = None
         if reference is not None:
             before = replicates[reference.name]
-            gained, lost, p_value = _discordance(predictions, aligned[reference.name])
+            reference_run = aligned[reference.name]
+            gained, lost, p_value = _discordance(predictions, reference_run)
             difference = Difference(
                 other=reference.name,
                 accuracy=metrics.accuracy - reference.metrics.accuracy,
                 f1=metrics.f1 - reference.metrics.f1,
-                intervals={
-                    figure: interval_of(replicates[name][figure] - before[figure])
-                    for figure in ("accuracy", "f1")
-                    if bootstrap
-                },
+                intervals=intervals_of(
+                    {
+                        figure: replicates[name][figure] - before[figure]
+                        for figure in ("accuracy", "f1")
+                        if bootstrap
+                    }
+                ),
                 gained=gained,
                 lost=lost,
                 p_value=p_value,
+                group_p_value=sign_flip(_by_group(predictions, reference_run, grouping), seed=seed),
             )
         rows.append(Row(name, metrics, difference))
     first = next(iter(aligned.values()))
@@ -193,6 +207,28 @@ def mcnemar(gained: int, lost: int) -> float:
     # their middle term, hence the ceiling of 1.
     outcomes: int = 2**pairs
     return min(1.0, 2 * tail / outcomes)
+
+
+def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> float:
+    """Give the two-sided p-value of a paired sign-flip test.
+
+    Were both classifiers equally good, the difference in each group could as well have been the
+    other way round. The p-value is how often random signs give a sum as far from 0 as the real
+    one, which itself counts as one of the draws (Phipson and Smyth 2010).
+
+    Parameters
+    ----------
+    differences
+        int[groups], how many more of a group's tracks one classifier gets right than the other;
+        groups are independent of each other, the tracks in one need not be.
+    flips
+        How many times signs are drawn.
+    """
+    values = np.asarray(differences)
+    values = values[values != 0]
+    signs = np.random.default_rng(seed).integers(0, 2, (flips, len(values)), np.int8) * 2 - 1
+    as_far = np.abs(signs @ values) >= abs(values.sum())
+    return float((1 + as_far.sum()) / (1 + flips))
 
 
 def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
@@ -248,6 +284,15 @@ def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]
     return int(gained.sum()), int(lost.sum()), median(tests)
 
 
+def _by_group(
+    run: Predictions, other: Predictions, groups: Sequence[Hashable]
+) -> NDArray[np.int64]:
+    """Count how many more tracks of each group a run gets right than another, over all seeds."""
+    _, places = np.unique([str(group) for group in groups], return_inverse=True)
+    ahead = run.correct.astype(np.int64) - other.correct
+    return np.bincount(places, ahead).astype(np.int64)
+
+
 def _flat(row: Row) -> dict[str, Any]:
     metrics, difference = row.metrics, row.difference
     flat: dict[str, Any] = {"run": row.name, "predictions": metrics.count}
@@ -266,6 +311,7 @@ def _flat(row: Row) -> dict[str, Any]:
         "gained": difference.gained if difference else None,
         "lost": difference.lost if difference else None,
         "mcnemar_p": difference.p_value if difference else None,
+        "artist_p": difference.group_p_value if difference else None,
     }
     return flat
 
@@ -277,10 +323,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         for figure in ("accuracy", "precision", "recall", "f1")
     )
     if difference is None:
-        return (row.name, *figures, "", "")
+        return (row.name, *figures, "", "", "")
     change = _with_interval(difference.accuracy, difference.intervals.get("accuracy"), sign="+")
-    p_value = "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
-    return (row.name, *figures, change, p_value)
+    tests = (difference.group_p_value, difference.p_value)
+    return (row.name, *figures, change, *map(p_text, tests))
 
 
 def _with_interval(value: float, interval: Interval | None, sign: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from tonearm.errors import UsageError
 
 CALIBRATION_BINS = 15
 COVERAGE = 0.95
+# Means over classes, each counting alike.
+MACRO = ("precision", "recall", "f1")
 # A hit among this many most probable classes counts for `top3`.
 TOP = 3
 # Probabilities are floored here before the logarithm: one confident error costs 27.6 nats, not
@@ -182,10 +184,7 @@ def evaluate(
     figures = whole.figures()
     precision, recall, f1 = (values[0] for values in whole.per_class())
     confusion = whole.confusion[0].astype(int)
-    intervals = {
-        name: interval_of(values)
-        for name, values in _replicates(sums, len(labels), bootstrap, seed).items()
-    }
+    replicates = _replicates(sums, len(labels), bootstrap, seed)
     return Metrics(
         labels=labels,
         count=len(true),
@@ -202,7 +201,7 @@ def evaluate(
         ),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         calibration=whole.calibration(),
-        intervals=intervals,
+        intervals=intervals_of(replicates),
         bootstrap=bootstrap,
         seed=seed,
         **{name: float(values[0]) for name, values in figures.items()},
@@ -219,8 +218,9 @@ def replicate_figures(
 ) -> dict[str, FloatArray]:
     """Give each figure of `evaluate` in every bootstrap replicate, float64[bootstrap].
 
-    The same number of tracks, groups and seed draw the same tracks: the difference of two
-    classifiers' replicates over the same tracks is a paired bootstrap.
+    A macro figure is NaN where a class was not drawn at all. The same number of tracks, groups and
+    seed draw the same tracks: the difference of two classifiers' replicates over the same tracks is
+    a paired bootstrap.
     """
     labels = tuple(labels)
     true, scores = _checked(truth, probabilities, labels)
@@ -228,18 +228,32 @@ def replicate_figures(
     return _replicates(sums, len(labels), bootstrap, seed)
 
 
-def interval_of(replicates: FloatArray) -> Interval:
-    """Give the central 95 % of bootstrap replicates."""
+def intervals_of(replicates: Mapping[str, FloatArray]) -> dict[str, Interval]:
+    """Give the central 95 % of the bootstrap replicates of each figure.
+
+    Replicates in which it is NaN do not count; where they are more than half, there is no interval.
+    """
     tails = (100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2)
-    low, high = np.percentile(replicates, tails)
-    return Interval(float(low), float(high))
+    intervals = {}
+    for name, values in replicates.items():
+        known = values[~np.isnan(values)]
+        if 2 * len(known) >= len(values):
+            low, high = np.percentile(known, tails)
+            intervals[name] = Interval(float(low), float(high))
+    return intervals
 
 
 def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> dict[str, FloatArray]:
-    blocks = [
-        _Terms(weights @ sums, classes).figures()
-        for weights in _bootstrap_weights(len(sums), bootstrap, seed)
-    ]
+    occurring = _Terms(sums.sum(axis=0, keepdims=True), classes).occurs()
+    blocks = []
+    for weights in _bootstrap_weights(len(sums), bootstrap, seed):
+        terms = _Terms(weights @ sums, classes)
+        figures = terms.figures()
+        # A mean over the genres that were drawn would be one over other genres each time.
+        lacking = (terms.occurs() != occurring).any(axis=1)
+        for name in MACRO:
+            figures[name][lacking] = np.nan
+        blocks.append(figures)
     names = blocks[0] if blocks else ()
     return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
@@ -348,9 +362,14 @@ class _Terms:
             _ratio(2 * hits, support + predicted),
         )
 
+    def occurs(self) -> NDArray[np.bool_]:
+        """Say which classes there are in the truth, bool[R, C]."""
+        there: NDArray[np.bool_] = self.confusion.sum(axis=2) > 0
+        return there
+
     def figures(self) -> dict[str, FloatArray]:
         """Give every figure by its name in `Metrics`, each float64[R]."""
-        occurs = self.confusion.sum(axis=2) > 0
+        occurs = self.occurs()
         precision, recall, f1 = (
             (values * occurs).sum(axis=1) / occurs.sum(axis=1) for values in self.per_class()
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 AUDIOSET = "audioset"
 PROBES = ("probe-mn04", "probe-musicnn", "probe-fcn")
+JOINED = "probes-joined"
 
 
 def weights_at_hand() -> bool:
@@ -40,7 +41,8 @@ def weights_at_hand() -> bool:
 class ProbeSystem:
     """What a linear classifier hears through a published network that learns nothing itself.
 
-    Its regularisation is that of the probes in a distillation, the same for all networks. What
+    `JOINED` asks one through each network, and takes the mean of their log-probabilities. The
+    regularisation is that of the probes in a distillation, the same for all networks. What
     the networks say of a clip is shared with distillations in the same cache, for which all of
     them are asked at once.
     """
@@ -65,21 +67,25 @@ class ProbeSystem:
         from tonearm.training.recipe import TuningSettings
 
         train, test, labels = given.train, given.test, given.labels
-        embedding = EMBEDDINGS[self.name.removeprefix("probe-")]
+        networks = list(EMBEDDINGS) if self.name == JOINED else [self.name.removeprefix("probe-")]
         said = _said([*train, *test], self.cache, self.workers)
-        lessons = [
-            (embedding(one), labels.index(str(track.label)))
+        known = [
+            (one, labels.index(str(track.label)))
             for track, one in zip(train, said, strict=False)
             if one is not None
         ]
-        if len({place for _, place in lessons}) < 2:
+        truth = np.array([place for _, place in known])
+        if len(set(truth)) < 2:
             raise UsageError(f"{self.name} needs decodable tracks of two genres to learn from")
-        known = np.stack([row for row, _ in lessons])
-        truth = np.array([place for _, place in lessons])
 
-        def judge(heard: list[Said]) -> FloatArray:
-            asked = np.stack([embedding(one) for one in heard])
-            return probe(known, truth, asked, len(labels), TuningSettings().soft_regularisation)
+        def through(network: str, asked: list[Said]) -> FloatArray:
+            rows = np.stack([EMBEDDINGS[network](one) for one, _ in known])
+            others = np.stack([EMBEDDINGS[network](one) for one in asked])
+            return probe(rows, truth, others, len(labels), TuningSettings().soft_regularisation)
+
+        def judge(asked: list[Said]) -> FloatArray:
+            joined: FloatArray = np.mean([through(name, asked) for name in networks], axis=0)
+            return joined
 
         return _shares(said[len(train) :], len(labels), judge)
 

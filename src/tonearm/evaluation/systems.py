@@ -19,6 +19,7 @@ from tonearm.errors import UsageError
 from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.probes import (
     AUDIOSET,
+    JOINED,
     PROBES,
     AudioSetSystem,
     ProbeSystem,
@@ -45,6 +46,7 @@ LADDER = (
     "multimodal",
     AUDIOSET,
     *PROBES,
+    JOINED,
     "mobilenet",
     "mobilenet-multimodal",
     "student",
@@ -66,7 +68,9 @@ def default_systems(configs: Path, dataset: Dataset) -> list[str]:
     if weights_at_hand():
         from tonearm.models import audioset
 
-        possible |= {*PROBES, AUDIOSET} if audioset.knows(dataset.labels) else {*PROBES}
+        possible |= {*PROBES, JOINED}
+        if audioset.knows(dataset.labels):
+            possible.add(AUDIOSET)
     known = [name for name in LADDER if name in possible]
     return known + [name for name in networks if name not in known]
 
@@ -96,7 +100,7 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         return BaselineSystem(name, cache, workers)
     if name == AUDIOSET:
         return AudioSetSystem(cache, workers)
-    if name in PROBES:
+    if name in (*PROBES, JOINED):
         return ProbeSystem(name, cache, workers)
     config = Path(name) if name.endswith(CONFIG_SUFFIXES) else configs / f"{name}.yaml"
     if config.is_file():
@@ -106,7 +110,7 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         return BundleSystem(bundle.find(name), workers)
     except UsageError:
         networks = sorted(path.stem for path in configs.glob("*.yaml"))
-        known = [*baseline_names(), AUDIOSET, *PROBES, *networks, *bundle.available()]
+        known = [*baseline_names(), AUDIOSET, *PROBES, JOINED, *networks, *bundle.available()]
         raise UsageError(
             f"no system {name!r}: neither a file nor one of {', '.join(known)}"
         ) from None
@@ -220,15 +224,16 @@ class DistilledSystem:
 
     @property
     def fingerprint(self) -> str:
-        """The whole recipe, the versions of the stages, names and sizes of unlabelled music."""
+        """Recipe, versions of the stages, the teachers, and the unlabelled music by its sizes."""
         from tonearm import media
         from tonearm.training.distill import VERSIONS
         from tonearm.training.recipe import parse_recipe
+        from tonearm.training.teachers import teachers_fingerprint
 
         recipe = parse_recipe(["--config", str(self.config)])
         files = [Path(path) for path in media.recordings(map(str, self._music()))]
         music = sorted(f"{file.name} {file.stat().st_size}" for file in files)
-        return "\n".join([recipe.to_yaml(), *map(str, VERSIONS), *music])
+        return "\n".join([recipe.to_yaml(), *map(str, VERSIONS), teachers_fingerprint(), *music])
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Distil, going on from the checkpoints that are there."""
