@@ -27,8 +27,8 @@ def main() -> None:
     tracks = len(seeds[0])
     models = sum(len(set(one.folds or ())) for one in seeds)
     figures = {
-        "judged_on": f"{tracks} recordings, out of fold, by {models} models made in this way with "
-        f"{len(seeds)} seed(s)",
+        "judged_on": f"{tracks} recordings, out of fold, by {models} models made in this way",
+        "seeds": len(seeds),
         "tracks": tracks,
         "accuracy": round(metrics.accuracy, 4),
         "macro_f1": round(metrics.f1, 4),

@@ -7,6 +7,7 @@ a sentence spoken by espeak-ng.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -32,12 +33,12 @@ def photograph(command: list[str], shown: str, image: Path, title: str) -> None:
     image.write_text(console.export_svg(title=title), encoding="utf-8")
 
 
-def main(songs: list[str]) -> None:
+def main() -> None:
     """Draw everything anew."""
-    if not songs:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG")
     # The pictures show the files' names, not where they lie on this machine.
-    paths = [Path(song).resolve() for song in songs]
+    paths = [song.resolve() for song in parser.parse_args().songs]
     folder = Path(os.path.commonpath([path.parent for path in paths]))
     os.chdir(folder)
     names = [str(path.relative_to(folder)) for path in paths]
@@ -50,4 +51,4 @@ def main(songs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

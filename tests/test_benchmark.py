@@ -391,6 +391,10 @@ def test_a_finished_model_is_asked_as_it_is(tiny_bundle: Path, pieces: Path) -> 
     assert only == pytest.approx(1)
     with pytest.raises(UsageError, match="does not know the labels jazz"):
         system.fit_predict(Round((), dataset.tracks[:1], ("high", "jazz"), pieces, seed=0))
+    other = Scripted()
+    with pytest.raises(UsageError, match="does not know the labels blues, jazz"):
+        run_benchmark(songs(), [other, system], pieces, folds=3)
+    assert other.trained == []
 
 
 def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:

@@ -376,6 +376,15 @@ def test_a_broken_model_does_not_hide_the_others(
     assert "low, high" in output
 
 
+def test_a_folder_of_models_that_is_not_there_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path / "nowhere"))
+    code, output, errors = run("models")
+    assert (code, errors) == (0, f"tonearm: $TONEARM_MODELS: {tmp_path}/nowhere: no such folder\n")
+    assert "default" in output
+
+
 def test_what_models_say_is_printed_as_it_is(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,12 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare({"a": run(0.2).take([0, 0])})
 
 
+def test_a_run_alone_is_held_against_nothing() -> None:
+    header, rows = compare({"a": run(0.2)}).cells()
+    assert header[-1] == "macro F1"
+    assert len(rows[0]) == len(header)
+
+
 def test_markdown_aligns_its_columns() -> None:
     text = markdown_table(("run", "accuracy"), [("a", "1.0"), ("longer", "22.0")])
     assert text == (

@@ -78,6 +78,9 @@ def test_plan_write_and_undo(run: Run, music: Path, tmp_path: Path) -> None:
     code, output, _ = run("tag", "--undo")
     assert (code, output.splitlines()[-1]) == (0, "2 restored")
     assert output.splitlines()[0] == f"journal: {journal}"
+    # Whole, since this is no terminal: files of one name in several folders are told apart.
+    restored = {line.split()[0] for line in output.splitlines()[1:-1]}
+    assert restored == {str(music / "high.flac"), str(music / "low.flac")}
     assert contents(music) == before
     code, output, errors = run("tag", "--undo")
     assert (code, output) == (2, "")

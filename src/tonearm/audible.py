@@ -23,9 +23,8 @@ class SilentAudio(audio.AudioError):
 def refuse_inaudible(seconds: float, peak: float, name: str) -> None:
     """Raise `audio.TooShort` or `SilentAudio` for a recording in which there is nothing to hear."""
     if seconds < SHORTEST_SECONDS:
-        raise audio.TooShort(
-            name, f"only {seconds:.2f} s of audio, {SHORTEST_SECONDS} s are needed"
-        )
+        heard = f"{seconds:.2f} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
+        raise audio.TooShort(name, f"only {heard} of audio, {SHORTEST_SECONDS} s are needed")
     if peak < SILENCE_PEAK:
         raise SilentAudio(name, f"silent: {seconds:.1f} s with nothing to hear")
 

@@ -93,6 +93,8 @@ def plot(
 
         share = prediction.probabilities[explanation.genre]
         headline = f"Evidence for {explanation.genre} ({_per_cent(share)})"
+        if prediction.verdict != "music":
+            headline += f", and {prediction.verdict}"
         name = printable(prediction.path.name) if prediction.path else ""
         room = (width - 480 - 9 * len(headline)) // 7  # letters beside the headline
         spectrum.set_title(headline, loc="left", parse_math=False)

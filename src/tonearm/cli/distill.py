@@ -38,7 +38,7 @@ def distill(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Folder of the run (runs/<name>).", show_default=False),
+        typer.Option("--run", help="Folder of the run (default runs/NAME).", show_default=False),
     ] = None,
     fold: Annotated[
         int | None,

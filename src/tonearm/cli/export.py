@@ -26,7 +26,7 @@ def export(
         ),
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="- for standard output.")
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is standard output.")
     ] = "-",
     format: Annotated[
         Literal["csv", "jsonl", "parquet"] | None,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from tonearm.cli.tables import table_console
 from tonearm.text import printable
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 LISTED_FIGURES = 2  # of each model in the list; `tonearm models NAME` tells all
 
@@ -37,6 +35,9 @@ def models(
     from tonearm import bundle
 
     if name is None:
+        folder = os.environ.get(bundle.MODELS_VARIABLE)
+        if folder and not Path(folder).is_dir():
+            typer.echo(f"tonearm: ${bundle.MODELS_VARIABLE}: {folder}: no such folder", err=True)
         listed = {known: _facts(path) for known, path in bundle.available().items()}
         if as_json:
             typer.echo(json.dumps(listed))

@@ -116,7 +116,8 @@ def scan(
     for error, count in reasons.items():
         errors[kind_of(error)] += count
     if as_json:
-        summary = {"elapsed": elapsed, "genres": genres, "errors": errors}
+        ranked = {"genres": dict(genres.most_common()), "errors": dict(errors.most_common())}
+        summary = {"elapsed": elapsed, **ranked}
         print(json.dumps(asdict(tally) | summary))
     else:
         _print_summary(tally, elapsed, genres, errors)
@@ -227,8 +228,9 @@ def _print_summary(
         "forgotten": tally.pruned,
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    print(f"{tally.found} recordings" + (f": {told}" if told else ""))
-    if tally.done:
+    recordings = "1 recording" if tally.found == 1 else f"{tally.found} recordings"
+    print(recordings + (f": {told}" if told else ""))
+    if tally.seconds_of_music:
         print(
             f"{_hours(tally.seconds_of_music)} of music in {elapsed:.1f} s: "
             f"{tally.done / elapsed:.1f} files/s, "

@@ -237,9 +237,9 @@ class _Rows:
 
         self._console: Console = Console(highlight=False)
         room = max(NARROWEST_NAME, self._console.width - 2 * GENRES_WIDTH - 45)
-        self._name_width = max((len(printable(name)) for name in names or ()), default=room)
+        self._name_width = max((len(printable(name)) for name in names or ()), default=None)
         if self._console.is_terminal:  # a file or a pipe has room for any name
-            self._name_width = min(self._name_width, room)
+            self._name_width = room if self._name_width is None else min(self._name_width, room)
 
     def add(self, result: Change | Restoration) -> None:
         """Print one file's row."""
@@ -247,7 +247,9 @@ class _Rows:
 
         from tonearm.library.undo import Restoration
 
-        row: Text = Text(fitted(printable(result.path), self._name_width)).append("  ")
+        name = printable(result.path)
+        row: Text = Text(name if self._name_width is None else fitted(name, self._name_width))
+        row.append("  ")
         colour = COLOURS[result.action]
         if isinstance(result, Restoration):
             old, new, confidence = result.new, result.old, None

@@ -30,7 +30,7 @@ def train(
         Path | None, typer.Option("--data", help="The dataset's folder, instead of data.path.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Folder of the run (default runs/<name>).")
+        Path | None, typer.Option("--run", help="Folder of the run (default runs/NAME).")
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="builtin, artist-kfold, ...: data.split.")

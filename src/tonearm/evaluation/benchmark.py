@@ -80,13 +80,17 @@ def run_benchmark(
     Raises
     ------
     UsageError
-        If there is no system, two have one name, or `seeds` is below 1.
+        If there is no system, two have one name, `seeds` is below 1, or a finished model does not
+        know all labels.
     """
     names = [system.name for system in systems]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"a benchmark needs systems of different names, got {names or 'none'}")
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
+    for system in systems:
+        if isinstance(system, BundleSystem):  # before others are trained in vain
+            system.refuse_others(dataset.labels)
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
     unheard: dict[str, tuple[str, ...]] = {}
     for seed, divided in enumerate(_divisions(dataset, protocol, folds, seeds)):

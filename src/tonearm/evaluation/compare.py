@@ -96,14 +96,20 @@ class Comparison:
         return text.getvalue()
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Give the header and the rows of the table for people, in per cent."""
+        """Give the header and the rows of the table for people, in per cent.
+
+        One run alone has no columns for how it differs from another.
+        """
         others = {row.difference.other for row in self.rows if row.difference}
         against = others.pop() if len(others) == 1 else "the row above"
         header = (
             *("run", "accuracy", "macro precision", "macro recall", "macro F1"),
             *(f"accuracy against {against}", "p by artist", "McNemar p"),
         )
-        return header, [_cells(row) for row in self.rows]
+        rows = [_cells(row) for row in self.rows]
+        if len(rows) == 1:
+            return header[:-3], [rows[0][:-3]]
+        return header, rows
 
     def to_markdown(self) -> str:
         """Write the table of `cells` as Markdown, its columns aligned."""

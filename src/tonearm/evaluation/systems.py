@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tonearm import bundle
+from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.splits import artist_key
@@ -277,6 +279,10 @@ class BundleSystem:
         """The file's content."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
+    def refuse_others(self, labels: Sequence[str]) -> None:
+        """Raise `UsageError` if the model does not know all of these labels."""
+        _refuse_unknown(self.path, Bundle.load(self.path).metadata.labels, labels)
+
     def fit_predict(self, given: Round) -> FloatArray:
         """Ask the model."""
         return _heard(self.path, given, self.workers)
@@ -291,13 +297,16 @@ def _group(track: Track) -> str:
     return f"artist {artist_key(track.artist)}" if track.artist else f"track {track.id}"
 
 
+def _refuse_unknown(model: Path, known: Sequence[str], labels: Sequence[str]) -> None:
+    if missing := set(labels) - set(known):
+        raise UsageError(f"{model} does not know the labels {', '.join(sorted(missing))}")
+
+
 def _heard(model: Path, given: Round, workers: int) -> FloatArray:
     """Classify the files that are asked about; further labels of the model do not take part."""
     tracks, labels = given.test, given.labels
     classifier = Classifier.load(model)
-    missing = set(labels) - set(classifier.labels)
-    if missing:
-        raise UsageError(f"{model} does not know the labels {', '.join(sorted(missing))}")
+    _refuse_unknown(model, classifier.labels, labels)
     shares = np.full((len(tracks), len(labels)), np.nan)
     paths = [track.path for track in tracks if track.path is not None]
     for row, answer in zip(shares, classifier.classify_files(paths, workers), strict=True):
