@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import http.client
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from tonearm.errors import UsageError
 from tonearm.prediction import Prediction
 from tonearm.serving import Limits, Listeners, create_app
 from tonearm.serving.api import Answer
+from tonearm.workers import StartError
 
 RATE = FRONT_END.sample_rate
 posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
@@ -170,6 +172,8 @@ def test_many_at_once_each_get_their_own_answer(
         ({"data": {"other": "1"}}, "file"),
         ({"files": {"file": ("a.wav", b"")}, "params": {"top": 0}}, "top"),
         ({"json": {"file": "a.wav"}}, "file"),
+        ({"data": {"file": "a.wav"}}, "file"),
+        ({"files": [("file", ("a.wav", b"1")), ("file", ("b.wav", b"2"))]}, "files"),
     ],
 )
 def test_a_request_that_is_not_as_it_should_be_is_told_what_is_wrong(
@@ -182,8 +186,26 @@ def test_a_request_that_is_not_as_it_should_be_is_told_what_is_wrong(
     assert "\n" not in response.json()["error"]
 
 
+def test_head_is_answered_as_get_is(server: Server) -> None:
+    for page in ("/", "/health", "/model", "/metrics"):
+        assert server.client.head(page).status_code == server.client.get(page).status_code == 200
+    paths = server.client.get("/openapi.json").json()["paths"]
+    assert all("head" not in methods for methods in paths.values())
+
+
+def test_half_a_character_in_a_name_is_escaped(server: Server, low: Path) -> None:
+    form = b"--x\r\nContent-Disposition: form-data; name=file; filename=+2AA-.flac\r\n\r\n"
+    response = server.client.post(
+        "/classify",
+        content=form + low.read_bytes() + b"\r\n--x--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=x; charset=utf-7"},
+    )
+    assert (response.status_code, response.json()["path"]) == (200, "\\ud800.flac")
+
+
 def test_other_ways_are_refused_in_the_same_form(server: Server) -> None:
     for response, status in (
+        (server.client.post("/classify/"), 404),
         (server.client.get("/classify"), 405),
         (server.client.get("/nowhere"), 404),
         (server.client.get("/docs"), 404),
@@ -205,6 +227,40 @@ def test_an_upload_that_is_too_large_is_refused(server: Server, announced: bool)
     assert response.status_code == 413
     assert response.json() == {"error": "larger than 1 MB"}
     assert server.count("tonearm_refusals_total", status="413") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("POST /classify", 400), ("POST /nowhere", 404), ("PUT /classify", 405)],
+)
+def test_what_is_answered_early_is_not_taken_in_without_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch, target: str, status: int
+) -> None:
+    monkeypatch.setattr("tonearm.serving.limits.LINGER_SECONDS", 0.2)
+    with server.connect() as client:
+        client.sendall(
+            f"{target} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        answer = b""
+        with suppress(ConnectionError):  # on Linux it may come before the end
+            for _ in range(1000):
+                client.sendall(b"1000\r\n" + bytes(4096) + b"\r\n")
+                if select.select([client], [], [], 0.01)[0]:
+                    if not (part := client.recv(1000)):
+                        break
+                    answer += part
+            else:
+                pytest.fail("it takes all in")
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"connection: close" in answer.lower()
+
+
+def test_who_sends_all_before_reading_is_answered_too(server: Server) -> None:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Connection": "close"}
+    connection.request("POST", "/classify", bytes(20_000_000), headers)
+    assert connection.getresponse().status == 413
+    connection.close()
 
 
 def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> None:
@@ -328,6 +384,20 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert server.post(low).status_code == 200
 
 
+def test_a_disk_that_fills_up_while_a_form_comes_is_told(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with served(tiny_bundle, megabytes=10) as server:
+        monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
+        response = server.client.post("/classify", files={"file": ("a.wav", bytes(3_000_000))})
+        assert response.json() == {"error": "No space left on device"}
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert server.count("tonearm_refusals_total", status="503") == 1
+
+
 def test_health_tells_when_no_process_can_be_had(
     tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,11 +411,37 @@ def test_health_tells_when_no_process_can_be_had(
             response = server.client.get("/health")
             assert response.status_code == 503
             assert "Too many open files" in response.json()["status"]
+        # By itself: who is told that nobody can listen sends no recording that would show it.
+        wait_for(lambda: server.client.get("/health").json()["status"] == "ok")
         assert server.post(low).status_code == 200
-        assert server.client.get("/health").json()["status"] == "ok"
 
 
-@pytest.mark.parametrize("name", ["a\nb.flac", "../../etc/passwd.flac", "x" * 500, "\x00.flac"])
+def test_a_process_that_cannot_be_replaced_leaves_recordings_to_the_others(
+    tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = ClassifierApart.attempt
+    broken: list[ClassifierApart] = []
+
+    def one_fails(listener: ClassifierApart, path: Path) -> Any:
+        broken.append(listener)
+        if listener is broken[0]:
+            raise StartError(1)
+        return attempt(listener, path)
+
+    monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 60.0)
+    with served(tiny_bundle, processes=2) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(ClassifierApart, "attempt", one_fails)
+            for _ in range(3):
+                assert server.post(low).status_code == 200
+        assert server.client.get("/health").status_code == 200
+        assert broken.count(broken[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb.flac", "../../etc/passwd.flac", "x" * 500, "\x00.flac"],
+)
 def test_any_name_will_do_and_comes_back_in_one_line(server: Server, low: Path, name: str) -> None:
     response = server.post(low, name)
     assert response.status_code == 200
@@ -446,10 +542,73 @@ def test_the_command_serves_until_it_is_told_to_end(
     assert errors == ""
 
 
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_ends_it_at_once_and_leaves_nothing(
+    number: signal.Signals, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tonearm",
+            "serve",
+            "--port=0",
+            "--workers=1",
+            f"--model={tiny_bundle}",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(uploads)},
+    )
+    assert process.stderr is not None
+    try:
+        address = re.search(r"127\.0\.0\.1:(\d+)", process.stderr.readline())
+        assert address
+        with socket.create_connection(("127.0.0.1", int(address[1])), timeout=30) as client:
+            client.sendall(
+                b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+            )
+            wait_for(lambda: any(uploads.iterdir()))
+            process.send_signal(number)
+            time.sleep(0.5)
+            assert process.poll() is None  # it gives what it has in hand some time
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert list(uploads.iterdir()) == []
+    assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGTERM)
+    assert errors == ""
+
+
 def test_answers_do_not_wait_for_acknowledgements() -> None:
     with serve._opened("127.0.0.1", 0) as door:
         # By this asyncio knows TCP, and then sends what it has at once (TCP_NODELAY).
         assert door.proto == socket.IPPROTO_TCP
+
+
+def test_processes_that_cannot_start_are_told_in_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "serve.py"
+    script.write_text(
+        "import os, sys\n"
+        "from functools import partial\n"
+        "from tonearm.classifier import Classifier\n"
+        "from tonearm.cli.app import main\n"
+        "if __name__ == '__main__':\n"
+        "    Classifier._in_process = lambda self: partial(os._exit, 3)\n"
+        "    sys.argv = ['tonearm', 'serve', '--port', '0', '--workers', '2']\n"
+        "    main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    told = "tonearm: a worker process died while starting (exit code 3)\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", told)
 
 
 @posix

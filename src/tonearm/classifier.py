@@ -426,7 +426,13 @@ class ClassifierApart:
         return self._classifier._told(self._apart(_path_or_failure(path)))
 
     def ready(self) -> None:
-        """Wait until the process has the model loaded; raises StartError if it dies before."""
+        """Wait until the process, a new one if it has died, has the model loaded.
+
+        Raises
+        ------
+        StartError
+            If it dies before.
+        """
         self._apart.ready()
 
     def close(self) -> None:

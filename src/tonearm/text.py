@@ -9,7 +9,10 @@ from collections.abc import Iterable
 
 def printable(path: str) -> str:
     """The path in one line fit to print: control characters and undecodable bytes are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, which no file system gave
+        text = path.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

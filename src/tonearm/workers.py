@@ -31,12 +31,18 @@ _JOIN_SECONDS = 5.0  # for a killed process to end; one that waits for a dead ne
 
 
 class StartError(TonearmError):
-    """A process died before it had begun with any item."""
+    """A process died before it had begun with any item.
+
+    Attributes
+    ----------
+    reason : str
+        The same without advice to who wrote the program.
+    """
 
     def __init__(self, exit_code: int | None) -> None:
+        self.reason = f"a worker process died while starting (exit code {exit_code})"
         super().__init__(
-            f"a worker process died while starting (exit code {exit_code}); a script needs "
-            '`if __name__ == "__main__":` above what starts workers'
+            f'{self.reason}; a script needs `if __name__ == "__main__":` above what starts workers'
         )
 
 
@@ -145,13 +151,14 @@ class Apart(Generic[Item, Result]):
                 return outcomes[0][1]
 
     def ready(self) -> None:
-        """Wait until the process can begin with an item at once.
+        """Wait until the process, a new one if it has ended, can begin with an item at once.
 
         Raises
         ------
         StartError
             If it dies before.
         """
+        self._worker = _able(self._worker, self._prepare)
         self._worker.wait_until_ready()
 
     def close(self) -> None:

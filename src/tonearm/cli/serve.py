@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +22,9 @@ from tonearm.threads import keep_blas_single, processors
 
 if TYPE_CHECKING:
     import socket
+    from types import FrameType
 
+BACKLOG = 128  # connections nobody has taken yet; asyncio tries to take so many in a row
 SHUTDOWN_SECONDS = 30  # for what is being listened to when the server is to end
 
 
@@ -76,18 +80,28 @@ def serve(
         unsure_threshold=unsure_threshold,
         time_limit=time_limit,
     )
-    app = create_app(
-        Listeners(classifier, workers or processors()),
-        Limits(megabytes=max_megabytes, waiting=max_waiting),
-    )
+    listeners = Listeners(classifier, workers or processors())
+    app = create_app(listeners, Limits(megabytes=max_megabytes, waiting=max_waiting))
     door = _opened(host, port)
     shown = f"[{host}]" if ":" in host else host
 
+    log = logging.getLogger("uvicorn.error")
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            log.disabled = True  # a traceback of what is said below in a line
             await super().startup(sockets)
-            address = f"http://{shown}:{door.getsockname()[1]}"
-            typer.echo(f"tonearm: listening at {address} (Ctrl-C ends it)", err=True)
+            log.disabled = False
+            if self.started:
+                address = f"http://{shown}:{door.getsockname()[1]}"
+                typer.echo(f"tonearm: listening at {address} (Ctrl-C ends it)", err=True)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            is_second = self.should_exit
+            super().handle_exit(sig, frame)
+            if is_second:
+                self.force_exit = True  # at any, where uvicorn looks at a second Ctrl-C alone
+                log.disabled = True  # tracebacks of all that is broken off
 
     config = uvicorn.Config(
         app,
@@ -95,10 +109,47 @@ def serve(
         server_header=False,
         lifespan="on",  # what fails in it ends the server
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        backlog=BACKLOG,
     )
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
-    with suppress(KeyboardInterrupt):  # that is how it ends
-        Server(config).run([door])
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of each odd form
+    server = Server(config)
+    with _ending_tidily(), suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+        try:
+            server.run([door])
+        except SystemExit:
+            if server.started:
+                raise
+    if not server.started:
+        raise TonearmError(listeners.trouble or "the server could not be started")
+
+
+@contextmanager
+def _ending_tidily() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what is under way, with its files, before they end the program.
+
+    uvicorn serves to the end and then raises the signal once more: without this, while what it had
+    in hand still has files.
+    """
+
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGTERM)  # as which uvicorn knows it
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    if os.name == "posix" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not by `nohup`
+        signal.signal(signal.SIGHUP, hang_up)
+    try:
+        yield
+    except _Ended:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+
+
+class _Ended(BaseException):
+    """SIGTERM has come, and what was to be done for it is done."""
 
 
 def _opened(host: str, port: int) -> socket.socket:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path, PurePath
@@ -14,24 +15,28 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, TypeVar
 
 from anyio.to_thread import run_sync
-from fastapi import FastAPI, Query, Request, UploadFile
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from tonearm import __version__
-from tonearm.errors import TonearmError
 from tonearm.prediction import Failure, Verdict
 from tonearm.record import to_record
 from tonearm.serving.limits import RETRY_SECONDS, LimitedUploads, Limits
-from tonearm.serving.listeners import Listeners
+from tonearm.serving.listeners import Listeners, NobodyListens
 from tonearm.serving.statistics import Statistics
 from tonearm.text import printable
 
 Result = TypeVar("Result")
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+logger = logging.getLogger(__name__)
 
 MOST_LISTED = 1000  # genres
+MOST_FIELDS = 10  # beside the file, of which none is read
 CLIENT_LEFT = 499  # nginx's; nobody reads it but the log
 
 # The page takes nothing from elsewhere, and no other page may show it as a part of itself.
@@ -87,7 +92,26 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     408: {"model": Refusal, "description": "The upload stopped coming."},
     413: {"model": Refusal, "description": "The upload is too large."},
     422: {"model": Answer, "description": "The recording cannot be heard; `error` says why."},
-    503: {"model": Refusal, "description": "Too many recordings wait; try again."},
+    503: {
+        "model": Refusal,
+        "description": "Too many recordings wait, no process can listen, or the disk is full.",
+        "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
+    },
+}
+# What `classify` reads itself, for the description.
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary", "minLength": 1}},
+                }
+            }
+        },
+    }
 }
 
 
@@ -122,9 +146,11 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         exception_handlers={
             HTTPException: _refused,
             RequestValidationError: _misunderstood,
-            TonearmError: _unable,
+            NobodyListens: _unable,
             OSError: _unable,
+            Exception: _broken,
         },
+        redirect_slashes=False,  # to where the client says this is, which may be anywhere
     )
     app.add_middleware(
         LimitedUploads,
@@ -133,22 +159,36 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         statistics=statistics,
     )
 
-    @app.post("/classify", response_class=JSONResponse, responses=_RESPONSES)
+    def get(path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        """Register what answers GET, and HEAD as for any page; the description needs no HEAD."""
+
+        def register(endpoint: Endpoint) -> Endpoint:
+            app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)(endpoint)
+            return app.get(path, **options)(endpoint)
+
+        return register
+
+    @app.post("/classify", response_class=JSONResponse, responses=_RESPONSES, openapi_extra=_UPLOAD)
     async def classify(
         request: Request,
-        file: UploadFile,
         timeline: Annotated[bool, Query(description="Add every window in time.")] = False,
         top: Annotated[
             int | None, Query(ge=1, le=MOST_LISTED, description="How many genres to list.")
         ] = None,
     ) -> Response:
         """Say the genre of a recording in any format FFmpeg reads."""
-        begun = time.monotonic()
-        name = printable(file.filename or "")
         # While a process still reads it, Windows does not let go of a file.
         with TemporaryDirectory(prefix="tonearm-", ignore_cleanup_errors=True) as folder:
-            path = await run_sync(_saved, file, folder)
-            await file.close()
+            # FastAPI would take any form, of a thousand files, and a full disk for a wrong request.
+            async with request.form(max_files=1, max_fields=MOST_FIELDS) as form:
+                file = form.get("file")
+                if not isinstance(file, UploadFile):
+                    raise HTTPException(
+                        400, "file: expected a file, in a form (multipart/form-data)"
+                    )
+                begun = time.monotonic()
+                name = printable(file.filename or "")
+                path = await run_sync(_saved, file, folder)
             result = await _unless_left(request, listeners.attempt(path))
         if result is None:
             return Response(status_code=CLIENT_LEFT)
@@ -156,25 +196,25 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         record = to_record(name, result, top=top, timeline=timeline)
         return JSONResponse(record, 422 if isinstance(result, Failure) else 200)
 
-    @app.get("/health", responses={503: {"model": Health, "description": "Nobody can listen."}})
-    def health(response: Response) -> Health:
-        """Say that the server is there, or why it could not listen to the last recording."""
+    @get("/health", responses={503: {"model": Health, "description": "Nobody can listen."}})
+    async def health(response: Response) -> Health:
+        """Say that somebody can listen, or why nobody can."""
         if listeners.trouble:
             response.status_code = 503
         return Health(status=listeners.trouble or "ok", version=__version__, model=metadata.name)
 
-    @app.get("/model", response_class=JSONResponse)
-    def model() -> Response:
+    @get("/model", response_class=JSONResponse)
+    async def model() -> Response:
         """Say what the model's bundle says of itself: its genres, figures, sources and licence."""
         return Response(metadata.to_json(), media_type="application/json")
 
-    @app.get("/metrics", response_class=Response)
-    def metrics() -> Response:
+    @get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
         """Say what the server has done so far, for Prometheus."""
         return Response(statistics.exposition(), media_type=statistics.content_type)
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def drop() -> Response:
+    @get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def drop() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
     return app
@@ -199,6 +239,8 @@ async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | No
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
+    except asyncio.CancelledError:  # by a server that has waited long enough
+        raise HTTPException(503, "the server is ending") from None
     finally:
         working.cancel()
         leaving.cancel()
@@ -217,6 +259,11 @@ async def _misunderstood(request: Request, error: Exception) -> Response:
 
 async def _unable(request: Request, error: Exception) -> Response:
     """Say that no process can listen, or no file be kept, at the moment."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    headers = {"Retry-After": str(RETRY_SECONDS)}
-    return JSONResponse({"error": reason or str(error)}, 503, headers)
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    logger.warning("%s: %s", request.url.path, reason)
+    return JSONResponse({"error": reason}, 503, {"Retry-After": str(RETRY_SECONDS)})
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    """Say that something is wrong here; the log says what."""
+    return JSONResponse({"error": "something is wrong in the server"}, 500)

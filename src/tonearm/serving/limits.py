@@ -7,7 +7,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,10 +16,7 @@ from tonearm.errors import UsageError
 from tonearm.serving.statistics import Statistics
 
 RETRY_SECONDS = 1
-LINGER_SECONDS = 5.0
-
-# Otherwise what is left of an upload that has no end would still be taken in.
-_GOODBYE = {"Connection": "close"}
+LINGER_SECONDS = 5.0  # that the rest of an upload may come for, once it has been answered
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,9 @@ class Limits:
 class LimitedUploads:
     """Refuses an upload that would fill the queue (503) or the disk (413), or dawdles (408).
 
-    It is an ASGI application around another one. What is not posted is no upload.
+    It is an ASGI application around another one. What is not posted is no upload. Whatever is
+    answered before a body has come to its end, the connection is closed then: the rest would be
+    taken in for as long as it comes.
 
     Parameters
     ----------
@@ -83,68 +82,104 @@ class LimitedUploads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, if it may pass."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive, send, self._limits)
+        if scope["method"] != "POST":
+            await self._app(scope, body.receive, body.send)
         elif self._inside >= self._most_inside:
-            await self._refuse(503, f"busy with {self._inside} recordings", scope, receive, send)
+            headers = {"Retry-After": str(RETRY_SECONDS)}
+            await self._refuse(503, f"busy with {self._inside} recordings", headers, body)
         elif _announced(scope) > self._most_bytes:
-            await self._refuse(413, self._too_large, scope, receive, send)
+            await self._refuse(413, _too_large(self._limits), None, body)
         else:
             self._inside += 1
             self._statistics.inside.set(self._inside)
             try:
-                await self._app(scope, self._limited(receive), send)
+                await self._app(scope, body.receive, self._noting(body.send))
             finally:
                 self._inside -= 1
                 self._statistics.inside.set(self._inside)
 
-    @property
-    def _too_large(self) -> str:
-        return f"larger than {self._limits.megabytes:g} MB"
-
     async def _refuse(
-        self, status: int, reason: str, scope: Scope, receive: Receive, send: Send
+        self, status: int, reason: str, headers: dict[str, str] | None, body: _Body
     ) -> None:
-        self._statistics.refused(status)
-        headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
-        await JSONResponse({"error": reason}, status, headers)(scope, receive, send)
+        refusal = JSONResponse({"error": reason}, status, headers)
+        await refusal(body.scope, body.receive, self._noting(body.send))
 
-    def _limited(self, receive: Receive) -> Receive:
-        """Wrap what brings an upload piece by piece; its errors are answered by the application."""
-        received = 0
-        is_whole = False
-        end = asyncio.get_running_loop().time() + self._limits.upload_seconds
+    def _noting(self, send: Send) -> Send:
+        """Count the refusals among what is sent. One who cannot be heard (422) was let in."""
 
-        async def limited() -> Message:
-            nonlocal received, is_whole
-            if is_whole:  # all that may still come is that the client has left
-                return await receive()
-            left = end - asyncio.get_running_loop().time()
-            try:
-                message = await asyncio.wait_for(receive(), min(left, self._limits.idle_seconds))
-            except TimeoutError:
-                self._statistics.refused(408)
-                raise HTTPException(408, "the upload came too slowly", _GOODBYE) from None
-            received += len(message.get("body", b""))
-            if received > self._most_bytes:
-                self._statistics.refused(413)
-                await _let_end(message, receive)
-                raise HTTPException(413, self._too_large, _GOODBYE)
-            is_whole = not message.get("more_body", False)
-            return message
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if status >= 400 and status != 422:
+                    self._statistics.refused(status)
+            await send(message)
 
-        return limited
+        return noting
 
 
-async def _let_end(message: Message, receive: Receive) -> None:
-    """Throw the rest of an upload away, if it ends soon.
+class _Body:
+    """The body of a request, which comes piece by piece, and the answer to it."""
 
-    Who reads the answer only after having sent everything would otherwise find the connection gone.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while message.get("more_body", False):
-                message = await receive()
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._received = 0
+        self._is_whole = not _has_body(scope)
+        self._end = asyncio.get_running_loop().time() + limits.upload_seconds
+
+    async def receive(self) -> Message:
+        """Give the next piece; what goes beyond the limits is raised as an `HTTPException`."""
+        if self._is_whole:  # all that may still come is that the client has left
+            return await self._receive()
+        left = self._end - asyncio.get_running_loop().time()
+        try:
+            message = await asyncio.wait_for(self._receive(), min(left, self._limits.idle_seconds))
+        except TimeoutError:
+            raise HTTPException(408, "the upload came too slowly") from None
+        self._note(message)
+        if self._received > self._limits.megabytes * 1_000_000:
+            raise HTTPException(413, _too_large(self._limits))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer; after the last one, let the rest of the body come for a while.
+
+        Else who reads the answer only after having sent everything finds the connection gone.
+        """
+        if self._is_whole:
+            await self._send(message)
+        elif message["type"] == "http.response.start":
+            if self.scope["http_version"].startswith("1"):  # later ones close streams, not this
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await self._send(message)
+        elif message.get("more_body", False):
+            await self._send(message)
+        else:
+            await self._send({**message, "more_body": True})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    while not self._is_whole:
+                        self._note(await self._receive())
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _note(self, message: Message) -> None:
+        self._received += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+
+
+def _too_large(limits: Limits) -> str:
+    return f"larger than {limits.megabytes:g} MB"
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _announced(scope: Scope) -> int:

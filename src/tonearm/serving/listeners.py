@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -10,12 +11,24 @@ from functools import partial
 from pathlib import Path
 
 from tonearm.classifier import Classifier, ClassifierApart
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.prediction import Failure, Prediction
+from tonearm.workers import StartError
+
+SOONEST_SECONDS, LATEST_SECONDS = 1.0, 30.0  # from one try to have a process again to the next
+
+logger = logging.getLogger(__name__)
+
+
+class NobodyListens(TonearmError):
+    """There is no process to listen, and none can be had at the moment."""
 
 
 class Listeners:
     """Processes that listen; who comes while all are busy waits until one is idle.
+
+    One that has died and cannot be replaced at once is tried again until it can, and the others
+    listen meanwhile.
 
     Parameters
     ----------
@@ -23,11 +36,6 @@ class Listeners:
         What each of them is to be.
     processes
         Their number.
-
-    Attributes
-    ----------
-    trouble
-        Why the last recording had no process to listen to it; None if it had one.
 
     Raises
     ------
@@ -40,7 +48,13 @@ class Listeners:
             raise UsageError(f"workers: expected 1 or more, got {processes}")
         self.classifier = classifier
         self.processes = processes
-        self.trouble: str | None = None
+        self._able = 0  # that listen, or could
+        self._reason = "the processes have not been started: the application's lifespan does that"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nobody can listen at the moment; None if somebody can."""
+        return None if self._able else self._reason
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -48,46 +62,92 @@ class Listeners:
 
         Raises
         ------
-        StartError
-            If one dies before it is ready.
+        StartError, OSError
+            If one cannot be started.
         """
         self._idle: asyncio.Queue[ClassifierApart] = asyncio.Queue()
-        crew: list[ClassifierApart] = []
+        self._revivals: set[asyncio.Task[None]] = set()
         # As many threads, one to wait for each process.
         self._threads = ThreadPoolExecutor(self.processes)
+        crew: list[ClassifierApart] = []
         try:
-            for _ in range(self.processes):
-                crew.append(self.classifier.apart())
-            loop = asyncio.get_running_loop()
-            await asyncio.gather(
-                *(loop.run_in_executor(self._threads, listener.ready) for listener in crew)
-            )
-            for listener in crew:
-                self._idle.put_nowait(listener)
+            await self._start(crew)
             yield
         finally:
+            self._able = 0
+            for revival in self._revivals:
+                revival.cancel()
             for listener in crew:
                 listener.close()
             self._threads.shutdown(wait=False)
+
+    async def _start(self, crew: list[ClassifierApart]) -> None:
+        try:
+            for _ in range(self.processes):
+                crew.append(self.classifier.apart())
+            await asyncio.gather(*map(self._ready, crew))
+        except (StartError, OSError) as error:
+            self._reason = _reason(error)
+            raise
+        for listener in crew:
+            self._idle.put_nowait(listener)
+        self._able = len(crew)
+
+    async def _ready(self, listener: ClassifierApart) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, listener.ready)
 
     async def attempt(self, path: Path) -> Prediction | Failure:
         """Classify a file as `Classifier.attempt` does, as soon as a process is idle.
 
         Raises
         ------
-        StartError, OSError
-            If the process had died and none can take its place.
+        NobodyListens
+            If no process is there, and none can be had.
         """
-        listener = await self._idle.get()
-        loop = asyncio.get_running_loop()
-        answer = loop.run_in_executor(self._threads, listener.attempt, path)
-        # Whoever asked may be cancelled meanwhile. The process then still listens, and is not idle.
-        answer.add_done_callback(partial(self._done, listener))
-        return await asyncio.shield(answer)
+        while self._able:
+            listener = await self._idle.get()
+            loop = asyncio.get_running_loop()
+            answer = loop.run_in_executor(self._threads, listener.attempt, path)
+            # Whoever asked may be cancelled meanwhile. The process then still listens, and is not
+            # idle.
+            answer.add_done_callback(partial(self._done, listener))
+            try:
+                return await asyncio.shield(answer)
+            except (StartError, OSError):
+                continue  # the recording was not begun with: another process may take it
+        raise NobodyListens(self._reason)
 
     def _done(
         self, listener: ClassifierApart, answer: asyncio.Future[Prediction | Failure]
     ) -> None:
-        self._idle.put_nowait(listener)
         error = None if answer.cancelled() else answer.exception()
-        self.trouble = str(error) if error else None
+        if error is None:
+            self._idle.put_nowait(listener)
+        elif self._able:  # or all of it has ended
+            self._able -= 1
+            self._reason = _reason(error)
+            logger.warning("a process cannot listen: %s", self._reason)
+            revival = asyncio.ensure_future(self._revive(listener))
+            self._revivals.add(revival)
+            revival.add_done_callback(self._revivals.discard)
+
+    async def _revive(self, listener: ClassifierApart) -> None:
+        """Try to have a process again until it is there."""
+        pause = SOONEST_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LATEST_SECONDS)
+            try:
+                await self._ready(listener)
+                break
+            except (StartError, OSError) as error:
+                self._reason = _reason(error)
+        self._able += 1
+        self._idle.put_nowait(listener)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a line what is wrong, to those who did not write the program."""
+    if isinstance(error, StartError):
+        return error.reason
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
