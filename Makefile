@@ -79,7 +79,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
 # What pyproject.toml says is at least needed, as exactly that: "av>=17.1" becomes av==17.1.
 $(LOWEST)/dev.stamp: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
-	grep -oE '"[a-z-]+(\[[a-z]+\])?>=[0-9.]+' $< | sed -E 's/"([a-z-]+).*>=/\1==/' | sort -u \
+	grep -oE '"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+' $< | sed -E 's/"([a-z0-9-]+).*>=/\1==/' | sort -u \
 		> $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt \
 		--editable '.[dev]'

@@ -105,6 +105,9 @@ def test_the_sign_flip_test_is_scipys() -> None:
     assert sign_flip(ahead) == sign_flip(-ahead)
     assert sign_flip(np.zeros(5, int)) == 1
     assert sign_flip(np.ones(200, int)) == pytest.approx(1e-4)
+    # Beyond what one byte holds, and beyond one block.
+    assert sign_flip(np.full(10, 100, np.int8)) == pytest.approx(2 / 2**10, abs=0.001)
+    assert sign_flip(np.tile([1, -1], 1000)) == 1
 
 
 def test_an_artist_that_decides_alone_proves_little() -> None:
@@ -211,6 +214,11 @@ def test_command_line(tmp_path: Path) -> None:
     assert table.exit_code == 0, table.output
     assert "100 tracks in common" in table.output
     assert "20 predictions left out" in table.output
+    assert "p by artist" in table.output
+    alone = CliRunner().invoke(app, arguments[:2])
+    assert alone.exit_code == 0, alone.output
+    assert "120 tracks in common" in alone.output
+    assert "p by artist" not in alone.output
 
     rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert [row["run"] for row in rows] == ["cnn", "svm"]

@@ -29,6 +29,7 @@ pytest.importorskip("fastapi", reason="FastAPI is not installed (extra: serve)")
 import httpx
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.exceptions import HTTPException
 
 from bundles import FRONT_END, tone
 from tonearm.classifier import Classifier, ClassifierApart
@@ -37,7 +38,10 @@ from tonearm.errors import UsageError
 from tonearm.prediction import Prediction
 from tonearm.serving import Limits, Listeners, create_app
 from tonearm.serving.api import Answer
-from tonearm.workers import StartError
+from tonearm.serving.limits import LimitedUploads
+from tonearm.serving.listeners import NobodyListens
+from tonearm.serving.statistics import Statistics
+from tonearm.workers import StartError, _Worker
 
 RATE = FRONT_END.sample_rate
 posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
@@ -201,6 +205,12 @@ def test_half_a_character_in_a_name_is_escaped(server: Server, low: Path) -> Non
         headers={"Content-Type": "multipart/form-data; boundary=x; charset=utf-7"},
     )
     assert (response.status_code, response.json()["path"]) == (200, "\\ud800.flac")
+    response = server.client.post(
+        "/classify",
+        content=form + b"\r\n--x--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=x; charset=undefined"},
+    )
+    assert (response.status_code, response.json()["error"]) == (400, "the form cannot be read")
 
 
 def test_other_ways_are_refused_in_the_same_form(server: Server) -> None:
@@ -438,10 +448,86 @@ def test_a_process_that_cannot_be_replaced_leaves_recordings_to_the_others(
         assert broken.count(broken[0]) == 1
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["a\nb.flac", "../../etc/passwd.flac", "x" * 500, "\x00.flac"],
-)
+def test_all_who_wait_are_told_when_nobody_can_listen(
+    tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        time.sleep(0.2)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def ask() -> list[BaseException | Any]:
+        listeners = Listeners(Classifier.load(tiny_bundle))
+        async with listeners.at_work():
+            monkeypatch.setattr(ClassifierApart, "attempt", exhausted)
+            several = (listeners.attempt(low) for _ in range(3))
+            return await asyncio.wait_for(asyncio.gather(*several, return_exceptions=True), 10)
+
+    monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 60.0)
+    assert [type(answer) for answer in asyncio.run(ask())] == [NobodyListens] * 3
+
+
+def test_a_process_that_is_being_replaced_ends_with_the_others(
+    tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {child.pid for child in multiprocessing.active_children()}
+
+    begun, ready = threading.Event(), ClassifierApart.ready
+
+    def late(listener: ClassifierApart) -> None:
+        begun.set()
+        time.sleep(0.5)  # until all has been closed
+        ready(listener)
+
+    def unable(*_: object) -> None:
+        raise StartError(1)
+
+    async def ask() -> None:
+        listeners = Listeners(Classifier.load(tiny_bundle))
+        async with listeners.at_work():
+            with monkeypatch.context() as patched:
+                patched.setattr(ClassifierApart, "attempt", unable)
+                with pytest.raises(NobodyListens):
+                    await listeners.attempt(low)
+            monkeypatch.setattr(ClassifierApart, "ready", late)
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 0.0)
+    asyncio.run(ask())
+    assert {child.pid for child in multiprocessing.active_children()} <= before
+
+
+def test_who_leaves_in_the_middle_of_an_upload_is_no_error(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server.connect() as client:
+        client.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        )
+        wait_for(lambda: server.count("tonearm_uploads") == 1)
+    wait_for(lambda: server.count("tonearm_uploads") == 0)
+    assert caplog.text == ""
+
+
+def test_later_versions_of_http_are_limited_too() -> None:
+    async def takes_all(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def endless() -> dict[str, Any]:
+        return {"type": "http.request", "body": bytes(1_000_000), "more_body": True}
+
+    async def nowhere(message: Any) -> None:
+        raise AssertionError(message)
+
+    app = LimitedUploads(takes_all, Limits(megabytes=5), 1, Statistics())
+    scope = {"type": "http", "method": "POST", "http_version": "2", "headers": []}
+    with pytest.raises(HTTPException, match="larger than 5 MB"):
+        asyncio.run(app(scope, endless, nowhere))
+
+
+@pytest.mark.parametrize("name", ["a\nb.flac", "../../etc/passwd.flac", "x" * 500, "\x00.flac"])
 def test_any_name_will_do_and_comes_back_in_one_line(server: Server, low: Path, name: str) -> None:
     response = server.post(low, name)
     assert response.status_code == 200
@@ -450,12 +536,22 @@ def test_any_name_will_do_and_comes_back_in_one_line(server: Server, low: Path, 
 
 
 @posix
-def test_a_recording_that_brings_its_process_down_fails_alone(tiny_bundle: Path, low: Path) -> None:
+def test_a_recording_that_brings_its_process_down_fails_alone(
+    tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with served(tiny_bundle) as server, ThreadPoolExecutor(1) as threads:
         (process,) = server.processes
         os.kill(process, signal.SIGSTOP)
+        begun = threading.Event()
+        start = _Worker.start
+
+        def noted(worker: Any, *what: Any) -> None:
+            start(worker, *what)
+            begun.set()
+
+        monkeypatch.setattr(_Worker, "start", noted)
         answer = threads.submit(server.post, low)
-        wait_for(lambda: server.count("tonearm_uploads") == 1 and any(server.uploads.iterdir()))
+        assert begun.wait(30)  # before that, the process would have died idle
         os.kill(process, signal.SIGKILL)
         assert answer.result().status_code == 422
         assert answer.result().json()["error"] == "the process died reading it (-9)"

@@ -229,6 +229,10 @@ def test_the_fcn_may_lie_anywhere_below_the_folder_of_weights(
     file.touch()
     monkeypatch.setenv("TONEARM_PRETRAINED", str(tmp_path / "weights"))
     assert fcn.find_fcn() == file
+    nearer = tmp_path / "weights" / "won_msd" / "fcn.pth"
+    nearer.parent.mkdir()
+    nearer.touch()
+    assert fcn.find_fcn() == nearer
 
 
 @pytest.fixture(scope="module")

@@ -45,5 +45,6 @@ def pretrained_weights(name: str) -> Path | None:
     """
     found: list[Path] = []
     if chosen := os.environ.get("TONEARM_PRETRAINED"):
-        found = sorted(Path(chosen).glob(f"**/{name}"))
+        direct = Path(chosen) / name
+        found = [direct] if direct.is_file() else sorted(Path(chosen).glob(f"**/{name}"))
     return next(filter(Path.is_file, [*found, cache_folder("pretrained") / name]), None)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tonearm.evaluation.compare import Comparison
 
 
-SHOWN_COLUMNS = (0, 1, 4, 5, 6)  # macro precision and recall are for wider pages
+WIDE_COLUMNS = ("macro precision", "macro recall", "McNemar p")  # for wider pages
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,8 @@ def compare(
     """Compare runs with the first one: figures, differences, and whether these are significant.
 
     All are judged on the tracks that every run has predicted. The intervals are drawn over
-    artists where these are known; the significance is McNemar's exact test.
+    artists where these are known, and so is the test of whether a difference is chance; --markdown,
+    --csv and --json have McNemar's exact test too, which takes every track as independent.
     """
     if as_csv + as_json + as_markdown > 1:
         raise UsageError("--csv, --json and --markdown exclude each other")
@@ -71,9 +72,10 @@ def print_comparison(comparison: Comparison) -> None:
 
     table = Table(box=None, pad_edge=False)
     header, rows = comparison.cells()
-    for i in SHOWN_COLUMNS:
+    shown = [i for i, name in enumerate(header) if name not in WIDE_COLUMNS]
+    for i in shown:
         table.add_column(header[i], justify="right" if i else "left", no_wrap=not i)
     for row in rows:
-        table.add_row(*(row[i] for i in SHOWN_COLUMNS))
+        table.add_row(*(row[i] for i in shown))
     table_console().print(table)
     print(f"\n{comparison.tracks} tracks in common; per cent, with 95 % intervals")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ from tonearm.threads import keep_blas_single, processors
 if TYPE_CHECKING:
     import socket
     from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], None]
 
 BACKLOG = 128  # connections nobody has taken yet; asyncio tries to take so many in a row
 SHUTDOWN_SECONDS = 30  # for what is being listened to when the server is to end
@@ -132,24 +135,39 @@ def _ending_tidily() -> Iterator[None]:
     in hand still has files.
     """
 
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+        yield
+        return
+
     def hang_up(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGTERM)  # as which uvicorn knows it
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise _Ended
+        raise _Ended(number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    # Windows' closing of a console is SIGBREAK.
+    names = [name for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    handlers: dict[int, Handler] = {getattr(signal, name): end for name in names}
     if os.name == "posix" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not by `nohup`
-        signal.signal(signal.SIGHUP, hang_up)
+        handlers[signal.SIGHUP] = hang_up
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    ended = None
     try:
         yield
-    except _Ended:
-        signal.signal(signal.SIGTERM, before)
-        signal.raise_signal(signal.SIGTERM)
+    except _Ended as told:
+        ended = told.number
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if ended is not None:
+        signal.raise_signal(ended)
 
 
 class _Ended(BaseException):
-    """SIGTERM has come, and what was to be done for it is done."""
+    """A signal has come that ends the program, and what was to be done for it is done."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 def _opened(host: str, port: int) -> socket.socket:

@@ -89,7 +89,7 @@ class Metrics:
         The 15 bins behind `ece`.
     intervals
         95 % intervals of accuracy, precision, recall, f1, top3, ece and nll; empty where
-        `bootstrap` is 0.
+        `bootstrap` is 0. The three macro figures have none where most replicates lack a class.
     bootstrap, seed
         Number of replicates and seed of the bootstrap.
     """

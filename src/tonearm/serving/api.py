@@ -19,8 +19,9 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from tonearm import __version__
 from tonearm.prediction import Failure, Verdict
@@ -146,6 +147,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         exception_handlers={
             HTTPException: _refused,
             RequestValidationError: _misunderstood,
+            ClientDisconnect: _left,
             NobodyListens: _unable,
             OSError: _unable,
             Exception: _broken,
@@ -179,19 +181,19 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         """Say the genre of a recording in any format FFmpeg reads."""
         # While a process still reads it, Windows does not let go of a file.
         with TemporaryDirectory(prefix="tonearm-", ignore_cleanup_errors=True) as folder:
-            # FastAPI would take any form, of a thousand files, and a full disk for a wrong request.
-            async with request.form(max_files=1, max_fields=MOST_FIELDS) as form:
+            form = await _form(request)
+            try:
                 file = form.get("file")
                 if not isinstance(file, UploadFile):
-                    raise HTTPException(
-                        400, "file: expected a file, in a form (multipart/form-data)"
-                    )
+                    raise HTTPException(400, "file: expected one, in a form (multipart/form-data)")
                 begun = time.monotonic()
                 name = printable(file.filename or "")
                 path = await run_sync(_saved, file, folder)
+            finally:
+                await form.close()
             result = await _unless_left(request, listeners.attempt(path))
         if result is None:
-            return Response(status_code=CLIENT_LEFT)
+            raise ClientDisconnect
         statistics.answered(result, time.monotonic() - begun)
         record = to_record(name, result, top=top, timeline=timeline)
         return JSONResponse(record, 422 if isinstance(result, Failure) else 200)
@@ -220,6 +222,17 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
     return app
 
 
+async def _form(request: Request) -> FormData:
+    """Read a form of one file.
+
+    FastAPI would take one of a thousand files, and a full disk for a wrong request.
+    """
+    try:
+        return await request.form(max_files=1, max_fields=MOST_FIELDS)
+    except UnicodeError:  # in the character set that the client names
+        raise HTTPException(400, "the form cannot be read") from None
+
+
 def _saved(upload: UploadFile, folder: str) -> Path:
     """Write an upload to a file, which has a name for the process that listens."""
     suffix = PurePath(upload.filename or "").suffix
@@ -244,6 +257,11 @@ async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | No
     finally:
         working.cancel()
         leaving.cancel()
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """Say nothing to a client who is not there any more; the log of requests shows it."""
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -109,12 +109,12 @@ class LimitedUploads:
         await refusal(body.scope, body.receive, self._noting(body.send))
 
     def _noting(self, send: Send) -> Send:
-        """Count the refusals among what is sent. One who cannot be heard (422) was let in."""
+        """Count the refusals among what is sent; others were let in, and heard or had left."""
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status >= 400 and status != 422:
+                if status >= 400 and status not in (422, 499, 500):
                     self._statistics.refused(status)
             await send(message)
 
@@ -179,6 +179,8 @@ def _too_large(limits: Limits) -> str:
 
 def _has_body(scope: Scope) -> bool:
     headers = Headers(scope=scope)
+    if not scope["http_version"].startswith("1"):  # from 2 on a body need not announce itself
+        return scope["method"] not in ("GET", "HEAD")
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 

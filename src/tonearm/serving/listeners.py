@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -62,10 +63,11 @@ class Listeners:
 
         Raises
         ------
-        StartError, OSError
+        StartError, OSError, UsageError
             If one cannot be started.
         """
-        self._idle: asyncio.Queue[ClassifierApart] = asyncio.Queue()
+        self._idle: deque[ClassifierApart] = deque()
+        self._waiting: deque[asyncio.Future[ClassifierApart]] = deque()
         self._revivals: set[asyncio.Task[None]] = set()
         # As many threads, one to wait for each process.
         self._threads = ThreadPoolExecutor(self.processes)
@@ -79,18 +81,22 @@ class Listeners:
                 revival.cancel()
             for listener in crew:
                 listener.close()
-            self._threads.shutdown(wait=False)
+            # A thread that was about to replace a process has one now that must end too.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LATEST_SECONDS):
+                    await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+            for listener in crew:
+                listener.close()
 
     async def _start(self, crew: list[ClassifierApart]) -> None:
         try:
             for _ in range(self.processes):
                 crew.append(self.classifier.apart())
             await asyncio.gather(*map(self._ready, crew))
-        except (StartError, OSError) as error:
+        except (TonearmError, OSError) as error:
             self._reason = _reason(error)
             raise
-        for listener in crew:
-            self._idle.put_nowait(listener)
+        self._idle.extend(crew)
         self._able = len(crew)
 
     async def _ready(self, listener: ClassifierApart) -> None:
@@ -104,25 +110,46 @@ class Listeners:
         NobodyListens
             If no process is there, and none can be had.
         """
-        while self._able:
-            listener = await self._idle.get()
+        while True:
+            listener = await self._next()
             loop = asyncio.get_running_loop()
             answer = loop.run_in_executor(self._threads, listener.attempt, path)
             # Whoever asked may be cancelled meanwhile. The process then still listens, and is not
             # idle.
             answer.add_done_callback(partial(self._done, listener))
-            try:
+            with suppress(StartError, OSError):  # not begun with: another process may take it
                 return await asyncio.shield(answer)
-            except (StartError, OSError):
-                continue  # the recording was not begun with: another process may take it
-        raise NobodyListens(self._reason)
+
+    async def _next(self) -> ClassifierApart:
+        """Give a process as soon as one is idle, to who has waited longest first."""
+        if not self._able:
+            raise NobodyListens(self._reason)
+        if self._idle:
+            return self._idle.popleft()
+        turn: asyncio.Future[ClassifierApart] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it came just as whoever waited left
+                self._free(turn.result())
+            raise
+
+    def _free(self, listener: ClassifierApart) -> None:
+        """Pass a process on to who waits for it, or keep it."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(listener)
+                return
+        self._idle.append(listener)
 
     def _done(
         self, listener: ClassifierApart, answer: asyncio.Future[Prediction | Failure]
     ) -> None:
         error = None if answer.cancelled() else answer.exception()
         if error is None:
-            self._idle.put_nowait(listener)
+            self._free(listener)
         elif self._able:  # or all of it has ended
             self._able -= 1
             self._reason = _reason(error)
@@ -130,6 +157,10 @@ class Listeners:
             revival = asyncio.ensure_future(self._revive(listener))
             self._revivals.add(revival)
             revival.add_done_callback(self._revivals.discard)
+            while self._waiting and not self._able:
+                turn = self._waiting.popleft()
+                if not turn.done():
+                    turn.set_exception(NobodyListens(self._reason))
 
     async def _revive(self, listener: ClassifierApart) -> None:
         """Try to have a process again until it is there."""
@@ -143,7 +174,7 @@ class Listeners:
             except (StartError, OSError) as error:
                 self._reason = _reason(error)
         self._able += 1
-        self._idle.put_nowait(listener)
+        self._free(listener)
 
 
 def _reason(error: BaseException) -> str:
