@@ -471,12 +471,13 @@ def test_a_process_that_is_being_replaced_ends_with_the_others(
 ) -> None:
     before = {child.pid for child in multiprocessing.active_children()}
 
-    begun, ready = threading.Event(), ClassifierApart.ready
+    begun, ended, ready = threading.Event(), threading.Event(), ClassifierApart.ready
 
     def late(listener: ClassifierApart) -> None:
         begun.set()
         time.sleep(0.5)  # until all has been closed
         ready(listener)
+        ended.set()
 
     def unable(*_: object) -> None:
         raise StartError(1)
@@ -494,6 +495,7 @@ def test_a_process_that_is_being_replaced_ends_with_the_others(
 
     monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 0.0)
     asyncio.run(ask())
+    assert ended.wait(30)
     assert {child.pid for child in multiprocessing.active_children()} <= before
 
 
