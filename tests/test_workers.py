@@ -228,6 +228,26 @@ def test_a_process_that_cannot_begin_is_tried_again_at_the_next_call() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it is ended in another way")
+def test_a_process_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {child.pid for child in multiprocessing.active_children()}
+    monkeypatch.setattr("tonearm.workers.START_SECONDS", 0.5)
+    late = r"did not start within 0\.5 s"
+    with pytest.raises(StartError, match=late):
+        list(as_finished(_sleep_at_start, [1], 1))
+    apart = Apart(_sleep_at_start, time_limit=lambda item: 60.0)
+    with pytest.raises(StartError, match=late):
+        apart.ready()
+    with pytest.raises(StartError, match=late):
+        apart(1)
+    apart.close()
+    assert {child.pid for child in multiprocessing.active_children()} <= before
+
+
+def _sleep_at_start() -> Callable[[int], int]:
+    time.sleep(60)
+    raise AssertionError
+
+
 def test_a_process_that_died_idle_costs_no_item() -> None:
     before = {child.pid for child in multiprocessing.active_children()}
     apart = Apart(_square_or_die, time_limit=lambda _: 30.0)

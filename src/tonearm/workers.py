@@ -27,11 +27,14 @@ AHEAD = 1000  # items
 # A forked child would inherit ONNX Runtime's and BLAS's locks without the threads that hold them.
 _SPAWN = multiprocessing.get_context("spawn")
 _READY = "ready"  # the first thing a process says
+# For a process to say so: seconds on an idle machine, and for ever where what it loads lies on a
+# network drive that is gone.
+START_SECONDS = 180.0
 _JOIN_SECONDS = 5.0  # for a killed process to end; one that waits for a dead network drive does not
 
 
 class StartError(TonearmError):
-    """A process died before it had begun with any item.
+    """A process died before it had begun with any item, or was given up (exit code None).
 
     Attributes
     ----------
@@ -40,7 +43,9 @@ class StartError(TonearmError):
     """
 
     def __init__(self, exit_code: int | None) -> None:
-        self.reason = f"a worker process died while starting (exit code {exit_code})"
+        died = f"a worker process died while starting (exit code {exit_code})"
+        late = f"a worker process did not start within {START_SECONDS:g} s"
+        self.reason = late if exit_code is None else died
         super().__init__(
             f'{self.reason}; a script needs `if __name__ == "__main__":` above what starts workers'
         )
@@ -215,7 +220,7 @@ def _collect(
         if worker.pipe in ready:
             outcomes += worker.collect()
         elif worker.deadline <= time.monotonic():
-            outcomes.append(worker.kill())
+            outcomes.append(worker.give_up())
     return outcomes
 
 
@@ -247,8 +252,7 @@ class _Worker(Generic[Item, Result]):
         """Work on an item from now on, or from when the process is ready; `limit` in seconds."""
         self.task = task
         self._limit = limit
-        if self._is_ready:
-            self.deadline = time.monotonic() + limit
+        self.deadline = time.monotonic() + (limit if self._is_ready else START_SECONDS)
         # Should the process die at this moment, `collect` finds the pipe ended and reports it.
         with suppress(BrokenPipeError):
             self.pipe.send(task[1])
@@ -259,10 +263,13 @@ class _Worker(Generic[Item, Result]):
         return self._is_over or not self._process.is_alive()
 
     def wait_until_ready(self) -> None:
-        """Take the first thing the process says; raises StartError if it dies before."""
+        """Take the first thing the process says; raises StartError if it does not come to that."""
         if self._is_ready:
             return
         try:
+            if not self.pipe.poll(START_SECONDS):
+                self.kill()
+                raise StartError(None)
             self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
@@ -288,13 +295,19 @@ class _Worker(Generic[Item, Result]):
         self.task = None
         return [(position, result)]
 
-    def kill(self) -> tuple[int, Crash[Item]]:
-        """Give an item up, and its process, which may hang where no request reaches it."""
+    def give_up(self) -> tuple[int, Crash[Item]]:
+        """Give an item up, and its process; raises StartError if it had not begun with it."""
         assert self.task is not None
         position, item = self.task
+        self.kill()
+        if not self._is_ready:
+            raise StartError(None)
+        return position, Crash(item, None)
+
+    def kill(self) -> None:
+        """End the process, which may hang where no request reaches it."""
         self._process.kill()
         self.stop()
-        return position, Crash(item, None)
 
     def stop(self) -> None:
         """End the process, if it has not ended."""
