@@ -35,7 +35,7 @@ from bundles import FRONT_END, tone
 from tonearm.classifier import Classifier, ClassifierApart
 from tonearm.cli import serve
 from tonearm.errors import UsageError
-from tonearm.prediction import Prediction
+from tonearm.prediction import Failure, Prediction
 from tonearm.serving import Limits, Listeners, create_app
 from tonearm.serving.api import Answer
 from tonearm.serving.limits import LimitedUploads
@@ -464,6 +464,27 @@ def test_all_who_wait_are_told_when_nobody_can_listen(
 
     monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 60.0)
     assert [type(answer) for answer in asyncio.run(ask())] == [NobodyListens] * 3
+
+
+@posix
+def test_at_the_end_who_waits_is_told(tiny_bundle: Path, low: Path) -> None:
+    async def ask() -> list[BaseException | Any]:
+        listeners = Listeners(Classifier.load(tiny_bundle))
+        before = {child.pid for child in multiprocessing.active_children()}
+        async with listeners.at_work():
+            (process,) = {child.pid for child in multiprocessing.active_children()} - before
+            assert process
+            os.kill(process, signal.SIGSTOP)
+            several = [asyncio.ensure_future(listeners.attempt(low)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            several[1].cancel()
+        return await asyncio.wait_for(asyncio.gather(*several, return_exceptions=True), 30)
+
+    begun, left, waited = asyncio.run(ask())
+    assert isinstance(begun, Failure)
+    assert isinstance(left, asyncio.CancelledError)
+    assert isinstance(waited, NobodyListens)
+    assert "the server is ending" in str(waited)
 
 
 def test_a_process_that_is_being_replaced_ends_with_the_others(

@@ -435,8 +435,12 @@ class ClassifierApart:
         """
         self._apart.ready()
 
+    def kill(self) -> None:
+        """End the process while another thread waits for it, which gets a `Failure` then."""
+        self._apart.kill()
+
     def close(self) -> None:
-        """End the process."""
+        """End the process, while no other thread waits for it."""
         self._apart.close()
 
     def __enter__(self) -> ClassifierApart:

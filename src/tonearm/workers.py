@@ -166,8 +166,12 @@ class Apart(Generic[Item, Result]):
         self._worker = _able(self._worker, self._prepare)
         self._worker.wait_until_ready()
 
+    def kill(self) -> None:
+        """End the process while another thread waits for it, whose item is a `Crash` then."""
+        self._worker.end_process()
+
     def close(self) -> None:
-        """End the process."""
+        """End the process, while no other thread waits for it."""
         self._worker.stop()
 
 
@@ -306,8 +310,12 @@ class _Worker(Generic[Item, Result]):
 
     def kill(self) -> None:
         """End the process, which may hang where no request reaches it."""
-        self._process.kill()
+        self.end_process()
         self.stop()
+
+    def end_process(self) -> None:
+        """Kill the process, and leave what is known of it as it is."""
+        self._process.kill()
 
     def stop(self) -> None:
         """End the process, if it has not ended."""

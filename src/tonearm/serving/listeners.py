@@ -76,12 +76,14 @@ class Listeners:
             await self._start(crew)
             yield
         finally:
-            self._able = 0
+            if self._able:  # else it says why nobody can listen
+                self._able, self._reason = 0, "the server is ending"
+            self._send_away()
             for revival in self._revivals:
                 revival.cancel()
             for listener in crew:
-                listener.close()
-            # A thread that was about to replace a process has one now that must end too.
+                listener.kill()
+            # Threads see the end of what they wait for, and one may just have begun another.
             with suppress(TimeoutError):
                 async with asyncio.timeout(LATEST_SECONDS):
                     await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
@@ -131,8 +133,8 @@ class Listeners:
         try:
             return await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it came just as whoever waited left
-                self._free(turn.result())
+            if not turn.cancelled() and not turn.exception():
+                self._free(turn.result())  # it came just as whoever waited left
             raise
 
     def _free(self, listener: ClassifierApart) -> None:
@@ -157,10 +159,15 @@ class Listeners:
             revival = asyncio.ensure_future(self._revive(listener))
             self._revivals.add(revival)
             revival.add_done_callback(self._revivals.discard)
-            while self._waiting and not self._able:
-                turn = self._waiting.popleft()
-                if not turn.done():
-                    turn.set_exception(NobodyListens(self._reason))
+            if not self._able:
+                self._send_away()
+
+    def _send_away(self) -> None:
+        """Tell all who wait that nobody will listen."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(NobodyListens(self._reason))
 
     async def _revive(self, listener: ClassifierApart) -> None:
         """Try to have a process again until it is there."""
