@@ -550,6 +550,26 @@ def test_later_versions_of_http_are_limited_too() -> None:
         asyncio.run(app(scope, endless, nowhere))
 
 
+def test_an_upload_that_still_comes_at_the_end_is_refused() -> None:
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    async def never(*_: Any) -> Any:
+        await asyncio.sleep(60)
+
+    async def ask() -> None:
+        app = LimitedUploads(waits, Limits(), 1, Statistics())
+        headers = [(b"content-length", b"10")]
+        scope = {"type": "http", "method": "POST", "http_version": "1.1", "headers": headers}
+        upload = asyncio.ensure_future(app(scope, never, never))
+        await asyncio.sleep(0.05)
+        upload.cancel()
+        await upload
+
+    with pytest.raises(HTTPException, match="the server is ending"):
+        asyncio.run(ask())
+
+
 @pytest.mark.parametrize("name", ["a\nb.flac", "../../etc/passwd.flac", "x" * 500, "\x00.flac"])
 def test_any_name_will_do_and_comes_back_in_one_line(server: Server, low: Path, name: str) -> None:
     response = server.post(low, name)

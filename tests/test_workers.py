@@ -44,23 +44,47 @@ def test_a_process_that_is_starting_does_not_hear_ctrl_c(tmp_path: Path) -> None
         "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)\n"
         "if __name__ == '__main__':\n"
         "    child = multiprocessing.get_context('spawn').Process(target=say)\n"
-        "    with workers._held_back(signal.SIGINT):\n"
+        "    with workers._held_back():\n"
         "        child.start()\n"
         "    child.join()\n"
         "    say()\n"
     )
     assert subprocess.check_output([sys.executable, program], text=True) == "True\nFalse\n"
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
-    # And once it serves, it ignores Ctrl-C and holds nothing back.
-    (held, handler), *_ = in_order(_say_signals, [0], workers=2)
-    assert (held, handler) == (False, signal.SIG_IGN)
+    # And once it serves, it ignores what is the parent's to decide, and holds nothing back.
+    for_parent = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for held, handler in in_order(_say_signals, for_parent, workers=2):
+        assert (held, handler) == (False, signal.SIG_IGN)
 
 
 def _say_signals() -> Callable[[int], tuple[bool, object]]:
-    return lambda item: (
-        signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []),
-        signal.getsignal(signal.SIGINT),
+    return lambda number: (
+        number in signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        signal.getsignal(number),
     )
+
+
+def _answer_at_length() -> Callable[[int], bytes]:
+    return bytes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
+def test_a_process_killed_in_the_middle_of_its_answer_costs_its_item() -> None:
+    before = {child.pid for child in multiprocessing.active_children()}
+    apart = Apart(_answer_at_length, time_limit=lambda _: 60.0)
+    apart.ready()
+    (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
+    received = apart._worker.pipe.recv
+
+    def late() -> bytes:
+        assert apart._worker.pipe.poll(30)  # it has begun to answer, and its pipe is full
+        process.kill()
+        process.join()
+        return received()
+
+    apart._worker.pipe.recv = late  # type: ignore[method-assign]
+    assert isinstance(apart(50_000_000), Crash)
+    apart.close()
 
 
 def test_items_are_taken_only_as_they_are_needed() -> None:

@@ -30,6 +30,11 @@ _READY = "ready"  # the first thing a process says
 # For a process to say so: seconds on an idle machine, and for ever where what it loads lies on a
 # network drive that is gone.
 START_SECONDS = 180.0
+# Ctrl-C, the closing of a terminal and systemd's stop reach every process of a group. The parent
+# alone decides what becomes of its workers, which end with it in any case.
+_FOR_PARENT = {
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+}
 _JOIN_SECONDS = 5.0  # for a killed process to end; one that waits for a dead network drive does not
 
 
@@ -248,7 +253,7 @@ class _Worker(Generic[Item, Result]):
         self._limit = inf
         self._is_ready = False
         self._process = _SPAWN.Process(target=_serve, args=(prepare, theirs), daemon=True)
-        with _held_back(signal.SIGINT):
+        with _held_back():
             self._process.start()
         theirs.close()  # so that the pipe ends when the process does
 
@@ -292,7 +297,7 @@ class _Worker(Generic[Item, Result]):
             return []
         try:
             result = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # it ended before its answer, or in the middle of it
             self._process.join()
             result = Crash(item, self._process.exitcode)
             self.stop()
@@ -321,9 +326,8 @@ class _Worker(Generic[Item, Result]):
         """End the process, if it has not ended."""
         self.task = None
         self._is_over = True
-        self._process.terminate()
+        self._process.kill()
         self._process.join(_JOIN_SECONDS)
-        self._process.kill()  # one that was stopped does not hear of its end
         self.pipe.close()
 
 
@@ -353,17 +357,18 @@ def _check_may_start() -> None:
 
 
 @contextmanager
-def _held_back(number: signal.Signals) -> Iterator[None]:
-    """Let a signal wait; a process that is started meanwhile lets it wait until it says otherwise.
+def _held_back() -> Iterator[None]:
+    """Let signals for the parent wait; a process that is started meanwhile does so too.
 
-    While it imports what it needs, a process cannot say yet that the signal is not meant for it.
+    While it imports what it needs, a process cannot say yet that they are not meant for it.
     """
     if os.name != "posix":
         yield
         return
-    # It begins with the first process, and in doing so lets SIGINT through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
+    # It begins with the first process, holds them back too, and lets some of them through here.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
     try:
         yield
     finally:
@@ -372,10 +377,10 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
 
 def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) -> None:
     """Work until the parent is gone (the body of each process)."""
-    # Ctrl-C reaches the whole process group; the parent alone decides and stops its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _FOR_PARENT:
+        signal.signal(number, signal.SIG_IGN)
     if os.name == "posix":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_PARENT)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work = prepare()
     with suppress(EOFError, ConnectionError):  # the parent is gone, perhaps while this one worked

@@ -94,7 +94,7 @@ def serve(
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             log.disabled = True  # a traceback of what is said below in a line
             await super().startup(sockets)
-            log.disabled = False
+            log.disabled = self.force_exit
             if self.started:
                 address = f"http://{shown}:{door.getsockname()[1]}"
                 typer.echo(f"tonearm: listening at {address} (Ctrl-C ends it)", err=True)
@@ -143,6 +143,8 @@ def _ending_tidily() -> Iterator[None]:
         signal.raise_signal(signal.SIGTERM)  # as which uvicorn knows it
 
     def end(number: int, frame: FrameType | None) -> None:
+        for each in handlers:  # what follows is the end, and not to be broken off
+            signal.signal(each, signal.SIG_IGN)
         raise _Ended(number)
 
     # Windows' closing of a console is SIGBREAK.

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect
 from tonearm import __version__
 from tonearm.prediction import Failure, Verdict
 from tonearm.record import to_record
-from tonearm.serving.limits import RETRY_SECONDS, LimitedUploads, Limits
+from tonearm.serving.limits import ENDING, RETRY_SECONDS, LimitedUploads, Limits
 from tonearm.serving.listeners import Listeners, NobodyListens
 from tonearm.serving.statistics import Statistics
 from tonearm.text import printable
@@ -253,7 +253,7 @@ async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | No
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     except asyncio.CancelledError:  # by a server that has waited long enough
-        raise HTTPException(503, "the server is ending") from None
+        raise HTTPException(503, ENDING) from None
     finally:
         working.cancel()
         leaving.cancel()

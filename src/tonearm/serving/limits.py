@@ -16,6 +16,7 @@ from tonearm.errors import UsageError
 from tonearm.serving.statistics import Statistics
 
 RETRY_SECONDS = 1
+ENDING = "the server is ending"
 LINGER_SECONDS = 5.0  # that the rest of an upload may come for, once it has been answered
 
 
@@ -142,6 +143,8 @@ class _Body:
             message = await asyncio.wait_for(self._receive(), min(left, self._limits.idle_seconds))
         except TimeoutError:
             raise HTTPException(408, "the upload came too slowly") from None
+        except asyncio.CancelledError:  # by a server that has waited long enough
+            raise HTTPException(503, ENDING) from None
         self._note(message)
         if self._received > self._limits.megabytes * 1_000_000:
             raise HTTPException(413, _too_large(self._limits))
@@ -162,7 +165,7 @@ class _Body:
             await self._send(message)
         else:
             await self._send({**message, "more_body": True})
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(LINGER_SECONDS):
                     while not self._is_whole:
                         self._note(await self._receive())

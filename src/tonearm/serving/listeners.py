@@ -14,6 +14,7 @@ from pathlib import Path
 from tonearm.classifier import Classifier, ClassifierApart
 from tonearm.errors import TonearmError, UsageError
 from tonearm.prediction import Failure, Prediction
+from tonearm.serving.limits import ENDING
 from tonearm.workers import StartError
 
 SOONEST_SECONDS, LATEST_SECONDS = 1.0, 30.0  # from one try to have a process again to the next
@@ -77,7 +78,7 @@ class Listeners:
             yield
         finally:
             if self._able:  # else it says why nobody can listen
-                self._able, self._reason = 0, "the server is ending"
+                self._able, self._reason = 0, ENDING
             self._send_away()
             for revival in self._revivals:
                 revival.cancel()
