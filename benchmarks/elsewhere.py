@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import foldwise
-from foldwise import Clip
+from foldwise import Clip, Round
 from tonearm import audio, datasets
 from tonearm.datasets.track import Track
 from tonearm.evaluation.compare import markdown_table
-from tonearm.evaluation.predictions import Predictions, join
+from tonearm.evaluation.predictions import Predictions
 from tonearm.training.playback import encode
 
 GTZAN_RATE = 22_050  # Hz
@@ -65,16 +65,13 @@ def dull_copy(track: Track, folder: Path) -> Track:
 
 def heard_by_all(name: str, networks: list[Path], tracks: list[Track], work: Path) -> Predictions:
     """Join what each network says of each track; the networks stand where seeds would."""
-    parts = []
-    for number, network in enumerate(networks):
-        part = foldwise.judged(
-            f"{name}, network {number}",
-            [network],
-            [Clip(track, 0) for track in tracks],
-            work / f"{name}-{number}.csv",
-        )
-        parts.append(replace(part, seeds=(str(number),) * len(part)))
-    return join(parts)
+    clips = [Clip(track, 0) for track in tracks]
+    return foldwise.over_seeds(
+        [Round(number, [network], clips, work) for number, network in enumerate(networks)],
+        lambda one: foldwise.judged(
+            f"{name}, network {one.seed}", one.models, one.heard, work / f"{name}-{one.seed}.csv"
+        ),
+    )
 
 
 def rendered(runs: dict[str, Predictions], tracks: int, networks: int, seeds: int) -> str:

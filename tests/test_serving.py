@@ -16,9 +16,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,17 @@ def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]
             server.should_exit = True
             thread.join()
     assert {child.pid for child in multiprocessing.active_children()} <= before
+
+
+@asynccontextmanager
+async def one_at_work(model: Path) -> AsyncIterator[tuple[Listeners, int]]:
+    """Have a single process listen, and give its number too."""
+    listeners = Listeners(Classifier.load(model))
+    before = {child.pid for child in multiprocessing.active_children()}
+    async with listeners.at_work():
+        (process,) = {child.pid for child in multiprocessing.active_children()} - before
+        assert process
+        yield listeners, process
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -365,11 +376,7 @@ def test_nobody_gets_the_answer_to_another_request(
     high = write_audio(tmp_path / "high.flac", tone(5000, 2), RATE)
 
     async def ask() -> None:
-        listeners = Listeners(Classifier.load(tiny_bundle))
-        before = {child.pid for child in multiprocessing.active_children()}
-        async with listeners.at_work():
-            (process,) = {child.pid for child in multiprocessing.active_children()} - before
-            assert process
+        async with one_at_work(tiny_bundle) as (listeners, process):
             os.kill(process, signal.SIGSTOP)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(listeners.attempt(low), 0.1)
@@ -469,11 +476,7 @@ def test_all_who_wait_are_told_when_nobody_can_listen(
 @posix
 def test_at_the_end_who_waits_is_told(tiny_bundle: Path, low: Path) -> None:
     async def ask() -> list[BaseException | Any]:
-        listeners = Listeners(Classifier.load(tiny_bundle))
-        before = {child.pid for child in multiprocessing.active_children()}
-        async with listeners.at_work():
-            (process,) = {child.pid for child in multiprocessing.active_children()} - before
-            assert process
+        async with one_at_work(tiny_bundle) as (listeners, process):
             os.kill(process, signal.SIGSTOP)
             several = [asyncio.ensure_future(listeners.attempt(low)) for _ in range(3)]
             await asyncio.sleep(0.1)

@@ -8,13 +8,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tonearm import workers
 from tonearm.errors import UsageError
 from tonearm.workers import Apart, Crash, StartError, as_finished, in_order
+
+
+def started(prepare: Callable[[], Callable[[int], Any]]) -> tuple[Apart[int, Any], BaseProcess]:
+    """Start a function apart, and give its process too."""
+    before = {child.pid for child in multiprocessing.active_children()}
+    apart = Apart(prepare, time_limit=lambda _: 30.0)
+    apart.ready()
+    (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
+    return apart, process
 
 
 def _square_or_die() -> Callable[[int], int]:
@@ -70,10 +81,7 @@ def _answer_at_length() -> Callable[[int], bytes]:
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
 def test_a_process_killed_in_the_middle_of_its_answer_costs_its_item() -> None:
-    before = {child.pid for child in multiprocessing.active_children()}
-    apart = Apart(_answer_at_length, time_limit=lambda _: 60.0)
-    apart.ready()
-    (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
+    apart, process = started(_answer_at_length)
     received = apart._worker.pipe.recv
 
     def late() -> bytes:
@@ -224,10 +232,7 @@ def _start_workers() -> str:
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
 def test_a_process_that_was_stopped_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_JOIN_SECONDS", 0.2)
-    before = {child.pid for child in multiprocessing.active_children()}
-    apart = Apart(_square_or_die, time_limit=lambda _: 30.0)
-    apart.ready()
-    (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
+    apart, process = started(_square_or_die)
     assert process.pid
     os.kill(process.pid, signal.SIGSTOP)
     apart.close()
@@ -251,7 +256,6 @@ def test_a_process_that_cannot_begin_is_tried_again_at_the_next_call() -> None:
     apart.close()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere it is ended in another way")
 def test_a_process_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {child.pid for child in multiprocessing.active_children()}
     monkeypatch.setattr("tonearm.workers.START_SECONDS", 0.5)
@@ -272,11 +276,9 @@ def _sleep_at_start() -> Callable[[int], int]:
     raise AssertionError
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere it is ended in another way")
 def test_a_process_that_died_idle_costs_no_item() -> None:
-    before = {child.pid for child in multiprocessing.active_children()}
-    apart = Apart(_square_or_die, time_limit=lambda _: 30.0)
-    apart.ready()
-    (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
+    apart, process = started(_square_or_die)
     process.kill()
     process.join(10)
     assert apart(2) == 4

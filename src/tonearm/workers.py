@@ -277,7 +277,7 @@ class _Worker(Generic[Item, Result]):
             return
         try:
             if not self.pipe.poll(START_SECONDS):
-                self.kill()
+                self.stop()
                 raise StartError(None)
             self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -308,25 +308,20 @@ class _Worker(Generic[Item, Result]):
         """Give an item up, and its process; raises StartError if it had not begun with it."""
         assert self.task is not None
         position, item = self.task
-        self.kill()
+        self.stop()
         if not self._is_ready:
             raise StartError(None)
         return position, Crash(item, None)
 
-    def kill(self) -> None:
-        """End the process, which may hang where no request reaches it."""
-        self.end_process()
-        self.stop()
-
     def end_process(self) -> None:
-        """Kill the process, and leave what is known of it as it is."""
+        """Kill the process, which may hang where no request reaches it, and no more than that."""
         self._process.kill()
 
     def stop(self) -> None:
         """End the process, if it has not ended."""
         self.task = None
         self._is_over = True
-        self._process.kill()
+        self.end_process()
         self._process.join(_JOIN_SECONDS)
         self.pipe.close()
 

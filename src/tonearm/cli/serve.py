@@ -134,7 +134,6 @@ def _ending_tidily() -> Iterator[None]:
     uvicorn serves to the end and then raises the signal once more: without this, while what it had
     in hand still has files.
     """
-
     if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
         yield
         return

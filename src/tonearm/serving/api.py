@@ -27,7 +27,7 @@ from tonearm import __version__
 from tonearm.prediction import Failure, Verdict
 from tonearm.record import to_record
 from tonearm.serving.limits import ENDING, RETRY_SECONDS, LimitedUploads, Limits
-from tonearm.serving.listeners import Listeners, NobodyListens
+from tonearm.serving.listeners import Listeners, NobodyListens, told
 from tonearm.serving.statistics import Statistics
 from tonearm.text import printable
 
@@ -277,7 +277,7 @@ async def _misunderstood(request: Request, error: Exception) -> Response:
 
 async def _unable(request: Request, error: Exception) -> Response:
     """Say that no process can listen, or no file be kept, at the moment."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    reason = told(error)
     logger.warning("%s: %s", request.url.path, reason)
     return JSONResponse({"error": reason}, 503, {"Retry-After": str(RETRY_SECONDS)})
 

@@ -97,7 +97,7 @@ class Listeners:
                 crew.append(self.classifier.apart())
             await asyncio.gather(*map(self._ready, crew))
         except (TonearmError, OSError) as error:
-            self._reason = _reason(error)
+            self._reason = told(error)
             raise
         self._idle.extend(crew)
         self._able = len(crew)
@@ -155,7 +155,7 @@ class Listeners:
             self._free(listener)
         elif self._able:  # or all of it has ended
             self._able -= 1
-            self._reason = _reason(error)
+            self._reason = told(error)
             logger.warning("a process cannot listen: %s", self._reason)
             revival = asyncio.ensure_future(self._revive(listener))
             self._revivals.add(revival)
@@ -180,12 +180,12 @@ class Listeners:
                 await self._ready(listener)
                 break
             except (StartError, OSError) as error:
-                self._reason = _reason(error)
+                self._reason = told(error)
         self._able += 1
         self._free(listener)
 
 
-def _reason(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """Say in a line what is wrong, to those who did not write the program."""
     if isinstance(error, StartError):
         return error.reason
