@@ -734,7 +734,16 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
         assert door.proto == socket.IPPROTO_TCP
 
 
-def test_processes_that_cannot_start_are_told_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("instead", "told"),
+    [
+        ("partial(os._exit, 3)", "a worker process died while starting (exit code 3)"),
+        ("1 / 0", "unexpected ZeroDivisionError: division by zero"),
+    ],
+)
+def test_processes_that_cannot_start_are_told_in_one_line(
+    tmp_path: Path, instead: str, told: str
+) -> None:
     script = tmp_path / "serve.py"
     script.write_text(
         "import os, sys\n"
@@ -742,15 +751,14 @@ def test_processes_that_cannot_start_are_told_in_one_line(tmp_path: Path) -> Non
         "from tonearm.classifier import Classifier\n"
         "from tonearm.cli.app import main\n"
         "if __name__ == '__main__':\n"
-        "    Classifier._in_process = lambda self: partial(os._exit, 3)\n"
+        f"    Classifier._in_process = lambda self: {instead}\n"
         "    sys.argv = ['tonearm', 'serve', '--port', '0', '--workers', '2']\n"
         "    main()\n"
     )
     ended = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
     )
-    told = "tonearm: a worker process died while starting (exit code 3)\n"
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", told)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"tonearm: {told}\n")
 
 
 @posix

@@ -27,6 +27,6 @@ class MissingExtraError(TonearmError, ImportError):
         return f"this needs {self.package}, which is not installed: {remedy}"
 
 
-def unexpected(error: Exception) -> str:
+def unexpected(error: BaseException) -> str:
     """Say in one line that something went wrong in a way nobody foresaw."""
     return " ".join(f"unexpected {type(error).__name__}: {error}".split())

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tonearm.classifier import Classifier, ClassifierApart
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, unexpected
 from tonearm.prediction import Failure, Prediction
 from tonearm.serving.limits import ENDING
 from tonearm.workers import StartError
@@ -96,7 +96,7 @@ class Listeners:
             for _ in range(self.processes):
                 crew.append(self.classifier.apart())
             await asyncio.gather(*map(self._ready, crew))
-        except (TonearmError, OSError) as error:
+        except Exception as error:  # whoever serves tells why, also of what nobody foresaw
             self._reason = told(error)
             raise
         self._idle.extend(crew)
@@ -189,4 +189,6 @@ def told(error: BaseException) -> str:
     """Say in a line what is wrong, to those who did not write the program."""
     if isinstance(error, StartError):
         return error.reason
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, TonearmError) else unexpected(error)
