@@ -18,13 +18,13 @@ from tonearm.baselines.classical import (
     feature_set_of,
 )
 from tonearm.baselines.feature_sets import FEATURE_SETS
+from tonearm.benchmark.systems import BaselineSystem
 from tonearm.datasets import load
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.gtzan_pictures import COLOUR_MAP, HEIGHT, WIDTH, levels, read_picture
 from tonearm.datasets.track import DatasetError, Track
 from tonearm.errors import UsageError
 from tonearm.evaluation.crossval import Round
-from tonearm.evaluation.systems import BaselineSystem
 from tonearm.features.descriptors import descriptor_names, mfcc_columns
 from tonearm.features.thumbnail import BANDS, COLUMNS, NUMBERS, ROWS, describe_picture
 

@@ -14,14 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tonearm import datasets, synth
-from tonearm.cli.app import app
-from tonearm.datasets import Dataset, DatasetError, Track
-from tonearm.datasets.cache import FeatureCache
-from tonearm.errors import TonearmError, UsageError
-from tonearm.evaluation import predictions as files
-from tonearm.evaluation.benchmark import render_page, run_benchmark, write_results
-from tonearm.evaluation.crossval import FloatArray, Round, cross_validate
-from tonearm.evaluation.systems import (
+from tonearm.benchmark.ladder import render_page, run_benchmark, write_results
+from tonearm.benchmark.systems import (
     BaselineSystem,
     BundleSystem,
     DistilledSystem,
@@ -29,6 +23,12 @@ from tonearm.evaluation.systems import (
     default_systems,
     find_system,
 )
+from tonearm.cli.app import app
+from tonearm.datasets import Dataset, DatasetError, Track
+from tonearm.datasets.cache import FeatureCache
+from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation import predictions as files
+from tonearm.evaluation.crossval import FloatArray, Round, cross_validate
 
 LABELS = ("blues", "jazz")
 

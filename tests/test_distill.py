@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tonearm.benchmark.systems import DistilledSystem, find_system
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.cli.app import app
@@ -23,7 +24,6 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import DatasetError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import Round
-from tonearm.evaluation.systems import DistilledSystem, find_system
 from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet

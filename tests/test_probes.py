@@ -10,12 +10,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from tonearm.benchmark.probes import AUDIOSET, JOINED, PROBES, AudioSetSystem, ProbeSystem
+from tonearm.benchmark.systems import LADDER, default_systems, find_system
 from tonearm.datasets import Dataset, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import Round
-from tonearm.evaluation.probes import AUDIOSET, JOINED, PROBES, AudioSetSystem, ProbeSystem
-from tonearm.evaluation.systems import LADDER, default_systems, find_system
 from tonearm.models import audioset
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import lessons, musicnn, teachers
@@ -182,7 +182,7 @@ def test_the_ladder_holds_what_can_be_had(
 ) -> None:
     assert set(PROBES) == {f"probe-{name}" for name in EMBEDDINGS}
     (tmp_path / "mobilenet.yaml").write_text("name: mobilenet\n")
-    at_hand = "tonearm.evaluation.systems.weights_at_hand"
+    at_hand = "tonearm.benchmark.systems.weights_at_hand"
     songs = Dataset("songs", tmp_path, tuple(tracks), LABELS)
     monkeypatch.setattr(at_hand, lambda: False)
     plain = default_systems(tmp_path, songs)

@@ -62,10 +62,10 @@ def benchmark(
     on where it was.
     """
     from tonearm import datasets
+    from tonearm.benchmark.ladder import NOT_TRAINED_ANEW, run_benchmark, write_results
+    from tonearm.benchmark.systems import BundleSystem, default_systems, find_system
     from tonearm.cli.compare import print_comparison
     from tonearm.datasets.cache import FeatureCache
-    from tonearm.evaluation.benchmark import NOT_TRAINED_ANEW, run_benchmark, write_results
-    from tonearm.evaluation.systems import BundleSystem, default_systems, find_system
     from tonearm.paths import cache_folder
 
     if not name or name.startswith(".") or "/" in name or "\\" in name:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tonearm.benchmark.systems import BundleSystem
 from tonearm.datasets.splits import Fold, GapWarning, Protocol, leak_warning, split
 from tonearm.datasets.track import Dataset
 from tonearm.errors import UsageError
@@ -17,7 +18,6 @@ from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
 from tonearm.evaluation.crossval import System, cross_validate, held_out
 from tonearm.evaluation.predictions import Predictions
-from tonearm.evaluation.systems import BundleSystem
 from tonearm.whole import whole, write_whole
 
 NOT_TRAINED_ANEW = (

@@ -12,14 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tonearm import bundle
-from tonearm.bundle import Bundle
-from tonearm.classifier import Classifier
-from tonearm.datasets.cache import FeatureCache
-from tonearm.datasets.splits import artist_key
-from tonearm.datasets.track import Dataset, DatasetError, Track
-from tonearm.errors import UsageError
-from tonearm.evaluation.crossval import FloatArray, Round, System
-from tonearm.evaluation.probes import (
+from tonearm.benchmark.probes import (
     AUDIOSET,
     JOINED,
     PROBES,
@@ -27,6 +20,13 @@ from tonearm.evaluation.probes import (
     ProbeSystem,
     weights_at_hand,
 )
+from tonearm.bundle import Bundle
+from tonearm.classifier import Classifier
+from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.splits import artist_key
+from tonearm.datasets.track import Dataset, DatasetError, Track
+from tonearm.errors import UsageError
+from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.prediction import Failure
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
