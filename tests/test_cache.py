@@ -147,7 +147,9 @@ def test_failures_are_listed_and_stop_nothing(
     assert [logmel is None for logmel in found] == [True, *[False] * 4, True, True]
     reasons = {failure.track.id: failure.reason for failure in cache.failures}
     assert set(reasons) == {"text", "gone", "picture"}
-    assert str(text) in reasons["text"]
+    texts = {failure.track.id: str(failure) for failure in cache.failures}
+    assert texts["text"] == f"{text}: {reasons['text']}"
+    assert texts["picture"] == "picture: no audio file is known"
     assert "No such file" in reasons["gone"]
     assert all("\n" not in reason for reason in reasons.values())
     cache.logmels(tracks, CONFIG, progress=False, workers=1)
@@ -178,11 +180,11 @@ def test_silence_and_scraps_have_no_features(tmp_path: Path, tracks: list[Track]
 
     logmels = cache.logmels(tracks, CONFIG, progress=False, workers=1)
     assert [logmel is None for logmel in logmels] == [False] * 4 + [True] * 2
-    assert [failure.reason.split(": ", 1)[1] for failure in cache.failures] == reasons
+    assert [failure.reason for failure in cache.failures] == reasons
 
     rows = cache.descriptors(tracks, progress=False, workers=1)
     assert np.isnan(rows).all(axis=1).tolist() == [False] * 4 + [True] * 2
-    assert [failure.reason.split(": ", 1)[1] for failure in cache.failures] == reasons
+    assert [failure.reason for failure in cache.failures] == reasons
 
 
 def start(tmp_path: Path, root: Path, music: Path) -> subprocess.Popen[bytes]:
@@ -264,7 +266,7 @@ def test_a_strange_file_does_not_stop_the_others(
     assert [row is not None for row in found] == [True, False, True, True]
     (failure,) = cache.failures
     assert failure.track == tracks[1]
-    assert failure.reason == f"{tracks[1].path}: unexpected ZeroDivisionError: of one kind"
+    assert str(failure) == f"{tracks[1].path}: unexpected ZeroDivisionError: of one kind"
 
 
 class _Odd(Kind):
@@ -296,7 +298,7 @@ def test_names_that_are_not_utf8_have_features(tmp_path: Path, tracks: list[Trac
         cache = FeatureCache(tmp_path / "cache")
         found = cache.logmels([odd, gone], CONFIG, progress=False, workers=1)
         assert [logmel is not None for logmel in found] == [True, False]
-        assert cache.failures[0].reason.endswith("caf\\xe9.mp3: No such file or directory")
+        assert str(cache.failures[0]).endswith("caf\\xe9.mp3: No such file or directory")
 
 
 def test_descriptors_have_a_row_for_every_track(tmp_path: Path, tracks: list[Track]) -> None:

@@ -221,6 +221,25 @@ def test_files_that_do_not_decode_are_named_and_the_rest_is_learned(
     assert {"broken.mp3", "gone.flac"} == {Path(line.split(": ")[2]).name for line in lines}
     assert "3 genres" in output
 
+    _, output, _ = run("--json", table)
+    failures = json.loads(output)["failures"]
+    assert [[failure["path"], failure["error"]] for failure in failures] == [
+        [str(broken), "is not a media file, or damaged beyond recognition"],
+        [str(silent), "No such file or directory"],
+    ]
+
+
+def test_a_file_whose_tags_cannot_be_read_is_among_the_failures(
+    run: Run, music: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.mp3"
+    broken.write_text("no music")
+    code, output, errors = run("--json", "--from-tags", music, broken)
+    assert code == 0
+    (failure,) = json.loads(output)["failures"]
+    assert failure["path"] == str(broken)
+    assert errors == f"tonearm: left out: {broken}: {failure['error']}\n"
+
 
 def test_too_few_files_are_one_clear_line(run: Run, music: Path, tmp_path: Path) -> None:
     code, output, errors = run(music, "--min-files", "7")

@@ -70,6 +70,10 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(TonearmError, match=r"folder: Is a directory"):
         write_whole(tmp_path / "folder", "text")
+    (tmp_path / "file").touch()
+    for deep in ("page", "album/page"):
+        with pytest.raises(TonearmError, match="page: a file is where its folder should be"):
+            write_whole(tmp_path / "file" / deep, "text")
 
 
 @pytest.mark.parametrize("knows_links", [True, False])

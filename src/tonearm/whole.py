@@ -131,4 +131,6 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
             file.write(text.encode())
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            reason = "a file is where its folder should be"
         raise TonearmError(f"{printable(os.fspath(path))}: {reason}") from error

@@ -17,6 +17,7 @@ from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
+    from tonearm.datasets.cache import Failure
     from tonearm.library.examples import Examples
     from tonearm.library.forecast import Forecast, GenreForecast
     from tonearm.library.learn import Learned
@@ -87,8 +88,9 @@ def learn(
         workers=workers,
         progress=sys.stderr.isatty(),
     )
-    for failure in (*examples.failures, *learned.failures):
-        print(f"tonearm: left out: {failure.reason}", file=sys.stderr)
+    failures = (*examples.failures, *learned.failures)
+    for failure in failures:
+        print(f"tonearm: left out: {failure}", file=sys.stderr)
     if examples.held_back:
         print(
             f"tonearm: left out: {examples.held_back} files that the dataset's partition (column "
@@ -96,7 +98,7 @@ def learn(
             file=sys.stderr,
         )
     if as_json:
-        print(json.dumps(_record(learned), indent=2))
+        print(json.dumps(_record(learned, failures), indent=2))
     else:
         _print(learned, examples.unlabelled)
 
@@ -115,7 +117,7 @@ def _examples(sources: list[str], *, tags: bool) -> Examples:
     return from_dataset(dataset)
 
 
-def _record(learned: Learned) -> dict[str, Any]:
+def _record(learned: Learned, failures: tuple[Failure, ...]) -> dict[str, Any]:
     from dataclasses import asdict
 
     from tonearm.library.advice import advise
@@ -133,8 +135,7 @@ def _record(learned: Learned) -> dict[str, Any]:
         "needs_more": advise(expected),
         "left_out": dict(learned.left_out),
         "failures": [
-            {"path": str(failure.track.path), "error": failure.reason}
-            for failure in learned.failures
+            {"path": str(failure.track.path), "error": failure.reason} for failure in failures
         ],
     }
 

@@ -68,6 +68,7 @@ def serve(
     POST a file to /classify and get the JSON that `tonearm classify --json` prints; drop files on
     the page at / to see it. There is no password: let others reach it through a proxy that has one.
     """
+    import asyncio
     import logging
 
     keep_blas_single()
@@ -92,6 +93,7 @@ def serve(
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            self.loop = asyncio.get_running_loop()
             log.disabled = True  # a traceback of what is said below in a line
             await super().startup(sockets)
             log.disabled = self.force_exit
@@ -105,6 +107,9 @@ def serve(
             if is_second:
                 self.force_exit = True  # at any, where uvicorn looks at a second Ctrl-C alone
                 log.disabled = True  # tracebacks of all that is broken off
+                # From Python 3.12 on, a server is not closed while a connection is open.
+                for connection in list(self.server_state.connections):
+                    self.loop.call_soon_threadsafe(connection.transport.abort)
 
     config = uvicorn.Config(
         app,

@@ -59,7 +59,7 @@ def train(
     with split_warnings():
         result = training.train(experiment, run, resume, workers=workers)
     for failure in result.failures:
-        typer.echo(f"left out: {failure.reason}", err=True)
+        typer.echo(f"left out: {failure}", err=True)
     if result.metrics is not None:
         metrics = result.metrics
         typer.echo(

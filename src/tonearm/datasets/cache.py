@@ -42,6 +42,7 @@ from tonearm.features.descriptors import (
 )
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.paths import cache_folder
+from tonearm.text import printable
 from tonearm.whole import DRAFTS, whole
 
 # Raise it when a change of the code changes the numbers for the same audio and settings.
@@ -58,10 +59,13 @@ class CacheError(TonearmError):
 
 @dataclass(frozen=True)
 class Failure:
-    """A track that has no features, and the reason in one line."""
+    """A track that has no features, and why; as text both, in one line."""
 
     track: Track
     reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(str(self.track.path or self.track.id))}: {self.reason}"
 
 
 class FeatureCache:
@@ -174,7 +178,7 @@ class FeatureCache:
         failures = []
         for track in dict.fromkeys(tracks):
             if track.path is None:
-                failures.append(Failure(track, f"{track.id}: no audio file is known"))
+                failures.append(Failure(track, "no audio file is known"))
             elif track.path in refused:
                 failures.append(Failure(track, refused[track.path]))
         self.failures = tuple(failures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tonearm import workers
+from tonearm.audio.errors import AudioError
 from tonearm.datasets.content import ContentIndex, Stamp, content_hash
 from tonearm.datasets.progress import shown
 from tonearm.errors import TonearmError, unexpected
-from tonearm.text import printable
 
 Derived = TypeVar("Derived")
 
@@ -64,7 +63,7 @@ def derived(
         try:
             stamps[path] = Stamp.of(path)
         except OSError as error:
-            refused[path] = _reason(path, error)
+            refused[path] = _reason(error)
     known = contents.known(stamps.values())
     found: dict[Path, Derived] = {}
     tasks: list[_Task] = []
@@ -87,7 +86,7 @@ def derived(
         contents.record(stamps[task.path], result)
         stored = read(result)
         if stored is None:
-            refused[task.path] = f"{_name(task.path)}: what was derived from it is gone again"
+            refused[task.path] = "what was derived from it is gone again"
         else:
             found[task.path] = stored
     return found, refused
@@ -123,8 +122,7 @@ def _results(
         return
     for result in workers.in_order(prepare, tasks, min(processes, len(tasks))):
         if isinstance(result, workers.Crash):
-            name = _name(result.item.path)
-            yield _Refused(f"{name}: the process died reading it (exit {result.exit_code})")
+            yield _Refused(f"the process died reading it (exit {result.exit_code})")
         else:
             yield result
 
@@ -137,25 +135,23 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
         try:
             content = task.content or content_hash(task.path)
         except OSError as error:
-            return _Refused(_reason(task.path, error))
+            return _Refused(_reason(error))
         try:
             # Another file, or another process, may have brought the same content.
             if read(content) is None:
                 make(task.path, content)
+        except AudioError as error:
+            return _Refused(error.reason)
         except TonearmError as error:
             return _Refused(str(error))
         except OSError as error:
             return error
         except Exception as error:  # one strange file must not end a long job
-            return _Refused(f"{_name(task.path)}: {unexpected(error)}")
+            return _Refused(unexpected(error))
         return content
 
     return work
 
 
-def _reason(path: Path, error: OSError) -> str:
-    return f"{_name(path)}: {error.strerror or error}"
-
-
-def _name(path: Path) -> str:
-    return printable(os.fspath(path))
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

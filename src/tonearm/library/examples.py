@@ -75,7 +75,7 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
         try:
             names = read_names(path)
         except TagError as error:
-            failures.append(Failure(track, str(error)))
+            failures.append(Failure(track, error.reason))
             continue
         if names.genres:
             tracks.append(_named(replace(track, label=names.genres[0]), names))

@@ -96,7 +96,7 @@ def load_clips(
     logmels = cache.logmels(tracks, front_end, progress=progress, workers=workers)
     kept = [i for i, logmel in enumerate(logmels) if logmel is not None and len(logmel) > 1]
     if tracks and not kept:
-        first = cache.failures[0].reason if cache.failures else "all are empty"
+        first = cache.failures[0] if cache.failures else "all are empty"
         raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {first}")
     chosen = tuple(tracks[i] for i in kept)
     failures = cache.failures

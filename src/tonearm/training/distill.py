@@ -328,7 +328,7 @@ def _ways_amid_noise(recipe: Recipe) -> list[list[Playback]]:
 def _heard(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
     """Give features of tracks that could be decoded for the lessons, and so can be again."""
     if cache.failures:
-        raise DatasetError(cache.failures[0].reason)
+        raise DatasetError(str(cache.failures[0]))
     return [logmel for logmel in stored if logmel is not None]
 
 
@@ -365,7 +365,7 @@ def _clips(
         if lesson is not None
     ]
     if not found:
-        reason = f": {store.refused[0].reason}" if store.refused else ""
+        reason = f": {store.refused[0]}" if store.refused else ""
         raise DatasetError(f"none of {len(tracks)} tracks can be learned from{reason}")
     known = sorted({str(track.label) for track, _ in found})
     if len(known) < 2:
@@ -376,7 +376,7 @@ def _clips(
 
 def _tell_refused(store: LessonStore, tell: Tell) -> None:
     for refused in store.refused:
-        tell(f"left out: {refused.reason}")
+        tell(f"left out: {refused}")
 
 
 def _tuning_name(

@@ -32,6 +32,7 @@ from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.text import printable
 from tonearm.training import fcn, musicnn
 from tonearm.training.recipe import LessonSettings
 from tonearm.training.teachers import (
@@ -87,10 +88,13 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Refused:
-    """A recording without lessons, and the reason in one line."""
+    """A recording without lessons, and why; as text both, in one line."""
 
     path: Path
     reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(str(self.path))}: {self.reason}"
 
 
 class Plan(Protocol):
