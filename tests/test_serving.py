@@ -691,21 +691,16 @@ def test_a_second_signal_ends_it_at_once_and_leaves_nothing(
 ) -> None:
     uploads = tmp_path / "uploads"
     uploads.mkdir()
+    command = [sys.executable, "-m", "tonearm", "serve", "--port=0", "--workers=1"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup make test` ignores it
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tonearm",
-            "serve",
-            "--port=0",
-            "--workers=1",
-            f"--model={tiny_bundle}",
-        ],
+        [*command, f"--model={tiny_bundle}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(uploads)},
     )
+    signal.signal(signal.SIGHUP, before)
     assert process.stderr is not None
     try:
         address = re.search(r"127\.0\.0\.1:(\d+)", process.stderr.readline())
