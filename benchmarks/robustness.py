@@ -229,7 +229,8 @@ low-pass is a resampling to 16 kHz and back. Peaks between samples clip when a c
 Training hears pitch, tempo, noise and Opus too, of other clips and at strengths drawn by lot
 (`tonearm/training/playback.py`), and the stage that takes noise off was made with the noisy rows in
 view.
-What was answered under each condition: `predictions/robustness.csv`.
+What was answered under each condition: `predictions/robustness.csv`. What excerpts cost the
+published networks: [excerpts](excerpts.md).
 
 ## How to make these numbers again
 
