@@ -28,7 +28,8 @@ EVENNESS = 0.5  # how far each axis goes from distances to ranks
 SPREAD_COUNT = 1500  # points at most that are kept off each other, by
 SPREAD_GAP = 0.4  # of the distance they had on a grid
 
-_BLOCK = 1000  # rows of distances in memory at once
+_BLOCK = 1000  # rows of distances in memory at once, fewer where they are longer than
+_LONG = 4000  # numbers
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,9 @@ def _nearest(
     norms = np.einsum("ne,ne->n", vectors, vectors)
     places = np.empty((len(queries), count), np.intp)
     squares = np.empty((len(queries), count), np.float32)
-    for first in range(0, len(queries), _BLOCK):
-        block = slice(first, first + _BLOCK)
+    rows = max(1, min(_BLOCK, _BLOCK * _LONG // max(1, len(vectors))))
+    for first in range(0, len(queries), rows):
+        block = slice(first, first + rows)
         part = queries[block]
         found = norms - 2.0 * (part @ vectors.T)
         if without is not None:
