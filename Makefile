@@ -9,12 +9,13 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+NEWEST := .venv-newest
 
 # Many small matrix products: threads would only fight over the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest lint docs bench clean
+.PHONY: help demo test lowest newest lint docs bench clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -40,6 +41,11 @@ test: $(VENV)/dev.stamp  ## Run the tests
 lowest: $(LOWEST)/dev.stamp  ## Run the tests with the oldest versions allowed (takes gigabytes)
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n $(JOBS)
 
+newest:  ## Run the tests with what pip takes where nothing is said (takes gigabytes)
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[dev]'
+	$(ONE_THREAD) $(NEWEST)/bin/python -m pytest -n $(JOBS)
+
 lint: $(VENV)/dev.stamp  ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -56,7 +62,8 @@ bench: $(VENV)/dev.stamp  ## Measure: against librosa, decoding alone, the impor
 	done
 
 clean:  ## Remove what the other targets made, .venv included
-	rm -rf $(VENV) $(LOWEST) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) demo site build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was installed from, or the target installs again. Once it is,
@@ -68,8 +75,8 @@ $(VENV)/python.stamp:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/core.stamp: pyproject.toml $(VENV)/python.stamp
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/core.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp

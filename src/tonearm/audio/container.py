@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import av
 
@@ -42,6 +43,10 @@ MAX_READ_FAILURES = 16  # in a row, before the rest of the file is given up
 # claims the impossible (an unknown channel layout, a size beyond C's integers, a stream that turns
 # up midway).
 DECODER_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError)
+
+# Tags need not be UTF-8. From 19 on PyAV takes any, before that it has to be told.
+_PYAV = int(av.__version__.partition(".")[0])
+_ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +186,9 @@ class OpenFile:
             self._container = av.open(
                 self._source,
                 mode="r",
-                metadata_errors="replace",
                 container_options={"protocol_whitelist": "none"},  # a playlist opens no other file
                 timeout=self.clock.limit,
+                **_ANY_TAGS,
             )
         except DECODER_ERRORS as error:
             self._close_file()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import av
 import numpy as np
+from av.audio.plane import AudioPlane
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
@@ -55,12 +56,13 @@ def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
     name = frame.format.name
     dtype, full_scale = SAMPLE_FORMATS[name.removesuffix("p")]
     count, width = frame.samples, frame.layout.nb_channels
-    # PyAV counts the planes up to a null pointer, and of eight channels it finds nine.
-    planes = [np.frombuffer(memoryview(plane), dtype) for plane in frame.planes[:width]]
+    # Not `frame.planes`: that counts them up to a null pointer, and of eight channels finds nine.
+    planes = range(width if frame.format.is_planar else 1)
+    stored = [np.frombuffer(memoryview(AudioPlane(frame, plane)), dtype) for plane in planes]
     if frame.format.is_planar:
-        channels = [plane[:count] for plane in planes]
+        channels = [plane[:count] for plane in stored]
     else:
-        channels = [planes[0][channel : count * width : width] for channel in range(width)]
+        channels = [stored[0][channel : count * width : width] for channel in range(width)]
     # Damaged samples may be anything; what is no number in the end is silenced below.
     with np.errstate(over="ignore", invalid="ignore"):
         mean = channels[0].astype(np.float32)
