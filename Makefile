@@ -15,7 +15,7 @@ NEWEST := .venv-newest
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest newest lint docs bench clean
+.PHONY: help demo test lowest newest alone lint docs bench clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -45,6 +45,19 @@ newest:  ## Run the tests with what pip takes where nothing is said (takes gigab
 	$(PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --editable '.[dev]'
 	$(ONE_THREAD) $(NEWEST)/bin/python -m pytest -n $(JOBS)
+
+# An extra and what it is for. `train` is left out for its gigabytes.
+ALONE := plot:matplotlib,tonearm.explanation_plot learn:onnx,tonearm.library.head \
+	data:mirdata,pyarrow.parquet serve:uvicorn,tonearm.serving \
+	cluster:ray.data,fsspec,pyarrow,tonearm.library.cluster beets:beetsplug.tonearm
+
+alone:  ## Install each extra by itself, as `newest` does, and import what it is for
+	@for each in $(ALONE); do \
+		$(PYTHON) -m venv --clear $(NEWEST) && \
+		$(NEWEST)/bin/python -m pip install --quiet ".[$${each%%:*}]" && \
+		$(NEWEST)/bin/python -c "import $${each#*:}" || exit 1; \
+		echo "$${each%%:*}: complete"; \
+	done
 
 lint: $(VENV)/dev.stamp  ## Check style and types
 	$(BIN)/ruff check

@@ -212,12 +212,18 @@ def _finite(rows: NDArray[np.float32]) -> FloatArray:
 def _inner_folds(
     truth: NDArray[np.str_], groups: NDArray[np.str_], seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the inner folds; none where a class has too few groups to be held out."""
+    """Yield the inner folds that can be learned from.
+
+    There is none where a class has too few groups to be held out, and of few groups some fold may
+    leave one class to learn.
+    """
     fewest = min(len(np.unique(groups[truth == label])) for label in np.unique(truth))
     folds = min(INNER_FOLDS, fewest)
     if folds >= 2:
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        yield from split.split(truth, truth, groups)
+        for learned, judged in split.split(truth, truth, groups):
+            if len(np.unique(truth[learned])) > 1:
+                yield learned, judged
 
 
 def _best_temperature(scores: FloatArray, truth: NDArray[np.int64]) -> float:

@@ -15,7 +15,8 @@ import numpy as np
 
 from tonearm import bundle
 from tonearm.bundle import Bundle
-from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError
+from tonearm.extras import needs
 from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import (
@@ -290,10 +291,8 @@ def _connect(ray: Any) -> None:
 
 
 def _ray() -> Any:
-    try:
+    with needs("cluster"):
         import ray.data
-    except ImportError:
-        raise MissingExtraError("Ray Data", "cluster") from None
     return ray
 
 
