@@ -82,8 +82,8 @@ clean:  ## Remove what the other targets made, .venv included
 # A stamp is newer than what it was installed from, or the target installs again. Once it is,
 # nothing here needs the network.
 $(VENV)/python.stamp:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Tonearm needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+		{ echo "Tonearm needs Python 3.11 to 3.14, $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
 		"make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@

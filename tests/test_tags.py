@@ -910,7 +910,7 @@ def test_mappings(tmp_path: Path, name: str, text: str) -> None:
         ("m.json", '{"rock": [1]}', "rock: expected a word"),
         ("m.csv", "rock", "line 1: expected label and genre"),
         ("m.csv", f"rock,{'x' * 200_000}", "m.csv: field larger"),
-        ("m.json", "[" * 100_000, "m.json: maximum recursion"),
+        ("m.json", "[" * 100_000, "m.json: (maximum recursion|Stack overflow)"),
         ("m.toml", "a = " + "[" * 100_000, "m.toml: maximum recursion"),
     ],
 )

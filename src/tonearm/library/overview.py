@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from urllib.parse import quote
 
 import numpy as np
@@ -169,7 +169,7 @@ def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -
                 view.labels += [label for label in model.labels if label not in view.labels]
         root = _common_folder(store)
         view.root = printable(root)
-        view.root_address = PurePath(root).as_uri()
+        view.root_address = Path(root).as_uri()
         gathering = _Gathering(view, root, TagWords(view.labels, mapping))
         for entry in store.entries():
             gathering.add(entry)
