@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from robustness import CONDITIONS, Condition, seconds
-from tonearm import audio, datasets
+from robustness import CONDITIONS, Condition, seconds, write_altered
+from tonearm import datasets
 from tonearm.benchmark.probes import JOINED, PROBES, AudioSetSystem, ProbeSystem
 from tonearm.datasets.cache import FeatureCache
-from tonearm.datasets.splits import Fold, split
+from tonearm.datasets.splits import split
 from tonearm.datasets.track import Dataset, Track
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table
-from tonearm.evaluation.crossval import System, cross_validate, held_out
+from tonearm.evaluation.crossval import System, cross_validate
 from tonearm.evaluation.predictions import Predictions
-from tonearm.training.playback import encode
 
 EXCERPTS = tuple(condition for condition in CONDITIONS if condition.seconds)
 
@@ -43,10 +42,8 @@ def main() -> None:
     cache = FeatureCache()
     header = ["", "whole clips", *(condition.name for condition in EXCERPTS)]
     rows = [own_row(chosen.out / "robustness.csv")]
-    for system in (
-        *(ProbeSystem(name, cache) for name in (JOINED, *PROBES)),
-        AudioSetSystem(cache),
-    ):
+    probes = [ProbeSystem(name, cache) for name in (JOINED, *PROBES)]
+    for system in [*probes, AudioSetSystem(cache)]:
         judge = partial(judged, system, dataset, chosen.seeds, chosen.work)
         rows.append(row(system.name, judge(None), {one: judge(one) for one in EXCERPTS}))
     page = chosen.out / "excerpts.md"
@@ -57,51 +54,43 @@ def main() -> None:
 def judged(
     system: System, dataset: Dataset, seeds: int, work: Path, condition: Condition | None
 ) -> Predictions:
-    """Give what a system, taught with whole clips, says of those held out, or of their middle."""
+    """Give what a system, taught with clips as they are, says of others, or of their middle."""
     parts = []
     for seed in range(seeds):
-        folds = list(folds_under(condition, split(dataset, "artist-kfold", seed=seed), work))
+        folds = split(dataset, "artist-kfold", seed=seed)
+        if condition is not None:
+            folds = [
+                replace(fold, valid=tuple(shortened(condition, fold.valid, work))) for fold in folds
+            ]
         parts.append(cross_validate(system, folds, dataset.labels, work, seed))
     return files.join(parts)
 
 
-def folds_under(condition: Condition | None, folds: list[Fold], work: Path) -> Iterator[Fold]:
-    for fold in folds:
-        held = [track for track in held_out(fold) if track.path is not None]
-        if condition is not None:
-            held = [
-                shortened(condition, track, work)
-                for track in held
-                if track.path and seconds(track.path) > (condition.seconds or 0)
-            ]
-        yield replace(fold, valid=tuple(held), test=())
-
-
-def shortened(condition: Condition, track: Track, work: Path) -> Track:
-    """Write the middle of a track to a file, and give the track with that in place of its own."""
-    assert track.path is not None
-    target = work / condition.name / f"{track.id}.wav"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        whole = audio.read(track.path, audio.probe(track.path).sample_rate)
-        samples, rate = condition.alter(whole.samples, whole.rate, track.id)
-        draft = target.with_suffix(".part.wav")
-        encode(draft, samples, rate, condition.codec, condition.bitrate)
-        draft.replace(target)
-    return replace(track, path=target)
+def shortened(condition: Condition, tracks: Sequence[Track], work: Path) -> Iterator[Track]:
+    """Write the middle of long tracks to files, and give the tracks with these for their own."""
+    folder = work / condition.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for track in tracks:
+        assert track.path is not None  # the folds hold none without
+        if seconds(track.path) <= (condition.seconds or 0):
+            continue
+        target = folder / f"{track.id}.wav"
+        if not target.exists():
+            draft = target.with_suffix(".part.wav")
+            write_altered(condition, track.path, track.id, draft)
+            draft.replace(target)
+        yield replace(track, path=target)
 
 
 def row(name: str, whole: Predictions, runs: dict[Condition, Predictions]) -> list[str]:
+    first, *others = compare({"": whole} | {one.name: run for one, run in runs.items()}).rows
     cells = []
-    accuracy = ""
-    for run in runs.values():
-        clean, short = compare({"whole": whole, "excerpt": run}).rows
-        assert short.difference is not None  # only the first run has none
-        low, high = short.difference.intervals["accuracy"]
-        accuracy = f"{100 * clean.metrics.accuracy:.1f}"
-        points = 100 * short.difference.accuracy
+    for other in others:
+        assert other.difference is not None  # only the first run has none
+        low, high = other.difference.intervals["accuracy"]
+        points = 100 * other.difference.accuracy
         cells.append(f"{points:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
-    return [f"`{name}`", accuracy, *cells]
+    return [f"`{name}`", f"{100 * first.metrics.accuracy:.1f}", *cells]
 
 
 def own_row(table: Path) -> list[str]:

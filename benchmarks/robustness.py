@@ -266,14 +266,19 @@ def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Pred
             suffix = {"libmp3lame": ".mp3", "libopus": ".opus"}.get(condition.codec, ".wav")
             target = Path(folder) / f"clip{suffix}"
             try:
-                recording = audio.read(clip.path, audio.probe(clip.path).sample_rate)
-                altered, rate = condition.alter(recording.samples, recording.rate, clip.track.id)
-                encode(target, altered, rate, condition.codec, condition.bitrate)
+                write_altered(condition, clip.path, clip.track.id, target)
             except Exception as error:  # a worker must not raise; the clip is named and left out
                 return Failure(clip.path, f"{type(error).__name__}: {error}")
             return classifier(clip.fold).attempt(target)
 
     return listen
+
+
+def write_altered(condition: Condition, path: Path, track: str, target: Path) -> None:
+    """Write a clip to a file as it comes under a condition."""
+    recording = audio.read(path, audio.probe(path).sample_rate)
+    altered, rate = condition.alter(recording.samples, recording.rate, track)
+    encode(target, altered, rate, condition.codec, condition.bitrate)
 
 
 @cache
