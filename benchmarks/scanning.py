@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import av
 
+from tonearm.audio.container import ANY_TAGS
+
 SAMPLE_SECONDS = 0.5  # between two looks at memory
 
 
@@ -83,7 +85,7 @@ def decode_all(files: Iterable[Path]) -> tuple[float, float]:
         # What does not decode costs a scan little, too.
         with (
             suppress(av.error.FFmpegError, IndexError, ValueError),
-            av.open(str(path), metadata_errors="replace") as container,
+            av.open(str(path), **ANY_TAGS) as container,
         ):
             stream = container.streams.audio[0]
             stream.codec_context.thread_count = 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 
 from tonearm import media
+from tonearm.audio.container import ANY_TAGS
 
 SHORTEST, LONGEST = 120.0, 600.0  # seconds
 
@@ -25,7 +26,7 @@ def choose(paths: Sequence[Path], count: int) -> list[Path]:
 def seconds(path: Path) -> float:
     """Return the length a file's header tells, 0 if it tells none."""
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), **ANY_TAGS) as container:
             return (container.duration or 0) / av.time_base
     except (av.error.FFmpegError, UnicodeError):
         return 0.0

@@ -44,9 +44,9 @@ MAX_READ_FAILURES = 16  # in a row, before the rest of the file is given up
 # up midway).
 DECODER_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError)
 
-# Tags need not be UTF-8. From 19 on PyAV takes any, before that it has to be told.
+# For `av.open`: tags need not be UTF-8. From 19 on PyAV takes any, before that it has to be told.
 _PYAV = int(av.__version__.partition(".")[0])
-_ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
+ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class OpenFile:
                 mode="r",
                 container_options={"protocol_whitelist": "none"},  # a playlist opens no other file
                 timeout=self.clock.limit,
-                **_ANY_TAGS,
+                **ANY_TAGS,
             )
         except DECODER_ERRORS as error:
             self._close_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -56,13 +57,11 @@ def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
     name = frame.format.name
     dtype, full_scale = SAMPLE_FORMATS[name.removesuffix("p")]
     count, width = frame.samples, frame.layout.nb_channels
-    # Not `frame.planes`: that counts them up to a null pointer, and of eight channels finds nine.
-    planes = range(width if frame.format.is_planar else 1)
-    stored = [np.frombuffer(memoryview(AudioPlane(frame, plane)), dtype) for plane in planes]
     if frame.format.is_planar:
-        channels = [plane[:count] for plane in stored]
+        channels = [_plane(frame, channel, dtype)[:count] for channel in range(width)]
     else:
-        channels = [stored[0][channel : count * width : width] for channel in range(width)]
+        packed = _plane(frame, 0, dtype)
+        channels = [packed[channel : count * width : width] for channel in range(width)]
     # Damaged samples may be anything; what is no number in the end is silenced below.
     with np.errstate(over="ignore", invalid="ignore"):
         mean = channels[0].astype(np.float32)
@@ -92,7 +91,12 @@ def resampled(sound: Iterable[tuple[Samples, int]], rate: int) -> Iterator[Sampl
 
 def _arrays(frames: Iterable[av.AudioFrame]) -> Iterator[Samples]:
     for frame in frames:
-        yield np.frombuffer(memoryview(frame.planes[0]), np.float32)[: frame.samples]
+        yield _plane(frame, 0, np.float32)[: frame.samples]
+
+
+def _plane(frame: av.AudioFrame, number: int, dtype: type[np.generic]) -> NDArray[Any]:
+    # Not `frame.planes`: that counts them up to a null pointer, and of eight channels finds nine.
+    return np.frombuffer(memoryview(AudioPlane(frame, number)), dtype)
 
 
 def at_most(sound: Iterable[Samples], count: int | None) -> Iterator[Samples]:

@@ -93,7 +93,6 @@ def serve(
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            self.loop = asyncio.get_running_loop()
             log.disabled = True  # a traceback of what is said below in a line
             await super().startup(sockets)
             log.disabled = self.force_exit
@@ -109,7 +108,8 @@ def serve(
                 log.disabled = True  # tracebacks of all that is broken off
                 # From Python 3.12 on, a server is not closed while a connection is open.
                 for connection in list(self.server_state.connections):
-                    self.loop.call_soon_threadsafe(connection.transport.abort)
+                    loop = asyncio.get_running_loop()  # which this interrupts
+                    loop.call_soon_threadsafe(connection.transport.abort)
 
     config = uvicorn.Config(
         app,
