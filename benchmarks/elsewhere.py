@@ -95,22 +95,23 @@ def rendered(runs: dict[str, Predictions], tracks: int, networks: int, seeds: in
             )
         )
     header = (
-        *("recordings", "accuracy", "95 %", "right by a network", "macro F1", "log-loss"),
+        *("recordings", "accuracy", "95 %", "right per model", "macro F1", "log-loss"),
         "answers changed",
     )
-    return f"""# Elsewhere
+    return f"""# Recordings from outside GTZAN
 
-{tracks} labelled recordings that nothing was trained on, heard by the {networks} networks of the
-cross-validation over GTZAN ({foldwise.FOLDS} folds, seeds: {seeds}), all of them by each. Per cent
-over all answers, with a 95 % interval over artists (recordings of an unknown artist singly); how
-many a single network has right, from the worst to the best; and the share of the answers that the
-copies change. The weight of AudioSet's opinion, and which opinions are asked of full-band
-recordings, were chosen in view of these.
+{tracks} labelled recordings from other sources, none of them used in training. Each was classified
+by all {networks} models of the cross-validation on GTZAN ({foldwise.FOLDS} folds, seeds: {seeds}).
+The figures are per cent of all their answers, with a 95 % interval over artists (each recording by
+an unknown artist counts as one). "Right per model" is the range from the worst model to the best;
+"answers changed" is the share of answers that differ from those for the original files. These
+recordings were looked at when the weight of the AudioSet head, and the heads used for full-band
+recordings, were chosen.
 
 {markdown_table(header, rows)}
-What was answered: `predictions/elsewhere.csv`, where "seed" is the number of the network.
+All answers: `predictions/elsewhere.csv`, where "seed" is the number of the model.
 
-## How to make these numbers again
+## Reproduce
 
 ```
 python benchmarks/elsewhere.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\

@@ -106,16 +106,15 @@ def own_row(table: Path) -> list[str]:
 def rendered(table: str, seeds: int) -> str:
     return f"""# Excerpts
 
-What is lost when only the middle of a clip is heard: accuracy in per cent and its change in points,
-with the change's 95 % interval over artists. The default model as in [robustness](robustness.md);
-the networks it was made from or taught by as in [the ladder](gtzan.md), probed on the clips of the
-other folds as they are and asked about excerpts of this one's; seeds: {seeds}. The whole clips are
-those of 30 s.
+The accuracy lost if only the middle of a clip is classified, in points, with 95 % intervals over
+artists. The default model is evaluated as in [robustness](robustness.md), the published networks
+it is made of as in [the ladder](gtzan.md): their probes are fitted to the unaltered clips of the
+other folds and classify excerpts of this one; seeds: {seeds}. Full clips are those of 30 s.
 
 {table}
 An excerpt too short for a published network is repeated until it is long enough.
 
-## How to make these numbers again
+## Reproduce
 
 ```
 TONEARM_PRETRAINED=WEIGHTS python benchmarks/excerpts.py --data gtzan --seeds {seeds}

@@ -1,4 +1,4 @@
-"""What the opinions that full-band recordings are judged by know of GTZAN, which has none.
+"""What the heads that full-band recordings are judged by know of GTZAN, which has none.
 
     python benchmarks/full_band.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data gtzan
 
@@ -40,14 +40,14 @@ def main() -> None:
     page.write_text(
         f"""# Full band
 
-Recordings that sound above GTZAN's band are judged by those opinions of the default model that are
-at home elsewhere ([distil](../distill.md)). None of GTZAN's does. Here all {count} clips are judged
-once as they are and once by these opinions alone, each by the bundle of the artist-grouped fold
-that held it back ({foldwise.FOLDS} folds); seeds: {chosen.seeds}, each with folds and bundles of
-its own. Per cent, with 95 % intervals over artists.
+Recordings with sound above GTZAN's band are classified only by those heads of the default model
+that transfer best beyond GTZAN ([distil](../distill.md)). No recording of GTZAN is among them.
+Here all {count} clips are classified once as usual and once by these heads alone, each clip by the
+bundle of the artist-grouped fold that held it out ({foldwise.FOLDS} folds); seeds: {chosen.seeds},
+each with its own folds and bundles. Per cent, with 95 % intervals over artists.
 
 {compare(runs).to_markdown()}
-## How to make these numbers again
+## Reproduce
 
 ```
 python benchmarks/full_band.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
@@ -93,7 +93,7 @@ def as_full_band(model: Path, target: Path) -> Path:
         and [_value(constants.get(name)) for name in node.input[1:]] == [0.0, 1.0]
     ]
     if len(shares) != 1:
-        raise UsageError(f"{model}: no opinion of it falls silent where recordings are full-band")
+        raise UsageError(f"{model}: no head of it falls silent where recordings are full-band")
     graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "always"))
     place = list(graph.node).index(shares[0])
     graph.node.remove(shares[0])

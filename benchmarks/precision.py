@@ -228,20 +228,20 @@ def rendered(editions: list[Edition], rounds: list[Round]) -> str:
         )
     return f"""# Precision
 
-The same bundles in fewer bits. Accuracy and macro F1 (per cent) are of {len(rounds[0].heard)}
-clips, each heard by the bundle of the artist-grouped fold that held it back ({foldwise.FOLDS}
-folds); seeds: {len(rounds)}, each with folds and bundles of its own. The change is in points
-against float32, with its 95 % interval over artists; the greatest change is that of any one genre's
-probability in any clip. Loading and answering a window are CPU milliseconds of one thread, the best
-of {STARTS} and {RUNS}.
+The same bundles with fewer bits per weight. Accuracy and macro F1 (per cent) are over
+{len(rounds[0].heard)} clips, each classified by the bundle of the artist-grouped fold that held it
+out ({foldwise.FOLDS} folds); seeds: {len(rounds)}, each with its own folds and bundles. Changes
+are in points relative to float32, with 95 % intervals over artists; the greatest change is that of
+any one genre's probability in any clip. Load and window times are CPU milliseconds on one thread,
+the best of {STARTS} and of {RUNS}.
 
 {markdown_table(header, rows)}
 - **float16**: weights stored in half precision behind a cast; the arithmetic stays in float32.
-- **int8 dynamic**: weights in int8, the scales of what flows between them found as it flows.
-- **int8 static**: both in int8, with scales found on {CALIBRATION_CLIPS} clips that the fold
-  learned from.
+- **int8 dynamic**: weights in int8; the scales of activations are found at run time.
+- **int8 static**: weights and activations in int8, with scales found on {CALIBRATION_CLIPS} of the
+  fold's training clips.
 
-## How to make these numbers again
+## Reproduce
 
 ```
 python benchmarks/precision.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\

@@ -215,24 +215,23 @@ def rendered(header: tuple[str, ...], rows: list[tuple[str, ...]], seeds: int) -
     ]
     return f"""# Robustness
 
-{rows[0][1]} clips after what befalls music on its way to a listener, each heard from a file by the
-bundle of the artist-grouped fold that held it back ({foldwise.FOLDS} folds); seeds: {seeds}, each
-with folds and bundles of its own. Per cent; the change is against the same clips as they are, with
-its 95 % interval over artists. An excerpt is the middle of a clip, and clips no longer than it are
-left out of its row. "Allowed" is the aim: for the change itself, not for the end of its interval.
-Beyond it: {", ".join(beyond) or "none"}.
+{rows[0][1]} clips, altered as music often is before it reaches a listener. Each is written to a
+file and classified by the bundle of the artist-grouped fold that held it out ({foldwise.FOLDS}
+folds); seeds: {seeds}, each with its own folds and bundles. Figures are per cent. Changes are
+relative to the unaltered clips, with 95 % intervals over artists. An excerpt is the middle of a
+clip; clips no longer than the excerpt are left out of its row. "Allowed" is the target for the
+change itself, not for the end of its interval. Missed: {", ".join(beyond) or "none"}.
 
 {markdown_table(header, rows)}
 Noise is added at 20 or 30 dB below each clip's own power, in the clip's own band or up to 22 kHz;
 clipping is at full scale; pitch and tempo are changed by FFmpeg's `asetrate` and `atempo`; the
 low-pass is a resampling to 16 kHz and back. Peaks between samples clip when a clip is upsampled.
-Training hears pitch, tempo, noise and Opus too, of other clips and at strengths drawn by lot
-(`tonearm/training/playback.py`), and the stage that takes noise off was made with the noisy rows in
-view.
-What was answered under each condition: `predictions/robustness.csv`. What excerpts cost the
-published networks: [excerpts](excerpts.md).
+Pitch, tempo, noise and Opus are also varied in training, on the training clips and at random
+strengths (`tonearm/training/playback.py`), and the denoising stage was designed with the noisy
+rows in view. All answers under each condition: `predictions/robustness.csv`. What excerpts cost
+the published networks: [excerpts](excerpts.md).
 
-## How to make these numbers again
+## Reproduce
 
 ```
 python benchmarks/robustness.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\

@@ -40,7 +40,19 @@ def main() -> None:
                 f"{100 * table.probabilities[place].max():.0f}",
             )
         )
-    print(markdown_table(("track", "whose", "labelled", "given, %", "said", "sure, %"), rows))
+    print(
+        markdown_table(
+            (
+                "track",
+                "recording",
+                "label",
+                "probability of label, %",
+                "answer",
+                "its probability, %",
+            ),
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

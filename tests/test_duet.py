@@ -22,8 +22,8 @@ from tonearm.training.duet import (
     REPEATED_FRAMES,
     SECOND_FRONT_END,
     Duet,
-    Opinion,
-    TagOpinion,
+    LinearHead,
+    TagHead,
 )
 from tonearm.training.export import export, largest_difference
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn
@@ -91,15 +91,15 @@ def test_how_loud_a_window_is_says_nothing(duet: Duet) -> None:
     assert not np.allclose(heard, duet.hear_windows([logmel - 60]), atol=1e-2)
 
 
-def test_an_opinion_is_the_logistic_regression_it_was_fitted_as() -> None:
+def test_a_head_is_the_logistic_regression_it_was_fitted_as() -> None:
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 2], 20)  # none of the second genre
     features = rng.gamma(2.0, 1.0, (40, EMBEDDING + 7)).astype(np.float32)
     features[truth == 2, 3] += 4.0
-    opinion = Opinion(EMBEDDING, 3)
-    opinion.fit(features, truth, 1.0)
+    head = LinearHead(EMBEDDING, 3)
+    head.fit(features, truth, 1.0)
     with torch.inference_mode():
-        shares = opinion(torch.from_numpy(features)).exp().numpy()
+        shares = head(torch.from_numpy(features)).exp().numpy()
     assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
     assert shares[:, 1].max() < 0.01
 
@@ -116,7 +116,7 @@ def half_silent(frames: Floats, beyond_hz: float, fall: float) -> Floats:
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.25, 0.0])
-def test_a_duet_weighs_its_opinions(kept: float) -> None:
+def test_a_duet_weighs_its_heads(kept: float) -> None:
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
     duet = Duet(student, Fcn().eval(), DuetSettings(full_band=kept), LABELS).eval()
     rng = np.random.default_rng(0)
@@ -167,9 +167,7 @@ def test_only_what_sounds_above_gtzan_is_of_full_band(duet: Duet) -> None:
         assert share == (1.0 if "bright" in name else 0.0), name
 
 
-def test_an_export_compares_opinions_of_dull_and_of_full_windows(
-    duet: Duet, tmp_path: Path
-) -> None:
+def test_an_export_compares_heads_of_dull_and_of_full_windows(duet: Duet, tmp_path: Path) -> None:
     changed = Duet(duet.student, Fcn().eval(), DuetSettings(full_band=0.0), LABELS).eval()
     bundle = Bundle.load(export(changed, METADATA, tmp_path / "duet.onnx"))
     assert largest_difference(changed, bundle) < 1e-4
@@ -182,8 +180,8 @@ def test_tags_speak_for_the_genres_they_name() -> None:
     logits[0, TAGS.index("heavy metal")] = 2.0  # a kind of metal
     logits[0, TAGS.index("indie pop")] = 1.0
     logits[0, TAGS.index("soul")] = 9.0  # no genre here
-    opinion = TagOpinion(["metal", "pop", "Hip Hop", "opera"])
-    shares = opinion(logits).exp()[0]
+    head = TagHead(["metal", "pop", "Hip Hop", "opera"])
+    shares = head(logits).exp()[0]
     expected = torch.tensor([2.0, 1.0, -6.0]).sigmoid()
     torch.testing.assert_close(shares[:3], expected)
     # What no tag names is neither helped nor held back.
@@ -193,7 +191,7 @@ def test_tags_speak_for_the_genres_they_name() -> None:
 def test_tags_that_name_no_two_genres_are_left_out(duet: Duet) -> None:
     labels = ("opera", "polka", "metal")
     student = duet.student
-    assert not TagOpinion(labels).of_use and TagOpinion(LABELS).of_use
+    assert not TagHead(labels).of_use and TagHead(LABELS).of_use
     first, second = torch.zeros(1, 300, 128), torch.zeros(1, 188, 96)
     without = Duet(student, Fcn().eval(), DuetSettings(), labels).eval()
     with torch.inference_mode():
@@ -202,7 +200,7 @@ def test_tags_that_name_no_two_genres_are_left_out(duet: Duet) -> None:
         for name in ("fcn", "on_all", "on_embedding"):
             getattr(weightless, name).load_state_dict(getattr(without, name).state_dict())
         torch.testing.assert_close(weightless(first, second), said)
-    with pytest.raises(UsageError, match="no opinion is left"):
+    with pytest.raises(UsageError, match="no head is left"):
         Duet(student, Fcn(), DuetSettings(student=0.0, fcn=0.0, fcn_embedding=0.0), labels)
     at_home = DuetSettings(student=0.0, fcn_embedding=0.0, full_band=0.0)
     with pytest.raises(UsageError, match="of full band"):

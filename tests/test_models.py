@@ -137,7 +137,7 @@ def test_missing_descriptors_teach_nothing() -> None:
     network = make("hybrid-descriptors").train()
     logmel, descriptors = inputs(network, batch=8)
     assert descriptors is not None
-    first, second = network.opinions(logmel, torch.full_like(descriptors, torch.nan))
+    first, second = network.branch_logits(logmel, torch.full_like(descriptors, torch.nan))
     assert torch.equal(first, second)
     nn.functional.cross_entropy(second, torch.arange(8) % CLASSES).backward()
     numbers = [p for n, p in network.named_parameters() if n.startswith(("numbers.", "second."))]
@@ -233,7 +233,7 @@ def test_a_hybrid_averages_what_frames_and_descriptors_say() -> None:
     logmel, descriptors = inputs(network)
     assert descriptors is not None
 
-    frames, numbers = (x.log_softmax(dim=1) for x in network.opinions(logmel, descriptors))
+    frames, numbers = (x.log_softmax(dim=1) for x in network.branch_logits(logmel, descriptors))
     torch.testing.assert_close(network(logmel, descriptors), (frames + numbers) / 2)
     torch.testing.assert_close(network(logmel, None), frames)
     descriptors[1] = torch.nan

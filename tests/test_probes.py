@@ -19,7 +19,7 @@ from tonearm.evaluation.crossval import Round
 from tonearm.models import audioset
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import lessons, musicnn, teachers
-from tonearm.training.probe import EMBEDDINGS, audioset_opinion, probe
+from tonearm.training.probe import EMBEDDINGS, audioset_head, probe
 from tonearm.training.teachers import Said
 
 RATE = 16_000
@@ -77,13 +77,13 @@ def test_the_probe_is_scikit_learns_logistic_regression() -> None:
     assert (scores[:, 1] < -13).all()
 
 
-def test_audiosets_opinion_is_its_likeliest_class() -> None:
+def test_the_audioset_head_is_its_likeliest_class() -> None:
     logits = np.full((2, audioset.CLASSES), -4.0, np.float32)
     opera = audioset.GENRES["classical"]["Opera"]
     logits[0, opera] = 0.0
-    opinion = audioset_opinion(logits, ("classical", "jazz"))
-    np.testing.assert_allclose(np.exp(opinion[0]), [0.5, 1 / (1 + np.exp(4))], rtol=1e-5)
-    assert opinion[1, 0] == opinion[1, 1]
+    scores = audioset_head(logits, ("classical", "jazz"))
+    np.testing.assert_allclose(np.exp(scores[0]), [0.5, 1 / (1 + np.exp(4))], rtol=1e-5)
+    assert scores[1, 0] == scores[1, 1]
 
 
 def test_a_probe_learns_from_the_rest_and_asks_each_network_once(
@@ -111,7 +111,7 @@ def test_a_probe_learns_from_the_rest_and_asks_each_network_once(
     )
 
 
-def test_joined_probes_are_the_mean_of_their_opinions(
+def test_joined_probes_are_the_mean_of_what_they_say(
     tracks: list[Track], asked: list[int], tmp_path: Path
 ) -> None:
     cache = FeatureCache(tmp_path / "cache")

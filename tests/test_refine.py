@@ -55,7 +55,7 @@ def make_duet() -> Duet:
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.0, pretrained=False)
     duet = Duet(student, fcn, DuetSettings(), LABELS).eval()
     heard = np.stack([duet.hear_windows([clip[0]]) for clip in clips()])
-    duet.fit_opinions(heard, TRUTH)
+    duet.fit_heads(heard, TRUTH)
     return duet
 
 

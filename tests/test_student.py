@@ -52,15 +52,15 @@ def test_any_length_gives_logits_and_the_embedding() -> None:
         torch.testing.assert_close(student(logmel), logits)
 
 
-def test_logits_are_both_opinions_weighed() -> None:
+def test_logits_are_both_heads_weighed() -> None:
     student = small(0.25)
     logmel = frames(2, 200)
     readings = student.readings(logmel)
     likely = torch.sigmoid(readings.audioset).log()
-    opinion = torch.stack(
+    head = torch.stack(
         [likely[:, list(audioset.GENRES[label].values())].amax(1) for label in LABELS], dim=1
     )
-    expected = readings.genre.log_softmax(1) + 0.25 * opinion
+    expected = readings.genre.log_softmax(1) + 0.25 * head
     torch.testing.assert_close(student(logmel), expected)
     alone = small(0.0)
     torch.testing.assert_close(alone(logmel), alone.readings(logmel).genre.log_softmax(1))

@@ -173,17 +173,20 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
         f"# {name}: {benchmark.protocol}",
         "",
         f"{comparison.tracks} tracks, {len(benchmark.dataset.labels)} genres{rounds}, {seeds}. "
-        f"Per cent, with 95 % bootstrap intervals over {artists} groups (artists; tracks of an "
-        "unknown artist singly). Each system is held against the row above it: the difference in "
-        "accuracy, a sign-flip test over those groups, and McNemar's exact test"
+        f"Per cent, with 95 % bootstrap intervals over {artists} groups (artists; tracks by an "
+        "unknown artist count as one each). Each system is compared with the row above it: the "
+        "difference in accuracy, a sign-flip test over those groups, and McNemar's exact test"
         + (" (median over the seeds)" if benchmark.seeds > 1 else "")
-        + ", which takes every track as independent.",
+        + ", which treats every track as independent.",
         "",
     ]
     if benchmark.warning:
         lines += [f"> **Careful:** {benchmark.warning}.", ""]
     if benchmark.unheard:
-        lines += ["Left out, for they cannot be heard (undecodable, silent or too short):", ""]
+        lines += [
+            "Left out, because they cannot be classified (undecodable, silent or too short):",
+            "",
+        ]
         lines += [f"- {name}: {', '.join(ids)}" for name, ids in benchmark.unheard.items()] + [""]
     if benchmark.finished:
         lines += [
@@ -195,7 +198,7 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
     if kinds:
         lines += ["## Accuracy by kind of recording", "", *kinds]
     lines += ["## F1 by genre", "", _f1_by_genre(comparison)]
-    lines += ["## How to make these numbers again", "", "```", command, "```", ""]
+    lines += ["## Reproduce", "", "```", command, "```", ""]
     return "\n".join(lines)
 
 
@@ -225,7 +228,7 @@ def _accuracy_by_kind(benchmark: Benchmark) -> list[str]:
     tracks = np.array(first.tracks)
     counts = (f"{len(set(tracks[place]))} {kind}" for kind, place in places.items())
     return [
-        f"Of the genres that have all kinds: {', '.join(shared)} ({', '.join(counts)}).",
+        f"Only genres that have every kind: {', '.join(shared)} ({', '.join(counts)}).",
         "",
         markdown_table(("system", *kinds), rows),
     ]

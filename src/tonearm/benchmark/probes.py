@@ -110,10 +110,10 @@ class AudioSetSystem:
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Ask mn04; raises `UsageError` if AudioSet has no class for a genre."""
-        from tonearm.training.probe import audioset_opinion
+        from tonearm.training.probe import audioset_head
 
         def judge(heard: list[Said]) -> FloatArray:
-            return audioset_opinion(np.stack([one.audioset for one in heard]), given.labels)
+            return audioset_head(np.stack([one.audioset for one in heard]), given.labels)
 
         return _shares(_said(given.test, self.cache, self.workers), len(given.labels), judge)
 

@@ -93,7 +93,7 @@ class Hybrid(GenreNetwork):
         mean = (first + has_descriptors * second) / (1 + has_descriptors)
         return Outputs(mean, heard.embedding)
 
-    def opinions(
+    def branch_logits(
         self, logmel: Tensor | None, descriptors: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Return the logits of the frames and, with `descriptors`, those of the descriptors.

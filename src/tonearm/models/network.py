@@ -65,7 +65,7 @@ class GenreNetwork(nn.Module):
         embedding = self.embed(logmel, descriptors)
         return Outputs(self.classifier(embedding), embedding)
 
-    def opinions(
+    def branch_logits(
         self, logmel: Tensor | None, descriptors: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Return what training teaches: the logits, or those of each part that answers by itself.

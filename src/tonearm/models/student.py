@@ -52,7 +52,7 @@ class Judgement(NamedTuple):
 
 @register("student")
 class Student(GenreNetwork):
-    """Genres from an embedding of MobileNetV3 features, with AudioSet's opinion added.
+    """Genres from an embedding of MobileNetV3 features, with the AudioSet head added.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class Student(GenreNetwork):
         return embedding
 
     def readings(self, logmel: Tensor) -> Readings:
-        """Return both opinions on float32[batch, frames, mels] and the embedding."""
+        """Return what both heads say of float32[batch, frames, mels], and the embedding."""
         pooled = self._pooled(logmel)
         embedding = self.project(pooled)
         mean = pooled[:, : pooled.shape[1] // 2]

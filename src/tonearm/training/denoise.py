@@ -2,7 +2,7 @@
 
 A small network is given what the duet hears of a noisy window, and learns what it heard of the same
 window as it is: a denoising autoencoder (Vincent et al. 2008) between embeddings. It sees windows
-without noise, too, and leaves those as they are. All opinions but AudioSet's, which noise hardly
+without noise, too, and leaves those as they are. All heads but AudioSet's, which noise hardly
 moves, then read what it gives.
 """
 

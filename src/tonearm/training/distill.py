@@ -37,7 +37,7 @@ from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
 from tonearm.training.cut import cut
 from tonearm.training.denoise import Sound, denoise
-from tonearm.training.duet import SECOND_FRONT_END, Duet, require_opinions
+from tonearm.training.duet import SECOND_FRONT_END, Duet, require_heads
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
@@ -65,7 +65,7 @@ VERSIONS = (
 _METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
 _REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
-_OPINIONS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
+_HEADS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def distill(
         For the recipe, the losses and the bundle.
     cache_dir
         For what runs share: the lessons, and what came of the four stages. Runs that differ in
-        what is exported alone (opinions, temperature) train nothing anew.
+        what is exported alone (heads, temperature) train nothing anew.
     data
         The name of the dataset that the tracks are of, for the bundle to tell.
     workers
@@ -189,12 +189,12 @@ def distill(
     DatasetError
         If a track has another label, or none can be decoded.
     UsageError
-        If there is too little music, or no opinion has a weight.
+        If there is too little music, or no head has a weight.
     MusicnnError, FcnError, PretrainedError
         If a teacher is not at hand.
     """
     if recipe.duet.of_fcn:  # now, and not when the student has learned
-        require_opinions(recipe.duet, recipe.student.audioset_weight, labels)
+        require_heads(recipe.duet, recipe.student.audioset_weight, labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -266,7 +266,7 @@ def make_duet(
     truth: NDArray[np.int64],
     labels: Sequence[str],
 ) -> Duet:
-    """Put the FCN beside a student, and fit the opinions on it to labelled clips.
+    """Put the FCN beside a student, and fit the heads on it to labelled clips.
 
     The FCN hears each clip as it will hear it in the exported model: window by window.
 
@@ -281,7 +281,7 @@ def make_duet(
     """
     duet = Duet(student, fcn.load_fcn(), recipe.duet, labels).eval()
     heard = [duet.hear_windows(list(cut(recipe, each, SECOND_FRONT_END))) for each in logmels]
-    duet.fit_opinions(np.stack(heard), truth)
+    duet.fit_heads(np.stack(heard), truth)
     return duet
 
 
@@ -476,7 +476,7 @@ def _metadata(
             "imitation_epochs": recipe.imitation.epochs,
             "tuning_steps": recipe.tuning.steps,
             "audioset_weight": student.audioset_weight,
-            "duet": {name: getattr(recipe.duet, name) for name in _OPINIONS},
+            "duet": {name: getattr(recipe.duet, name) for name in _HEADS},
             "refinement_share": recipe.refinement.share,
             "denoising_playbacks": recipe.denoising.playbacks,
             "seed": recipe.seed,

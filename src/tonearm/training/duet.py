@@ -2,7 +2,7 @@
 
 What the fully convolutional tagger learned from a million songs is worth more heard than imitated:
 where the student knows GTZAN better, the FCN errs less on recordings from elsewhere. Without the
-filters that say nothing it is small and quick enough to ship. The opinions are averaged in the log
+filters that say nothing it is small and quick enough to ship. The heads are averaged in the log
 domain. Those that know GTZAN best may fall silent where a recording sounds above GTZAN's band,
 and so is from elsewhere.
 """
@@ -69,8 +69,8 @@ class _Standardising(nn.Module):
         return ((features - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
 
 
-class Opinion(_Standardising):
-    """A linear opinion on the genre: log-probabilities from standardised features.
+class LinearHead(_Standardising):
+    """A linear classifier of genres: log-probabilities from standardised features.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ class Opinion(_Standardising):
     def forward(self, features: Tensor) -> Tensor:
         """Map float32[batch, features or more] to float32[batch, classes]."""
         own = features[:, : len(self.mean)]
-        opinion: Tensor = self.linear(self.standard(own)).log_softmax(dim=1)
-        return opinion
+        log_probabilities: Tensor = self.linear(self.standard(own)).log_softmax(dim=1)
+        return log_probabilities
 
     def fit(self, features: Floats, truth: NDArray[np.int64], regularisation: float) -> None:
         """Fit class-balanced logistic regression.
@@ -98,7 +98,7 @@ class Opinion(_Standardising):
         features
             float32[clips, features or more].
         truth
-            int[clips], columns of the opinion; a genre without clips stays improbable.
+            int[clips], columns of the head; a genre without clips stays improbable.
         regularisation
             Its inverse strength, C.
         """
@@ -148,8 +148,8 @@ class Denoiser(_Standardising):
         self.deviation = heard.std(dim=0).clamp(min=LEAST_SPREAD)
 
 
-class TagOpinion(nn.Module):
-    """An opinion on the genre that no labelled clip taught: that of the last.fm tags.
+class TagHead(nn.Module):
+    """A genre head that no labelled clip taught: the FCN's last.fm tags.
 
     A genre is as likely as the likeliest of the tags that are it or a kind of it. Of a genre that
     no tag names it says nothing: the mean of what it says of the others.
@@ -157,7 +157,7 @@ class TagOpinion(nn.Module):
     Parameters
     ----------
     labels
-        The genres. The opinion is `of_use` where tags name two of them or more.
+        The genres. The head is `of_use` where tags name two of them or more.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -199,8 +199,8 @@ def tags_are_of_use(genres: Sequence[str]) -> bool:
     return sum(bool(tags_of(genre)) for genre in genres) > 1
 
 
-def require_opinions(settings: DuetSettings, audioset_weight: float, labels: Sequence[str]) -> None:
-    """Check that some opinion has a weight on every recording.
+def require_heads(settings: DuetSettings, audioset_weight: float, labels: Sequence[str]) -> None:
+    """Check that some head has a weight on every recording.
 
     Raises
     ------
@@ -212,33 +212,33 @@ def require_opinions(settings: DuetSettings, audioset_weight: float, labels: Seq
     elsewhere += settings.fcn_tags if tags_are_of_use(labels) else 0.0
     if not (at_home or elsewhere):
         raise UsageError(
-            "no opinion is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
+            "no head is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
             f"name fewer than two of {', '.join(labels)}"
         )
     if not (settings.full_band or elsewhere):
         raise UsageError(
-            "no opinion is left on recordings of full band: set duet.full_band or "
+            "no head is left on recordings of full band: set duet.full_band or "
             "duet.fcn_embedding above 0"
         )
 
 
 class Duet(GenreNetwork):
-    """Opinions on the genre of a window: two of the student, and three on the FCN.
+    """Genre heads that judge a window together: two of the student, and three on the FCN.
 
     The student's are its genre head's and AudioSet's. Two of those on the FCN are linear: one reads
     its embedding, which is most at home outside GTZAN, the other also what lies beneath it, which
     tells GTZAN's genres best. The third is what the FCN was published to say, its tags. The genre
-    head and the opinion on what lies beneath keep `DuetSettings.full_band` of their weights in
+    head and the head on what lies beneath keep `DuetSettings.full_band` of their weights in
     windows of full band.
 
     Parameters
     ----------
     student
-        AudioSet's opinion weighs its `audioset_weight` beside 1 for the genre head.
+        The AudioSet head weighs its `audioset_weight` beside 1 for the genre head.
     fcn
         As published, in evaluation mode; it is pruned.
     settings
-        What the opinions weigh; that of tags is left out where it is of no use.
+        What the heads weigh; that of tags is left out where it is of no use.
     labels
         The genres' names in the order of the student's logits.
     """
@@ -246,17 +246,17 @@ class Duet(GenreNetwork):
     def __init__(
         self, student: Student, fcn: Fcn, settings: DuetSettings, labels: Sequence[str]
     ) -> None:
-        require_opinions(settings, student.audioset_weight, labels)
+        require_heads(settings, student.audioset_weight, labels)
         super().__init__(student.embedding_size + HEARD, student.num_classes, 0.0)
         self.student = student
         # One window at a time takes a fifth of the time so, and less than one of many.
         self.fcn: Fcn = pruned(fcn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self.says_music = student.says_music
-        self.classifier = nn.Sequential()  # the opinions take its place
-        self.on_embedding = Opinion(EMBEDDING, student.num_classes)
-        self.on_all = Opinion(HEARD, student.num_classes)
-        self.by_tags = TagOpinion(labels)
+        self.classifier = nn.Sequential()  # the heads take its place
+        self.on_embedding = LinearHead(EMBEDDING, student.num_classes)
+        self.on_all = LinearHead(HEARD, student.num_classes)
+        self.by_tags = TagHead(labels)
         self.denoiser: Denoiser | None = None  # until one has been taught
         beyond = np.flatnonzero(band_centres(STUDENT_FRONT_END) > BEYOND_HZ)
         self.first_beyond = int(beyond[0])
@@ -266,7 +266,7 @@ class Duet(GenreNetwork):
 
         The embedding is the student's, then the FCN's, then what lies beneath that: three parts,
         which whoever learns from it may weigh alike (`tonearm.library.head`). It is as it was
-        heard; the opinions on the genre read it after any denoiser.
+        heard; the genre heads read it after any denoiser.
 
         Parameters
         ----------
@@ -342,8 +342,8 @@ class Duet(GenreNetwork):
         maps: Tensor = self.fcn.lower(_repeated(_levelled(second_logmel)))
         return maps
 
-    def fit_opinions(self, heard: Floats, truth: NDArray[np.int64]) -> None:
-        """Fit both opinions to float32[clips, `HEARD`], see `hear_windows`, and int[clips]."""
+    def fit_heads(self, heard: Floats, truth: NDArray[np.int64]) -> None:
+        """Fit both heads to float32[clips, `HEARD`], see `hear_windows`, and int[clips]."""
         self.on_embedding.fit(heard, truth, self.settings.fcn_embedding_regularisation)
         self.on_all.fit(heard, truth, self.settings.fcn_regularisation)
 
@@ -355,14 +355,14 @@ class Duet(GenreNetwork):
         return mean
 
 
-def _total(opinions: Sequence[tuple[float, Tensor]]) -> float:
-    """Sum the weights of opinions."""
-    return sum(weight for weight, _ in opinions)
+def _total(said: Sequence[tuple[float, Tensor]]) -> float:
+    """Sum the weights of what heads say."""
+    return sum(weight for weight, _ in said)
 
 
-def _weighed(opinions: Sequence[tuple[float, Tensor]]) -> Tensor:
-    """Sum opinions by their weights."""
-    return torch.stack([weight * opinion for weight, opinion in opinions]).sum(dim=0)
+def _weighed(said: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Sum what heads say by their weights."""
+    return torch.stack([weight * scores for weight, scores in said]).sum(dim=0)
 
 
 def _levelled(logmel: Tensor) -> Tensor:

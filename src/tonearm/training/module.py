@@ -74,7 +74,7 @@ class GenreTraining(lightning.LightningModule):
         smoothing = self.experiment.optimiser.label_smoothing
         losses = [
             nn.functional.cross_entropy(logits, batch.target, label_smoothing=smoothing)
-            for logits in self.network.opinions(batch.logmel, batch.descriptors)
+            for logits in self.network.branch_logits(batch.logmel, batch.descriptors)
         ]
         loss = torch.stack(losses).mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.target))

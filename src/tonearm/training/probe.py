@@ -78,7 +78,7 @@ def fit(known: Floats, truth: NDArray[np.int64], regularisation: float) -> Fitte
     return fitted
 
 
-def audioset_opinion(logits: Floats, labels: Sequence[str]) -> NDArray[np.float64]:
+def audioset_head(logits: Floats, labels: Sequence[str]) -> NDArray[np.float64]:
     """Give the log-probability of the likeliest AudioSet class of each genre.
 
     Parameters

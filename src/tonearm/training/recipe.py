@@ -64,15 +64,15 @@ class StudentSettings:
 
 @dataclass(frozen=True)
 class DuetSettings:
-    """Whose opinions the exported model averages, see `tonearm.training.duet`.
+    """Which heads the exported model averages, see `tonearm.training.duet`.
 
     Attributes
     ----------
     student, fcn, fcn_embedding, fcn_tags
-        What the opinions of the student, on the FCN's last layers, on its embedding alone and by
+        What the heads of the student, on the FCN's last layers, on its embedding alone and by
         its tags weigh. With those of the FCN all 0 the student is exported without it.
     full_band
-        How much of their weights the student's genre head and the opinion on the FCN's last layers
+        How much of their weights the student's genre head and the head on the FCN's last layers
         keep where a recording sounds above GTZAN's band, of 1: less serves recordings from
         elsewhere, if those of the dataset are as dull as GTZAN's.
     fcn_regularisation, fcn_embedding_regularisation
@@ -89,7 +89,7 @@ class DuetSettings:
 
     @property
     def of_fcn(self) -> float:
-        """What all opinions on the FCN weigh."""
+        """What all heads on the FCN weigh."""
         return self.fcn + self.fcn_embedding + self.fcn_tags
 
 
@@ -263,7 +263,7 @@ class TuningSettings:
     soft_weight
         What an example with soft labels weighs beside a labelled one.
     soft_audioset
-        What AudioSet's opinion weighs in the soft labels; 0 where it does not know the genres.
+        What the AudioSet head weighs in the soft labels; 0 where it does not know the genres.
     soft_regularisation
         C of the logistic regressions over the teachers' embeddings.
     imitation
@@ -320,7 +320,7 @@ class RefinementSettings:
     mixup
         Parameter of the Beta distribution of the shares in which two stretches are mixed.
     descent
-        Its `pretrained_lr` is that of the FCN's layers, `lr` that of the opinions.
+        Its `pretrained_lr` is that of the FCN's layers, `lr` that of the heads.
     """
 
     share: float = 0.5

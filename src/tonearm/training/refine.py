@@ -1,7 +1,7 @@
 """Stage 3 of a distillation: the last two layers of a duet's FCN learn genres.
 
 The layers below hear stretches of the labelled clips, also as they may be played elsewhere, each
-once; the last two layers and the opinions on them then learn to tell the genres from that. In the
+once; the last two layers and the heads on them then learn to tell the genres from that. In the
 end they go half of the way back to what was published (Wortsman et al. 2022, "Robust fine-tuning
 of zero-shot models"): what a million songs have taught the FCN serves recordings from elsewhere.
 """
@@ -33,7 +33,7 @@ _AS_IT_IS = AugmentSettings(stretch=0.0, transpose=0.0)
 
 
 class Upper(nn.Module):
-    """What learns: the last two layers of a duet's FCN, and the opinions on them."""
+    """What learns: the last two layers of a duet's FCN, and the heads on them."""
 
     def __init__(self, duet: Duet) -> None:
         super().__init__()
@@ -41,15 +41,15 @@ class Upper(nn.Module):
         self.on_embedding, self.on_all = duet.on_embedding, duet.on_all
 
     def forward(self, maps: Tensor) -> dict[str, Tensor]:
-        """Give the log-probabilities of each opinion, float32[batch, classes]."""
+        """Give the log-probabilities of each head, float32[batch, classes]."""
         heard = torch.cat(read_maps(self.layer4, self.layer5, maps), dim=1)
         return {"on_embedding": self.on_embedding(heard), "on_all": self.on_all(heard)}
 
     def groups(self, settings: DescentSettings) -> list[tuple[list[nn.Parameter], float]]:
-        """Sort the parameters by their learning rate: of the FCN, of the opinions."""
+        """Sort the parameters by their learning rate: of the FCN, of the heads."""
         layers = [*self.layer4.parameters(), *self.layer5.parameters()]
-        opinions = [*self.on_embedding.parameters(), *self.on_all.parameters()]
-        return [(layers, settings.pretrained_lr), (opinions, settings.lr)]
+        heads = [*self.on_embedding.parameters(), *self.on_all.parameters()]
+        return [(layers, settings.pretrained_lr), (heads, settings.lr)]
 
 
 def refine(
@@ -66,11 +66,11 @@ def refine(
     Parameters
     ----------
     duet
-        Whose opinions have been fitted; they go on from there.
+        Whose heads have been fitted; they go on from there.
     clips
         Of `SECOND_FRONT_END`, of any length.
     truth
-        int[clips], columns of the opinions.
+        int[clips], columns of the heads.
     checkpoint, history
         Files to go on from after a break, and for the losses.
     tell

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.models import audioset
-from tonearm.training.probe import EMBEDDINGS, audioset_opinion, probe
+from tonearm.training.probe import EMBEDDINGS, audioset_head, probe
 from tonearm.training.teachers import Said
 
 Floats = NDArray[np.float32]
@@ -31,7 +31,7 @@ def soft_labels(
     """Give the shares of the genres in unlabelled music.
 
     Linear probes of each teacher's embedding, fitted to the labelled clips, are averaged in the
-    log domain. AudioSet's opinion is added, relative to its mean over the music: it has other
+    log domain. The AudioSet head is added, relative to its mean over the music: it has other
     ideas of how frequent a genre is.
 
     Parameters
@@ -58,6 +58,6 @@ def soft_labels(
         asked = np.stack([embedding(said) for said in music])
         scores += probe(known, truth, asked, len(labels), regularisation) / len(EMBEDDINGS)
     if audioset_weight and audioset.knows(labels):
-        opinion = audioset_opinion(np.stack([said.audioset for said in music]), labels)
-        scores += audioset_weight * (opinion - opinion.mean(axis=0))
+        said_by_audioset = audioset_head(np.stack([said.audioset for said in music]), labels)
+        scores += audioset_weight * (said_by_audioset - said_by_audioset.mean(axis=0))
     return probabilities_at(scores).astype(np.float32)
