@@ -261,7 +261,7 @@ def test_accuracy_by_kind_is_of_the_genres_that_have_all_kinds(tmp_path: Path) -
     jazz = frozenset(track.id for track in songs() if track.label == "jazz")
     result = run_benchmark(songs(), [Scripted("deaf to jazz", wrong=jazz)], tmp_path, folds=3)
     page = render_page("songs", result, "again", result.comparison())
-    assert "all kinds: blues (6 excerpt, 6 full)" in page
+    assert "every kind: blues (6 excerpt, 6 full)" in page
     assert "| deaf to jazz |   100.0 | 100.0 |" in page
 
 
