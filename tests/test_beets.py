@@ -282,6 +282,17 @@ def test_what_is_not_music_is_left_alone(library: Beets, tmp_path: Path) -> None
     assert library.messages[0].endswith("high.flac: not music")
 
 
+def test_what_is_no_longer_music_has_no_genre_to_look_for(library: Beets, tmp_path: Path) -> None:
+    library.run("tonearm", "title:high")
+    assert library.item("high").tonearm_genre == "high"
+    outputs = ("logits", "embedding", "music")
+    model = write_bundle(tmp_path / "critic.onnx", tiny_metadata(), outputs=outputs)
+    library.run("tonearm", "--model", model, "title:high", force=True)
+    high = library.item("high")
+    assert "tonearm_genre" not in high
+    assert "tonearm_confidence" not in high
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

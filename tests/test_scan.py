@@ -160,6 +160,56 @@ def test_only_what_changed_is_listened_to_again(
     assert "low.flac" in genres(store)
 
 
+def test_a_file_that_moves_during_a_scan_keeps_its_results(
+    music: Path,
+    store: Store,
+    scanned: Callable[..., Scan],
+    write_audio: Callable[..., Path],
+    tiny_bundle: Path,
+) -> None:
+    scanned(music)
+    write_audio(music / "a.flac", tone(400, 1), RATE)
+    write_audio(music / "b.flac", tone(600, 1), RATE)
+    write_genres(music / "low.flac", ["Drone"])  # due, but only its tags are new
+    scan = Scan(store, [music], model=tiny_bundle, workers=1)
+    for outcome in scan:
+        if outcome.entry.path.endswith("a.flac"):
+            (music / "low.flac").rename(music / "z.flac")
+            (music / "b.flac").unlink()
+    low = store.entry(music / "low.flac")
+    assert low is not None
+    assert (low.genre, low.missing) == ("low", True)
+    assert store.entry(music / "b.flac") is None or genres(store)["b.flac"] is not None
+
+    tally = scanned(music).tally
+    assert (tally.recognised, tally.heard, tally.moved) == (1, 0, 1)
+    assert store.entry(music / "low.flac") is None
+    assert genres(store)["z.flac"] == "low"
+
+
+def test_a_renaming_in_case_alone_leaves_one_file(
+    music: Path,
+    store: Store,
+    scanned: Callable[..., Scan],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scanned(music)
+    (music / "low.flac").rename(music / "Low.flac")
+    # On a drive that ignores case the old name is still answered to.
+    lstat = os.lstat
+    monkeypatch.setattr(
+        os,
+        "lstat",
+        lambda path, **options: lstat(
+            music / "Low.flac" if os.fspath(path) == str(music / "low.flac") else path, **options
+        ),
+    )
+    tally = scanned(music).tally
+    assert (tally.recognised, tally.moved, tally.missing) == (1, 1, 0)
+    assert "low.flac" not in genres(store)
+    assert genres(store)["Low.flac"] == "low"
+
+
 def test_a_disk_that_is_not_mounted_is_not_forgotten(
     music: Path, store: Store, scanned: Callable[..., Scan]
 ) -> None:

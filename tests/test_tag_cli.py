@@ -138,6 +138,19 @@ def test_what_is_not_what_was_scanned_keeps_its_tags(
     assert done["high.flac"]["reason"] == "not what was scanned: scan it again"
 
 
+def test_a_library_may_be_named_through_another_link(run: Run, music: Path, tmp_path: Path) -> None:
+    store, link = tmp_path / "library.db", tmp_path / "link"
+    link.symlink_to(music, target_is_directory=True)
+    run("scan", link, "--model", "tiny", "--store", store)
+    code, output, _ = run("tag", "--store", store, "--dry-run", "--json", music)
+    done = {
+        Path(change["path"]).name: change["new"]
+        for change in map(json.loads, output.split("\n")[:-1])
+    }
+    assert code == 0
+    assert done["low.flac"] == ["low"]
+
+
 def test_own_words(run: Run, music: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.toml"
     words.write_text('low = "Deep Drones"\nhigh = ""\nmiddle = "x"\n')

@@ -219,6 +219,9 @@ class TonearmPlugin(plugins.BeetsPlugin):
             return "failed"
         if result.verdict == "not music":
             self._log.info("{}: not music", path)
+            for field in ("tonearm_genre", "tonearm_confidence"):  # of an earlier recording
+                if field in item:
+                    del item[field]
             return "not music"
         item["tonearm_genre"] = result.genre
         item["tonearm_confidence"] = result.confidence

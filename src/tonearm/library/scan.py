@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import islice
 
 from tonearm import bundle
@@ -22,6 +22,7 @@ from tonearm.workers import Crash, as_finished
 
 _VARYING = re.compile(r"(?<![\w(.-])\d+(\.\d+)?(e[+-]\d+)?(?![\w.]| s are needed)")
 BATCH = 500  # paths that are looked up in the store at once
+LISTINGS = 256  # folders whose files are remembered while missing ones are looked for
 
 
 @dataclass
@@ -174,7 +175,9 @@ class Scan:
                     if isinstance(result, Crash)
                     else result
                 )
-                self._store.put([outcome.entry])
+                # What has vanished since it was found may turn up elsewhere: its old results stay.
+                if outcome.entry.genre is not None or os.path.lexists(outcome.entry.path):
+                    self._store.put([outcome.entry])
                 self.tally.add(outcome)
                 yield outcome
         self._settle()
@@ -188,6 +191,9 @@ class Scan:
             for path in batch:
                 task, state = Task.of(path), known.get(path)
                 is_due = state is None or self._is_outdated(task, state)
+                if is_due and state is not None:
+                    # What has vanished since its folder was listed keeps what is known of it.
+                    is_due = os.path.lexists(path)
                 if state is not None and state.missing and not is_due:
                     back.append(path)
                 yield task, is_due
@@ -211,7 +217,8 @@ class Scan:
     def _settle(self) -> None:
         """Look after the known files that are no more where they were."""
         # First read, then write: where a reader begins to write, SQLite does not wait for others.
-        gone = list(filter(_is_gone, self._store.paths(self.paths)))
+        is_gone = _finder_of_gone(self.paths)
+        gone = list(filter(is_gone, self._store.paths(self.paths)))
         self._store.mark(gone, missing=True)
         self.tally.moved = self._store.forget_moved(self.paths)
         if self._prune:
@@ -244,12 +251,29 @@ def _is_left_empty(folder: str) -> bool:
         return True
 
 
-def _is_gone(path: str) -> bool:
-    """Whether a file is not there; one that cannot be looked at is."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+def _finder_of_gone(named: Iterable[str]) -> Callable[[str], bool]:
+    """Return what says whether a file is gone; one in a folder that cannot be read is not.
+
+    A folder lists names as they are. Asked for a file by another spelling, a drive that ignores
+    case says that it is there, and after a renaming from ``Song.flac`` to ``song.flac`` there would
+    be two. The paths a user has named are asked for as they were spelled.
+    """
+    spelled_by_user = set(named)
+
+    @lru_cache(LISTINGS)
+    def names(folder: str) -> frozenset[str] | None:
+        try:
+            return frozenset(os.listdir(folder))  # noqa: PTH208
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+        except OSError:
+            return None
+
+    def is_gone(path: str) -> bool:
+        if path in spelled_by_user:
+            return not os.path.lexists(path)
+        folder, name = os.path.split(path)
+        there = names(folder)
+        return there is not None and name not in there
+
+    return is_gone

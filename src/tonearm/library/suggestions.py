@@ -114,6 +114,10 @@ class Predictions:
         from tonearm.library.store import Store
 
         with Store(path) as store:
+            # A place may be named through another link than it was scanned by. Its files are known
+            # by where they really are, so then all are read.
+            if not all(any(store.paths([place])) for place in under):
+                under = ()
             return cls(
                 (
                     entry.path,
