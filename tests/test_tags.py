@@ -480,6 +480,25 @@ def test_read_only_files_are_refused(song: Callable[..., Path]) -> None:
     assert (change.action, change.reason) == ("fail", "read-only")
 
 
+def test_folders_that_cannot_be_written_to_are_refused_beforehand(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = song("flac")
+    path.parent.chmod(0o555)
+    if os.access(path.parent, os.W_OK):  # the superuser's tests
+        allowed = os.access
+
+        def access(which: Any, mode: int) -> bool:
+            return allowed(which, mode) and not (mode & os.W_OK and Path(which).is_dir())
+
+        monkeypatch.setattr(os, "access", access)
+    try:
+        [planned] = plan([path], says("jazz"))
+    finally:
+        path.parent.chmod(0o755)
+    assert (planned.action, planned.reason) == ("fail", "its folder is read-only")
+
+
 def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -> None:
     path = song("flac")
     write(path)
@@ -574,6 +593,25 @@ def test_permissions_stay_and_the_time_if_asked(song: Callable[..., Path]) -> No
     assert path.stat().st_mtime_ns > 10**18
     list(undo())
     assert path.stat().st_mtime_ns == 10**18
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="gives files away")
+def test_a_file_of_another_user_keeps_its_group_and_mode(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, chown = song("flac"), os.chown
+    chown(path, 1234, 4321)
+    path.chmod(0o2660)
+
+    def unprivileged(which: Path, user: int, group: int) -> None:
+        if user != -1:
+            raise PermissionError(1, "Operation not permitted")
+        chown(which, user, group)
+
+    monkeypatch.setattr(os, "chown", unprivileged)
+    assert write(path)[0].action == "write"
+    state = path.stat()
+    assert (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) == (0, 4321, 0o2660)
 
 
 def test_attributes_stay(song: Callable[..., Path]) -> None:
