@@ -217,6 +217,15 @@ def test_id3_keeps_its_version_and_every_frame(song: Callable[..., Path], versio
     assert path.read_bytes()[-128:] == before[-128:-1] + bytes([255])
 
 
+def test_the_number_of_a_genre_is_found_however_it_is_spelled(song: Callable[..., Path]) -> None:
+    path = song("mp3")
+    with path.open("ab") as file:
+        file.write(b"TAG" + bytes(125))
+    for genre, number in (("hiphop", 7), ("R and B", 255), ("jazz funk", 29), ("!", 255)):
+        write(path, label=genre, policy="replace")
+        assert path.read_bytes()[-1] == number
+
+
 def test_id3_numbers_are_read_as_words(song: Callable[..., Path]) -> None:
     path = with_frames(song("mp3"), 3, id3.TCON(encoding=0, text="(8)(4)Eurodisco"))
     assert read_genres(path) == ("Jazz", "Disco", "Eurodisco")

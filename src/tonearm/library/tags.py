@@ -20,6 +20,7 @@ from mutagen.mp4 import MP4Tags
 from tonearm.audio import NotAudio, size_of
 from tonearm.errors import TonearmError
 from tonearm.library.chunks import obstacle
+from tonearm.library.tag_words import spelling_of
 from tonearm.text import printable
 
 # What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
@@ -221,8 +222,8 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
             file.truncate(start)
     try:
         yield
-        known = {name.casefold(): number for number, name in enumerate(TCON.GENRES)}
-        number = known.get(genres[0].casefold(), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
+        known = {spelling_of(name): number for number, name in enumerate(TCON.GENRES)}
+        number = known.get(spelling_of(genres[0]), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
         tag = tag and tag[:-1] + bytes([number])
     finally:
         if tag:
