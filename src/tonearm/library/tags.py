@@ -20,6 +20,7 @@ from mutagen.mp4 import MP4Tags
 from tonearm.audio import NotAudio, size_of
 from tonearm.errors import TonearmError
 from tonearm.library.chunks import obstacle
+from tonearm.library.id3_frames import DamagedTag, read_frames
 from tonearm.library.tag_words import spelling_of
 from tonearm.text import printable
 
@@ -109,12 +110,10 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
     Raises
     ------
     TagError
-        If the file holds no tags that mutagen can write.
+        If the file holds no tags that mutagen can write, or another field would be lost.
     """
     with _one_line_errors(path):
-        media = _open(path)
-        check_place(path)
-        tags: Any = media.tags
+        media, tags = _opened_to_write(path)
         field, *_ = _fields(tags)
         if field == "TCON":
             _write_id3(path, tags, genres)
@@ -127,18 +126,34 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
             media.save(path)
 
 
-def check_place(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that has no place for a tag, as far as that can be seen without writing one.
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse what `write_genres` would refuse, as far as that can be seen without writing.
 
     Raises
     ------
     TagError
-        If it is one.
+        If the file has no place for a tag, or other fields would be lost.
     """
     with _one_line_errors(path):
-        reason = obstacle(path)
+        _opened_to_write(path)
+
+
+def _opened_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, Any]:
+    """Return a file and its tag, with all that is to be written again beside the genre.
+
+    Raises
+    ------
+    TagError
+        If there is no place for it, or something would be lost.
+    """
+    media = _open(path)
+    reason = obstacle(path)
     if reason is not None:
         raise TagError(path, reason)
+    tags: Any = media.tags
+    if isinstance(tags, ID3):
+        return media, _id3_to_write(path, tags)
+    return media, tags
 
 
 def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
@@ -179,21 +194,44 @@ def _first(tags: Any, field: str) -> str | None:
     return next(filter(None, values), None)
 
 
-def _write_id3(path: str | os.PathLike[str], found: Any, genres: Sequence[str]) -> None:
-    """Replace the genre frame; the others are read and written as they are, not translated."""
+def _id3_to_write(path: str | os.PathLike[str], found: Any) -> Any:
+    """Return a tag that holds what is to be written beside the genre: all other frames.
+
+    mutagen writes its `unknown_frames` as they are. It does so only in the version they were read
+    in: of a tag of version 2.2, which it cannot write, it must have understood every frame.
+    """
     tags = type(found)()
-    version = 3 if found.version[:2] in ((2, 2), (2, 3)) else 4
+    old = found.version < (2, 3)  # here frames have other names
     try:
-        translate = found.version < (2, 3)  # the frames of 2.2 have other names
-        tags.load(path, translate=translate, v2_version=version, load_v1=False)
+        tags.load(path, translate=old, v2_version=_id3_version(found), load_v1=False)
+        with Path(path).open("rb") as file:
+            tags._pre_load_header(file)  # goes to where the tag begins, by the kind of file
+            others = [frame for frame in read_frames(file) if not frame.is_genre]
     except ID3NoHeaderError:
         # The first tag of version 2: players will look at it alone, so it takes all that an ID3v1
         # tag says, not the genre only.
-        tags = found
+        return found
+    if not old:
+        tags.clear()
+        tags.unknown_frames = [b"".join(map(bytes, others))]
+        return tags
+    tags.delall("TCON")
+    # Of two frames of the same name, mutagen keeps one, or joins them.
+    if len(tags) != sum(bool(frame.content) for frame in others):
+        raise TagError(path, "a frame of its ID3v2.2 tag would be lost in 2.3, which is written")
+    return tags
+
+
+def _id3_version(tags: Any) -> int:
+    return 3 if tags.version[:2] in ((2, 2), (2, 3)) else 4
+
+
+def _write_id3(path: str | os.PathLike[str], tags: Any, genres: Sequence[str]) -> None:
+    """Write a tag as `_id3_to_write` returns it, with its genre frame."""
     frame = TCON(encoding=3, text=list(genres))  # type: ignore[no-untyped-call]
     tags.setall("TCON", [frame])
-    # Several values are separated by NUL, also in 2.3, where that is what lets every frame be
-    # written as it was read.
+    # Several values are separated by NUL, also in 2.3.
+    version = _id3_version(tags)
     if type(tags) is ID3:
         with _id3v1_kept(path, genres):
             tags.save(path, v2_version=version, v23_sep=None)
@@ -240,6 +278,8 @@ def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except NotAudio as error:
         raise TagError(path, error.reason) from error
+    except DamagedTag as error:
+        raise TagError(path, f"damaged: {error}") from error
     except OSError as error:
         raise TagError(path, error.strerror or str(error)) from error
     except Exception as error:  # mutagen lets ValueError, struct.error and others of odd files out
