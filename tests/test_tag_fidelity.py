@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from mutagen.flac import FLAC
+from mutagen.mp4 import MP4
+from mutagen.oggvorbis import OggVorbis
 
 from bundles import tone
 from raw_tags import raw_fields
@@ -196,3 +199,71 @@ def test_id3_of_version_2_2_is_translated_whole_or_not_at_all(
             assert name == b"TCO" or any(content in other for other in kept)
     else:
         is_refused(path, "a frame of its ID3v2.2 tag would be lost")
+
+
+@pytest.fixture
+def commented(tmp_path: Path, write_audio: Callable[..., Path]) -> Callable[..., Path]:
+    """`commented("flac", value) -> path` of a recording with a comment."""
+
+    def make(suffix: str, value: str) -> Path:
+        path = write_audio(tmp_path / f"song.{suffix}", tone(440, 0.5, 44_100), 44_100)
+        media = FLAC(path) if suffix == "flac" else OggVorbis(path)
+        media["ARTIST"] = [value, "Another"]
+        media.save()
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg"])
+@pytest.mark.parametrize(
+    "odd", [b"ARTIST=Bj\xf6rk", b"ARTIST-Bjork", b"=RTIST-Bjork", b"\xc4RTIST=Bjor"]
+)
+def test_comments_that_mutagen_would_damage_are_refused(
+    commented: Callable[..., Path], suffix: str, odd: bytes
+) -> None:
+    path = commented(suffix, "Bjork")
+    data = path.read_bytes()
+    assert data.count(b"ARTIST=Bjork") == 1
+    path.write_bytes(data.replace(b"ARTIST=Bjork", odd.ljust(12)))
+    is_refused(path, "is not UTF-8 or has no name")
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg"])
+@pytest.mark.parametrize("value", ["Bj\ufffdrk", "x" * 200_000])
+def test_comments_that_only_look_odd_are_kept(
+    commented: Callable[..., Path], suffix: str, value: str
+) -> None:
+    path = commented(suffix, value)
+    before = raw_fields(path)
+    write_genres(path, ["Jazz"])
+    assert read_genres(path) == ("Jazz",)
+    assert raw_fields(path) == before
+
+
+def test_a_field_of_mp4_that_mutagen_would_remove_is_refused(
+    tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "song.m4a", tone(440, 0.5, 44_100), 44_100)
+    media = MP4(path)
+    media["\xa9nam"], media["desc"], media["\xa9gen"] = "Title", "Tïtle", "Soul"
+    media.save()
+    lone = path.read_bytes().replace("Tïtle".encode(), b"T\xef\xeftle")
+    path.write_bytes(lone)
+    before = raw_fields(path)
+    write_genres(path, ["Jazz"])
+    assert raw_fields(path) == before  # alone of its name, it is written as it is
+    path.write_bytes(lone.replace(b"desc", b"\xa9nam"))
+    is_refused(path, "cannot be decoded, and writing would destroy it")
+
+
+def test_a_genre_of_mp4_that_cannot_be_decoded_gives_way(
+    tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "song.m4a", tone(440, 0.5, 44_100), 44_100)
+    media = MP4(path)
+    media["\xa9gen"] = "Söul"
+    media.save()
+    path.write_bytes(path.read_bytes().replace("Söul".encode(), b"S\xf6\xf6ul"))
+    write_genres(path, ["Jazz"])
+    assert read_genres(path) == ("Jazz",)

@@ -10,6 +10,7 @@ import signal
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ import numpy as np
 import pytest
 from mutagen import id3
 from mutagen.apev2 import APEv2
+from mutagen.asf import ASFTags
 from mutagen.flac import FLAC, Picture
 from mutagen.mp4 import MP4, MP4Cover
 from mutagen.wavpack import WavPack
 
 from bundles import tone
+from raw_tags import Field, raw_fields
 from tonearm import audio
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import journal, replacement, tagging
@@ -133,30 +136,14 @@ def audio_hash(path: Path) -> tuple[int, str]:
     return size, heard.hexdigest()
 
 
-def other_fields(path: Path) -> dict[str, str]:
-    """All that is in a file's tags except genre, without fields that are blank."""
-    media = mutagen.File(path)
-    fields: dict[str, str] = {}
-    tags = media.tags
-    if isinstance(tags, id3.ID3):
-        if tags.version >= (2, 2):  # the frames as they are, but for 2.2 as they will be
-            raw = type(tags)()
-            raw.load(path, translate=tags.version < (2, 3), v2_version=3, load_v1=False)
-            fields["(unknown)"] = repr(raw.unknown_frames or "")
-            tags = raw
-        fields |= {key: repr(frame) for key, frame in tags.items() if str(frame) or key == "APIC"}
-    elif isinstance(tags, list):
-        for key, value in sorted(tags, key=lambda pair: pair[0].upper()):
-            fields[key.upper()] = fields.get(key.upper(), "") + repr(value)
-    elif tags is not None:
-        fields |= {key: repr(value) for key, value in tags.items()}
-    fields["(pictures)"] = repr([bytes(p.data) for p in getattr(media, "pictures", ())])
-    genre = {"TCON", "GENRE", "\xa9GEN", "WM/GENRE", "WM/GENREID"}
-    return {
-        key: value
-        for key, value in fields.items()
-        if key.upper() not in genre and value not in ("''", "[]")
-    }
+def other_fields(path: Path) -> Counter[Field]:
+    """All that is in a file's tags except genre."""
+    fields = raw_fields(path)
+    if isinstance(tags := mutagen.File(path).tags, ASFTags):
+        for key, value in tags.items():
+            if key not in ("WM/Genre", "WM/GenreID"):
+                fields["asf", key.encode(), repr(value).encode()] += 1
+    return fields
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -1033,13 +1020,14 @@ def test_every_odd_file_survives_tagging(shared: Path, tmp_path: Path) -> None:
             assert path.read_bytes() == original.read_bytes()
             continue
         assert read_genres(path) == ("Färöese Jazz",)
-        assert other_fields(path) == other_fields(original), path.name
+        # A new tag may say more: who has written it, or what an ID3v1 tag says.
+        assert other_fields(path) >= other_fields(original), path.name
         try:
             heard = audio_hash(original)
         except (av.error.FFmpegError, IndexError):  # no audio that FFmpeg finds
             continue
         assert audio_hash(path) == heard, path.name
-    assert len(written) >= 150
+    assert len(written) >= 160
     assert {Path(done.path).name for done in undo() if done.action == "restore"} == written
     for original, path in zip(originals, paths, strict=True):
         assert path.read_bytes() == original.read_bytes()
