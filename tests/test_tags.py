@@ -37,7 +37,7 @@ from tonearm.library.journal import Journal, JournalError
 from tonearm.library.mapping import read_mapping
 from tonearm.library.suggestions import Predictions, Source, Suggestion
 from tonearm.library.tagging import Change, Rules, apply, plan
-from tonearm.library.tags import TagError, read_genres, write_genres
+from tonearm.library.tags import Names, TagError, read_genres, read_names, write_genres
 from tonearm.library.undo import Restoration, undo
 
 PICTURE = b"\xff\xd8" + np.random.default_rng(0).bytes(20_000)
@@ -285,6 +285,39 @@ def test_an_id3v1_tag_survives_what_cannot_be_written(
     with pytest.raises(TagError, match="No space left"):
         write_genres(path, ["Jazz"])
     assert path.read_bytes() == before
+
+
+def test_a_genre_in_a_lesser_tag_is_not_overridden(
+    song: Callable[..., Path],
+) -> None:
+    wav, mp3 = song("wav"), song("mp3")
+    fields = [(b"IGNR", "Söul".encode("latin-1")), (b"IART", "Öne".encode()), (b"IPRD", b"Two")]
+    with wav.open("r+b") as file:
+        info = b"INFO"
+        for name, text in fields:
+            info += name + (len(text) + 1).to_bytes(4, "little") + text + b"\0"
+            info += bytes(len(info) % 2)
+        file.seek(0, os.SEEK_END)
+        file.write(b"LIST" + len(info).to_bytes(4, "little") + info)
+        size = file.tell() - 8
+        file.seek(4)
+        file.write(size.to_bytes(4, "little"))
+    id3.delete(mp3)
+    tags = APEv2()
+    tags.update(Genre=["Söul", "Funk"], Artist="Öne", Album="Two", Title="Tïtle")
+    tags.save(mp3)
+    assert read_names(wav) == Names(("Söul",), "Öne", "Two", "Tïtle")
+    assert read_names(mp3) == Names(("Söul", "Funk"), "Öne", "Two", "Tïtle")
+    for path in (wav, mp3):
+        lesser = raw_fields(path)
+        [change] = write(path)
+        assert (change.action, change.reason) == ("keep", "has a genre")
+        old = read_genres(path)
+        assert write(path, policy="append")[0].action == "write"
+        assert read_genres(path) == (*old, "jazz")
+        assert write(path, policy="replace")[0].action == "write"
+        assert read_names(path) == Names(("jazz",), "Öne", "Two", "Tïtle")
+        assert raw_fields(path) == lesser
 
 
 def test_the_number_of_mp4_gives_way(song: Callable[..., Path]) -> None:

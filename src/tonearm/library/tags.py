@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mutagen
 from mutagen._vorbis import VComment
@@ -16,6 +16,7 @@ from mutagen.asf import ASFTags
 from mutagen.flac import FLACNoHeaderError
 from mutagen.id3 import ID3, TCON, ID3NoHeaderError
 from mutagen.mp4 import MP4Tags
+from mutagen.wave import WAVE
 
 from tonearm.audio import NotAudio, size_of
 from tonearm.errors import TonearmError
@@ -23,7 +24,10 @@ from tonearm.library.chunks import obstacle
 from tonearm.library.id3_frames import DamagedTag, read_frames
 from tonearm.library.losses import loss
 from tonearm.library.tag_words import spelling_of
+from tonearm.library.wav_info import WavInfo, read_info
 from tonearm.text import printable
+
+Value = TypeVar("Value")
 
 # What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
 # the others are like dictionaries. On opening, mutagen turns MP4's gnre into \xa9gen.
@@ -33,6 +37,7 @@ FIELDS: dict[type, tuple[str, str, str, str]] = {
     MP4Tags: ("\xa9gen", "\xa9ART", "\xa9alb", "\xa9nam"),
     ASFTags: ("WM/Genre", "Author", "WM/AlbumTitle", "Title"),
     VComment: ("GENRE", "ARTIST", "ALBUM", "TITLE"),
+    WavInfo: ("IGNR", "IART", "IPRD", "INAM"),
 }
 ID3V1_BYTES = 128  # at the very end of the file, "TAG" first and a genre's number last
 NO_ID3V1_GENRE = 255
@@ -64,7 +69,7 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
         If the file is not there or holds no tags that mutagen knows.
     """
     with _one_line_errors(path):
-        return _genres(_open(path).tags)
+        return _first_of(map(_genres, _all_tags(path))) or ()
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,12 @@ def read_names(path: str | os.PathLike[str]) -> Names:
         If the file is not there or holds no tags that mutagen knows.
     """
     with _one_line_errors(path):
-        tags = _open(path).tags
-        _, *others = _fields(tags)
-        return Names(_genres(tags), *(_first(tags, field) for field in others))
+        found = list(_all_tags(path))
+        genres = _first_of(map(_genres, found)) or ()
+        artist, album, title = (
+            _first_of(_text(tags, _fields(tags)[place]) for tags in found) for place in (1, 2, 3)
+        )
+        return Names(genres, artist, album, title)
 
 
 def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
@@ -174,6 +182,18 @@ def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
     return media
 
 
+def _all_tags(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Yield a file's tag of the kind that is written, then what may say what that leaves out."""
+    media = _open(path)
+    tags: Any = media.tags
+    yield tags
+    if isinstance(media, WAVE):
+        yield read_info(path)
+    elif type(tags) is ID3:
+        with suppress(mutagen.MutagenError, ValueError):  # there is none, or it is damaged
+            yield APEv2(path)  # type: ignore[no-untyped-call]
+
+
 def _fields(tags: Any) -> tuple[str, str, str, str]:
     """Return what a tag's kind calls its fields of genre, artist, album and title."""
     for kind, names in FIELDS.items():
@@ -192,9 +212,13 @@ def _genres(tags: Any) -> tuple[str, ...]:
     return tuple(genre for genre in map(str.strip, found) if genre)
 
 
-def _first(tags: Any, field: str) -> str | None:
+def _text(tags: Any, field: str) -> str | None:
     """Return the first value of a field that is not blank."""
-    values = map(str.strip, map(str, tags.get(field, ())))
+    return _first_of(map(str.strip, map(str, tags.get(field, ()))))
+
+
+def _first_of(values: Iterable[Value]) -> Value | None:
+    """Return the first value that is not empty."""
     return next(filter(None, values), None)
 
 
