@@ -54,6 +54,41 @@ def test_a_link_stays_one_and_the_new_file_is_as_private_as_the_old(tmp_path: Pa
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_who_cannot_give_a_file_away_gives_it_to_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    path.chmod(0o640)
+    own, looked, given = path.stat(), Path.stat, []
+
+    def chown(which: Path, user: int, group: int) -> None:
+        given.append((user, group, stat.S_IMODE(which.stat().st_mode) & 0o077))
+        if user != -1:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def theirs(file: Path, **how: bool) -> os.stat_result:
+        state = list(looked(file, **how))
+        if file == path:
+            state[stat.ST_UID], state[stat.ST_GID] = own.st_uid + 1, own.st_gid + 1
+        return os.stat_result(state)
+
+    umask = os.umask(0o077)
+    try:
+        monkeypatch.setattr(os, "chown", chown)
+        monkeypatch.setattr(Path, "stat", theirs)
+        with whole(path) as file:
+            file.write(b"new")
+        with drafted(path) as draft:
+            draft.touch()
+    finally:
+        os.umask(umask)
+    # And before others may read it.
+    user, group = own.st_uid + 1, own.st_gid + 1
+    assert given == [(user, group, 0), (-1, group, 0)] * 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

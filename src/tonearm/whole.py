@@ -40,18 +40,18 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
     """
     target = Path(os.path.realpath(path))  # a link stays one
     try:
-        mode = target.stat().st_mode
+        state = target.stat()
     except FileNotFoundError:
-        mode = None
-    if mode is not None and not stat.S_ISREG(mode):
+        state = None
+    if state is not None and not stat.S_ISREG(state.st_mode):
         with target.open("wb") as file:
             yield file
         return
     draft = _draft_beside(target)
     try:
         with draft.open("wb") as file:
-            if mode is not None:
-                draft.chmod(stat.S_IMODE(mode))
+            if state is not None:
+                _open_to_the_same(draft, state)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -80,11 +80,32 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield draft
         with draft.open("r+b") as file:
             with suppress(FileNotFoundError):
-                draft.chmod(stat.S_IMODE(target.stat().st_mode))
+                _open_to_the_same(draft, target.stat())
             os.fsync(file.fileno())
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def give_owner(path: Path, state: os.stat_result) -> None:
+    """Give a file the owner and the group of another, or at least the group, if that is allowed.
+
+    This takes some permissions away: the mode is to be set afterwards.
+    """
+    now = path.stat()
+    if (now.st_uid, now.st_gid) == (state.st_uid, state.st_gid):
+        return
+    try:
+        os.chown(path, state.st_uid, state.st_gid)
+    except PermissionError:  # only the superuser gives files away
+        with suppress(PermissionError):  # others may give them to their own groups
+            os.chown(path, -1, state.st_gid)
+
+
+def _open_to_the_same(draft: Path, state: os.stat_result) -> None:
+    """Let those use a draft who may use the file it replaces."""
+    give_owner(draft, state)
+    draft.chmod(stat.S_IMODE(state.st_mode))
 
 
 def _linked(draft: Path, target: Path) -> bool:

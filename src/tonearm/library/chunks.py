@@ -1,14 +1,16 @@
-"""Whether a WAV or AIFF file has a place for a tag, which is a chunk behind its sound."""
+"""The chunks of WAV and AIFF files, and whether there is a place for one more, which a tag is."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from tonearm.audio import RIFF_UNKNOWN
 
 ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
+FIRST_CHUNK = 12  # behind the name of the whole, its length and its kind
 MOST_CHUNKS = 10_000  # there are a few; of what is damaged all may look like small ones
 KINDS = {b"WAVE": "a WAV", b"AIFF": "an AIFF", b"AIFC": "an AIFF"}
 
@@ -24,7 +26,9 @@ def obstacle(path: str | os.PathLike[str]) -> str | None:
         if kind is None or order is None:
             return None
         announced = int.from_bytes(head[4:8], order)
-        longest, end = _walked(file, min(size, 8 + announced), order)
+        longest, end = 0, FIRST_CHUNK
+        for _, place, length in walk(file, min(size, 8 + announced), order):
+            longest, end = max(longest, length), place + length + length % 2
         if not announced or max(announced, longest) >= RIFF_UNKNOWN > size:
             return f"{kind} file that does not say where its sound ends, and a tag would begin"
         if max(8 + announced, end) > size + 1:  # the last byte that makes a length even may lack
@@ -32,19 +36,19 @@ def obstacle(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
-def _walked(file: BinaryIO, stop: int, order: Literal["little", "big"]) -> tuple[int, int]:
-    """Return the length of the longest chunk, in bytes, and where the last one should end.
+def walk(
+    file: BinaryIO, stop: int, order: Literal["little", "big"], place: int = FIRST_CHUNK
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each chunk's name, where its content begins (and the file stands), and its length.
 
     What has no name of printable signs is no chunk (zeros at the end of a file, say), and nothing
     behind it is told from sound.
     """
-    longest, place = 0, 12
     for _ in range(MOST_CHUNKS):
         file.seek(place)
         head = file.read(8)
         if place + 8 > stop or not all(0x20 <= sign < 0x7F for sign in head[:4]):
-            break
+            return
         length = int.from_bytes(head[4:], order)
-        longest = max(longest, length)
+        yield head[:4], place + 8, length
         place += 8 + length + length % 2
-    return longest, place

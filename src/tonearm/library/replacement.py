@@ -14,6 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from tonearm.library.tags import TagError
+from tonearm.whole import give_owner
 
 # Hidden, so nothing that walks a library takes one for music; and short, whatever it replaces.
 PREFIX = ".tonearm-"
@@ -32,8 +33,8 @@ def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
     Raises
     ------
     TagError
-        If it is not there, no regular file, read-only, or has several hard links, which a
-        replacement would part.
+        If it is not there, no regular file, read-only or in a folder that is, or has several hard
+        links, which a replacement would part.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -44,6 +45,8 @@ def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
         raise TagError(path, "not a file")
     if not state.st_mode & 0o222 or not os.access(target, os.W_OK):
         raise TagError(path, "read-only")
+    if not os.access(target.parent, os.W_OK | os.X_OK):  # where the draft is made and renamed
+        raise TagError(path, "its folder is read-only")
     if state.st_nlink > 1:
         raise TagError(path, f"has {state.st_nlink} hard links, and writing would part them")
     return target, state
@@ -63,10 +66,7 @@ def draft(target: Path) -> Iterator[Path]:
 
 def prepare(path: Path, target: Path) -> None:
     """Give a finished draft the owner, permissions, times and attributes of its target, on disk."""
-    state = target.stat()
-    if (path.stat().st_uid, path.stat().st_gid) != (state.st_uid, state.st_gid):
-        with suppress(PermissionError):  # only the superuser gives files away
-            os.chown(path, state.st_uid, state.st_gid)
+    give_owner(path, target.stat())
     # Windows brings to the disk only what is open for writing, which the target's mode may forbid.
     with path.open("r+b") as file:
         shutil.copystat(target, path)

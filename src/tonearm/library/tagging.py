@@ -24,7 +24,7 @@ from tonearm.library.replacement import (
 from tonearm.library.sound import sounds_alike
 from tonearm.library.suggestions import Source, Suggestion
 from tonearm.library.tag_words import spelling_of
-from tonearm.library.tags import TagError, check_place, read_genres, write_genres
+from tonearm.library.tags import TagError, check_writable, read_genres, write_genres
 
 Policy = Literal["missing", "replace", "append"]
 Action = Literal["write", "keep", "fail"]
@@ -197,7 +197,7 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
         return replace(change, reason="is there already")
     try:
         replaceable(change.path)
-        check_place(change.path)
+        check_writable(change.path)
     except TagError as error:
         return _failed(change, error.reason)
     reason = {"replace": "replaced", "append": "added"}.get(rules.policy if change.old else "")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mutagen
 from mutagen._vorbis import VComment
@@ -16,11 +16,18 @@ from mutagen.asf import ASFTags
 from mutagen.flac import FLACNoHeaderError
 from mutagen.id3 import ID3, TCON, ID3NoHeaderError
 from mutagen.mp4 import MP4Tags
+from mutagen.wave import WAVE
 
 from tonearm.audio import NotAudio, size_of
 from tonearm.errors import TonearmError
 from tonearm.library.chunks import obstacle
+from tonearm.library.id3_frames import DamagedTag, read_frames
+from tonearm.library.losses import loss
+from tonearm.library.tag_words import spelling_of
+from tonearm.library.wav_info import WavInfo, read_info
 from tonearm.text import printable
+
+Value = TypeVar("Value")
 
 # What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
 # the others are like dictionaries. On opening, mutagen turns MP4's gnre into \xa9gen.
@@ -30,6 +37,7 @@ FIELDS: dict[type, tuple[str, str, str, str]] = {
     MP4Tags: ("\xa9gen", "\xa9ART", "\xa9alb", "\xa9nam"),
     ASFTags: ("WM/Genre", "Author", "WM/AlbumTitle", "Title"),
     VComment: ("GENRE", "ARTIST", "ALBUM", "TITLE"),
+    WavInfo: ("IGNR", "IART", "IPRD", "INAM"),
 }
 ID3V1_BYTES = 128  # at the very end of the file, "TAG" first and a genre's number last
 NO_ID3V1_GENRE = 255
@@ -61,7 +69,7 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
         If the file is not there or holds no tags that mutagen knows.
     """
     with _one_line_errors(path):
-        return _genres(_open(path).tags)
+        return _first_of(map(_genres, _all_tags(path))) or ()
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,12 @@ def read_names(path: str | os.PathLike[str]) -> Names:
         If the file is not there or holds no tags that mutagen knows.
     """
     with _one_line_errors(path):
-        tags = _open(path).tags
-        _, *others = _fields(tags)
-        return Names(_genres(tags), *(_first(tags, field) for field in others))
+        found = list(_all_tags(path))
+        genres = _first_of(map(_genres, found)) or ()
+        artist, album, title = (
+            _first_of(_text(tags, _fields(tags)[place]) for tags in found) for place in (1, 2, 3)
+        )
+        return Names(genres, artist, album, title)
 
 
 def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
@@ -108,12 +119,10 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
     Raises
     ------
     TagError
-        If the file holds no tags that mutagen can write.
+        If the file holds no tags that mutagen can write, or another field would be lost.
     """
     with _one_line_errors(path):
-        media = _open(path)
-        check_place(path)
-        tags: Any = media.tags
+        media, tags = _opened_to_write(path)
         field, *_ = _fields(tags)
         if field == "TCON":
             _write_id3(path, tags, genres)
@@ -126,18 +135,37 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
             media.save(path)
 
 
-def check_place(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that has no place for a tag, as far as that can be seen without writing one.
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse what `write_genres` would refuse, as far as that can be seen without writing.
 
     Raises
     ------
     TagError
-        If it is one.
+        If the file has no place for a tag, or other fields would be lost.
     """
     with _one_line_errors(path):
-        reason = obstacle(path)
+        _opened_to_write(path)
+
+
+def _opened_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, Any]:
+    """Return a file and its tag, with all that is to be written again beside the genre.
+
+    Raises
+    ------
+    TagError
+        If there is no place for it, or something would be lost.
+    """
+    media = _open(path)
+    reason = obstacle(path)
     if reason is not None:
         raise TagError(path, reason)
+    tags: Any = media.tags
+    if isinstance(tags, ID3):
+        return media, _id3_to_write(path, tags)
+    reason = loss(path, media)
+    if reason is not None:
+        raise TagError(path, reason)
+    return media, tags
 
 
 def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
@@ -152,6 +180,18 @@ def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
         except (mutagen.MutagenError, NotImplementedError):
             raise TagError(path, "a kind of file that has no tags") from None
     return media
+
+
+def _all_tags(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Yield a file's tag of the kind that is written, then what may say what that leaves out."""
+    media = _open(path)
+    tags: Any = media.tags
+    yield tags
+    if isinstance(media, WAVE):
+        yield read_info(path)
+    elif type(tags) is ID3:
+        with suppress(mutagen.MutagenError, ValueError):  # there is none, or it is damaged
+            yield APEv2(path)  # type: ignore[no-untyped-call]
 
 
 def _fields(tags: Any) -> tuple[str, str, str, str]:
@@ -172,27 +212,54 @@ def _genres(tags: Any) -> tuple[str, ...]:
     return tuple(genre for genre in map(str.strip, found) if genre)
 
 
-def _first(tags: Any, field: str) -> str | None:
+def _text(tags: Any, field: str) -> str | None:
     """Return the first value of a field that is not blank."""
-    values = map(str.strip, map(str, tags.get(field, ())))
+    return _first_of(map(str.strip, map(str, tags.get(field, ()))))
+
+
+def _first_of(values: Iterable[Value]) -> Value | None:
+    """Return the first value that is not empty."""
     return next(filter(None, values), None)
 
 
-def _write_id3(path: str | os.PathLike[str], found: Any, genres: Sequence[str]) -> None:
-    """Replace the genre frame; the others are read and written as they are, not translated."""
+def _id3_to_write(path: str | os.PathLike[str], found: Any) -> Any:
+    """Return a tag that holds what is to be written beside the genre: all other frames.
+
+    mutagen writes its `unknown_frames` as they are. It does so only in the version they were read
+    in: of a tag of version 2.2, which it cannot write, it must have understood every frame.
+    """
     tags = type(found)()
-    version = 3 if found.version[:2] in ((2, 2), (2, 3)) else 4
+    old = found.version < (2, 3)  # here frames have other names
     try:
-        translate = found.version < (2, 3)  # the frames of 2.2 have other names
-        tags.load(path, translate=translate, v2_version=version, load_v1=False)
+        tags.load(path, translate=old, v2_version=_id3_version(found), load_v1=False)
+        with Path(path).open("rb") as file:
+            tags._pre_load_header(file)  # goes to where the tag begins, by the kind of file
+            others = [frame for frame in read_frames(file) if not frame.is_genre]
     except ID3NoHeaderError:
         # The first tag of version 2: players will look at it alone, so it takes all that an ID3v1
         # tag says, not the genre only.
-        tags = found
+        return found
+    if not old:
+        tags.clear()
+        tags.unknown_frames = [b"".join(map(bytes, others))]
+        return tags
+    tags.delall("TCON")
+    # Of two frames of the same name, mutagen keeps one, or joins them.
+    if len(tags) != sum(bool(frame.content) for frame in others):
+        raise TagError(path, "a frame of its ID3v2.2 tag would be lost in 2.3, which is written")
+    return tags
+
+
+def _id3_version(tags: Any) -> int:
+    return 3 if tags.version[:2] in ((2, 2), (2, 3)) else 4
+
+
+def _write_id3(path: str | os.PathLike[str], tags: Any, genres: Sequence[str]) -> None:
+    """Write a tag as `_id3_to_write` returns it, with its genre frame."""
     frame = TCON(encoding=3, text=list(genres))  # type: ignore[no-untyped-call]
     tags.setall("TCON", [frame])
-    # Several values are separated by NUL, also in 2.3, where that is what lets every frame be
-    # written as it was read.
+    # Several values are separated by NUL, also in 2.3.
+    version = _id3_version(tags)
     if type(tags) is ID3:
         with _id3v1_kept(path, genres):
             tags.save(path, v2_version=version, v23_sep=None)
@@ -221,8 +288,8 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
             file.truncate(start)
     try:
         yield
-        known = {name.casefold(): number for number, name in enumerate(TCON.GENRES)}
-        number = known.get(genres[0].casefold(), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
+        known = {spelling_of(name): number for number, name in enumerate(TCON.GENRES)}
+        number = known.get(spelling_of(genres[0]), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
         tag = tag and tag[:-1] + bytes([number])
     finally:
         if tag:
@@ -239,6 +306,8 @@ def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except NotAudio as error:
         raise TagError(path, error.reason) from error
+    except DamagedTag as error:
+        raise TagError(path, f"damaged: {error}") from error
     except OSError as error:
         raise TagError(path, error.strerror or str(error)) from error
     except Exception as error:  # mutagen lets ValueError, struct.error and others of odd files out

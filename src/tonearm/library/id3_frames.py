@@ -1,0 +1,120 @@
+"""The frames of an ID3v2 tag as the bytes they are, whatever they mean.
+
+mutagen keeps only what it can parse, and joins frames of the same name. What is to be carried over
+unchanged must therefore not pass through its parser.
+
+Sources: ID3v2.3.0 (https://id3.org/id3v2.3.0), sections 3.1 to 3.3 and 5; ID3v2.4.0, main structure
+(https://id3.org/id3v2.4.0-structure), sections 3, 4 and 6.1; ID3v2.2.0 (https://id3.org/id3v2-00).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tonearm.errors import TonearmError
+
+HEADER_BYTES = 10
+GENRE = (b"TCON", b"TCO")
+UNSYNCHRONISED, EXTENDED = 0x80, 0x40  # flags of a tag
+FRAME_UNSYNCHRONISED = 0x02  # in the second byte of a frame's flags, since 2.4
+# Some programs wrote frames of 2.3 under the three letters they have in 2.2.
+_NAME = re.compile(rb"[A-Z0-9]{3}[A-Z0-9 \0]?")
+
+
+class DamagedTag(TonearmError):
+    """A tag holds something that is no frame."""
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """A frame: its header (name, size and, since 2.3, flags) and what it holds."""
+
+    header: bytes
+    content: bytes
+
+    @property
+    def is_genre(self) -> bool:
+        """Whether it is the frame that names genres."""
+        return self.header[: 3 if len(self.header) == 6 else 4].rstrip(b" \0") in GENRE
+
+    def __bytes__(self) -> bytes:
+        return self.header + self.content
+
+
+def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
+    """Return the frames of the tag that begins where a file stands.
+
+    They are as they would stand in a tag of the same version that has neither an extended header
+    nor the flag of unsynchronisation: what that flag stands for is undone (before 2.4) or said by
+    their own flags (in 2.4). Sizes that a program wrote into 2.4 as in 2.3 are put right.
+
+    Raises
+    ------
+    DamagedTag
+        If the frames do not follow one another up to the end of the tag, or to zeros up to there.
+    """
+    header = file.read(HEADER_BYTES)
+    version, flags = header[3], header[5]
+    table = file.read(_synchsafe(header[6:]))
+    if flags & UNSYNCHRONISED and version < 4:
+        table = _resynchronised(table)
+    if flags & EXTENDED and version > 2:
+        table = table[_extended_header_bytes(table, version) :]
+    frames = _split(table, version, synchsafe=version == 4)
+    if frames is None and version == 4:
+        frames = _split(table, version, synchsafe=False)  # as iTunes once did
+    if frames is None:
+        raise DamagedTag("something in its ID3 tag is no frame, and writing would destroy it")
+    if version == 4:
+        frames = [_alone(frame, unsynchronised=bool(flags & UNSYNCHRONISED)) for frame in frames]
+    return tuple(frames)
+
+
+def _split(table: bytes, version: int, *, synchsafe: bool) -> list[RawFrame] | None:
+    """Return the frames in a table; None if it is not one by this way of counting."""
+    name, length = (3, 6) if version == 2 else (4, HEADER_BYTES)
+    frames, place = [], 0
+    while place + length <= len(table) and table[place]:
+        header = table[place : place + length]
+        digits = header[name : 2 * name]
+        if synchsafe and max(digits) > 0x7F:
+            return None
+        size = _synchsafe(digits) if synchsafe else int.from_bytes(digits, "big")
+        place += length + size
+        if place > len(table) or not _NAME.fullmatch(header[:name]):
+            return None
+        frames.append(RawFrame(header, table[place - size : place]))
+    return None if table[place:].strip(b"\0") else frames
+
+
+def _alone(frame: RawFrame, *, unsynchronised: bool) -> RawFrame:
+    """Let a frame of 2.4 say itself what its tag has said, and its size as the version asks."""
+    name, (first, second) = frame.header[:4], frame.header[8:]
+    if unsynchronised and b"\xff\x00" in frame.content:
+        second |= FRAME_UNSYNCHRONISED
+    size = bytes(len(frame.content) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return RawFrame(name + size + bytes([first, second]), frame.content)
+
+
+def _resynchronised(table: bytes) -> bytes:
+    """Undo unsynchronisation, unless it is plain that only the flag was set."""
+    if re.search(rb"\xff([\xe0-\xff]|$)", table, re.DOTALL):
+        return table
+    return table.replace(b"\xff\x00", b"\xff")
+
+
+def _extended_header_bytes(table: bytes, version: int) -> int:
+    """Return the length of the extended header, which some programs announce and do not write."""
+    if _NAME.fullmatch(table[:4]):
+        return 0
+    return _synchsafe(table[:4]) if version == 4 else 4 + int.from_bytes(table[:4], "big")
+
+
+def _synchsafe(digits: bytes) -> int:
+    """Return a number of which each byte holds seven bits."""
+    number = 0
+    for digit in digits:
+        number = number << 7 | digit & 0x7F
+    return number

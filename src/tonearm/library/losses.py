@@ -1,0 +1,64 @@
+"""What mutagen would destroy in a file's tags by writing back what it has read."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mutagen._vorbis import VComment
+from mutagen.mp4 import MP4Tags
+from mutagen.ogg import OggFileType, OggPage
+
+
+def loss(path: str | os.PathLike[str], media: Any) -> str | None:
+    """Say what else would be lost if a genre were written; None if nothing would.
+
+    ID3 is left out: of that, `tonearm.library.id3_frames` carries over the bytes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    media
+        What mutagen has read of it, unchanged.
+    """
+    tags = media.tags
+    if isinstance(tags, VComment) and tags and not _stand_in(path, media):
+        return "a field of its tags is not UTF-8 or has no name, and writing would destroy it"
+    if isinstance(tags, MP4Tags):
+        # What mutagen cannot decode it writes back, unless it has decoded another of that name.
+        lost = [name for name in tags._failed_atoms if name in tags and name != "\xa9gen"]
+        if lost:
+            return "a field of its tags cannot be decoded, and writing would destroy it"
+    return None
+
+
+def _stand_in(path: str | os.PathLike[str], media: Any) -> bool:
+    """Whether a file holds its Vorbis comments byte for byte as mutagen would write them."""
+    comments: bytes = media.tags.write(framing=False)
+    info: Any = media.info
+    with Path(path).open("rb") as file:
+        if isinstance(media, OggFileType):
+            return comments in _comment_packet(file, info.serial)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # FLAC: in one piece
+            return content.find(comments) >= 0
+
+
+def _comment_packet(file: BinaryIO, serial: int) -> bytes:
+    """Return the second packet of a stream, which every kind of Ogg keeps for the comments.
+
+    It begins on a page of its own, and may go on over many.
+    """
+    pages: list[OggPage] = []
+    first = True
+    while not pages or not (pages[-1].complete or len(pages[-1].packets) > 1):
+        page = OggPage(file)  # type: ignore[no-untyped-call]
+        if page.serial != serial:
+            continue
+        if not first:
+            pages.append(page)
+        first = False
+    packet: bytes = OggPage.to_packets(pages)[0]  # type: ignore[no-untyped-call]
+    return packet
