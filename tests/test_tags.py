@@ -364,9 +364,12 @@ def test_files_that_hold_no_tags_are_refused_in_one_line(
     text.write_text("no music")
     broken = song("flac", "broken.flac")
     broken.write_bytes(broken.read_bytes()[:30])
+    noise = tmp_path / "noise.wav"
+    noise.write_bytes(b"\xbf" * 600)  # whose chunk names are no letters
     for path, reason in [
         (text, "unknown"),
         (broken, "damaged"),
+        (noise, "damaged$"),
         (tmp_path / "absent.mp3", "no such file"),
         (tmp_path, "is a folder"),
     ]:

@@ -324,5 +324,8 @@ def _reason(path: str | os.PathLike[str], error: Exception) -> str:
             return reason
     if isinstance(error, FLACNoHeaderError):
         return "is called .flac, but is no FLAC file"
+    # Of another error, such as a codec's, mutagen only hands on the words.
+    cause = error.args[0] if error.args else None
+    is_own = isinstance(error, mutagen.MutagenError) and not isinstance(cause, Exception)
     reason = printable(" ".join(str(error).split()))
-    return f"damaged: {reason}" if reason and isinstance(error, mutagen.MutagenError) else "damaged"
+    return f"damaged: {reason}" if reason and is_own else "damaged"
