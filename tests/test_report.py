@@ -191,6 +191,15 @@ def test_the_page_needs_nothing_beside_itself() -> None:
     assert "A &lt;b&gt;&amp; B" in text
     assert "broken.ogg: no audio stream" in text
     assert "prefers-color-scheme: dark" in text
+    assert f"by chance: {100 * predictions.metrics(0).ece_by_chance:.1f}" in text
+    assert "too narrow" not in text
+
+
+def test_the_page_warns_of_few_artists() -> None:
+    predictions = sample().take(range(8))
+    text = render(predictions, predictions.metrics(50), SUBJECT)
+    assert "Careful: only 5 groups: the 95 % intervals are too narrow" in text
+    assert "too narrow" not in render(predictions, predictions.metrics(0), SUBJECT)
 
 
 def test_the_page_of_a_perfect_model_has_no_errors() -> None:
@@ -239,6 +248,8 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
     assert table.exit_code == 0, table.output
     assert "4 tracks in" in table.stdout
     assert "1 could not be judged" in table.stdout
+    assert " by chance)" in table.stdout
+    assert "careful: only 4 tracks: the 95 % intervals are too narrow" in table.stderr
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "broken.wav" in page
     assert "4 tracks of 2 genres" in page

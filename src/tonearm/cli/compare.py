@@ -61,6 +61,7 @@ def compare(
         print(comparison.to_markdown(), end="")
     else:
         print_comparison(comparison)
+    warn_of_few_groups(comparison)
     for name, count in comparison.left_out.items():
         if count:
             print(f"{name}: {count} predictions left out, not in every run", file=sys.stderr)
@@ -78,4 +79,12 @@ def print_comparison(comparison: Comparison) -> None:
     for row in rows:
         table.add_row(*(row[i] for i in shown))
     table_console().print(table)
-    print(f"\n{comparison.tracks} tracks in common; per cent, with 95 % intervals")
+    spread = f", with 95 % intervals over {comparison.drawn_over}"
+    intervals = spread if comparison.rows[0].metrics.bootstrap else ""
+    print(f"\n{comparison.tracks} tracks in common; per cent{intervals}")
+
+
+def warn_of_few_groups(comparison: Comparison) -> None:
+    """Print in a line that intervals are too narrow, or why there are none."""
+    if comparison.careful:
+        print(f"tonearm: careful: {comparison.careful}", file=sys.stderr)
