@@ -245,6 +245,21 @@ def test_markdown_aligns_its_columns() -> None:
     )
 
 
+def test_runs_are_named_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lr0.1", "lr0.01"):
+        files.write(tmp_path / name / "predictions.csv", run(0.4, 1))
+    files.write(tmp_path / "svm.v2.csv", run(0.1, 2))
+    monkeypatch.chdir(tmp_path / "lr0.1")
+
+    def names(*runs: str) -> list[str]:
+        done = CliRunner().invoke(app, ["compare", *runs, "--json", "--bootstrap", "0"])
+        return [row["run"] for row in json.loads(done.stdout)]
+
+    assert names(".", "../lr0.01", "../svm.v2.csv") == ["lr0.1", "lr0.01", "svm.v2"]
+    assert names("predictions.csv", "../lr0.01/predictions.csv") == ["lr0.1", "lr0.01"]
+    assert names(".", "predictions.csv") == [".", "predictions.csv"]  # two ways to one name
+
+
 def test_command_line(tmp_path: Path) -> None:
     files.write(tmp_path / "cnn" / "predictions.csv", run(0.4, 1))
     files.write(tmp_path / "svm.csv", run(0.1, 2, tracks=100))
