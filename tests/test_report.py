@@ -115,6 +115,24 @@ def test_labels_of_the_data_are_translated_or_refused() -> None:
         run_trial(Oracle(), songs.tracks, {"Punk": "disco"})
 
 
+def test_a_model_may_write_its_labels_in_another_form_of_unicode() -> None:
+    composed, apart = "R\u00f3ck", "Ro\u0301ck"
+
+    class Accented(Oracle):
+        labels = (apart,)
+
+        def classify_files(
+            self, paths: Iterable[Path], workers: int = 1
+        ) -> Iterator[Prediction | Failure]:
+            for path in paths:
+                music = np.zeros(4, dtype=np.float32)
+                yield Prediction(path, apart, 1.0, {apart: 1.0}, (), 30.0, False, music)
+
+    songs = dataset({"1.ogg": composed, "2.ogg": "Rock"})
+    trial = run_trial(Accented(), songs.tracks, {"Rock": composed})
+    assert trial.predictions.truth == (apart, apart)
+
+
 def test_nothing_decodable_is_an_error_that_names_a_file() -> None:
     with pytest.raises(NothingHeard, match=r"none of 1 tracks .*broken.ogg: no audio stream"):
         run_trial(Oracle(), dataset({"broken.ogg": "jazz"}).tracks)
@@ -277,6 +295,10 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
         app, [*arguments, "--labels", labels[1], "--map", f"Unheard of={labels[0]}", "--json"]
     )
     assert json.loads(idle.stdout)["count"] == 2
+    (tmp_path / "music" / "Unheard of").rename(tmp_path / "music" / "R\u00f3ck")
+    for option in (["--labels", "Ro\u0301ck"], []):
+        apart = [*arguments, *option, "--map", f"Ro\u0301ck={labels[0]}", "--json"]
+        assert CliRunner().invoke(app, apart).exit_code == 0
     malformed = CliRunner().invoke(app, [*arguments, "--map", "Unheard of"])
     assert "--map 'Unheard of': expected" in str(malformed.exception)
 

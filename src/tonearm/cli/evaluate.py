@@ -15,6 +15,7 @@ from tonearm.cli.options import ProtocolName, SharingOption, listed, refuse
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
 from tonearm.errors import TonearmError, UsageError
+from tonearm.text import composed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +108,7 @@ def evaluate(
         dataset = replace(dataset, tracks=held_out(chosen))
     else:
         refuse(context, "fold", "folds", beside="without --protocol")
-    wanted = listed(labels or (), dataset.labels)
+    wanted = listed(map(composed, labels or ()), dataset.labels)
     tracks = judgeable(dataset, split, kind, wanted or None)
     # A label that --labels leaves out may be renamed all the same.
     judged = {track.label for track in tracks}
@@ -158,7 +159,7 @@ def _pair(text: str) -> tuple[str, str]:
     data, equals, model = text.partition("=")
     if not (data and equals and model):
         raise UsageError(f"--map {text!r}: expected the data's label=the model's label")
-    return data, model
+    return composed(data), composed(model)
 
 
 def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | None) -> Fold:
