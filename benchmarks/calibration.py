@@ -26,6 +26,7 @@ from scipy.optimize import minimize
 
 from foldwise import PUBLISHED, published
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
+from tonearm.evaluation.calibration_error import calibration_error, errors_by_chance
 from tonearm.evaluation.predictions import Predictions
 
 Doubles = NDArray[np.float64]
@@ -33,8 +34,7 @@ Truth = NDArray[np.int64]
 # Fitted to log-probabilities [N, C] and truth, gives a function from such to probabilities [N, C].
 Calibrator = Callable[[Doubles, Truth], Callable[[Doubles], Doubles]]
 
-WIDE_BINS, FULL_BINS = 15, 10
-DRAWS = 1000
+FULL_BINS = 10
 RIDGE = 0.01  # holds per-class settings near those of a temperature alone
 THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
 
@@ -64,7 +64,7 @@ def report_calibrators(table: Predictions, folds: NDArray[np.str_]) -> None:
         errors = calibration_errors(calibrated.max(axis=1), hits)
         print(f"{name:24}  {hits.mean():.4f}    {loss:.4f}            {errors[0]:.4f}", end="")
         print(f"           {errors[1]:.4f}")
-    chance = errors_by_chance(table.probabilities)
+    chance = errors_by_chance(table.probabilities.max(axis=1), calibration_errors)
     for name, (wide, full) in (
         ("by chance, mean", chance.mean(axis=0)),
         ("by chance, 5 % pass", np.quantile(chance, 0.95, axis=0)),
@@ -143,19 +143,9 @@ def log_probabilities(table: Predictions) -> Doubles:
 
 def calibration_errors(confidence: Doubles, hits: NDArray[np.bool_]) -> tuple[float, float]:
     """Mean distance of confidence and accuracy over bins of equal width, and of equal mass."""
-    gaps = confidence - hits
-    bins = np.minimum((confidence * WIDE_BINS).astype(int), WIDE_BINS - 1)
-    wide = np.abs(np.bincount(bins, gaps, WIDE_BINS)).sum()
-    full = sum(abs(part.sum()) for part in np.array_split(gaps[np.argsort(confidence)], FULL_BINS))
-    return float(wide / len(hits)), float(full / len(hits))
-
-
-def errors_by_chance(probabilities: Doubles) -> Doubles:
-    """Calibration errors, float64[draws, 2], if the probabilities were exactly right."""
-    rng = np.random.default_rng(0)
-    confidence = probabilities.max(axis=1)
-    chances = rng.random((DRAWS, len(confidence))) < confidence
-    return np.array([calibration_errors(confidence, hits) for hits in chances])
+    gaps = (confidence - hits)[np.argsort(confidence)]
+    full = sum(abs(part.sum()) for part in np.array_split(gaps, FULL_BINS))
+    return calibration_error(confidence, hits), float(full / len(hits))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def rendered(runs: dict[str, Predictions], tracks: int, networks: int, seeds: in
     rows = []
     for name, run in runs.items():
         metrics = run.metrics()
-        interval = metrics.intervals["accuracy"]
+        interval = metrics.intervals.get("accuracy")
         right: dict[str, int] = {}
         for seed, hit in zip(run.seeds or (), run.correct, strict=True):
             right[seed] = right.get(seed, 0) + int(hit)
@@ -87,7 +87,7 @@ def rendered(runs: dict[str, Predictions], tracks: int, networks: int, seeds: in
             (
                 name,
                 f"{100 * metrics.accuracy:.1f}",
-                f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
+                f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "",
                 f"{min(right.values())} to {max(right.values())}",
                 f"{100 * metrics.f1:.1f}",
                 f"{metrics.nll:.2f}",

@@ -24,7 +24,7 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Dataset, Track
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.compare import compare, markdown_table
+from tonearm.evaluation.compare import compare, markdown_table, with_interval
 from tonearm.evaluation.crossval import System, cross_validate
 from tonearm.evaluation.predictions import Predictions
 
@@ -87,9 +87,8 @@ def row(name: str, whole: Predictions, runs: dict[Condition, Predictions]) -> li
     cells = []
     for other in others:
         assert other.difference is not None  # only the first run has none
-        low, high = other.difference.intervals["accuracy"]
-        points = 100 * other.difference.accuracy
-        cells.append(f"{points:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
+        interval = other.difference.intervals.get("accuracy")
+        cells.append(with_interval(other.difference.accuracy, interval, sign="+"))
     return [f"`{name}`", f"{100 * first.metrics.accuracy:.1f}", *cells]
 
 

@@ -215,13 +215,12 @@ def rendered(editions: list[Edition], rounds: list[Round]) -> str:
             continue
         difference = compare({"float32": reference, edition.name: run}).rows[1].difference
         assert difference is not None  # only the first run has none
-        interval = difference.intervals["accuracy"]
+        ends = difference.intervals.get("accuracy")  # none where no answer has changed
         rows.append(
             (
                 *row,
                 f"{100 * difference.accuracy:+.1f}",
-                f"{100 * interval.low:+.1f}",
-                f"{100 * interval.high:+.1f}",
+                *((f"{100 * end:+.1f}" for end in ends) if ends else ("", "")),
                 f"{100 * foldwise.changed(run, reference):.1f}",
                 f"{np.abs(run.probabilities - reference.probabilities).max():.4f}",
             )

@@ -187,7 +187,7 @@ def table(
         row = compare({"clean": clean, condition.name: run}).rows[1]
         difference = row.difference
         assert difference is not None  # only the first run has none
-        interval = difference.intervals["accuracy"]
+        ends = difference.intervals.get("accuracy")  # none where no answer has changed
         rows.append(
             (
                 condition.name,
@@ -196,8 +196,7 @@ def table(
                 _percent(row.metrics.f1),
                 _points(difference.accuracy),
                 f"{-condition.allowed:.1f}",
-                _points(interval.low),
-                _points(interval.high),
+                *(map(_points, ends) if ends else ("", "")),
                 _points(difference.f1),
                 _percent(foldwise.changed(run, clean)),
                 p_text(difference.group_p_value),

@@ -62,7 +62,7 @@ def test_a_run_against_itself_differs_by_nothing() -> None:
     row = compare({"a": same, "b": same}).rows[1]
     assert row.difference is not None
     assert (row.difference.accuracy, row.difference.p_value) == (0, 1)
-    assert row.difference.intervals["accuracy"] == (0, 0)
+    assert row.difference.intervals == {}  # on these tracks they never differ
 
 
 def test_a_clear_difference_is_significant_and_has_its_sign() -> None:
@@ -197,12 +197,67 @@ def test_a_run_alone_is_held_against_nothing() -> None:
     assert len(rows[0]) == len(header)
 
 
+def test_tracks_are_the_groups_where_no_artist_is_known() -> None:
+    unknown = {name: replace(run(0.2, seed), artists=None) for seed, name in enumerate("ab")}
+    result = compare(unknown)
+    assert "p by track" in result.cells()[0]
+    assert result.drawn_over == "single tracks: no artist is known"
+    known = compare({"a": unknown["a"], "b": run(0.2)})
+    assert "p by artist" in known.cells()[0]
+    assert known.drawn_over == "60 groups (artists; tracks by an unknown artist count as one each)"
+    assert [row["groups"] for row in known.to_dicts()] == [60, 60]
+
+
+def test_few_artists_are_warned_of() -> None:
+    one = replace(run(0.2), artists=("Ann",) * TRACKS)
+    result = compare({"a": one, "b": replace(run(0.3, 1), artists=one.artists)})
+    assert result.careful == "one artist: no interval"
+    assert result.rows[0].metrics.intervals == {}
+    assert result.rows[1].difference is not None
+    assert result.rows[1].difference.intervals == {}
+    assert compare({"a": one}, bootstrap=0).careful is None
+    assert compare({"a": run(0.2)}).careful is None
+
+
+def test_the_calibration_error_has_no_interval() -> None:
+    (row,) = compare({"a": run(0.2)}).to_dicts()
+    assert "ece" in row
+    assert not {"ece_low", "ece_high"} & row.keys()
+
+
+def test_the_order_of_the_tracks_decides_no_p_value() -> None:
+    one, other = run(0.2, 1), run(0.3, 2)
+    shuffled = np.random.default_rng(0).permutation(TRACKS).tolist()
+    p_values = [
+        row.difference.group_p_value
+        for runs in ((one, other), (one.take(shuffled), other.take(shuffled)))
+        for row in compare(dict(zip("ab", runs, strict=True))).rows
+        if row.difference
+    ]
+    assert p_values[0] == p_values[1]
+
+
 def test_markdown_aligns_its_columns() -> None:
     text = markdown_table(("run", "accuracy"), [("a", "1.0"), ("longer", "22.0")])
     assert text == (
         "| run    | accuracy |\n|--------|---------:|\n"
         "| a      |      1.0 |\n| longer |     22.0 |\n"
     )
+
+
+def test_runs_are_named_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lr0.1", "lr0.01"):
+        files.write(tmp_path / name / "predictions.csv", run(0.4, 1))
+    files.write(tmp_path / "svm.v2.csv", run(0.1, 2))
+    monkeypatch.chdir(tmp_path / "lr0.1")
+
+    def names(*runs: str) -> list[str]:
+        done = CliRunner().invoke(app, ["compare", *runs, "--json", "--bootstrap", "0"])
+        return [row["run"] for row in json.loads(done.stdout)]
+
+    assert names(".", "../lr0.01", "../svm.v2.csv") == ["lr0.1", "lr0.01", "svm.v2"]
+    assert names("predictions.csv", "../lr0.01/predictions.csv") == ["lr0.1", "lr0.01"]
+    assert names(".", "predictions.csv") == [".", "predictions.csv"]  # two ways to one name
 
 
 def test_command_line(tmp_path: Path) -> None:
@@ -218,7 +273,10 @@ def test_command_line(tmp_path: Path) -> None:
     alone = CliRunner().invoke(app, arguments[:2])
     assert alone.exit_code == 0, alone.output
     assert "120 tracks in common" in alone.output
+    assert "intervals over 60 groups (artists; tracks by an unknown artist" in alone.output
     assert "p by artist" not in alone.output
+    no_intervals = CliRunner().invoke(app, [*arguments, "--bootstrap", "0"])
+    assert "100 tracks in common; per cent\n" in no_intervals.output
 
     rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert [row["run"] for row in rows] == ["cnn", "svm"]

@@ -20,7 +20,7 @@ from tonearm.cli.app import app
 from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
 from tonearm.datasets.gtzan import read_feature_table
 from tonearm.datasets.manifest import other_columns, write_folds
-from tonearm.datasets.splits import LeftOutWarning, artist_key
+from tonearm.datasets.splits import LeftOutWarning, OneGenreWarning, artist_key
 from tonearm.errors import UsageError
 
 
@@ -79,7 +79,7 @@ def kaggle(root: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("named", ["archive", "archive/Data", "archive/Data/genres_original"])
+@pytest.mark.parametrize("named", [".", "archive", "archive/Data", "archive/Data/genres_original"])
 def test_gtzan_kaggle(tmp_path: Path, named: str) -> None:
     kaggle(tmp_path / "archive" / "Data")
     data = load(tmp_path / named)
@@ -273,6 +273,53 @@ def test_a_folder_per_genre(tmp_path: Path) -> None:
     }
 
 
+def test_ids_in_a_folder_are_unique_whatever_the_names(tmp_path: Path) -> None:
+    names = ["a.mp3", "a.flac", "a.mp3.wav", "b.ogg", "b.ogg.wav", "c.mp3.flac"]
+    for name in names:
+        touch(tmp_path / "rock" / name)
+    touch(tmp_path / "ska" / "a.mp3")
+    ids = {track.path.name: track.id for track in load(tmp_path) if track.path}
+    ids.pop("a.mp3")
+    assert ids == {
+        "a.flac": "rock/a.flac",
+        "a.mp3.wav": "rock/a.mp3.wav",
+        "b.ogg": "rock/b",
+        "b.ogg.wav": "rock/b.ogg.wav",
+        "c.mp3.flac": "rock/c.mp3",
+    }
+    assert len({track.id for track in load(tmp_path)}) == 7
+
+
+def test_a_single_genre_is_told(tmp_path: Path) -> None:
+    for genre in ("dub", "ska"):
+        touch(tmp_path / "music" / genre / "a.mp3")
+    with pytest.warns(OneGenreWarning, match="a single genre was found, 'music'") as said:
+        load(tmp_path)
+    assert said[0].filename == __file__
+    told = CliRunner().invoke(app, ["data", "info", str(tmp_path)]).stderr
+    assert told.startswith("tonearm: careful: ")
+    assert told.count("\n") == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path / "music")
+
+
+def test_one_label_in_two_forms_of_unicode_is_one_genre(tmp_path: Path) -> None:
+    composed, apart = "R\u00f3ck", "Ro\u0301ck"
+    write_csv(tmp_path / "m.csv", [["path", "label"], ["o\u0301.mp3", apart], ["b.mp3", composed]])
+    data = load(tmp_path / "m.csv")
+    assert data.labels == (composed,)
+    assert data.tracks[0].path == tmp_path / "o\u0301.mp3"  # a file goes by its very name
+
+
+def test_blanks_before_quotes_are_no_part_of_a_cell(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('"Path" , "Label"\na.mp3, "rock, or pop"\n')
+    (track,) = load(tmp_path / "m.csv")
+    assert (track.id, track.label) == ("a.mp3", "rock, or pop")
+    (tmp_path / "tracks.csv").write_text('"track", "genre", "file"\n1, "ska", "a.mp3"\n')
+    assert load(tmp_path).labels == ("ska",)
+
+
 def test_a_csv_manifest(tmp_path: Path) -> None:
     table = tmp_path / "lists" / "mine.csv"
     rows = [
@@ -331,6 +378,7 @@ def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.OneGenreWarning")
 def test_white_space_in_labels_is_a_blank(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text('path,label\na,drum\tand  bass\nb,"drum and\nbass"\n')
     assert load(tmp_path / "m.csv").labels == ("drum and bass",)
@@ -481,6 +529,21 @@ def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
     assert [{t.id for t in fold.valid} for fold in split(again, "builtin")] == [
         {t.id for t in fold.valid} for fold in folds
     ]
+
+
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
+def test_folds_keep_what_a_track_table_says(tmp_path: Path) -> None:
+    header = ["track", "genre", "file", "split", "licence"]
+    rows = [[n, "xy"[n % 2], f"{n}.mp3", "wild", f"CC {n}"] for n in range(4)]
+    table = write_csv(tmp_path / "set" / "tracks.csv", [header, *rows])
+    done = CliRunner().invoke(
+        app, ["data", "split", str(table.parent), "--folds", "2", "-o", str(tmp_path / "k.csv")]
+    )
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "k.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert {row["id"]: row["licence"] for row in written} == {str(n): f"CC {n}" for n in range(4)}
+    assert "split" not in written[0]
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -119,6 +119,21 @@ def test_a_stretch_of_a_file_tells_where_it_is(
     assert (middle.start, middle.genre) == (3.0, "high")
 
 
+@pytest.mark.parametrize("seconds", [30.0016, 30.01, 30.9])
+def test_a_clip_hardly_longer_is_explained_whole(
+    classifier: Classifier,
+    tmp_path: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+) -> None:
+    monkeypatch.setattr(Hearing, "evidence", lambda *_: np.zeros((1, 1), np.float32))  # no hurry
+    sound = np.concatenate([tone(300, 14), tone(5000, seconds - 14)])
+    file = write_audio(tmp_path / "clip.flac", sound, RATE)
+    assert explain(classifier, file).prediction == classifier(file)
+    assert explain(classifier, sound, rate=RATE).prediction == classifier(sound, RATE)
+
+
 def test_the_middle_is_found_where_the_header_can_only_guess_the_length(
     classifier: Classifier, tmp_path: Path
 ) -> None:

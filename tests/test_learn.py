@@ -420,6 +420,20 @@ def test_a_genre_of_one_artist_is_not_judged() -> None:
     assert advise(expected)["b"] == "only 6 files; all of one artist; could not be judged"
 
 
+def test_advice_counts_artists_only_where_all_are_known() -> None:
+    values, tracks = clouds(per_genre=6)
+    names = {"a": ["Ann", "Bob"], "b": ["Ann B", "Bob B", "Bob B & Friends"], "c": ["Cid", None]}
+    albums = {"Bob B": "LP", "Bob B & Friends": "LP"}  # which makes one group of two artists
+    named = []
+    for place, t in enumerate(tracks):
+        artist = names[str(t.label)][place % len(names[str(t.label)])]
+        named.append(replace(t, artist=artist, album=albums.get(artist or "")))
+    needs = advise(forecast(values, named, "abc"))
+    assert "only 2 artists" in needs["a"]
+    assert "only 2 groups" in needs["b"]
+    assert "only 4 groups" in needs["c"]  # Cid, and three recordings by nobody knows whom
+
+
 def test_genres_of_one_artist_each_have_no_forecast(tmp_path: Path) -> None:
     values, tracks = clouds(per_genre=6)
     tracks = [replace(t, artist=t.label) for t in tracks]

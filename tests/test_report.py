@@ -115,6 +115,24 @@ def test_labels_of_the_data_are_translated_or_refused() -> None:
         run_trial(Oracle(), songs.tracks, {"Punk": "disco"})
 
 
+def test_a_model_may_write_its_labels_in_another_form_of_unicode() -> None:
+    composed, apart = "R\u00f3ck", "Ro\u0301ck"
+
+    class Accented(Oracle):
+        labels = (apart,)
+
+        def classify_files(
+            self, paths: Iterable[Path], workers: int = 1
+        ) -> Iterator[Prediction | Failure]:
+            for path in paths:
+                music = np.zeros(4, dtype=np.float32)
+                yield Prediction(path, apart, 1.0, {apart: 1.0}, (), 30.0, False, music)
+
+    songs = dataset({"1.ogg": composed, "2.ogg": "Rock"})
+    trial = run_trial(Accented(), songs.tracks, {"Rock": composed})
+    assert trial.predictions.truth == (apart, apart)
+
+
 def test_nothing_decodable_is_an_error_that_names_a_file() -> None:
     with pytest.raises(NothingHeard, match=r"none of 1 tracks .*broken.ogg: no audio stream"):
         run_trial(Oracle(), dataset({"broken.ogg": "jazz"}).tracks)
@@ -191,6 +209,15 @@ def test_the_page_needs_nothing_beside_itself() -> None:
     assert "A &lt;b&gt;&amp; B" in text
     assert "broken.ogg: no audio stream" in text
     assert "prefers-color-scheme: dark" in text
+    assert f"by chance: {100 * predictions.metrics(0).ece_by_chance:.1f}" in text
+    assert "too narrow" not in text
+
+
+def test_the_page_warns_of_few_artists() -> None:
+    predictions = sample().take(range(8))
+    text = render(predictions, predictions.metrics(50), SUBJECT)
+    assert "Careful: only 5 groups: the 95 % intervals are too narrow" in text
+    assert "too narrow" not in render(predictions, predictions.metrics(0), SUBJECT)
 
 
 def test_the_page_of_a_perfect_model_has_no_errors() -> None:
@@ -239,6 +266,8 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
     assert table.exit_code == 0, table.output
     assert "4 tracks in" in table.stdout
     assert "1 could not be judged" in table.stdout
+    assert " by chance)" in table.stdout
+    assert "careful: only 4 tracks: the 95 % intervals are too narrow" in table.stderr
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "broken.wav" in page
     assert "4 tracks of 2 genres" in page
@@ -266,6 +295,10 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
         app, [*arguments, "--labels", labels[1], "--map", f"Unheard of={labels[0]}", "--json"]
     )
     assert json.loads(idle.stdout)["count"] == 2
+    (tmp_path / "music" / "Unheard of").rename(tmp_path / "music" / "R\u00f3ck")
+    for option in (["--labels", "Ro\u0301ck"], []):
+        apart = [*arguments, *option, "--map", f"Ro\u0301ck={labels[0]}", "--json"]
+        assert CliRunner().invoke(app, apart).exit_code == 0
     malformed = CliRunner().invoke(app, [*arguments, "--map", "Unheard of"])
     assert "--map 'Unheard of': expected" in str(malformed.exception)
 

@@ -22,7 +22,7 @@ from tonearm.datasets import (
     load,
     split,
 )
-from tonearm.datasets.splits import artist_key
+from tonearm.datasets.splits import Protocol, artist_key
 from tonearm.errors import UsageError
 
 
@@ -116,6 +116,20 @@ def test_unknown_artist_is_its_own_and_unusable_tracks_are_left_out() -> None:
     folds = split(dataset(tracks), "artist-kfold", folds=5)
     assert [len(fold.valid) for fold in folds] == [2] * 5
     assert {t.id for fold in folds for t in fold.valid} == {str(n) for n in range(10)}
+
+
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
+@pytest.mark.parametrize("protocol", ["artist-kfold", "stratified"])
+def test_one_file_under_two_ids_is_on_one_side(protocol: Protocol, tmp_path: Path) -> None:
+    (tmp_path / "again").symlink_to(tmp_path)
+    tracks = [
+        Track(f"{n}.{ways}", tmp_path / way / f"{n}.wav", "rock", artist)
+        for n in range(20)
+        for ways, (way, artist) in enumerate([("", f"artist {n}"), ("again", None)])
+    ]
+    for fold in split(dataset(tracks), protocol, folds=4):
+        judged = {track.id.split(".")[0] for track in fold.valid}
+        assert len(fold.valid) == 2 * len(judged) == 10
 
 
 def test_artist_folds_warn_where_artists_are_unknown() -> None:

@@ -23,6 +23,9 @@ from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
 from tonearm.prediction import Prediction
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
+# A recording longer by less than this is explained whole: clips of 30 s are often some milliseconds
+# longer, and moved by these the windows would not be those that were classified.
+SPARED_SECONDS = 1.0
 PATCH_SECONDS = 1.0
 FEWEST_PATCHES = 4  # in time, for a recording of a few seconds
 BANDS = 8  # of equal width in mel
@@ -99,7 +102,8 @@ def explain(
     start
         Seconds to leave out; by default as many as leave the middle of the recording.
     duration
-        Seconds to explain, at most.
+        Seconds to explain, at most. A recording longer by less than a second is explained whole,
+        unless `start` is given.
 
     Raises
     ------
@@ -274,9 +278,18 @@ def _stretch_of_file(
     """Read the stretch that is explained and say where it begins."""
     if start is None:
         # Not as the header says: of some files it can only be guessed, and far too long.
-        length = audio.identify(source, time_limit=time_limit).duration or 0.0
-        start = max(0.0, (length - duration) / 2)
+        length = audio.identify(source, time_limit=time_limit).duration
+        start, duration = _middle(length, duration) if length is not None else (0.0, duration)
     return audio.read(source, rate, start, duration, time_limit=time_limit), start
+
+
+def _middle(length: float, duration: float) -> tuple[float, float]:
+    """Give start and duration, in seconds, of what is explained of a recording of this length."""
+    left_out = length - duration
+    if left_out < SPARED_SECONDS:
+        # Not the length itself, which may be told short of the last samples.
+        return 0.0, duration + SPARED_SECONDS
+    return left_out / 2, duration
 
 
 def _stretch_of_samples(
@@ -292,7 +305,7 @@ def _stretch_of_samples(
     rate = audio.checked_rate("rate", rate)
     samples = checked_samples(samples)
     if start is None:
-        start = max(0.0, (len(samples) / rate - duration) / 2)
+        start, duration = _middle(len(samples) / rate, duration)
     stretch = samples[round(start * rate) : round((start + duration) * rate)]
     blocks = list(audio.resample(stretch, rate, target))
     joined = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

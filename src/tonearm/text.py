@@ -16,6 +16,11 @@ def printable(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def composed(text: str) -> str:
+    """A text with each letter and its accents as one character (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
 def is_line(text: str) -> bool:
     """Whether a text is one line that any terminal, file and database takes."""
     # Control characters, lone surrogates, separators of lines and of paragraphs.

@@ -168,20 +168,21 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
     """Give the results as a Markdown page: table, plot, figures by kind and by genre."""
     rounds = "" if benchmark.folds == 1 else f", {benchmark.folds} folds"
     seeds = "1 seed" if benchmark.seeds == 1 else f"{benchmark.seeds} seeds"
-    artists = comparison.rows[0].metrics.groups
     lines = [
         f"# {name}: {benchmark.protocol}",
         "",
         f"{comparison.tracks} tracks, {len(benchmark.dataset.labels)} genres{rounds}, {seeds}. "
-        f"Per cent, with 95 % bootstrap intervals over {artists} groups (artists; tracks by an "
-        "unknown artist count as one each). Each system is compared with the row above it: the "
-        "difference in accuracy, a sign-flip test over those groups, and McNemar's exact test"
+        f"Per cent, with 95 % bootstrap intervals over {comparison.drawn_over}. Each system is "
+        "compared with the row above it: the difference in accuracy, a sign-flip test over those "
+        f"{'tracks' if comparison.unit == 'track' else 'groups'}, and McNemar's exact test"
         + (" (median over the seeds)" if benchmark.seeds > 1 else "")
         + ", which treats every track as independent.",
         "",
     ]
     if benchmark.warning:
         lines += [f"> **Careful:** {benchmark.warning}.", ""]
+    if comparison.careful:
+        lines += [f"> **Careful:** {comparison.careful}.", ""]
     if benchmark.unheard:
         lines += [
             "Left out, because they cannot be classified (undecodable, silent or too short):",

@@ -64,7 +64,7 @@ def benchmark(
     from tonearm import datasets
     from tonearm.benchmark.ladder import NOT_TRAINED_ANEW, run_benchmark, write_results
     from tonearm.benchmark.systems import BundleSystem, default_systems, find_system
-    from tonearm.cli.compare import print_comparison
+    from tonearm.cli.compare import print_comparison, warn_of_few_groups
     from tonearm.datasets.cache import FeatureCache
     from tonearm.paths import cache_folder
 
@@ -98,6 +98,7 @@ def benchmark(
     command = shlex.join(["tonearm", "benchmark", name, *chosen, *rounds])
     written = write_results(out, name, result, command, comparison)
     print_comparison(comparison)
+    warn_of_few_groups(comparison)
     print(f"results: {written[0]}", file=sys.stderr)
 
 

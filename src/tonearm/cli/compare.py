@@ -48,7 +48,7 @@ def compare(
 
     if len(set(runs)) < len(runs):
         raise UsageError("a run was named twice")
-    names = [path.stem if path.name != "predictions.csv" else path.parent.name for path in runs]
+    names = list(map(_name, runs))
     if len(set(names)) < len(names):
         names = [str(path) for path in runs]
     loaded = {name: predictions.read(path) for name, path in zip(names, runs, strict=True)}
@@ -61,6 +61,7 @@ def compare(
         print(comparison.to_markdown(), end="")
     else:
         print_comparison(comparison)
+    warn_of_few_groups(comparison)
     for name, count in comparison.left_out.items():
         if count:
             print(f"{name}: {count} predictions left out, not in every run", file=sys.stderr)
@@ -78,4 +79,20 @@ def print_comparison(comparison: Comparison) -> None:
     for row in rows:
         table.add_row(*(row[i] for i in shown))
     table_console().print(table)
-    print(f"\n{comparison.tracks} tracks in common; per cent, with 95 % intervals")
+    spread = f", with 95 % intervals over {comparison.drawn_over}"
+    intervals = spread if comparison.rows[0].metrics.bootstrap else ""
+    print(f"\n{comparison.tracks} tracks in common; per cent{intervals}")
+
+
+def warn_of_few_groups(comparison: Comparison) -> None:
+    """Print in a line that intervals are too narrow, or why there are none."""
+    if comparison.careful:
+        print(f"tonearm: careful: {comparison.careful}", file=sys.stderr)
+
+
+def _name(run: Path) -> str:
+    """Name a run by its folder, and a table of another name by that."""
+    where = run.resolve()
+    if where.is_dir():
+        return where.name
+    return where.parent.name if where.name == "predictions.csv" else run.stem

@@ -15,6 +15,7 @@ from tonearm.cli.options import ProtocolName, SharingOption, listed, refuse
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
 from tonearm.errors import TonearmError, UsageError
+from tonearm.text import composed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +88,7 @@ def evaluate(
     from tonearm import datasets
     from tonearm.classifier import Classifier
     from tonearm.evaluation.crossval import held_out
+    from tonearm.evaluation.grouping import too_few
     from tonearm.evaluation.heard import heard_warning
     from tonearm.evaluation.trial import judgeable, run_trial
 
@@ -106,7 +108,7 @@ def evaluate(
         dataset = replace(dataset, tracks=held_out(chosen))
     else:
         refuse(context, "fold", "folds", beside="without --protocol")
-    wanted = listed(labels or (), dataset.labels)
+    wanted = listed(map(composed, labels or ()), dataset.labels)
     tracks = judgeable(dataset, split, kind, wanted or None)
     # A label that --labels leaves out may be renamed all the same.
     judged = {track.label for track in tracks}
@@ -127,6 +129,9 @@ def evaluate(
         print(json.dumps(about | metrics.to_dict(), indent=2))
     else:
         _print(metrics, trial)
+    few = too_few(metrics.groups, trial.predictions.unit) if bootstrap else None
+    if few:
+        print(f"tonearm: careful: {few}", file=sys.stderr)
     if report is not None:
         metadata = classifier.bundle.metadata
         size = classifier.bundle.path.stat().st_size / 1e6
@@ -154,7 +159,7 @@ def _pair(text: str) -> tuple[str, str]:
     data, equals, model = text.partition("=")
     if not (data and equals and model):
         raise UsageError(f"--map {text!r}: expected the data's label=the model's label")
-    return data, model
+    return composed(data), composed(model)
 
 
 def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | None) -> Fold:
@@ -199,11 +204,12 @@ def _print(metrics: Metrics, trial: Trial) -> None:
         ("macro recall", "recall"),
         ("macro F1", "f1"),
         ("top 3", "top3"),
-        ("calibration error", "ece"),
     ):
         interval = metrics.intervals.get(figure)
         spread = f"({100 * interval.low:.1f} to {100 * interval.high:.1f})" if interval else ""
         summary.add_row(name, f"[bold]{100 * getattr(metrics, figure):.1f} %[/]", spread)
+    chance = f"({100 * metrics.ece_by_chance:.1f} by chance)"
+    summary.add_row("calibration error", f"[bold]{100 * metrics.ece:.1f} %[/]", chance)
     console.print(summary)
     heard = f"{metrics.count} tracks in {trial.seconds:.1f} s"
     if not trial.failures:

@@ -127,7 +127,7 @@ def _record(learned: Learned, failures: tuple[Failure, ...]) -> dict[str, Any]:
         "bundle": str(learned.path),
         "tracks": learned.tracks,
         "accuracy": expected.metrics and expected.metrics.accuracy,
-        "accuracy_interval": expected.metrics and list(expected.metrics.intervals["accuracy"]),
+        "accuracy_interval": expected.metrics and expected.metrics.intervals.get("accuracy"),
         "macro_f1": expected.metrics and expected.metrics.f1,
         "folds": expected.folds,
         "without_artist_or_album": expected.unknown,
@@ -185,10 +185,11 @@ def _summary(expected: Forecast) -> list[str]:
     files = sum(genre.files for genre in expected.genres)
     if expected.metrics is None:
         return ["Expected accuracy: unknown. Every genre is the music of one artist or album."]
-    low, high = expected.metrics.intervals["accuracy"]
+    interval = expected.metrics.intervals.get("accuracy")
+    spread = f" (95 % interval {interval.low:.0%} to {interval.high:.0%})" if interval else ""
     lines = [
-        f"Expected accuracy {expected.metrics.accuracy:.0%} (95 % interval {low:.0%} to "
-        f"{high:.0%}), from {expected.metrics.count} of {files} files in {expected.folds} folds."
+        f"Expected accuracy {expected.metrics.accuracy:.0%}{spread}, "
+        f"from {expected.metrics.count} of {files} files in {expected.folds} folds."
     ]
     if expected.unknown == files:
         lines.append(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from tonearm import media
+from tonearm.datasets.splits import OneGenreWarning
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of
 from tonearm.text import printable
 
@@ -14,7 +16,13 @@ from tonearm.text import printable
 def load_folder(root: Path) -> Dataset:
     """Read `root/<genre>/**/<file>`; the path below the root, without suffix, is the id.
 
-    Where two files differ in their suffix alone, both keep theirs in the id.
+    Where two files differ in their suffix alone, both keep theirs in the id, and so does a file
+    whose name without it is that of another (`a.mp3.wav` beside `a.mp3`): no id is there twice.
+
+    Warns
+    -----
+    OneGenreWarning
+        There is only one genre.
 
     Raises
     ------
@@ -27,7 +35,7 @@ def load_folder(root: Path) -> Dataset:
     names = [path.relative_to(root) for path in files]
     folders = dict.fromkeys(name.parts[0] for name in names)
     labels = {folder: label_text(folder, printable(str(root / folder))) for folder in folders}
-    occurrences = Counter(name.with_suffix("") for name in names)
+    occurrences = Counter(names) + Counter(name.with_suffix("") for name in names)
     tracks = tuple(
         Track(
             id=(name if occurrences[stem := name.with_suffix("")] > 1 else stem).as_posix(),
@@ -36,11 +44,19 @@ def load_folder(root: Path) -> Dataset:
         )
         for path, name in zip(files, names, strict=True)
     )
+    genres = labels_of(tracks)
+    if len(genres) == 1:
+        warnings.warn(
+            f"{printable(str(root))}: a single genre was found, {genres[0]!r}: if the folders of "
+            "the genres lie deeper, name the folder they are in",
+            OneGenreWarning,
+            stacklevel=4,
+        )
     return Dataset(
         name=root.resolve().name,
         root=root,
         tracks=tracks,
-        labels=labels_of(tracks),
+        labels=genres,
         layout="folder",
     )
 

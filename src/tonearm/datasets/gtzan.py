@@ -23,9 +23,10 @@ TRACK_TABLE = "tracks.csv"
 PARTITION_TABLE = "partition.csv"
 
 # Where the ten genre folders lie below the folder a person names: the archive of the original
-# unpacks to `genres`, mirdata puts that into a folder, Kaggle's archive unpacks to `Data`.
+# unpacks to `genres`, mirdata puts that into a folder, Kaggle's archive unpacks to `Data`, and
+# programs that fetch or unpack archives put a folder of the archive's name around it.
 _PLAIN_PLACES = ("genres", "*/genres")
-_KAGGLE_PLACES = (".", "Data", "..")
+_KAGGLE_PLACES = ("Data", "*", "*/Data")
 _AUDIO_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})\.(au|wav|flac|mp3|ogg)", re.IGNORECASE)
 _PICTURE_NAME = re.compile(rf"({'|'.join(GENRES)})(\d{{5}})\.png")
 
@@ -62,10 +63,11 @@ def load_plain(path: Path) -> Dataset:
 
 def find_kaggle(path: Path) -> Path | None:
     """Find the folder with `genres_original` or `images_original` in it, or give `None`."""
+    folders = [path, *(below for place in _KAGGLE_PLACES for below in sorted(path.glob(place)))]
     # A person may also point at `genres_original` itself; the pictures are then beside it.
-    inside = path.resolve().name == "genres_original"
-    for place in _KAGGLE_PLACES if inside else _KAGGLE_PLACES[:-1]:
-        folder = path / place
+    if path.resolve().name == "genres_original":
+        folders.append(path / "..")
+    for folder in folders:
         if (folder / "genres_original").is_dir() or (
             (folder / "images_original").is_dir() and not (folder / TRACK_TABLE).is_file()
         ):
@@ -119,8 +121,9 @@ def find_track_table(path: Path) -> Path | None:
     if not table.is_file():
         return None
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file, skipinitialspace=True)
         try:
-            header = {column_name(name) for name in next(csv.reader(file), [])}
+            header = {column_name(name) for name in next(reader, [])}
         except csv.Error:  # no table, whatever it is called
             return None
     return path if {"track", "genre", "file"} <= header else None
@@ -140,7 +143,8 @@ def load_track_table(path: Path) -> Dataset:
     tracks = read_tracks(path / TRACK_TABLE)
     partition = path / PARTITION_TABLE
     described = _read_partition(partition) if partition.is_file() else {}
-    dataset = _dataset(path, tracks, layout="gtzan-shared", known=described)
+    found = _dataset(path, tracks, layout="gtzan-shared", known=described)
+    dataset = replace(found, table=path / TRACK_TABLE)
     if all(track.id in gtzan_facts.facts() for track in tracks):
         return dataset
     # The same shape with other recordings in it: GTZAN's name and citation would be false.

@@ -53,6 +53,7 @@ def load_manifest(path: Path) -> Dataset:
         tracks=tracks,
         labels=labels_of(tracks),
         layout="manifest",
+        table=path,
     )
 
 
@@ -108,16 +109,16 @@ def write_folds(
 
 
 def other_columns(dataset: Dataset) -> dict[str, dict[str, str]]:
-    """Give the columns of a manifest that are none of `COLUMNS`, by the id of the track.
+    """Give the columns of a dataset's table that are none of `COLUMNS`, by the id of the track.
 
-    Of a dataset of another layout there are none.
+    Of a dataset that no such table describes there are none.
     """
-    if dataset.layout != "manifest":
+    if dataset.table is None:
         return {}
     ours = {name for names in COLUMNS.values() for name in names}
     return {
         track.id: {name: cell for name, cell in row.items() if name not in ours}
-        for track, (_, row) in zip(dataset, _read_table(dataset.root), strict=True)
+        for track, (_, row) in zip(dataset, _read_table(dataset.table), strict=True)
     }
 
 
@@ -178,7 +179,7 @@ def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Give each row with the number of the line it ends in."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
+            reader = csv.DictReader(file, restval="", skipinitialspace=True)
             reader.fieldnames = _column_names(reader.fieldnames or (), path)
             rows = []
             for row in reader:

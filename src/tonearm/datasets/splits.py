@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import unicodedata
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tonearm.datasets import gtzan_facts
+from tonearm.datasets.ties import tied
 from tonearm.datasets.track import Dataset, DatasetError, Track
 from tonearm.errors import UsageError
 
@@ -37,6 +39,10 @@ class GapWarning(SplitWarning):
 
 class LeftOutWarning(SplitWarning):
     """There are recordings in a dataset's folder that are none of its tracks."""
+
+
+class OneGenreWarning(SplitWarning):
+    """A dataset has a single genre: most often the folders of the genres lie deeper."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def split(
         - `"filtered"`: the fault-filtered partition of GTZAN (`tonearm.datasets.gtzan_facts`),
           whatever the dataset's own table says; one fold.
         - `"artist-kfold"`: no artist on both sides, and each genre and each kind (full, excerpt)
-          spread evenly. A track without a known artist counts as an artist of its own.
+          spread evenly. A track without a known artist counts as an artist of its own, but tracks
+          of one file stay together.
         - `"stratified"`: each genre and kind spread evenly, artists disregarded.
         - `"random-kfold"`: drawn by lot, as many papers do; for comparison with them only.
 
@@ -232,19 +239,28 @@ def _assign(
         groups = _groups(tracks, by_artist=protocol == "artist-kfold")
         assigned = _balanced(tracks, groups, folds, lot)
     if len(groups) < folds:
-        counted = "artists" if protocol == "artist-kfold" else "tracks"
+        counted = "tracks"
+        if protocol == "artist-kfold":
+            known = all(track.artist for track in tracks)
+            counted = "artists" if known else "artists and tracks by unknown ones"
         raise DatasetError(f"{dataset.root}: {folds} folds asked of {len(groups)} {counted}")
     return assigned
 
 
 def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
-    """Put the places of the tracks that must stay together together."""
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, track in enumerate(tracks):
+    """Put the places of the tracks that must stay together together.
+
+    One file under two ids is one recording, whatever artist it goes by.
+    """
+    keys = []
+    for track in tracks:
+        own = [("file", os.path.realpath(str(track.path)))]
         if by_artist and track.artist:
-            groups["artist", artist_key(track.artist)].append(place)
-        else:
-            groups["track", track.id].append(place)
+            own.append(("artist", artist_key(track.artist)))
+        keys.append(own)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, number in enumerate(tied(keys)):
+        groups[number].append(place)
     return list(groups.values())
 
 

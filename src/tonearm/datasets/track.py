@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tonearm.errors import TonearmError
-from tonearm.text import is_line
+from tonearm.text import composed, is_line
 
 # Other words for the parts of a dataset; a part of any further name keeps it.
 SPLITS: Mapping[str, str] = {
@@ -71,6 +71,8 @@ class Dataset:
         Every label that occurs, sorted: the order of a model's outputs.
     layout
         Which loader read it (`tonearm.datasets.LAYOUTS`).
+    table
+        The table that the tracks were read from, row by row; of other layouts `None`.
     picture_tracks
         Tracks of which only the spectrogram picture is at hand (`path` is `None`); they are in no
         split and in no count unless asked for.
@@ -86,6 +88,7 @@ class Dataset:
     licence: str = "unknown"
     citation: str = ""
     layout: str = ""
+    table: Path | None = None
     picture_tracks: tuple[Track, ...] = ()
     feature_tables: tuple[Path, ...] = ()
 
@@ -117,6 +120,8 @@ def labels_of(tracks: tuple[Track, ...]) -> tuple[str, ...]:
 def label_text(text: str | None, where: str) -> str | None:
     """Read a label, with any white space in it as a single blank; `where` it stands begins errors.
 
+    Its letters are composed: "ó" as one character or as "o" with an accent is one genre.
+
     Here and not when a model is written: by then hours of learning from it may have passed.
 
     Raises
@@ -126,7 +131,7 @@ def label_text(text: str | None, where: str) -> str | None:
     """
     if text is None:
         return None
-    label = " ".join(text.split())
+    label = composed(" ".join(text.split()))
     if not is_line(label):
         raise DatasetError(f"{where}: label {text!a} is not a line of text")
     return label

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tonearm.errors import UsageError
+from tonearm.evaluation.grouping import Unit, drawn_over, too_few
 from tonearm.evaluation.metrics import (
     BLOCK_NUMBERS,
     Interval,
     Metrics,
     intervals_of,
-    replicate_figures,
+    judge,
+    sum_by_group,
 )
 from tonearm.evaluation.predictions import Predictions
 
@@ -38,7 +40,7 @@ class Difference:
         This run's accuracy and macro F1 minus the other's.
     intervals
         95 % intervals of the two differences by the paired bootstrap, over artists where known;
-        none where `evaluate` gives none.
+        none where `evaluate` gives none, or all replicates are equal.
     gained, lost
         Tracks that only this run gets right, and that only the other does (over all seeds).
     p_value
@@ -78,11 +80,25 @@ class Comparison:
         Number of tracks that every run has predicted.
     left_out
         Per run, how many of its predictions are of tracks that some other run lacks.
+    unit
+        What the groups are over which intervals and tests are drawn.
     """
 
     rows: tuple[Row, ...]
     tracks: int
     left_out: dict[str, int]
+    unit: Unit
+
+    @property
+    def drawn_over(self) -> str:
+        """What intervals and tests are drawn over, in words that follow "over"."""
+        return drawn_over(self.rows[0].metrics.groups, self.unit)
+
+    @property
+    def careful(self) -> str | None:
+        """Why the intervals are too narrow or absent, or `None`."""
+        metrics = self.rows[0].metrics
+        return too_few(metrics.groups, self.unit) if metrics.bootstrap else None
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Give one flat dictionary per run, the columns of the CSV file."""
@@ -109,9 +125,10 @@ class Comparison:
         """
         others = {row.difference.other for row in self.rows if row.difference}
         against = others.pop() if len(others) == 1 else "the row above"
+        by = "track" if self.unit == "track" else "artist"
         header = (
             *("run", "accuracy", "macro precision", "macro recall", "macro F1"),
-            *(f"accuracy against {against}", "p by artist", "McNemar p"),
+            *(f"accuracy against {against}", f"p by {by}", "McNemar p"),
         )
         rows = [_cells(row) for row in self.rows]
         if len(rows) == 1:
@@ -169,14 +186,13 @@ def compare(
     if not runs:
         raise UsageError("there is no run to compare")
     aligned, left_out = align(runs)
-    groups = next((p.groups for p in aligned.values() if any(p.artists or ())), None)
+    first = next(iter(aligned.values()))
+    grouped = next((run for run in aligned.values() if run.unit != "track"), first)
     rows: list[Row] = []
     replicates: dict[str, dict[str, Any]] = {}
     for name, predictions in aligned.items():
         scores = (predictions.truth_index, predictions.probabilities, predictions.labels)
-        grouping = groups or predictions.groups
-        replicates[name] = replicate_figures(*scores, bootstrap, seed, grouping)
-        metrics = predictions.metrics(bootstrap, seed, grouping)
+        metrics, replicates[name] = judge(*scores, bootstrap, seed, grouped.groups)
         reference = rows[0 if against == "first" else -1] if rows else None
         difference = None
         if reference is not None:
@@ -197,11 +213,12 @@ def compare(
                 gained=gained,
                 lost=lost,
                 p_value=p_value,
-                group_p_value=sign_flip(_by_group(predictions, reference_run, grouping), seed=seed),
+                group_p_value=sign_flip(
+                    _by_group(predictions, reference_run, grouped.groups), seed=seed
+                ),
             )
         rows.append(Row(name, metrics, difference))
-    first = next(iter(aligned.values()))
-    return Comparison(tuple(rows), len(set(first.tracks)), left_out)
+    return Comparison(tuple(rows), len(set(first.tracks)), left_out, grouped.unit)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -303,19 +320,27 @@ def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]
 
 def _by_group(
     run: Predictions, other: Predictions, groups: Sequence[Hashable]
-) -> NDArray[np.int64]:
+) -> NDArray[np.float64]:
     """Count how many more tracks of each group a run gets right than another, over all seeds."""
-    _, places = np.unique([str(group) for group in groups], return_inverse=True)
-    ahead = run.correct.astype(np.int64) - other.correct
-    return np.bincount(places, ahead).astype(np.int64)
+    ahead = run.correct.astype(np.float64) - other.correct
+    names, sums = sum_by_group(ahead[:, None], groups)
+    # By name, so that the order of the tracks does not decide which signs a group is given.
+    by_name = np.argsort([str(name) for name in names])
+    return np.asarray(sums[by_name, 0])
 
 
 def _flat(row: Row) -> dict[str, Any]:
     metrics, difference = row.metrics, row.difference
-    flat: dict[str, Any] = {"run": row.name, "predictions": metrics.count}
+    flat: dict[str, Any] = {
+        "run": row.name,
+        "predictions": metrics.count,
+        "groups": metrics.groups,
+    }
     for figure in ("accuracy", "precision", "recall", "f1", "top3", "ece", "nll"):
-        low, high = metrics.intervals.get(figure, (None, None))
-        flat |= {figure: getattr(metrics, figure), f"{figure}_low": low, f"{figure}_high": high}
+        flat[figure] = getattr(metrics, figure)
+        if figure != "ece":  # which has no interval
+            low, high = metrics.intervals.get(figure, (None, None))
+            flat |= {f"{figure}_low": low, f"{figure}_high": high}
     flat["against"] = difference.other if difference else None
     for figure in ("accuracy", "f1"):
         low, high = difference.intervals.get(figure, (None, None)) if difference else (None, None)
@@ -336,17 +361,18 @@ def _flat(row: Row) -> dict[str, Any]:
 def _cells(row: Row) -> tuple[str, ...]:
     metrics, difference = row.metrics, row.difference
     figures = tuple(
-        _with_interval(getattr(metrics, figure), metrics.intervals.get(figure))
+        with_interval(getattr(metrics, figure), metrics.intervals.get(figure))
         for figure in ("accuracy", "precision", "recall", "f1")
     )
     if difference is None:
         return (row.name, *figures, "", "", "")
-    change = _with_interval(difference.accuracy, difference.intervals.get("accuracy"), sign="+")
+    change = with_interval(difference.accuracy, difference.intervals.get("accuracy"), sign="+")
     tests = (difference.group_p_value, difference.p_value)
     return (row.name, *figures, change, *map(p_text, tests))
 
 
-def _with_interval(value: float, interval: Interval | None, sign: str = "") -> str:
+def with_interval(value: float, interval: Interval | None, sign: str = "") -> str:
+    """Write a share for people in per cent, with its interval where it has one."""
     text = f"{100 * value:{sign}.1f}"
     if interval is None:
         return text

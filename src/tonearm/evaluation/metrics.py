@@ -11,8 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tonearm.errors import UsageError
+from tonearm.evaluation.calibration_error import (
+    BINS,
+    bins_of,
+    calibration_error,
+    errors_by_chance,
+)
 
-CALIBRATION_BINS = 15
 COVERAGE = 0.95
 # Means over classes, each counting alike.
 MACRO = ("precision", "recall", "f1")
@@ -21,6 +26,8 @@ TOP = 3
 # Probabilities are floored here before the logarithm: one confident error costs 27.6 nats, not
 # infinity.
 SMALLEST_PROBABILITY = 1e-12
+# Replicates no further apart than this are equal: sums in another order differ in the last digits.
+ROUNDING = 1e-9
 # The bootstrap's weights are drawn in blocks of at most this many numbers (64 MB).
 BLOCK_NUMBERS = 8_000_000
 
@@ -78,7 +85,10 @@ class Metrics:
         Share of tracks whose true class is among the three most probable.
     ece
         Expected calibration error: the mean over 15 bins of equal width on the confidence of
-        |accuracy - confidence|, weighted by the bins' counts (Guo et al. 2017).
+        |accuracy - confidence|, weighted by the bins' counts (Guo et al. 2017). It has no interval:
+        its bias grows with every resampling, so that replicates lie above the true value.
+    ece_by_chance
+        The mean of what a perfectly calibrated model would show on tracks with these confidences.
     nll
         Mean negative log-likelihood of the true class, in nats.
     per_class
@@ -88,8 +98,9 @@ class Metrics:
     calibration
         The 15 bins behind `ece`.
     intervals
-        95 % intervals of accuracy, precision, recall, f1, top3, ece and nll; empty where
-        `bootstrap` is 0. The three macro figures have none where most replicates lack a class.
+        95 % intervals of accuracy, precision, recall, f1, top3 and nll; empty where `bootstrap` is
+        0 or there is one group. A figure that is the same in all replicates has none, and the three
+        macro figures have none where most replicates lack a class.
     bootstrap, seed
         Number of replicates and seed of the bootstrap.
     """
@@ -103,6 +114,7 @@ class Metrics:
     f1: float
     top3: float
     ece: float
+    ece_by_chance: float
     nll: float
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -173,22 +185,43 @@ def evaluate(
 
     Notes
     -----
-    Every figure is a function of sums over tracks (confusion counts, hits, calibration bins,
-    log-likelihood), so a bootstrap replicate is a weighting of those sums and all replicates
-    are a few matrix products.
+    Every figure with an interval is a function of sums over tracks (hits, truths and answers of
+    each class, log-likelihood), so a bootstrap replicate is a weighting of those sums and all
+    replicates are a few matrix products.
+    """
+    return judge(truth, probabilities, labels, bootstrap, seed, groups)[0]
+
+
+def judge(
+    truth: ArrayLike,
+    probabilities: ArrayLike,
+    labels: Sequence[str],
+    bootstrap: int = 1000,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
+) -> tuple[Metrics, dict[str, FloatArray]]:
+    """Give what `evaluate` gives, and each figure in every replicate, float64[bootstrap].
+
+    A macro figure is NaN where a class was not drawn at all. The same number of tracks, groups and
+    seed draw the same tracks: the difference of two classifiers' replicates over the same tracks is
+    a paired bootstrap.
     """
     labels = tuple(labels)
     true, scores = _checked(truth, probabilities, labels)
-    sums = _group_sums(_track_terms(true, scores), groups)
-    whole = _Terms(sums.sum(axis=0, keepdims=True), len(labels))
-    figures = whole.figures()
+    predicted, confidence = scores.argmax(axis=1), scores.max(axis=1)
+    terms = _track_terms(true, predicted, scores)
+    sums = terms if groups is None else sum_by_group(terms, groups)[1]
+    whole = _Sums(sums.sum(axis=0, keepdims=True), len(labels))
     precision, recall, f1 = (values[0] for values in whole.per_class())
-    confusion = whole.confusion[0].astype(int)
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(confusion, (true, predicted), 1)
     replicates = _replicates(sums, len(labels), bootstrap, seed)
-    return Metrics(
+    metrics = Metrics(
         labels=labels,
         count=len(true),
         groups=len(sums),
+        ece=calibration_error(confidence, predicted == true),
+        ece_by_chance=float(errors_by_chance(confidence).mean()),
         per_class=tuple(
             ClassMetrics(
                 label,
@@ -200,57 +233,66 @@ def evaluate(
             for i, label in enumerate(labels)
         ),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-        calibration=whole.calibration(),
+        calibration=_calibration(confidence, predicted == true),
         intervals=intervals_of(replicates),
         bootstrap=bootstrap,
         seed=seed,
-        **{name: float(values[0]) for name, values in figures.items()},
+        **{name: float(values[0]) for name, values in whole.figures().items()},
     )
+    return metrics, replicates
 
 
-def replicate_figures(
-    truth: ArrayLike,
-    probabilities: ArrayLike,
-    labels: Sequence[str],
-    bootstrap: int,
-    seed: int,
-    groups: Sequence[Hashable] | None = None,
-) -> dict[str, FloatArray]:
-    """Give each figure of `evaluate` in every bootstrap replicate, float64[bootstrap].
+def sum_by_group(
+    terms: FloatArray, groups: Sequence[Hashable]
+) -> tuple[list[Hashable], FloatArray]:
+    """Sum the rows of each group.
 
-    A macro figure is NaN where a class was not drawn at all. The same number of tracks, groups and
-    seed draw the same tracks: the difference of two classifiers' replicates over the same tracks is
-    a paired bootstrap.
+    Parameters
+    ----------
+    terms
+        float64[N, K]
+    groups
+        One key per row.
+
+    Returns
+    -------
+    keys, sums
+        The groups in the order of their first rows, and float64[groups, K].
     """
-    labels = tuple(labels)
-    true, scores = _checked(truth, probabilities, labels)
-    sums = _group_sums(_track_terms(true, scores), groups)
-    return _replicates(sums, len(labels), bootstrap, seed)
+    if len(groups) != len(terms):
+        raise UsageError(f"{len(groups)} groups were given for {len(terms)} tracks")
+    numbers: dict[Hashable, int] = {}
+    index = [numbers.setdefault(group, len(numbers)) for group in groups]
+    sums = np.zeros((len(numbers), terms.shape[1]))
+    np.add.at(sums, index, terms)
+    return list(numbers), sums
 
 
 def intervals_of(replicates: Mapping[str, FloatArray]) -> dict[str, Interval]:
     """Give the central 95 % of the bootstrap replicates of each figure.
 
     Replicates in which it is NaN do not count; where they are more than half, there is no interval.
+    Nor is there one where all replicates are equal (one group, or no error among the tracks): its
+    ends would be one number, as though nothing were uncertain.
     """
     tails = (100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2)
     intervals = {}
     for name, values in replicates.items():
         known = values[~np.isnan(values)]
-        if 2 * len(known) >= len(values):
+        if 2 * len(known) >= len(values) and np.ptp(known) > ROUNDING:
             low, high = np.percentile(known, tails)
             intervals[name] = Interval(float(low), float(high))
     return intervals
 
 
 def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> dict[str, FloatArray]:
-    occurring = _Terms(sums.sum(axis=0, keepdims=True), classes).occurs()
+    occurring = _Sums(sums.sum(axis=0, keepdims=True), classes).occurs()
     blocks = []
     for weights in _bootstrap_weights(len(sums), bootstrap, seed):
-        terms = _Terms(weights @ sums, classes)
-        figures = terms.figures()
+        drawn = _Sums(weights @ sums, classes)
+        figures = drawn.figures()
         # A mean over the genres that were drawn would be one over other genres each time.
-        lacking = (terms.occurs() != occurring).any(axis=1)
+        lacking = (drawn.occurs() != occurring).any(axis=1)
         for name in MACRO:
             figures[name][lacking] = np.nan
         blocks.append(figures)
@@ -288,42 +330,26 @@ def _checked(
     return true.astype(np.int64), scores
 
 
-def _track_terms(true: IntArray, scores: FloatArray) -> FloatArray:
-    """Lay out each track's contribution to every sum: float64[N, C * C + 2 + 3 * bins].
+def _track_terms(true: IntArray, predicted: IntArray, scores: FloatArray) -> FloatArray:
+    """Lay out each track's contribution to every sum: float64[N, 3 * C + 2].
 
-    The columns: the confusion matrix (row-major), hit among the top three, negative
-    log-likelihood; then per calibration bin the count, the confidence and the hits.
+    The columns: the hits, the truth and the answers of each class; then hit among the top three
+    and negative log-likelihood. Whole confusion matrices would be C * C columns, of which no figure
+    needs more than these.
     """
     tracks, classes = scores.shape
     rows = np.arange(tracks)
-    predicted = scores.argmax(axis=1)
-    confidence = scores[rows, predicted]
     own = scores[rows, true]
     # Rank of the true class; ties count in order of the columns, as argmax does.
     earlier = np.arange(classes) < true[:, None]
     rank = ((scores > own[:, None]) | ((scores == own[:, None]) & earlier)).sum(axis=1)
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    start = classes * classes + 2
-    terms = np.zeros((tracks, start + 3 * CALIBRATION_BINS))
-    terms[rows, true * classes + predicted] = 1
-    terms[:, start - 2] = rank < TOP
-    terms[:, start - 1] = -np.log(np.maximum(own, SMALLEST_PROBABILITY))
-    terms[rows, start + bins] = 1
-    terms[rows, start + CALIBRATION_BINS + bins] = confidence
-    terms[rows, start + 2 * CALIBRATION_BINS + bins] = predicted == true
+    terms = np.zeros((tracks, 3 * classes + 2))
+    terms[rows, true] = predicted == true
+    terms[rows, classes + true] = 1
+    terms[rows, 2 * classes + predicted] = 1
+    terms[:, -2] = rank < TOP
+    terms[:, -1] = -np.log(np.maximum(own, SMALLEST_PROBABILITY))
     return terms
-
-
-def _group_sums(terms: FloatArray, groups: Sequence[Hashable] | None) -> FloatArray:
-    if groups is None:
-        return terms
-    if len(groups) != len(terms):
-        raise UsageError(f"{len(groups)} groups were given for {len(terms)} tracks")
-    numbers: dict[Hashable, int] = {}
-    index = [numbers.setdefault(group, len(numbers)) for group in groups]
-    sums = np.zeros((len(numbers), terms.shape[1]))
-    np.add.at(sums, index, terms)
-    return sums
 
 
 def _bootstrap_weights(units: int, replicates: int, seed: int) -> Iterator[FloatArray]:
@@ -338,66 +364,63 @@ def _bootstrap_weights(units: int, replicates: int, seed: int) -> Iterator[Float
         yield counts.reshape(rows, units).astype(np.float64)
 
 
-class _Terms:
+class _Sums:
     """Sums over tracks, R weightings of them at once, and the figures that follow."""
 
     def __init__(self, sums: FloatArray, classes: int) -> None:
-        """Take float64[R, K], the columns of `_track_terms` summed."""
-        start = classes * classes + 2
-        self.confusion = sums[:, : classes * classes].reshape(-1, classes, classes)
-        self.top_hits = sums[:, start - 2]
-        self.loss = sums[:, start - 1]
-        binned = sums[:, start:].reshape(-1, 3, CALIBRATION_BINS)
-        self.bin_count, self.bin_confidence, self.bin_hits = binned.transpose(1, 0, 2)
-        self.count = self.bin_count.sum(axis=1)
+        """Take float64[R, 3 * C + 2], the columns of `_track_terms` summed."""
+        self.hits = sums[:, :classes]
+        self.support = sums[:, classes : 2 * classes]
+        self.predicted = sums[:, 2 * classes : 3 * classes]
+        self.top_hits = sums[:, -2]
+        self.loss = sums[:, -1]
+        self.count = self.support.sum(axis=1)
 
     def per_class(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Give precision, recall and F1, each float64[R, C]; 0 where undefined."""
-        hits = np.diagonal(self.confusion, axis1=1, axis2=2)
-        support = self.confusion.sum(axis=2)
-        predicted = self.confusion.sum(axis=1)
         return (
-            _ratio(hits, predicted),
-            _ratio(hits, support),
-            _ratio(2 * hits, support + predicted),
+            _ratio(self.hits, self.predicted),
+            _ratio(self.hits, self.support),
+            _ratio(2 * self.hits, self.support + self.predicted),
         )
 
     def occurs(self) -> NDArray[np.bool_]:
         """Say which classes there are in the truth, bool[R, C]."""
-        there: NDArray[np.bool_] = self.confusion.sum(axis=2) > 0
-        return there
+        return self.support > 0
 
     def figures(self) -> dict[str, FloatArray]:
-        """Give every figure by its name in `Metrics`, each float64[R]."""
+        """Give every figure but the calibration error by its name in `Metrics`, each float64[R]."""
         occurs = self.occurs()
         precision, recall, f1 = (
             (values * occurs).sum(axis=1) / occurs.sum(axis=1) for values in self.per_class()
         )
         return {
-            "accuracy": np.trace(self.confusion, axis1=1, axis2=2) / self.count,
+            "accuracy": self.hits.sum(axis=1) / self.count,
             "precision": precision,
             "recall": recall,
             "f1": f1,
             "top3": self.top_hits / self.count,
-            "ece": np.abs(self.bin_hits - self.bin_confidence).sum(axis=1) / self.count,
             "nll": self.loss / self.count,
         }
 
-    def calibration(self) -> tuple[CalibrationBin, ...]:
-        """Give the calibration bins of the first weighting."""
-        count = self.bin_count[0]
-        confidence = _ratio(self.bin_confidence[0], count)
-        accuracy = _ratio(self.bin_hits[0], count)
-        return tuple(
-            CalibrationBin(
-                low=i / CALIBRATION_BINS,
-                high=(i + 1) / CALIBRATION_BINS,
-                count=int(count[i]),
-                confidence=float(confidence[i]),
-                accuracy=float(accuracy[i]),
-            )
-            for i in range(CALIBRATION_BINS)
+
+def _calibration(confidence: FloatArray, hits: NDArray[np.bool_]) -> tuple[CalibrationBin, ...]:
+    """Give the bins behind the calibration error."""
+    terms = np.stack([np.ones(len(hits)), confidence, hits], axis=1)
+    sums = np.zeros((BINS, 3))
+    np.add.at(sums, bins_of(confidence), terms)
+    count = sums[:, 0]
+    mean_confidence, accuracy = _ratio(sums[:, 1], count), _ratio(sums[:, 2], count)
+    return tuple(
+        CalibrationBin(
+            low=i / BINS,
+            high=(i + 1) / BINS,
+            count=int(count[i]),
+            confidence=float(mean_confidence[i]),
+            accuracy=float(accuracy[i]),
         )
+        for i in range(BINS)
+    )
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

@@ -129,7 +129,8 @@ def reliability(metrics: Metrics) -> Figure:
         axes.text(0.96, 0.05, "too sure", color=MUTED, style="italic", ha="right")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(
-            title=f"Reliability (calibration error {100 * metrics.ece:.1f} %)",
+            title=f"Reliability (calibration error {100 * metrics.ece:.1f} %, "
+            f"{100 * metrics.ece_by_chance:.1f} by chance)",
             xlabel="mean confidence in the bin",
             ylabel="accuracy in the bin",
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation.grouping import Unit
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.whole import write_csv
 
@@ -99,6 +100,14 @@ class Predictions:
             f"artist {artist_key(artist)}" if artist else f"track {track}"
             for artist, track in zip(artists, self.tracks, strict=True)
         )
+
+    @property
+    def unit(self) -> Unit:
+        """What each of `groups` is: an artist, a track, or the one or the other ("group")."""
+        artists = self.artists or ("",)
+        if all(artists):
+            return "artist"
+        return "group" if any(artists) else "track"
 
     def take(self, rows: Sequence[int]) -> Predictions:
         """Give the predictions of these rows, in this order."""

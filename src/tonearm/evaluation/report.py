@@ -15,6 +15,7 @@ from tonearm import __version__
 from tonearm.errors import MissingExtraError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
+from tonearm.evaluation.grouping import too_few
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.whole import write_whole
@@ -163,6 +164,7 @@ def render(
                 "meaning": meaning,
                 "value": getattr(metrics, name),
                 "interval": metrics.intervals.get(name),
+                "by_chance": metrics.ece_by_chance if name == "ece" else None,
             }
             for name, title, meaning in KEY_FIGURES
         ],
@@ -172,6 +174,7 @@ def render(
             "reliability": _embedded(plots.reliability(metrics)),
             "confidence": _embedded(plots.confidence_histogram(predictions)),
         },
+        few=too_few(metrics.groups, predictions.unit) if metrics.bootstrap else None,
         confused=confused_pairs(metrics),
         errors=worst_errors(predictions),
         explained=explained,

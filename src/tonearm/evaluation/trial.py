@@ -15,6 +15,7 @@ from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.predictions import Predictions
 from tonearm.prediction import Failure, Prediction
+from tonearm.text import composed
 
 
 class NothingHeard(TonearmError):
@@ -156,7 +157,9 @@ def _in_model_terms(
         raise UsageError(
             f"cannot rename {min(idle)!r}: the tracks are labelled {', '.join(sorted(present))}"
         )
-    truth = [rename.get(track.label or "", track.label or "") for track in tracks]
+    own = {composed(label): label for label in known}
+    named = (rename.get(track.label or "", track.label or "") for track in tracks)
+    truth = [own.get(composed(label), label) for label in named]
     foreign = set(truth) - set(known)
     if foreign:
         raise UsageError(

@@ -29,8 +29,8 @@ def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:
     if genre.files < FEW_FILES:
         reasons.append(f"only {genre.files} files")
     if grouped and genre.groups < FEW_ARTISTS:
-        artists = "one artist" if genre.groups == 1 else f"{genre.groups} artists"
-        reasons.append(f"all of {artists}" if genre.groups == 1 else f"only {artists}")
+        one = genre.groups == 1
+        reasons.append(f"all of one {genre.unit}" if one else f"only {genre.groups} {genre.unit}s")
     if not genre.judged:
         return [*reasons, "could not be judged"]
     low = genre.recall < LOW_RECALL

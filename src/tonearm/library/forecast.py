@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.datasets.splits import SplitWarning, split
+from tonearm.datasets.splits import SplitWarning, artist_key, split
 from tonearm.datasets.track import Dataset, Track, labels_of
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
+from tonearm.evaluation.grouping import Unit
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.library.head import Floats, fit_head
 from tonearm.library.kinship import kinship
@@ -27,7 +28,9 @@ class GenreForecast:
     Attributes
     ----------
     files, groups
-        To learn from: recordings, and artists (or albums, where only those are known).
+        To learn from: recordings, and what `tonearm.library.kinship` puts together of them.
+    unit
+        What each of the groups is: an artist; or an artist, an album or a recording ("group").
     judged
         How many recordings could be judged: the others are the only examples their fold would
         have had.
@@ -40,6 +43,7 @@ class GenreForecast:
     label: str
     files: int
     groups: int
+    unit: Unit
     judged: int
     precision: float
     recall: float
@@ -122,7 +126,16 @@ def forecast(
             groups=groups[judged].tolist(),
         )
     return Forecast(
-        tuple(_genre(labels, column, truth, groups, metrics) for column in range(len(labels))),
+        tuple(
+            _genre(
+                label,
+                [track for track in tracks if track.label == label],
+                groups[truth == column].tolist(),
+                labels,
+                metrics,
+            )
+            for column, label in enumerate(labels)
+        ),
         metrics,
         temperature,
         len(folds),
@@ -152,21 +165,32 @@ def _folds(
 
 
 def _genre(
+    label: str,
+    tracks: Sequence[Track],
+    groups: Sequence[int],
     labels: Sequence[str],
-    column: int,
-    truth: NDArray[np.int64],
-    groups: NDArray[np.int64],
     metrics: Metrics | None,
 ) -> GenreForecast:
-    own = truth == column
-    files, kin = int(own.sum()), len(np.unique(groups[own]))
+    """Say what to expect of a genre by its own tracks, their groups and the metrics of all."""
+    kin = len(set(groups))
+    artists = {artist_key(track.artist or "") for track in tracks}
+    unit: Unit = "artist" if "" not in artists and len(artists) == kin else "group"
     if metrics is None:
-        return GenreForecast(labels[column], files, kin, 0, 0.0, 0.0, 0.0, ())
+        return GenreForecast(label, len(tracks), kin, unit, 0, 0.0, 0.0, 0.0, ())
+    column = labels.index(label)
     row, counts = metrics.per_class[column], metrics.confusion[column]
     others = sorted(
         ((labels[i], count) for i, count in enumerate(counts) if count and i != column),
         key=lambda other: -other[1],
     )
     return GenreForecast(
-        labels[column], files, kin, row.support, row.precision, row.recall, row.f1, tuple(others)
+        label,
+        len(tracks),
+        kin,
+        unit,
+        row.support,
+        row.precision,
+        row.recall,
+        row.f1,
+        tuple(others),
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tonearm.datasets.splits import artist_key
+from tonearm.datasets.ties import tied
 from tonearm.datasets.track import Track
 
 # An album of more artists is a compilation: they were recorded apart, and were such albums to tie
@@ -42,19 +43,14 @@ def kinship(tracks: Sequence[Track]) -> Kinship:
     for artist, album in zip(artists, albums, strict=True):
         if album and artist:
             billed[album].add(artist)
-    parent = list(range(len(tracks)))
-    first: dict[tuple[str, ...], int] = {}
-    for place, (artist, album) in enumerate(zip(artists, albums, strict=True)):
-        keys: list[tuple[str, ...]] = [("artist", artist)] if artist else []
+    keys = []
+    for artist, album in zip(artists, albums, strict=True):
+        own: list[tuple[str, ...]] = [("artist", artist)] if artist else []
         if album and len(billed[album]) <= ARTISTS_OF_AN_ALBUM:
-            keys.append(("album", *album))
-        for key in keys:
-            parent[_root(parent, place)] = _root(parent, first.setdefault(key, place))
-    numbers: dict[int, int] = {}
+            own.append(("album", *album))
+        keys.append(own)
     return Kinship(
-        tuple(
-            numbers.setdefault(_root(parent, place), len(numbers)) for place in range(len(parent))
-        ),
+        tuple(tied(keys)),
         sum(not artist and not album for artist, album in zip(artists, albums, strict=True)),
     )
 
@@ -63,9 +59,3 @@ def _album_key(track: Track) -> tuple[str, str] | None:
     if not track.album or track.path is None:
         return None
     return artist_key(track.album), str(track.path.parent)
-
-
-def _root(parent: list[int], place: int) -> int:
-    while parent[place] != place:
-        parent[place] = place = parent[parent[place]]
-    return place

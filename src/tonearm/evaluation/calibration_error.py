@@ -1,0 +1,55 @@
+"""The expected calibration error, and how much of it is chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+BINS = 15
+DRAWS = 1000
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+def calibration_error(confidence: FloatArray, hits: BoolArray) -> float:
+    """Give the mean over 15 bins of |accuracy - confidence|, weighted by the bins' counts.
+
+    Guo et al., "On calibration of modern neural networks", ICML 2017.
+
+    Parameters
+    ----------
+    confidence
+        float64[N], the probability of each answer.
+    hits
+        bool[N], whether it was right.
+    """
+    gaps = np.bincount(bins_of(confidence), confidence - hits, BINS)
+    return float(np.abs(gaps).sum() / len(hits))
+
+
+def bins_of(confidence: FloatArray) -> NDArray[np.int64]:
+    """Give the number of the bin, from 0, that each confidence is in: bin i is (i, i + 1] / 15."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def errors_by_chance(
+    confidence: FloatArray, error: Callable[[FloatArray, BoolArray], ArrayLike] = calibration_error
+) -> FloatArray:
+    """Give the errors of a perfectly calibrated model, float64[1000, ...], one of each draw.
+
+    In a draw, every answer is right with the probability of its confidence. With few answers, the
+    accuracy in a bin misses their confidence even so.
+
+    Parameters
+    ----------
+    confidence
+        float64[N]
+    error
+        The measure: a number, or several.
+    """
+    random = np.random.default_rng(0)
+    draws = (random.random(len(confidence)) < confidence for _ in range(DRAWS))
+    return np.array([error(confidence, hits) for hits in draws])
