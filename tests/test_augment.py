@@ -168,3 +168,29 @@ def test_without_mixing_the_batch_is_left_alone() -> None:
     batch = Batch(torch.rand(2, 3, 4), None, torch.eye(2))
 
     assert mix(batch, 0.0, rng()) is batch
+
+
+def test_a_tilt_turns_around_1_khz_by_decibels_an_octave() -> None:
+    logmel = torch.from_numpy(LogMel(FRONT_END)(noise(1.0, FRONT_END)))[None].repeat(200, 1, 1)
+
+    tilted = vary(logmel, FRONT_END, replace(OFF, tilt_db=3.0), rng())
+
+    # In "mel16k" a value is log10(1 + 10000 * mel).
+    power = (10 ** tilted.double() - 1) / (10 ** logmel.double() - 1)
+    decibels = 10 * power.mean(dim=1).log10().numpy()
+    centres = band_centres(FRONT_END)
+    octaves = np.log2(np.maximum(centres, 50.0) / 1000.0)
+    slopes = decibels[:, -1] / octaves[-1]
+    assert -3 <= slopes.min() < -2.5
+    assert 2.5 < slopes.max() <= 3.001
+    np.testing.assert_allclose(decibels, slopes[:, None] * octaves, atol=0.05)
+
+
+def test_any_stretch_may_be_masked_up_to_the_ends() -> None:
+    logmel = torch.rand(500, 20, 96)
+    settings = replace(OFF, time_masks=1, time_mask_seconds=0.2)
+
+    hidden = ((vary(logmel, FRONT_END, settings, rng()) - logmel).abs() > 1e-4).any(dim=2)
+
+    assert hidden[:, 0].any()
+    assert hidden[:, -1].any()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import multiprocessing
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Failure, Prediction, audio, explain
 from tonearm.audible import SilentAudio
 from tonearm.bundle import Bundle, BundleError, Outputs
+from tonearm.classifier import log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.prediction import Thresholds
@@ -443,3 +445,112 @@ def test_a_second_front_end_hears_the_same_windows(
 def test_an_attempt_fails_in_words_also_for_what_is_no_path(tiny_bundle: Path) -> None:
     answer = Classifier.load(tiny_bundle).attempt(None)  # type: ignore[arg-type]
     assert answer == Failure(Path("None"), "expected a file's path, got NoneType")
+
+
+def test_stretches_say_whether_they_are_music(
+    musical_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "show.flac", np.r_[tone(200, 4), tone(5000, 4)], RATE)
+    classifier = Classifier.load(musical_bundle)  # which finds low sounds musical
+    song, talk = classifier.hear(path, [(0, 2), (2, 2)]), classifier.hear(path, [(4, 2), (6, 2)])
+    assert (song.verdict, talk.verdict) == ("music", "not music")
+    assert [segment.start for segment in talk.segments] == pytest.approx([4, 6])
+    assert (song.duration, talk.duration) == (4, 4)
+    assert talk.embedding == pytest.approx(classifier(tone(5000, 4), RATE).embedding, abs=0.1)
+
+
+def test_a_stretch_of_silence_does_not_hide_the_others(
+    classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "fades.flac", np.r_[tone(200, 3), np.zeros(3 * RATE)], RATE)
+    assert classifier.hear(path, [(0, 2), (4, 2)]).genre == "low"
+    with pytest.raises(SilentAudio):
+        classifier.hear(path, [(3.5, 1), (4.5, 1)])
+
+
+def test_a_last_window_that_only_one_front_end_makes_is_left_out(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    second = dataclasses.replace(FRONT_ENDS["htk16k"], hop_length=128)
+    two = write_bundle(tmp_path / "two.onnx", tiny_metadata(second_front_end=second))
+    sound = tone(200, 3.235)  # whose rest is 16 of the one's frames, and 30 of the other's
+    alone = Classifier.load(tiny_bundle)(sound, RATE)
+    assert Classifier.load(two)(sound, RATE).segments == alone.segments[:2]
+    assert len(alone.segments) == 3
+
+
+def test_the_middle_of_a_recording_is_described(
+    tmp_path: Path, write_audio: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tiny_metadata(descriptors=("rms_mean",))
+    classifier = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
+    described: list[float] = []
+    run = classifier.bundle.run
+
+    def noted(logmel: np.ndarray, descriptors: np.ndarray, second: None) -> Outputs:
+        described.append(float(descriptors[0, 0]))
+        return run(logmel, descriptors, second)
+
+    monkeypatch.setattr(classifier.bundle, "run", noted)
+    loud, soft = tone(200, 30), 0.01 * tone(200, 30)
+    sound = np.r_[soft, loud, soft]
+    classifier(write_audio(tmp_path / "song.flac", sound, RATE))
+    classifier(sound, RATE)
+    assert described == pytest.approx([0.5 / np.sqrt(2)] * len(described), rel=0.05)
+
+
+def test_there_are_no_more_processes_than_files(
+    classifier: Classifier, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def in_order(prepare: object, files: object, workers: int, **_: object) -> list[Failure]:
+        asked.append(workers)
+        return []
+
+    monkeypatch.setattr("tonearm.workers.in_order", in_order)
+    for files, workers in ((3, 2), (2, 3), (1000, 2)):
+        list(classifier.classify_files([song] * files, workers=workers))
+    assert asked == [2, 2, 2]
+
+
+def test_the_time_a_file_may_take_goes_by_its_size(
+    classifier: Classifier, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def patience(size: int, limit: float | None) -> float:
+        sizes.append(size)
+        return 60.0
+
+    monkeypatch.setattr("tonearm.classifier.patience", patience)
+    classifier(song)
+    classifier(io.BytesIO(song.read_bytes()))
+    assert sizes == [song.stat().st_size] * 2
+
+
+def test_a_classifier_apart_ends_with_its_context(tiny_bundle: Path, song: Path) -> None:
+    before = {child.pid for child in multiprocessing.active_children()}
+    with Classifier.load(tiny_bundle).apart() as apart:
+        answer = apart.attempt(song)
+        assert isinstance(answer, Prediction)
+        assert answer.genre == "low"
+        assert not {child.pid for child in multiprocessing.active_children()} <= before
+    assert {child.pid for child in multiprocessing.active_children()} <= before
+
+
+def test_scores_of_any_size_have_a_softmax() -> None:
+    assert log_softmax(np.array([[0.0, 2000.0]])).tolist() == [[-2000.0, 0.0]]
+
+
+def test_an_error_of_ours_costs_one_file_and_is_said_as_it_is(
+    classifier: Classifier, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BundleError(Path("m.onnx"), "cannot be run")
+
+    monkeypatch.setattr(Bundle, "run", refuse)
+    (result,) = classifier.classify_files([song])
+    assert isinstance(result, Failure)
+    assert result.path == song
+    assert "cannot be run" in result.error

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tonearm.cli.app import app
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.compare import compare, markdown_table, mcnemar, sign_flip
+from tonearm.evaluation.compare import compare, markdown_table, mcnemar, p_text, sign_flip
 from tonearm.evaluation.predictions import Predictions
 
 LABELS = ("blues", "jazz", "rock")
@@ -291,3 +291,19 @@ def test_command_line(tmp_path: Path) -> None:
     markdown = CliRunner().invoke(app, [*arguments, "--markdown", "--bootstrap", "0"]).stdout
     assert markdown.startswith("| run | accuracy |")
     assert "< 0.001" in markdown
+
+
+def test_small_p_values_are_not_said_to_be_smaller() -> None:
+    texts = [p_text(value) for value in (0.0009, 0.001, 0.0018, 0.05, 1.0)]
+    assert texts == ["< 0.001", "0.001", "0.002", "0.050", "1.000"]
+
+
+def test_the_table_says_what_runs_are_held_against() -> None:
+    runs = {"a": run(0.5, 1), "b": run(0.3, 2), "c": run(0.1, 3)}
+    assert "accuracy against a" in compare(runs).cells()[0]
+    assert "accuracy against the row above" in compare(runs, "previous").cells()[0]
+
+
+def test_the_track_that_is_there_twice_is_named() -> None:
+    with pytest.raises(UsageError, match="a holds track 't0' more than once"):
+        compare({"a": run(0.2).take([1, 0, 0])})

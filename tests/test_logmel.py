@@ -166,3 +166,37 @@ def test_missing_settings_are_refused() -> None:
 def test_hann_is_periodic_or_symmetric() -> None:
     np.testing.assert_allclose(hann(8), np.hanning(9)[:8], atol=1e-7)
     np.testing.assert_allclose(hann(8, "hann_symmetric"), np.hanning(8), atol=1e-7)
+
+
+def test_efficientats_front_end_scales_the_logarithm_as_published() -> None:
+    config = FRONT_ENDS["efficientat"]
+    samples = noise(8_000)
+    plain = replace(config, offset=1e-30, shift=0.0, divisor=1.0)
+    mel = np.exp(LogMel(plain)(samples).astype(np.float64))
+    expected = (np.log(mel + 1e-5) + 4.5) / 5.0
+    np.testing.assert_allclose(LogMel(config)(samples), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"win_length": 16_384, "n_fft": 512}, "needs win_length <= n_fft, got 16384 and 512"),
+        ({"gain": 1e30}, r"gain: expected a number up to 1e\+12"),
+        ({"shift": "4"}, "shift: expected a number"),
+        ({"shift": True}, "shift: expected a number"),
+        ({"offset": 0.0}, "offset: expected more than 0"),
+        ({"divisor": -1.0}, "divisor: expected more than 0"),
+    ],
+)
+def test_settings_that_cannot_be_computed_are_refused(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        LogMelConfig.from_dict({**SMALL.to_dict(), **change})
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_a_single_sample_is_heard(name: str) -> None:
+    log_mel = LogMel(FRONT_ENDS[name])
+    for blocks in ([noise(1)], [noise(0), noise(1)], [noise(1), noise(0)]):
+        assert len(list(log_mel.stream(blocks))) == 1

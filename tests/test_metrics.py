@@ -13,7 +13,7 @@ from sklearn import metrics as reference
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.grouping import Unit, too_few
-from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.evaluation.metrics import Metrics, evaluate, intervals_of
 from tonearm.evaluation.predictions import Predictions, PredictionsError
 
 LABELS = ("blues", "classical", "disco", "metal", "pop")
@@ -264,3 +264,21 @@ def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
 def test_a_class_may_not_take_the_name_of_a_column() -> None:
     with pytest.raises(UsageError, match="artist"):
         Predictions(("artist",), ("1",), ("artist",), np.ones((1, 1)))
+
+
+def test_there_are_fifteen_bins_of_equal_width() -> None:
+    truth, shares = sample()
+    bins = evaluate(truth, shares, LABELS, bootstrap=0).calibration
+    edges = np.arange(16) / 15
+    assert [b.low for b in bins] == pytest.approx(edges[:-1])
+    assert [b.high for b in bins] == pytest.approx(edges[1:])
+    confidence = shares.max(axis=1)
+    for each in bins:
+        inside = (confidence > each.low) & (confidence <= each.high)
+        assert each.count == inside.sum()
+        if each.count:
+            assert each.confidence == pytest.approx(confidence[inside].mean())
+
+
+def test_an_interval_is_the_central_95_per_cent() -> None:
+    assert intervals_of({"accuracy": np.arange(1001.0)})["accuracy"] == pytest.approx((25, 975))

@@ -19,6 +19,7 @@ from tonearm.datasets import (
     GapWarning,
     LeakWarning,
     Track,
+    gtzan_facts,
     load,
     split,
 )
@@ -251,3 +252,52 @@ def test_the_gtzan_at_hand(shared: Path) -> None:
         assert 75 <= len(fold.valid) <= 110
         full = sum(track.kind == "full" for track in fold.valid)
         assert 0.55 <= full / len(fold.valid) <= 0.8
+
+
+def test_the_filtered_partition_needs_no_table_of_the_dataset() -> None:
+    facts = gtzan_facts.facts()
+    # Their own parts are wrong, and one recording is none of GTZAN's.
+    tracks = [Track(id, Path(id), id.split(".")[0], split="test") for id in facts]
+    (fold,) = split(dataset([*tracks, Track("mine", Path("mine"), "blues")]), "filtered")
+    assert fold.name == "filtered"
+    for name in ("train", "valid", "test"):
+        expected = {id for id, fact in facts.items() if fact.split == name}
+        assert {track.id for track in getattr(fold, name)} == expected
+    assert [len(part) for part in (fold.train, fold.valid, fold.test)] == [443, 197, 290]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (("train", "train"), "2 in train, 0 in valid, 0 in test"),
+        (("valid", "test"), "0 in train, 1 in valid, 1 in test"),
+        (("1", "1"), "0 in train"),  # a fold alone has nothing to take turns with
+    ],
+)
+def test_a_split_with_an_empty_side_is_refused(parts: tuple[str, str], message: str) -> None:
+    tracks = [Track(str(n), Path(str(n)), "a", split=part) for n, part in enumerate(parts)]
+    with pytest.raises(DatasetError, match=message):
+        split(dataset(tracks), "builtin")
+
+
+def test_a_whole_split_is_no_reason_to_warn() -> None:
+    tracks = [Track(name, Path(name), "a", split=name) for name in ("train", "valid", "test")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        split(dataset(tracks), "builtin")
+
+
+def test_numbers_among_named_parts_are_no_folds() -> None:
+    tracks = [Track(name, Path(name), "a", split=name) for name in ("train", "valid", "7")]
+    with pytest.warns(GapWarning, match="leaves out the parts 7"):
+        (fold,) = split(dataset(tracks), "builtin")
+    assert [track.id for track in (*fold.train, *fold.valid)] == ["train", "valid"]
+
+
+@pytest.mark.filterwarnings("ignore::tonearm.datasets.SplitWarning")
+def test_random_folds_are_drawn_by_lot() -> None:
+    one, same, other = (split(thin(), "random-kfold", seed=seed) for seed in (0, 0, 1))
+    assert one == same
+    assert one[0].valid != other[0].valid
+    ids = sorted(track.id for track in thin())
+    assert {track.id for track in one[0].valid} != set(ids[::5])

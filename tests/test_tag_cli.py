@@ -259,3 +259,20 @@ def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -
     code, output, errors = run(*arguments)
     assert (code, output) == (2, "")
     assert complaint in errors
+
+
+def test_what_was_scanned_and_left_alone_is_tagged_from_the_store(
+    run: Run, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "library.db"
+    assert run("scan", music, "--model", "tiny", "--store", store)[0] == 0
+
+    def identify(path: str) -> None:
+        raise AssertionError(f"{path} was decoded again")
+
+    monkeypatch.setattr("tonearm.library.suggestions.identify", identify)
+    _, output, _ = run("tag", "--store", store, "--json")
+    done = {Path(change["path"]).name: change for change in map(json.loads, output.splitlines())}
+    assert (done["high.flac"]["action"], done["high.flac"]["new"]) == ("write", ["high"])
+    assert done["tagged.mp3"]["reason"] == "has a genre"
+    assert read_genres(music / "low.flac") == ("low",)

@@ -26,7 +26,7 @@ from tonearm.datasets import Track, load, split
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import MissingExtraError, UsageError
 from tonearm.evaluation import predictions
-from tonearm.evaluation.calibration import fit_temperature
+from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.metrics import Metrics
 from tonearm.extras import needs
 from tonearm.features.logmel import FRONT_ENDS
@@ -552,3 +552,15 @@ def test_a_fold_that_is_not_there_is_refused(settings: list[str], tmp_path: Path
 
 def _has_epochs(run: Path, count: int) -> bool:
     return (run / "history.csv").exists() and len(history(run)) >= count
+
+
+def test_a_temperature_is_never_beyond_its_bounds() -> None:
+    truth = np.arange(30) % 3
+    always_right = 2.0 * np.eye(3)[truth]  # the cooler, the better
+    always_wrong = 2.0 * np.eye(3)[(truth + 1) % 3]
+    assert fit_temperature(always_right, truth) == pytest.approx(0.2)
+    assert fit_temperature(always_wrong, truth) == pytest.approx(5.0)
+
+
+def test_log_probabilities_of_any_size_become_shares() -> None:
+    assert probabilities_at(np.array([[0.0, 2000.0]])).tolist() == [[0.0, 1.0]]
