@@ -394,6 +394,17 @@ def test_file_that_breaks_off_gives_what_there_is(tmp_path: Path, write_audio: W
             assert not audio.read(path, 16000, duration=1.0).truncated
 
 
+def test_a_file_that_breaks_off_is_as_long_as_what_is_left(
+    tmp_path: Path, write_audio: Write
+) -> None:
+    for suffix in (".wav", ".flac", ".mp3", ".aiff"):
+        path = write_audio(tmp_path / f"a{suffix}", noise(44100, 6.0), 44100)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        identity = audio.identify(path)
+        assert identity.truncated, suffix
+        assert identity.duration == pytest.approx(audio.read(path, 44100).duration, abs=0.2), suffix
+
+
 def test_damage_in_the_middle_is_skipped(tmp_path: Path, write_audio: Write) -> None:
     for suffix in (".flac", ".mp3"):
         path = write_audio(tmp_path / f"a{suffix}", noise(44100, 6.0), 44100)

@@ -358,8 +358,8 @@ class Classifier:
     def _describe_file(self, source: audio.Source) -> Floats | None:
         """Descriptors of the middle of a file, or None where it cannot be read.
 
-        Then the file is shorter than its header says, or nothing in it decodes: the network does
-        without descriptors, as it was trained to, and the frames will tell what is wrong.
+        Then the network does without descriptors, as it was trained to, and the frames will tell
+        what is wrong.
         """
         from tonearm.features.descriptors import (
             DESCRIBED_SECONDS,
@@ -368,7 +368,8 @@ class Classifier:
         )
 
         try:
-            start = described_from(audio.probe(source, time_limit=self.time_limit).duration or 0.0)
+            length = audio.identify(source, time_limit=self.time_limit).duration or 0.0
+            start = described_from(length)  # not as the header says, which may be far too long
             excerpt = audio.read(
                 source, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
             )
