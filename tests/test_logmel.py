@@ -150,6 +150,8 @@ def test_settings_round_trip(name: str) -> None:
         ({"window": "flat"}, "unknown front end window 'flat'"),
         ({"log": "sqrt"}, "unknown front end log 'sqrt'"),
         ({"hop_length": 0}, "hop_length"),
+        ({"n_fft": 65}, "even n_fft .* got n_fft 65"),
+        ({"hop_length": 65}, "hop_length <= n_fft, got n_fft 64 and hop_length 65"),
         ({"f_max": 9000.0}, "f_max"),
     ],
 )

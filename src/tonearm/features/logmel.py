@@ -52,7 +52,7 @@ class LogMelConfig:
     sample_rate : int
         Rate the samples must have, in Hz.
     n_fft, win_length, hop_length : int
-        Transform, window and step in samples.
+        Transform, window and step in samples. The transform is even, and the longest of them.
     n_mels : int
         Number of mel bands between `f_min` and `f_max` (Hz).
     window : {"hann", "hann_symmetric"}
@@ -94,6 +94,11 @@ class LogMelConfig:
         if self.win_length > self.n_fft:
             raise UsageError(
                 f"a front end needs win_length <= n_fft, got {self.win_length} and {self.n_fft}"
+            )
+        if self.n_fft % 2 or self.hop_length > self.n_fft:  # what `PowerSpectrum` is made for
+            raise UsageError(
+                "a front end needs an even n_fft and hop_length <= n_fft, got n_fft "
+                f"{self.n_fft} and hop_length {self.hop_length}"
             )
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise UsageError(
@@ -279,13 +284,8 @@ class LogMel:
         -------
         float32[frames, n_mels]
         """
-        block = as_signal(samples)
-        out = np.empty((self.frame_count(len(block)), self.config.n_mels), dtype=np.float32)
-        done = 0
-        for frames in self.stream([block]):
-            out[done : done + len(frames)] = frames
-            done += len(frames)
-        return out
+        frames = list(self.stream([samples]))
+        return np.concatenate(frames) if frames else np.empty((0, self.config.n_mels), np.float32)
 
     def stream(self, blocks: Iterable[ArrayLike]) -> Iterator[NDArray[np.float32]]:
         """Log-mel frames of a signal that comes in blocks of any lengths.
