@@ -133,6 +133,24 @@ def test_opposite_channels_cancel_and_loud_ones_are_not_clipped(
     assert audio.read(path, 44100).samples.max() == pytest.approx(0.75, abs=1e-3)
 
 
+def test_samples_in_memory_stay_as_they_are() -> None:
+    samples = tone(16000)
+    before = samples.copy()
+    for new_rate in (16000, 22050):
+        for piece in audio.resample(samples, 16000, new_rate):
+            piece[:] = 1.0
+    np.testing.assert_array_equal(samples, before)
+
+
+@pytest.mark.parametrize("new_rate", [16000, 22050])
+@pytest.mark.parametrize(
+    "samples", [np.zeros((2, 100), np.float32), np.zeros((100, 2)), np.zeros(100, np.int16)]
+)
+def test_samples_that_cannot_be_resampled(samples: np.ndarray, new_rate: int) -> None:
+    with pytest.raises(UsageError, match=r"expected mono float\[n\]"):
+        audio.resample(samples, 16000, new_rate)
+
+
 @pytest.mark.parametrize("rate", [16000, 22050, 32000, 48000])
 def test_resampling_agrees_with_soxr(tmp_path: Path, write_audio: Write, rate: int) -> None:
     moments = np.arange(5 * 44100) / 44100

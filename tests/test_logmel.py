@@ -136,6 +136,11 @@ def test_stereo_is_refused() -> None:
         LogMel(SMALL)(np.zeros((100, 2)))
 
 
+def test_integers_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"float.*int16"):
+        LogMel(SMALL)(np.zeros(100, np.int16))
+
+
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_settings_round_trip(name: str) -> None:
     config = FRONT_ENDS[name]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from tonearm.errors import UsageError
 from tonearm.features.mel import MelNorm, MelScale, mel_filterbank
 from tonearm.features.stft import Padding, PowerSpectrum, Window
+from tonearm.mono import as_mono
 
 Log = Literal["ln", "log10", "db"]
 
@@ -298,7 +299,7 @@ class LogMel:
         float32[k, n_mels]
             The next `k` frames, at most `tonearm.features.stft.FRAMES_AT_ONCE`.
         """
-        signal: Iterable[NDArray[np.float32]] = map(as_signal, blocks)
+        signal: Iterable[NDArray[np.float32]] = map(as_mono, blocks)
         if self.config.preemphasis:
             signal = _preemphasised(signal, self.config.preemphasis)
         for power in self.spectrum(signal):
@@ -352,14 +353,6 @@ class MelBands:
         for bands, bins, weights in self._groups:
             np.matmul(power[:, bins], weights, out=mel[:, bands])
         return mel
-
-
-def as_signal(samples: ArrayLike) -> NDArray[np.float32]:
-    """Samples as float32[n]; raises `UsageError` if they have more than one dimension."""
-    signal = np.asarray(samples, dtype=np.float32)
-    if signal.ndim != 1:
-        raise UsageError(f"samples must be mono, one number a sample; got shape {signal.shape}")
-    return signal
 
 
 def _preemphasised(
