@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -23,6 +24,7 @@ from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.prediction import Thresholds
 from tonearm.windows import windows
+from tonearm.workers import StartError
 
 RATE = FRONT_END.sample_rate
 
@@ -199,6 +201,13 @@ def test_samples_may_lie_in_memory_as_they_like(classifier: Classifier) -> None:
     assert classifier(tone(5000, 2).astype(">f4"), RATE).genre == "high"
 
 
+def test_samples_in_half_precision_bring_no_warning(
+    classifier: Classifier, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert classifier(tone(200, 1).astype(np.float16), RATE).genre == "low"
+    assert not list(recwarn)
+
+
 def test_an_error_names_a_file_as_it_was_named(classifier: Classifier) -> None:
     with pytest.raises(audio.NotAudio, match=r"^http://example\.org/a\.mp3: no such file"):
         classifier("http://example.org/a.mp3")
@@ -359,6 +368,28 @@ def test_a_process_that_hangs_costs_one_file(
 def test_a_time_limit_is_above_nothing(tiny_bundle: Path, seconds: float) -> None:
     with pytest.raises(UsageError, match="time limit: expected seconds above 0"):
         Classifier.load(tiny_bundle, time_limit=seconds)
+
+
+def test_processes_find_a_model_that_was_named_from_another_folder(
+    tiny_bundle: Path, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_bundle.parent)
+    classifier = Classifier.load(tiny_bundle.name)
+    monkeypatch.chdir("/")
+    expected = classifier(song)
+    assert list(classifier.classify_files([song, song], workers=2)) == [expected] * 2
+    assert copy.deepcopy(classifier)(song) == expected
+
+
+def test_processes_say_what_is_wrong_with_a_model(
+    tiny_bundle: Path, song: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "gone.onnx"
+    model.write_bytes(tiny_bundle.read_bytes())
+    classifier = Classifier.load(model)
+    model.unlink()
+    with pytest.raises(StartError, match=r"gone\.onnx: no such file$"):
+        list(classifier.classify_files([song, song], workers=2))
 
 
 def test_workers_must_be_some(classifier: Classifier) -> None:

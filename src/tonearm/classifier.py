@@ -422,7 +422,7 @@ class ClassifierApart:
         Raises
         ------
         StartError
-            If the process, or the one that takes its place, died before it could begin.
+            If the process, or the one that takes its place, died or failed before it could begin.
         """
         return self._classifier._told(self._apart(_path_or_failure(path)))
 
@@ -432,12 +432,15 @@ class ClassifierApart:
         Raises
         ------
         StartError
-            If it dies before.
+            If it dies or fails before.
         """
         self._apart.ready()
 
     def kill(self) -> None:
-        """End the process while another thread waits for it, which gets a `Failure` then."""
+        """End the process while another thread waits for it, which gets a `Failure` then.
+
+        While the process still loads the model, the other thread gets a `StartError`.
+        """
         self._apart.kill()
 
     def close(self) -> None:
