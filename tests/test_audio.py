@@ -133,6 +133,24 @@ def test_opposite_channels_cancel_and_loud_ones_are_not_clipped(
     assert audio.read(path, 44100).samples.max() == pytest.approx(0.75, abs=1e-3)
 
 
+def test_samples_in_memory_stay_as_they_are() -> None:
+    samples = tone(16000)
+    before = samples.copy()
+    for new_rate in (16000, 22050):
+        for piece in audio.resample(samples, 16000, new_rate):
+            piece[:] = 1.0
+    np.testing.assert_array_equal(samples, before)
+
+
+@pytest.mark.parametrize("new_rate", [16000, 22050])
+@pytest.mark.parametrize(
+    "samples", [np.zeros((2, 100), np.float32), np.zeros((100, 2)), np.zeros(100, np.int16)]
+)
+def test_samples_that_cannot_be_resampled(samples: np.ndarray, new_rate: int) -> None:
+    with pytest.raises(UsageError, match=r"expected mono float\[n\]"):
+        audio.resample(samples, 16000, new_rate)
+
+
 @pytest.mark.parametrize("rate", [16000, 22050, 32000, 48000])
 def test_resampling_agrees_with_soxr(tmp_path: Path, write_audio: Write, rate: int) -> None:
     moments = np.arange(5 * 44100) / 44100
@@ -214,6 +232,52 @@ def test_picture_and_video_beside_the_sound_are_ignored(tmp_path: Path, write_au
     assert not heard.truncated
 
 
+def test_a_picture_that_outlasts_the_sound_does_not_make_it_break_off(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    write_film(path, seconds=2.0, picture_seconds=6.0)
+    assert not audio.read(path, 16000).truncated
+    assert audio.probe(path).duration == pytest.approx(2.0, abs=0.05)
+    identity = audio.identify(path)
+    assert identity.duration == pytest.approx(2.0, abs=0.05)
+    assert not identity.truncated
+
+
+def test_sound_that_begins_late_does_not_break_off(tmp_path: Path) -> None:
+    for name, pictures in (("film.mkv", 6.0), ("sound.mka", None)):
+        path = tmp_path / name
+        write_film(path, seconds=2.0, picture_seconds=pictures, late=3.0)
+        assert not audio.read(path, 16000).truncated, name
+        assert audio.probe(path).duration == pytest.approx(2.0, abs=0.05), name
+        assert not audio.identify(path).truncated, name
+
+
+def test_a_film_that_does_not_say_how_long_its_sound_is_is_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    write_film(path, seconds=2.0, picture_seconds=6.0)
+    data = path.read_bytes()
+    assert data.count(b"DURATION") == 2  # one tag for the pictures, one for the sound
+    path.write_bytes(data.replace(b"DURATION", b"NOT_SAID"))
+    assert not audio.read(path, 16000).truncated
+    assert audio.identify(path).duration == pytest.approx(2.0, abs=0.05)
+
+
+def test_a_gap_in_the_sound_is_no_early_end(tmp_path: Path, write_audio: Write) -> None:
+    whole = write_audio(tmp_path / "a.mka", noise(16000, 6.0), 16000, "flac")
+    gappy = tmp_path / "gap.mka"
+    with av.open(str(whole)) as source, av.open(str(gappy), "w") as target:
+        track = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.pts is not None and not 2.0 < packet.pts * packet.time_base < 4.0:
+                packet.stream = track
+                target.mux(packet)
+    heard = audio.read(gappy, 16000)
+    assert heard.duration == pytest.approx(4.0, abs=0.6)
+    assert not heard.truncated
+    assert not audio.identify(gappy).truncated
+    gappy.write_bytes(gappy.read_bytes()[: gappy.stat().st_size * 2 // 3])
+    assert audio.read(gappy, 16000).truncated
+
+
 def test_probe_reads_the_header(tmp_path: Path, write_audio: Write) -> None:
     path = write_audio(tmp_path / "a.mp3", noise(44100, 2.0, 2), 44100, bitrate=128_000)
     info = audio.probe(path)
@@ -286,6 +350,33 @@ def test_window_over_the_end_and_after_it(tmp_path: Path, write_audio: Write) ->
             audio.read(path, 16000, start=60.0)
 
 
+@pytest.mark.parametrize(("suffix", "rate"), [(".opus", 48000), (".oga", 44100)])
+def test_window_of_joined_files(tmp_path: Path, write_audio: Write, suffix: str, rate: int) -> None:
+    links = [
+        write_audio(tmp_path / f"{seed}{suffix}", noise(rate, 6.0, seed=seed), rate)
+        for seed in (1, 2)
+    ]
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(b"".join(link.read_bytes() for link in links))
+    whole = audio.read(path, rate)
+    assert whole.duration == pytest.approx(12.0, abs=0.1)
+    for start in (2, 5, 8):  # in the first, in both, in the second
+        window = audio.read(path, rate, start=start, duration=2.0)
+        assert not window.truncated
+        expected = whole.samples[start * rate : (start + 2) * rate]
+        np.testing.assert_array_equal(window.samples, expected)
+    assert audio.identify(path).duration == pytest.approx(12.0, abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".w64"])
+@pytest.mark.parametrize("codec", ["adpcm_ms", "adpcm_ima_wav"])
+def test_window_of_adpcm(tmp_path: Path, write_audio: Write, suffix: str, codec: str) -> None:
+    path = write_audio(tmp_path / f"a{suffix}", noise(22050, 60.0), 22050, codec)
+    whole = audio.read(path, 22050).samples
+    window = audio.read(path, 22050, start=55.0, duration=1.0).samples
+    np.testing.assert_array_equal(window, whole[55 * 22050 : 56 * 22050])
+
+
 def test_window_where_the_format_cannot_seek(
     tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +410,17 @@ def test_file_that_breaks_off_gives_what_there_is(tmp_path: Path, write_audio: W
         assert 2.0 < heard.duration < 4.5
         if suffix in (".wav", ".flac", ".mp3"):
             assert not audio.read(path, 16000, duration=1.0).truncated
+
+
+def test_a_file_that_breaks_off_is_as_long_as_what_is_left(
+    tmp_path: Path, write_audio: Write
+) -> None:
+    for suffix in (".wav", ".flac", ".mp3", ".aiff"):
+        path = write_audio(tmp_path / f"a{suffix}", noise(44100, 6.0), 44100)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        identity = audio.identify(path)
+        assert identity.truncated, suffix
+        assert identity.duration == pytest.approx(audio.read(path, 44100).duration, abs=0.2), suffix
 
 
 def test_damage_in_the_middle_is_skipped(tmp_path: Path, write_audio: Write) -> None:
@@ -605,18 +707,27 @@ def write_wave(path: Path, samples: np.ndarray, rate: int) -> Path:
     return path
 
 
-def write_film(path: Path, seconds: float, sound: bool = True) -> None:
+def write_film(
+    path: Path,
+    seconds: float,
+    sound: bool = True,
+    *,
+    picture_seconds: float | None = 0.0,  # as long as the sound
+    late: float = 0.0,
+) -> None:
+    """A film whose sound begins `late`; its picture_seconds are None where there is no picture."""
     with av.open(str(path), "w") as film:
-        pictures = film.add_stream("mpeg4", rate=10)
-        pictures.width = pictures.height = 64
+        pictures = None if picture_seconds is None else film.add_stream("mpeg4", rate=10)
         track = film.add_stream("flac", rate=16000, layout="mono") if sound else None
-        for _ in range(round(seconds * 10)):
-            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
-            film.mux(pictures.encode(frame))
-        film.mux(pictures.encode(None))
+        if pictures is not None:
+            pictures.width = pictures.height = 64
+            for _ in range(round((picture_seconds or seconds) * 10)):
+                frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+                film.mux(pictures.encode(frame))
+            film.mux(pictures.encode(None))
         if track is not None:
             piece = av.AudioFrame.from_ndarray(tone(16000, seconds)[None], "fltp", "mono")
             piece.sample_rate = 16000
-            piece.pts = 0
+            piece.pts = round(late * 16000)
             film.mux(track.encode(piece))
             film.mux(track.encode(None))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,19 @@ def test_what_a_graph_cannot_answer_is_an_error_of_the_bundle(tmp_path: Path) ->
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match=r"answers NaN or infinity as '(logits|embedding)'"):
         loaded.run(np.full((1, 5, FRONT_END.n_mels), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_can_be_copied_and_sent(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, copied: Callable[[Bundle], Bundle]
+) -> None:
+    monkeypatch.chdir(tiny_bundle.parent)
+    model = Bundle.load(tiny_bundle.name, threads=2)
+    monkeypatch.chdir("/")
+    twin = copied(model)
+    assert (twin.path, twin.threads, twin.metadata) == (tiny_bundle, 2, model.metadata)
+    frames = np.ones((1, 20, FRONT_END.n_mels), np.float32)
+    np.testing.assert_array_equal(twin.run(frames).logits, model.run(frames).logits)
 
 
 def test_a_model_needs_a_thread(tiny_bundle: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -25,6 +26,7 @@ from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.prediction import Thresholds
 from tonearm.windows import windows
+from tonearm.workers import StartError
 
 RATE = FRONT_END.sample_rate
 
@@ -201,6 +203,13 @@ def test_samples_may_lie_in_memory_as_they_like(classifier: Classifier) -> None:
     assert classifier(tone(5000, 2).astype(">f4"), RATE).genre == "high"
 
 
+def test_samples_in_half_precision_bring_no_warning(
+    classifier: Classifier, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert classifier(tone(200, 1).astype(np.float16), RATE).genre == "low"
+    assert not list(recwarn)
+
+
 def test_an_error_names_a_file_as_it_was_named(classifier: Classifier) -> None:
     with pytest.raises(audio.NotAudio, match=r"^http://example\.org/a\.mp3: no such file"):
         classifier("http://example.org/a.mp3")
@@ -363,6 +372,28 @@ def test_a_time_limit_is_above_nothing(tiny_bundle: Path, seconds: float) -> Non
         Classifier.load(tiny_bundle, time_limit=seconds)
 
 
+def test_processes_find_a_model_that_was_named_from_another_folder(
+    tiny_bundle: Path, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_bundle.parent)
+    classifier = Classifier.load(tiny_bundle.name)
+    monkeypatch.chdir("/")
+    expected = classifier(song)
+    assert list(classifier.classify_files([song, song], workers=2)) == [expected] * 2
+    assert copy.deepcopy(classifier)(song) == expected
+
+
+def test_processes_say_what_is_wrong_with_a_model(
+    tiny_bundle: Path, song: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "gone.onnx"
+    model.write_bytes(tiny_bundle.read_bytes())
+    classifier = Classifier.load(model)
+    model.unlink()
+    with pytest.raises(StartError, match=r"gone\.onnx: no such file$"):
+        list(classifier.classify_files([song, song], workers=2))
+
+
 def test_workers_must_be_some(classifier: Classifier) -> None:
     with pytest.raises(UsageError, match="workers"):
         classifier.classify_files([], workers=0)
@@ -374,6 +405,16 @@ def test_descriptors_reach_a_model_that_takes_them(tmp_path: Path, song: Path) -
     high = tone(5000, 2)
     assert classifier(high, RATE).genre == "low"  # the model's bonus for a first descriptor
     assert classifier(song).probabilities["low"] > 0.999
+
+
+def test_descriptors_are_of_the_middle_of_what_is_there(
+    tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_bundle(tmp_path / "a.onnx", tiny_metadata(descriptors=("tempo",)))
+    file = write_audio(tmp_path / "cut.flac", tone(5000, 90), RATE)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 4])
+    # The tiny model hears "low" in any descriptor that is there, and otherwise the high tone.
+    assert Classifier.load(path)(file).genre == "low"
 
 
 def test_unknown_descriptors_are_refused(tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_the_middle_is_found_where_the_header_can_only_guess_the_length(
     assert middle.genre == "low"
 
 
+def test_a_file_that_breaks_off_is_explained_where_there_is_something(
+    classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "cut.flac", tone(300, 20), RATE)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 5])
+    explained = explain(classifier, file, duration=2.0)
+    assert explained.start == pytest.approx(3.0, abs=0.5)  # 8 of 20 s are there
+    assert explained.recording.duration == pytest.approx(2.0)
+
+
 def test_it_judges_as_its_classifier_does(
     tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:

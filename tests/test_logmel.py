@@ -136,6 +136,11 @@ def test_stereo_is_refused() -> None:
         LogMel(SMALL)(np.zeros((100, 2)))
 
 
+def test_integers_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"float.*int16"):
+        LogMel(SMALL)(np.zeros(100, np.int16))
+
+
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_settings_round_trip(name: str) -> None:
     config = FRONT_ENDS[name]
@@ -150,6 +155,8 @@ def test_settings_round_trip(name: str) -> None:
         ({"window": "flat"}, "unknown front end window 'flat'"),
         ({"log": "sqrt"}, "unknown front end log 'sqrt'"),
         ({"hop_length": 0}, "hop_length"),
+        ({"n_fft": 65}, "even n_fft .* got n_fft 65"),
+        ({"hop_length": 65}, "hop_length <= n_fft, got n_fft 64 and hop_length 65"),
         ({"f_max": 9000.0}, "f_max"),
     ],
 )

@@ -112,6 +112,38 @@ class TestPlot:
         assert wave.get_title(loc="right") == "2.0 s · 22.05 kHz"
         assert "1 kHz" in [label.get_text() for label in spectrum.get_yticklabels()]
 
+    @pytest.mark.parametrize("rate", [np.int64(RATE), float(RATE)])
+    def test_any_whole_rate(self, rate: float) -> None:
+        from tonearm.features.plot import plot
+
+        wave = plot(tone(440), rate).axes[1]  # type: ignore[arg-type]
+        assert wave.get_title(loc="right") == "2.0 s · 22.05 kHz"
+
+    def test_above_what_is_heard_nothing_is_drawn(self) -> None:
+        from tonearm.features.plot import plot
+
+        figure = plot(tone(440, rate=192_000), 192_000)
+        assert figure.axes[1].get_title(loc="right") == "2.0 s · 192 kHz"
+        assert max(figure.axes[0].get_yticks()) > 0.8 * 128  # 16 kHz, near the top
+        plot(tone(440, rate=2_000), 2_000)
+
+    @pytest.mark.parametrize(
+        ("samples", "rate", "complaint"),
+        [
+            (np.full(RATE, np.nan), RATE, "NaN"),
+            (np.zeros(RATE, np.int16), RATE, "int16"),
+            (np.zeros(RATE), 22_050.5, "whole number"),
+            (np.zeros(RATE), 500, "whole number from 1000"),
+        ],
+    )
+    def test_what_is_no_sound_is_not_drawn(
+        self, samples: np.ndarray, rate: int, complaint: str
+    ) -> None:
+        from tonearm.features.plot import plot
+
+        with pytest.raises(UsageError, match=complaint):
+            plot(samples, rate)
+
     def test_frequencies_stand_where_they_sound(self) -> None:
         from tonearm.features.plot import plot
 

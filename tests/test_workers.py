@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tonearm import workers
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.workers import Apart, Crash, StartError, as_finished, in_order
 
 
@@ -181,6 +182,25 @@ def test_behind_a_slow_item_few_others_are_begun(monkeypatch: pytest.MonkeyPatch
 def test_a_process_that_cannot_start_ends_the_work() -> None:
     with pytest.raises(StartError, match=r"died while starting \(exit code 3\)"):
         list(in_order(_die, [1, 2], workers=1))
+
+
+def _no_model() -> Callable[[int], int]:
+    raise TonearmError("model.onnx: no such file")
+
+
+def test_a_process_says_why_it_cannot_start(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StartError) as caught:
+        list(in_order(_no_model, [1, 2], workers=2))
+    assert str(caught.value) == "a worker process could not start: model.onnx: no such file"
+    assert caught.value.reason == str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_only_a_process_that_ends_by_itself_may_lack_the_guard() -> None:
+    assert "__main__" in str(StartError(1))
+    assert "__main__" not in str(StartError(-9))
+    again = pickle.loads(pickle.dumps(StartError(None, "no such file")))
+    assert (str(again), again.reason) == (str(StartError(None, "no such file")), again.reason)
 
 
 def test_a_function_apart_survives_its_crashes() -> None:

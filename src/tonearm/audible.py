@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tonearm import audio
 from tonearm.errors import UsageError
+from tonearm.mono import checked_mono
 
 SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
 SILENCE_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bit, the noise of lossy codecs
@@ -63,7 +64,7 @@ def _what(source: object) -> str:
     return "an empty text" if source == "" else type(source).__name__
 
 
-def checked_samples(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def checked_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Return samples in memory as float32[n], in one piece of memory.
 
     Raises
@@ -71,13 +72,11 @@ def checked_samples(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float32
     UsageError
         If they are no finite numbers in one dimension, or beyond what any sound could be.
     """
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise UsageError(
-            f"samples: expected mono float[n] in [-1, 1], got {samples.dtype} {samples.shape}"
-        )
-    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
+    signal = checked_mono(samples)
+    # A Python float: half precision ends below the limit it is held against.
+    peak = float(max(signal.max(initial=0.0), -signal.min(initial=0.0)))
     if not np.isfinite(peak):
         raise UsageError("samples: expected finite numbers, got NaN or infinity")
     if peak > audio.LOUDEST:  # squared, they would be beyond float32
         raise UsageError(f"samples: expected numbers in [-1, 1], got up to {peak:g}")
-    return np.ascontiguousarray(samples, np.float32)
+    return np.ascontiguousarray(signal, np.float32)

@@ -20,7 +20,7 @@ any other      output      any                      kept by its name in `Outputs
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,8 @@ class Outputs:
 class Bundle:
     """A loaded model: its metadata and a function from log-mel windows to scores.
 
-    Use `Bundle.load`; the constructor takes what that has already checked.
+    Use `Bundle.load`; the constructor takes what that has already checked. A copy, in another
+    process too, is loaded again from the same path.
     """
 
     def __init__(
@@ -127,7 +128,11 @@ class Bundle:
             raise BundleError(path, f"its metadata or names are no text: {error}") from error
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
-        return cls(path, metadata, session, threads)
+        # Absolute, so that it is found again, also after a change of the working folder.
+        return cls(path.absolute(), metadata, session, threads)
+
+    def __reduce__(self) -> tuple[Callable[[Path, int], Bundle], tuple[Path, int]]:
+        return Bundle.load, (self.path, self.threads)
 
     def run(
         self, logmel: Floats, descriptors: Floats | None = None, second: Floats | None = None

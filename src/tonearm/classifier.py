@@ -358,8 +358,8 @@ class Classifier:
     def _describe_file(self, source: audio.Source) -> Floats | None:
         """Descriptors of the middle of a file, or None where it cannot be read.
 
-        Then the file is shorter than its header says, or nothing in it decodes: the network does
-        without descriptors, as it was trained to, and the frames will tell what is wrong.
+        Then the network does without descriptors, as it was trained to, and the frames will tell
+        what is wrong.
         """
         from tonearm.features.descriptors import (
             DESCRIBED_SECONDS,
@@ -368,7 +368,8 @@ class Classifier:
         )
 
         try:
-            start = described_from(audio.probe(source, time_limit=self.time_limit).duration or 0.0)
+            length = audio.identify(source, time_limit=self.time_limit).duration or 0.0
+            start = described_from(length)  # not as the header says, which may be far too long
             excerpt = audio.read(
                 source, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
             )
@@ -421,7 +422,7 @@ class ClassifierApart:
         Raises
         ------
         StartError
-            If the process, or the one that takes its place, died before it could begin.
+            If the process, or the one that takes its place, died or failed before it could begin.
         """
         return self._classifier._told(self._apart(_path_or_failure(path)))
 
@@ -431,12 +432,15 @@ class ClassifierApart:
         Raises
         ------
         StartError
-            If it dies before.
+            If it dies or fails before.
         """
         self._apart.ready()
 
     def kill(self) -> None:
-        """End the process while another thread waits for it, which gets a `Failure` then."""
+        """End the process while another thread waits for it, which gets a `Failure` then.
+
+        While the process still loads the model, the other thread gets a `StartError`.
+        """
         self._apart.kill()
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ AHEAD = 1000  # items
 
 # A forked child would inherit ONNX Runtime's and BLAS's locks without the threads that hold them.
 _SPAWN = multiprocessing.get_context("spawn")
-_READY = "ready"  # the first thing a process says
+_READY = None  # the first thing a process says; a text is why it cannot begin
 # For a process to say so: seconds on an idle machine, and for ever where what it loads lies on a
 # network drive that is gone.
 START_SECONDS = 180.0
@@ -39,7 +39,14 @@ _JOIN_SECONDS = 5.0  # for a killed process to end; one that waits for a dead ne
 
 
 class StartError(TonearmError):
-    """A process died before it had begun with any item, or was given up (exit code None).
+    """A process died before it had begun with any item, or was given up.
+
+    Parameters
+    ----------
+    exit_code
+        The process's, negative for the signal that ended it; None if it was given up.
+    told
+        What the process itself said was wrong.
 
     Attributes
     ----------
@@ -47,11 +54,21 @@ class StartError(TonearmError):
         The same without advice to who wrote the program.
     """
 
-    def __init__(self, exit_code: int | None) -> None:
-        died = f"a worker process died while starting (exit code {exit_code})"
-        late = f"a worker process did not start within {START_SECONDS:g} s"
-        self.reason = late if exit_code is None else died
-        super().__init__(
+    def __init__(self, exit_code: int | None, told: str = "") -> None:
+        super().__init__(exit_code, told)  # both, so that the error survives pickling
+        if told:
+            self.reason = f"a worker process could not start: {told}"
+        elif exit_code is None:
+            self.reason = f"a worker process did not start within {START_SECONDS:g} s"
+        else:
+            self.reason = f"a worker process died while starting (exit code {exit_code})"
+        # Without the guard a process ends by itself, and says nothing.
+        self._may_lack_guard = not told and (exit_code is None or exit_code >= 0)
+
+    def __str__(self) -> str:
+        if not self._may_lack_guard:
+            return self.reason
+        return (
             f'{self.reason}; a script needs `if __name__ == "__main__":` above what starts workers'
         )
 
@@ -128,7 +145,7 @@ def as_finished(
     Raises
     ------
     StartError
-        If a process dies in ``prepare``.
+        If a process dies in ``prepare``, or that raises a `TonearmError`.
     UsageError
         If this process cannot have others.
     """
@@ -172,7 +189,10 @@ class Apart(Generic[Item, Result]):
         self._worker.wait_until_ready()
 
     def kill(self) -> None:
-        """End the process while another thread waits for it, whose item is a `Crash` then."""
+        """End the process while another thread waits for it, whose item is a `Crash` then.
+
+        Before the process has begun with the item, the other thread gets a `StartError`.
+        """
         self._worker.end_process()
 
     def close(self) -> None:
@@ -272,19 +292,22 @@ class _Worker(Generic[Item, Result]):
         return self._is_over or not self._process.is_alive()
 
     def wait_until_ready(self) -> None:
-        """Take the first thing the process says; raises StartError if it does not come to that."""
+        """Take the first thing the process says; raises StartError if it cannot begin."""
         if self._is_ready:
             return
         try:
             if not self.pipe.poll(START_SECONDS):
                 self.stop()
                 raise StartError(None)
-            self.pipe.recv()
+            told = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             exit_code = self._process.exitcode
             self.stop()
             raise StartError(exit_code) from None
+        if told is not _READY:
+            self.stop()
+            raise StartError(None, told)
         self._is_ready = True
 
     def collect(self) -> list[tuple[int, Result | Crash[Item]]]:
@@ -377,7 +400,12 @@ def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) ->
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_PARENT)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    work = prepare()
+    try:
+        work = prepare()
+    except TonearmError as error:  # the parent says it, once for all processes
+        with suppress(ConnectionError):
+            pipe.send(str(error))
+        return
     with suppress(EOFError, ConnectionError):  # the parent is gone, perhaps while this one worked
         pipe.send(_READY)
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from tonearm.audio.source import (
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
 
 SEEKS_ASTRAY = ("wmav1", "wmav2", "wmapro", "wmavoice")  # packets share frames: 0.1 s off after it
+# Here FFmpeg seeks by the header's byte rate, which is not exact: whole seconds off.
+ADPCM, SEEKS_BY_BYTE_RATE = "adpcm_", ("wav", "w64")
 
 # A file shorter than its header says by more than both of these breaks off.
 SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
@@ -34,8 +37,15 @@ SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
 LIMIT_SECONDS, LIMIT_SECONDS_PER_MEGABYTE = 60.0, 1.0
 
 OGG_PAGE = 65_536  # bytes, no page is longer
+OGG_BEGINS = 0x02  # a flag: the first page of a stream
+OGG_FIRST_PAGES = 4_096  # bytes, more than those of all streams take: they hold a short header each
 
 RIFF_UNKNOWN = 0x7FFF_0000  # bytes; sizes from here on are no sizes
+
+MATROSKA = "matroska,webm"
+# How long one stream of such a file is, in a tag: "00:03:25.120000000".
+MATROSKA_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+BY_MKVMERGE = "_STATISTICS_WRITING_APP"  # a tag beside it, where it leaves out what comes before
 
 MAX_READ_FAILURES = 16  # in a row, before the rest of the file is given up
 
@@ -85,7 +95,8 @@ class OpenFile:
         self.size = size
         with self.clock:
             self._open()
-        self.info = self._info()
+        self._is_told, duration = self._header_duration()
+        self.info = self._info(duration)
 
     def reopen(self) -> None:
         """Go back to the beginning, as if nothing had been read."""
@@ -108,7 +119,7 @@ class OpenFile:
 
     def seek(self, seconds: float) -> bool:
         """Go to a place at or before `seconds`; False if the format cannot."""
-        if not self._stream.time_base or self.info.codec in SEEKS_ASTRAY:
+        if not self._stream.time_base or self._seeks_astray():
             return False
         stamp = int((seconds + self.origin) / self._stream.time_base)
         try:
@@ -141,20 +152,17 @@ class OpenFile:
 
     def hash_packets(self, update: Callable[[av.Packet[av.AudioStream]], object]) -> float:
         """Feed every packet to a hash; return where the last one ends, in seconds of the file."""
-        end = total = 0
+        total = 0
         for packet in self._packets():
             if packet.size:
                 update(packet)
-                length = packet.duration or 0
-                total += length
-                end = max(end, (packet.pts or 0) + length)
-        base = float(self._stream.time_base or 0)
-        return max(end * base - self.origin, total * base)
+                total += packet.duration or 0
+        return max(self._last_end, total * float(self._stream.time_base or 0))
 
     def length(self, end: float) -> float | None:
         """The file's length in seconds, if its last packet ends at `end`."""
         announced = self.info.duration
-        if announced is None or self._estimated(announced):
+        if announced is None or self._estimated(announced) or self._is_chained():
             return end or announced
         return announced
 
@@ -169,6 +177,8 @@ class OpenFile:
         announced = self.info.duration
         if announced is None or self._estimated(announced):
             return False
+        if self.info.container == MATROSKA:  # where there may be gaps; elsewhere those are damage
+            end = max(end, self._last_end)
         return announced - end > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * announced)
 
     def _open(self) -> None:
@@ -176,6 +186,7 @@ class OpenFile:
         self.complaint = ""
         self._cut_packet = False
         self._first_byte: int | None = None
+        self._last_stamp = 0  # where the last packet ends
         try:
             self._file = io.FileIO(self.path) if self._borrowed is None else self._borrowed
             self._file.seek(0)
@@ -221,13 +232,8 @@ class OpenFile:
                 return candidate
         raise Undecodable(self.path, "FFmpeg has no decoder for its audio")
 
-    def _info(self) -> AudioInfo:
-        stream, context = self._stream, self._stream.codec_context
-        duration = None
-        if stream.duration and stream.time_base:
-            duration = float(stream.duration * stream.time_base)
-        elif self._container.duration:
-            duration = self._container.duration / av.time_base
+    def _info(self, duration: float | None) -> AudioInfo:
+        context = self._stream.codec_context
         return AudioInfo(
             container=self._container.format.name,
             codec=context.codec.canonical_name,
@@ -235,6 +241,31 @@ class OpenFile:
             channels=context.layout.nb_channels,
             duration=duration if duration and duration > 0 else None,
         )
+
+    def _header_duration(self) -> tuple[bool, float | None]:
+        """Say whether the header tells how long the sound is, or only the file; and how long."""
+        stream = self._stream
+        if stream.duration and stream.time_base:
+            return True, float(stream.duration * stream.time_base)
+        if not self._container.duration:
+            return False, None
+        whole = self._container.duration / av.time_base
+        is_alone = all(
+            other is stream or other.disposition & av.stream.Disposition.attached_pic
+            for other in self._container.streams
+        )
+        if self._container.format.name != MATROSKA:
+            return is_alone, whole
+        # Here a duration counts from the beginning of the file, whenever the sound begins.
+        late = max(0.0, self.origin)
+        if is_alone:
+            return True, whole - late
+        tag = MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
+        if tag is None:
+            return False, whole - late
+        hours, minutes, seconds = map(float, tag.groups())
+        told = 3600 * hours + 60 * minutes + seconds
+        return True, told if BY_MKVMERGE in stream.metadata else told - late
 
     def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
         failures = 0
@@ -246,6 +277,10 @@ class OpenFile:
                     self._cut_packet = packet.is_corrupt
                     if self._first_byte is None:
                         self._first_byte = packet.pos
+                    if packet.pts is not None:
+                        self._last_stamp = max(
+                            self._last_stamp, packet.pts + (packet.duration or 0)
+                        )
                     yield packet
                 break
             except DECODER_ERRORS as error:
@@ -254,16 +289,31 @@ class OpenFile:
                 failures += 1
         self._check_time()
 
+    def _seeks_astray(self) -> bool:
+        """Whether a seek would land where it should not."""
+        container, codec = self.info.container, self.info.codec
+        if container in SEEKS_BY_BYTE_RATE and codec.startswith(ADPCM):
+            return True
+        return codec in SEEKS_ASTRAY or self._is_chained()
+
     def _check_time(self) -> None:
         if self.clock.passed:
             raise TimedOut(self.path, f"took longer than the limit of {self.clock.limit:g} s")
 
-    def _estimated(self, duration: float) -> bool:
-        """Whether FFmpeg guessed the duration from the size of the file.
+    @property
+    def _last_end(self) -> float:
+        """Where the last packet so far ends, in seconds of the file."""
+        return self._last_stamp * float(self._stream.time_base or 0) - self.origin
 
-        It does so where the format does not store it (ADTS, MP3 without a Xing header), from the
-        bit rate of the first frames: no evidence of anything.
+    def _estimated(self, duration: float) -> bool:
+        """Whether the duration is no evidence of how long the sound is.
+
+        It may be that of a picture beside the sound. And FFmpeg guesses it from the size of the
+        file and the bit rate of the first frames where the format does not store it (ADTS, MP3
+        without a Xing header).
         """
+        if not self._is_told:
+            return True
         rate = self._stream.codec_context.bit_rate
         if not rate:
             return False
@@ -272,10 +322,31 @@ class OpenFile:
 
     def _ogg_page_cut(self) -> bool:
         """Whether the file ends within an Ogg page (RFC 3533, 6), which FFmpeg drops silently."""
-        tail = self._bytes(max(0, self.size - 2 * OGG_PAGE), 2 * OGG_PAGE)
-        page = tail[tail.rfind(b"OggS") :]
+        page = self._last_ogg_page(2 * OGG_PAGE)
         lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
         return len(page) < 27 or len(page) < 27 + page[26] + sum(lengths)
+
+    def _is_chained(self) -> bool:
+        """Whether an Ogg file is several, one behind the other (RFC 3533, 4).
+
+        Read from its beginning, FFmpeg hears them all; after a seek, only the one it lands in. Each
+        has serial numbers of its own: the last page bears none of those the file begins with.
+        """
+        if self.info.container != "ogg":
+            return False
+        head = self._bytes(0, OGG_FIRST_PAGES)
+        serials = set()
+        page = max(0, head.find(b"OggS"))
+        while len(head) > page + 27 and head[page + 5] & OGG_BEGINS:
+            serials.add(head[page + 14 : page + 18])
+            lengths = head[page + 27 : page + 27 + head[page + 26]]
+            page += 27 + len(lengths) + sum(lengths)
+        return self._last_ogg_page(OGG_PAGE)[14:18] not in serials
+
+    def _last_ogg_page(self, reach: int) -> bytes:
+        """What begins like a page last, in so many bytes before the end."""
+        tail = self._bytes(max(0, self.size - reach), reach)
+        return tail[tail.rfind(b"OggS") :]
 
     def _riff_cut(self) -> bool:
         """Whether a WAV file is shorter than it says; FFmpeg goes by the size it finds.
@@ -287,5 +358,8 @@ class OpenFile:
         return head[:4] == b"RIFF" and self.size + 1 < announced + 8 < RIFF_UNKNOWN
 
     def _bytes(self, position: int, count: int) -> bytes:
+        before = self._source.tell()  # FFmpeg reads on from where it was
         self._source.seek(position)
-        return self._source.read(count)
+        data = self._source.read(count)
+        self._source.seek(before)
+        return data

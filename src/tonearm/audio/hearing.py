@@ -10,12 +10,14 @@ from types import TracebackType
 
 import av
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tonearm.audio.container import HIGHEST_RATE, LOWEST_RATE, OpenFile
 from tonearm.audio.errors import AudioError, TooShort, Undecodable
 from tonearm.audio.samples import GATHERED, Samples, at_most, downmixed, in_blocks, resampled
 from tonearm.audio.source import Source
 from tonearm.errors import UsageError
+from tonearm.mono import checked_mono
 
 # A decoder needs what comes before a place to be right there (bit reservoir, overlap, prediction).
 PREROLL = 1.0  # seconds decoded before `start` and thrown away
@@ -120,12 +122,12 @@ def stream(
     return AudioStream(path, rate, start, duration, block_seconds, time_limit)
 
 
-def resample(samples: Samples, rate: int, new_rate: int) -> Iterator[Samples]:
+def resample(samples: ArrayLike, rate: int, new_rate: int) -> Iterator[Samples]:
     """Yield samples in memory at another rate, in pieces, by the same means as a file's.
 
     Parameters
     ----------
-    samples : float32[n]
+    samples : float[n]
         Mono.
     rate, new_rate : int
         Samples per second as they are, and as they are wanted.
@@ -133,12 +135,14 @@ def resample(samples: Samples, rate: int, new_rate: int) -> Iterator[Samples]:
     Raises
     ------
     UsageError
-        If a rate is out of range.
+        If a rate is out of range, or the samples are not mono or integers.
     """
+    signal = checked_mono(samples)
     rate, new_rate = checked_rate("rate", rate), checked_rate("new_rate", new_rate)
     pieces = (
-        np.ascontiguousarray(samples[i : i + GATHERED], np.float32)  # a column, or backwards
-        for i in range(0, len(samples), GATHERED)
+        # In a piece, which a column is not; and copied, for at equal rates it is handed on.
+        np.array(signal[i : i + GATHERED], np.float32, order="C")
+        for i in range(0, len(signal), GATHERED)
     )
     return resampled(((piece, rate) for piece in pieces), new_rate)
 

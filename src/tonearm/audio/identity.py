@@ -22,7 +22,8 @@ class Identity:
         32 hexadecimal digits, a hash of the compressed packets: equal for copies and retagged
         files, different for the same music encoded twice.
     duration : float or None
-        Seconds: the header's word, or where that is none or a guess, the packets' own.
+        Seconds: the header's word, or where that is none, a guess or broken (the file breaks off),
+        the packets' own.
     truncated : bool
         Whether the file breaks off before its end.
     """
@@ -60,8 +61,9 @@ def identify(path: Source, *, time_limit: float | None = None) -> Identity:
         # packets, or cannot change while they stay the same.
         sound = hashlib.sha256(f"{info.codec} {info.sample_rate} {info.channels}\n".encode())
         end = file.hash_packets(sound.update)
+        truncated = file.breaks_off(end)
         return Identity(
             digest=sound.hexdigest()[:DIGEST_LENGTH],
-            duration=file.length(end),
-            truncated=file.breaks_off(end),
+            duration=(truncated and end) or file.length(end),
+            truncated=truncated,
         )

@@ -289,7 +289,7 @@ def middle(path: Path, rate: int) -> NDArray[np.float32]:
 
     A silent middle is described as it is: a classifier refuses what is silent from end to end.
     """
-    start = described_from(audio.probe(path).duration or 0.0)
+    start = described_from(audio.identify(path).duration or 0.0)  # as a classifier finds it
     samples = audio.read(path, rate, start, DESCRIBED_SECONDS).samples
     if len(samples) / rate < SHORTEST_SECONDS or _peak(samples) < SILENCE_PEAK:
         # Seldom so, which is why all of it is decoded for this alone.

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tonearm.errors import UsageError
 from tonearm.features import spectral, tempo
-from tonearm.features.logmel import FRONT_ENDS, LogMel, as_signal
+from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.mono import as_mono
 
 DESCRIPTOR_RATE = FRONT_ENDS["librosa"].sample_rate
 # Of a longer recording the middle is described, in training and in use alike: some of the
@@ -126,7 +127,7 @@ def describe_frames(samples: ArrayLike) -> FrameDescriptors:
     UsageError
         If there are no samples.
     """
-    signal = as_signal(samples)
+    signal = as_mono(samples)
     if len(signal) == 0:
         raise UsageError("there are no samples to describe")
     front_end = _front_end()

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from tonearm.errors import UsageError
 from tonearm.features.mel import MelNorm, MelScale, mel_filterbank
 from tonearm.features.stft import Padding, PowerSpectrum, Window
+from tonearm.mono import as_mono
 
 Log = Literal["ln", "log10", "db"]
 
@@ -52,7 +53,7 @@ class LogMelConfig:
     sample_rate : int
         Rate the samples must have, in Hz.
     n_fft, win_length, hop_length : int
-        Transform, window and step in samples.
+        Transform, window and step in samples. The transform is even, and the longest of them.
     n_mels : int
         Number of mel bands between `f_min` and `f_max` (Hz).
     window : {"hann", "hann_symmetric"}
@@ -94,6 +95,11 @@ class LogMelConfig:
         if self.win_length > self.n_fft:
             raise UsageError(
                 f"a front end needs win_length <= n_fft, got {self.win_length} and {self.n_fft}"
+            )
+        if self.n_fft % 2 or self.hop_length > self.n_fft:  # what `PowerSpectrum` is made for
+            raise UsageError(
+                "a front end needs an even n_fft and hop_length <= n_fft, got n_fft "
+                f"{self.n_fft} and hop_length {self.hop_length}"
             )
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise UsageError(
@@ -279,13 +285,8 @@ class LogMel:
         -------
         float32[frames, n_mels]
         """
-        block = as_signal(samples)
-        out = np.empty((self.frame_count(len(block)), self.config.n_mels), dtype=np.float32)
-        done = 0
-        for frames in self.stream([block]):
-            out[done : done + len(frames)] = frames
-            done += len(frames)
-        return out
+        frames = list(self.stream([samples]))
+        return np.concatenate(frames) if frames else np.empty((0, self.config.n_mels), np.float32)
 
     def stream(self, blocks: Iterable[ArrayLike]) -> Iterator[NDArray[np.float32]]:
         """Log-mel frames of a signal that comes in blocks of any lengths.
@@ -298,7 +299,7 @@ class LogMel:
         float32[k, n_mels]
             The next `k` frames, at most `tonearm.features.stft.FRAMES_AT_ONCE`.
         """
-        signal: Iterable[NDArray[np.float32]] = map(as_signal, blocks)
+        signal: Iterable[NDArray[np.float32]] = map(as_mono, blocks)
         if self.config.preemphasis:
             signal = _preemphasised(signal, self.config.preemphasis)
         for power in self.spectrum(signal):
@@ -352,14 +353,6 @@ class MelBands:
         for bands, bins, weights in self._groups:
             np.matmul(power[:, bins], weights, out=mel[:, bands])
         return mel
-
-
-def as_signal(samples: ArrayLike) -> NDArray[np.float32]:
-    """Samples as float32[n]; raises `UsageError` if they have more than one dimension."""
-    signal = np.asarray(samples, dtype=np.float32)
-    if signal.ndim != 1:
-        raise UsageError(f"samples must be mono, one number a sample; got shape {signal.shape}")
-    return signal
 
 
 def _preemphasised(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tonearm.features.logmel import LogMel, LogMelConfig, as_signal
+from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.features.mel import hz_to_mel
+from tonearm.mono import as_mono
 
 RANGE_DB = 80.0  # from black to the brightest
 
@@ -94,7 +95,7 @@ def overview(blocks: Iterable[ArrayLike], config: LogMelConfig, columns: int) ->
     def listened() -> Iterator[NDArray[np.float32]]:
         nonlocal samples
         rest = np.empty(0, dtype=np.float32)
-        for block in map(as_signal, blocks):
+        for block in map(as_mono, blocks):
             samples += len(block)
             rest = np.concatenate([rest, block])
             whole = len(rest) - len(rest) % config.hop_length

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tonearm import audio
+from tonearm.audible import checked_samples
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
-from tonearm.features.logmel import as_signal
 from tonearm.features.mel import hz_to_mel
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
 from tonearm.text import clock_text, printable
@@ -27,7 +27,7 @@ WIDTH, HEIGHT = 1200, 600  # pixels
 N_MELS = 128
 
 DPI = 100
-_RATES = (8_000, 48_000)  # a file beyond these is resampled: there is nothing more to hear
+_RATES = (8_000, 48_000)  # a recording beyond these is resampled: there is nothing more to hear
 _SECONDS_PER_TICK = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
     *(60, 120, 300, 600, 900, 1800, 3600, 7200),
@@ -80,7 +80,7 @@ def save_plot(
     check_picture(output, width, height)
     _check_mels(n_mels)
     info = audio.probe(path)
-    rate = min(max(info.sample_rate, _RATES[0]), _RATES[1])
+    rate = _shown_rate(info.sample_rate)
     expected = info.duration and max(0.0, info.duration - start)
     if duration is not None:
         expected = min(duration, expected or duration)
@@ -109,7 +109,7 @@ def plot(
 
     Parameters
     ----------
-    samples : float32[n]
+    samples : float[n]
         Mono in [-1, 1]; at least one.
     rate : int
         Samples a second.
@@ -122,14 +122,23 @@ def plot(
     -------
     matplotlib.figure.Figure
         To be saved (``figure.savefig``) or shown; it belongs to no window.
+
+    Raises
+    ------
+    UsageError
+        If there are no samples, they are no finite mono floats, or a setting is out of range.
+    MissingExtraError
+        If matplotlib is not installed.
     """
-    signal = as_signal(samples)
+    rate = audio.checked_rate("rate", rate)
+    signal = checked_samples(samples)
     if len(signal) == 0:
         raise UsageError("there are no samples to draw")
     _check_size(width, height)
     _check_mels(n_mels)
-    config = plot_config(rate, len(signal) / rate, n_mels, columns=width)
-    seen = overview([signal], config, columns=width)
+    shown = _shown_rate(rate)
+    config = plot_config(shown, len(signal) / rate, n_mels, columns=width)
+    seen = overview(audio.resample(signal, rate, shown), config, columns=width)
     note = f"{_length(seen.seconds)} · {rate / 1000:g} kHz"
     return draw(seen, title, note, width=width, height=height, dark=dark)
 
@@ -262,6 +271,10 @@ def style(colours: dict[str, str]) -> dict[Any, Any]:
         "savefig.facecolor": colours["paper"],
         "svg.hashsalt": "tonearm",  # the same picture gives the same file
     }
+
+
+def _shown_rate(rate: int) -> int:
+    return min(max(rate, _RATES[0]), _RATES[1])
 
 
 def _length(seconds: float) -> str:

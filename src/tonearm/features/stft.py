@@ -31,9 +31,9 @@ class PowerSpectrum:
     Parameters
     ----------
     n_fft : int
-        Length of the Fourier transform in samples.
+        Length of the Fourier transform in samples, an even number.
     hop_length : int
-        Samples from frame to frame.
+        Samples from frame to frame, at most `n_fft`.
     win_length : int
         Length of the window, which sits in the middle of the transform.
     window : {"hann", "hann_symmetric"}
