@@ -385,6 +385,21 @@ def test_the_table_of_a_descent_has_means_over_the_steps_that_had_the_term(tmp_p
         assert [row["sometimes"] for row in csv.DictReader(file)] == ["2"]
 
 
+def test_no_norm_to_clip_to_leaves_gradients_as_they_are(tmp_path: Path) -> None:
+    network = Dropping()
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    groups = [(list(network.parameters()), 0.1)]
+    settings = DescentSettings(clip_norm=0.0, weight_decay=0.0)
+    Descent(network, groups, 4, settings, seed=0).run(
+        lambda step: {"loss": network(torch.ones(2, 8)).square().mean()},
+        checkpoint=tmp_path / "last.pt",
+        history=tmp_path / "history.csv",
+        every=4,
+    )
+    for old, new in zip(before, network.parameters(), strict=True):
+        assert not torch.equal(old, new)
+
+
 def test_a_checkpoint_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "last.pt").touch()
     with pytest.raises(TonearmError, match=r"last\.pt: not a checkpoint to go on from"):
@@ -432,6 +447,11 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
         (["--denoising.playbacks", "-1"], "denoising.playbacks must be 0 or more, got -1"),
         (["--duet.full_band", "-1"], "duet.full_band must be from 0 to 1, got -1.0"),
         (["--data.split", "dice"], "dice"),
+        (["--seed", "-1"], "seed must be from 0 to 4294967295, got -1"),
+        (["--tuning.descent.lr", "-1"], "tuning.descent.lr must be above 0, got -1"),
+        (["--tuning.descent.average", "1.5"], "descent.average must be from 0 to below 1, got 1.5"),
+        (["--imitation.descent.clip_norm", "-1"], "imitation.descent.clip_norm must be 0 or more"),
+        (["--denoising.descent.lowest", "2"], "denoising.descent.lowest must be from 0 to 1, got"),
         (["--tuning.stepz", "1"], "stepz"),
     ],
 )

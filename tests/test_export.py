@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,6 +76,18 @@ def test_the_classifier_takes_what_was_exported(key: str, tmp_path: Path) -> Non
 
     assert set(prediction.probabilities) == set(LABELS)
     assert len(prediction.segments) == 2
+
+
+def test_onnx_floors_the_variance_of_silent_bands_too(tmp_path: Path) -> None:
+    network, metadata, path = make("cnn", tmp_path)
+    network.norm.norm.running_var[60:] = 0.0
+
+    export(network, metadata, path)  # raises if the numbers differ
+
+    logmel = torch.randn(2, 100, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network.eval()(logmel).numpy()
+    np.testing.assert_allclose(Bundle.load(path).run(logmel.numpy()).logits, expected, atol=1e-4)
 
 
 def test_exporting_does_not_touch_the_network(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tonearm.errors import UsageError
 from tonearm.models import GenreNetwork, create_model, model_names, register
-from tonearm.models.layers import DescriptorNet, GatedFusion
+from tonearm.models.layers import BandNorm, DescriptorNet, GatedFusion
 
 CLASSES = 4
 DESCRIPTORS = 7
@@ -263,6 +263,29 @@ def test_modality_dropout_never_takes_the_only_input() -> None:
     by_b = torch.isclose(joined, torch.tanh(fusion.b(b))).all(dim=1)
     assert by_a.sum() > 60
     assert by_b.sum() > 60
+
+
+def test_modality_dropout_cannot_take_both_inputs() -> None:
+    with pytest.raises(UsageError, match=r"modality_dropout must be from 0 to 0\.5, got 0\.8"):
+        make("multimodal", modality_dropout=0.8)
+
+
+def test_bands_silent_in_training_do_not_amplify_what_sounds_there_later() -> None:
+    torch.manual_seed(0)
+    norm = BandNorm(4).train()
+    for _ in range(500):
+        logmel = torch.randn(8, 20, 4)
+        logmel[:, :, 2:] = 0.25
+        norm(logmel)
+    norm.eval()
+
+    heard = norm(torch.randn(8, 20, 4))
+
+    assert heard.abs().max() < 60  # some hundreds without a floor for the variance
+    # Bands that sounded are what plain batch normalisation makes of them, to the bit.
+    logmel = torch.randn(8, 20, 4)
+    plain = norm.norm(logmel.transpose(1, 2)).transpose(1, 2)
+    assert torch.equal(norm(logmel)[:, :, :2], plain[:, :, :2])
 
 
 def test_an_unknown_network_is_named_with_the_known_ones() -> None:

@@ -85,8 +85,10 @@ def test_labels_that_audioset_does_not_know_are_refused_only_with_a_weight() -> 
     assert not audioset.knows(("jazz", "techno"))
 
 
-def test_batch_normalisation_keeps_its_statistics_in_training() -> None:
-    student = small().train()
+def test_pretrained_batch_normalisation_keeps_its_statistics_in_training() -> None:
+    student = small()
+    student.pretrained = True
+    student.train()
     norms = [m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     assert not any(norm.training for norm in norms)
@@ -95,6 +97,16 @@ def test_batch_normalisation_keeps_its_statistics_in_training() -> None:
     student(frames(2, 100))
     after = [norm.running_mean for norm in norms]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True) if b is not None)
+
+
+def test_batch_normalisation_without_pretrained_weights_is_trained() -> None:
+    student = small().train()
+    norms = [m for m in student.features.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+    student(frames(8, 100))
+
+    # Without statistics of its own planes a network this deep loses its input on the way.
+    assert all(norm.running_mean is not None and norm.running_mean.any() for norm in norms)
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -16,15 +17,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from torch.utils.data.distributed import DistributedSampler
 from typer.testing import CliRunner
 
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.cli.app import app
-from tonearm.datasets import Track, load, split
+from tonearm.datasets import DatasetError, Track, load, split
 from tonearm.datasets.cache import FeatureCache
-from tonearm.errors import MissingExtraError, UsageError
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.metrics import Metrics
@@ -35,6 +37,7 @@ from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import parse, train
 from tonearm.training.datamodule import (
     BalancedDraws,
+    Clip,
     ClipDataset,
     Clips,
     CropDataset,
@@ -42,8 +45,11 @@ from tonearm.training.datamodule import (
     clip_windows,
     draw_shares,
 )
-from tonearm.training.experiment import DataSettings, Experiment, data_path
-from tonearm.training.run import RunError, fit
+from tonearm.training.experiment import DataSettings, Experiment, ModelSettings, data_path
+from tonearm.training.making import make_network
+from tonearm.training.module import DivergedError, clip_log_probabilities, selection_score
+from tonearm.training.run import fit
+from tonearm.training.runfolder import RunError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "gtzan"
 LABELS = tuple(sorted(STYLES))[:3]
@@ -163,6 +169,20 @@ def test_an_experiment_survives_its_own_yaml(settings: list[str], tmp_path: Path
             ["--model.settings", "{dropout: much}"],
             "model.settings.dropout must be from 0 to below 1, got much",
         ),
+        (
+            ["--model.settings", "{modality_dropout: 0.8}"],
+            r"model.settings.modality_dropout must be from 0 to 0\.5, got 0\.8",
+        ),
+        (["--seed", "-1"], "seed must be from 0 to 4294967295, got -1"),
+        (["--seed", "5000000000"], "seed must be from 0 to 4294967295, got 5000000000"),
+        (["--schedule.devices", "0"], "schedule.devices must be above 0, or -1 for all, got 0"),
+        (["--model.settings.num_classes", "3"], r"model\.settings\.num_classes follows from the d"),
+        (["--model.settings.n_mels", "64"], r"model\.settings\.n_mels follows from the data"),
+        (["--model.settings.n_descriptors", "3"], r"model\.settings\.n_descriptors follows from"),
+        (
+            ["--model.settings", "{labels: [a, b]}"],
+            r"model\.settings\.labels follows from the data",
+        ),
     ],
 )
 def test_wrong_settings_are_named_in_one_line(arguments: list[str], message: str) -> None:
@@ -170,6 +190,50 @@ def test_wrong_settings_are_named_in_one_line(arguments: list[str], message: str
         parse(arguments)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"embedding_size": -1},
+        {"features": "abc"},
+        {"widths": 5},
+        {"widths": [4, 4, 4, 4, 4, 4, 4, 4]},
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_network_that_cannot_be_is_told_in_one_line(wrong: dict[str, Any]) -> None:
+    model = ModelSettings("cnn", wrong)
+    with pytest.raises(
+        UsageError, match=rf"'cnn' does not work with .*{next(iter(wrong))}"
+    ) as told:
+        make_network(replace(Experiment(), model=model), LABELS)
+
+    assert "\n" not in str(told.value)
+
+
+def test_trying_a_network_leaves_it_as_it_was_made() -> None:
+    torch.manual_seed(0)
+    network = make_network(Experiment(), LABELS)
+    following = torch.rand(3)
+
+    torch.manual_seed(0)
+    fresh = create_model("hybrid", num_classes=3, n_mels=96)
+
+    assert torch.equal(following, torch.rand(3))
+    pairs = zip(network.state_dict().values(), fresh.state_dict().values(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    assert network.training
+
+
+def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() -> None:
+    settings = {"pretrained": False, "width": 0.1, "audioset_weight": 0.5, "embedding_size": 8}
+    experiment = Experiment(front_end="efficientat", model=ModelSettings("student", settings))
+
+    known, unknown = ("jazz", "blues"), ("jazz", "techno")
+
+    assert make_network(experiment, known).genre_classes.tolist() == [[235, 230], [251, 251]]
+    assert make_network(experiment, unknown).audioset_weight == 0.0
 
 
 def test_data_is_found_in_the_folder_of_the_environment(
@@ -242,6 +306,39 @@ def test_batches_hold_frames_and_distributions() -> None:
     assert batch.logmel.shape == (16, 188, 96)
     assert batch.descriptors is None
     torch.testing.assert_close(batch.target.sum(dim=1), torch.ones(16))
+
+
+def test_the_draws_see_the_epoch_through_lightnings_sampler_of_several_devices() -> None:
+    clips = random_clips([188] * 30, [i % 3 for i in range(30)])
+    draws = BalancedDraws(clips, DataSettings(), Experiment())
+    share = DistributedSamplerWrapper(draws, num_replicas=2, rank=1, shuffle=False)
+
+    share.set_epoch(3)
+
+    assert {draw.epoch for draw in share} == {3}
+
+
+def test_windows_of_a_long_clip_are_heard_in_parts() -> None:
+    torch.manual_seed(0)
+    network = create_model("cnn", num_classes=3, widths=[4, 8]).eval()
+    heard: list[int] = []
+    network.register_forward_pre_hook(lambda _, inputs: heard.append(len(inputs[0])))
+    windows = torch.randn(150, 62, 96)
+
+    with torch.inference_mode():
+        scores = clip_log_probabilities(network, Clip(windows, None, torch.zeros(3)))
+        whole = network(windows).log_softmax(dim=1).mean(dim=0)
+
+    assert heard[:-1] == [64, 64, 22]
+    torch.testing.assert_close(scores, whole)
+
+
+def test_of_epochs_of_equal_f1_the_one_of_less_loss_is_better() -> None:
+    epochs = [(0.8, float("inf")), (0.8, 0.7), (0.8, 0.6), (0.801, 9.0)]
+    scores = [selection_score(*epoch) for epoch in epochs]
+
+    assert scores == sorted(set(scores))
+    assert len({float(np.float32(score)) for score in scores}) == 4  # as Lightning keeps them
 
 
 def test_several_devices_each_judge_all_clips() -> None:
@@ -338,6 +435,21 @@ def test_the_best_epoch_is_the_one_exported(finished: Path) -> None:
     assert metrics.f1 == pytest.approx(best, abs=1e-5)
 
 
+def test_of_equally_good_epochs_the_one_of_least_loss_is_kept(
+    settings: list[str], tmp_path: Path
+) -> None:
+    arguments = ["--schedule.epochs", "4", "--schedule.validate_every", "1"]
+    train(parse([*settings, *arguments, "--optimiser.lr", "1e-7"]), tmp_path)
+    rows = history(tmp_path)
+
+    kept = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
+
+    first = max(range(4), key=lambda epoch: float(rows[epoch]["valid_f1"]))
+    best = max(rows, key=lambda row: (float(row["valid_f1"]), -float(row["valid_loss"])))
+    assert first != int(best["epoch"])  # or there would be nothing to see
+    assert kept == int(best["epoch"])
+
+
 def test_equal_seeds_train_equally(settings: list[str], finished: Path, tmp_path: Path) -> None:
     train(parse([*settings, "--schedule.epochs", "8"]), tmp_path / "again")
 
@@ -425,6 +537,124 @@ def test_a_folder_of_other_tracks_is_not_gone_on_with(
         fit(parse(settings), fold.train, fold.valid, dataset.labels, tmp_path, cache)
 
 
+def test_a_folder_that_is_not_a_run_is_left_alone(settings: list[str], tmp_path: Path) -> None:
+    for name in ("checkpoints", "logs", "config.yaml"):
+        folder = tmp_path / name.removesuffix(".yaml")
+        own = folder / name if name == "config.yaml" else folder / name / "own.txt"
+        own.parent.mkdir(parents=True)
+        own.write_text("name: mine\n")
+        for resume in ("auto", "never"):
+            with pytest.raises(
+                RunError, match=rf"holds {name}, but not both config.* another"
+            ) as e:
+                train(parse(settings), folder, resume)
+            assert "\n" not in str(e.value)
+        assert [path for path in folder.rglob("*") if path.is_file()] == [own]
+        assert own.read_text() == "name: mine\n"
+
+
+def test_other_audio_under_the_same_names_is_not_gone_on_with(
+    settings: list[str], music: Path, tmp_path: Path
+) -> None:
+    here, copied = tmp_path / "here", tmp_path / "copied"
+    shutil.copytree(music, copied)
+    train(parse(settings), here)
+    tracks = json.loads((here / "tracks.json").read_text())
+    assert sorted(tracks["contents"]) == sorted(track.id for track in load(music))
+
+    train(parse([*settings, "--data.path", str(copied)]), here)  # a dataset may move
+    write_wav(copied / LABELS[0] / "3.wav", render(LABELS[0], 2.5, 16000, seed=77), 16000)
+    with pytest.raises(
+        RunError, match=rf"other audio .*1 of 18 tracks, the first is {LABELS[0]}/3"
+    ):
+        train(parse([*settings, "--data.path", str(copied)]), here)
+
+    del tracks["contents"]  # as a version left it that did not keep them
+    (here / "tracks.json").write_text(json.dumps(tracks))
+    train(parse([*settings, "--data.path", str(copied)]), here)
+
+
+def test_a_broken_checkpoint_is_named_with_the_remedy(settings: list[str], tmp_path: Path) -> None:
+    train(parse([*settings, "--schedule.epochs", "1"]), tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    os.truncate(last, last.stat().st_size // 2)
+
+    with pytest.raises(TonearmError, match=r"last\.ckpt: not a checkpoint .*remove it to start ov"):
+        train(parse([*settings, "--schedule.epochs", "1"]), tmp_path)
+
+
+def test_the_last_epoch_is_judged_whatever_the_step(finished: Path, settings: list[str]) -> None:
+    folder = finished.parent / "odd"
+    train(parse([*settings, "--schedule.epochs", "3"]), folder)
+    train(parse([*settings, "--schedule.epochs", "1"]), folder / "one")
+
+    assert [bool(row["valid_f1"]) for row in history(folder)] == [False, True, True]
+    assert [bool(row["valid_f1"]) for row in history(folder / "one")] == [True]
+
+
+def test_a_run_that_chose_by_f1_alone_remembers_its_best_epoch(
+    settings: list[str], tmp_path: Path
+) -> None:
+    train(parse(settings), tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    perfect = torch.tensor(1.0)
+    for name in [name for name in state["callbacks"] if "valid_score" in name]:
+        callback = state["callbacks"].pop(name)
+        if name.startswith("ModelCheckpoint"):
+            callback.update(best_model_score=perfect, kth_value=perfect)
+            callback["best_k_models"] = {callback["best_model_path"]: perfect}
+        state["callbacks"][name.replace("valid_score", "valid_f1")] = callback
+    torch.save(state, last)
+    remembered = (tmp_path / "checkpoints" / "best.ckpt").read_bytes()
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 3", "epochs: 4"))
+
+    train(parse([*settings, "--schedule.epochs", "4"]), tmp_path)
+
+    assert len(history(tmp_path)) == 4
+    assert (tmp_path / "checkpoints" / "best.ckpt").read_bytes() == remembered
+
+
+def test_training_that_diverges_says_so(settings: list[str], music: Path, tmp_path: Path) -> None:
+    for rate in ("1e6", "1e30"):
+        with pytest.raises(DivergedError, match=r"training diverged.*lower optimiser\.lr"):
+            train(parse([*settings, "--optimiser.lr", rate]), tmp_path / rate)
+    dataset = load(music)
+    experiment, cache = (
+        parse([*settings, "--optimiser.lr", "1e30"]),
+        FeatureCache(Path(settings[-1])),
+    )
+    with pytest.raises(DivergedError, match=r"training diverged"):
+        fit(experiment, dataset.tracks, (), dataset.labels, tmp_path / "all", cache)
+
+
+def test_one_genre_alone_is_not_trained_on(
+    settings: list[str], music: Path, tmp_path: Path
+) -> None:
+    dataset, cache = load(music), FeatureCache(Path(settings[-1]))
+    tracks = [track for track in dataset if track.label == LABELS[0]]
+    with pytest.raises(DatasetError, match=f"told from each other, and all tracks are {LABELS[0]}"):
+        fit(parse(settings), tracks, tracks, LABELS, tmp_path / "run", cache)
+    assert not (tmp_path / "run").exists()
+
+
+def test_devices_that_are_not_there_are_refused_before_anything_is_made(
+    settings: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"schedule\.accelerator 'foo' with 1 devices.*foo"
+    ) as told:
+        train(parse([*settings, "--schedule.accelerator", "foo"]), tmp_path / "run")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_per_genre_is_told_which_splits_fit(settings: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"artist-kfold or stratified \(`train --split`"):
+        train(parse([*settings, "--data.split", "builtin"]), tmp_path)
+
+
 def test_a_run_that_moved_remembers_its_best_epoch(settings: list[str], tmp_path: Path) -> None:
     train(parse(settings), tmp_path / "here")
     shutil.move(tmp_path / "here", tmp_path / "there")
@@ -450,10 +680,24 @@ def test_a_run_that_moved_remembers_its_best_epoch(settings: list[str], tmp_path
     assert (checkpoints / "best.ckpt").read_bytes() == remembered
 
 
-def test_starting_over_forgets_the_former_run(settings: list[str], tmp_path: Path) -> None:
+def test_starting_over_forgets_the_former_run(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(parse([*settings, "--schedule.epochs", "2"]), tmp_path)
-    train(parse(settings), tmp_path, resume="never")
+    (tmp_path / "logs" / "own.txt").write_text("mine")
+    made = ("model.onnx", "metrics.json", "predictions.csv", "history.csv", "checkpoints/best.ckpt")
+    assert all((tmp_path / name).exists() for name in made)
 
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("tonearm.training.run.load_clips", interrupt)
+        train(parse(settings), tmp_path, resume="never")
+
+    assert not any((tmp_path / name).exists() for name in made)
+    assert (tmp_path / "logs" / "own.txt").exists()
+    train(parse(settings), tmp_path)
     assert len(history(tmp_path)) == 3
 
 

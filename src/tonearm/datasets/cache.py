@@ -16,6 +16,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -28,7 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tonearm import audio
 from tonearm.audible import SHORTEST_SECONDS, SILENCE_PEAK, refuse_inaudible
-from tonearm.datasets.content import ContentIndex
+from tonearm.datasets.content import ContentIndex, Stamp
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.datasets.track import Track
@@ -183,6 +184,16 @@ class FeatureCache:
                 failures.append(Failure(track, refused[track.path]))
         self.failures = tuple(failures)
         return [None if track.path is None else found.get(track.path) for track in tracks]
+
+    def contents(self, tracks: Iterable[Track]) -> dict[str, str]:
+        """Give the hash of the audio of each track that features were computed of, by its id."""
+        stamps: dict[str, Stamp] = {}
+        for track in tracks:
+            if track.path is not None:
+                with suppress(OSError):  # it is gone by now
+                    stamps[track.id] = Stamp.of(track.path)
+        known = self._contents.known(stamps.values())
+        return {id_: known[stamp] for id_, stamp in stamps.items() if stamp in known}
 
     def _sweep(self) -> None:
         """Remove what killed processes left half-written."""

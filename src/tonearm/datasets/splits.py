@@ -214,7 +214,8 @@ def _by_name(name: str, dataset: Dataset, parts: Iterable[tuple[Track, str | Non
         raise DatasetError(
             f"{dataset.root}: the {name} split needs tracks in train and in valid or test, got "
             f"{len(members['train'])} in train, {len(members['valid'])} in valid, "
-            f"{len(members['test'])} in test"
+            f"{len(members['test'])} in test; without such parts, choose artist-kfold or "
+            "stratified (`train --split`, elsewhere --protocol)"
         )
     others = sorted(part for part in members if part not in (None, "train", "valid", "test"))
     if others:

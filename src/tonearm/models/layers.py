@@ -13,10 +13,16 @@ from tonearm.errors import UsageError
 
 # Frames of the placeholder for a missing spectrogram: as many as the deepest pooling needs.
 _MISSING_FRAMES = 32
+# The least variance a band is divided by. A band that sounds has a variance around 1.
+_LEAST_VARIANCE = 0.01
 
 
 class BandNorm(nn.Module):
     """Batch normalisation of every mel band, which turns any front end's scale into about ±2.
+
+    A band that was silent in all training recordings (above 4 kHz, if they are telephone calls)
+    has a variance near 0. Dividing by it would amplify whatever sounds there in later recordings
+    several hundred times, so evaluation divides by no less than `_LEAST_VARIANCE`.
 
     float32[batch, frames, mels] -> the same shape.
     """
@@ -27,7 +33,15 @@ class BandNorm(nn.Module):
 
     def forward(self, logmel: Tensor) -> Tensor:
         """Normalise."""
-        normalised: Tensor = self.norm(logmel.transpose(1, 2))
+        bands = logmel.transpose(1, 2)
+        if self.training:
+            normalised: Tensor = self.norm(bands)
+        else:
+            mean, variance = self.norm.running_mean, self.norm.running_var
+            assert variance is not None  # this normalisation keeps its statistics
+            normalised = functional.batch_norm(
+                bands, mean, variance.clamp(min=_LEAST_VARIANCE), eps=self.norm.eps
+            )
         return normalised.transpose(1, 2)
 
 
@@ -238,11 +252,19 @@ class GatedFusion(nn.Module):
     size
         Length of the joined vector.
     drop
-        Probability with which training takes either input away from an example.
+        Probability with which training takes either input away from an example, at most 0.5:
+        above that, some examples would have to lose both.
+
+    Raises
+    ------
+    UsageError
+        If `drop` is out of range.
     """
 
     def __init__(self, size_a: int, size_b: int, size: int, drop: float) -> None:
         super().__init__()
+        if not 0 <= drop <= 0.5:
+            raise UsageError(f"modality_dropout must be from 0 to 0.5, got {drop}")
         self.a = nn.Linear(size_a, size)
         self.b = nn.Linear(size_b, size)
         self.gate = nn.Linear(size_a + size_b, size)

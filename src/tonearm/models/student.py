@@ -152,15 +152,16 @@ class Student(GenreNetwork):
         return Readings(self.classifier(embedding), self.audioset(mean), embedding)
 
     def train(self, mode: bool = True) -> Student:
-        """Switch between training and evaluation, but for batch normalisation.
+        """Switch between training and evaluation, but for pretrained batch normalisation.
 
         Its statistics stay those of AudioSet: the batches here are small and filtered at random,
         and means taken over them would move the features away from what the network knows.
         """
         super().train(mode)
-        for module in self.features.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        if self.pretrained:
+            for module in self.features.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:

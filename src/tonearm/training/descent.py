@@ -132,7 +132,8 @@ class Descent(Generic[Network]):
             group["lr"] = rate * (settings.lowest + (1 - settings.lowest) * warm * cosine)
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        if settings.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         self._optimiser.step()
         self.done += 1
         decay = min(settings.average, self.done / (self.done + _AVERAGE_DELAY))
@@ -165,13 +166,7 @@ class Descent(Generic[Network]):
         save_whole(state, path)
 
     def _load(self, path: Path) -> None:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it is empty"
-            raise TonearmError(
-                f"{path}: not a checkpoint to go on from ({reason}); remove it to start over"
-            ) from error
+        state = load_whole(path)
         self.done = state["done"]
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -184,6 +179,24 @@ def save_whole(state: Mapping[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as file:
         torch.save(dict(state), file)
+
+
+def load_whole(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, as `save_whole` and Lightning store them, into the main memory.
+
+    Raises
+    ------
+    TonearmError
+        If it is none, or not all of one.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        raise TonearmError(
+            f"{path}: not a checkpoint to go on from ({reason}); remove it to start over"
+        ) from error
+    return state
 
 
 def _seed_torch(seed: int, step: int) -> None:

@@ -17,6 +17,10 @@ from tonearm.metadata import LONGEST_WINDOW
 from tonearm.training.settings import parse_settings
 
 SHORTEST_INPUT_SECONDS = 0.5  # every network's layers leave something of so much
+HIGHEST_SEED = 2**32 - 1  # what NumPy's and Lightning's generators take
+
+# What a run knows by itself: from the dataset, the front end and the descriptors there are.
+_DERIVED = ("num_classes", "n_mels", "n_descriptors", "labels")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class ModelSettings:
     name
         One of `tonearm.models.model_names()`.
     settings
-        Arguments of its class, see `tonearm.models`.
+        Arguments of its class, see `tonearm.models`; those that follow from the data and the front
+        end (numbers of classes, bands and descriptors, labels) cannot be set.
     """
 
     name: str = "hybrid"
@@ -141,7 +146,7 @@ class OptimiserSettings:
     label_smoothing
         Share of the target spread evenly over all genres.
     clip_norm
-        Gradients are scaled down to this norm.
+        Gradients are scaled down to this norm; 0 leaves them as they are.
     average
         Decay of the moving average of the weights, which is what is judged and exported.
     pretrained_lr_scale
@@ -166,13 +171,14 @@ class ScheduleSettings:
     epochs
         The cosine ends here.
     patience
-        Training stops when the validation macro F1 has not improved for so many epochs.
+        Training stops when validation has not improved for so many epochs: neither the macro F1
+        nor, where that is equal, the loss.
     validate_every
-        Epochs from validation to validation.
+        Epochs from validation to validation; the last epoch is validated in any case.
     threads
         CPU threads torch may use; 0 leaves it to torch.
     accelerator, devices, nodes
-        As Lightning's Trainer understands them.
+        As Lightning's Trainer understands them; -1 devices are all there are.
     """
 
     epochs: int = 60
@@ -193,7 +199,7 @@ class Experiment:
     name
         Name of the exported model, and of the run's folder if none is given.
     seed
-        Of initial weights, examples and augmentation.
+        Of initial weights, examples and augmentation; from 0 to 2**32 - 1.
     front_end
         Key of `tonearm.features.logmel.FRONT_ENDS`.
     """
@@ -248,11 +254,22 @@ def _check_ranges(experiment: Experiment) -> None:
     """Refuse numbers that would break a training off, or that mean nothing."""
     data, augment = experiment.data, experiment.augment
     optimiser, schedule = experiment.optimiser, experiment.schedule
+    settings = experiment.model.settings
+    for setting in _DERIVED:
+        if setting in settings:
+            raise UsageError(
+                f"model.settings.{setting} follows from the data and the front end: leave it out"
+            )
+    seed = experiment.seed
+    _check("seed", seed, f"from 0 to {HIGHEST_SEED}", 0 <= seed <= HIGHEST_SEED)
+    devices = schedule.devices
+    _check("schedule.devices", devices, "above 0, or -1 for all", devices > 0 or devices == -1)
     for name, value in (
         ("augment.lowpass_hz", augment.lowpass_hz),
         ("optimiser.lr", optimiser.lr),
         ("schedule.epochs", schedule.epochs),
         ("schedule.validate_every", schedule.validate_every),
+        ("schedule.nodes", schedule.nodes),
     ):
         _check(name, value, "above 0", value > 0)
     shortest, longest = SHORTEST_INPUT_SECONDS, LONGEST_WINDOW
@@ -295,12 +312,16 @@ def _check_ranges(experiment: Experiment) -> None:
         ("optimiser.label_smoothing", optimiser.label_smoothing),
         ("optimiser.average", optimiser.average),
     ]
-    for setting in ("dropout", "modality_dropout"):
-        if setting in experiment.model.settings:
-            shares.append((f"model.settings.{setting}", experiment.model.settings[setting]))
+    if "dropout" in settings:
+        shares.append(("model.settings.dropout", settings["dropout"]))
     for name, value in shares:
         is_number = isinstance(value, int | float)
         _check(name, value, "from 0 to below 1", is_number and 0 <= value < 1)
+    if "modality_dropout" in settings:
+        # Above 0.5, some examples would lose both of their inputs.
+        value = settings["modality_dropout"]
+        fits = isinstance(value, int | float) and 0 <= value <= 0.5
+        _check("model.settings.modality_dropout", value, "from 0 to 0.5", fits)
 
 
 def _check(name: str, value: object, expected: str, fits: bool) -> None:

@@ -13,12 +13,25 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from tonearm.errors import TonearmError
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.models import GenreNetwork
 from tonearm.training.augment import Batch, mix, vary
 from tonearm.training.datamodule import Clip
 from tonearm.training.experiment import Experiment
+
+# What the best epoch has most of, and early stopping watches; see `selection_score`.
+SELECTION = "valid_score"
+# Of it, what a loss can take away: less than a difference of macro F1 that means anything.
+_LOSS_SHARE = 1e-4
+
+# Windows in a batch of validation: a long recording has more than fit into memory at once.
+_WINDOWS = 64
+
+
+class DivergedError(TonearmError):
+    """Training has left all bounds: its loss, or what the network says, is no number any more."""
 
 
 class GenreTraining(lightning.LightningModule):
@@ -85,9 +98,16 @@ class GenreTraining(lightning.LightningModule):
         self.average.update_parameters(self.network)
 
     def note_training_figures(self) -> None:
-        """Add the finished epoch's loss and learning rate to its figures."""
+        """Add the finished epoch's loss and learning rate to its figures.
+
+        Raises
+        ------
+        DivergedError
+            If the loss is no number.
+        """
         self.figures["train_loss"] = float(self.trainer.callback_metrics["train_loss"])
         self.figures["lr"] = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
+        self._require_finite(self.figures["train_loss"])
 
     def validation_step(self, clip: Clip, clip_index: int) -> None:
         """Score a clip with the averaged weights."""
@@ -105,9 +125,18 @@ class GenreTraining(lightning.LightningModule):
         }
         for name in ("valid_loss", "valid_accuracy", "valid_f1"):
             self.log(name, self.figures[name], sync_dist=True)
+        self.log(SELECTION, selection_score(metrics.f1, metrics.nll), sync_dist=True)
+
+    def _require_finite(self, figures: float | Tensor) -> None:
+        if not torch.as_tensor(figures).isfinite().all():
+            raise DivergedError(
+                f"training diverged in epoch {self.current_epoch}: what it computes is no number "
+                f"any more; lower optimiser.lr ({self.experiment.optimiser.lr:g})"
+            )
 
     def _judge(self) -> Metrics:
         scores = torch.stack([score for score, _ in self._judged])
+        self._require_finite(scores)
         targets = torch.stack([target for _, target in self._judged])
         return evaluate(
             targets.argmax(dim=1).numpy(),
@@ -154,13 +183,23 @@ class GenreTraining(lightning.LightningModule):
         ]
 
 
+def selection_score(f1: float, loss: float) -> float:
+    """Order epochs by macro F1, and those of equal F1 by their loss, the lower the better.
+
+    With few validation tracks there are few values that F1 can have, so that many epochs share one.
+    """
+    return f1 - _LOSS_SHARE * (1 - 1 / (1 + loss))
+
+
 def clip_log_probabilities(network: nn.Module, clip: Clip) -> Tensor:
     """Give the mean log-probabilities over a clip's windows, float32[classes]."""
     descriptors = clip.descriptors
-    if descriptors is not None:
-        descriptors = descriptors.expand(len(clip.windows), -1)
-    logits: Tensor = network(clip.windows, descriptors)
-    return logits.log_softmax(dim=1).mean(dim=0)
+    scores: list[Tensor] = []
+    for windows in torch.split(clip.windows, _WINDOWS):
+        described = None if descriptors is None else descriptors.expand(len(windows), -1)
+        logits: Tensor = network(windows, described)
+        scores.append(logits.log_softmax(dim=1))
+    return torch.cat(scores).mean(dim=0)
 
 
 def _moving_average(decay: float) -> Any:

@@ -11,6 +11,7 @@ import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import UsageError
+from tonearm.training.experiment import HIGHEST_SEED
 from tonearm.training.settings import parse_settings
 
 
@@ -185,7 +186,7 @@ class DescentSettings:
     lowest
         The cosine ends at this share of them.
     clip_norm
-        Gradients are scaled down to this norm.
+        Gradients are scaled down to this norm; 0 leaves them as they are.
     average
         Decay of the moving average of the weights, which is what the stage gives.
     """
@@ -452,6 +453,11 @@ class Recipe:
                 "tuning.crop_seconds and crop_shares must be equally many lengths above 0 and "
                 f"shares, got {list(lengths)} and {list(shares)}"
             )
+        for name, seed in (("seed", self.seed), ("imitation.seed", self.imitation.seed)):
+            if not 0 <= seed <= HIGHEST_SEED:
+                raise UsageError(f"{name} must be from 0 to {HIGHEST_SEED}, got {seed}")
+        for stage in ("imitation", "tuning", "refinement", "denoising"):
+            _check_descent(f"{stage}.descent", getattr(self, stage).descent)
 
     def to_yaml(self) -> str:
         """Return the settings as the YAML that `parse_recipe` reads."""
@@ -460,6 +466,20 @@ class Recipe:
             values["tuning"][name] = list(values["tuning"][name])
         text: str = yaml.safe_dump(values, sort_keys=False)
         return text
+
+
+def _check_descent(name: str, settings: DescentSettings) -> None:
+    """Refuse numbers by which the weights would stand still, fly apart or be forgotten."""
+    if not settings.lr > 0:
+        raise UsageError(f"{name}.lr must be above 0, got {settings.lr}")
+    for setting in ("pretrained_lr", "audioset_lr", "weight_decay", "warmup_steps", "clip_norm"):
+        value = getattr(settings, setting)
+        if not value >= 0:
+            raise UsageError(f"{name}.{setting} must be 0 or more, got {value}")
+    if not 0 <= settings.lowest <= 1:
+        raise UsageError(f"{name}.lowest must be from 0 to 1, got {settings.lowest}")
+    if not 0 <= settings.average < 1:
+        raise UsageError(f"{name}.average must be from 0 to below 1, got {settings.average}")
 
 
 def parse_recipe(arguments: Sequence[str]) -> Recipe:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
@@ -25,32 +23,34 @@ from tonearm import datasets
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import Failure, FeatureCache
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
-from tonearm.evaluation.heard import RUN_TRACKS, learned_text
+from tonearm.evaluation.heard import learned_text
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.features.descriptors import descriptor_names
 from tonearm.metadata import BundleMetadata
-from tonearm.models import GenreNetwork, create_model
+from tonearm.models import GenreNetwork
 from tonearm.paths import cache_folder
 from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clips
-from tonearm.training.descent import save_whole
-from tonearm.training.experiment import Experiment, data_path
+from tonearm.training.descent import load_whole, save_whole
+from tonearm.training.experiment import Experiment, ScheduleSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.history import History
-from tonearm.training.module import GenreTraining, clip_log_probabilities
+from tonearm.training.making import make_network
+from tonearm.training.module import SELECTION, GenreTraining, clip_log_probabilities
 from tonearm.training.progress import EpochProgress
+from tonearm.training.runfolder import (
+    CHECKPOINTS,
+    HISTORY,
+    LOGS,
+    METRICS,
+    PREDICTIONS,
+    Resume,
+    note_contents,
+    open_folder,
+)
 from tonearm.whole import write_whole
-
-Resume = Literal["auto", "never"]
-
-# Settings that may differ when a run is gone on with: it may have moved to another machine.
-_FREE_SETTINGS = (("data", "path"), ("data", "cache"), ("schedule", "threads"))
-
-
-class RunError(TonearmError):
-    """A run's folder does not fit the experiment; the text names the folder and the reason."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def train(
     UsageError
         If the data or the fold is not there.
     RunError
-        If the folder holds a run of another experiment.
+        If the folder holds a run of another experiment, or is somebody else's.
     """
     data = experiment.data
     dataset = datasets.load(data_path(data), data.layout)
@@ -156,20 +156,26 @@ def fit(
     Raises
     ------
     RunError
-        If the folder holds a run of another experiment, or of other tracks or labels.
+        If the folder holds a run of another experiment, or of other tracks, labels or audio, or is
+        somebody else's.
     DatasetError
-        If there is nothing to train on.
+        If there is nothing to train on, or all of it is of one genre.
+    UsageError
+        If the network cannot be made with the settings, or the devices are not there.
+    DivergedError
+        If the weights have left all bounds.
     """
     folder = Path(folder)
-    learned = learned_text(train_tracks, valid_tracks, labels)
-    _open_folder(folder, experiment, learned, resume)
+    if not train_tracks:
+        raise DatasetError("there are no tracks to train on")
+    _require_genres(train_tracks)
+    _require_devices(experiment.schedule)
     if experiment.schedule.threads:
         torch.set_num_threads(experiment.schedule.threads)
     lightning.seed_everything(experiment.seed, verbose=False)
     config = experiment.front_end_config
-    network = _make_network(experiment, len(labels))
-    if not train_tracks:
-        raise DatasetError("there are no tracks to train on")
+    network = make_network(experiment, labels)
+    open_folder(folder, experiment, learned_text(train_tracks, valid_tracks, labels), resume)
     clips: list[Clips] = []
     failures: list[Failure] = []
     for tracks in (train_tracks, valid_tracks):
@@ -184,6 +190,8 @@ def fit(
         clips.append(heard)
         failures.extend(heard.failures)
     train_clips, valid_clips = clips
+    _require_genres(train_clips.tracks)
+    note_contents(folder, cache.contents((*train_clips.tracks, *valid_clips.tracks)))
     if train_clips.descriptors is not None:
         network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))
     # A fifth less time in the convolutions; other layers do not mind.
@@ -223,99 +231,81 @@ def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> 
     return np.stack(rows)
 
 
-def _make_network(experiment: Experiment, classes: int) -> GenreNetwork:
-    name, settings = experiment.model.name, dict(experiment.model.settings)
-    settings.setdefault("n_mels", experiment.front_end_config.n_mels)
-    if name == "multimodal" or settings.get("descriptors"):
-        settings.setdefault("n_descriptors", len(descriptor_names()))
-    return create_model(name, num_classes=classes, **settings)
+def _require_genres(tracks: Sequence[Track]) -> None:
+    known = sorted({str(track.label) for track in tracks})
+    if len(known) < 2:
+        raise DatasetError(f"genres are told from each other, and all tracks are {known[0]}")
 
 
-def _open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resume) -> None:
-    """Make the folder, or check that the run it holds is of this experiment and these tracks."""
-    config, tracks = folder / "config.yaml", folder / RUN_TRACKS
-    remedy = "name another --run folder, or start over with --resume never"
-    if resume == "never":
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        shutil.rmtree(folder / "logs", ignore_errors=True)
-    elif (folder / "checkpoints").exists():
-        if not (config.exists() and tracks.exists()):
-            raise RunError(
-                f"{folder}: holds checkpoints, but not both config.yaml and {RUN_TRACKS} that say "
-                f"of what; {remedy}"
-            )
-        held, wanted = _decisive(config.read_text("utf-8")), _decisive(experiment.to_yaml())
-        if held != wanted:
-            raise RunError(
-                f"{folder}: holds a run of another experiment (they differ in "
-                f"{', '.join(_differences(held, wanted))}); {remedy}"
-            )
-        if tracks.read_text("utf-8") != learned:
-            raise RunError(f"{folder}: holds a run on other tracks or labels; {remedy}")
-    write_whole(config, experiment.to_yaml())
-    write_whole(tracks, learned)
+def _require_devices(schedule: ScheduleSettings) -> None:
+    """Ask Lightning now, and not when the features have been computed."""
+    try:
+        with _quiet():
+            lightning.Trainer(**_hardware(schedule), logger=False, enable_checkpointing=False)
+    except Exception as error:  # of several classes, from Lightning and torch
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"schedule.accelerator {schedule.accelerator!r} with {schedule.devices} devices on "
+            f"{schedule.nodes} nodes cannot be had: {reason}"
+        ) from error
 
 
-def _decisive(text: str) -> dict[str, Any]:
-    settings: dict[str, Any] = yaml.safe_load(text)
-    for section, key in _FREE_SETTINGS:
-        settings[section].pop(key, None)
-    return settings
-
-
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    different = []
-    for key in sorted(a.keys() | b.keys()):
-        ours, theirs = a.get(key), b.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            different += [f"{key}.{inner}" for inner in _differences(ours, theirs)]
-        elif ours != theirs:
-            different.append(key)
-    return different
+def _hardware(schedule: ScheduleSettings) -> dict[str, Any]:
+    return {
+        "accelerator": schedule.accelerator,
+        "devices": schedule.devices,
+        "num_nodes": schedule.nodes,
+    }
 
 
 def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     """Run the epochs that are left, with a checkpoint after each."""
     schedule = module.experiment.schedule
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     last = checkpoints / "last.ckpt"
-    state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
+    state = load_whole(last) if last.exists() else None
     if state is not None and _has_ended(state, schedule.epochs):
         return
-    if state is not None and _move(state, checkpoints):
-        save_whole(state, last)
+    if state is not None:
+        renamed, moved = _select_anew(state), _move(state, checkpoints)
+        if renamed or moved:
+            save_whole(state, last)
     judged = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
-        History(folder / "history.csv", module),
+        History(folder / HISTORY, module),
     ]
     if sys.stderr.isatty():
         callbacks.append(EpochProgress(module))
     if judged:
         callbacks += [
+            _LastEpochJudged(),
             EarlyStopping(
-                "valid_f1",
+                SELECTION,
                 mode="max",
                 patience=max(1, schedule.patience // schedule.validate_every),
                 check_on_train_epoch_end=False,
             ),
             _checkpoint(
-                checkpoints, "best", monitor="valid_f1", mode="max", save_weights_only=True
+                checkpoints,
+                "best",
+                monitor=SELECTION,
+                mode="max",
+                save_weights_only=True,
+                save_on_train_epoch_end=False,
             ),
         ]
     callbacks.append(_checkpoint(checkpoints, "last", save_on_train_epoch_end=True))
     with _quiet():
         trainer = lightning.Trainer(
-            accelerator=schedule.accelerator,
-            devices=schedule.devices,
-            num_nodes=schedule.nodes,
+            **_hardware(schedule),
             max_epochs=schedule.epochs,
-            check_val_every_n_epoch=min(schedule.validate_every, schedule.epochs),
+            check_val_every_n_epoch=schedule.validate_every,
             limit_val_batches=1.0 if judged else 0,
             num_sanity_val_steps=0,
             gradient_clip_val=module.experiment.optimiser.clip_norm,
             deterministic="warn",
             callbacks=callbacks,
-            logger=TensorBoardLogger(folder, name="logs", version=""),
+            logger=TensorBoardLogger(folder, name=LOGS, version=""),
             log_every_n_steps=1,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -323,6 +313,20 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
         trainer.fit(module, datamodule=data, ckpt_path=last if state is not None else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
+
+
+class _LastEpochJudged(lightning.Callback):
+    """Has the last epoch validated too, where their number is no multiple of the step.
+
+    The learning rate ends there, so it is often the best one.
+    """
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Let Lightning validate each epoch from the last one on."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
 
 
 def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
@@ -337,6 +341,18 @@ def _has_ended(state: dict[str, Any], epochs: int) -> bool:
         if name.startswith("EarlyStopping")
     )
     return stopped or state["epoch"] + 1 >= epochs
+
+
+def _select_anew(state: dict[str, Any]) -> bool:
+    """Let a checkpoint of a version that chose epochs by macro F1 alone go on; say if it was one.
+
+    Lightning knows a callback by what it watches, and would forget how good the best epoch was.
+    """
+    callbacks = state["callbacks"]
+    former = [name for name in callbacks if "'monitor': 'valid_f1'" in name]
+    for name in former:
+        callbacks[name.replace("'valid_f1'", repr(SELECTION))] = callbacks.pop(name)
+    return bool(former)
 
 
 def _move(state: dict[str, Any], folder: Path) -> bool:
@@ -362,8 +378,8 @@ def _move(state: dict[str, Any], folder: Path) -> bool:
 
 def _best_network(module: GenreTraining, folder: Path, *, judged: bool) -> GenreNetwork:
     """Load the averaged weights of the best epoch, or of the last if none was judged."""
-    file = folder / "checkpoints" / ("best.ckpt" if judged else "last.ckpt")
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    file = folder / CHECKPOINTS / ("best.ckpt" if judged else "last.ckpt")
+    state = load_whole(file)
     module.load_state_dict(state["state_dict"])
     network = module.averaged_network
     assert isinstance(network, GenreNetwork)
@@ -385,9 +401,9 @@ def _judge(
         probabilities=probabilities_at(scores, temperature),
         artists=tuple(track.artist or "" for track in clips.tracks),
     )
-    predictions.write(folder / "predictions.csv", table)
+    predictions.write(folder / PREDICTIONS, table)
     metrics = evaluate(table.truth_index, table.probabilities, labels, groups=table.groups)
-    write_whole(folder / "metrics.json", metrics.to_json())
+    write_whole(folder / METRICS, metrics.to_json())
     return metrics
 
 

@@ -1,0 +1,166 @@
+"""The folder of a training run: whether a run may go on there, or start over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tonearm.bundle import RUN_BUNDLE
+from tonearm.errors import TonearmError
+from tonearm.evaluation.heard import RUN_TRACKS
+from tonearm.training.experiment import Experiment
+from tonearm.whole import write_whole
+
+Resume = Literal["auto", "never"]
+
+CONFIG, CHECKPOINTS, LOGS = "config.yaml", "checkpoints", "logs"
+HISTORY, METRICS, PREDICTIONS = "history.csv", "metrics.json", "predictions.csv"
+
+# Settings that may differ when a run is gone on with: it may have moved to another machine.
+_FREE_SETTINGS = (("data", "path"), ("data", "cache"), ("schedule", "threads"))
+
+# What a run makes besides its settings and tracks, as patterns below its folder.
+_MADE = (
+    *(f"{CHECKPOINTS}/best.ckpt", f"{CHECKPOINTS}/last.ckpt"),
+    *(f"{LOGS}/events.out.tfevents.*", f"{LOGS}/hparams.yaml"),
+    *(HISTORY, METRICS, PREDICTIONS, RUN_BUNDLE),
+)
+
+_REMEDY = "name another --run folder, or start over with --resume never"
+
+
+class RunError(TonearmError):
+    """A run's folder does not fit the experiment; the text names the folder and the reason."""
+
+
+def open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resume) -> None:
+    """Make the folder, or check that the run it holds is of this experiment and these tracks.
+
+    Parameters
+    ----------
+    learned
+        Of `tonearm.evaluation.heard.learned_text`.
+    resume
+        "never" removes what a former run left, and nothing else.
+
+    Raises
+    ------
+    RunError
+        If the folder holds a run of another experiment, or of other tracks or labels, or things of
+        the names of a run's that are of none.
+    """
+    held = _held_tracks(folder)
+    if held is None:
+        _refuse_strange(folder)
+    elif resume == "never":
+        _remove_run(folder)
+    elif (folder / CHECKPOINTS).exists():
+        _refuse_other(folder, experiment, held, json.loads(learned))
+        write_whole(folder / CONFIG, experiment.to_yaml())
+        return
+    # The tracks first: settings without them would be taken for somebody's own.
+    write_whole(folder / RUN_TRACKS, learned)
+    write_whole(folder / CONFIG, experiment.to_yaml())
+
+
+def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
+    """Keep what the audio of a run's tracks is, or check that it is still what it was.
+
+    Parameters
+    ----------
+    contents
+        A hash of each track's file, by the track's id.
+
+    Raises
+    ------
+    RunError
+        If a run that is gone on with learned from other audio under the same ids.
+    """
+    tracks = folder / RUN_TRACKS
+    run = json.loads(tracks.read_text("utf-8"))
+    held = run.get("contents")
+    if held is None:  # a new run, or one of a version that did not keep them
+        run["contents"] = dict(sorted(contents.items()))
+        write_whole(tracks, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
+        return
+    changed = sorted(
+        track for track in held.keys() | contents.keys() if held.get(track) != contents.get(track)
+    )
+    if changed:
+        raise RunError(
+            f"{folder}: holds a run on other audio under the same names ({len(changed)} of "
+            f"{len(held)} tracks, the first is {changed[0]}); {_REMEDY}"
+        )
+
+
+def _held_tracks(folder: Path) -> dict[str, Any] | None:
+    """Give what a run's tracks.json says, or None if the folder is not a run."""
+    if not (folder / CONFIG).exists():
+        return None
+    try:
+        held = json.loads((folder / RUN_TRACKS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return held if isinstance(held, dict) and held.keys() >= {"labels", "train"} else None
+
+
+def _refuse_strange(folder: Path) -> None:
+    for name in (CHECKPOINTS, LOGS, CONFIG):
+        if (folder / name).exists():
+            raise RunError(
+                f"{folder}: holds {name}, but not both {CONFIG} and {RUN_TRACKS} of a run; "
+                "name another --run folder"
+            )
+
+
+def _remove_run(folder: Path) -> None:
+    for pattern in _MADE:
+        for file in folder.glob(pattern):
+            file.unlink()
+    for name in (CHECKPOINTS, LOGS):
+        with suppress(OSError):  # it holds something else, or is not there
+            (folder / name).rmdir()
+
+
+def _refuse_other(
+    folder: Path, experiment: Experiment, held: Mapping[str, Any], learned: Mapping[str, Any]
+) -> None:
+    before = _decisive((folder / CONFIG).read_text("utf-8"))
+    wanted = _decisive(experiment.to_yaml())
+    if before != wanted:
+        raise RunError(
+            f"{folder}: holds a run of another experiment (they differ in "
+            f"{', '.join(_differences(before, wanted))}); {_REMEDY}"
+        )
+    if {key: value for key, value in held.items() if key != "contents"} != learned:
+        raise RunError(f"{folder}: holds a run on other tracks or labels; {_REMEDY}")
+
+
+def _decisive(text: str) -> dict[str, Any]:
+    """Read settings without those that are free; what is no settings has none."""
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    if not isinstance(settings, dict):
+        return {}
+    for section, key in _FREE_SETTINGS:
+        if isinstance(settings.get(section), dict):
+            settings[section].pop(key, None)
+    return settings
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    different = []
+    for key in sorted(a.keys() | b.keys()):
+        ours, theirs = a.get(key), b.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            different += [f"{key}.{inner}" for inner in _differences(ours, theirs)]
+        elif ours != theirs:
+            different.append(key)
+    return different
