@@ -44,8 +44,8 @@ def export(
 ) -> int:
     """Write a row for every file of a store, and return the number of rows.
 
-    A target file appears complete or not at all. Memory holds one row at a time, for Parquet
-    `ROW_GROUP` rows.
+    A target file appears complete or not at all. One row is in memory at a time; for Parquet,
+    `ROW_GROUP` rows are.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def check_work(workers: int | None, time_limit: float | None) -> None:
 
 
 def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:
-    """Return the `Model` of a bundle and an excerpt, as results differ between either."""
+    """Return the `Model` of a bundle and an excerpt, since results depend on both."""
     digest = hashlib.sha256(bundle.path.read_bytes()).hexdigest()[:KEY_DIGITS]
     metadata = bundle.metadata
     key = f"{metadata.name}/{excerpt}/{digest}"

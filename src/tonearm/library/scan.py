@@ -242,7 +242,7 @@ def kind_of(error: str) -> str:
 
 
 def _is_left_empty(folder: str) -> bool:
-    """Check whether a folder, or what is left above it, is as empty as without its disk."""
+    """Check whether a folder, or what is left above it, is empty, as without its disk."""
     while not os.path.isdir(folder) and folder != os.path.dirname(folder):  # noqa: PTH112, PTH120
         folder = os.path.dirname(folder)  # noqa: PTH120
     try:

@@ -434,7 +434,7 @@ class Store:
                 return
 
     def _known_models(self) -> dict[int, Model]:
-        """Return the models by their ids, read again only if there are more than before."""
+        """Return the models by id, reading them again only if there are more than before."""
         if self._one("SELECT count(*) FROM models") != len(self._models):
             self._models = {
                 number: Model(key, name, tuple(json.loads(labels)), excerpt)
