@@ -1,1 +1,1 @@
-"""A person's own music: what is in its tags, and how it gets there."""
+"""A user's own music: scanned into a store, tagged, put into playlists, searched, learned from."""

@@ -1,4 +1,4 @@
-"""Scanning with a cluster: Ray Data shares out partitions of files, Parquet takes the results."""
+"""Scan with a cluster: Ray Data distributes partitions of files, results are kept in Parquet."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from tonearm.workers import Apart, Crash
 if TYPE_CHECKING:
     from tonearm.library.partitions import Partitions, Plan
 
-PARTITION_FILES = 250  # half a minute or so of one processor
-_IN_FLIGHT = 2  # partitions an actor is given, so that it need not wait for the next one
+PARTITION_FILES = 250  # about half a minute on one processor
+_IN_FLIGHT = 2  # partitions assigned to an actor, so that it need not wait for the next one
 
 
 class ClusterError(TonearmError):
-    """A scan with a cluster ended, and not everything was done."""
+    """A scan with a cluster ended before everything was done."""
 
 
 def scan_cluster(
@@ -59,46 +59,47 @@ def scan_cluster(
     partition_files: int = PARTITION_FILES,
     time_limit: float | None = None,
 ) -> Iterator[Tally]:
-    """Listen to every recording in some places with all processors of a Ray cluster.
+    """Analyse all recordings in some places with all processors of a Ray cluster.
 
     The files are listed once, in partitions. Each partition becomes one Parquet file in the folder
-    ``results`` of the output, a row for each recording (see `parquet.schema`). It is written as a
-    whole or not at all, so whatever ends a scan, the same call goes on with the partitions that
-    are not there yet, and what a lost node had in work is done again by another. A recording that
-    crashes or hangs its decoder fails alone.
+    ``results`` of the output, with a row for each recording (see `parquet.schema`). The file is
+    written completely or not at all, so whatever ends a scan, the same call resumes with the
+    missing partitions, and the unfinished work of a lost node is redone by another. A recording
+    that crashes or hangs its decoder fails alone.
 
-    Ray is used as this process has set it up, otherwise as ``RAY_ADDRESS`` says; where it says
-    nothing, Ray is started on this machine. Every node needs the same version of Tonearm, and
-    local folders (of NFS) must have the same paths everywhere.
+    Ray is used as this process has set it up, or else as ``RAY_ADDRESS`` says; if that is not set,
+    Ray is started on this machine. Every node needs the same version of Tonearm, and local folders
+    (on NFS) must have the same paths on every node.
 
     Parameters
     ----------
     sources
-        Folders and files; or addresses that fsspec knows (``s3://bucket/music``).
+        Folders and files; or URLs that fsspec supports (``s3://bucket/music``).
     output
-        A folder or an address, of this scan alone.
+        A folder or a URL, for this scan alone.
     model
-        A name, a bundle or a run folder, as for `Classifier.load`. The nodes get it in the output.
+        A name, a bundle or a run folder, as for `Classifier.load`. The nodes read it from the
+        output.
     excerpt
-        How much of long files is heard.
+        How much of each long file to analyse.
     workers
-        Actors at most, each with one processor; by default as many as there are processors now. In
-        a cluster that grows on demand, name the number it may grow to.
+        Maximum number of actors, each with one processor; by default, the present number of
+        processors. For a cluster that grows on demand, give the number it may grow to.
     partition_files
-        Recordings in a partition; a scan that is continued keeps to its own.
+        Recordings in a partition; a resumed scan keeps the number it began with.
     time_limit
-        As in `Scan`; fetching a file counts towards what is twice as long.
+        As in `Scan`; the time to fetch a file counts only towards the doubled limit.
 
     Yields
     ------
     Tally
-        How far this call is: when it knows what is due, and after every partition. It is the same
-        object each time.
+        The progress of this call: once it knows what is due, and after every partition. It is the
+        same object each time.
 
     Raises
     ------
     UsageError
-        If a source is not there, a parameter is out of range, or the output belongs to a scan of
+        If a source does not exist, a parameter is out of range, or the output belongs to a scan of
         other sources or by another model.
     MissingExtraError
         If Ray, fsspec or PyArrow is not installed.
@@ -143,14 +144,14 @@ def scan_cluster(
 
 @dataclass(frozen=True)
 class _Job:
-    """What an actor has to know.
+    """What an actor needs to know.
 
     Attributes
     ----------
     output
         Where the partitions and the model are.
     model
-        What the results call it.
+        The model as the results name it.
     excerpt, time_limit
         As for `scan_cluster`.
     """
@@ -162,15 +163,15 @@ class _Job:
 
 
 class _Actor:
-    """Listens to one partition after the other, in one process beside its own.
+    """Analyses one partition after the other, in a process beside the actor's own.
 
-    That process has the model loaded, and is replaced when a file brings it down or hangs in it.
+    That process keeps the model loaded, and is replaced if a file crashes or hangs it.
     """
 
     def __init__(self, job: _Job) -> None:
         from tonearm.library.partitions import Partitions
 
-        keep_blas_single()  # besides, each actor has one processor
+        keep_blas_single()  # also, each actor has only one processor
         self._job = job
         self._folder = Partitions(job.output)
         self._apart = Apart(
@@ -185,7 +186,7 @@ class _Actor:
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Listen to the partition a row names, and say what came of it."""
+        """Analyse the partition that a row names, store the results and return their counts."""
         from tonearm.library.parquet import to_table
 
         partition = int(row["partition"])
@@ -207,14 +208,14 @@ class _Actor:
 
 
 def _kept(entry: Entry) -> Entry:
-    """Give an entry the precision it has in a store; compression then halves the embedding."""
+    """Round an entry's embedding to the precision of a store; compression then halves its size."""
     if entry.embedding is None:
         return entry
     return replace(entry, embedding=entry.embedding.astype(np.float16).astype(np.float32))
 
 
 class _RemoteListener:
-    """A `Listener` that fetches files that lie elsewhere."""
+    """A `Listener` that also fetches files from elsewhere."""
 
     def __init__(
         self, model: Model, bundle: Path, excerpt: Excerpt, time_limit: float | None
@@ -226,7 +227,7 @@ class _RemoteListener:
         try:
             with at_hand(task.path) as path:
                 outcome = self._listen(task._replace(path=path))
-        except Exception as error:  # those of file systems are of many kinds
+        except Exception as error:  # file systems raise errors of many kinds
             reason = " ".join(f"cannot be fetched: {error or type(error).__name__}".split())
             return Outcome(replace(blank(task, self._model), error=reason), is_new=True)
         return outcome._replace(entry=replace(outcome.entry, path=task.path))
@@ -239,7 +240,7 @@ def _plan(
     bundle: bytes,
     partition_files: int,
 ) -> Plan:
-    """Return the plan of the output, made if there is none."""
+    """Return the plan of the output, creating it if there is none."""
     plan = folder.plan()
     if plan is None:
         unreadable: dict[str, str] = {}
@@ -260,14 +261,14 @@ def _plan(
 
 
 def _results(ray: Any, job: _Job, due: list[int], workers: int | None) -> Iterator[dict[str, Any]]:
-    """Have partitions listened to, and yield what the actors say of each."""
+    """Have the actors analyse partitions, and yield the counts of each."""
     is_own = not ray.is_initialized()
     if is_own:
         _connect(ray)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         actors = ray.data.ActorPoolStrategy(
-            min_size=1,  # when a node is lost, its actors may find no other place
+            min_size=1,  # if a node is lost, there may be no place for its actors
             max_size=workers or max(1, int(ray.cluster_resources().get("CPU", 1))),
             max_tasks_in_flight_per_actor=_IN_FLIGHT,
         )
@@ -283,7 +284,7 @@ def _results(ray: Any, job: _Job, due: list[int], workers: int | None) -> Iterat
 
 def _connect(ray: Any) -> None:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's reports to its authors
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # usage reports to Ray's authors
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     options = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
@@ -297,7 +298,7 @@ def _ray() -> Any:
 
 
 def _unpacked(content: bytes) -> Path:
-    """Return a bundle's bytes as a file on this node, shared by its actors."""
+    """Write a bundle's bytes to a file on this node, shared by its actors; return its path."""
     path = cache_folder("bundles") / f"{hashlib.sha256(content).hexdigest()}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a model's network hears in recordings, kept on disk so that each is heard once."""
+"""Embeddings of recordings, kept on disk so that each is computed once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track
 from tonearm.library.excerpt import Excerpt, hear
 
-# Raise it when a change of the code changes the numbers for the same audio and model.
+# Increase it when a change of the code changes the embeddings for the same audio and model.
 EMBEDDINGS_VERSION = 1
 
-EXCERPT = Excerpt()  # as in a scan: more of a song tells little more of its genre
+EXCERPT = Excerpt()  # as in a scan: more of a song says little more about its genre
 
 Floats = NDArray[np.float32]
 
@@ -34,11 +34,11 @@ class Embeddings:
     Attributes
     ----------
     tracks
-        N tracks, in the order in which they were given.
+        The N tracks with embeddings, in the order in which they were given.
     values
         float32[N, E], the mean over each track's windows.
     failures
-        The other tracks, each with a line.
+        The other tracks, each with a one-line reason.
     """
 
     tracks: tuple[Track, ...]
@@ -54,19 +54,19 @@ def embed(
     workers: int = 1,
     progress: bool = False,
 ) -> Embeddings:
-    """Let a model's network hear recordings; those it has heard before are read from the cache.
+    """Return the embeddings of recordings, reading those computed before from the cache.
 
     Parameters
     ----------
     workers
-        Processes that share the listening.
+        Number of processes that compute embeddings.
     progress
-        Whether to show a bar on standard error.
+        Whether to show a progress bar on standard error.
 
     Raises
     ------
     CacheError
-        If an embedding cannot be written.
+        If an embedding cannot be written to the cache.
     """
     kind = _Embedding(model)
     rows = cache.features(tracks, kind, progress=progress, workers=workers)
@@ -99,17 +99,17 @@ class _Embedding(Kind):
         }
 
     def rows(self, path: Path) -> Iterator[Floats]:
-        duration = audio.identify(path).duration  # as a scan knows it, see `hear`
+        duration = audio.identify(path).duration  # as in a scan; see `hear`
         yield hear(self._classifier, path, duration, EXCERPT).embedding[np.newaxis]
 
     @cached_property
     def _classifier(self) -> Classifier:
-        # Not in the constructor: a session cannot be sent to another process, its path can.
+        # Not in the constructor: a session cannot be sent to another process, but its path can.
         return Classifier.load(self._model)
 
 
 def _width(model: Bundle) -> int:
-    """Find out how wide a model's embedding is: its graph need not say so."""
+    """Return the width of a model's embedding by running it, as its graph need not declare it."""
     frames = [
         np.zeros((1, round(view.frames_per_second), view.n_mels), np.float32)
         for view in model.metadata.front_ends

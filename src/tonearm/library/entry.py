@@ -1,4 +1,4 @@
-"""What a store knows of a file, of a stretch of it and of who listened."""
+"""What a store records about a file, the windows of it and the model that analysed it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Model:
-    """Who listened, and to how much.
+    """A model, and how much of each file it analyses.
 
     Attributes
     ----------
     key
         Different for every bundle (by its bytes), name and excerpt.
     name
-        The bundle's own.
+        The bundle's name.
     labels
-        The genres it knows, in the bundle's order.
+        The genres the model knows, in the bundle's order.
     excerpt
-        Seconds that are heard of each file, or ``"all"``.
+        Seconds analysed of each file, or ``"all"``.
     """
 
     key: str
@@ -33,14 +33,14 @@ class Model:
 
 
 class Window(NamedTuple):
-    """What a stretch of a file sounds like.
+    """The prediction for one window of a file.
 
     Attributes
     ----------
     start, end
         Seconds from the beginning of the file.
     probabilities
-        Per genre, the most probable first, to four digits.
+        Per genre, the most probable first; stored to four decimal places.
     """
 
     start: float
@@ -54,13 +54,13 @@ class State(NamedTuple):
     Attributes
     ----------
     size, mtime_ns
-        As they were when it was listened to: bytes, and nanoseconds since 1970.
+        Size in bytes and modification time in nanoseconds since 1970, as of the analysis.
     model
-        The key of who listened.
+        The key of the model that analysed it.
     failed
         Whether there is an error instead of a genre.
     missing
-        Whether it was gone at the last look.
+        Whether the file was missing at the last scan.
     """
 
     size: int
@@ -77,39 +77,39 @@ class Entry:
     Attributes
     ----------
     path
-        Absolute; bytes that are no text are surrogates, as `os.fsdecode` has them.
+        Absolute path; undecodable bytes are surrogates, as with `os.fsdecode`.
     size, mtime_ns
-        Bytes, and nanoseconds since 1970, as they were when it was listened to.
+        Size in bytes and modification time in nanoseconds since 1970, as of the analysis.
     model
-        `Model.key` of who listened.
+        `Model.key` of the model that analysed it.
     scanned_at
-        When, in seconds since 1970.
+        Time of the analysis, in seconds since 1970.
     missing
-        The file was gone at the last look.
+        Whether the file was missing at the last scan.
     audio
-        Hash of the sound alone: equal for copies and retagged files. None if it cannot be read.
+        Hash of the audio alone, equal for copies and retagged files; None if it cannot be read.
     duration
-        Seconds of the whole file, however much of it was heard; None if unknown.
+        Seconds of the whole file, however much of it was analysed; None if unknown.
     truncated
-        The file breaks off, or is damaged in what was heard.
+        Whether the file breaks off, or is damaged in the part that was analysed.
     genre, confidence
         The most probable genre and its probability; None after an error.
     music
         Probability that it is music at all; None if the model does not say.
     verdict
-        Whether the genre stands: "music", "not music" or "unsure" (see `tonearm.Prediction`).
+        "music" if the genre is accepted, else "not music" or "unsure" (see `tonearm.Prediction`).
     error
         Why there is no genre, in one line.
     tagged
         The genres in the file's own tags.
     artist, album, title
-        From its tags.
+        From the file's tags.
     probabilities
         Per genre, the most probable first; empty after an error.
     segments
-        The stretches that were heard.
+        The windows that were analysed.
     embedding
-        float32[E], precise to half a per mille (it is stored in 16 bits); None after an error.
+        float32[E], accurate to half a per mille (it is stored in 16 bits); None after an error.
     """
 
     path: str

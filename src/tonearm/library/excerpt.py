@@ -1,4 +1,4 @@
-"""How much of a long recording is heard, and which stretches of it."""
+"""How much of a long recording is analysed, and which stretches of it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WHOLE = "all"
 
 @dataclass(frozen=True)
 class Excerpt:
-    """So many seconds in stretches spread evenly over a recording, or all of it.
+    """A number of seconds, in stretches spread evenly over a recording, or all of it.
 
     Attributes
     ----------
     seconds
-        None for the whole recording.
+        The total length; None for the whole recording.
     """
 
     seconds: float | None = DEFAULT_SECONDS
@@ -35,12 +35,12 @@ class Excerpt:
 
     @classmethod
     def parse(cls, text: str) -> Excerpt:
-        """Read what a person writes: a number of seconds, or ``all``.
+        """Parse what a user writes: a number of seconds, or ``all``.
 
         Raises
         ------
         UsageError
-            If it is neither.
+            If the text is neither.
         """
         try:
             return cls(None if text == WHOLE else float(text))
@@ -53,23 +53,24 @@ class Excerpt:
     def stretches(
         self, duration: float | None, window: float = STRETCH_SECONDS
     ) -> list[tuple[float, float]] | None:
-        """Say which stretches of a recording are heard.
+        """Return which stretches of a recording to analyse.
 
-        Each lies in the middle of its share of the recording: of three, at 1/6, 1/2 and 5/6. So the
-        beginning and the end, where songs are least themselves, are left out.
+        Each lies in the middle of an equal share of the recording: three are centred at 1/6, 1/2
+        and 5/6. This leaves out the beginning and the end, where songs are least typical.
 
         Parameters
         ----------
         duration
-            Of the recording, in seconds; None if unknown.
+            Length of the recording in seconds; None if unknown.
         window
-            Seconds the model hears at once: no stretch is shorter, unless the whole excerpt is.
+            Length of the model's window in seconds: no stretch is shorter, unless the whole
+            excerpt is.
 
         Returns
         -------
         list of (start, length) or None
-            In seconds; None if the recording is to be heard as a whole: that was asked for, it is
-            not longer than the excerpt, or nobody knows its length.
+            In seconds; None to analyse the whole recording, because that was asked for, it is no
+            longer than the excerpt, or its length is unknown.
         """
         if self.seconds is None or duration is None or duration <= self.seconds:
             return None
@@ -81,22 +82,22 @@ class Excerpt:
 def hear(
     classifier: Classifier, path: str | Path, duration: float | None, excerpt: Excerpt
 ) -> Prediction:
-    """Classify a file by an excerpt, or by all of it where there is nothing in that.
+    """Classify a file by an excerpt, or by all of it if there is nothing to hear in the excerpt.
 
     Parameters
     ----------
     duration
-        Of the file, in seconds; None if unknown.
+        Length of the file in seconds; None if unknown.
 
     Raises
     ------
     audio.AudioError
-        As for a whole file.
+        As when classifying a whole file.
     """
     stretches = excerpt.stretches(duration, classifier.bundle.metadata.window_seconds)
     if stretches is None:
         return classifier(path)
     try:
         return classifier.hear(path, stretches)
-    except (SilentAudio, audio.TooShort):  # there may be something elsewhere
+    except (SilentAudio, audio.TooShort):  # there may be sound elsewhere
         return classifier(path)

@@ -1,4 +1,4 @@
-"""What a store knows as a table for other programs: CSV, JSON Lines or Parquet."""
+"""Export a store as a table for other programs: CSV, JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tonearm.whole import whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 STANDARD_OUTPUT = "-"
-ROW_GROUP = 10_000  # rows of Parquet that are held in memory
+ROW_GROUP = 10_000  # rows held in memory for Parquet
 
 
 class ExportError(TonearmError):
@@ -42,31 +42,32 @@ def export(
     timeline: bool = False,
     embeddings: bool = False,
 ) -> int:
-    """Write a row for every file of a store, and return how many there are.
+    """Write a row for every file of a store, and return the number of rows.
 
-    The target appears whole or not at all. A row is in memory at a time, of Parquet `ROW_GROUP`.
+    A target file appears complete or not at all. One row is in memory at a time; for Parquet,
+    `ROW_GROUP` rows are.
 
     Parameters
     ----------
     target
-        A file, or ``"-"`` for standard output (not of Parquet).
+        A file, or ``"-"`` for standard output (not for Parquet).
     format
-        By default what the target's suffix says, and CSV on standard output. In CSV and Parquet
-        every genre has a column for its probability, in CSV the genres of the tags are joined by
+        By default, what the target's suffix says, and CSV on standard output. In CSV and Parquet,
+        every genre has a column for its probability; in CSV, the genres of the tags are joined by
         semicolons.
     under
-        Files, and folders of them; by default all.
+        Files, and folders of files, to select; by default, all.
     missing
-        Whether to write files that are gone, too.
+        Whether to include missing files.
     timeline
-        Whether to write what each stretch sounds like; not in CSV.
+        Whether to include the probabilities of each window; not in CSV.
     embeddings
-        Whether to write the embeddings; not in CSV.
+        Whether to include the embeddings; not in CSV.
 
     Raises
     ------
     UsageError
-        If the format is unknown, or cannot hold what is asked for, or the target is a recording
+        If the format is unknown or cannot hold what is asked for, or if the target is a recording
         or the store.
     ExportError
         If the target cannot be written.
@@ -88,7 +89,7 @@ def export(
 
     def rows() -> Generator[dict[str, Any]]:
         nonlocal written
-        # Whoever reads may stop in the middle: then the store is asked no more before it closes.
+        # The consumer may stop early: end the query then, before the store is closed.
         with closing(store.entries(under, missing=missing)) as entries:
             for entry in entries:
                 yield to_row(entry, timeline=timeline, embeddings=embeddings)
@@ -113,7 +114,7 @@ def _format_of(name: str) -> str:
 
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
-    """Give standard output, or a file that takes the place of the target in the end."""
+    """Yield standard output, or a file that replaces the target once it is complete."""
     if name == STANDARD_OUTPUT:
         sys.stdout.flush()
         yield sys.stdout.buffer
@@ -127,7 +128,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
 
 
 def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
-    # Bytes of paths that are no text are written as they are.
+    # Undecodable bytes in paths are written unchanged.
     text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
     try:
         writer = csv_writer(text)
@@ -147,7 +148,7 @@ def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence
 
 def _write_jsonl(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
     for row in rows:
-        # Bytes of paths that are no text are escaped as lone surrogates.
+        # Undecodable bytes in paths are escaped as lone surrogates.
         file.write(json.dumps(row).encode("ascii") + b"\n")
 
 

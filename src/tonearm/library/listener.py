@@ -1,4 +1,4 @@
-"""What a scan does with one file: read its tags, tell its sound, and classify it if that is new."""
+"""Process one file of a scan: read its tags, identify its audio, and classify it if new."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tonearm.workers import Crash
 
 KEY_DIGITS = 16  # of the hash of the bundle's bytes
 
-# A file is read for its identity and then listened to, and may take the limit each time: only what
-# hangs where it cannot be asked is killed.
+# A file is read to identify it and again to classify it, and each reading may take the time limit.
+# Only what hangs where it cannot check the time is killed.
 READINGS = 2.0
 
 
 class Task(NamedTuple):
-    """A file to be listened to, and its state when it was found: bytes, and nanoseconds."""
+    """A file to analyse, with its size (bytes) and modification time (ns) when it was found."""
 
     path: str
     size: int
@@ -37,23 +37,23 @@ class Task(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> Task:
-        """Look at a file as it is now; -1 stands for what cannot be seen."""
+        """Return the task for a file as it is now, with -1 for what cannot be determined."""
         try:
             state = os.stat(path)  # noqa: PTH116
-        except OSError:  # a link to nothing: listening to it will say so
+        except OSError:  # such as a broken link; analysing it reports the error
             return cls(path, -1, -1)
         return cls(path, state.st_size, state.st_mtime_ns)
 
 
 class Outcome(NamedTuple):
-    """What is to be stored about a file.
+    """What to store about a file.
 
     Attributes
     ----------
     entry
-        All of it.
+        The complete entry.
     is_new
-        Whether it was listened to; otherwise the store knew its sound under some name.
+        Whether the file was analysed; otherwise the store knew its audio under some name.
     """
 
     entry: Entry
@@ -61,12 +61,12 @@ class Outcome(NamedTuple):
 
 
 def check_work(workers: int | None, time_limit: float | None) -> None:
-    """Refuse processes and seconds that no scan can do with.
+    """Check the number of processes and the time limit of a scan.
 
     Raises
     ------
     UsageError
-        If `workers` is less than 1, or `time_limit` no number of seconds above 0.
+        If `workers` is less than 1, or `time_limit` is not a number of seconds above 0.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers: expected 1 or more, got {workers}")
@@ -74,7 +74,7 @@ def check_work(workers: int | None, time_limit: float | None) -> None:
 
 
 def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:
-    """Say who listens: results of two models, or two excerpts, are not the same thing."""
+    """Return the `Model` of a bundle and an excerpt, since results depend on both."""
     digest = hashlib.sha256(bundle.path.read_bytes()).hexdigest()[:KEY_DIGITS]
     metadata = bundle.metadata
     key = f"{metadata.name}/{excerpt}/{digest}"
@@ -82,21 +82,21 @@ def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:
 
 
 class Listener:
-    """Listens to files, one after the other, in a process of its own.
+    """A function that analyses files one after the other; a scan has one in each process.
 
     Parameters
     ----------
     bundle
         The model's file.
     model
-        What the store calls it.
+        The model as the store knows it.
     excerpt
-        How much of long files is heard.
+        How much of each long file to analyse.
     store
-        Where sounds are looked up that were heard before; nothing is written to it. None if every
-        file is to be listened to.
+        Where to look up audio that was analysed before; nothing is written to it. None to analyse
+        every file.
     time_limit
-        Seconds each reading of a file may take, see `tonearm.patience`.
+        Seconds each reading of a file may take; see `tonearm.patience`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Listener:
         self._time_limit = time_limit
 
     def __call__(self, task: Task) -> Outcome:
-        """Find out what is to be stored about a file; whatever is wrong with it is its error."""
+        """Return what to store about a file; whatever is wrong with it becomes its error."""
         entry = blank(task, self._model)
         try:
             names = _names(task.path)
@@ -141,18 +141,18 @@ class Listener:
 
 
 def allowance(task: Task, time_limit: float | None) -> float:
-    """Seconds until a file's process is killed: later than it should have ended by itself."""
+    """Return the seconds until a file's process is killed, later than it should end by itself."""
     return READINGS * patience(task.size, time_limit)
 
 
 def lost(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
-    """Say what became of a file whose process is gone."""
+    """Return the outcome of a file whose process died or was killed."""
     reason = crash.reason(allowance(crash.item, time_limit))
     return Outcome(replace(blank(crash.item, model), error=reason), is_new=True)
 
 
 def blank(task: Task, model: Model) -> Entry:
-    """Make the entry of a file nothing is known about yet."""
+    """Return the entry of a file about which nothing is known yet."""
     return Entry(
         path=task.path,
         size=task.size,
@@ -165,12 +165,12 @@ def blank(task: Task, model: Model) -> Entry:
 def _names(path: str) -> Names:
     try:
         return read_names(path)
-    except TagError:  # a kind of file without tags, or damaged ones: it can be heard all the same
+    except TagError:  # no tags, or damaged ones: the file can still be classified
         return Names()
 
 
 def _retold(entry: Entry, known: Entry) -> Entry:
-    """Give an entry the results that the same sound got before."""
+    """Return an entry with the results of a known one that has the same audio."""
     return replace(
         entry,
         truncated=known.truncated,
@@ -185,7 +185,7 @@ def _retold(entry: Entry, known: Entry) -> Entry:
 
 
 def _told(entry: Entry, prediction: Prediction) -> Entry:
-    """Give an entry the results of listening."""
+    """Return an entry with the results of a prediction."""
     return replace(
         entry,
         duration=entry.duration or prediction.duration,

@@ -1,4 +1,4 @@
-"""Playlists that every player reads: M3U8, a path a line in UTF-8."""
+"""Write playlists that every player reads: M3U8, with one path per line, in UTF-8."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tonearm.library.entry import Entry
 from tonearm.text import relative
 from tonearm.whole import write_whole
 
-LONGEST_NAME = 100  # bytes: names may have 255, and some systems count in other units
+LONGEST_NAME = 100  # bytes; names may have 255, but some systems count in other units
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 _DEVICES = frozenset(
     ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)))
@@ -20,7 +20,7 @@ _DEVICES = frozenset(
 
 
 class Item(NamedTuple):
-    """What a playlist says of a track: its path, its length in seconds, and its names."""
+    """What a playlist says about a track: its path, its length in seconds, and its names."""
 
     path: str
     duration: float | None = None
@@ -29,7 +29,7 @@ class Item(NamedTuple):
 
     @classmethod
     def of(cls, entry: Entry) -> Item:
-        """Take what a store knows."""
+        """Return the item of a store's entry."""
         return cls(entry.path, entry.duration, entry.artist, entry.title)
 
 
@@ -40,23 +40,23 @@ def write_playlist(
     title: str | None = None,
     absolute: bool = False,
 ) -> tuple[str, ...]:
-    """Write a playlist, which appears whole or not at all; return the paths that are left out.
+    """Write a playlist, which appears complete or not at all; return the paths that are left out.
 
     Parameters
     ----------
     target
-        Usually of the suffix ``.m3u8``.
+        The file, usually with the suffix ``.m3u8``.
     items
-        In the order in which they are to be played.
+        The tracks, in playing order.
     title
-        What players may call the list.
+        What players may call the playlist.
     absolute
-        Whether paths begin at the root, instead of at the playlist's folder.
+        Whether to write absolute paths, instead of paths relative to the playlist's folder.
 
     Raises
     ------
     TonearmError
-        If it cannot be written.
+        If the playlist cannot be written.
     """
     folder = _folder_of(target)
     lines = ["#EXTM3U", *([f"#PLAYLIST:{_one_line(title)}"] if title else ())]
@@ -73,16 +73,16 @@ def write_playlist(
 
 
 def can_hold(target: str | os.PathLike[str], path: str, *, absolute: bool = False) -> bool:
-    """Whether a playlist can name a track: one whose name is no text, or of several lines, not."""
-    # The path itself is the last that is tried. Only if it will not do are links looked up.
+    """Check whether a playlist can hold a path: it must be valid text without line breaks."""
+    # `_line` falls back to the path itself; trying that first avoids resolving links.
     return _is_line(path) or (not absolute and _line(path, _folder_of(target)) is not None)
 
 
 def names_of(titles: Sequence[str]) -> list[str]:
-    """Give each title a file name, without suffix, that every file system can hold.
+    """Return a file name for each title, without suffix, that every file system accepts.
 
-    Signs that some system forbids become ``_``, as do the names Windows keeps for devices; names
-    that differ in case alone are told apart by a number.
+    Characters that some system forbids become ``_``; names that Windows reserves for devices are
+    prefixed with it. Names that are equal apart from case are told apart by a number.
     """
     names: list[str] = []
     taken: set[str] = set()
@@ -98,9 +98,9 @@ def names_of(titles: Sequence[str]) -> list[str]:
 
 
 def _line(path: str, folder: str | None) -> str | None:
-    """Return the line of a path, relative to a folder if there is one and a way that is text.
+    """Return the line for a path, relative to the folder if one is given and the result is valid.
 
-    None stands for a path that no line can hold: its bytes are no text, or a line break is in it.
+    None means that no line can hold the path: it is not valid text, or contains a line break.
     """
     for candidate in ([] if folder is None else [_relative(path, folder)]) + [path]:
         if _is_line(candidate):
@@ -116,14 +116,14 @@ def _is_line(path: str) -> bool:
 
 
 def _folder_of(path: str | os.PathLike[str]) -> str:
-    """Return the folder a path is in, free of links: behind one, `..` leads elsewhere."""
+    """Return the folder of a path with links resolved, as ``..`` after a link leads elsewhere."""
     return os.path.realpath(os.path.dirname(os.fspath(path)))  # noqa: PTH120
 
 
 def _relative(path: str, folder: str) -> str:
     itself = os.path.join(_folder_of(path), os.path.basename(path))  # noqa: PTH118, PTH119
     way = relative(itself, folder)
-    # A name may begin like a comment, or with a blank.
+    # The path may begin like a comment, or with a blank.
     return os.path.join(os.curdir, way) if way[0] in "# \t" else way  # noqa: PTH118
 
 
@@ -137,8 +137,8 @@ def _one_line(text: str) -> str:
 
 
 def _safe(title: str) -> str:
-    title = unicodedata.normalize("NFC", title)  # some systems take both forms for one name
+    title = unicodedata.normalize("NFC", title)  # some systems treat both forms as one name
     signs = (sign if sign.isprintable() and sign not in _FORBIDDEN else "_" for sign in title)
     name = "".join(signs).encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore")
-    name = name.strip(" .")  # Windows drops them at the end; a point at the beginning hides
+    name = name.strip(" .")  # Windows drops them at the end; a leading dot hides a file
     return f"_{name}" if not name or name.partition(".")[0].casefold() in _DEVICES else name

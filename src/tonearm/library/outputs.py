@@ -1,4 +1,4 @@
-"""What no output of a command may be written over: the library itself."""
+"""Protect the library itself from being overwritten by a command's output."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tonearm.text import printable
 
 
 def spare_the_library(target: str | os.PathLike[str], store: str | os.PathLike[str]) -> None:
-    """Refuse to write to a recording, or to the store that is read: as often as not a slip.
+    """Refuse to write to a recording, or to the store that is read, which is often a slip.
 
     Raises
     ------
     UsageError
-        If the target, or what a link there leads to, is one of them.
+        If the target, or the file that a link there leads to, is one of them.
     """
     path = Path(os.path.realpath(target))
     named = printable(os.fspath(target))

@@ -1,4 +1,4 @@
-"""What there is to say about a whole library, gathered from its store."""
+"""Summarise a whole library from its store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tonearm.library.store import Floats, Store
 from tonearm.library.tag_words import TagWords, spelling_of
 from tonearm.text import printable, relative
 
-GRID = 65535  # steps of the map's coordinates: sixteen bits
+GRID = 65535  # the largest coordinate on the map: sixteen bits
 
-# In the order of the numbers in `Tracks.verdict`.
+# `Tracks.verdict` holds indices into this.
 VERDICTS = ("music", "unsure", "not music")
 
 
@@ -33,22 +33,22 @@ class Tracks:
     Attributes
     ----------
     folder, name
-        Number of the folder in `Overview.folders`, and the file's name in it, fit to print.
+        Index of the folder in `Overview.folders`, and the file's name in it, printable.
     artist, title
-        From the tags, else empty.
+        From the tags; empty if absent.
     seconds
         Length; 0 if unknown.
     genre, second
-        Numbers of the most and the second most probable label; -1 if there is no second.
+        Indices of the most and the second most probable label; -1 if there is no second.
     confidence, runner_up
         Their probabilities in thousandths.
     verdict
-        Numbers in `VERDICTS`.
+        Indices into `VERDICTS`.
     x, y
-        Place on the map, from 0 to `GRID`; -1 for files that are not on it.
+        Coordinates on the map, from 0 to `GRID`; -1 for files that are not on it.
     spelled
-        By a track's number, the address of its file below the root, where the printed path is not
-        the very name.
+        By a track's index, the URL-quoted path of its file below the root, where the printable
+        path differs from the actual one.
     """
 
     folder: list[int] = field(default_factory=list)
@@ -71,20 +71,20 @@ class Tracks:
 
 @dataclass
 class Tags:
-    """What the tags say, beside what was heard where the genre stands.
+    """The genres in the tags, compared with the predicted ones of tracks whose verdict is "music".
 
     Attributes
     ----------
     untagged
         How many tracks have no genre in their tags.
     agreeing
-        How many have one that means the genre that was heard.
+        How many have one that means the predicted genre.
     disagreeing
-        The others whose tags mean some label: the track's number, the tags, the labels meant.
-        The most confident first.
+        The others whose tags mean some label: the track's index, the tags, the labels meant.
+        The most confident predictions come first.
     foreign
-        Tags that mean no label: the tag, how many tracks have it, and the label most often heard
-        in them. The most frequent first.
+        Tags that mean no label: the tag, how many tracks have it, and the genre most often
+        predicted for them. The most frequent come first.
     """
 
     untagged: int = 0
@@ -95,7 +95,7 @@ class Tags:
 
 @dataclass
 class Listening:
-    """A model that listened to some of the files: its name, the excerpt it heard, how many."""
+    """A model that analysed some of the files: its name, its excerpt and the number of files."""
 
     name: str
     excerpt: str
@@ -104,32 +104,33 @@ class Listening:
 
 @dataclass
 class Overview:
-    """All that the page of a library shows.
+    """Everything that the page of a library shows.
 
     Attributes
     ----------
     root
-        The folder that all is in, fit to print.
+        The folder that contains all files, printable.
     root_address
-        Its ``file:`` address.
+        Its ``file:`` URL.
     first, last
-        Days, as seconds since 1970, of the first and the last listening; None if there is none.
+        Times of the first and the last analysis, in seconds since 1970; None if there is none.
     models
-        Who listened, the busiest first.
+        The models that analysed the files, the busiest first.
     labels
         All their genres.
     folders
-        Below the root, fit to print; "" for the root itself.
+        Paths of the folders below the root, printable; "" for the root itself.
     tracks, tags
-        See there.
+        See `Tracks` and `Tags`.
     errors
-        By kind, the most frequent first: the files below the root, and the whole reason.
+        For each kind, the most frequent first: the files, as paths below the root, each with the
+        full error.
     missing
-        How many known files were gone at the last look.
+        How many known files were missing at the last scan.
     map
-        How far the map can be believed; None if there is nothing on it.
+        How reliable the map is; None if there is nothing on it.
     landmarks
-        How many tracks the map was made by, if not by all that are on it.
+        How many tracks the map was computed from; None if from all that are on it.
     """
 
     root: str = ""
@@ -148,20 +149,20 @@ class Overview:
 
 
 def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -> Overview:
-    """Gather what there is to say about the files that are there.
+    """Summarise the present files of a store.
 
     Parameters
     ----------
     mapping
-        From labels to the words that the user's tags have for them.
+        From labels to the words that the user's tags use for them.
 
     Raises
     ------
     TonearmError
-        If the store knows no file.
+        If the store knows no files.
     """
     view = Overview()
-    with store.at_one_moment():  # a scan may bring in another model meanwhile
+    with store.at_one_moment():  # a scan may add another model meanwhile
         view.missing = store.count_missing()
         for model, files in store.models().items():
             if files:
@@ -181,10 +182,10 @@ def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -
 
 
 class _Gathering:
-    """Takes the entries of a store one by one into an overview."""
+    """Adds the entries of a store to an overview, one by one."""
 
     def __init__(self, view: Overview, root: str, words: TagWords) -> None:
-        self.places: dict[str, int] = {}  # of the tracks, by path
+        self.places: dict[str, int] = {}  # indices of the tracks, by path
         self._view = view
         self._root = root
         self._words = words
@@ -255,7 +256,7 @@ class _Gathering:
 
 
 def _foreign(tracks: Counter[tuple[str, str]]) -> tuple[str, int, str]:
-    """Sum up the tracks of a tag, by its spelling and what was heard: see `Tags.foreign`."""
+    """Summarise a tag for `Tags.foreign`, given its tracks by spelling and predicted genre."""
     spellings, heard = Counter[str](), Counter[str]()
     for (said, genre), count in tracks.items():
         spellings[said] += count
@@ -264,12 +265,12 @@ def _foreign(tracks: Counter[tuple[str, str]]) -> tuple[str, int, str]:
 
 
 def _common_folder(store: Store) -> str:
-    """Return the deepest folder that all files are in.
+    """Return the deepest folder that contains all files.
 
     Raises
     ------
     TonearmError
-        If there are none.
+        If there are no files.
     """
     root: str | None = None
     for path in store.paths():
@@ -284,7 +285,7 @@ def _common_folder(store: Store) -> str:
 
 
 def _draw_map(view: Overview, embeddings: Floats, places: Sequence[int]) -> None:
-    """Place tracks on the map by what the busiest model has heard of them."""
+    """Place tracks on the map by the embeddings of the model that analysed the most files."""
     heard = directions(embeddings)
     points = projection.lay_out(heard)
     view.map = projection.faithfulness(heard, points)

@@ -1,4 +1,4 @@
-"""What is known of files as an Arrow table, to be kept in Parquet."""
+"""Entries as an Arrow table, to be stored in Parquet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tonearm.library.rows import COLUMNS, probability_column
 
 
 def schema(labels: Sequence[str]) -> pa.Schema:
-    """Return the columns, the same whether the results come from a store or from a cluster."""
+    """Return the columns, which are the same for results from a store and from a cluster."""
     text, number = pa.string(), pa.float64()
     segment = pa.struct(
         [("start", number), ("end", number), ("probabilities", pa.map_(text, number))]
@@ -28,17 +28,17 @@ def schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def to_table(rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> pa.Table:
-    """Return a table of rows as `rows.to_row` makes them."""
+    """Return a table of rows, given as `rows.to_row` returns them."""
     return pa.Table.from_pylist([_flat(row) for row in rows], schema(labels))
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with a column for each probability, and as text what Parquet takes for text."""
+    """Return a row with a column for each probability, and with text that Parquet can store."""
     texts = {name: _text(value) for name, value in row.items() if isinstance(value, str)}
     chances = {probability_column(label): p for label, p in row["probabilities"].items()}
     return row | texts | {"tagged": [_text(genre) for genre in row["tagged"]]} | chances
 
 
 def _text(value: str) -> str:
-    r"""Return text with its lone surrogates, bytes that are no text, as escapes (``\udcff``)."""
+    r"""Return text with lone surrogates (undecodable bytes) as escapes (``\udcff``)."""
     return value.encode("utf-8", "backslashreplace").decode()

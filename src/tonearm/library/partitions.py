@@ -1,4 +1,4 @@
-"""A scan as a folder of Parquet files, in the file system or an object store."""
+"""A scan as a folder of Parquet files, in a file system or an object store."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ _FILES_SCHEMA = pa.schema({"path": pa.binary(), "size": pa.int64(), "mtime_ns": 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be scanned, and by whom.
+    """What to scan, and with which model.
 
     Attributes
     ----------
     sources
-        As they were named, local ones absolute.
+        As the user named them, with local ones made absolute.
     model
         `Model.key`.
     partition_files
-        Files in each partition but the last.
+        Number of files in each partition but the last.
     files
-        In all.
+        Total number of files.
     layout
-        The folder in ``files`` that lists them; another scan that began at the same time and came
-        too late has one of its own.
+        The folder in ``files`` that lists them; a concurrent scan that came too late has a folder
+        of its own.
     unreadable
-        Local folders that could not be listed, and why.
+        Local folders that could not be listed, each with the reason.
 
     Raises
     ------
@@ -83,26 +83,26 @@ class Plan:
 
     @property
     def partitions(self) -> int:
-        """How many there are."""
+        """The number of partitions."""
         return -(-self.files // self.partition_files)
 
     def files_in(self, partition: int) -> int:
-        """How many files there are in a partition."""
+        """Return the number of files in a partition."""
         return min(self.partition_files, self.files - partition * self.partition_files)
 
 
 class Partitions:
     """The folder of one scan.
 
-    In ``files/LAYOUT``, ``model.onnx`` is the bundle that listens, and ``part-000000.parquet`` and
-    so on list the files; `scan.json` says which layout holds, and that it is complete.
-    ``results/part-000000.parquet`` appears when all the files of that part have been listened to.
-    Each is there as a whole or not at all.
+    In ``files/LAYOUT``, ``model.onnx`` is the bundle of the model, and ``part-000000.parquet`` and
+    so on list the files; `scan.json` says which layout is valid, and that it is complete.
+    ``results/part-000000.parquet`` appears when all the files of that part have been analysed.
+    Each file appears complete or not at all.
 
     Parameters
     ----------
     path
-        A folder or an address; it need not be there yet.
+        A folder or a URL; it need not exist yet.
     """
 
     def __init__(self, path: str) -> None:
@@ -110,7 +110,7 @@ class Partitions:
         self._system, self._root = open_folder(path)
 
     def plan(self) -> Plan | None:
-        """Return what was planned, or None if that was not done to the end.
+        """Return the plan, or None if none was completed.
 
         Raises
         ------
@@ -141,9 +141,9 @@ class Partitions:
         partition_files: int,
         unreadable: dict[str, str],
     ) -> Plan:
-        """Write down who listens, to which files, and last the plan.
+        """Write the bundle and the lists of files, and last the plan; return the plan.
 
-        `unreadable` may fill while the tasks are taken.
+        `unreadable` may still be filled while the tasks are consumed.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class Partitions:
         return plan
 
     def bundle(self) -> bytes:
-        """Return the content of the bundle that listens."""
+        """Return the content of the model's bundle."""
         place = posixpath.join(self._layout, MODEL)
         return bytes(persistently(lambda: self._system.cat_file(place)))
 
@@ -193,14 +193,14 @@ class Partitions:
         self._put_table(self._place(RESULTS, _part(partition)), results)
 
     def done(self) -> set[int]:
-        """Return the partitions whose results are there.
+        """Return the partitions that have results.
 
-        An empty file is none: some stores and disks leave one where a writer was cut off.
+        An empty file does not count: some stores and disks leave one if a writer is interrupted.
 
         Raises
         ------
         TonearmError
-            If something else lies among them, which readers of the folder would take for results.
+            If there are other files among them that readers of the folder would take for results.
         """
         self._system.invalidate_cache()
         try:
@@ -220,7 +220,7 @@ class Partitions:
         return done
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
-        """Count the genres in the results (the verdict, where none stands) and the errors.
+        """Count the genres in the results (or verdicts other than "music") and the errors.
 
         Raises
         ------
@@ -229,7 +229,7 @@ class Partitions:
         """
         genres: Counter[str] = Counter()
         errors: Counter[str] = Counter()
-        if not self.done():  # there were no recordings, and then there is no folder either
+        if not self.done():  # without recordings there is no folder either
             return genres, errors
         place = self._place(RESULTS)
         try:
@@ -239,7 +239,7 @@ class Partitions:
                 shown = pyarrow.compute.if_else(stands, batch["genre"], batch["verdict"])
                 genres.update(_frequencies(shown))
                 errors.update(_frequencies(batch["error"]))
-        # Of what it finds in a file Arrow says most as an OSError, but then without a number.
+        # Arrow reports most faults of a file's content as an OSError, but one without an errno.
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -251,7 +251,7 @@ class Partitions:
 
     @cached_property
     def _layout(self) -> str:
-        """The folder that says who listens, and to which files."""
+        """The folder with the bundle and the lists of files."""
         plan = self.plan()
         if plan is None:
             raise TonearmError(f"{printable(self.path)}: no scan is planned there")
@@ -266,20 +266,20 @@ class Partitions:
         self._put(place, content.getvalue())
 
     def _put(self, place: str, content: bytes) -> None:
-        """Write a file, which is there as a whole afterwards or not at all."""
+        """Write a file, which appears complete or not at all."""
         persistently(lambda: self._put_once(place, content))
 
     def _put_once(self, place: str, content: bytes) -> None:
         self._system.makedirs(posixpath.dirname(place), exist_ok=True)
-        if not _is_local(self._system):  # a store of objects shows none before it is complete
+        if not _is_local(self._system):  # an object store shows only complete objects
             self._system.pipe_file(place, content)
             return
-        with whole(place) as file:  # its draft is hidden: readers of data sets pass it over
+        with whole(place) as file:  # its draft is a hidden file, which dataset readers skip
             file.write(content)
 
     def _create_once(self, place: str, content: bytes) -> None:
-        """Write a file unless there is one: of several writers at once, one is the first."""
-        # Where that cannot be had (some network drives and stores), the last one holds.
+        """Write a file unless it exists: of several concurrent writers, the first one wins."""
+        # Where that is impossible (some network drives and stores), the last one wins.
         with suppress(FileExistsError):
             if not _is_local(self._system):
                 self._system.pipe_file(place, content, mode="create")

@@ -24,29 +24,28 @@ Order = Literal["confidence", "path", "artist", "random"]
 
 @dataclass(frozen=True)
 class Choice:
-    """Which tracks get into the playlist of a genre, and in which order.
+    """Which tracks go into the playlist of a genre, and in which order.
 
     Attributes
     ----------
     min_confidence
-        How probable the genre must be.
+        Minimum probability of the genre.
     top
-        Of how many of its most probable genres a track may be in the playlists.
+        How many of a track's most probable genres may list it.
     sort
-        The most confident first; by path; by artist, album and path; or by chance.
+        The most confident first; by path; by artist, album and path; or at random.
     limit
-        How many tracks of that order are kept.
+        Maximum number of tracks, taken in that order.
     mapping
-        From labels to the user's words: a playlist is of a word, and a label that is mapped to
-        none has no playlist. Labels that share a word share the playlist, where their
-        probabilities add up.
+        From labels to the user's words. Each word has a playlist; a label mapped to no words has
+        none. Labels that share a word share its playlist, and their probabilities are added.
     seed
-        Of the order by chance; by default another one each time.
+        Seed of the random order; by default, a different one each time.
 
     Raises
     ------
     UsageError
-        If a number is out of range, or the order unknown.
+        If a number is out of range, or the order is unknown.
     """
 
     min_confidence: float = 0.0
@@ -76,11 +75,11 @@ class Playlist:
     genre
         In the user's words.
     path
-        Its file.
+        The playlist's file.
     tracks
-        How many it has.
+        How many tracks it has.
     left_out
-        Paths of tracks that no playlist can hold: their names are no text, or of several lines.
+        Paths that no playlist can hold, as they are not valid text or contain line breaks.
     """
 
     genre: str
@@ -90,7 +89,7 @@ class Playlist:
 
 
 class _Member(NamedTuple):
-    """A track that is in a playlist."""
+    """A track in a playlist."""
 
     item: Item
     album: str
@@ -104,23 +103,23 @@ def write_playlists(
     *,
     absolute: bool = False,
 ) -> list[Playlist]:
-    """Write a playlist for each genre of the files that are there; return them by genre.
+    """Write a playlist for each genre of the present files; return the playlists by genre.
 
-    Tracks whose genre does not stand (unsure, or not music) are in none, copies of the same sound
-    once. Playlists of the same names are replaced, each in one step; other files in the folder
-    are left alone.
+    Tracks whose verdict is "unsure" or "not music" are left out, and copies of the same audio are
+    listed once. Playlists of the same names are replaced, each in one step; other files in the
+    folder are left alone.
 
     Parameters
     ----------
     folder
-        Is made if it is not there.
+        The folder to write to, created if it does not exist.
     absolute
-        Whether paths in the playlists begin at the root, instead of at the folder.
+        Whether the playlists contain absolute paths, instead of paths relative to the folder.
 
     Raises
     ------
     TonearmError
-        If one cannot be written.
+        If a playlist cannot be written.
     """
     choice = choice or Choice()
     fits = partial(can_hold, os.path.join(folder, SUFFIX), absolute=absolute)  # noqa: PTH118
@@ -140,7 +139,7 @@ def write_playlists(
 def _members(
     entries: Iterable[Entry], choice: Choice, fits: Callable[[str], bool]
 ) -> dict[str, list[_Member]]:
-    """Return the tracks of each genre; those whose names do not fit give way to their copies."""
+    """Return the tracks of each genre, preferring copies whose names a playlist can hold."""
     members: dict[str, list[_Member]] = defaultdict(list)
     heard: set[str] = set()
     for entry in _last(entries, lambda entry: not fits(entry.path)):
@@ -155,7 +154,7 @@ def _members(
 
 
 def _last(entries: Iterable[Entry], is_last: Callable[[Entry], bool]) -> Iterator[Entry]:
-    """Yield entries, some of them, which are few, behind all others."""
+    """Yield entries, with the few for which `is_last` is true after all others."""
     put_off = []
     for entry in entries:
         if is_last(entry):
@@ -166,7 +165,7 @@ def _last(entries: Iterable[Entry], is_last: Callable[[Entry], bool]) -> Iterato
 
 
 def _genres(probabilities: Mapping[str, float], choice: Choice) -> dict[str, float]:
-    """Return the genres of a track in the user's words, and how probable each is."""
+    """Return a track's genres for the playlists, in the user's words, with probabilities."""
     shares: dict[str, float] = defaultdict(float)
     wanted = set()
     for rank, (label, share) in enumerate(probabilities.items()):
@@ -184,7 +183,7 @@ def _sorted(members: list[_Member], choice: Choice) -> list[_Member]:
         "confidence": lambda member: (-member.confidence, member.item.path),
         "path": lambda member: (member.item.path,),
         "artist": lambda member: (
-            not member.item.artist,  # those without one at the end
+            not member.item.artist,  # tracks without an artist come last
             artist_key(member.item.artist or ""),
             member.album.casefold(),
             member.item.path,

@@ -1,4 +1,4 @@
-"""A map of recordings: points in the plane, near each other where they sound alike."""
+"""A map of recordings: points in the plane that lie close together if they sound alike."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.intp]
 
-LANDMARKS = 4000  # points that are laid out by each other; more are placed between them
-ANCHORS = 3  # landmarks that a further point is placed between
-COMPONENTS = 50  # principal ones, among which distances are measured
+LANDMARKS = 4000  # points laid out relative to each other; further ones are placed between them
+ANCHORS = 3  # landmarks between which a further point is placed
+COMPONENTS = 50  # principal components in which distances are measured
 
 # Wang, Huang, Rudin & Shaposhnik: Understanding how dimension reduction tools work (PaCMAP),
-# Journal of Machine Learning Research 22 (2021), section 5, with the settings given there but for
-# the neighbours, of which ten draw the tracks of a genre together into one spot.
-NEIGHBOURS, MID_NEAR, FURTHER = 5, 5, 20  # pairs of each point
-PHASES = (100, 100, 250)  # steps: global order, then neighbourhoods, then what is near alone
+# Journal of Machine Learning Research 22 (2021), section 5, with the settings given there except
+# the number of neighbours: ten would draw the tracks of a genre together into one spot.
+NEIGHBOURS, MID_NEAR, FURTHER = 5, 5, 20  # pairs per point
+PHASES = (100, 100, 250)  # steps: global structure, then neighbourhoods, then near pairs only
 FIRST_MID_WEIGHT, MID_WEIGHT = 1000.0, 3.0
 NEAR_WEIGHTS = (2.0, 3.0, 1.0)
-STEP, MOMENTUM, SPREAD_MEMORY = 1.0, 0.9, 0.999  # Adam's
+STEP, MOMENTUM, SPREAD_MEMORY = 1.0, 0.9, 0.999  # parameters of Adam
 
-# What is done to the finished layout, so that there is more to see than a few spots far apart.
-EVENNESS = 0.5  # how far each axis goes from distances to ranks
-SPREAD_COUNT = 1500  # points at most that are kept off each other, by
-SPREAD_GAP = 0.4  # of the distance they had on a grid
+# Adjustments to the finished layout, so that there is more to see than a few spots far apart.
+EVENNESS = 0.5  # how far each axis is moved from distances to ranks
+SPREAD_COUNT = 1500  # the most points that are pushed apart
+SPREAD_GAP = 0.4  # their minimum distance, as a share of the spacing they would have on a grid
 
-_BLOCK = 1000  # rows of distances in memory at once, fewer where they are longer than
-_LONG = 4000  # numbers
+_BLOCK = 1000  # rows of distances in memory at once; fewer if they are longer than `_LONG`
+_LONG = 4000  # numbers in a row
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """How far a map can be believed.
+    """How reliable a map is.
 
     Attributes
     ----------
     kept
-        Of the tracks that sound most like one, the share that lies among the nearest points.
+        Of the tracks that sound most like a given one, the share that is nearest to it on the map.
     nearest
-        How many they are of each.
+        How many tracks count as sounding most like a given one.
     reach
         How many points count as nearest on the map.
     chance
-        What a map drawn at random would keep.
+        The share that a random map would keep.
     """
 
     kept: float
@@ -55,18 +55,19 @@ class Faithfulness:
 
 
 def lay_out(directions: Floats, seed: int = 0) -> Floats:
-    """Lay recordings out in the plane so that what is near stays near.
+    """Lay recordings out in the plane so that similar ones stay close together.
 
-    PaCMAP, by full gradients, on the principal components. Of many recordings a random part, the
-    landmarks, is laid out so; each other one is placed between those that it resembles most. Then
-    wide gaps are narrowed, and the points of small libraries kept off each other.
+    This is PaCMAP, with full gradients, on the principal components. If there are many recordings,
+    only a random subset, the landmarks, is laid out this way; each other recording is placed
+    between the landmarks it resembles most. Then wide gaps are narrowed, and in small libraries
+    the points are pushed apart.
 
     Parameters
     ----------
     directions : float32[N, E]
-        Unit vectors, as `tonearm.library.resemblance.directions` makes them.
+        Unit vectors, as returned by `tonearm.library.resemblance.directions`.
     seed
-        Of the pairs that are drawn; the same map comes of the same seed.
+        Seed of everything that is drawn at random; the same seed gives the same map.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def lay_out(directions: Floats, seed: int = 0) -> Floats:
 def faithfulness(
     directions: Floats, points: Floats, *, nearest: int = 10, sample: int = 500, seed: int = 0
 ) -> Faithfulness:
-    """Measure how much of what sounds alike is near on the map, on a sample of the points."""
+    """Measure, on a sample of the points, how much of what sounds alike is near on the map."""
     count = len(points)
     nearest = min(nearest, max(count - 1, 0))
     reach = min(max(3 * nearest, count // 100), max(count - 1, 0))
@@ -109,7 +110,7 @@ def faithfulness(
 
 
 def _principal(vectors: Floats, most: int) -> Floats:
-    """Rotate vectors to their principal components, the widest first; keep those, at least two."""
+    """Project vectors onto their `most` widest principal components, padded to at least two."""
     if not len(vectors):
         return np.zeros((0, 2), np.float32)
     mean = vectors.mean(axis=0)
@@ -124,12 +125,12 @@ def _principal(vectors: Floats, most: int) -> Floats:
 def _nearest(
     queries: Floats, vectors: Floats, count: int, without: Integers | None = None
 ) -> tuple[Integers, Floats]:
-    """Find the nearest vectors of each query, in no order, and the squares of their distances.
+    """Find the vectors nearest to each query, in no order, and their squared distances.
 
     Parameters
     ----------
     without
-        intp[Q], a place for each query that does not count: its own.
+        intp[Q], for each query the index of a vector to ignore: its own.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def _nearest(
 
 
 def _pacmap(components: Floats, random: np.random.Generator) -> Floats:
-    """Lay points out by attraction between near ones and repulsion between others."""
+    """Lay points out by attraction between near pairs and repulsion between others."""
     count = len(components)
     start = components[:, :2] / max(float(np.abs(components[:, :2]).max(initial=0.0)), 1e-12)
     if count <= 3:  # any three points lie in a plane
@@ -180,7 +181,7 @@ def _pacmap(components: Floats, random: np.random.Generator) -> Floats:
 
 
 def _mid_near(components: Floats, random: np.random.Generator) -> Integers:
-    """Draw pairs of middling distance: of six random points the second nearest."""
+    """Draw mid-near pairs: a point with the second nearest of six random points."""
     count = len(components)
     drawn = random.integers(count, size=(count, MID_NEAR, 6))
     pairs = np.empty((count, MID_NEAR), np.intp)
@@ -193,7 +194,7 @@ def _mid_near(components: Floats, random: np.random.Generator) -> Integers:
 
 
 def _weights(step: int) -> tuple[float, float]:
-    """Return how much near and mid-near pairs attract each other at a step."""
+    """Return the strength of attraction of near and of mid-near pairs at a step."""
     if step < PHASES[0]:
         done = step / PHASES[0]
         return NEAR_WEIGHTS[0], (1 - done) * FIRST_MID_WEIGHT + done * MID_WEIGHT
@@ -203,9 +204,10 @@ def _weights(step: int) -> tuple[float, float]:
 
 
 def _gradient(points: Floats, pairs: Integers, strength: float, softness: float) -> Floats:
-    """Gradient of ``-strength / (softness + d)`` summed over pairs, d = 1 + distance squared.
+    """Return the gradient of ``-strength / (softness + d)``, summed over pairs.
 
-    With equal strength and softness it is that of the paper's ``d / (softness + d)``.
+    Here d = 1 + distance squared. With equal strength and softness, this is the gradient of the
+    paper's ``d / (softness + d)``.
     """
     between = points[:, np.newaxis] - points[pairs]
     d = 1.0 + (between**2).sum(axis=2, keepdims=True)
@@ -213,9 +215,9 @@ def _gradient(points: Floats, pairs: Integers, strength: float, softness: float)
 
 
 def _summed(forces: Floats, pairs: Integers) -> Floats:
-    """Sum forces float32[N, K, 2] over the first points of the pairs, less those over the second.
+    """Sum forces float32[N, K, 2] over the pairs' first points, minus those over the second.
 
-    A point that was drawn as its own pair feels nothing, as the two cancel.
+    A point that was drawn as its own partner feels no force, as the two cancel.
     """
     second = [
         np.bincount(pairs.ravel(), forces[..., axis].ravel(), len(forces)) for axis in range(2)
@@ -225,7 +227,7 @@ def _summed(forces: Floats, pairs: Integers) -> Floats:
 
 
 def _evened(points: Floats) -> Floats:
-    """Move each axis towards the ranks along it: their order stays, gaps and crowds shrink."""
+    """Move the points towards their ranks on each axis: gaps and crowds shrink, the order stays."""
     if not len(points):
         return points
     ranks = points.argsort(axis=0, kind="stable").argsort(axis=0) / max(1, len(points) - 1)
@@ -236,7 +238,7 @@ def _evened(points: Floats) -> Floats:
 
 
 def _spread(points: Floats, rounds: int = 40) -> Floats:
-    """Push points off each other that lie too near, if they are few."""
+    """Push apart points that lie too close together, if there are few points."""
     count = len(points)
     if not 1 < count <= SPREAD_COUNT:
         return points
@@ -251,7 +253,7 @@ def _spread(points: Floats, rounds: int = 40) -> Floats:
 
 
 def _framed(points: Floats) -> Floats:
-    """Shift and scale points into the unit square, their proportions kept."""
+    """Shift and scale points into the unit square, keeping their proportions."""
     if not len(points):
         return points
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,4 +1,4 @@
-"""One page that shows a whole library, and needs nothing beside itself."""
+"""Write one self-contained page that shows a whole library."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tonearm.library.store import Store
 from tonearm.text import printable
 from tonearm.whole import write_whole
 
-# Of the page: a frame with gaps, and what fills them. All that depends on the library is data; the
-# page's program puts it in as text, so names of files and tracks are never read as HTML.
+# The page is a template and what fills its placeholders. All that depends on the library is data,
+# which the page's script inserts as text, so names of files and tracks are never parsed as HTML.
 PARTS = "page"
 FRAME, STYLE, PROGRAM = "page.html", "page.css", "page.js"
 
@@ -29,23 +29,23 @@ def write_report(
     mapping: Mapping[str, Sequence[str]] | None = None,
     title: str | None = None,
 ) -> Overview:
-    """Write the page of a library; return what it shows.
+    """Write the page of a library; return the overview it shows.
 
     Parameters
     ----------
     target
-        An HTML file, which appears whole or not at all.
+        An HTML file, which appears complete or not at all.
     mapping
-        From labels to the words that the user's tags have for them.
+        From labels to the words that the user's tags use for them.
     title
-        By default the name of the store without its suffix.
+        By default, the name of the store without its suffix.
 
     Raises
     ------
     UsageError
         If the target is a recording or the store.
     TonearmError
-        If the store knows no file, or the page cannot be written.
+        If the store knows no files, or the page cannot be written.
     """
     spare_the_library(target, store.path)
     view = overview(store, mapping)
@@ -54,7 +54,7 @@ def write_report(
 
 
 def render(view: Overview, title: str) -> str:
-    """Return the page that shows an overview."""
+    """Return the HTML page that shows an overview."""
     about = {"title": title, "version": __version__, "date": time.time()}
     gaps = {
         "title": html.escape(title),
@@ -70,7 +70,7 @@ def _part(name: str) -> str:
 
 
 def _embedded(data: object) -> str:
-    """Return JSON that no HTML parser takes for the end of its element."""
+    """Return data as JSON in which no HTML parser sees the end of the enclosing element."""
     text = json.dumps(
         data, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=vars
     )

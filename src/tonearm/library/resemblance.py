@@ -1,7 +1,7 @@
-"""How much recordings sound alike: the cosine of what a model's network hears in them.
+"""How much recordings sound alike: the cosine of their embeddings.
 
-The embeddings are taken as they are. Centring or standardising their columns finds no more
-neighbours of the same genre by other artists, whitening clearly fewer (docs/library.md).
+The embeddings are used as they are. Centring or standardising their columns finds no more
+neighbours of the same genre by other artists, and whitening clearly fewer (docs/library.md).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-_SMALLEST = 1e-12  # length of an embedding, instead of none
+_SMALLEST = 1e-12  # minimum length of an embedding, to avoid division by zero
 
 
 def likeness(embeddings: Floats, embedding: Floats) -> Floats:
-    """Return how much recordings resemble one, from -1 to 1: float32[N].
+    """Return the similarity of recordings to a given one, from -1 to 1: float32[N].
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ def likeness(embeddings: Floats, embedding: Floats) -> Floats:
 
 
 def directions(embeddings: Floats) -> Floats:
-    """Bring each embedding of float32[N, E] to length 1, in place; return the matrix."""
+    """Scale each embedding of float32[N, E] to length 1, in place; return the matrix."""
     embeddings /= _lengths(embeddings)[:, np.newaxis]
     return embeddings
 
 
 def best_first(likeness: Floats, first: int = 100) -> Iterator[int]:
-    """Yield places in the order of falling likeness; all are sorted only if `first` do not do."""
+    """Yield indices by descending similarity; sort all only if more than `first` are taken."""
     if first < len(likeness):
         top = np.argpartition(-likeness, first)[:first]
         yield from top[np.argsort(-likeness[top], kind="stable")].tolist()

@@ -1,4 +1,4 @@
-"""What is known of a file as a row of plain values, the same in every table."""
+"""An entry as a row of plain values, the same in every table format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tonearm.library.entry import Entry
 
-# The columns every format has, in their order, and their types in Parquet.
+# The columns that every format has, in order, with their types in Parquet.
 COLUMNS = {
     "path": "string",
     "genre": "string",
@@ -30,12 +30,12 @@ COLUMNS = {
 
 
 def to_row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
-    """Return an entry as plain values: `COLUMNS`, "tagged", "probabilities" and what is asked for.
+    """Return an entry as plain values: `COLUMNS`, "tagged", "probabilities" and optional ones.
 
     Parameters
     ----------
     timeline, embeddings
-        Whether to add "segments" and "embedding".
+        Whether to add "segments" and "embedding", respectively.
     """
     row = {column: getattr(entry, column) for column in COLUMNS}
     row["scanned_at"] = datetime.fromtimestamp(entry.scanned_at, UTC).isoformat(timespec="seconds")
@@ -49,5 +49,5 @@ def to_row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
 
 
 def probability_column(label: str) -> str:
-    """Return the name of a probability's column; a genre may be called like another column."""
+    """Return the column name for a genre's probability; a genre may be named like a column."""
     return f"p_{label}"

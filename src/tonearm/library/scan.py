@@ -1,4 +1,4 @@
-"""Scanning: every recording below some folders is listened to once, and again when it changes."""
+"""Scan folders: analyse every recording below them once, and again when it changes."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from tonearm.threads import processors
 from tonearm.workers import Crash, as_finished
 
 _VARYING = re.compile(r"(?<![\w(.-])\d+(\.\d+)?(e[+-]\d+)?(?![\w.]| s are needed)")
-BATCH = 500  # paths that are looked up in the store at once
-LISTINGS = 256  # folders whose files are remembered while missing ones are looked for
+BATCH = 500  # paths looked up in the store at once
+LISTINGS = 256  # folder listings remembered while looking for missing files
 
 
 @dataclass
 class Tally:
-    """How far a scan is.
+    """The progress of a scan, as counts.
 
     Attributes
     ----------
     found, due
-        Recordings below the folders, and those of them that are not known as they are now.
+        Recordings found below the folders, and how many of them still have to be analysed.
     done
-        Of the due ones.
+        How many of the due recordings are done.
     heard, recognised, failed
-        Of the done ones: classified; known by their sound, under another name or with other tags;
-        without a genre.
+        How many of the done recordings were classified; were recognised by their audio (known
+        under another name or with other tags); got no genre.
     seconds_of_music
-        Length of those classified or recognised.
+        Total length of the recordings classified or recognised.
     moved, missing, pruned
-        Known files that are gone: their sound is there under another name; marked as missing; and
-        forgotten, which `prune` asks for.
+        Known files that are gone: those whose audio is present under another name; those marked
+        as missing; those forgotten because of `prune`.
     unreadable
-        Folders, and why.
+        Folders that could not be read, each with the reason.
     """
 
     found: int = 0
@@ -60,7 +60,7 @@ class Tally:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
-        """Count a file that is done."""
+        """Count one file as done."""
         self.done += 1
         if outcome.entry.genre is None:
             self.failed += 1
@@ -71,52 +71,52 @@ class Tally:
 
 
 class Scan:
-    """One walk through a library; iterate it to make it happen.
+    """One scan of a library; iterate over it to run it.
 
-    Every outcome is in the store before it is yielded, so an interrupted scan is continued by
-    another one, and nothing is listened to twice. A file is due if the store does not know it, or
-    knows it with another size, time of modification or model. If its sound (the compressed audio,
-    without tags) is known, its results are taken over; otherwise it is classified.
+    Every outcome is in the store before it is yielded, so a new scan resumes where an interrupted
+    one stopped, and no file is analysed twice. A file is due if the store does not know it, or
+    knows it with another size, modification time or model. If its audio (the compressed data,
+    without tags) is known, the known results are reused; otherwise the file is classified.
 
     Parameters
     ----------
     store
-        What is known and what will be.
+        The store that holds the known results and receives the new ones.
     paths
-        Folders, and files.
+        Folders and files to scan.
     model
         A name, a bundle or a run folder, as for `Classifier.load`.
     excerpt
-        How much of long files is heard.
+        How much of each long file to analyse.
     workers
-        Processes to share the work; by default as many as there are processors to use. A script
-        needs the usual ``if __name__ == "__main__":`` guard.
+        Number of processes; by default, one for each usable processor. A script needs the usual
+        ``if __name__ == "__main__":`` guard.
     time_limit
-        Seconds one reading of a file may take, by default two minutes and four seconds for each
+        Seconds one reading of a file may take; by default, two minutes plus four seconds per
         megabyte. A decoder that hangs is killed after twice as long.
     retry
-        Listen again to unchanged files that have failed.
+        Whether to retry unchanged files that failed before.
     prune
-        Forget files that are gone, instead of marking them as missing. Nothing is forgotten of a
-        path below which no recording is found, nor below an empty folder: a disk may not be
-        mounted.
+        Whether to forget files that are gone instead of marking them as missing. Nothing is
+        forgotten below a path where no recording is found, or below an empty folder: its disk may
+        not be mounted.
 
     Attributes
     ----------
     tally
-        How far it is.
+        The progress so far.
     model
-        Who listens.
+        The model in use.
 
     Raises
     ------
     UsageError
-        If a path is not there, or `workers` or `time_limit` is out of range.
+        If a path does not exist, or `workers` or `time_limit` is out of range.
     BundleError
         If the model cannot be used.
     StoreError, StartError
-        From iterating or surveying: if the store cannot be read or written, and if a process dies
-        while it loads the model. What was heard before is kept.
+        If the store cannot be read or written; while iterating, also if a process dies while
+        loading the model. Results stored before that are kept.
 
     Examples
     --------
@@ -152,11 +152,11 @@ class Scan:
             Listener, loaded.path.absolute(), self.model, excerpt, store.path.absolute(), time_limit
         )
         self._surveyed = False
-        self._inhabited: set[str] = set()  # those of the paths where recordings were found
+        self._inhabited: set[str] = set()  # paths below which recordings were found
         store.add_model(self.model)
 
     def survey(self) -> None:
-        """Count what there is to do; the scan itself does this first, if it was not done."""
+        """Count the recordings found and due; iterating does this first if it was not done."""
         for _, is_due in self._look():
             self.tally.found += 1
             self.tally.due += is_due
@@ -175,7 +175,7 @@ class Scan:
                     if isinstance(result, Crash)
                     else result
                 )
-                # What has vanished since it was found may turn up elsewhere: its old results stay.
+                # A file that vanished since it was found may turn up elsewhere: keep its results.
                 if outcome.entry.genre is not None or os.path.lexists(outcome.entry.path):
                     self._store.put([outcome.entry])
                 self.tally.add(outcome)
@@ -183,7 +183,7 @@ class Scan:
         self._settle()
 
     def _look(self) -> Iterator[tuple[Task, bool]]:
-        """Yield every recording below the paths, and whether it is to be listened to."""
+        """Yield every recording below the paths, and whether it is due."""
         files = self._files()
         while batch := list(islice(files, BATCH)):
             known = self._store.states(batch)
@@ -192,7 +192,7 @@ class Scan:
                 task, state = Task.of(path), known.get(path)
                 is_due = state is None or self._is_outdated(task, state)
                 if is_due and state is not None:
-                    # What has vanished since its folder was listed keeps what is known of it.
+                    # A file that vanished since its folder was listed keeps its entry.
                     is_due = os.path.lexists(path)
                 if state is not None and state.missing and not is_due:
                     back.append(path)
@@ -215,8 +215,8 @@ class Scan:
         return state.model != self.model.key or (state.failed and self._retry)
 
     def _settle(self) -> None:
-        """Look after the known files that are no more where they were."""
-        # First read, then write: where a reader begins to write, SQLite does not wait for others.
+        """Update the entries of known files that are no longer in their place."""
+        # Read first, then write: SQLite does not wait for locks when a read becomes a write.
         is_gone = _finder_of_gone(self.paths)
         gone = list(filter(is_gone, self._store.paths(self.paths)))
         self._store.mark(gone, missing=True)
@@ -226,9 +226,9 @@ class Scan:
         self.tally.missing = self._store.count_missing(self.paths)
 
     def _deleted(self) -> list[str]:
-        """Return which of the missing files are not just on a disk that is not mounted."""
+        """Return the missing files that are not merely on an unmounted disk."""
         is_left_empty = cache(_is_left_empty)
-        # Without a path below which to look, all would be meant.
+        # Without any path to search below, the store would return all missing files.
         missing = self._store.missing(sorted(self._inhabited)) if self._inhabited else ()
         return [path for path in missing if not is_left_empty(os.path.dirname(path))]  # noqa: PTH120
 
@@ -236,13 +236,13 @@ class Scan:
 def kind_of(error: str) -> str:
     """Return an error without what varies from file to file, so that errors of one kind are equal.
 
-    Those are its numbers, but for an exit code, a codec's name and what every file needs.
+    Numbers become ``N``, except exit codes, those in codec names and the seconds each file needs.
     """
     return _VARYING.sub("N", error)
 
 
 def _is_left_empty(folder: str) -> bool:
-    """Whether a folder, or what is left above it, is as empty as one without its disk."""
+    """Check whether a folder, or what is left above it, is empty, as without its disk."""
     while not os.path.isdir(folder) and folder != os.path.dirname(folder):  # noqa: PTH112, PTH120
         folder = os.path.dirname(folder)  # noqa: PTH120
     try:
@@ -252,11 +252,11 @@ def _is_left_empty(folder: str) -> bool:
 
 
 def _finder_of_gone(named: Iterable[str]) -> Callable[[str], bool]:
-    """Return what says whether a file is gone; one in a folder that cannot be read is not.
+    """Return a function that checks whether a file is gone; none is in an unreadable folder.
 
-    A folder lists names as they are. Asked for a file by another spelling, a drive that ignores
-    case says that it is there, and after a renaming from ``Song.flac`` to ``song.flac`` there would
-    be two. The paths a user has named are asked for as they were spelled.
+    Names are looked up in the folder's listing, which has their actual spelling. A drive that
+    ignores case would confirm any other spelling too, and renaming ``Song.flac`` to ``song.flac``
+    would leave two entries. Paths that the user named are looked up as spelled there.
     """
     spelled_by_user = set(named)
 

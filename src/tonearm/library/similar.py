@@ -21,7 +21,7 @@ from tonearm.text import printable
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A track and how much it sounds like the given one: the cosine, from -1 to 1."""
+    """A track and its similarity to the given recording: the cosine, from -1 to 1."""
 
     entry: Entry
     likeness: float
@@ -29,16 +29,16 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """What sounds like a recording.
+    """The tracks that sound like a recording.
 
     Attributes
     ----------
     heard
-        The recording itself, as the store knows it or as it was heard just now.
+        The recording itself, as the store knows it or as it was just analysed.
     is_known
-        Whether the store knew it, or its sound, so that nothing was decoded.
+        Whether the store knew the file or its audio, so that nothing was decoded.
     neighbours
-        The most alike first.
+        The tracks, the most similar first.
     """
 
     heard: Entry
@@ -56,28 +56,26 @@ def similar(
 ) -> Neighbourhood:
     """Find the tracks that sound most like a recording.
 
-    What is compared is the mean of what the model's network heard in each.
-    The recording itself and copies of its sound are left out, and of several copies of another
-    track all but one; so is what is not music.
+    The tracks are compared by their mean embeddings. The recording itself, copies of its audio and
+    what is not music are left out; of several copies of another track, only one is returned.
 
     Parameters
     ----------
     path
-        A file of the store, of which nothing is decoded if it is as it was, or any other one.
-        A file that is gone counts as it was.
+        Any recording. A file that the store knows is not decoded if it is unchanged or gone.
     top
-        How many tracks to find, if there are so many.
+        Maximum number of tracks to find.
     model
-        Who hears a file that the store does not know: the model that scanned the store.
+        The model for a file that the store does not know: the one that scanned the store.
     under
-        Files, and folders of them, to look among; by default all.
+        Files, and folders of files, to search; by default, all.
 
     Raises
     ------
     UsageError
         If `top` is out of range.
     TonearmError
-        If the recording cannot be heard, or only by a model that has not scanned the store.
+        If the recording cannot be analysed, or only by a model that has not scanned the store.
     """
     if top < 1:
         raise UsageError(f"top: expected 1 or more, got {top}")
@@ -106,7 +104,7 @@ def write_similar(
     *,
     absolute: bool = False,
 ) -> tuple[str, ...]:
-    """Write a playlist of a recording and what sounds like it; return the paths it cannot hold.
+    """Write a playlist of a recording and its neighbours; return the paths it cannot hold.
 
     Raises
     ------
@@ -121,12 +119,12 @@ def write_similar(
 
 
 def _heard(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entry, bool]:
-    """Return what is known of a recording, else listen to it; and whether it was known.
+    """Return the entry of a recording, analysing it if necessary, and whether it was known.
 
     Raises
     ------
     TonearmError
-        If there is nothing to be heard, or the store was scanned by another model.
+        If the recording cannot be analysed, or the store was scanned by another model.
     """
     task = Task.of(os.path.abspath(path))  # noqa: PTH100 (keeps links, as the store does)
     known = store.entry(task.path)
@@ -143,7 +141,7 @@ def _heard(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entr
 
 
 def _listener(store: Store, loaded: Bundle) -> Listener:
-    """Make a listener that hears as much of a file as was heard of those in the store.
+    """Return a listener that analyses as much of a file as the scan of the store did.
 
     Raises
     ------

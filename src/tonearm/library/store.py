@@ -1,4 +1,4 @@
-"""The store: what is known about every file of a library, in one SQLite file."""
+"""The store: everything known about the files of a library, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tonearm.text import printable
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it
 
-# Paths are the system's own bytes (`os.fsencode`), since names on Unix need not be UTF-8; in SQL,
-# `CAST(path AS TEXT)` shows them. What is large stands last, so that queries for the rest need not
-# read it.
+# Paths are stored as the system's bytes (`os.fsencode`), since Unix file names need not be UTF-8;
+# in SQL, `CAST(path AS TEXT)` shows them. Large columns come last, so that queries for the others
+# need not read them.
 SCHEMA = (
     """
 CREATE TABLE models (
@@ -65,7 +65,7 @@ CREATE TABLE files (
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
 _RETRY_SECONDS = 0.01
-_QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
+_QUERY_SIZE = 500  # paths in one query; the oldest versions of SQLite allow 999
 _HALF = np.dtype("<f2")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
@@ -73,7 +73,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class StoreError(TonearmError):
-    """A store cannot be read or written; the text is ``<path>: <reason>``."""
+    """A store cannot be read or written; the message is ``<path>: <reason>``."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{printable(str(path))}: {reason}")
@@ -84,20 +84,20 @@ class StoreError(TonearmError):
 class Store:
     """An open store.
 
-    Several processes may read it while one writes. Whatever a method that writes has returned
-    from survives the death of the process.
+    Several processes may read it while one writes. Once a method that writes has returned, its
+    changes survive the death of the process.
 
     Parameters
     ----------
     path
         The SQLite file.
     create
-        Make it if it is not there.
+        Whether to create the file if it does not exist.
 
     Raises
     ------
     StoreError
-        If it is not there, is no store, or one of a newer Tonearm.
+        If the file does not exist, is not a store, or was made by a newer Tonearm.
 
     Examples
     --------
@@ -115,9 +115,10 @@ class Store:
             raise StoreError(self.path, f"there is no folder {folder} to make it in")
         if not create and not self.path.is_file():
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
-        # Only in an address can be said whether the file may be made.
+        # Only a URI can say whether the file may be created.
         mode = "rwc" if create else "rw"
-        # On a read-only drive, say, SQLite cannot keep what it needs beside a file that may change.
+        # SQLite needs side files for a file that may change, and cannot create them on, say, a
+        # read-only drive.
         is_fixed = not create and not _is_writable(self.path)
         if is_fixed:
             self._refuse_unfinished()
@@ -141,17 +142,17 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; what SQLite keeps beside it (``-wal``, ``-shm``) goes away."""
+        """Close the file; SQLite removes its side files (``-wal``, ``-shm``)."""
         self._database.close()
 
     def __len__(self) -> int:
-        """How many files are known, missing ones too."""
+        """Return the number of known files, including missing ones."""
         return int(self._one("SELECT count(*) FROM files"))
 
     # Reading
 
     def models(self) -> dict[Model, int]:
-        """Who listened to how many of the files that are there, the busiest first."""
+        """Return each model with the number of present files it analysed, the busiest first."""
         counts = self._query(
             "SELECT models.id, count(path) FROM models "
             "LEFT JOIN files ON files.model = models.id AND NOT missing "
@@ -161,20 +162,20 @@ class Store:
         return {known[number]: count for number, count in counts}
 
     def labels(self) -> tuple[str, ...]:
-        """All genres of those who listened, in the order of `models`."""
+        """Return the genres of all models, each once, in the order of `models`."""
         return tuple(dict.fromkeys(label for model in self.models() for label in model.labels))
 
     def entries(
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
     ) -> Generator[Entry]:
-        """Yield the files in the order of their paths' bytes, one in memory at a time.
+        """Yield the entries in the byte order of their paths, with one in memory at a time.
 
         Parameters
         ----------
         under
-            Files, and folders of them; by default all.
+            Files, and folders of files, to select; by default, all.
         missing
-            Whether to yield those that are gone, too.
+            Whether to include missing files.
         """
         for where, values in _under(under, missing=missing):
             for row in self._query(
@@ -183,7 +184,7 @@ class Store:
                 yield self._entry(row)
 
     def entry(self, path: str | os.PathLike[str]) -> Entry | None:
-        """What is known about one file, be it there or missing."""
+        """Return the entry of one file, present or missing; None if it is unknown."""
         rows = self._query(
             f"SELECT {', '.join(COLUMNS)} FROM files WHERE path = ?",
             [os.fsencode(_absolute(path))],
@@ -193,15 +194,15 @@ class Store:
     def embeddings(
         self, model: str | None = None, *, under: Sequence[str | os.PathLike[str]] = ()
     ) -> tuple[list[str], Floats]:
-        """Return the paths and embeddings of the files that are there and have one.
+        """Return the paths and embeddings of the present files that have an embedding.
 
         Parameters
         ----------
         model
-            The key of the model whose embeddings are wanted: those of two models have nothing to
-            do with each other. By default the model that listened to most files.
+            The key of the model whose embeddings to return, as those of different models cannot
+            be compared. By default, the model that analysed the most files.
         under
-            Files, and folders of them; by default all.
+            Files, and folders of files, to select; by default, all.
 
         Returns
         -------
@@ -212,7 +213,7 @@ class Store:
         Raises
         ------
         UsageError
-            If no such model has listened.
+            If the store does not know the model.
         """
         numbers = {known.key: number for number, known in self._known_models().items()}
         if model is None:
@@ -238,7 +239,7 @@ class Store:
         )
         paths: list[str] = []
         matrix = np.empty((count, width // _HALF.itemsize), np.float32)
-        # A scan may be writing meanwhile: no more than there were at first.
+        # A scan may be adding rows meanwhile: read no more than were counted.
         while batch := list(islice(rows, min(_QUERY_SIZE, count - len(paths)))):
             halves = np.frombuffer(b"".join(blob for _, blob in batch), _HALF)
             matrix[len(paths) : len(paths) + len(batch)] = halves.reshape(len(batch), -1)
@@ -246,7 +247,7 @@ class Store:
         return paths, matrix[: len(paths)]
 
     def states(self, paths: Sequence[str]) -> dict[str, State]:
-        """Return what is known of each file; those that are not known are left out."""
+        """Return the state of each file; unknown files are left out."""
         known = self._known_models()
         found: dict[str, State] = {}
         for first in range(0, len(paths), _QUERY_SIZE):
@@ -262,14 +263,14 @@ class Store:
         return found
 
     def heard(self, audio: str, model: str) -> Entry | None:
-        """Return a file of the same sound that the same model has given a genre, if there is one.
+        """Return an entry with this audio and a genre from this model, or None.
 
         Parameters
         ----------
         audio
-            `Entry.audio`.
+            The hash, as in `Entry.audio`.
         model
-            `Model.key`.
+            The key, as in `Model.key`.
         """
         rows = self._query(
             f"SELECT {', '.join('files.' + column for column in COLUMNS)} FROM files "
@@ -282,47 +283,47 @@ class Store:
     def paths(
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
     ) -> Iterator[str]:
-        """Yield the paths of the entries that `entries` would, at a fraction of the cost."""
+        """Yield the paths of the entries that `entries` would yield, at a fraction of the cost."""
         for where, values in _under(under, missing=missing):
             query = f"SELECT path FROM files WHERE {where} ORDER BY path"
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
 
     def missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> Iterator[str]:
-        """Yield the paths of the files that were gone at the last look."""
+        """Yield the paths of the files that were missing at the last scan."""
         for where, values in _under(under, missing=True):
             query = f"SELECT path FROM files WHERE {where} AND missing ORDER BY path"
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
 
     def count_missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> int:
-        """How many files were gone at the last look."""
+        """Return how many files were missing at the last scan."""
         return sum(
             self._one(f"SELECT count(*) FROM files WHERE {where} AND missing", values)
             for where, values in _under(under, missing=True)
         )
 
     def genres(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
-        """How many files that are there have each genre, the most frequent first.
+        """Count the present files of each genre, the most frequent first.
 
-        Where the genre does not stand, its place takes the verdict: "not music" or "unsure".
+        Files whose verdict is "not music" or "unsure" are counted under the verdict instead.
         """
         return self._counts("CASE WHEN verdict <> 'music' THEN verdict ELSE genre END", under)
 
     def errors(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
-        """How many files that are there have each error, the most frequent first."""
+        """Count the present files with each error, the most frequent first."""
         return self._counts("error", under)
 
     @contextmanager
     def at_one_moment(self) -> Iterator[None]:
-        """Read several things as they are now, whatever other processes write meanwhile."""
+        """Let all reads in the block see one state, whatever other processes write meanwhile."""
         with self._transaction("DEFERRED"):
             yield
 
     # Writing
 
     def add_model(self, model: Model) -> None:
-        """Make a model known, so that entries may name it."""
+        """Register a model, so that entries can refer to it."""
         with self._transaction():
             self._database.execute(
                 "INSERT OR IGNORE INTO models (key, name, labels, excerpt) VALUES (?, ?, ?, ?)",
@@ -330,7 +331,7 @@ class Store:
             )
 
     def put(self, entries: Iterable[Entry]) -> None:
-        """Write entries, each in the place of what was known about its path; all or none."""
+        """Write all of the entries or none, replacing what was known about their paths."""
         numbers = {known.key: number for number, known in self._known_models().items()}
         labels = {known.key: known.labels for known in self._known_models().values()}
         rows = [_row(entry, numbers[entry.model], labels[entry.model]) for entry in entries]
@@ -341,7 +342,7 @@ class Store:
             )
 
     def mark(self, paths: Iterable[str], *, missing: bool) -> None:
-        """Note that files are gone, or there again."""
+        """Mark files as missing, or as present again."""
         with self._transaction():
             self._database.executemany(
                 "UPDATE files SET missing = ? WHERE path = ?",
@@ -349,7 +350,7 @@ class Store:
             )
 
     def forget_moved(self, under: Sequence[str | os.PathLike[str]]) -> int:
-        """Forget missing files whose sound is there under another path; return how many."""
+        """Forget missing files whose audio is present under another path; return how many."""
         same = "SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing"
         with self._transaction():
             return sum(
@@ -360,7 +361,7 @@ class Store:
             )
 
     def forget_missing(self, paths: Iterable[str]) -> int:
-        """Forget these files, if they are missing; return how many."""
+        """Forget those of the files that are missing; return how many."""
         with self._transaction():
             return self._database.executemany(
                 "DELETE FROM files WHERE path = ? AND missing",
@@ -370,7 +371,7 @@ class Store:
     # Inside
 
     def _refuse_unfinished(self) -> None:
-        """Refuse a store that cannot be read whole where nothing can be written."""
+        """Refuse a read-only store whose last writes are still in its write-ahead log."""
         beside = Path(f"{self.path}-wal")
         if beside.exists() and beside.stat().st_size:
             raise StoreError(
@@ -378,9 +379,9 @@ class Store:
             )
 
     def _prepare(self, *, create: bool, is_fixed: bool) -> None:
-        """Check that the file is a store, or make one of an empty file if that is wanted.
+        """Check that the file is a store, or turn an empty file into one if `create` is set.
 
-        Nothing is written into anything else.
+        Nothing is written to any other file.
         """
         with self.at_one_moment():
             is_store = self._is_store()
@@ -389,7 +390,7 @@ class Store:
         if is_fixed:
             return
         self._share()
-        self._database.execute("PRAGMA synchronous = NORMAL")  # safe in WAL but for a power cut
+        self._database.execute("PRAGMA synchronous = NORMAL")  # in WAL safe but for a power cut
         if is_store:
             return
         with self._transaction():
@@ -401,7 +402,7 @@ class Store:
             self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _is_store(self) -> bool:
-        """Tell a store from an empty file; all else is refused."""
+        """Return True for a store and False for an empty file; refuse anything else."""
         version = self._one("PRAGMA user_version")
         application = self._one("PRAGMA application_id")
         if application not in (0, APPLICATION_ID) or (version and not application):
@@ -417,7 +418,10 @@ class Store:
         return bool(version)
 
     def _share(self) -> None:
-        """Switch to WAL, with readers and the writer in peace; SQLite itself does not wait here."""
+        """Switch to WAL, where readers and the writer do not block each other.
+
+        SQLite's own timeout does not apply to the switch.
+        """
         until = time.monotonic() + _WAIT_SECONDS
         while True:
             try:
@@ -430,7 +434,7 @@ class Store:
                 return
 
     def _known_models(self) -> dict[int, Model]:
-        """The models by their numbers; read again only when there are more than before."""
+        """Return the models by id, reading them again only if there are more than before."""
         if self._one("SELECT count(*) FROM models") != len(self._models):
             self._models = {
                 number: Model(key, name, tuple(json.loads(labels)), excerpt)
@@ -485,7 +489,7 @@ class Store:
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
-                if self._database.in_transaction:  # SQLite itself rolls back when the disk is full
+                if self._database.in_transaction:  # SQLite itself rolls back if the disk is full
                     self._database.execute("ROLLBACK")
                 raise
 
@@ -498,7 +502,7 @@ class Store:
 
 
 def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:
-    """Return an entry as the values of `COLUMNS`."""
+    """Return the values of an entry to store, in the order of `COLUMNS`."""
     values = {name: getattr(entry, name) for name in COLUMNS}
     values["path"] = os.fsencode(entry.path)
     values["model"] = model
@@ -536,17 +540,17 @@ def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
 def _under(
     paths: Sequence[str | os.PathLike[str]], *, missing: bool
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Yield SQL conditions, and their values, that a path is one of these or below one.
+    """Yield SQL conditions, and their values, for paths that are one of `paths` or below one.
 
-    There are several if there are many paths, for SQLite limits what is in one. No file meets two
-    of them, and those that meet an earlier one sort before those that meet a later one.
+    Many paths need several conditions, since SQLite limits the size of a query. No file meets two
+    of them, and files that meet an earlier one sort before those that meet a later one.
     """
     there = "1" if missing else "NOT missing"
     if not paths:
         yield there, []
     ranges = iter(_ranges(paths))
     while part := list(islice(ranges, _QUERY_SIZE // 2)):
-        # A join in this order finds each range by the index; of many ORs, each file would be asked.
+        # A join in this order finds each range by index; many ORs would be tested on every file.
         found = (
             f"WITH asked (first, past) AS (VALUES {', '.join(['(?, ?)'] * len(part))}) "
             "SELECT f.rowid FROM asked CROSS JOIN files AS f ON f.path >= first AND f.path < past"
@@ -555,15 +559,16 @@ def _under(
 
 
 def _ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, bytes]]:
-    """Return between which bytes lie the paths that are one of these or below one.
+    """Return the ranges of bytes that contain all paths that are one of `paths` or below one.
 
-    They are sorted, and no two overlap.
+    The ranges are half-open and sorted, and no two overlap.
     """
     ranges = set()
     for path in map(_absolute, paths):
         itself = os.fsencode(path)
         below = os.fsencode(os.path.join(path, ""))  # noqa: PTH118 (ends in a separator)
-        # All that begins with a folder sorts between it and it with its last byte raised by one.
+        # All paths below a folder sort between its path (ending in a separator) and the same path
+        # with the last byte incremented.
         ranges |= {(itself, itself + b"\0"), (below, below[:-1] + bytes([below[-1] + 1]))}
     apart: list[tuple[bytes, bytes]] = []
     for first, end in sorted(ranges):
@@ -575,11 +580,11 @@ def _ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, bytes]
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps links as they are named)
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps symbolic links)
 
 
 def _text(value: str | None) -> str | None:
-    """Return text as SQLite holds it: without lone surrogates."""
+    """Return text that SQLite can store: lone surrogates are replaced."""
     return value if value is None else value.encode("utf-8", "replace").decode()
 
 
