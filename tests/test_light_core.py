@@ -115,7 +115,12 @@ def test_the_licences_of_what_is_in_the_weights_come_with_the_package() -> None:
 
 @pytest.mark.parametrize(
     ("part", "package", "extra"),
-    [("library.head", "scikit-learn", "learn"), ("serving", "fastapi", "serve")],
+    [
+        ("library.head", "scikit-learn", "learn"),
+        ("baselines.classical", "scikit-learn", "learn"),
+        ("evaluation.report", "matplotlib", "report"),
+        ("serving", "fastapi", "serve"),
+    ],
 )
 def test_a_part_that_lacks_its_extra_cannot_be_imported(
     part: str, package: str, extra: str
