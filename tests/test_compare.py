@@ -305,5 +305,5 @@ def test_the_table_says_what_runs_are_held_against() -> None:
 
 
 def test_the_track_that_is_there_twice_is_named() -> None:
-    with pytest.raises(UsageError, match="a holds track 't0' more than once"):
+    with pytest.raises(TonearmError, match="a holds track 't0' more than once"):
         compare({"a": run(0.2).take([1, 0, 0])})

@@ -58,7 +58,7 @@ def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str])
         for file in files:
             try:
                 _filled(kind, program, ["--config", file])
-            except UsageError as error:  # so it is the file's fault, and what else was given is not
+            except UsageError as error:  # without the command line, it fails as well
                 raise ConfigError(file, str(error)) from error
         raise
 
