@@ -47,7 +47,8 @@ newest:  ## Run the tests with what pip takes where nothing is said (takes gigab
 	$(ONE_THREAD) $(NEWEST)/bin/python -m pytest -n $(JOBS)
 
 # An extra and what it is for. `train` is left out for its gigabytes.
-ALONE := plot:matplotlib,tonearm.explanation_plot learn:onnx,tonearm.library.head \
+ALONE := plot:matplotlib,tonearm.explanation_plot report:tonearm.evaluation.report \
+	learn:onnx,tonearm.library.head,tonearm.baselines.classical \
 	data:mirdata,pyarrow.parquet serve:uvicorn,tonearm.serving \
 	cluster:ray.data,fsspec,pyarrow,tonearm.library.cluster beets:beetsplug.tonearm
 

@@ -23,7 +23,7 @@ from tonearm.datasets import load
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.gtzan_pictures import COLOUR_MAP, HEIGHT, WIDTH, levels, read_picture
 from tonearm.datasets.track import DatasetError, Track
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import Round
 from tonearm.features.descriptors import descriptor_names, mfcc_columns
 from tonearm.features.thumbnail import BANDS, COLUMNS, NUMBERS, ROWS, describe_picture
@@ -116,7 +116,7 @@ def test_a_class_of_one_artist_can_still_be_learned() -> None:
 
 def test_what_cannot_be_learned_is_refused() -> None:
     known, _, artists = clips(6)
-    with pytest.raises(UsageError, match="two classes"):
+    with pytest.raises(TonearmError, match="two classes"):
         create_baseline(SVM).fit(known, ["jazz"] * 6, artists)
     with pytest.raises(UsageError, match="call fit first"):
         create_baseline(SVM).predict_proba(known)
@@ -219,7 +219,7 @@ def test_published_pictures_are_learned_from_where_there_are_any(
 ) -> None:
     cache = FeatureCache(tmp_path)
     system = BaselineSystem("kaggle-picture-logistic", cache)
-    with pytest.raises(UsageError, match=r"need the published .* found none$"):
+    with pytest.raises(TonearmError, match=r"need the published .* found none$"):
         system.fit_predict(
             Round(load(edition).tracks[2:], load(edition).tracks[:2], LABELS[:2], tmp_path, 0)
         )

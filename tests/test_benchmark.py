@@ -389,10 +389,10 @@ def test_a_finished_model_is_asked_as_it_is(tiny_bundle: Path, pieces: Path) -> 
     assert (known[:, 0] > 0.5).all()  # of these pieces, most energy is in the lower bands
     only = system.fit_predict(Round((), dataset.tracks[:1], ("high",), pieces, seed=0))
     assert only == pytest.approx(1)
-    with pytest.raises(UsageError, match="does not know the labels jazz"):
+    with pytest.raises(TonearmError, match="does not know the labels jazz"):
         system.fit_predict(Round((), dataset.tracks[:1], ("high", "jazz"), pieces, seed=0))
     other = Scripted()
-    with pytest.raises(UsageError, match="does not know the labels blues, jazz"):
+    with pytest.raises(TonearmError, match="does not know the labels blues, jazz"):
         run_benchmark(songs(), [other, system], pieces, folds=3)
     assert other.trained == []
 

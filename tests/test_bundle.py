@@ -275,8 +275,13 @@ def test_a_model_is_found_by_name_by_path_and_by_run(
     assert bundle.available()["mine"] == named
     (tmp_path / "._mine.onnx").write_bytes(b"what macOS leaves on foreign disks")
     assert "._mine" not in bundle.available()
-    with pytest.raises(UsageError, match=r"run: a folder without model\.onnx"):
+    with pytest.raises(BundleError, match=r"run: a folder without model\.onnx"):
         bundle.find(run)
+    for path in (tmp_path / "other", "./mine", "other.onnx"):
+        with pytest.raises(BundleError, match="no such file"):
+            bundle.find(path)
+    with pytest.raises(UsageError, match=r"no model named 'other' .*by name: .*mine"):
+        bundle.find("other")
     trained = write_bundle(run / "model.onnx", tiny_metadata())
     assert bundle.find(run) == trained
 

@@ -15,7 +15,7 @@ import pytest
 
 from bundles import FRONT_END, tone
 from tonearm.cli import app
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.listener import Task
 from tonearm.library.scan import Scan, Tally
@@ -121,7 +121,7 @@ def test_files_in_a_store_of_objects() -> None:
     ],
 )
 def test_sources_that_are_not_there(source: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(TonearmError, match=message):
         list(tasks([source]))
 
 
@@ -165,7 +165,7 @@ def test_of_two_scans_at_once_one_is_told(place: str | None, tmp_path: Path) -> 
         yield Task("/m/1.mp3", 1, 1)
         write_plan(output, [Task("/m/2.mp3", 2, 2), Task("/m/3.mp3", 3, 3)])  # it is quicker
 
-    with pytest.raises(UsageError, match="another scan has begun there meanwhile"):
+    with pytest.raises(TonearmError, match="another scan has begun there meanwhile"):
         write_plan(output, slow())
     held = Partitions(str(output))
     assert held.tasks(0) == [Task("/m/2.mp3", 2, 2), Task("/m/3.mp3", 3, 3)]
@@ -297,9 +297,9 @@ def test_a_scan_goes_on_where_it_was(
     assert rows(output).keys() == before.keys()
     tally = run([music], output, tiny_bundle)
     assert (tally.due, tally.done) == (0, 0)
-    with pytest.raises(UsageError, match=r"output: holds a scan of .*music"):
+    with pytest.raises(TonearmError, match=r"output: holds a scan of .*music"):
         run([music / "b"], output, tiny_bundle)
-    with pytest.raises(UsageError, match=r"holds a scan by tiny/30/\w+, not by tiny/all/"):
+    with pytest.raises(TonearmError, match=r"holds a scan by tiny/30/\w+, not by tiny/all/"):
         run([music], output, tiny_bundle, excerpt=Excerpt(None))
 
 

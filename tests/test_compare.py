@@ -14,7 +14,7 @@ from scipy.stats import binomtest, permutation_test
 from typer.testing import CliRunner
 
 from tonearm.cli.app import app
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, mcnemar, p_text, sign_flip
 from tonearm.evaluation.predictions import Predictions
@@ -167,27 +167,27 @@ def test_a_run_without_seeds_is_compared_with_one_of_a_single_seed() -> None:
         difference = compare(runs).rows[1].difference
         assert difference is not None
         assert difference.p_value == mcnemar(difference.gained, difference.lost)
-    with pytest.raises(UsageError, match="same seed; of seeds, a has none, b has 0 1"):
+    with pytest.raises(TonearmError, match="same seed; of seeds, a has none, b has 0 1"):
         compare({"a": plain, "b": run(0.2, seeds=2)})
-    with pytest.raises(UsageError, match="a has 4, b has 3"):
+    with pytest.raises(TonearmError, match="a has 4, b has 3"):
         compare({"a": replace(plain, seeds=("4",) * TRACKS), "b": seeded})
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(UsageError, match="no run"):
         compare({})
-    with pytest.raises(UsageError, match="no track in common"):
+    with pytest.raises(TonearmError, match="no track in common"):
         other = run(0.2)
         renamed = Predictions(
             LABELS, tuple(f"x{t}" for t in other.tracks), other.truth, other.probabilities
         )
         compare({"a": other, "b": renamed})
-    with pytest.raises(UsageError, match="disagree on the true label of 't0'"):
+    with pytest.raises(TonearmError, match="disagree on the true label of 't0'"):
         other = run(0.2)
         compare({"a": other, "b": Predictions(
             LABELS, other.tracks, ("rock", *other.truth[1:]), other.probabilities
         )})  # fmt: skip
-    with pytest.raises(UsageError, match="'t0' more than once"):
+    with pytest.raises(TonearmError, match="'t0' more than once"):
         compare({"a": run(0.2).take([0, 0])})
 
 
@@ -305,5 +305,5 @@ def test_the_table_says_what_runs_are_held_against() -> None:
 
 
 def test_the_track_that_is_there_twice_is_named() -> None:
-    with pytest.raises(UsageError, match="a holds track 't0' more than once"):
+    with pytest.raises(TonearmError, match="a holds track 't0' more than once"):
         compare({"a": run(0.2).take([1, 0, 0])})

@@ -219,7 +219,7 @@ def test_fma_without_audio_or_with_another_table_is_told(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("end", "told"), [("1235,6", ", line 9: 2 cells where"), ("1235,\xc3", ": 'utf-8'")]
+    ("end", "told"), [("1235,6", ", line 9: 2 cells where"), ("1235,\xc3", ": not UTF-8")]
 )
 def test_an_fma_table_that_is_cut_short_is_told(tmp_path: Path, end: str, told: str) -> None:
     fma(tmp_path, "fma_small")

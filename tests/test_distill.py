@@ -469,7 +469,7 @@ def test_missing_music_is_told(
     monkeypatch.setenv("TONEARM_UNLABELLED", str(music))
     assert music_folders(Recipe()) == [music]
     monkeypatch.setenv("TONEARM_UNLABELLED", str(tmp_path / "gone"))
-    with pytest.raises(UsageError, match=r"gone: no such file or folder"):
+    with pytest.raises(TonearmError, match=r"gone: no such file or folder"):
         music_folders(Recipe())
 
 

@@ -113,9 +113,23 @@ def test_the_licences_of_what_is_in_the_weights_come_with_the_package() -> None:
     assert texts.count("The above copyright notice and this permission notice shall be") == 2
 
 
+def test_the_source_distribution_has_what_its_makefile_needs() -> None:
+    root = Path(__file__).parents[1]
+    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    included = set(build["targets"]["sdist"]["include"])
+    assert included >= {"Makefile", "constraints.txt", "mkdocs.yml", "CONTRIBUTING.md"}
+    assert included >= {"src", "tests", "benchmarks", "configs", "docs"}
+    assert all((root / name).exists() for name in included)
+
+
 @pytest.mark.parametrize(
     ("part", "package", "extra"),
-    [("library.head", "scikit-learn", "learn"), ("serving", "fastapi", "serve")],
+    [
+        ("library.head", "scikit-learn", "learn"),
+        ("baselines.classical", "scikit-learn", "learn"),
+        ("evaluation.report", "matplotlib", "report"),
+        ("serving", "fastapi", "serve"),
+    ],
 )
 def test_a_part_that_lacks_its_extra_cannot_be_imported(
     part: str, package: str, extra: str

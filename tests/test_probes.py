@@ -14,7 +14,7 @@ from tonearm.benchmark.probes import AUDIOSET, JOINED, PROBES, AudioSetSystem, P
 from tonearm.benchmark.systems import LADDER, default_systems, find_system
 from tonearm.datasets import Dataset, Track
 from tonearm.datasets.cache import FeatureCache
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError
 from tonearm.evaluation.crossval import Round
 from tonearm.models import audioset
 from tonearm.synth import STYLES, render, write_wav
@@ -131,7 +131,7 @@ def test_audioset_is_asked_without_learning(
     assert isinstance(system, AudioSetSystem)
     shares = system.fit_predict(Round((), tracks, LABELS, tmp_path, seed=0))
     assert [LABELS[i] for i in shares.argmax(axis=1)] == [track.label for track in tracks]
-    with pytest.raises(UsageError, match="not for polka"):
+    with pytest.raises(TonearmError, match="not for polka"):
         system.fit_predict(Round((), tracks, ("jazz", "polka"), tmp_path, seed=0))
 
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_heard_has_no_answer(
     assert np.isnan(shares[:2]).all()
     assert np.isfinite(shares[2:]).all()
     assert np.isnan(system.fit_predict(Round(tracks, deaf, LABELS, tmp_path, 0))).all()
-    with pytest.raises(UsageError, match="probe-mn04 needs decodable tracks of two genres"):
+    with pytest.raises(TonearmError, match="probe-mn04 needs decodable tracks of two genres"):
         system.fit_predict(Round(deaf, tracks, LABELS, tmp_path, 0))
 
 

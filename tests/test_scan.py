@@ -19,7 +19,7 @@ import pytest
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import audio, media
 from tonearm.bundle import Bundle
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.library import scan as scan_module
 from tonearm.library.cluster import scan_cluster
 from tonearm.library.entry import Entry
@@ -367,7 +367,7 @@ def facts(path: Path) -> list[tuple[Entry, bytes]]:
 
 
 def test_what_cannot_be_scanned_is_said_at_once(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file or folder: /"):
+    with pytest.raises(TonearmError, match="no such file or folder: /"):
         Scan(store, [tmp_path / "nothing"])
     with pytest.raises(UsageError, match="workers"):
         Scan(store, [tmp_path], workers=0)
@@ -591,8 +591,7 @@ def test_the_program_sums_up(run: Run, music: Path, tmp_path: Path) -> None:
 def test_a_scan_that_cannot_begin_leaves_no_store(run: Run, music: Path, tmp_path: Path) -> None:
     store = tmp_path / "library.db"
     for arguments, complaint in (
-        ([tmp_path / "nothing"], "no such file or folder"),
-        (["s3://bucket/music"], "bucket/music (addresses need --engine ray)"),
+        (["s3://bucket/music"], "bucket/music: addresses need --engine ray"),
         ([music, "--model", "nobody"], "no model named 'nobody'"),
         ([music, "--partition", "9"], "--partition means nothing without --engine ray"),
         ([music, "--output", "x"], "--output means nothing without --engine ray"),
@@ -601,13 +600,16 @@ def test_a_scan_that_cannot_begin_leaves_no_store(run: Run, music: Path, tmp_pat
         assert (code, output) == (2, "")
         assert complaint in errors
         assert not store.exists()
+    code, output, errors = run("scan", tmp_path / "nothing", "--store", store)
+    assert (code, output) == (1, "")
+    assert "no such file or folder" in errors
+    assert not store.exists()
 
 
 def test_exit_codes(run: Run, music: Path, tmp_path: Path) -> None:
     store = ("--store", tmp_path / "library.db", "--workers", 1)
     assert run("scan", music / "broken.mp3", *store)[0] == 1
     assert run("scan", music / ".hidden" / "low.flac", *store)[0] == 0
-    assert run("scan", tmp_path / "nothing", *store)[0] == 2
     assert run("scan", music, *store, "--excerpt", "some")[0] == 2
     code, _, errors = run("scan", music, "--store", music / "cover.jpg")
     assert (code, errors) == (1, f"tonearm: {music}/cover.jpg: file is not a database\n")

@@ -36,8 +36,8 @@ from tonearm.classifier import Classifier, ClassifierApart
 from tonearm.cli import serve
 from tonearm.errors import UsageError
 from tonearm.prediction import Failure, Prediction
-from tonearm.serving import Limits, Listeners, create_app
-from tonearm.serving.api import Answer
+from tonearm.serving import Limits, Listeners, create_app, disk
+from tonearm.serving.api import Answer, Description
 from tonearm.serving.limits import LimitedUploads
 from tonearm.serving.listeners import NobodyListens
 from tonearm.serving.statistics import Statistics
@@ -237,7 +237,7 @@ def test_other_ways_are_refused_in_the_same_form(server: Server) -> None:
 @pytest.mark.parametrize("announced", [True, False])
 def test_an_upload_that_is_too_large_is_refused(server: Server, announced: bool) -> None:
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-    before = server.count("tonearm_refusals_total", status="413")
+    before = server.count("tonearm_refusals_total", status="413", reason="request")
     body = form + bytes(1_000_001)
     response = server.client.post(
         "/classify",
@@ -247,7 +247,7 @@ def test_an_upload_that_is_too_large_is_refused(server: Server, announced: bool)
     )
     assert response.status_code == 413
     assert response.json() == {"error": "larger than 1 MB"}
-    assert server.count("tonearm_refusals_total", status="413") == before + 1
+    assert server.count("tonearm_refusals_total", status="413", reason="request") == before + 1
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_an_upload_that_never_ends_is_given_up(tiny_bundle: Path) -> None:
             while not select.select([client], [], [], 0.05)[0]:
                 client.sendall(b"1\r\n.\r\n")
             assert client.recv(100).startswith(b"HTTP/1.1 408")
-        assert server.count("tonearm_refusals_total", status="408") == 1
+        assert server.count("tonearm_refusals_total", status="408", reason="request") == 1
 
 
 @posix
@@ -328,7 +328,7 @@ def test_beyond_those_that_may_wait_it_says_that_it_is_busy(tiny_bundle: Path, l
         assert refused.json() == {"error": "busy with 2 recordings"}
         assert health.status_code == 200
         assert [first.result().status_code, second.result().status_code] == [200, 200]
-        assert server.count("tonearm_refusals_total", status="503") == 1
+        assert server.count("tonearm_refusals_total", status="503", reason="queue") == 1
         assert server.post(low).status_code == 200
 
 
@@ -411,8 +411,36 @@ def test_a_disk_that_fills_up_while_a_form_comes_is_told(
         monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
         response = server.client.post("/classify", files={"file": ("a.wav", bytes(3_000_000))})
         assert response.json() == {"error": "No space left on device"}
-        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-        assert server.count("tonearm_refusals_total", status="503") == 1
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "30")
+        assert server.count("tonearm_refusals_total", status="503", reason="disk") == 1
+
+
+def test_health_tells_of_a_full_disk_until_it_has_room_again(
+    server: Server, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    copyfileobj = shutil.copyfileobj
+
+    def health() -> tuple[int, str]:
+        response = server.client.get("/health")
+        return response.status_code, response.json()["status"]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", full)
+        with monkeypatch.context() as small_files:
+            small_files.setattr(disk, "TemporaryFile", full)
+            assert server.post(low).status_code == 503
+            assert health() == (503, "No space left on device")
+        assert health() == (200, "ok")  # a small file can be written, and nobody need upload one
+        with monkeypatch.context() as small_files:
+            small_files.setattr(disk, "TemporaryFile", full)
+            assert server.post(low).status_code == 503
+            assert health()[0] == 503
+            patched.setattr(shutil, "copyfileobj", copyfileobj)
+            assert server.post(low).status_code == 200
+            assert health() == (200, "ok")
 
 
 def test_health_tells_when_no_process_can_be_had(
@@ -428,6 +456,7 @@ def test_health_tells_when_no_process_can_be_had(
             response = server.client.get("/health")
             assert response.status_code == 503
             assert "Too many open files" in response.json()["status"]
+            assert server.count("tonearm_refusals_total", status="503", reason="process") == 1
         # By itself: who is told that nobody can listen sends no recording that would show it.
         wait_for(lambda: server.client.get("/health").json()["status"] == "ok")
         assert server.post(low).status_code == 200
@@ -626,6 +655,58 @@ def test_the_schema_describes_what_is_answered(server: Server, low: Path, tmp_pa
     for answer in (server.post(low, timeline=True), server.post(tmp_path / "broken")):
         values = answer.json()
         assert Answer.model_validate(values).model_dump(include=values.keys()) == values
+
+
+def test_the_schema_names_what_clients_call_and_describes_the_model(server: Server) -> None:
+    paths = server.client.get("/openapi.json").json()["paths"]
+    named = {operation["operationId"] for path in paths.values() for operation in path.values()}
+    assert named == {"classify", "health", "model", "metrics"}
+    answer = paths["/model"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert answer["schema"] == {"$ref": "#/components/schemas/Description"}
+    values = server.client.get("/model").json()
+    assert Description.model_validate(values).model_dump() == values
+
+
+PAGE_STAND_INS = """
+const nothing = { addEventListener() {}, querySelector() { return nothing; }, classList: {} };
+const document = { ...nothing, getElementById: () => nothing };
+globalThis.setTimeout = (resolve, milliseconds) => { pauses.push(milliseconds / 1000); resolve(); };
+globalThis.fetch = async (address) => {
+  if (address === "model") throw new Error("not asked here");
+  tries += 1;
+  const headers = { "Retry-After": process.argv[2] };
+  return new Response('{"error": "No space left on device"}', { status: 503, headers });
+};
+const pauses = [];
+let tries = 0;
+"""
+PAGE_TRIAL = """
+const heardWindow = { verdict: "unsure", probabilities: { pop: 0.2, reggae: 0.4 } };
+const state = { said: [], set textContent(text) { this.said.push(text); } };
+listen({ file: new Blob(), article: null, state }).then(() => {
+  console.log(JSON.stringify({ pauses, tries, said: state.said, kind: state.className,
+    cell: briefly(heardWindow) }));
+});
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@pytest.mark.parametrize(("retry_after", "pauses"), [("1", [1, 2, 4, 8, 16, 30]), ("30", [30, 30])])
+def test_the_page_says_what_it_waits_for_and_gives_up(
+    server: Server, tmp_path: Path, retry_after: str, pauses: list[int]
+) -> None:
+    page = server.client.get("/").text
+    script = page.split("<script>")[1].split("</script>")[0]
+    trial = tmp_path / "trial.js"
+    trial.write_text(PAGE_STAND_INS + script + PAGE_TRIAL, encoding="utf-8")
+    ran = subprocess.run(
+        ["node", trial, retry_after], capture_output=True, text=True, timeout=30, check=True
+    )
+    seen = json.loads(ran.stdout)
+    assert (seen["pauses"], seen["tries"]) == (pauses, len(pauses) + 1)
+    assert f"No space left on device; next try in {pauses[0]} s" in seen["said"]
+    assert (seen["said"][-1], seen["kind"]) == ("No space left on device", "error")
+    assert seen["cell"] == "? reggae"  # at the width of a phone there is room for no more
 
 
 def test_the_page_takes_nothing_from_elsewhere(server: Server) -> None:

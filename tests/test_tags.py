@@ -166,7 +166,7 @@ def test_every_kind_of_file_gets_its_genre_and_its_bytes_back(
     for _ in range(3):
         assert [done.action for done in undo()] == ["restore"]
     assert path.read_bytes() == before
-    with pytest.raises(UsageError, match="nothing to undo"):
+    with pytest.raises(TonearmError, match="nothing to undo"):
         list(undo())
 
 
@@ -689,7 +689,7 @@ def test_a_file_that_changes_meanwhile_is_left_alone(
     monkeypatch.setattr(tagging, "prepare", meddle)
     failed = write(path, policy="replace")[0]
     assert (failed.action, "meanwhile" in failed.reason) == ("fail", True)
-    with pytest.raises(UsageError, match="no journal in"):
+    with pytest.raises(TonearmError, match="no journal in"):
         list(undo())
     assert read_genres(path) == ("Soul",)
     assert list(path.parent.glob(".tonearm-*")) == []
@@ -765,7 +765,7 @@ def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path], sta
     # What could not be undone can be tried again, but is in no other run's way.
     again = {one.path: one.action for one in undo(notes)}
     assert again == {**expected, str(fine): "keep"}
-    with pytest.raises(UsageError, match=r"every journal in .* is undone"):
+    with pytest.raises(TonearmError, match=r"every journal in .* is undone"):
         list(undo())
 
 
@@ -841,7 +841,7 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
     path.write_text(f'{{"tonearm_journal": 1}}\n{json.dumps(entry | {"delta": delta})}\n')
     with pytest.raises(JournalError, match="damaged"):
         journal.read(path)
-    with pytest.raises(UsageError, match="no journal"):
+    with pytest.raises(TonearmError, match="no journal"):
         list(undo(tmp_path / "absent"))
 
 
@@ -988,7 +988,7 @@ def test_mappings_that_say_something_else(
     tmp_path: Path, name: str, text: str, complaint: str
 ) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(UsageError, match=complaint) as error:
+    with pytest.raises(TonearmError, match=complaint) as error:
         read_mapping(tmp_path / name)
     assert "\n" not in str(error.value)
 

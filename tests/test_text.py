@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tonearm.text import clock_text, printable
+from tonearm.text import clock_text, is_path, not_utf8, printable
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,19 @@ def test_times_roll_over(seconds: float, shown: str) -> None:
 )
 def test_names_fit_into_a_line(name: str, shown: str) -> None:
     assert printable(name) == shown
+
+
+def test_the_line_is_told_that_is_not_utf8() -> None:
+    with pytest.raises(UnicodeDecodeError) as caught:
+        "für\nElise\n".encode("latin-1").decode()
+    assert not_utf8(caught.value) == "not UTF-8 (line 1)"
+    with pytest.raises(UnicodeDecodeError) as caught:
+        b"one\r\ntwo\r\nthr\xe9e".decode()
+    assert not_utf8(caught.value) == "not UTF-8 (line 3)"
+
+
+def test_a_separator_or_a_suffix_makes_a_path() -> None:
+    for name in ("./mine", "runs/mine", "mine.onnx"):
+        assert is_path(name)
+    for name in ("mine", "default", ".mine"):
+        assert not is_path(name)

@@ -50,6 +50,7 @@ from tonearm.training.making import make_network
 from tonearm.training.module import DivergedError, clip_log_probabilities, selection_score
 from tonearm.training.run import fit
 from tonearm.training.runfolder import RunError
+from tonearm.training.settings import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "gtzan"
 LABELS = tuple(sorted(STYLES))[:3]
@@ -149,7 +150,6 @@ def test_an_experiment_survives_its_own_yaml(settings: list[str], tmp_path: Path
     [
         (["--optimiser.lrr", "1"], "optimiser.lrr"),
         (["--optimiser.lr", "fast"], "optimiser.lr.*fast"),
-        (["--config", "absent.yaml"], r"absent\.yaml"),
         (["--front_end", "ears"], "front_end 'ears' is unknown: expected one of efficientat"),
         (["--data.split", "magic"], "magic"),
         (["--schedule.epochs", "0"], "schedule.epochs must be above 0, got 0"),
@@ -236,13 +236,45 @@ def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() 
     assert make_network(experiment, unknown).audioset_weight == 0.0
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"# nothing\n", "expected settings and their values, found nothing"),
+        (b"- one\n", "expected settings and their values, found a list"),
+        (b"seed: 1\nname: caf\xe9\n", r"not UTF-8 \(line 2\)"),
+        (b"seed: [1\n", "not YAML"),
+        (b"seeds: 1\n", "seeds"),
+        (b"optimiser:\n  lr: 0\n", "optimiser.lr must be above 0"),
+    ],
+)
+def test_a_file_of_settings_that_is_at_fault_is_named(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"mine\.yaml: .*{reason}") as caught:
+        parse(["--config", str(file)])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_settings_is_not_blamed_for_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("optimiser:\n  lr: 0\n")
+    assert parse(["--config", str(file), "--optimiser.lr", "0.1"]).optimiser.lr == 0.1
+    file.write_text("seed: 1\n")
+    with pytest.raises(UsageError, match=r"optimiser\.lr must be above 0"):
+        parse(["--config", str(file), "--optimiser.lr", "0"])
+
+
 def test_data_is_found_in_the_folder_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gtzan").mkdir()
     settings = DataSettings(path="../elsewhere/gtzan")
 
-    with pytest.raises(UsageError, match=r"data\.path \.\./elsewhere/gtzan: no such"):
+    with pytest.raises(TonearmError, match=r"data\.path \.\./elsewhere/gtzan: no such"):
         data_path(settings)
     monkeypatch.setenv("TONEARM_DATA", str(tmp_path))
 

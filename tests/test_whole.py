@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tonearm.errors import TonearmError
-from tonearm.whole import drafted, whole, write_whole
+from tonearm.whole import drafted, require_room_for, whole, write_whole
 
 
 def test_a_block_that_ends_badly_leaves_what_was_there(tmp_path: Path) -> None:
@@ -129,3 +129,20 @@ def test_a_file_that_does_not_give_way_is_the_first_one(
             file.write(b"second")
         assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_are_made_and_what_cannot_be_made_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_room_for(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+    with drafted(tmp_path / "a" / "b" / "mine.onnx") as draft:
+        draft.write_text("new")
+    assert (tmp_path / "a" / "b" / "mine.onnx").read_text() == "new"
+    (tmp_path / "taken").touch()
+    for folder in ("taken", "taken/c"):
+        with pytest.raises(TonearmError, match=f"{folder}: a file is where its folder should be"):
+            require_room_for(tmp_path / folder)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as root may write everywhere
+    with pytest.raises(TonearmError, match="Permission denied"):
+        require_room_for(tmp_path / "d")

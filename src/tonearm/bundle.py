@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.metadata import BundleMetadata, MetadataError
-from tonearm.text import listed
+from tonearm.text import is_path, listed
 from tonearm.whole import whole
 
 if TYPE_CHECKING:
@@ -197,7 +197,9 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     UsageError
-        If it is none of these.
+        If there is no model of that name.
+    BundleError
+        If it is a path (it has a separator or a suffix), and there is no model.
     """
     bundles = available()
     if (named := bundles.get(os.fspath(name_or_path))) is not None:
@@ -205,10 +207,12 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         if not (path / RUN_BUNDLE).is_file():
-            raise UsageError(f"{path}: a folder without {RUN_BUNDLE}, so not that of a run")
+            raise BundleError(path, f"a folder without {RUN_BUNDLE}, so not that of a run")
         path = path / RUN_BUNDLE
     if path.is_file():
         return path
+    if is_path(os.fspath(name_or_path)):
+        raise BundleError(path, "no such file")
     known = ", ".join(bundles) or "none"
     raise UsageError(
         f"no model named {os.fspath(name_or_path)!r} and no such file (by name: {known})"

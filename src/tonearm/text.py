@@ -1,4 +1,4 @@
-"""Names, ways to files and times as people read them. It imports nothing that is slow to load."""
+"""What people read of names, paths, times and faults. It imports nothing that is slow to load."""
 
 from __future__ import annotations
 
@@ -21,11 +21,22 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def is_path(name: str) -> bool:
+    """Whether a word that may be a name or a path is a path: by a separator or a suffix in it."""
+    return bool(os.path.dirname(name) or os.path.splitext(name)[1])  # noqa: PTH120, PTH122
+
+
 def is_line(text: str) -> bool:
     """Whether a text is one line that any terminal, file and database takes."""
     # Control characters, lone surrogates, separators of lines and of paragraphs.
     odd = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
     return bool(text.strip()) and not odd
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Say that a file is not UTF-8, and in which line; it must have been read as a whole."""
+    line = error.object.count(b"\n", 0, error.start) + 1
+    return f"not UTF-8 (line {line})"
 
 
 def listed(names: Iterable[str]) -> str:

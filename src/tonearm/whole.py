@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -15,6 +16,7 @@ from tonearm.csvrows import csv_writer
 from tonearm.errors import TonearmError
 from tonearm.text import printable
 
+_NO_FOLDER = "a file is where its folder should be"
 DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet whole
 
 
@@ -24,6 +26,7 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
 
     Until all of it is on the disk there is what was there before. The new file may be read by whom
     the old one could be read by. What is no file, a pipe or a device, is written to as it is.
+    Folders above it are made.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     As `whole` does it, for those who write to a name; before it is in place, the draft can be read
     back and checked. It has no suffix that anything goes by: whatever ends the process, nobody
-    takes what is left of it for the file.
+    takes what is left of it for the file. Folders above it are made.
 
     Raises
     ------
@@ -126,6 +129,10 @@ def _linked(draft: Path, target: Path) -> bool:
 
 
 def _draft_beside(target: Path) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # which would sound as if the target were there already
+        raise NotADirectoryError(errno.ENOTDIR, _NO_FOLDER, error.filename) from error
     # Not made of the target's name, which may be as long as names can be; and by chance, for on a
     # network drive another machine's process may have the same number.
     return target.with_name(DRAFTS.replace("*", token_hex(8)))
@@ -139,7 +146,7 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) ->
 
 
 def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file of UTF-8, as `whole` does; folders above it are made.
+    """Write a file of UTF-8, as `whole` does.
 
     Raises
     ------
@@ -147,11 +154,27 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
         If it cannot be written.
     """
     try:
-        Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
             file.write(text.encode())
     except OSError as error:
-        reason = error.strerror or str(error)
-        if isinstance(error, (FileExistsError, NotADirectoryError)):
-            reason = "a file is where its folder should be"
-        raise TonearmError(f"{printable(os.fspath(path))}: {reason}") from error
+        reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else error.strerror
+        raise TonearmError(f"{printable(os.fspath(path))}: {reason or error}") from error
+
+
+def require_room_for(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that files cannot be written to, before work is done that would be lost.
+
+    It need not be there, as it is made with the first file.
+
+    Raises
+    ------
+    TonearmError
+        If it cannot be made, or nothing can be written in it.
+    """
+    place = Path(os.path.realpath(folder))
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise TonearmError(f"{printable(os.fspath(folder))}: {_NO_FOLDER}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise TonearmError(f"{printable(os.fspath(folder))}: {os.strerror(errno.EACCES)}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.baselines.feature_sets import FEATURE_SETS, FeatureSet
-from tonearm.errors import MissingExtraError, UsageError
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
 
 try:
     from sklearn.base import clone
@@ -24,7 +24,7 @@ try:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 except ImportError as error:
-    raise MissingExtraError("scikit-learn", "train") from error
+    raise MissingExtraError("scikit-learn", "learn") from error
 
 FloatArray = NDArray[np.float64]
 
@@ -141,7 +141,7 @@ class Baseline:
 
         Raises
         ------
-        UsageError
+        TonearmError
             If fewer than two classes are left to learn.
         """
         known = np.isfinite(rows).any(axis=1)
@@ -149,8 +149,10 @@ class Baseline:
         truth = np.asarray(labels)[known]
         keys = np.asarray(groups)[known]
         self.classes = tuple(np.unique(truth).tolist())
+        if not self.classes:
+            raise TonearmError("a baseline has nothing to learn from: no track could be heard")
         if len(self.classes) < 2:
-            raise UsageError(f"a baseline needs two classes to learn, not {len(self.classes)}")
+            raise TonearmError(f"a baseline needs two classes to learn, not {len(self.classes)}")
         # A column that is missing throughout is kept (as nought), so that widths stay the same.
         imputer = SimpleImputer(strategy="median", keep_empty_features=True)
         pipeline = make_pipeline(imputer, StandardScaler(), self._method.build(self._seed))

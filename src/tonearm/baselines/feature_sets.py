@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tonearm.datasets.cache import Descriptors, FeatureCache, Kind, middle
 from tonearm.datasets.track import Track
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError
 from tonearm.features.descriptors import DESCRIBED_SECONDS, mfcc_columns
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.features.picture import RANGE_DB, render
@@ -63,12 +63,12 @@ def _kaggle_pictures(cache: FeatureCache, tracks: Sequence[Track], workers: int)
 
     Raises
     ------
-    UsageError
+    TonearmError
         If no track has a picture.
     """
     shown = [i for i, track in enumerate(tracks) if track.picture is not None]
     if not shown:
-        raise UsageError(
+        raise TonearmError(
             "kaggle-picture baselines need the published spectrogram pictures of GTZAN: expected "
             "images_original/blues/blues00000.png and so on beside the recordings, found none"
         )

@@ -80,8 +80,9 @@ def run_benchmark(
     Raises
     ------
     UsageError
-        If there is no system, two have one name, `seeds` is below 1, or a finished model does not
-        know all labels.
+        If there is no system, two have one name, or `seeds` is below 1.
+    TonearmError
+        If a finished model does not know all labels.
     """
     names = [system.name for system in systems]
     if not names or len(set(names)) < len(names):

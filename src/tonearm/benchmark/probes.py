@@ -12,7 +12,7 @@ import numpy as np
 
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.evaluation.crossval import FloatArray, Round
 
@@ -76,7 +76,7 @@ class ProbeSystem:
         ]
         truth = np.array([place for _, place in known])
         if len(set(truth)) < 2:
-            raise UsageError(f"{self.name} needs decodable tracks of two genres to learn from")
+            raise TonearmError(f"{self.name} needs decodable tracks of two genres to learn from")
 
         def through(network: str, asked: list[Said]) -> FloatArray:
             rows = np.stack([EMBEDDINGS[network](one) for one, _ in known])
@@ -109,7 +109,7 @@ class AudioSetSystem:
         return f"{self.name} {audioset.GENRES} {_heard_fingerprint()}"
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Ask mn04; raises `UsageError` if AudioSet has no class for a genre."""
+        """Ask mn04; raises `TonearmError` if AudioSet has no class for a genre."""
         from tonearm.training.probe import audioset_head
 
         def judge(heard: list[Said]) -> FloatArray:

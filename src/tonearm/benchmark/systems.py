@@ -25,9 +25,10 @@ from tonearm.classifier import Classifier
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.splits import artist_key
 from tonearm.datasets.track import Dataset, DatasetError, Track
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.prediction import Failure
+from tonearm.text import not_utf8, printable
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
@@ -92,9 +93,10 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
     Raises
     ------
     UsageError
-        If it is none of these, or it is a distillation without unlabelled music.
+        If there is nothing of that name, or it is a distillation without unlabelled music.
     TonearmError
-        If the weights of a published network are not at hand.
+        If it is a path and nothing to be used is there, or the weights of a published network are
+        not at hand.
     """
     from tonearm.baselines.classical import baseline_names
 
@@ -108,6 +110,8 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
     if config.is_file():
         kind = DistilledSystem if _is_recipe(config) else NetworkSystem
         return kind(config, cache, workers)
+    if name.endswith(CONFIG_SUFFIXES):
+        raise TonearmError(f"{printable(name)}: no such file")
     try:
         return BundleSystem(bundle.find(name), workers)
     except UsageError:
@@ -280,7 +284,7 @@ class BundleSystem:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def refuse_others(self, labels: Sequence[str]) -> None:
-        """Raise `UsageError` if the model does not know all of these labels."""
+        """Raise `TonearmError` if the model does not know all of these labels."""
         _refuse_unknown(self.path, Bundle.load(self.path).metadata.labels, labels)
 
     def fit_predict(self, given: Round) -> FloatArray:
@@ -290,7 +294,13 @@ class BundleSystem:
 
 def _is_recipe(config: Path) -> bool:
     """Say whether a configuration is of `tonearm distill`, not of `tonearm train`."""
-    return re.search(r"^(imitation|tuning):", config.read_text("utf-8"), re.MULTILINE) is not None
+    try:
+        text = config.read_text("utf-8")
+    except OSError as error:
+        raise TonearmError(f"{printable(str(config))}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TonearmError(f"{printable(str(config))}: {not_utf8(error)}") from error
+    return re.search(r"^(imitation|tuning):", text, re.MULTILINE) is not None
 
 
 def _group(track: Track) -> str:
@@ -299,7 +309,7 @@ def _group(track: Track) -> str:
 
 def _refuse_unknown(model: Path, known: Sequence[str], labels: Sequence[str]) -> None:
     if missing := set(labels) - set(known):
-        raise UsageError(f"{model} does not know the labels {', '.join(sorted(missing))}")
+        raise TonearmError(f"{model} does not know the labels {', '.join(sorted(missing))}")
 
 
 def _heard(model: Path, given: Round, workers: int) -> FloatArray:

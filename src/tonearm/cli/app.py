@@ -90,7 +90,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the program: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Run the program, with the exit codes of docs/classify.md: 0, 1, 2, and 130 if interrupted.
 
     Typer itself ends quietly on a closed pipe and on Ctrl-C.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import ProtocolOption, listed
+from tonearm.cli.options import CacheOption, ProtocolOption, listed, path_option
 from tonearm.cli.output import split_warnings
 from tonearm.errors import UsageError
 
@@ -25,41 +25,40 @@ def register(app: typer.Typer) -> None:
 
 def benchmark(
     name: Annotated[
-        str, typer.Argument(help="Names the results, and the folder configs/NAME of networks.")
+        str, typer.Argument(help="Name of the results, and of the folder configs/NAME.")
     ],
-    data: Annotated[Path, typer.Option(help="The dataset: its folder, or a manifest.")],
+    data: Annotated[Path, path_option(help="Folder of a dataset, or a manifest file.")],
     systems: Annotated[
         list[str] | None,
         typer.Option(
             show_default=False,
             metavar="A,B,C",
-            help="Baselines, published networks, configurations, bundles; may be given more than "
-            "once (a ladder of those that can be had, and all configurations).",
+            help="Baselines, published networks, configurations or models; may be repeated (by "
+            "default, all that are available).",
         ),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other seeds.")] = 1,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of repetitions, each with its own seed.")
+    ] = 1,
     protocol: ProtocolOption = "artist-kfold",
-    out: Annotated[Path, typer.Option(help="Folder for the tables and plots.")] = Path(
-        "docs/results"
-    ),
+    out: Annotated[Path, path_option(help="Folder for tables and plots.")] = Path("docs/results"),
     work: Annotated[
-        Path, typer.Option(help="Folder for what is finished, to go on from after a break.")
+        Path, path_option(help="Folder for finished parts, to continue from later.")
     ] = Path("runs/benchmark"),
     configs: Annotated[
-        Path | None, typer.Option(show_default=False, help="Folder of networks (configs/NAME).")
+        Path | None,
+        path_option(show_default="configs/NAME", help="Folder of the networks' configurations."),
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(show_default=False, help="Folder of the feature cache.")
-    ] = None,
+    cache: CacheOption = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that compute features and classify.")
+        int, typer.Option(min=1, help="Number of processes that compute features and classify.")
     ] = 1,
 ) -> None:
-    """Train and judge systems on every fold of a dataset, and hold each against the one above.
+    """Train and test systems on every fold of a dataset, and compare each with the one above.
 
-    Systems run in the order given, which is the order of the table. An interrupted benchmark goes
-    on where it was.
+    Systems run in the order given, which is the order of the table. An interrupted benchmark
+    continues where it stopped.
     """
     from tonearm import datasets
     from tonearm.benchmark.ladder import NOT_TRAINED_ANEW, run_benchmark, write_results

@@ -27,12 +27,14 @@ def register(app: typer.Typer) -> None:
 
 
 def classify(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Files, and folders of them.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="A CSV table.")] = False,
-    timeline: Annotated[bool, typer.Option("--timeline", help="Every window in time.")] = False,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table.")] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Add every window of the recording.")
+    ] = False,
     top: Annotated[
         int | None,
         typer.Option(
@@ -48,10 +50,10 @@ def classify(
     workers: SharingOption = 1,
     time_limit: TimeLimitOption = None,
 ) -> None:
-    """Say the genre of recordings.
+    """Classify recordings by genre.
 
-    Every file gets a line: its genre, or the reason why it has none. What is no music, or of no
-    genre in particular, is said to be so; --json and --csv name the most probable genre anyway.
+    Every file gets a line: its genre, or the reason why it has none. Recordings that are not music,
+    or of uncertain genre, are marked as such; --json and --csv name the most probable genre anyway.
     The exit code is 0 if any file was classified, 1 if none was.
     """
     if as_json and as_csv:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonearm.cli.options import path_argument
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
 
@@ -26,20 +27,22 @@ def register(app: typer.Typer) -> None:
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run or report folders, or predictions.csv files."),
+        path_argument(metavar="RUN...", help="Run or report folders, or predictions.csv files."),
     ],
-    as_csv: Annotated[bool, typer.Option("--csv", help="Every figure as CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print every figure as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown.")
+    ] = False,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Replicates behind the 95 % intervals; 0 for none.")
+        int, typer.Option(min=0, help="Bootstrap samples for the 95 % intervals; 0 for none.")
     ] = 1000,
 ) -> None:
-    """Compare runs with the first one: figures, differences, and whether these are significant.
+    """Compare runs with the first one: figures, differences and their significance.
 
-    All are judged on the tracks that every run has predicted. The intervals are drawn over
-    artists where these are known, and so is the test of whether a difference is chance; --markdown,
-    --csv and --json have McNemar's exact test too, which takes every track as independent.
+    Only tracks that every run has predicted count. Intervals and significance are computed over
+    artists where these are known; --markdown, --csv and --json also have McNemar's exact test,
+    which treats every track as independent.
     """
     if as_csv + as_json + as_markdown > 1:
         raise UsageError("--csv, --json and --markdown exclude each other")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import ProtocolOption, SharingOption
+from tonearm.cli.options import ProtocolOption, SharingOption, path_argument, path_option
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
 
@@ -20,24 +20,26 @@ if TYPE_CHECKING:
     from tonearm.datasets.summary import GenreSummary
 
 PathArgument = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A dataset's folder, or a manifest file.")
+    Path, path_argument(metavar="PATH", help="Folder of a dataset, or a manifest file.")
 ]
 LayoutOption = Annotated[
-    str | None, typer.Option("--layout", help="How PATH is laid out; found out by default.")
+    str | None, typer.Option("--layout", help="Layout of PATH; detected by default.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    data = typer.Typer(name="data", help="Look at datasets.", no_args_is_help=True)
+    data = typer.Typer(
+        name="data", help="Inspect, check, divide and download datasets.", no_args_is_help=True
+    )
     for command in (info, check, split, download):
         data.command()(command)
     app.add_typer(data)
 
 
 def info(path: PathArgument, layout: LayoutOption = None, as_json: JsonOption = False) -> None:
-    """Count what is in a dataset, by genre, split and kind."""
+    """Count the tracks of a dataset by genre, split and kind."""
     from tonearm.datasets import load
     from tonearm.datasets.summary import summarise, to_dict
 
@@ -55,15 +57,16 @@ def check(
     layout: LayoutOption = None,
     as_json: JsonOption = False,
     shortest: Annotated[
-        float, typer.Option("--shortest", min=0.0, help="Seconds below which it is too short.")
+        float,
+        typer.Option("--shortest", min=0.0, help="Report files shorter than this, in seconds."),
     ] = 1.0,
     workers: SharingOption = 2,
 ) -> None:
     """Listen to every track for faults.
 
-    Finds files that are missing, undecodable, truncated, silent or too short, the same recording
-    twice, and with it labels and splits that contradict each other. The exit code is 0 if there
-    are no faults, 1 if there are.
+    Finds files that are missing, undecodable, truncated, silent or too short, and recordings that
+    occur twice, with conflicting labels or across splits. The exit code is 0 if there are no
+    faults, 1 if there are.
     """
     from tonearm.datasets import load
     from tonearm.datasets.check import check as check_dataset
@@ -83,13 +86,14 @@ def split(
     path: PathArgument,
     protocol: ProtocolOption = "artist-kfold",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write a manifest (CSV) of the parts.")
+        Path | None,
+        path_option("--output", "-o", help="Manifest (CSV) of the parts to write."),
     ] = None,
-    folds: Annotated[int, typer.Option("--folds", help="How many folds.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the draw.")] = 0,
+    folds: Annotated[int, typer.Option("--folds", help="Number of folds.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for the random division.")] = 0,
     layout: LayoutOption = None,
 ) -> None:
-    """Divide a dataset into what to learn from and what to judge on."""
+    """Divide a dataset into tracks to train on and tracks to test on."""
     from tonearm.datasets import load
     from tonearm.datasets import split as split_dataset
     from tonearm.datasets.manifest import other_columns, write_folds
@@ -108,13 +112,14 @@ def split(
 
 
 def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="gtzan")],
-    to: Annotated[Path, typer.Option("--to", help="Folder to put it in.")] = Path("data/gtzan"),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Only gtzan so far.")],
+    to: Annotated[Path, path_option("--to", help="Folder to download to.")] = Path("data/gtzan"),
     edition: Annotated[
-        str, typer.Option("--edition", help="full (1,000 tracks, 1.2 GB) or mini (100 tracks).")
+        str,
+        typer.Option("--edition", help="Either full (1,000 tracks, 1.2 GB) or mini (100 tracks)."),
     ] = "full",
 ) -> None:
-    """Fetch a dataset and compare its files with their checksums."""
+    """Download a dataset and verify its checksums."""
     from tonearm.datasets.download import download_gtzan
     from tonearm.errors import UsageError
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tonearm.cli.options import CacheOption, path_option
 from tonearm.cli.output import split_warnings
 from tonearm.extras import needs
 
@@ -16,43 +17,39 @@ def register(app: typer.Typer) -> None:
     app.command(
         "distill",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        epilog="Every setting of the YAML file can be overridden, as in --tuning.steps 800 "
+        epilog="Any setting of the YAML file can be overridden, as in --tuning.steps 800 "
         "--student.audioset_weight 0.2; --print_config prints them all.",
     )(distill)
 
 
 def distill(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option("--config", help="The recipe's YAML file.")] = None,
+    config: Annotated[Path | None, path_option("--config", help="YAML file of the recipe.")] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="The labelled dataset's folder: data.path.")
+        Path | None, path_option("--data", help="Folder of the labelled dataset: data.path.")
     ] = None,
     unlabelled: Annotated[
         list[Path] | None,
-        typer.Option(
+        path_option(
             "--unlabelled",
-            show_default=False,
-            help="A folder of unlabelled music; may be given more than once: data.unlabelled "
-            "($TONEARM_UNLABELLED).",
+            show_default="$TONEARM_UNLABELLED",
+            help="Folder of unlabelled music; may be repeated: data.unlabelled.",
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Folder of the run (default runs/NAME).", show_default=False),
+        path_option("--run", help="Folder of the run.", show_default="runs/NAME"),
     ] = None,
     fold: Annotated[
         int | None,
-        typer.Option("--fold", help="Hold out and judge this fold, from 0: data.fold."),
+        typer.Option("--fold", help="Fold to hold out and test on, from 0: data.fold."),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", show_default=False, help="Folder of the feature cache."),
-    ] = None,
+    cache: CacheOption = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that ask the teachers, and that classify.")
+        int, typer.Option(min=1, help="Number of processes that ask the teachers and classify.")
     ] = 1,
 ) -> None:
-    """Teach a small model what large ones hear; goes on where a killed run stopped."""
+    """Teach a small model what large ones hear; an interrupted run continues where it stopped."""
     arguments = [] if config is None else ["--config", str(config)]
     if data is not None:
         arguments += ["--data.path", str(data)]

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import ProtocolName, SharingOption, listed, refuse
+from tonearm.cli.options import (
+    ProtocolName,
+    SharingOption,
+    listed,
+    path_argument,
+    path_option,
+    refuse,
+)
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import UsageError
 from tonearm.text import composed
 
 if TYPE_CHECKING:
@@ -35,31 +42,33 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="A name `tonearm models` lists, a bundle or a run folder.")
+        str, typer.Argument(help="A name that `tonearm models` lists, a bundle or a run folder.")
     ],
-    data: Annotated[Path, typer.Argument(help="A dataset: its folder, or a manifest.")],
+    data: Annotated[Path, path_argument(help="Folder of a dataset, or a manifest file.")],
     split: Annotated[
-        str | None, typer.Option(help="Only this part of the dataset's own partition.")
+        str | None, typer.Option(help="Test only on this part of the dataset's own partition.")
     ] = None,
     protocol: Annotated[
-        ProtocolName | None, typer.Option(help="Judge what a fold of this division holds out.")
+        ProtocolName | None, typer.Option(help="Test on a held-out fold of this division.")
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="With --protocol: how many folds.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="With --protocol: number of folds.")] = 5,
     fold: Annotated[
-        int | None, typer.Option(min=0, help="With --protocol: the fold to judge, from 0.")
+        int | None, typer.Option(min=0, help="With --protocol: the fold to test on, from 0.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: full or excerpt.")] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B,C", help="Only tracks with these labels; may be repeated."),
+        typer.Option(metavar="A,B,C", help="Test only on these labels; may be repeated."),
     ] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="DATA=MODEL", help="The model's name for a label."),
+        typer.Option(
+            "--map", metavar="DATA=MODEL", help="The model's name for a label; may be repeated."
+        ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for report.html, metrics.json and predictions.csv."),
+        path_option(help="Folder for report.html, metrics.json and predictions.csv."),
     ] = None,
     explained: Annotated[
         int,
@@ -67,23 +76,23 @@ def evaluate(
             "--explain",
             min=0,
             metavar="N",
-            help="Show in the report what led to the N worst errors; some seconds each.",
+            help="Explain the N worst errors in the report; takes some seconds each.",
         ),
     ] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Replicates behind the 95 % intervals; 0 for none.")
+        int, typer.Option(min=0, help="Bootstrap samples for the 95 % intervals; 0 for none.")
     ] = 1000,
     layout: Annotated[
-        str | None, typer.Option(help="The dataset's layout, if it is not recognised.")
+        str | None, typer.Option(help="Layout of the dataset; detected by default.")
     ] = None,
     workers: SharingOption = 1,
 ) -> None:
-    """Judge a model on labelled recordings, heard exactly as `tonearm classify` hears them.
+    """Test a model on labelled recordings, processed exactly as by `tonearm classify`.
 
-    --protocol and --fold pick what a run of `tonearm train` with the same --split and --fold held
+    --protocol and --fold select what a run of `tonearm train` with the same --split and --fold held
     out. Without --split, tracks outside the dataset's own partition (repetitions, wrong labels) are
-    left out. Files that cannot be decoded are listed and counted in no figure.
+    left out. Files that cannot be decoded are listed and not counted in any figure.
     """
     from tonearm import datasets
     from tonearm.classifier import Classifier
@@ -94,11 +103,9 @@ def evaluate(
 
     if report is not None:
         from tonearm.evaluation.report import Subject, explain_errors, write_report
+        from tonearm.whole import require_room_for
 
-        try:  # now, and not when all has been heard
-            report.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TonearmError(f"{report}: {error.strerror}") from error
+        require_room_for(report)  # now, and not when all has been heard
     renamed = dict(_pair(text) for text in rename or ())
     with split_warnings():
         dataset = datasets.load(data, layout)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tonearm.cli.naming import named_after
-from tonearm.cli.options import ModelOption
+from tonearm.cli.options import ModelOption, PictureOption
 from tonearm.threads import processors
 
 
@@ -19,35 +18,32 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A recording.")],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            show_default="FILE-explanation.png in the current folder",
-            help="Picture to write: .png, .svg, .pdf, .jpg or .webp.",
-        ),
-    ] = None,
+    output: PictureOption = None,
     genre: Annotated[
         str | None,
-        typer.Option("--genre", show_default="the answer", help="Genre to explain."),
+        typer.Option("--genre", show_default="the most probable", help="Genre to explain."),
     ] = None,
     start: Annotated[
         float | None,
         typer.Option(
-            "--start", min=0, show_default="around the middle", help="Seconds to leave out."
+            "--start",
+            min=0,
+            show_default="around the middle",
+            help="Start of the excerpt, in seconds.",
         ),
     ] = None,
-    duration: Annotated[float, typer.Option("--duration", help="Seconds to explain.")] = 30.0,
+    duration: Annotated[
+        float, typer.Option("--duration", help="Length of the excerpt, in seconds.")
+    ] = 30.0,
     model: ModelOption = "default",
-    width: Annotated[int, typer.Option("--width", help="Pixels.")] = 1200,
-    height: Annotated[int, typer.Option("--height", help="Pixels.")] = 700,
-    dark: Annotated[bool, typer.Option("--dark", help="On a dark ground.")] = False,
+    width: Annotated[int, typer.Option("--width", help="Width in pixels.")] = 1200,
+    height: Annotated[int, typer.Option("--height", help="Height in pixels.")] = 700,
+    dark: Annotated[bool, typer.Option("--dark", help="Use a dark background.")] = False,
 ) -> None:
     """Draw where in a recording the evidence for its genre lies.
 
-    Orange speaks for the genre, blue against it. Below is what each window of the recording was
-    answered, beside it the answer.
+    Orange speaks for the genre, blue against it. Below it are the answers for each window of the
+    recording, beside it the answer for the whole.
     """
     from tonearm.classifier import Classifier
     from tonearm.explanation import explain

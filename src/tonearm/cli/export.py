@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from tonearm.cli.options import StoreArgument
 from tonearm.cli.strangers import warn_of_unknown_places
 from tonearm.text import printable
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="What `tonearm scan` made.")],
+    store: StoreArgument,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -26,23 +26,26 @@ def export(
         ),
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is standard output.")
+        str,
+        typer.Option("--output", "-o", metavar="FILE", help="File to write; - is standard output."),
     ] = "-",
     format: Annotated[
         Literal["csv", "jsonl", "parquet"] | None,
-        typer.Option("--format", help="By default what the file's suffix says."),
+        typer.Option("--format", show_default="by the suffix of FILE", help="Format of the table."),
     ] = None,
-    missing: Annotated[bool, typer.Option("--missing", help="Files that are gone, too.")] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Include files that no longer exist.")
+    ] = False,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Every stretch that was heard; not in CSV.")
+        bool, typer.Option("--timeline", help="Include every window of the recordings; not in CSV.")
     ] = False,
     embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="The embeddings; not in CSV.")
+        bool, typer.Option("--embeddings", help="Include the embeddings; not in CSV.")
     ] = False,
 ) -> None:
-    """Write what a store knows as CSV, JSON Lines or Parquet, a row for each file.
+    """Write the contents of a store as CSV, JSON Lines or Parquet, one row per file.
 
-    The exit code is 1 if there is no file to write; then an older table stays as it was.
+    The exit code is 1 if there is nothing to write; an existing output file is then left alone.
     """
     from tonearm.library import exporting
     from tonearm.library.store import Store

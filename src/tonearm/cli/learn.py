@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonearm.cli.options import ListeningOption, listed
+from tonearm.cli.options import CacheOption, ListeningOption, listed, path_option
 from tonearm.cli.output import split_warnings, warn_unreadable
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
@@ -35,12 +35,13 @@ def learn(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="A folder with a folder per genre, or a table with the columns path and label; "
-            "with --from-tags, files and folders.",
+            help="A folder with one folder per genre, or a table with the columns path and label; "
+            "with --from-tags, files or folders.",
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The bundle to write: mine.onnx.", metavar="FILE")
+        Path,
+        path_option("--out", "-o", metavar="FILE", help="Bundle to write, such as mine.onnx."),
     ],
     tags: Annotated[
         bool, typer.Option("--from-tags", help="Take the genres from the files' tags.")
@@ -48,7 +49,7 @@ def learn(
     genres: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="A,B,C", help="Learn these alone; may be repeated.", show_default="all"
+            metavar="A,B,C", help="Learn only these; may be repeated.", show_default="all"
         ),
     ] = None,
     min_files: Annotated[
@@ -56,20 +57,17 @@ def learn(
     ] = 5,
     model: Annotated[
         str,
-        typer.Option("--model", help="The model whose network listens, as `classify` takes it."),
+        typer.Option("--model", help="The model to build on, as for `classify`."),
     ] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     workers: ListeningOption = 1,
-    cache: Annotated[
-        Path | None,
-        typer.Option(show_default=False, help="Folder of the feature cache."),
-    ] = None,
+    cache: CacheOption = None,
 ) -> None:
     """Learn your own genres from examples; ten files of each are enough to begin with.
 
-    What comes out is a model that every command takes with --model. It is judged on artists and
-    albums it did not learn from, as far as the files' tags or the table name them, and the genres
-    that need more examples are listed.
+    The result is a model that every command accepts as --model. It is tested on artists and albums
+    it did not learn from, as far as the tags or the table name them, and genres that need more
+    examples are listed.
     """
     keep_blas_single()
     from tonearm.datasets.cache import FeatureCache

@@ -28,9 +28,9 @@ def models(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models at hand, or tell all about one.
+    """List the available models, or show the details of one.
 
-    They are the ones in the package and those in the folder $TONEARM_MODELS.
+    Available are those that come with Tonearm and those in the folder $TONEARM_MODELS.
     """
     from tonearm import bundle
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,29 +11,53 @@ import typer
 
 from tonearm.errors import UsageError
 
-ModelOption = Annotated[
-    str, typer.Option("--model", help="A name `tonearm models` lists, a bundle or a run folder.")
+# By default Typer checks whether what a path names can be read, even of an output, and refuses it
+# with exit code 2. The commands themselves say in one line what is wrong, and exit with 1.
+path_argument = partial(typer.Argument, readable=False)
+path_option = partial(typer.Option, readable=False)
+
+StoreArgument = Annotated[
+    Path, path_argument(metavar="STORE", help="The store that `tonearm scan` made.")
+]
+CacheOption = Annotated[
+    Path | None,
+    path_option("--cache", show_default=False, help="Folder of the feature cache."),
+]
+PictureOption = Annotated[
+    Path | None,
+    path_option(
+        "--output",
+        "-o",
+        show_default="named after FILE, in the current folder",
+        help="Picture to write: .png, .svg, .pdf, .jpg or .webp.",
+    ),
 ]
 WordsOption = Annotated[
     Path | None,
-    typer.Option("--mapping", help="Your words for the labels: a .toml, .json or .csv file."),
+    path_option("--mapping", help="Your own words for the labels: a .toml, .json or .csv file."),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="A name that `tonearm models` lists, a bundle or a run folder."),
 ]
 SharingOption = Annotated[
-    int, typer.Option("--workers", min=1, help="Processes that share the files.")
+    int, typer.Option("--workers", min=1, help="Number of processes that share the files.")
 ]
 ListeningOption = Annotated[
-    int, typer.Option("--workers", min=1, help="Processes that share the listening.")
+    int, typer.Option("--workers", min=1, help="Number of processes that listen.")
 ]
 # Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
 ProtocolName = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]
-ProtocolOption = Annotated[ProtocolName, typer.Option("--protocol", help="How to divide.")]
+ProtocolOption = Annotated[
+    ProtocolName, typer.Option("--protocol", help="How to divide the dataset.")
+]
 TimeLimitOption = Annotated[
     float | None,
     typer.Option(
         "--time-limit",
         min=1,
         metavar="SECONDS",
-        help="What one file may take.",
+        help="Time limit for each file, in seconds.",
         show_default="2 min and 4 s/MB",
     ),
 ]
@@ -45,7 +70,7 @@ MusicThresholdOption = Annotated[
         min=0.0,
         max=1.0,
         show_default="the model's",
-        help="Less probably music is 'not music'; 0 turns that off.",
+        help="Below this probability of being music, the verdict is 'not music'; 0 turns that off.",
     ),
 ]
 UnsureThresholdOption = Annotated[
@@ -56,7 +81,7 @@ UnsureThresholdOption = Annotated[
         min=0.0,
         max=1.0,
         show_default="the model's",
-        help="A less probable best genre is 'unsure'; 0 turns that off.",
+        help="Below this probability of the best genre, the verdict is 'unsure'; 0 turns that off.",
     ),
 ]
 

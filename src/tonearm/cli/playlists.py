@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tonearm.cli.options import WordsOption, refuse
+from tonearm.cli.options import StoreArgument, WordsOption, path_option, refuse
 from tonearm.cli.strangers import warn_of_strangers
 from tonearm.text import printable
 
@@ -20,45 +20,44 @@ def register(app: typer.Typer) -> None:
 
 def playlists(
     context: typer.Context,
-    store: Annotated[
-        Path, typer.Argument(metavar="STORE", help="What `tonearm scan` has written.")
-    ],
+    store: StoreArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Where to; made if not there."),
+        path_option(
+            "--output", "-o", metavar="FOLDER", help="Folder to write to; created if missing."
+        ),
     ],
     min_confidence: Annotated[
         float,
-        typer.Option("--min-confidence", min=0, max=1, help="How probable the genre must be."),
+        typer.Option("--min-confidence", min=0, max=1, help="Lowest probability of the genre."),
     ] = 0.0,
     top: Annotated[
         int,
         typer.Option(
-            "--top", min=1, help="Of how many of its most probable genres a track is in the lists."
+            "--top", min=1, metavar="N", help="List each track under its N most probable genres."
         ),
     ] = 1,
     sort: Annotated[
         Literal["confidence", "path", "artist", "random"],
-        typer.Option("--sort", help="The order of the tracks."),
+        typer.Option("--sort", help="Order of the tracks."),
     ] = "confidence",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="Tracks in each list.", show_default="all"),
+        typer.Option("--limit", min=1, help="Most tracks per playlist.", show_default="all"),
     ] = None,
     mapping: WordsOption = None,
     absolute: Annotated[
-        bool, typer.Option("--absolute", help="Write whole paths, not those from the folder.")
+        bool, typer.Option("--absolute", help="Write absolute paths, not relative ones.")
     ] = False,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="Of --sort random.", show_default="another each time"),
+        typer.Option("--seed", help="Seed for --sort random.", show_default="different each time"),
     ] = None,
 ) -> None:
-    """Write a playlist (M3U8) for each genre that was heard.
+    """Write a playlist (M3U8) for each genre that was found.
 
-    The most probable genre of a track is its genre; --top 2 puts it also into the list of the
-    second, if that is as probable as --min-confidence asks. The exit code is 1 if there is
-    nothing to write.
+    A track is listed under its most probable genre; with --top 2 also under the second, if that is
+    at least as probable as --min-confidence. The exit code is 1 if there is nothing to write.
     """
     from tonearm.library.mapping import read_mapping
     from tonearm.library.playlists import Choice, write_playlists

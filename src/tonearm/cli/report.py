@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tonearm.cli.naming import named_after
+from tonearm.cli.options import StoreArgument, path_option
 from tonearm.cli.strangers import warn_of_strangers
 from tonearm.text import printable
 
@@ -18,30 +19,29 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    store: Annotated[
-        Path, typer.Argument(metavar="STORE", help="What `tonearm scan` has written.")
-    ],
+    store: StoreArgument,
     output: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--output",
             "-o",
-            help="The page to write.",
+            help="HTML file to write.",
             show_default="STORE.html in the current folder",
         ),
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option("--mapping", help="Your tags' words for the labels: .toml, .json or .csv."),
+        path_option("--mapping", help="Your tags' words for the labels: .toml, .json or .csv."),
     ] = None,
     title: Annotated[
-        str | None, typer.Option("--title", help="Its headline.", show_default="the store's name")
+        str | None,
+        typer.Option("--title", help="Title of the page.", show_default="the store's name"),
     ] = None,
 ) -> None:
-    """Write a page that shows a library: its genres, a map of its tracks, what the tags say.
+    """Write a web page about a library: its genres, a map of its tracks, what the tags say.
 
-    The page is one HTML file that needs nothing beside itself, and no network. It names files and
-    what their tags call them.
+    The page is a single HTML file that works offline. It contains the names of files and what
+    their tags say.
     """
     from rich.console import Console
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
-from tonearm.cli.options import ModelOption, refuse
+from tonearm.cli.options import ModelOption, path_option, refuse
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
@@ -34,22 +34,26 @@ def register(app: typer.Typer) -> None:
 def scan(
     context: typer.Context,
     paths: Annotated[
-        list[str], typer.Argument(metavar="FOLDER...", help="Folders of recordings, and files.")
+        list[str], typer.Argument(metavar="FOLDER...", help="Folders of recordings, or files.")
     ],
     store: Annotated[
         Path | None,
-        typer.Option("--store", metavar="FILE", help="Where it is kept; made if not there."),
+        path_option(
+            "--store", metavar="FILE", help="File to keep the results in; created if missing."
+        ),
     ] = None,
     excerpt: Annotated[
         str,
         typer.Option(
-            "--excerpt", metavar="SECONDS|all", help="How much of a long file is listened to."
+            "--excerpt", metavar="SECONDS|all", help="How much of a long file to listen to."
         ),
     ] = "30",
     model: ModelOption = "default",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Processes.", show_default="one for each processor"),
+        typer.Option(
+            "--workers", min=1, help="Number of processes.", show_default="one for each processor"
+        ),
     ] = None,
     time_limit: Annotated[
         float | None,
@@ -57,41 +61,49 @@ def scan(
             "--time-limit",
             min=1,
             metavar="SECONDS",
-            help="What a reading of one file may take; one that hangs is killed after twice that.",
+            help="Time limit for each file, in seconds; a process that hangs is killed after twice "
+            "that.",
             show_default="2 min and 4 s/MB",
         ),
     ] = None,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try files again that failed, even if unchanged.")
+        bool, typer.Option("--retry", help="Retry files that failed, even if unchanged.")
     ] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Forget files that are gone.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget files that no longer exist.")
+    ] = False,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option("--engine", help="Processes of this machine, or a Ray cluster."),
+        typer.Option("--engine", help="Use this machine, or a Ray cluster."),
     ] = "local",
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             metavar="FOLDER",
-            help="Instead of --store, for Parquet files by --engine ray.",
+            help="With --engine ray: folder for Parquet files, instead of --store.",
         ),
     ] = None,
     partition: Annotated[
         int,
-        typer.Option("--partition", min=1, metavar="N", help="Recordings in each Parquet file."),
+        typer.Option(
+            "--partition",
+            min=1,
+            metavar="N",
+            help="With --engine ray: recordings per Parquet file.",
+        ),
     ] = 250,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object.")
     ] = False,
 ) -> None:
-    """Listen to every recording below some folders, and keep the results in a store.
+    """Classify every recording in some folders, and keep the results in a store.
 
-    Files that the store knows as they are now are passed over, so a scan that was interrupted (or
-    killed) goes on where it was. The exit code is 0 if the store knows the genre of any file
-    below the folders, 1 if it knows none, 130 after Ctrl-C.
+    Files that have not changed since they were stored are skipped, so a scan that was interrupted
+    (or killed) continues where it stopped. The exit code is 0 if the store then holds the genre of
+    any file in the folders, 1 if it holds none, 130 after Ctrl-C.
 
-    With --engine ray the results are Parquet files in a folder, folders and output may be
+    With --engine ray the results are Parquet files in a folder, the folders and the output may be
     addresses (s3://bucket/music), and RAY_ADDRESS names the cluster.
     """
     keep_blas_single()

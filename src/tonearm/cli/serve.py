@@ -38,10 +38,10 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Where to listen; 0.0.0.0 is on every network.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for every network.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 for a free one.")
     ] = 8000,
     model: ModelOption = "default",
     workers: Annotated[
@@ -50,23 +50,23 @@ def serve(
             "--workers",
             min=1,
             show_default="one for each processor",
-            help="Recordings listened to at once, each in a process of its own.",
+            help="Recordings to classify at once, each in its own process.",
         ),
     ] = None,
     max_megabytes: Annotated[
-        float, typer.Option("--max-megabytes", min=0.001, help="Of one upload.")
+        float, typer.Option("--max-megabytes", min=0.001, help="Largest upload, in MB.")
     ] = 200,
     max_waiting: Annotated[
-        int, typer.Option("--max-waiting", min=0, help="Uploads that may wait for a process.")
+        int, typer.Option("--max-waiting", min=0, help="Most uploads waiting for a process.")
     ] = 16,
     music_threshold: MusicThresholdOption = None,
     unsure_threshold: UnsureThresholdOption = None,
     time_limit: TimeLimitOption = None,
 ) -> None:
-    """Answer over HTTP what recordings sound like.
+    """Classify recordings over HTTP.
 
-    POST a file to /classify and get the JSON that `tonearm classify --json` prints; drop files on
-    the page at / to see it. There is no password: let others reach it through a proxy that has one.
+    POST a file to /classify to get the JSON that `tonearm classify --json` prints, or drop files on
+    the page at /. There is no password: put a proxy that has one in front before others use it.
     """
     import asyncio
     import logging

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import refuse
+from tonearm.cli.options import path_option, refuse
 from tonearm.cli.strangers import warn_of_unknown_places
 from tonearm.text import printable, relative
 from tonearm.threads import keep_blas_single
@@ -27,33 +27,40 @@ def register(app: typer.Typer) -> None:
 def similar(
     context: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A recording, be it in the library or not.")
+        str, typer.Argument(metavar="FILE", help="A recording, in the library or not.")
     ],
     store: Annotated[
-        Path, typer.Option("--store", metavar="FILE", help="What `tonearm scan` has written.")
+        Path,
+        path_option("--store", metavar="FILE", help="The store that `tonearm scan` made."),
     ],
-    top: Annotated[int, typer.Option("--top", min=1, help="How many tracks.")] = 10,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many tracks to list.")] = 10,
     under: Annotated[
         list[str] | None,
-        typer.Option("--under", metavar="FOLDER", help="Look only there.", show_default="all"),
+        typer.Option(
+            "--under", metavar="FOLDER", help="Search only this folder.", show_default="all"
+        ),
     ] = None,
     playlist: Annotated[
         Path | None,
-        typer.Option("--playlist", help="Also write an M3U8 file: FILE, and then the tracks."),
+        path_option("--playlist", help="Also write a playlist (M3U8): FILE, then the tracks."),
     ] = None,
     absolute: Annotated[
-        bool, typer.Option("--absolute", help="Write whole paths into the playlist.")
+        bool, typer.Option("--absolute", help="Write absolute paths into the playlist.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line.")
+    ] = False,
     model: Annotated[
         str,
-        typer.Option("--model", help="Who scanned the store, for a FILE that is not in it."),
+        typer.Option(
+            "--model", help="The model that scanned the store, for a FILE that is not in it."
+        ),
     ] = "default",
 ) -> None:
-    """List the tracks of a library that sound most like a recording, the most alike first.
+    """List the tracks of a library that sound most like a recording, most similar first.
 
-    Each has a likeness from -1 to 1: the cosine of what the model's network heard in both. A FILE
-    that the store knows is not decoded. The exit code is 1 if there is no other track.
+    Each comes with a similarity from -1 to 1: the cosine between the two embeddings of the model. A
+    FILE that is in the store is not decoded again. The exit code is 1 if there is no other track.
     """
     if playlist is None:
         refuse(context, "absolute", beside="without --playlist")

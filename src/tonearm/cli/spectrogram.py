@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tonearm.cli.naming import named_after
+from tonearm.cli.options import PictureOption
 
 
 def register(app: typer.Typer) -> None:
@@ -17,26 +17,22 @@ def register(app: typer.Typer) -> None:
 
 def spectrogram(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A recording.")],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            show_default="FILE-spectrogram.png in the current folder",
-            help="Picture to write: .png, .svg, .pdf, .jpg or .webp.",
-        ),
-    ] = None,
-    start: Annotated[float, typer.Option("--start", min=0, help="Seconds to leave out.")] = 0.0,
+    output: PictureOption = None,
+    start: Annotated[
+        float, typer.Option("--start", min=0, help="Start of the excerpt, in seconds.")
+    ] = 0.0,
     duration: Annotated[
         float | None,
-        typer.Option("--duration", show_default="to the end", help="Seconds to draw."),
+        typer.Option(
+            "--duration", show_default="to the end", help="Length of the excerpt, in seconds."
+        ),
     ] = None,
     mels: Annotated[int, typer.Option("--mels", help="Number of mel bands.")] = 128,
-    width: Annotated[int, typer.Option("--width", help="Pixels.")] = 1200,
-    height: Annotated[int, typer.Option("--height", help="Pixels.")] = 600,
-    dark: Annotated[bool, typer.Option("--dark", help="On a dark ground.")] = False,
+    width: Annotated[int, typer.Option("--width", help="Width in pixels.")] = 1200,
+    height: Annotated[int, typer.Option("--height", help="Height in pixels.")] = 600,
+    dark: Annotated[bool, typer.Option("--dark", help="Use a dark background.")] = False,
 ) -> None:
-    """Draw the spectrogram of a recording, with its waveform."""
+    """Draw the spectrogram and the waveform of a recording."""
     from tonearm.features.plot import save_plot
 
     output = output or named_after(file, "-spectrogram.png")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
-from tonearm.cli.options import ListeningOption, ModelOption, WordsOption, refuse
+from tonearm.cli.options import ListeningOption, ModelOption, WordsOption, path_option, refuse
 from tonearm.cli.output import fitted, print_row, warn_unreadable
 from tonearm.cli.strangers import warn_of_strangers
 from tonearm.errors import UsageError
@@ -48,56 +48,62 @@ def tag(
         list[str] | None,
         typer.Argument(
             metavar="PATH...",
-            help="Files, and folders of them; with --undo, journals.",
+            help="Files or folders; with --undo, journals.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change, without changing it.")
     ] = False,
     predictions: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="FILE", help="What `classify --json` printed, - for standard input."
+            "--from", metavar="FILE", help="Use the output of `classify --json`; - for stdin."
         ),
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="FILE", help="What `tonearm scan` has stored."),
+        typer.Option("--store", metavar="FILE", help="Use the store that `tonearm scan` made."),
     ] = None,
     policy: Annotated[
         Literal["missing", "replace", "append"],
-        typer.Option("--policy", help="Write where there is no genre, instead of it, or beside."),
+        typer.Option(
+            "--policy", help="Write where there is no genre, replace genres, or add to them."
+        ),
     ] = "missing",
     above: Annotated[
-        float, typer.Option("--above", min=0, max=1, help="Write if at least so sure.")
+        float, typer.Option("--above", min=0, max=1, help="Lowest confidence to write.")
     ] = 0.0,
     below: Annotated[
         float | None,
-        typer.Option("--below", min=0, max=1, help="Write if less sure.", show_default=False),
+        typer.Option(
+            "--below", min=0, max=1, help="Write only below this confidence.", show_default=False
+        ),
     ] = None,
     mapping: WordsOption = None,
     keep_mtime: Annotated[
-        bool, typer.Option("--keep-mtime", help="Leave the time of modification as it was.")
+        bool, typer.Option("--keep-mtime", help="Keep the modification time of files.")
     ] = False,
     journal: Annotated[
         Path | None,
-        typer.Option("--journal", help="Where to note the way back.", show_default="a new file"),
+        path_option("--journal", help="Journal file for --undo.", show_default="a new file"),
     ] = None,
     undo: Annotated[
         bool,
-        typer.Option("--undo", help="Restore the files of a journal, by default of the latest."),
+        typer.Option("--undo", help="Restore the files of a journal, by default the latest."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line.")
+    ] = False,
     model: ModelOption = "default",
     workers: ListeningOption = 1,
 ) -> None:
     """Write the genre of recordings to their tags.
 
-    Every file gets a line: its old genre, the new one, and why it is written, kept or fails. A
-    file without a genre is listened to; --policy says what happens to the others. Nothing but the
-    genre changes, and --undo restores the very bytes of before. The exit code is 1 if all files
-    failed (with --undo, if some did and none was restored), otherwise 0.
+    Every file gets a line: its old genre, the new one, and why it is written, kept or fails. By
+    default only files without a genre are changed; --policy changes that. Nothing but the genre is
+    touched, and --undo restores the original bytes. The exit code is 1 if all files failed (with
+    --undo, if some did and none was restored), otherwise 0.
     """
     if undo:
         refuse(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tonearm.cli.options import path_option
 from tonearm.cli.output import split_warnings
 from tonearm.extras import needs
 
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "train",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        epilog="Every setting of the YAML file can be overridden, as in --optimiser.lr 1e-3 "
+        epilog="Any setting of the YAML file can be overridden, as in --optimiser.lr 1e-3 "
         "--model.settings.dropout 0.5; --print_config prints them all.",
     )(train)
 
@@ -24,29 +25,32 @@ def register(app: typer.Typer) -> None:
 def train(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("--config", help="The experiment's YAML file.")
+        Path | None, path_option("--config", help="YAML file of the experiment.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="The dataset's folder, instead of data.path.")
+        Path | None, path_option("--data", help="Folder of the dataset: data.path.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Folder of the run (default runs/NAME).")
+        Path | None, path_option("--run", help="Folder of the run.", show_default="runs/NAME")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="builtin, artist-kfold, ...: data.split.")
+        str | None,
+        typer.Option(
+            "--split", help="How to divide the dataset, such as artist-kfold: data.split."
+        ),
     ] = None,
     fold: Annotated[
         int | None, typer.Option("--fold", help="The fold to validate on, from 0: data.fold.")
     ] = None,
     resume: Annotated[
         Literal["auto", "never"],
-        typer.Option("--resume", help="Go on with a run the folder holds, or start over."),
+        typer.Option("--resume", help="Continue the run in the folder, if any, or start over."),
     ] = "auto",
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes that compute the features.")
+        int, typer.Option("--workers", min=1, help="Number of processes that compute features.")
     ] = 1,
 ) -> None:
-    """Train a model; a run that was killed goes on where it stopped."""
+    """Train a model; a run that was interrupted continues where it stopped."""
     arguments = [] if config is None else ["--config", str(config)]
     for setting, value in (("data.path", data), ("data.split", split), ("data.fold", fold)):
         if value is not None:

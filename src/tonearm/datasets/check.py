@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from tonearm.datasets import fingerprint, gtzan_facts
 from tonearm.datasets.fingerprint import Words
 from tonearm.datasets.progress import shown
 from tonearm.datasets.track import Dataset, Track
-from tonearm.errors import unexpected
+from tonearm.errors import UsageError, unexpected
 from tonearm.text import printable
 
 FaultKind = Literal[
@@ -79,7 +80,14 @@ def check(
     - label conflict, split leak: duplicates or repetitions with different labels, or in different
       parts of the dataset's own split;
     - known fault: published faults of GTZAN that listening did not find.
+
+    Raises
+    ------
+    UsageError
+        If `shortest` is no number of seconds.
     """
+    if not 0 <= shortest < math.inf:
+        raise UsageError(f"shortest: expected seconds from 0, got {shortest:g}")
     faults: list[Fault] = []
     heard: dict[str, _Heard] = {}
     results = shown(_listened(dataset.tracks, processes), len(dataset), "listening", show=progress)

@@ -57,7 +57,9 @@ def load_fma(path: Path) -> Dataset:
     subset = _subset_of(audio) or SUBSETS[-1]
     try:
         tracks = tuple(_tracks(metadata, audio, subset))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{metadata}: not UTF-8") from error
+    except csv.Error as error:
         raise DatasetError(f"{metadata}: {error}") from error
     return Dataset(
         name=f"FMA {subset}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 from tonearm.errors import MissingExtraError
-from tonearm.text import relative
+from tonearm.text import not_utf8, relative
 from tonearm.whole import write_csv
 
 SUFFIXES = (".csv", ".parquet", ".pq")
@@ -179,7 +180,9 @@ def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Give each row with the number of the line it ends in."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", skipinitialspace=True)
+            text = file.read()  # as a whole, so that an error can tell the line
+            lines = io.StringIO(text, newline="")
+            reader = csv.DictReader(lines, restval="", skipinitialspace=True)
             reader.fieldnames = _column_names(reader.fieldnames or (), path)
             rows = []
             for row in reader:
@@ -254,6 +257,8 @@ def seconds(text: str | None, where: str) -> float | None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return not_utf8(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -19,8 +20,8 @@ Item = TypeVar("Item")
 
 
 def shown(items: Iterable[Item], total: int, what: str, *, show: bool = True) -> Iterator[Item]:
-    """Pass items on while a bar on standard error counts them."""
-    if not show:
+    """Pass items on while a bar on standard error, if that is a terminal, counts them."""
+    if not (show and sys.stderr.isatty()):
         yield from items
         return
     with Progress(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.grouping import Unit, drawn_over, too_few
 from tonearm.evaluation.metrics import (
     BLOCK_NUMBERS,
@@ -180,7 +180,9 @@ def compare(
     Raises
     ------
     UsageError
-        If there are no runs, they have no track in common (or not under the same seeds), disagree
+        If there are no runs.
+    TonearmError
+        If they have no track in common (or not under the same seeds), disagree
         on a track's true label, or a run holds a track twice.
     """
     if not runs:
@@ -276,11 +278,11 @@ def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict
         places[name] = {key: i for i, key in enumerate(keys)}
         if len(places[name]) != len(keys):
             repeated = next(key for i, key in enumerate(keys) if places[name][key] != i)
-            raise UsageError(f"{name} holds track {repeated[0]!r} more than once")
+            raise TonearmError(f"{name} holds track {repeated[0]!r} more than once")
     first = next(iter(places.values()))
     common = [key for key in first if all(key in other for other in places.values())]
     if not common:
-        raise UsageError(_nothing_in_common(runs))
+        raise TonearmError(_nothing_in_common(runs))
     aligned = {
         name: predictions.take([places[name][key] for key in common])
         for name, predictions in runs.items()
@@ -289,7 +291,7 @@ def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict
     for name, predictions in aligned.items():
         for (track, _), one, other in zip(common, truth, predictions.truth, strict=True):
             if one != other:
-                raise UsageError(
+                raise TonearmError(
                     f"the runs disagree on the true label of {track!r}: {one!r} in "
                     f"{next(iter(runs))}, {other!r} in {name}"
                 )

@@ -28,7 +28,7 @@ try:
     import matplotlib  # noqa: F401
     from jinja2 import Environment, PackageLoader, StrictUndefined
 except ImportError as error:
-    raise MissingExtraError(error.name or "an optional package", "train") from error
+    raise MissingExtraError(error.name or "an optional package", "report") from error
 
 PICTURE_SIZE = 1000, 560  # pixels
 WORST_ERRORS = 20

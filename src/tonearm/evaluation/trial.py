@@ -67,8 +67,9 @@ def run_trial(
     Raises
     ------
     UsageError
-        If the data has labels that the model does not know, `rename` names a label that does not
-        occur, or a track has no path.
+        If `rename` names a label that does not occur, or a track has no path.
+    TonearmError
+        If the data has labels that the model does not know.
     NothingHeard
         If there are no tracks, or none of them could be decoded.
     """
@@ -115,7 +116,9 @@ def judgeable(
     Raises
     ------
     UsageError
-        If nothing is left, or one of `labels` does not occur in the dataset.
+        If one of `labels` does not occur in the dataset.
+    TonearmError
+        If nothing is left.
     """
     unknown = set(labels or ()) - set(dataset.labels)
     if unknown:
@@ -134,7 +137,7 @@ def judgeable(
     if not tracks:
         wanted = {"split": split, "kind": kind, "labels": labels and ", ".join(sorted(labels))}
         asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items() if value)
-        raise UsageError(f"{dataset.name} has no labelled track with audio ({asked or 'at all'})")
+        raise TonearmError(f"{dataset.name} has no labelled track with audio ({asked or 'at all'})")
     return tracks
 
 
@@ -162,7 +165,7 @@ def _in_model_terms(
     truth = [own.get(composed(label), label) for label in named]
     foreign = set(truth) - set(known)
     if foreign:
-        raise UsageError(
+        raise TonearmError(
             f"the model does not know the label{'s' if len(foreign) > 1 else ''} "
             f"{', '.join(sorted(foreign))} (it knows {', '.join(known)}): "
             "rename with --map data=model, or leave them out with --labels"

@@ -99,8 +99,10 @@ def scan_cluster(
     Raises
     ------
     UsageError
-        If a source does not exist, a parameter is out of range, or the output belongs to a scan of
-        other sources or by another model.
+        If a parameter is out of range.
+    TonearmError
+        If a source does not exist, or the output belongs to a scan of other sources or by another
+        model.
     MissingExtraError
         If Ray, fsspec or PyArrow is not installed.
     ClusterError
@@ -252,9 +254,9 @@ def _plan(
         return folder.lay_out(files, sources, model.key, bundle, partition_files, unreadable)
     if plan.sources != sources:
         before = ", ".join(plan.sources)
-        raise UsageError(f"{printable(folder.path)}: holds a scan of {printable(before)}")
+        raise TonearmError(f"{printable(folder.path)}: holds a scan of {printable(before)}")
     if plan.model != model.key:
-        raise UsageError(
+        raise TonearmError(
             f"{printable(folder.path)}: holds a scan by {plan.model}, not by {model.key}"
         )
     return plan

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tonearm import paths
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError
 from tonearm.library.delta import Delta
 from tonearm.library.replacement import sync_folder
 from tonearm.text import printable
@@ -158,12 +158,12 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
 
     Raises
     ------
-    UsageError
+    TonearmError
         If there is none.
     """
     if os.fspath(name) != LATEST:
         if not Path(name).is_file():
-            raise UsageError(f"no journal {printable(os.fspath(name))}")
+            raise TonearmError(f"no journal {printable(os.fspath(name))}")
         return Path(name)
     place = printable(str(folder()))
     undone = 0
@@ -178,8 +178,8 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
             return path
         undone += 1
     if undone:
-        raise UsageError(f"nothing to undo: every journal in {place} is undone")
-    raise UsageError(f"nothing to undo: no journal in {place}")
+        raise TonearmError(f"nothing to undo: every journal in {place} is undone")
+    raise TonearmError(f"nothing to undo: no journal in {place}")
 
 
 def read(path: Path) -> list[Entry]:

@@ -24,6 +24,7 @@ from tonearm.library.graft import graft
 from tonearm.library.head import fit_head
 from tonearm.metadata import BundleMetadata
 from tonearm.text import printable
+from tonearm.whole import require_room_for
 
 FEWEST_FILES = 5  # of a genre: with fewer there is hardly one left to judge it on
 SUFFIX = ".onnx"
@@ -98,7 +99,9 @@ def learn(
     TooFewExamples
         If not two genres have enough recordings that decode.
     UsageError
-        If there is no such model, or the bundle cannot go where it is to go.
+        If there is no such model, or the bundle's name is of something else.
+    TonearmError
+        If the bundle cannot be written.
     """
     base = Bundle.load(bundle.find(model))
     target = _writable(Path(out), base.path)
@@ -120,8 +123,7 @@ def _writable(target: Path, base: Path) -> Path:
     """Check where a bundle is to go before the work begins."""
     if target.suffix.lower() != SUFFIX:
         raise UsageError(f"{printable(str(target))}: expected a name that ends in {SUFFIX}")
-    if not target.parent.is_dir():
-        raise UsageError(f"{printable(str(target.parent))}: no such folder to write to")
+    require_room_for(target.parent)
     if target.exists() and target.samefile(base):
         raise UsageError(f"{printable(str(target))}: is the model to learn on: name another file")
     return target

@@ -10,8 +10,8 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from tonearm.errors import UsageError
-from tonearm.text import printable
+from tonearm.errors import TonearmError
+from tonearm.text import not_utf8, printable
 
 Mapping = dict[str, tuple[str, ...]]  # no words: the label is never written
 
@@ -24,7 +24,7 @@ def read_mapping(path: str | os.PathLike[str]) -> Mapping:
 
     Raises
     ------
-    UsageError
+    TonearmError
         If the file cannot be read or says something else.
     """
     path = Path(path)
@@ -35,7 +35,9 @@ def read_mapping(path: str | os.PathLike[str]) -> Mapping:
         table = reader(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
-    except (ValueError, csv.Error, RecursionError) as error:  # of decoding, and of all formats
+    except UnicodeDecodeError as error:
+        raise _unusable(path, not_utf8(error)) from error
+    except (ValueError, csv.Error, RecursionError) as error:  # of all formats
         raise _unusable(path, " ".join(str(error).split())) from error
     if not isinstance(table, dict):
         raise _unusable(path, "expected a table of label and genre")
@@ -69,8 +71,8 @@ def _parse_csv(text: str) -> dict[str, list[str]]:
     return table
 
 
-def _unusable(path: Path, reason: str) -> UsageError:
-    return UsageError(f"mapping {printable(str(path))}: {reason}")
+def _unusable(path: Path, reason: str) -> TonearmError:
+    return TonearmError(f"mapping {printable(str(path))}: {reason}")
 
 
 _READERS: dict[str, Callable[[str], object]] = {

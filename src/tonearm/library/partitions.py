@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from tonearm import __version__
-from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.errors import MissingExtraError, TonearmError
 from tonearm.library.listener import Task
 from tonearm.library.sources import open_folder, persistently
 from tonearm.text import printable
@@ -147,7 +147,7 @@ class Partitions:
 
         Raises
         ------
-        UsageError
+        TonearmError
             If another scan has written its plan meanwhile.
         """
         layout = uuid.uuid4().hex[:8]
@@ -167,7 +167,7 @@ class Partitions:
         if (written := self.plan()) is None or written.layout != layout:
             with suppress(OSError):
                 self._system.rm(place, recursive=True)
-            raise UsageError(
+            raise TonearmError(
                 f"{printable(self.path)}: another scan has begun there meanwhile; the same call "
                 "again joins it, if it is of the same"
             )

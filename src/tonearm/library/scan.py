@@ -111,7 +111,9 @@ class Scan:
     Raises
     ------
     UsageError
-        If a path does not exist, or `workers` or `time_limit` is out of range.
+        If `workers` or `time_limit` is out of range.
+    TonearmError
+        If a path does not exist.
     BundleError
         If the model cannot be used.
     StoreError, StartError

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tonearm.errors import MissingExtraError, UsageError
+from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.library.listener import Task
 from tonearm.media import is_recording, recordings
 from tonearm.text import printable
@@ -37,14 +37,17 @@ def outermost(paths: Iterable[str]) -> tuple[str, ...]:
 
     Raises
     ------
-    UsageError
+    TonearmError
         If one is not there.
+    UsageError
+        If one is an address.
     """
     named: dict[str, None] = {}
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110
-            hint = " (addresses need --engine ray)" if is_remote(path) else ""
-            raise UsageError(f"no such file or folder: {printable(path)}{hint}")
+            if is_remote(path):
+                raise UsageError(f"{printable(path)}: addresses need --engine ray")
+            raise TonearmError(f"no such file or folder: {printable(path)}")
         named[os.path.abspath(path)] = None  # noqa: PTH100 (keeps links)
     return tuple(path for path in named if not _is_met(path, named))
 
@@ -87,8 +90,10 @@ def tasks(
 
     Raises
     ------
+    TonearmError
+        If a source is not there.
     UsageError
-        If a source is not there, or nobody knows its protocol.
+        If nobody knows its protocol.
     """
     named = dict.fromkeys(sources)
     local = outermost(source for source in named if not is_remote(source))
@@ -152,7 +157,7 @@ def persistently(call: Callable[[], Result]) -> Result:
 def _at(address: str) -> Iterator[Task]:
     system, root = open_folder(address)
     if not persistently(lambda: system.exists(root)):
-        raise UsageError(f"nothing there: {printable(address)}")
+        raise TonearmError(f"nothing there: {printable(address)}")
     if persistently(lambda: system.isfile(root)):
         yield Task(address, int(system.size(root) or 0), -1)
         return

@@ -92,7 +92,7 @@ class Store:
     path
         The SQLite file.
     create
-        Whether to create the file if it does not exist.
+        Whether to create the file, and the folders above it, if it does not exist.
 
     Raises
     ------
@@ -110,9 +110,13 @@ class Store:
         self.path = Path(path)
         if self.path.is_dir():
             raise StoreError(self.path, "is a folder: expected the file of a store")
-        if create and not self.path.absolute().parent.is_dir():
-            folder = printable(str(self.path.parent))
-            raise StoreError(self.path, f"there is no folder {folder} to make it in")
+        if create:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                raise StoreError(self.path, "a file is where its folder should be") from None
+            except OSError as error:
+                raise StoreError(self.path, error.strerror or str(error)) from error
         if not create and not self.path.is_file():
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
         # Only a URI can say whether the file may be created.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonearm.audio import AudioError, identify
 from tonearm.errors import TonearmError
-from tonearm.text import printable
+from tonearm.text import not_utf8, printable
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier
@@ -92,9 +92,10 @@ class Predictions:
         try:
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
             text = text.removeprefix("\ufeff")  # which some editors put in front
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise TonearmError(f"{printable(name)}: {reason}") from error
+        except OSError as error:
+            raise TonearmError(f"{printable(name)}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise TonearmError(f"{printable(name)}: {not_utf8(error)}") from error
         if text.startswith("path,"):
             raise TonearmError(
                 f"{printable(name)}: CSV: expected what `tonearm classify --json` prints"

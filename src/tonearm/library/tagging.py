@@ -43,6 +43,11 @@ class Rules:
         Only suggestions with a confidence of at least `above` and less than `below` are written.
     mapping
         A person's own words for some labels; other labels are written as they are.
+
+    Raises
+    ------
+    UsageError
+        If a value is unknown or out of range, or no confidence lies between the bounds.
     """
 
     policy: Policy = "missing"
@@ -54,6 +59,9 @@ class Rules:
         if self.policy not in get_args(Policy):
             expected = ", ".join(get_args(Policy))
             raise UsageError(f"unknown policy {self.policy!r}: expected one of {expected}")
+        for name, bound in (("above", self.above), ("below", self.below)):
+            if bound is not None and not 0 <= bound <= 1:  # nor what is no number
+                raise UsageError(f"{name}: expected 0 to 1, got {bound:g}")
         if self.below is not None and self.below <= self.above:
             raise UsageError(f"nothing is at least {self.above:g} and below {self.below:g}")
 

@@ -72,7 +72,7 @@ def undo(
 
     Raises
     ------
-    UsageError
+    TonearmError
         If there is no such journal.
     journal.JournalError
         If it cannot be used.

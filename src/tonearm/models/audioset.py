@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError
 
 MUSIC = {"Music": 137}
 
@@ -56,12 +56,12 @@ def genre_classes(labels: Iterable[str]) -> list[list[int]]:
 
     Raises
     ------
-    UsageError
+    TonearmError
         If a genre has none.
     """
     wanted = tuple(labels)
     if foreign := [label for label in wanted if label not in GENRES]:
-        raise UsageError(
+        raise TonearmError(
             f"AudioSet's classes are known for {', '.join(GENRES)}, not for {', '.join(foreign)}"
         )
     return [list(GENRES[label].values()) for label in wanted]

@@ -26,7 +26,8 @@ from starlette.requests import ClientDisconnect
 from tonearm import __version__
 from tonearm.prediction import Failure, Verdict
 from tonearm.record import to_record
-from tonearm.serving.limits import ENDING, RETRY_SECONDS, LimitedUploads, Limits
+from tonearm.serving.disk import Disk
+from tonearm.serving.limits import ENDING, REASON, LimitedUploads, Limits
 from tonearm.serving.listeners import Listeners, NobodyListens, told
 from tonearm.serving.statistics import Statistics
 from tonearm.text import printable
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 MOST_LISTED = 1000  # genres
 MOST_FIELDS = 10  # beside the file, of which none is read
 CLIENT_LEFT = 499  # nginx's; nobody reads it but the log
+UNABLE_SECONDS = 30  # to the next try; a queue moves on sooner than a disk is emptied
 
 # The page takes nothing from elsewhere, and no other page may show it as a part of itself.
 _POLICY = (
@@ -80,11 +82,22 @@ class Refusal(BaseModel):
 
 
 class Health(BaseModel):
-    """That the server is there, and which model listens."""
+    """That the server can classify, or why it cannot, and which model listens."""
 
     status: str
     version: str
     model: str
+
+
+class Description(BaseModel, extra="allow"):
+    """What a model's bundle says of itself; beside this, the settings it listens with."""
+
+    name: str
+    labels: list[str] = Field(description="The genres it knows.")
+    training: dict[str, Any] = Field(description="What it learned from.")
+    metrics: dict[str, Any] = Field(description="How well it did.")
+    licence: str
+    attribution: str = Field(description="Whom the weights are owed to.")
 
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -131,6 +144,13 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
     metadata = listeners.classifier.bundle.metadata
     page = resources.files("tonearm.serving").joinpath("page.html").read_text("utf-8")
     statistics = Statistics()
+    disk = Disk()
+
+    async def unsaved(request: Request, error: Exception) -> Response:
+        """Say that an upload cannot be saved at the moment."""
+        assert isinstance(error, OSError)
+        disk.failed(error)
+        return _unable(request, error, "disk")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -148,10 +168,11 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
             HTTPException: _refused,
             RequestValidationError: _misunderstood,
             ClientDisconnect: _left,
-            NobodyListens: _unable,
-            OSError: _unable,
+            NobodyListens: _unheard,
+            OSError: unsaved,
             Exception: _broken,
         },
+        generate_unique_id_function=lambda route: route.name,  # names of methods in clients
         redirect_slashes=False,  # to where the client says this is, which may be anywhere
     )
     app.add_middleware(
@@ -189,6 +210,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
                 begun = time.monotonic()
                 name = printable(file.filename or "")
                 path = await run_sync(_saved, file, folder)
+                disk.saved()
             finally:
                 await form.close()
             result = await _unless_left(request, listeners.attempt(path))
@@ -198,14 +220,15 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         record = to_record(name, result, top=top, timeline=timeline)
         return JSONResponse(record, 422 if isinstance(result, Failure) else 200)
 
-    @get("/health", responses={503: {"model": Health, "description": "Nobody can listen."}})
+    @get("/health", responses={503: {"model": Health, "description": "It cannot classify."}})
     async def health(response: Response) -> Health:
-        """Say that somebody can listen, or why nobody can."""
-        if listeners.trouble:
+        """Say that recordings can be classified, or why none can."""
+        trouble = listeners.trouble or await run_sync(disk.trouble)
+        if trouble:
             response.status_code = 503
-        return Health(status=listeners.trouble or "ok", version=__version__, model=metadata.name)
+        return Health(status=trouble or "ok", version=__version__, model=metadata.name)
 
-    @get("/model", response_class=JSONResponse)
+    @get("/model", response_class=JSONResponse, responses={200: {"model": Description}})
     async def model() -> Response:
         """Say what the model's bundle says of itself: its genres, figures, sources and licence."""
         return Response(metadata.to_json(), media_type="application/json")
@@ -275,11 +298,17 @@ async def _misunderstood(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "; ".join(told)}, 400)
 
 
-async def _unable(request: Request, error: Exception) -> Response:
-    """Say that no process can listen, or no file be kept, at the moment."""
+async def _unheard(request: Request, error: Exception) -> Response:
+    """Say that no process can listen at the moment."""
+    return _unable(request, error, "process")
+
+
+def _unable(request: Request, error: Exception, lacking: str) -> Response:
+    """Refuse what cannot be done at the moment for want of a process, or of room on the disk."""
     reason = told(error)
     logger.warning("%s: %s", request.url.path, reason)
-    return JSONResponse({"error": reason}, 503, {"Retry-After": str(RETRY_SECONDS)})
+    request.scope[REASON] = lacking
+    return JSONResponse({"error": reason}, 503, {"Retry-After": str(UNABLE_SECONDS)})
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ from tonearm.serving.statistics import Statistics
 
 RETRY_SECONDS = 1
 ENDING = "the server is ending"
+REASON = "tonearm.refusal"  # where a request's scope says what it is refused for, if not itself
 LINGER_SECONDS = 5.0  # that the rest of an upload may come for, once it has been answered
 
 
@@ -90,6 +91,7 @@ class LimitedUploads:
         if scope["method"] != "POST":
             await self._app(scope, body.receive, body.send)
         elif self._inside >= self._most_inside:
+            scope[REASON] = "queue"
             headers = {"Retry-After": str(RETRY_SECONDS)}
             await self._refuse(503, f"busy with {self._inside} recordings", headers, body)
         elif _announced(scope) > self._most_bytes:
@@ -98,7 +100,7 @@ class LimitedUploads:
             self._inside += 1
             self._statistics.inside.set(self._inside)
             try:
-                await self._app(scope, body.receive, self._noting(body.send))
+                await self._app(scope, body.receive, self._noting(body))
             finally:
                 self._inside -= 1
                 self._statistics.inside.set(self._inside)
@@ -107,17 +109,18 @@ class LimitedUploads:
         self, status: int, reason: str, headers: dict[str, str] | None, body: _Body
     ) -> None:
         refusal = JSONResponse({"error": reason}, status, headers)
-        await refusal(body.scope, body.receive, self._noting(body.send))
+        await refusal(body.scope, body.receive, self._noting(body))
 
-    def _noting(self, send: Send) -> Send:
+    def _noting(self, body: _Body) -> Send:
         """Count the refusals among what is sent; others were let in, and heard or had left."""
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if status >= 400 and status not in (422, 499, 500):
-                    self._statistics.refused(status)
-            await send(message)
+                    usual = "request" if status < 500 else "ending"
+                    self._statistics.refused(status, body.scope.get(REASON, usual))
+            await body.send(message)
 
         return noting
 

@@ -34,7 +34,11 @@ class Statistics:
             registry=self._registry,
         )
         self._refusals = Counter(
-            "tonearm_refusals", "Uploads refused, by status.", ["status"], registry=self._registry
+            "tonearm_refusals",
+            "Uploads refused, by status and by what was wrong or lacking: the request, room in the "
+            "queue, a process, room on the disk, or time, as the server was ending.",
+            ["status", "reason"],
+            registry=self._registry,
         )
         self.inside = Gauge(
             "tonearm_uploads",
@@ -51,9 +55,9 @@ class Statistics:
             self._recordings.labels(result.verdict).inc()
             self._sound.inc(result.duration)
 
-    def refused(self, status: int) -> None:
-        """Note an upload that was not let in."""
-        self._refusals.labels(str(status)).inc()
+    def refused(self, status: int, reason: str) -> None:
+        """Note an upload that was not let in: request, queue, process, disk or ending."""
+        self._refusals.labels(str(status), reason).inc()
 
     def exposition(self) -> bytes:
         """Give all of it as Prometheus reads it."""

@@ -114,7 +114,9 @@ def distill_dataset(
     Raises
     ------
     UsageError
-        If the data, the fold or the music is not there.
+        If no data or music is given, or the fold is not there.
+    TonearmError
+        If the data or the music is not there.
     """
     source = recipe.data
     dataset = datasets.load(data_path(DataSettings(path=source.path)), source.layout)

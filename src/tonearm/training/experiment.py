@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
 from tonearm.metadata import LONGEST_WINDOW
 from tonearm.training.settings import parse_settings
@@ -244,8 +244,8 @@ def parse(arguments: Sequence[str]) -> Experiment:
 
     Raises
     ------
-    UsageError
-        If a setting is unknown or of the wrong type, or the file is missing.
+    ConfigError, UsageError
+        See `parse_settings`.
     """
     return parse_settings(Experiment, "tonearm train", arguments)
 
@@ -335,7 +335,9 @@ def data_path(settings: DataSettings) -> Path:
     Raises
     ------
     UsageError
-        If none is given or it is not there.
+        If none is given.
+    TonearmError
+        If it is not there.
     """
     if not settings.path:
         raise UsageError("no data: give --data FOLDER or set data.path in the configuration")
@@ -344,5 +346,5 @@ def data_path(settings: DataSettings) -> Path:
     if root and not path.is_absolute() and (Path(root) / path.name).is_dir():
         path = Path(root) / path.name
     if not path.exists():
-        raise UsageError(f"data.path {path}: no such file or folder; give --data FOLDER")
+        raise TonearmError(f"data.path {path}: no such file or folder; give --data FOLDER")
     return path

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError
 from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
 from tonearm.training.descent import Descent, save_whole
@@ -83,11 +83,11 @@ def imitate(
 
     Raises
     ------
-    UsageError
+    TonearmError
         If there is too little music.
     """
     if len({lesson.recording for lesson in music}) < 2:
-        raise UsageError(
+        raise TonearmError(
             "a student imitates its teachers on music: 2 recordings or more are needed"
         )
     name = _name(recipe, music)

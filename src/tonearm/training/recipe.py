@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.training.experiment import HIGHEST_SEED
 from tonearm.training.settings import parse_settings
 
@@ -489,8 +489,8 @@ def parse_recipe(arguments: Sequence[str]) -> Recipe:
 
     Raises
     ------
-    UsageError
-        If a setting is unknown or of the wrong type, or the file is missing.
+    ConfigError, UsageError
+        See `parse_settings`.
     """
     return parse_settings(Recipe, "tonearm distill", arguments)
 
@@ -501,7 +501,9 @@ def music_folders(recipe: Recipe) -> list[Path]:
     Raises
     ------
     UsageError
-        If there are none, or one is not there.
+        If there are none.
+    TonearmError
+        If one is not there.
     """
     named = recipe.data.unlabelled or os.environ.get("TONEARM_UNLABELLED", "").split(os.pathsep)
     paths = [Path(name) for name in named if name]
@@ -512,5 +514,5 @@ def music_folders(recipe: Recipe) -> list[Path]:
         )
     for path in paths:
         if not path.exists():
-            raise UsageError(f"unlabelled music {path}: no such file or folder")
+            raise TonearmError(f"unlabelled music {path}: no such file or folder")
     return paths

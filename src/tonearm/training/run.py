@@ -99,7 +99,9 @@ def train(
     Raises
     ------
     UsageError
-        If the data or the fold is not there.
+        If no data is given, or the fold is not there.
+    TonearmError
+        If the data is not there.
     RunError
         If the folder holds a run of another experiment, or is somebody else's.
     """

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import jsonargparse
+import yaml
 
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
+from tonearm.text import not_utf8, printable
 
 Settings = TypeVar("Settings")
+
+
+class ConfigError(TonearmError):
+    """A file of settings cannot be read, or says what cannot be."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that the error survives pickling
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
 
 
 def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
@@ -27,9 +43,57 @@ def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str])
 
     Raises
     ------
+    ConfigError
+        If the file cannot be read, or has a setting that is unknown, of the wrong type or out of
+        range.
     UsageError
-        If a setting is unknown or of the wrong type, or the file is missing.
+        If one of the other arguments has.
     """
+    files = _config_files(arguments)
+    for file in files:
+        _require_settings(file)
+    try:
+        return _filled(kind, program, arguments)
+    except UsageError:
+        for file in files:
+            try:
+                _filled(kind, program, ["--config", file])
+            except UsageError as error:  # without the command line, it fails as well
+                raise ConfigError(file, str(error)) from error
+        raise
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    try:
+        files: list[str] = parser.parse_known_args(arguments)[0].config
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error)) from error
+    return files
+
+
+def _require_settings(file: str) -> None:
+    """Refuse a file that is no YAML of settings, in words that jsonargparse does not have.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        values = yaml.safe_load(Path(file).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(file, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(file, not_utf8(error)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(file, f"not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(file, f"expected settings and their values, found {found}")
+
+
+def _filled(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
     parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file of settings")
     parser.add_class_arguments(kind)

@@ -1,0 +1,257 @@
+"""What the program answers with: docs/classify.md, "Exit codes"."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from bundles import FRONT_END, tone
+from stores import open_store, track
+from tonearm.cli.app import app
+
+RATE = FRONT_END.sample_rate
+Run = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, write_audio: Callable[..., Path]
+) -> Path:
+    """A folder with two recordings of each of two genres, and files that are no good."""
+    place = tmp_path_factory.mktemp("place")
+    for label, hertz in (("low", 200), ("high", 5000)):
+        (place / "genres" / label).mkdir(parents=True)
+        (place / "noise" / label).mkdir(parents=True)
+        for number in range(2):
+            song = write_audio(
+                place / "genres" / label / f"{number}.flac", tone(hertz + number, 3), RATE
+            )
+            (place / "noise" / label / f"{number}.flac").write_text(f"no music {number}")
+    shutil.copy(song, place / "song.flac")
+    shutil.copy(tiny_bundle, place / "tiny.onnx")
+    (place / "empty").mkdir()
+    (place / "file").write_text("no folder")
+    (place / "text.db").write_text("no store, but long enough to be one " * 100)
+    for suffix in ("csv", "toml", "yaml", "json", "jsonl", "db", "onnx"):
+        (place / f"bin.{suffix}").write_bytes(b"path,label\nseed = 'caf\xe9'\n")
+    open_store(place / "library.db", [track(str(place / "song.flac"))]).close()
+    return place
+
+
+@pytest.fixture
+def run(
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: Callable[..., tuple[int, str, str]],
+) -> Run:
+    """`run("classify song.flac") -> (exit code, output, errors)`, in a copy of the folder."""
+    folder = tmp_path / "place"
+    shutil.copytree(place, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TONEARM_MODELS", str(folder))
+    monkeypatch.setenv("TONEARM_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("TONEARM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TONEARM_DATA", raising=False)
+    monkeypatch.delenv("TONEARM_UNLABELLED", raising=False)
+    return lambda line: program(*line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("classify song.flac --loud", "--loud"),
+        ("classify song.flac --json --csv", "--json and --csv exclude each other"),
+        ("classify song.flac --model nope", "no model named 'nope'"),
+        ("scan s3://bucket --store made.db", "addresses need --engine ray"),
+        ("scan genres", "expected --store"),
+        ("export library.db -o table.doc", "the suffix says no format"),
+        ("export library.db --embeddings", "a CSV table has no room"),
+        ("playlists library.db -o lists --min-confidence 2", "--min-confidence"),
+        ("similar song.flac --store library.db --absolute", "--absolute means nothing"),
+        ("tag song.flac --above nan", "above: expected 0 to 1, got nan"),
+        ("tag song.flac --below nan", "below: expected 0 to 1, got nan"),
+        ("tag --store library.db --from bin.jsonl", "--from and --store exclude each other"),
+        ("learn genres -o mine.doc --model tiny", "expected a name that ends in .onnx"),
+        ("learn genres -o mine.onnx --model tiny --genres polka", "no example of polka"),
+        ("serve --model nope", "no model named 'nope'"),
+        ("explain song.flac --model tiny --genre polka", "does not know the genre 'polka'"),
+        ("explain song.flac --model tiny -o picture.doc", "must end in one of"),
+        ("spectrogram song.flac -o picture.doc", "must end in one of"),
+        ("models nope", "no model named 'nope'"),
+        ("data info genres --layout nope", "layout 'nope' is unknown"),
+        ("data check genres --shortest nan", "shortest: expected seconds from 0, got nan"),
+        ("data split genres --protocol nope", "--protocol"),
+        ("data download nope", "dataset 'nope' is unknown"),
+        ("evaluate nope genres", "no model named 'nope'"),
+        ("evaluate tiny genres --fold 1", "--fold means nothing without --protocol"),
+        ("compare a.csv --csv --json", "exclude each other"),
+        ("benchmark b --data genres --systems nope", "no system 'nope'"),
+        ("train --schedule.epochs 0", "schedule.epochs must be above 0"),
+        ("train", "no data: give --data FOLDER"),
+        ("distill --tuning.steps 0", "tuning.steps must be above 0"),
+    ],
+)
+def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -> None:
+    skip_without_what_it_needs(line)
+    code, output, errors = run(line)
+    assert (code, output) == (2, "")
+    assert complaint in errors
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("classify absent.mp3", ""),
+        ("classify song.flac --model absent.onnx", "absent.onnx: no such file"),
+        ("classify song.flac --model ./absent", "absent: no such file"),
+        ("classify song.flac --model empty", "a folder without model.onnx"),
+        ("classify song.flac --model bin.onnx", "bin.onnx: "),
+        ("scan absent --store made.db", "no such file or folder: absent"),
+        ("scan genres --store text.db --model tiny", "text.db: file is not a database"),
+        ("scan genres --store file/made.db --model tiny", "a file is where its folder should be"),
+        ("report absent.db", "absent.db: no such store"),
+        ("report text.db", "text.db: file is not a database"),
+        ("report library.db -o file/page.html", "a file is where its folder should be"),
+        ("report library.db --mapping bin.csv", "mapping bin.csv: not UTF-8 (line 2)"),
+        ("playlists bin.db -o lists", "bin.db: "),
+        ("playlists library.db -o lists --mapping absent.toml", "absent.toml: No such file"),
+        ("playlists library.db -o lists --mapping nope", "mapping nope: expected one of .toml"),
+        ("playlists library.db -o lists --mapping bin.toml", "bin.toml: not UTF-8 (line 2)"),
+        ("playlists library.db -o lists --min-confidence 1", "or none is so probable"),
+        ("similar song.flac --store absent.db", "absent.db: no such store"),
+        ("similar song.flac --store library.db", "scanned by ours/30/00"),
+        ("export absent.db", "absent.db: no such store"),
+        ("export library.db -o file/table.csv", "file/table.csv: Not a directory"),
+        ("tag --undo", "nothing to undo: no journal in"),
+        ("tag --undo nope", "no journal nope"),
+        ("tag --undo bin.jsonl", "not a journal of tonearm tag"),
+        ("tag song.flac --mapping nope", "mapping nope: expected one of .toml"),
+        ("tag --from absent.jsonl", "absent.jsonl: No such file"),
+        ("tag --from bin.jsonl", "bin.jsonl: not UTF-8 (line 2)"),
+        ("tag --store absent.db", "absent.db: no such store"),
+        ("tag absent.flac --model tiny", ""),
+        ("learn absent -o mine.onnx --model tiny", "absent: not found"),
+        ("learn bin.csv -o mine.onnx --model tiny", "bin.csv: not UTF-8 (line 2)"),
+        ("learn genres -o mine.onnx --model tiny", "learning needs two genres of 5 recordings"),
+        ("learn genres -o file/mine.onnx --model tiny", "a file is where its folder should be"),
+        ("serve --model absent.onnx", "absent.onnx: no such file"),
+        ("serve --model tiny --host 192.0.2.1", "192.0.2.1, port 8000: "),
+        ("explain absent.mp3 --model tiny", "absent.mp3: "),
+        ("explain file --model tiny -o picture.png", "file: "),
+        ("spectrogram absent.mp3", "absent.mp3: "),
+        ("spectrogram song.flac -o file/picture.png", "picture.png: "),
+        ("models absent.onnx", "absent.onnx: no such file"),
+        ("models bin.onnx", "bin.onnx: "),
+        ("data info absent", "absent: not found"),
+        ("data info empty", "no known dataset layout"),
+        ("data info bin.csv", "bin.csv: not UTF-8 (line 2)"),
+        ("data check noise", ""),
+        ("data split genres -o file/parts.csv --folds 2 --protocol random-kfold", "parts.csv: "),
+        ("evaluate absent.onnx genres", "absent.onnx: no such file"),
+        ("evaluate tiny absent", "absent: not found"),
+        ("evaluate tiny bin.csv", "bin.csv: not UTF-8 (line 2)"),
+        ("evaluate tiny noise", "could be "),
+        ("evaluate tiny genres --split nope", "no labelled track with audio"),
+        ("evaluate tiny genres --report file/report", "a file is where its folder should be"),
+        ("compare absent.csv", "absent.csv: No such file"),
+        ("compare bin.csv", "bin.csv: not a CSV file"),
+        ("benchmark b --data absent", "absent: not found"),
+        ("benchmark b --data genres --systems absent.yaml", "absent.yaml: no such file"),
+        ("benchmark b --data genres --systems absent.onnx", "absent.onnx: no such file"),
+        ("benchmark b --data genres --systems bin.yaml", "bin.yaml: not UTF-8 (line 2)"),
+        ("benchmark b --data noise --folds 2 --systems mfcc-svm", "no track could be heard"),
+        ("benchmark b --data noise --folds 2 --systems tiny", "none of its tracks could be"),
+        ("train --config absent.yaml", "absent.yaml: No such file"),
+        ("train --config bin.yaml", "bin.yaml: not UTF-8 (line 2)"),
+        ("train --data absent", "data.path absent: no such file or folder"),
+        ("distill --config absent.yaml", "absent.yaml: No such file"),
+        ("distill --config bin.yaml", "bin.yaml: not UTF-8 (line 2)"),
+        ("distill --data absent --unlabelled genres", "data.path absent: no such file or folder"),
+        ("distill --data genres --data.folds 2 --unlabelled absent", "music absent: no such file"),
+    ],
+)
+def test_what_else_fails_is_1(run: Run, line: str, complaint: str) -> None:
+    skip_without_what_it_needs(line)
+    code, _, errors = run(line)
+    assert code == 1
+    assert complaint in errors
+    for told in filter(None, errors.splitlines()):  # neither boxes, nor tracebacks, nor bars
+        assert told.startswith(("tonearm: ", "mfcc-svm, ", "tiny, ")), told
+
+
+@pytest.mark.parametrize(
+    ("line", "made"),
+    [
+        ("classify song.flac absent.mp3 --model tiny", None),
+        ("scan genres --store new/made.db --model tiny --workers 1", "new/made.db"),
+        ("report library.db -o new/page.html", "new/page.html"),
+        ("playlists library.db -o new/lists", "new/lists/jazz.m3u8"),
+        ("export library.db -o new/table.csv", "new/table.csv"),
+        ("tag song.flac absent.flac --model tiny --journal new/notes.jsonl", "new/notes.jsonl"),
+        ("learn genres -o new/mine.onnx --model tiny --min-files 2", "new/mine.onnx"),
+        ("spectrogram song.flac -o new/picture.png", "new/picture.png"),
+        ("explain song.flac --model tiny -o new/picture.png", "new/picture.png"),
+        ("data info genres", None),
+        ("data split genres -o new/parts.csv --folds 2 --protocol random-kfold", "new/parts.csv"),
+        ("evaluate tiny genres --report new/report --explain 0", "new/report/report.html"),
+        ("models tiny.onnx", None),
+    ],
+)
+def test_what_succeeds_is_0_and_makes_its_folder(run: Run, line: str, made: str | None) -> None:
+    skip_without_what_it_needs(line)
+    code, _, errors = run(line)
+    assert (code, "Traceback" in errors) == (0, False), errors
+    assert made is None or Path(made).is_file()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate tiny absent --report new",
+        "evaluate tiny noise --report new",
+        "learn noise -o new/mine.onnx --model tiny",
+    ],
+)
+def test_a_folder_is_not_made_for_nothing(run: Run, line: str) -> None:
+    skip_without_what_it_needs(line)
+    assert run(line)[0] == 1
+    assert not Path("new").exists()
+
+
+def test_no_path_is_checked_before_the_command_says_what_is_wrong_with_it() -> None:
+    checked = {
+        f"{command.name} {parameter.name}": parameter.type.readable
+        for command in commands(typer.main.get_command(app))
+        for parameter in command.params
+        if hasattr(parameter.type, "readable")
+    }
+    assert len(checked) > 20
+    assert not [name for name, is_checked in checked.items() if is_checked]
+
+
+def commands(command: Any) -> Iterator[Any]:
+    yield command
+    for each in getattr(command, "commands", {}).values():
+        yield from commands(each)
+
+
+def skip_without_what_it_needs(line: str) -> None:
+    """Skip a test where an optional package is missing that its command needs."""
+    needed = {
+        "learn": ("sklearn", "onnx"),
+        "serve": ("fastapi", "uvicorn"),
+        "explain": ("matplotlib",),
+        "spectrogram": ("matplotlib",),
+        "benchmark": ("sklearn", "matplotlib", "lightning", "jsonargparse"),
+        "train": ("lightning", "jsonargparse"),
+        "distill": ("lightning", "jsonargparse"),
+    }
+    packages = needed.get(line.split()[0], ())
+    for package in (*packages, *(("matplotlib", "jinja2") if "--report" in line else ())):
+        pytest.importorskip(package)
