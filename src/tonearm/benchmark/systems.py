@@ -94,7 +94,7 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
     UsageError
         If it is none of these, or it is a distillation without unlabelled music.
     TonearmError
-        If the weights of a published network are not at hand.
+        If the weights of a published network are not available.
     """
     from tonearm.baselines.classical import baseline_names
 

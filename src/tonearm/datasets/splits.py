@@ -49,7 +49,7 @@ class OneGenreWarning(SplitWarning):
 class Fold:
     """One division of the tracks into disjoint parts.
 
-    `test` is empty unless the protocol uses a published partition that has a test part.
+    `test` is empty unless the protocol uses a partition that has a test part.
     """
 
     name: str
