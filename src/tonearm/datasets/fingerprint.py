@@ -25,7 +25,7 @@ MIN_OVERLAP = 1.5  # seconds
 _AT_ONCE = 64  # frames whose spectra are computed together, few enough for the processor's cache
 
 MIN_SHARED = 3  # different words that two tracks must share to be compared
-MAX_TIMES = 64  # occurrences of a word in a track; a commoner one (as in silence) fixes no offset
+MAX_TIMES = 64  # occurrences of a word in a track; commoner ones (silence, held tones) fix no time
 OFFSETS = 8  # offsets at which two tracks are compared; a loop matches at several
 MAX_SHARED = 16  # tracks with a word in common, paired in runs this long; common words say nothing
 
