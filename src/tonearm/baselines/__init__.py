@@ -1,1 +1,1 @@
-"""Traditional methods in the same harness as the networks."""
+"""Traditional methods, evaluated in the same harness as the networks."""

@@ -1,4 +1,4 @@
-"""What a traditional baseline is told of a track: one row of numbers."""
+"""The feature sets of the traditional baselines: one row of numbers per track."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tonearm.features.thumbnail import BANDS, COLUMNS, NUMBERS, ROWS, describe_p
 
 Floats = NDArray[np.float32]
 
-# Raise it when a change of the code changes the numbers for the same picture.
+# Increment when a code change alters the numbers for the same picture.
 PICTURES_VERSION = 1
 
 _FRONT_END = FRONT_ENDS["librosa"]
@@ -28,15 +28,15 @@ _FRONT_END = FRONT_ENDS["librosa"]
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """One of `FEATURE_SETS`.
+    """How to compute one kind of feature; see `FEATURE_SETS`.
 
     Attributes
     ----------
     read
-        Gives float32[tracks, D], by so many processes. The row of a track that could not be read
-        is NaN, and the cache lists it in its `failures`.
+        Returns float32[tracks, D], using the given number of processes. The row of a track that
+        could not be read is NaN, and the cache lists the track in its `failures`.
     fingerprint
-        Gives a text that changes with the meaning of the columns and with the code behind them.
+        Returns a string that changes with the meaning of the columns and the code behind them.
     """
 
     read: Callable[[FeatureCache, Sequence[Track], int], Floats]
@@ -58,8 +58,8 @@ def _pictures(cache: FeatureCache, tracks: Sequence[Track], workers: int) -> Flo
 def _kaggle_pictures(cache: FeatureCache, tracks: Sequence[Track], workers: int) -> Floats:
     """Describe the published pictures.
 
-    A track without one has a row of NaN, yet it has not failed: GTZAN's edition lacks a picture
-    that its authors could not make, and a classifier that needs one has to answer all the same.
+    A track without one has a row of NaN but does not count as failed: the Kaggle edition lacks a
+    picture that its authors could not make, and a classifier must still predict that track.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _kaggle_pictures(cache: FeatureCache, tracks: Sequence[Track], workers: int)
             "images_original/blues/blues00000.png and so on beside the recordings, found none"
         )
     table = np.full((len(tracks), NUMBERS), np.nan, dtype=np.float32)
-    # To the cache the picture is the file that the feature is computed from.
+    # The picture takes the place of the audio as the file the cached feature is computed from.
     sources = [replace(tracks[i], path=tracks[i].picture) for i in shown]
     table[shown] = cache.table(sources, _PublishedPicture(), workers=workers)
     return table
@@ -111,7 +111,7 @@ class _PublishedPicture(Kind):
     row_shape = (NUMBERS,)
 
     def __init__(self) -> None:
-        # Here and not above: it needs matplotlib, which the other baselines do without.
+        # Imported here because it needs matplotlib, which the other baselines do without.
         from tonearm.datasets.gtzan_pictures import read_picture
 
         self._read = read_picture

@@ -1,1 +1,1 @@
-"""Many systems, each trained anew for every fold of a dataset, held against each other."""
+"""Compare many systems, each trained afresh for every fold of a dataset."""

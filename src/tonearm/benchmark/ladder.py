@@ -1,4 +1,4 @@
-"""Holds many systems against each other on one dataset, and writes the table and the plot."""
+"""Compare many systems on one dataset, and write the table and the plot."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ OnFold = Callable[[System, int, Fold, bool], None]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The predictions of every system under one protocol, in the order of the ladder.
+    """The predictions of every system under one protocol, in the order of the table.
 
     Attributes
     ----------
     warning
-        Why the figures come out too high under this protocol, or None where they do not.
+        Why the metrics come out too high under this protocol, or None if they do not.
     finished
-        The systems that are finished models: the folds trained nothing anew.
+        The systems that are finished models, which are not trained for the folds.
     unheard
-        By system the ids of the tracks that it could not hear, where there are any.
+        Per system, the ids of the tracks that it could not classify, if there are any.
     """
 
     dataset: Dataset
@@ -51,12 +51,12 @@ class Benchmark:
     unheard: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def comparison(self) -> Comparison:
-        """Judge the systems, each against the one before it; finished models are marked."""
+        """Compare each system with the one before it; the names of finished models are marked."""
         return compare(self.marked, against="previous")
 
     @property
     def marked(self) -> dict[str, Predictions]:
-        """The predictions by the names that the tables show."""
+        """The predictions, by the names shown in tables."""
         return {
             f"{name} (finished model)" if name in self.finished else name: predictions
             for name, predictions in self.predictions.items()
@@ -72,15 +72,15 @@ def run_benchmark(
     seeds: int = 1,
     on_fold: OnFold = lambda system, seed, fold, stored: None,
 ) -> Benchmark:
-    """Train and judge every system on every fold, for seeds 0 to `seeds` - 1.
+    """Train and evaluate every system on every fold, for seeds 0 to `seeds` - 1.
 
-    A seed decides both the folds and the training, so that the spread over seeds is that of
-    the whole procedure. What is finished is kept in `work` and not done again.
+    A seed determines both the folds and the training, so the spread over seeds is that of the whole
+    procedure. Finished folds are stored in `work` and not computed again.
 
     Raises
     ------
     UsageError
-        If there is no system, two have one name, or `seeds` is below 1.
+        If there is no system, two have the same name, or `seeds` is below 1.
     TonearmError
         If a finished model does not know all labels.
     """
@@ -90,7 +90,7 @@ def run_benchmark(
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
     for system in systems:
-        if isinstance(system, BundleSystem):  # before others are trained in vain
+        if isinstance(system, BundleSystem):  # before training the others in vain
             system.refuse_others(dataset.labels)
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
     unheard: dict[str, tuple[str, ...]] = {}
@@ -120,7 +120,7 @@ def run_benchmark(
 
 
 def _divisions(dataset: Dataset, protocol: Protocol, folds: int, seeds: int) -> list[list[Fold]]:
-    """Divide by every seed, before anything is trained, and warn of each gap once."""
+    """Split with every seed, before anything is trained, and warn of each gap once."""
     divisions = []
     gaps: dict[str, list[str]] = {}
     for seed in range(seeds):
@@ -128,7 +128,7 @@ def _divisions(dataset: Dataset, protocol: Protocol, folds: int, seeds: int) -> 
             warnings.simplefilter("always")
             divisions.append(split(dataset, protocol, folds, seed))
         for warning in said:
-            # The other kind is `Benchmark.warning`, which stands where the figures are.
+            # Leaks are reported by `Benchmark.warning` instead, next to the metrics.
             if issubclass(warning.category, GapWarning):
                 gaps.setdefault(str(warning.message), []).append(str(seed))
     for gap, at in gaps.items():
@@ -166,7 +166,7 @@ def write_results(
 
 
 def render_page(name: str, benchmark: Benchmark, command: str, comparison: Comparison) -> str:
-    """Give the results as a Markdown page: table, plot, figures by kind and by genre."""
+    """Return the results as a Markdown page: table, plot, accuracy by kind and F1 by genre."""
     rounds = "" if benchmark.folds == 1 else f", {benchmark.folds} folds"
     seeds = "1 seed" if benchmark.seeds == 1 else f"{benchmark.seeds} seeds"
     lines = [
@@ -205,12 +205,12 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
 
 
 def _accuracy_by_kind(benchmark: Benchmark) -> list[str]:
-    """Tell accuracy by kind of recording, over the genres that have all kinds.
+    """Return lines on the accuracy by kind of recording, over the genres that have all kinds.
 
-    Kinds and genres go together in a dataset, so that over all genres the table would tell which
+    Kind and genre are correlated in a dataset, so a table over all genres would mostly show which
     genres are easy.
     """
-    # As everywhere on the page, on the tracks that all systems have judged.
+    # As everywhere on the page, only the tracks that all systems have predicted.
     common, _ = align(benchmark.marked)
     kind_of = {track.id: track.kind or "" for track in benchmark.dataset}
     first = next(iter(common.values()))

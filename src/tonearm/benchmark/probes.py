@@ -1,4 +1,4 @@
-"""Published networks in a benchmark: frozen, with a linear probe on top or as they are."""
+"""Published networks in a benchmark: frozen, with a linear probe on top or used as they are."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ JOINED = "probes-joined"
 
 
 def weights_at_hand() -> bool:
-    """Say whether those weights are there that are not downloaded when they are first needed."""
+    """Check whether the weights that are not downloaded on first use are present."""
     try:
         from tonearm.training.fcn import find_fcn
         from tonearm.training.musicnn import find_musicnn
 
         find_musicnn()
         find_fcn()
-    except (ImportError, TonearmError):  # without torch, there is nobody to be asked either
+    except (ImportError, TonearmError):  # without torch, the networks cannot run either
         return False
     return True
 
 
 @dataclass(frozen=True)
 class ProbeSystem:
-    """What a linear classifier hears through a published network that learns nothing itself.
+    """A linear classifier on the embeddings of a frozen published network.
 
-    `JOINED` asks one through each network, and takes the mean of their log-probabilities. The
-    regularisation is that of the probes in a distillation, the same for all networks. What
-    the networks say of a clip is shared with distillations in the same cache, for which all of
-    them are asked at once.
+    `JOINED` fits one probe per network and averages their log-probabilities. The regularisation is
+    the same for all networks, and that of the probes in a distillation. All networks are run on a
+    clip at once and their outputs cached, because distillations that use the same cache share them.
     """
 
     name: str
@@ -52,17 +51,17 @@ class ProbeSystem:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        _ = self.fingerprint  # so that missing weights are told of before anything is trained
+        _ = self.fingerprint  # reports missing weights before anything is trained
 
     @property
     def fingerprint(self) -> str:
-        """Name, regularisation, seconds heard, the networks' weights, and the code."""
+        """The name, regularisation, clip length, network weights, and code."""
         from tonearm.training.recipe import TuningSettings
 
         return f"{self.name} {TuningSettings().soft_regularisation} {_heard_fingerprint()}"
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Fit the probe; it draws nothing at random, and there is nothing to keep."""
+        """Fit the probe and predict; nothing is random, and nothing is stored."""
         from tonearm.training.probe import EMBEDDINGS, probe
         from tonearm.training.recipe import TuningSettings
 
@@ -92,7 +91,7 @@ class ProbeSystem:
 
 @dataclass(frozen=True)
 class AudioSetSystem:
-    """What mn04 says of AudioSet's own genres, untouched: nothing is learned from the tracks."""
+    """mn04 with AudioSet's own genre classes, as published: nothing is learned from the tracks."""
 
     cache: FeatureCache
     workers: int = 1
@@ -103,13 +102,13 @@ class AudioSetSystem:
 
     @property
     def fingerprint(self) -> str:
-        """Name, which classes are which genre, seconds heard, the networks' weights, and code."""
+        """The name, the mapping of classes to genres, clip length, network weights, and code."""
         from tonearm.models import audioset
 
         return f"{self.name} {audioset.GENRES} {_heard_fingerprint()}"
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Ask mn04; raises `TonearmError` if AudioSet has no class for a genre."""
+        """Predict with mn04; raise `TonearmError` if AudioSet has no class for a genre."""
         from tonearm.training.probe import audioset_head
 
         def judge(heard: list[Said]) -> FloatArray:
@@ -119,7 +118,7 @@ class AudioSetSystem:
 
 
 def _heard_fingerprint() -> str:
-    """Give a text that changes with what is heard, and with the code that makes genres of it."""
+    """Return a string that changes with the networks' outputs and the code that uses them."""
     from tonearm.training import lessons, probe
     from tonearm.training.recipe import TuningSettings
     from tonearm.training.teachers import teachers_fingerprint
@@ -130,7 +129,7 @@ def _heard_fingerprint() -> str:
 
 
 def _said(tracks: Sequence[Track], cache: FeatureCache, workers: int) -> list[Said | None]:
-    """Give what the networks say of each track, or None for one that cannot be decoded."""
+    """Return the networks' outputs for each track, or None for one that cannot be decoded."""
     from tonearm.training.lessons import LessonStore
     from tonearm.training.recipe import TuningSettings
 
@@ -144,7 +143,7 @@ def _said(tracks: Sequence[Track], cache: FeatureCache, workers: int) -> list[Sa
 def _shares(
     said: Sequence[Said | None], classes: int, judge: Callable[[list[Said]], FloatArray]
 ) -> FloatArray:
-    """Turn log-probabilities of what was heard into shares; a row of NaN for what was not."""
+    """Return probabilities for the tracks that were decoded, and NaN rows for the others."""
     shares = np.full((len(said), classes), np.nan)
     heard = {i: one for i, one in enumerate(said) if one is not None}
     if heard:

@@ -32,8 +32,8 @@ from tonearm.text import not_utf8, printable
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
-# The order of the table where no other is asked for: descriptors, pictures, networks from scratch,
-# published networks as they are and probed, their trunk trained on, distilled.
+# The default order of the table: descriptors, pictures, networks trained from scratch, published
+# networks as they are and probed, fine-tuned trunks, distilled students.
 LADDER = (
     "mfcc-svm",
     "descriptors-knn",
@@ -58,9 +58,9 @@ LADDER = (
 
 
 def default_systems(configs: Path, dataset: Dataset) -> list[str]:
-    """Name the systems of `LADDER` that can be had, and every configuration in a folder.
+    """List the available systems of `LADDER`, then every other configuration in a folder.
 
-    The published pictures have to be there, and the weights of the published networks.
+    Systems that need the published pictures or networks are available if those are present.
     """
     from tonearm.baselines.classical import baseline_names
 
@@ -79,7 +79,7 @@ def default_systems(configs: Path, dataset: Dataset) -> list[str]:
 
 
 def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1) -> System:
-    """Turn what a person calls a system into one.
+    """Return the system of the given name.
 
     Parameters
     ----------
@@ -88,15 +88,15 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         network or of a distillation (a YAML file, or the name of one in `configs`), or a finished
         model (a bundle's path, or the name of a built-in one).
     workers
-        Processes that compute features and classify.
+        Number of processes that compute features and classify.
 
     Raises
     ------
     UsageError
         If there is nothing of that name, or it is a distillation without unlabelled music.
     TonearmError
-        If it is a path and nothing to be used is there, or the weights of a published network are
-        not at hand.
+        If it is a path and nothing usable is there, or the weights of a published network are not
+        available.
     """
     from tonearm.baselines.classical import baseline_names
 
@@ -132,7 +132,7 @@ class BaselineSystem:
 
     @property
     def fingerprint(self) -> str:
-        """Name, what the columns are, and the code that defines the classifiers."""
+        """The name, the feature columns, and the code that defines the classifiers."""
         from tonearm.baselines import classical
 
         columns = classical.feature_set_of(self.name).fingerprint()
@@ -140,7 +140,7 @@ class BaselineSystem:
         return f"{self.name} {columns} {hashlib.sha256(code).hexdigest()}"
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Train on the rows of the feature set; there is nothing to keep."""
+        """Train on the rows of the feature set and predict; nothing is stored in `run_dir`."""
         from tonearm.baselines.classical import create_baseline, feature_set_of
 
         train, test, labels = given.train, given.test, given.labels
@@ -148,14 +148,14 @@ class BaselineSystem:
         failed = {failure.track.id for failure in self.cache.failures}
         try:
             with warnings.catch_warnings():
-                # Of few tracks, some settings of the inner search cannot be judged; others win.
+                # With few tracks, the inner search cannot score some settings; others win.
                 warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
                 baseline = create_baseline(self.name, given.seed).fit(
                     rows[: len(train)],
                     [str(track.label) for track in train],
                     [_group(track) for track in train],
                 )
-        except ValueError as error:  # such as more neighbours asked of than there are tracks
+        except ValueError as error:  # such as more neighbours than tracks
             reason = str(error).splitlines()[0]
             raise DatasetError(
                 f"{self.name} cannot learn from {len(train)} tracks: {reason}"
@@ -170,10 +170,10 @@ class BaselineSystem:
 
 @dataclass(frozen=True)
 class NetworkSystem:
-    """A network, trained as its configuration says and asked through the bundle it exports.
+    """A network, trained as its configuration says; the bundle it exports makes the predictions.
 
-    It runs all its epochs on the whole training part: with a few dozen artists, a slice to stop
-    early by would cost more than it tells.
+    It trains for all its epochs on the whole training part: with a few dozen artists, holding out a
+    slice for early stopping would cost more than it gains.
     """
 
     config: Path
@@ -187,13 +187,13 @@ class NetworkSystem:
 
     @property
     def fingerprint(self) -> str:
-        """The whole experiment, with the settings that its file leaves to the defaults."""
+        """The whole experiment, including the settings that its file leaves at their defaults."""
         from tonearm.training import experiment
 
         return experiment.parse(["--config", str(self.config)]).to_yaml()
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Train, resuming from the checkpoints that are there."""
+        """Train and predict, resuming from any existing checkpoints."""
         from tonearm.training import experiment, fit
 
         settings = replace(experiment.parse(["--config", str(self.config)]), seed=given.seed)
@@ -211,9 +211,9 @@ class NetworkSystem:
 
 @dataclass(frozen=True)
 class DistilledSystem:
-    """A student, distilled anew for each fold and asked through the bundle it exports.
+    """A student, distilled afresh for each fold; the bundle it exports makes the predictions.
 
-    The lessons and the first stage, which know nothing of labels, are shared by folds and seeds.
+    The lessons and the first stage do not depend on labels, and are shared by folds and seeds.
     """
 
     config: Path
@@ -221,7 +221,7 @@ class DistilledSystem:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        self._music()  # so that missing music is told of before anything else is trained
+        self._music()  # reports missing music before anything is trained
 
     @property
     def name(self) -> str:
@@ -230,7 +230,7 @@ class DistilledSystem:
 
     @property
     def fingerprint(self) -> str:
-        """Recipe, versions of the stages, the teachers, and the unlabelled music by its sizes."""
+        """The recipe, stage versions, teachers, and the unlabelled files' names and sizes."""
         from tonearm import media
         from tonearm.training.distill import VERSIONS
         from tonearm.training.recipe import parse_recipe
@@ -242,7 +242,7 @@ class DistilledSystem:
         return "\n".join([recipe.to_yaml(), *map(str, VERSIONS), teachers_fingerprint(), *music])
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Distil, going on from the checkpoints that are there."""
+        """Distil and predict, resuming from any existing checkpoints."""
         from tonearm.training.distill import distill
         from tonearm.training.recipe import parse_recipe
 
@@ -265,9 +265,9 @@ class DistilledSystem:
 
 @dataclass(frozen=True)
 class BundleSystem:
-    """A finished model as it is: nothing is trained.
+    """A finished model, used as it is: nothing is trained.
 
-    If it was trained on the tracks it is asked about, its figures say nothing.
+    If it was trained on the tracks it predicts, its metrics say nothing.
     """
 
     path: Path
@@ -280,7 +280,7 @@ class BundleSystem:
 
     @property
     def fingerprint(self) -> str:
-        """The file's content."""
+        """The hash of the file's content."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def refuse_others(self, labels: Sequence[str]) -> None:
@@ -288,12 +288,12 @@ class BundleSystem:
         _refuse_unknown(self.path, Bundle.load(self.path).metadata.labels, labels)
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Ask the model."""
+        """Predict with the model."""
         return _heard(self.path, given, self.workers)
 
 
 def _is_recipe(config: Path) -> bool:
-    """Say whether a configuration is of `tonearm distill`, not of `tonearm train`."""
+    """Check whether a configuration is for `tonearm distill` rather than `tonearm train`."""
     try:
         text = config.read_text("utf-8")
     except OSError as error:
@@ -313,7 +313,7 @@ def _refuse_unknown(model: Path, known: Sequence[str], labels: Sequence[str]) ->
 
 
 def _heard(model: Path, given: Round, workers: int) -> FloatArray:
-    """Classify the files that are asked about; further labels of the model do not take part."""
+    """Classify the held-out tracks, leaving out labels that only the model knows."""
     tracks, labels = given.test, given.labels
     classifier = Classifier.load(model)
     _refuse_unknown(model, classifier.labels, labels)

@@ -1,8 +1,8 @@
-"""Keeps the features of tracks on disk, so that each is computed once.
+"""Store the features of tracks on disk, so that each is computed only once.
 
-A cache may be killed at any moment and used by several processes at once: a feature appears under
-its name only when it is whole. Its name is made of the content of the audio file and of the
-settings, so that a changed file or setting is a new feature and nothing has to be invalidated.
+A process may be killed at any moment, and several may use a cache at once: a feature appears under
+its name only when it is complete. The name is derived from the audio file's content and the
+settings, so a changed file or setting gives a new feature and nothing has to be invalidated.
 
     <root>/content.sqlite                          file -> hash of its content
     <root>/<kind>-<hash of settings>/settings.json
@@ -46,12 +46,12 @@ from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.whole import DRAFTS, whole
 
-# Raise it when a change of the code changes the numbers for the same audio and settings.
+# Increment when a code change alters the numbers for the same audio and settings.
 CACHE_VERSION = 1
 
-# Files that are not yet whole: settings, features, and features as earlier versions named them.
+# Incomplete files: settings, features, and features as earlier versions named them.
 _DRAFTS = (f"*/{DRAFTS}", f"*/*/{DRAFTS}", "*/*/*.tmp")
-_ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written file has no writer any more
+_ABANDONED_AFTER = 24 * 3600.0  # seconds until a half-written file counts as abandoned
 
 
 class CacheError(TonearmError):
@@ -60,7 +60,7 @@ class CacheError(TonearmError):
 
 @dataclass(frozen=True)
 class Failure:
-    """A track that has no features, and why; as text both, in one line."""
+    """A track that has no features, and the reason; `str` gives both on one line."""
 
     track: Track
     reason: str
@@ -70,15 +70,15 @@ class Failure:
 
 
 class FeatureCache:
-    """Features of tracks, computed where they are missing and read from disk after that.
+    """Features of tracks, computed on first use and read from disk after that.
 
     A track that cannot be decoded does not stop the others: it has no features, and is listed in
-    `failures`, which is of the last call.
+    `failures`, which covers the last call only.
 
     Parameters
     ----------
     root
-        The folder to keep them in, made if it is not there; by default
+        The folder to store features in, created if missing; by default
         `tonearm.paths.cache_folder("features")`.
     """
 
@@ -99,53 +99,53 @@ class FeatureCache:
         progress: bool = True,
         workers: int = 2,
     ) -> list[StoredArray | None]:
-        """Give the log-mel spectrogram of each track, or `None` for one that failed.
+        """Return the log-mel frames of each track, or `None` for one that failed.
 
         Parameters
         ----------
         progress
-            Show a bar on standard error.
+            Show a progress bar on standard error.
         workers
-            Processes that compute; with 1, this process does.
+            Number of processes that compute; with 1, the calling process does.
 
         Returns
         -------
         list of float16[frames, n_mels]
-            On disk; a slice such as `logmel[a:b]` is read when it is taken.
+            Stored on disk; a slice such as `logmel[a:b]` is read when it is taken.
 
         Raises
         ------
         CacheError
-            A feature cannot be written.
+            If a feature cannot be written.
         """
         return self.features(tracks, _LogMels(config), progress=progress, workers=workers)
 
     def descriptors(
         self, tracks: Sequence[Track], *, progress: bool = True, workers: int = 2
     ) -> NDArray[np.float32]:
-        """Give the clip descriptors of each track, float32[tracks, D].
+        """Return the clip descriptors of each track, float32[tracks, D].
 
-        The columns are `tonearm.features.descriptors.descriptor_names()`; the middle
-        `DESCRIBED_SECONDS` of a recording are described. The row of a track that failed is NaN.
+        The columns are `tonearm.features.descriptors.descriptor_names()`, computed over the middle
+        `DESCRIBED_SECONDS` of a recording. The row of a track that failed is NaN.
 
         Raises
         ------
         CacheError
-            A feature cannot be written.
+            If a feature cannot be written.
         """
         return self.table(tracks, Descriptors(), progress=progress, workers=workers)
 
     def table(
         self, tracks: Sequence[Track], kind: Kind, *, progress: bool = True, workers: int = 2
     ) -> NDArray[np.float32]:
-        """Give a kind of feature that has one row a track, float32[tracks, *kind.row_shape].
+        """Return a kind of feature that has one row per track, float32[tracks, *kind.row_shape].
 
         The row of a track that failed is NaN.
 
         Raises
         ------
         CacheError
-            A feature cannot be written.
+            If a feature cannot be written.
         """
         rows = self.features(tracks, kind, progress=progress, workers=workers)
         missing = np.full(kind.row_shape, np.nan, dtype=np.float32)
@@ -155,12 +155,12 @@ class FeatureCache:
     def features(
         self, tracks: Sequence[Track], kind: Kind, *, progress: bool = True, workers: int = 2
     ) -> list[StoredArray | None]:
-        """Give any kind of feature of each track, or `None` for one that failed.
+        """Return any kind of feature for each track, or `None` for one that failed.
 
         Raises
         ------
         CacheError
-            A feature cannot be written.
+            If a feature cannot be written.
         """
         folder = self.root / kind.folder_name()
         _write_settings(folder, kind)
@@ -196,10 +196,10 @@ class FeatureCache:
         return {id_: known[stamp] for id_, stamp in stamps.items() if stamp in known}
 
     def _sweep(self) -> None:
-        """Remove what killed processes left half-written."""
+        """Remove half-written files left behind by killed processes."""
         now = time.time()
         for path in chain.from_iterable(self.root.glob(pattern) for pattern in _DRAFTS):
-            # Another process may be writing it, or removing it as well.
+            # Another process may be completing or removing it at the same time.
             try:
                 if now - path.stat().st_mtime > _ABANDONED_AFTER:
                     path.unlink()
@@ -208,16 +208,16 @@ class FeatureCache:
 
 
 class Kind(ABC):
-    """One kind of feature: what it depends on, what it looks like, and how it is computed.
+    """One kind of feature: what it depends on, its type and shape, and how it is computed.
 
-    It is pickled where several processes compute.
+    It is pickled when several processes compute features.
 
     Attributes
     ----------
     name
-        Begins the name of its folder, and is shown as the work goes on.
+        Prefix of its folder's name, also shown beside the progress bar.
     dtype, row_shape
-        Of the array: its rows have this shape, and there is any number of them.
+        Type of the array and shape of its rows, of which there may be any number.
     """
 
     name: str
@@ -226,36 +226,36 @@ class Kind(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Give all that the numbers depend on, besides the audio."""
+        """Return everything that the numbers depend on besides the audio."""
 
     @abstractmethod
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
-        """Compute the feature of a file, in blocks of rows; may raise `AudioError`."""
+        """Yield the feature of a file in blocks of rows; may raise `AudioError`."""
 
     def folder_name(self) -> str:
-        """Give the name of the folder, the same for the same settings alone."""
+        """Return the name of the folder, which is the same only for the same settings."""
         digest = hashlib.blake2b(_canonical(self.settings()).encode(), digest_size=8)
         return f"{self.name}-{digest.hexdigest()}"
 
     def place(self, folder: Path, content: str) -> Path:
-        """Give where the feature of some content lies."""
+        """Return the path of the feature for the given content hash."""
         return folder / content[:2] / f"{content}.npy"
 
     def read(self, folder: Path, content: str) -> StoredArray | None:
-        """Open the feature of some content, or give None if it is not there or not whole."""
+        """Return the feature for the given content hash, or None if it is missing or incomplete."""
         try:
             return StoredArray(self.place(folder, content), self.dtype, self.row_shape)
         except (OSError, ValueError):
             return None
 
     def compute(self, folder: Path, path: Path, content: str) -> None:
-        """Compute the feature of a file and write it under its content's name."""
+        """Compute the feature of a file, and write it under its content hash."""
         write_array(self.place(folder, content), self.rows(path), self.dtype, self.row_shape)
 
 
 class _LogMels(Kind):
     name = "logmel"
-    # Half the disk and the reading; its 11 bits resolve 0.03 dB at 60 dB.
+    # Halves disk space and reading time; its 11 significant bits resolve 0.03 dB at 60 dB.
     dtype = np.float16
 
     def __init__(self, config: LogMelConfig) -> None:
@@ -271,7 +271,7 @@ class _LogMels(Kind):
 
 
 class Descriptors(Kind):
-    """The descriptors of a recording's middle, see `tonearm.features.descriptors.describe`."""
+    """The descriptors of a recording's middle; see `tonearm.features.descriptors.describe`."""
 
     name = "descriptors"
     dtype = np.float32
@@ -280,7 +280,7 @@ class Descriptors(Kind):
         self.row_shape = (len(descriptor_names()),)
 
     def settings(self) -> dict[str, Any]:
-        """Give all that the numbers depend on, besides the audio."""
+        """Return everything that the numbers depend on besides the audio."""
         return {
             "version": CACHE_VERSION,
             "kind": self.name,
@@ -291,19 +291,20 @@ class Descriptors(Kind):
         }
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
-        """Describe a file; may raise `AudioError`."""
+        """Yield the descriptors of a file as one row; may raise `AudioError`."""
         yield describe(middle(path, DESCRIPTOR_RATE))[np.newaxis]
 
 
 def middle(path: Path, rate: int) -> NDArray[np.float32]:
     """Read the middle `DESCRIBED_SECONDS` of a recording; may raise `AudioError`.
 
-    A silent middle is described as it is: a classifier refuses what is silent from end to end.
+    A silent middle is accepted: as in a classifier, only a recording that is silent from end to end
+    is refused.
     """
     start = described_from(audio.identify(path).duration or 0.0)  # as a classifier finds it
     samples = audio.read(path, rate, start, DESCRIBED_SECONDS).samples
     if len(samples) / rate < SHORTEST_SECONDS or _peak(samples) < SILENCE_PEAK:
-        # Seldom so, which is why all of it is decoded for this alone.
+        # Rare enough to decode the whole recording just for this check.
         for _ in _audible(audio.blocks(path, rate), rate, path):
             pass
     return samples
@@ -312,12 +313,12 @@ def middle(path: Path, rate: int) -> NDArray[np.float32]:
 def _audible(
     blocks: Iterable[NDArray[np.float32]], rate: int, path: Path
 ) -> Iterator[NDArray[np.float32]]:
-    """Hand a recording on, and refuse it at its end if a classifier would: it has nothing to hear.
+    """Yield the blocks of a recording, and refuse it at the end if a classifier would.
 
     Raises
     ------
     AudioError
-        It is shorter than a genre can be told from, or silent.
+        If the recording is silent, or too short to tell a genre from.
     """
     samples, peak = 0, 0.0
     for block in blocks:
@@ -336,7 +337,7 @@ def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:
 
 
 def _write_settings(folder: Path, kind: Kind) -> None:
-    """Leave a note for people of what the hash in the folder's name stands for."""
+    """Record, for people, which settings the hash in the folder's name stands for."""
     note = folder / "settings.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

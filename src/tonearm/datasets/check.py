@@ -1,4 +1,4 @@
-"""Listens to every track of a dataset for what would spoil training or judging with it."""
+"""Check every track of a dataset for faults that would spoil training or evaluation."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 SHORTEST_SECONDS = 1.0
 SILENT_PEAK = 1e-4  # 80 dB below full scale
-STATED_SHARE = 0.9  # a track with less than this of the duration that the dataset states is cut
-PRINTED_SECONDS = 120.0  # of a long recording, enough to recognise it by
+STATED_SHARE = 0.9  # a track shorter than this share of its stated duration is cut
+PRINTED_SECONDS = 120.0  # of a long recording are fingerprinted, enough to recognise it
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with one track, or with several together, and a line on what."""
+    """A fault of one track, or of several together, described in one line."""
 
     kind: FaultKind
     tracks: tuple[str, ...]
@@ -52,13 +52,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found: how many tracks it looked at, and the faults by kind and track."""
+    """The result of a check: the number of tracks, and the faults sorted by kind and track."""
 
     checked: int
     faults: tuple[Fault, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, fit for JSON."""
+        """Return the report as plain values, ready for JSON."""
         return asdict(self)
 
 
@@ -72,19 +72,19 @@ def check(
     """Decode every track and report all faults; no track stops the others.
 
     - missing, undecodable, truncated (the file breaks off): with the reason;
-    - silent: never louder than -80 dB of full scale;
+    - silent: never louder than 80 dB below full scale;
     - too short: below `shortest` seconds, or clearly below the duration that the dataset states;
     - duplicate: the same decoded audio;
     - repetition: the same recording in another encoding or cut, by its fingerprint
       (`tonearm.datasets.fingerprint`; the first two minutes count);
     - label conflict, split leak: duplicates or repetitions with different labels, or in different
       parts of the dataset's own split;
-    - known fault: published faults of GTZAN that listening did not find.
+    - known fault: published faults of GTZAN that this check did not find.
 
     Raises
     ------
     UsageError
-        If `shortest` is no number of seconds.
+        If `shortest` is negative or not finite.
     """
     if not 0 <= shortest < math.inf:
         raise UsageError(f"shortest: expected seconds from 0, got {shortest:g}")
@@ -105,7 +105,7 @@ def check(
 
 @dataclass(frozen=True)
 class _Heard:
-    """What listening to a track gave: seconds, loudest sample, hash of the audio, fingerprint."""
+    """The result of decoding a track: seconds, peak, whether cut, audio hash, and fingerprint."""
 
     seconds: float
     peak: float
@@ -137,7 +137,7 @@ def _listen(track: Track) -> _Heard | Fault:
         return _hear(track.path)
     except audio.AudioError as error:
         return Fault("undecodable", (track.id,), str(error))
-    except Exception as error:  # one strange file must not end a long job
+    except Exception as error:  # one odd file must not end a long job
         return Fault(
             "undecodable", (track.id,), f"{printable(str(track.path))}: {unexpected(error)}"
         )
@@ -170,8 +170,8 @@ def _faults_of(track: Track, heard: _Heard, shortest: float) -> Iterator[Fault]:
 
 
 def _faults_among(dataset: Dataset, heard: Mapping[str, _Heard]) -> Iterator[Fault]:
-    """Report tracks that hold the same sound, and what is contradictory about them."""
-    # All silence is the same sound, and has its own fault.
+    """Yield duplicates and repetitions, and contradictions between their labels or splits."""
+    # Silent tracks would all count as duplicates, and have a fault of their own.
     audible = [id_ for id_, what in heard.items() if what.peak > SILENT_PEAK]
     by_digest: dict[str, list[str]] = defaultdict(list)
     for id_ in audible:
@@ -206,7 +206,7 @@ def _contradiction(
 
 
 def _joined(links: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Gather what is linked, directly or by way of others."""
+    """Return the groups of ids that are linked, directly or through others."""
     group_of: dict[str, list[str]] = {}
     for a, b in links:
         left, right = group_of.setdefault(a, [a]), group_of.setdefault(b, [b])
@@ -219,7 +219,7 @@ def _joined(links: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 
 def _known_faults(dataset: Dataset, found: Iterable[Fault]) -> Iterator[Fault]:
-    """Add the published faults of GTZAN's tracks that listening did not find."""
+    """Yield the published faults of GTZAN's tracks that are not among those found."""
     if not any(track.id in gtzan_facts.facts() for track in dataset):
         return
     told = {id_ for fault in found for id_ in fault.tracks}

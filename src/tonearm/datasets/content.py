@@ -1,4 +1,4 @@
-"""Identifies files by their content, and remembers it so that no file is read for it twice."""
+"""Identify files by a hash of their content, stored so that no file is hashed twice."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tonearm.errors import TonearmError
 _WAIT_SECONDS = 60.0  # for another process to finish its write
 _QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
 
-# Paths are the system's own bytes (`os.fsencode`), since names on Unix need not be UTF-8. The table
-# `content` of earlier versions had them as text.
+# Paths are stored as the system's own bytes (`os.fsencode`), since names on Unix need not be UTF-8.
+# Earlier versions stored them as text, in the table `content`.
 _TABLE = "hashes"
 
 
 class ContentIndexError(TonearmError):
-    """The file of hashes cannot be read or written; it may be deleted at no loss but time."""
+    """The file of hashes cannot be read or written; deleting it costs only time."""
 
 
 class Stamp(NamedTuple):
-    """What changes when a file does: its absolute path, size in bytes and time in nanoseconds."""
+    """A file's identity and state: absolute path, size in bytes, and mtime in nanoseconds."""
 
     path: str
     size: int
@@ -33,25 +33,25 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """Look at a file.
+        """Return the stamp of a file.
 
         Raises
         ------
         OSError
-            It is not there.
+            If the file cannot be accessed.
         """
         state = path.stat()
         return cls(os.fspath(path.resolve()), state.st_size, state.st_mtime_ns)
 
 
 def content_hash(path: Path) -> str:
-    """Give 32 hexadecimal digits that are equal for files of equal content alone."""
+    """Return 32 hexadecimal digits that are equal only for files with equal content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 class ContentIndex:
-    """The hashes found so far, in a SQLite file that several processes may use at once."""
+    """The hashes computed so far, in a SQLite file that several processes may use at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -63,7 +63,7 @@ class ContentIndex:
             )
 
     def known(self, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
-        """Give the hash of each file that has not changed since it was recorded."""
+        """Return the hash of each file that has not changed since it was recorded."""
         wanted = list(stamps)
         found: dict[Stamp, str] = {}
         with self._transaction() as database:
@@ -76,14 +76,14 @@ class ContentIndex:
         return {stamp: found[stamp] for stamp in wanted if stamp in found}
 
     def record(self, stamp: Stamp, hash_: str) -> None:
-        """Remember the content of a file as it was at `stamp`."""
+        """Store the content hash of a file as it was at `stamp`."""
         with self._transaction() as database:
             row = (os.fsencode(stamp.path), stamp.size, stamp.modified, hash_)
             database.execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?)", row)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        # A connection for each transaction: one may not cross into another thread or process.
+        # One connection per transaction: they cannot be shared by threads or processes.
         try:
             connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS)
             with closing(connection), connection:

@@ -1,4 +1,4 @@
-"""Derives something from each of many files: once for each content, no file stopping the others."""
+"""Derive something from many files, once per content; a bad file does not stop the others."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tonearm.errors import TonearmError, unexpected
 
 Derived = TypeVar("Derived")
 
-# Gives what is stored of some content, or None if it is not there or not whole.
+# Returns what is stored for a content hash, or None if it is missing or incomplete.
 Read = Callable[[str], Derived | None]
-# Derives it from a file, and stores it under the name of its content.
+# Derives it from a file, and stores it under the file's content hash.
 Make = Callable[[Path, str], None]
 
 
@@ -32,30 +32,30 @@ def derived(
     processes: int = 1,
     progress: bool = True,
 ) -> tuple[dict[Path, Derived], dict[Path, str]]:
-    """Give what is derived from each file, and for each that has nothing the reason in one line.
+    """Return what is derived from each file, and a one-line reason for each file without it.
 
     Parameters
     ----------
     contents
-        What is known of the files; what is found out about them is recorded.
+        The known content hashes; new ones are recorded in it.
     read
         Picklable.
     prepare
-        Called once in every process that works; picklable. Whatever the function it gives raises
-        refuses the file, but for an `OSError`, which is taken for one of writing.
+        Called once in every worker process; picklable. Any exception from the function it returns
+        refuses the file, except an `OSError`, which is taken for a failure to write.
     what
-        Is shown beside the bar.
+        Shown beside the progress bar.
     processes
-        How many work; with 1, this process does.
+        Number of worker processes; with 1, the calling process does the work.
     progress
-        Whether to show a bar on standard error.
+        Whether to show a progress bar on standard error.
 
     Raises
     ------
     OSError
-        What was derived cannot be written.
+        If what was derived cannot be written.
     ContentIndexError
-        What is known of the files cannot be read or recorded.
+        If the content hashes cannot be read or recorded.
     """
     refused: dict[Path, str] = {}
     stamps: dict[Path, Stamp] = {}
@@ -94,7 +94,7 @@ def derived(
 
 @dataclass(frozen=True)
 class _Task:
-    """A file to derive from; `content` is its hash where that is known already."""
+    """A file to derive from; `content` is its hash if already known."""
 
     path: Path
     content: str | None
@@ -102,19 +102,19 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Refused:
-    """Why nothing is derived from a file, in one line."""
+    """The one-line reason why nothing was derived from a file."""
 
     reason: str
 
 
-# The hash of the file's content, or why there is nothing; an OSError is the store's own.
+# The file's content hash, or why nothing was derived; an OSError is taken as the store's.
 _Result = str | _Refused | OSError
 
 
 def _results(
     prepare: Callable[[], Callable[[_Task], _Result]], tasks: Sequence[_Task], processes: int
 ) -> Iterator[_Result]:
-    """Yield a result for every task, in order; a process that dies refuses its task alone."""
+    """Yield a result for every task, in order; a process that dies refuses only its own task."""
     if not tasks:
         return
     if processes <= 1:
@@ -128,7 +128,7 @@ def _results(
 
 
 def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task], _Result]:
-    """Give the function that does one task; it never raises."""
+    """Return a function that does one task and never raises."""
     make = prepare()
 
     def work(task: _Task) -> _Result:
@@ -137,7 +137,7 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
         except OSError as error:
             return _Refused(_reason(error))
         try:
-            # Another file, or another process, may have brought the same content.
+            # Another file with the same content, or another process, may have been first.
             if read(content) is None:
                 make(task.path, content)
         except AudioError as error:
@@ -146,7 +146,7 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
             return _Refused(str(error))
         except OSError as error:
             return error
-        except Exception as error:  # one strange file must not end a long job
+        except Exception as error:  # one odd file must not end a long job
             return _Refused(unexpected(error))
         return content
 

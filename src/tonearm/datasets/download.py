@@ -1,4 +1,4 @@
-"""Fetches GTZAN through mirdata, which knows its mirrors, checksums and index."""
+"""Download GTZAN through mirdata, which knows its mirrors, checksums and index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from tonearm.datasets.track import DatasetError
 from tonearm.errors import MissingExtraError, UsageError
 
-# Our name of an edition: mirdata's version, and its name of the archive with the audio.
+# Our name for an edition: mirdata's version, and its name for the archive with the audio.
 EDITIONS = {
     "full": ("default", "all"),  # 1,000 tracks, 1.2 GB
     "mini": ("mini", "mini"),  # 100 tracks
@@ -31,9 +31,9 @@ class Validation:
     Attributes
     ----------
     tracks
-        How many there should be.
+        Number of tracks there should be.
     missing, altered
-        The paths that are not there, and those with another checksum.
+        Paths of the missing files, and of those with a different checksum.
     """
 
     root: Path
@@ -43,33 +43,33 @@ class Validation:
 
     @property
     def whole(self) -> bool:
-        """Whether every file is there as it should be."""
+        """Whether every file is present and unaltered."""
         return not self.missing and not self.altered
 
 
 def download_gtzan(to: Path, edition: str = "full") -> Validation:
     """Download GTZAN's audio, unpack it, and compare it with its index.
 
-    An archive that is there already is not downloaded again.
+    An archive that is already present is not downloaded again.
 
     Raises
     ------
     UsageError
-        There is no such edition.
+        If there is no such edition.
     MissingExtraError
-        mirdata is not installed.
+        If mirdata is not installed.
     DatasetError
-        The download or its unpacking failed; the text says what to do instead.
+        If downloading or unpacking failed; the message says what to do instead.
     """
     dataset = _loader(to, edition)
     _, archive = EDITIONS[edition]
     try:
         with _quiet():
-            # The annotations of beats and tempo are not needed for genres.
+            # The beat and tempo annotations are not needed for genres.
             dataset.download(partial_download=["index", archive])
         return _validated(to, dataset._index["tracks"])
     except Exception as error:
-        # mirdata hands on whatever urllib, tarfile, zipfile and the file system raise.
+        # mirdata passes on whatever urllib, tarfile, zipfile and the file system raise.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DatasetError(f"GTZAN could not be downloaded ({reason}); {BY_HAND}") from error
 
@@ -99,7 +99,7 @@ def _paths(found: Mapping[str, list[str]]) -> tuple[str, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep mirdata's remarks, which it makes as warnings of the root logger, off the screen."""
+    """Suppress mirdata's messages, which it logs as warnings on the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

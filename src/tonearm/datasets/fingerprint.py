@@ -1,8 +1,9 @@
-"""Recognises the same recording in two files, whatever their codec, level and cut.
+"""Recognise the same recording in two files, whatever their codec, level and cut.
 
 Method: J. Haitsma, T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. A frame
-becomes a word of 32 bits, the signs of how the energy difference of neighbouring bands changes in
-time. Two files with some words in common are compared in full where these come to lie together.
+becomes a word of 32 bits, the signs of the change over time in the energy differences between
+neighbouring bands. Two files with some words in common are compared in full at the offsets that
+align these words.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 8000  # Hz, twice the bandwidth of a telephone: what survives every codec
+RATE = 8000  # Hz, twice the bandwidth of a telephone, which survives every codec
 FRAME = 2048  # samples, 0.26 s: long, so that two cuts of a recording give nearly the same frames
 HOP = 128  # samples, 16 ms
 BANDS = 33  # between 300 and 2,000 Hz, evenly on a logarithmic scale
 
-MAX_ERROR = 0.25  # share of bits that differ; strangers differ in half of them
+MAX_ERROR = 0.25  # share of bits that differ; unrelated recordings differ in half of them
 MIN_OVERLAP = 1.5  # seconds
-_AT_ONCE = 64  # frames whose spectra are computed together: they fit the processor's cache
+_AT_ONCE = 64  # frames whose spectra are computed together, few enough for the processor's cache
 
-MIN_SHARED = 3  # different words that two tracks share before they are compared
-MAX_TIMES = 64  # occurrences of a word in a track; one of silence or held tones does not say when
-OFFSETS = 8  # distances in time at which they are compared; a loop fits at several
-MAX_SHARED = 16  # tracks with one word in common; a commoner word says nothing
+MIN_SHARED = 3  # different words that two tracks must share to be compared
+MAX_TIMES = 64  # occurrences of a word in a track; commoner ones (silence, held tones) fix no time
+OFFSETS = 8  # offsets at which two tracks are compared; a loop matches at several
+MAX_SHARED = 16  # tracks with a word in common, paired in runs this long; common words say nothing
 
 Words = NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """Two tracks that hold the same recording; `offset` seconds of `first` come before `second`."""
+    """Two tracks of the same recording; `second` begins `offset` seconds into `first`."""
 
     first: int
     second: int
@@ -42,7 +43,7 @@ class Repeat:
 
 
 def fingerprint(samples: NDArray[np.float32]) -> Words:
-    """Give the words of a mono signal at `RATE`, uint32[frames]; none if it is below two frames."""
+    """Return the words of a mono signal at `RATE`, uint32[frames - 1]; none below two frames."""
     count = (len(samples) - FRAME) // HOP + 1
     if count < 2:
         return np.empty(0, np.uint32)
@@ -60,7 +61,7 @@ def fingerprint(samples: NDArray[np.float32]) -> Words:
 
 
 def repeats(prints: Sequence[Words]) -> list[Repeat]:
-    """Find every two of some tracks that hold the same recording for `MIN_OVERLAP` seconds."""
+    """Return the pairs of tracks that share a recording for at least `MIN_OVERLAP` seconds."""
     found = []
     for first, second in _candidates(prints):
         a, b = prints[first], prints[second]
@@ -72,13 +73,13 @@ def repeats(prints: Sequence[Words]) -> list[Repeat]:
 
 
 def _candidates(prints: Sequence[Words]) -> list[tuple[int, int]]:
-    """Give the pairs of tracks that share at least `MIN_SHARED` different words."""
+    """Return the pairs of tracks that share at least `MIN_SHARED` different words."""
     lengths = [len(words) for words in prints]
     track = np.repeat(np.arange(len(prints)), lengths)
     word = np.concatenate([np.empty(0, np.uint32), *prints])
-    # A word counts once in a track: music repeats itself.
+    # Each word counts once per track, because music repeats itself.
     word, track = np.unique(np.stack([word.astype(np.int64), track]), axis=1)
-    # Tracks with a word in common now stand side by side.
+    # Tracks with a word in common are now adjacent.
     shared = []
     for step in range(1, MAX_SHARED):
         same = np.flatnonzero(word[step:] == word[:-step])
@@ -88,7 +89,7 @@ def _candidates(prints: Sequence[Words]) -> list[tuple[int, int]]:
 
 
 def _offsets(a: Words, b: Words) -> list[int]:
-    """Give the distances in frames at which the most words of two tracks are equal."""
+    """Return the offsets, in frames, at which the most words of two tracks are equal."""
     distances = [np.empty(0, np.int64)]
     for word in np.intersect1d(a, b):
         at_a, at_b = np.flatnonzero(a == word), np.flatnonzero(b == word)
@@ -99,7 +100,7 @@ def _offsets(a: Words, b: Words) -> list[int]:
 
 
 def _error(a: Words, b: Words, offset: int) -> float:
-    """Share of bits that differ where two tracks overlap; 1 if they hardly do."""
+    """Return the share of bits that differ where two tracks overlap; 1 if they hardly do."""
     a, b = (a[offset:], b) if offset >= 0 else (a, b[-offset:])
     overlap = min(len(a), len(b))
     if overlap * HOP < MIN_OVERLAP * RATE:
@@ -110,7 +111,7 @@ def _error(a: Words, b: Words, offset: int) -> float:
 
 @cache
 def _bands() -> NDArray[np.float32]:
-    """Which bins each band sums, float32[bins up to the last band, BANDS]."""
+    """Return which bins each band sums, float32[bins up to the last band, BANDS]."""
     edges = np.geomspace(300, 2000, BANDS + 1) * FRAME / RATE
     bins = np.arange(int(np.ceil(edges[-1])))[:, np.newaxis]
     inside = (bins >= np.floor(edges[:-1])) & (bins < np.ceil(edges[1:]))

@@ -1,4 +1,4 @@
-"""Reads FMA: its metadata table with three header rows, its clips and its official splits.
+"""Read FMA: its metadata table with three header rows, its clips and its official splits.
 
 Source: M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson, "FMA: A Dataset for Music Analysis",
 ISMIR 2017.
@@ -12,7 +12,7 @@ from pathlib import Path
 from tonearm.datasets.manifest import seconds
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 
-# Each subset holds the one before it; the table names the smallest one that a track is in.
+# Each subset contains the one before it; the table gives the smallest one that a track is in.
 SUBSETS = ("small", "medium", "large", "full")
 
 _METADATA = Path("fma_metadata") / "tracks.csv"
@@ -28,7 +28,7 @@ _COLUMNS = (
 
 
 def find_metadata(path: Path) -> Path | None:
-    """Find FMA's `tracks.csv` inside, beside or at `path`, or give `None`."""
+    """Return FMA's `tracks.csv` inside, beside or at `path`, or `None` if it is not there."""
     inside, beside = path / _METADATA, path.resolve().parent / _METADATA
     if inside.is_file():
         return inside
@@ -40,15 +40,15 @@ def find_metadata(path: Path) -> Path | None:
 def load_fma(path: Path) -> Dataset:
     """Read the clips of one subset: 8 top genres in the small one, 16 in the others.
 
-    Point it at a subset's folder (`fma_small`), or at the folder that has it; the largest subset
-    found there is taken. `artist` and `album` are FMA's ids, for two artists may share a name.
-    A track without a top genre (in the large and full subsets) has no label.
+    `path` is a subset's folder (`fma_small`) or the folder that contains it; in the latter case the
+    largest subset found is read. `artist` and `album` are FMA's ids, since two artists may share a
+    name. A track without a top genre (in the large and full subsets) has no label.
 
     Raises
     ------
     DatasetError
-        The metadata or the audio folder is missing, or the table is not FMA's, is cut short, or
-        has a word for a number.
+        If the metadata or the audio folder is missing, or the table is not FMA's, is cut short, or
+        contains text instead of a number.
     """
     metadata = find_metadata(path)
     if metadata is None:
@@ -121,8 +121,8 @@ def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
                     title=cells["track", "title"] or None,
                     album=cells["album", "id"] or None,
                     split=part_name(cells["set", "split"] or None),
-                    # The table states the length of the whole song; all but the full subset are
-                    # clips of 30 s of it.
+                    # The table states the length of the whole song, but all subsets except the
+                    # full one consist of 30 s clips.
                     duration=seconds(cells["track", "duration"] or None, where)
                     if subset == "full"
                     else None,

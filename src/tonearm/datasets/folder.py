@@ -1,4 +1,4 @@
-"""Reads a folder per genre: the first folder below the root is the label."""
+"""Read a folder per genre: the name of the first folder below the root is the label."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tonearm.text import printable
 
 
 def load_folder(root: Path) -> Dataset:
-    """Read `root/<genre>/**/<file>`; the path below the root, without suffix, is the id.
+    """Read `root/<genre>/**/<file>`, with the path below the root, without suffix, as the id.
 
-    Where two files differ in their suffix alone, both keep theirs in the id, and so does a file
-    whose name without it is that of another (`a.mp3.wav` beside `a.mp3`): no id is there twice.
+    To keep ids unique, files that differ only in their suffix keep it in the id, and so does a file
+    whose name without its suffix is another file's name (`a.mp3.wav` beside `a.mp3`).
 
     Warns
     -----
     OneGenreWarning
-        There is only one genre.
+        If there is only one genre.
 
     Raises
     ------
     DatasetError
-        No folder below the root has an audio file in it, or one's name cannot be a label.
+        If no folder below the root contains an audio file, or a folder's name cannot be a label.
     """
     files = list(audio_files(root))
     if not files:
@@ -62,7 +62,7 @@ def load_folder(root: Path) -> Dataset:
 
 
 def audio_files(root: Path) -> Iterator[Path]:
-    """Yield the audio files in the folders of `root`, sorted, hidden ones left out."""
+    """Yield the audio files in the folders of `root`, sorted and without hidden ones."""
     for genre in sorted(root.iterdir()):
         if genre.is_dir() and not genre.name.startswith("."):
             yield from map(Path, media.recordings([str(genre)]))

@@ -1,4 +1,4 @@
-"""Reads the editions of GTZAN: the plain tree, the Kaggle tree, and a tree with a track table."""
+"""Read the editions of GTZAN: the plain tree, the Kaggle tree, and a tree with a track table."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part
 TRACK_TABLE = "tracks.csv"
 PARTITION_TABLE = "partition.csv"
 
-# Where the ten genre folders lie below the folder a person names: the archive of the original
-# unpacks to `genres`, mirdata puts that into a folder, Kaggle's archive unpacks to `Data`, and
-# programs that fetch or unpack archives put a folder of the archive's name around it.
+# Where the ten genre folders may be below the folder a user gives: the original archive unpacks to
+# `genres`, mirdata puts that into another folder, Kaggle's archive unpacks to `Data`, and programs
+# that download or unpack archives add a parent folder named after the archive.
 _PLAIN_PLACES = ("genres", "*/genres")
 _KAGGLE_PLACES = ("Data", "*", "*/Data")
 _AUDIO_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})\.(au|wav|flac|mp3|ogg)", re.IGNORECASE)
@@ -32,7 +32,7 @@ _PICTURE_NAME = re.compile(rf"({'|'.join(GENRES)})(\d{{5}})\.png")
 
 
 def find_plain(path: Path) -> Path | None:
-    """Find the folder whose folders are the genres, or give `None`."""
+    """Return the folder that contains the genre folders, or `None`."""
     below = (folder for place in _PLAIN_PLACES for folder in sorted(path.glob(place)))
     for folder in (path, *below):
         if any(True for _ in _audio(folder)):
@@ -41,19 +41,19 @@ def find_plain(path: Path) -> Path | None:
 
 
 def load_plain(path: Path) -> Dataset:
-    """Read `blues/blues.00000.au` (or .wav and others) and the like below `path` or its `genres`.
+    """Read files such as `blues/blues.00000.au` (or .wav and others) below `path` or its `genres`.
 
     Split and artist come from `tonearm.datasets.gtzan_facts`.
 
     Warns
     -----
     LeftOutWarning
-        There are recordings of other names among them.
+        If there are recordings with other names among them.
 
     Raises
     ------
     DatasetError
-        No such file was found, or a track is there in two formats.
+        If no such file was found, or a track is present in two formats.
     """
     root = find_plain(path)
     if root is None:
@@ -62,9 +62,9 @@ def load_plain(path: Path) -> Dataset:
 
 
 def find_kaggle(path: Path) -> Path | None:
-    """Find the folder with `genres_original` or `images_original` in it, or give `None`."""
+    """Return the folder that contains `genres_original` or `images_original`, or `None`."""
     folders = [path, *(below for place in _KAGGLE_PLACES for below in sorted(path.glob(place)))]
-    # A person may also point at `genres_original` itself; the pictures are then beside it.
+    # A user may also give `genres_original` itself; the pictures are then beside it.
     if path.resolve().name == "genres_original":
         folders.append(path / "..")
     for folder in folders:
@@ -78,18 +78,18 @@ def find_kaggle(path: Path) -> Path | None:
 def load_kaggle(path: Path) -> Dataset:
     """Read the Kaggle edition: `genres_original`, `images_original`, `features_*_sec.csv`.
 
-    Any of them may be absent. Tracks with a picture and no audio are `picture_tracks`. Split and
+    Any of them may be absent. Tracks with a picture but no audio are `picture_tracks`. Split and
     artist come from `tonearm.datasets.gtzan_facts`.
 
     Warns
     -----
     LeftOutWarning
-        There are recordings of other names among them.
+        If there are recordings with other names among them.
 
     Raises
     ------
     DatasetError
-        There is neither audio nor a picture, or a track is there in two formats.
+        If there is neither audio nor a picture, or a track is present in two formats.
     """
     root = find_kaggle(path)
     if root is None:
@@ -98,7 +98,7 @@ def load_kaggle(path: Path) -> Dataset:
 
 
 def genre_folder(path: Path) -> Path | None:
-    """Find the folder of the genres in the plain or the Kaggle edition, or give `None`."""
+    """Return the folder of the genre folders in the plain or the Kaggle edition, or `None`."""
     root = find_kaggle(path)
     if root is not None and (root / "genres_original").is_dir():
         return root / "genres_original"
@@ -106,7 +106,7 @@ def genre_folder(path: Path) -> Path | None:
 
 
 def has_others(path: Path) -> bool:
-    """Say whether a folder beside those of the ten genres has recordings: another genre."""
+    """Check whether a folder beside the ten genres has recordings, and so is another genre."""
     root = genre_folder(path)
     if root is None:
         return False
@@ -116,7 +116,7 @@ def has_others(path: Path) -> bool:
 
 
 def find_track_table(path: Path) -> Path | None:
-    """Find the folder with a `tracks.csv` whose columns include track, genre and file."""
+    """Return `path` if it has a `tracks.csv` with columns track, genre and file, or `None`."""
     table = path / TRACK_TABLE
     if not table.is_file():
         return None
@@ -124,7 +124,7 @@ def find_track_table(path: Path) -> Path | None:
         reader = csv.reader(file, skipinitialspace=True)
         try:
             header = {column_name(name) for name in next(reader, [])}
-        except csv.Error:  # no table, whatever it is called
+        except csv.Error:  # not a table, despite its name
             return None
     return path if {"track", "genre", "file"} <= header else None
 
@@ -133,12 +133,12 @@ def load_track_table(path: Path) -> Dataset:
     """Read a folder described by its `tracks.csv`.
 
     The columns are `track, genre, file`, and where known `kind, split, artist, title, seconds`.
-    `partition.csv` (`track, split, artist`) adds the tracks of which only the picture is there.
+    `partition.csv` (`track, split, artist`) describes the tracks that have only a picture.
 
     Raises
     ------
     DatasetError
-        A table cannot be read.
+        If a table cannot be read.
     """
     tracks = read_tracks(path / TRACK_TABLE)
     partition = path / PARTITION_TABLE
@@ -147,7 +147,7 @@ def load_track_table(path: Path) -> Dataset:
     dataset = replace(found, table=path / TRACK_TABLE)
     if all(track.id in gtzan_facts.facts() for track in tracks):
         return dataset
-    # The same shape with other recordings in it: GTZAN's name and citation would be false.
+    # The same layout with other recordings: GTZAN's name and citation would be wrong.
     has_licences = "licence" in read_rows(path / TRACK_TABLE)[0]
     return replace(
         dataset,
@@ -161,7 +161,7 @@ def load_track_table(path: Path) -> Dataset:
 class FeatureTable:
     """Ready-made descriptors: `values` is float64[rows, columns], row i belongs to `ids[i]`.
 
-    In a table of 3 s segments an id occurs once for each segment, in order of time.
+    In a table of 3 s segments, an id occurs once per segment, in chronological order.
     """
 
     ids: tuple[str, ...]
@@ -176,7 +176,7 @@ def read_feature_table(path: Path) -> FeatureTable:
     Raises
     ------
     DatasetError
-        The table lacks the columns `filename` and `label`, or a value is not a number.
+        If the table lacks the column `filename` or `label`, or a value is not a number.
     """
     rows = read_rows(path)
     if not rows or not {"filename", "label"} <= rows[0].keys():
@@ -187,7 +187,7 @@ def read_feature_table(path: Path) -> FeatureTable:
     except ValueError as error:
         raise DatasetError(f"{path}: {error}") from error
     return FeatureTable(
-        # blues.00000.wav, and blues.00000.3.wav for the fourth segment of three seconds.
+        # blues.00000.wav, or blues.00000.3.wav for the fourth segment of three seconds.
         ids=tuple(".".join(row["filename"].split(".")[:2]) for row in rows),
         labels=tuple(row["label"] for row in rows),
         columns=columns,
@@ -208,7 +208,7 @@ def _dataset(
     layout: str,
     known: dict[str, dict[str, str]] | None = None,
 ) -> Dataset:
-    """Put pictures, partition and artists to the audio found."""
+    """Combine the audio found with the pictures, and describe tracks that have only a picture."""
     require_unique_ids(audio, root)
     pictures = {track.id: track for track in _pictures(root / "images_original")}
     with_audio = {track.id for track in audio}
@@ -243,7 +243,7 @@ def _described(track: Track, known: dict[str, dict[str, str]] | None) -> Track:
 
 
 def _own_audio(root: Path) -> tuple[Track, ...]:
-    """Give GTZAN's own recordings, and warn of others in its genres: a person may miss those."""
+    """Return GTZAN's own recordings, and warn of others in its genre folders that are left out."""
     own = tuple(_audio(root))
     folders = (root / genre for genre in GENRES)
     listed = media.recordings(str(folder) for folder in folders if folder.is_dir())
@@ -268,7 +268,7 @@ def _pictures(root: Path) -> Iterator[Track]:
 
 
 def _numbered(root: Path, name: re.Pattern[str], *, picture: bool) -> Iterator[Track]:
-    """Yield `<genre>/<file>` for the files whose name is GTZAN's, in order."""
+    """Yield a track for each `<genre>/<file>` that is named as in GTZAN, in order."""
     for genre in GENRES:
         for path in sorted((root / genre).glob("*")):
             match = name.fullmatch(path.name)

@@ -1,4 +1,4 @@
-"""What is known of GTZAN beyond its audio: the fault-filtered partition, artists and faults.
+"""Facts about GTZAN beyond its audio: the fault-filtered partition, artists and faults.
 
 `gtzan_index.csv` holds runs of consecutive tracks that share a split and an artist.
 
@@ -6,7 +6,7 @@ Sources
 -------
 - Partition: C. Kereliuk, B. L. Sturm, J. Larsen, "Deep Learning and Music Adversaries", IEEE
   Transactions on Multimedia 17(11), 2015: 443 / 197 / 290 tracks, without repetitions, distorted
-  and mislabelled tracks, and with no artist in two parts but two who are guests of others.
+  and mislabelled tracks, and with no artist in two parts except two who are guests of others.
 - Artists and faults: B. L. Sturm, "The GTZAN dataset: Its contents, its faults, their effects on
   evaluation, and its future use", arXiv:1306.1461, 2013, and the track index published with it.
   The artists are those of the train and valid parts; an empty cell means unknown or not recorded.
@@ -39,8 +39,8 @@ CITATION = (
     "Speech and Audio Processing 10(5), 2002."
 )
 
-# Groups of tracks that are the same recording, by genre and number (Sturm 2013). At most one of a
-# group is in the filtered partition.
+# Groups of tracks that are the same recording, by genre and number (Sturm 2013). At most one track
+# of a group is in the filtered partition.
 _REPETITIONS = {
     "country": ((8, 51), (52, 60)),
     "disco": ((50, 51, 70), (55, 60, 89), (71, 74), (98, 99)),
@@ -86,13 +86,13 @@ _REPETITIONS = {
 }
 _REPETITION_ACROSS_GENRES = ("metal.00058", "rock.00016")
 
-# What cannot be found by decoding. (The other well-known one, jazz.00054, can: the file of that
-# name in the Kaggle edition is not audio.)
+# Faults that decoding cannot reveal. (It does reveal the other well-known one: the file of
+# jazz.00054 in the Kaggle edition is not audio.)
 KNOWN_FAULTS = {"reggae.00086": "all but the first seconds are distorted"}
 
 
 class Fact(NamedTuple):
-    """What is known of one track: its part of the filtered partition, and its artist."""
+    """Facts about one track: its part of the filtered partition, and its artist."""
 
     split: str | None
     artist: str | None
@@ -100,7 +100,7 @@ class Fact(NamedTuple):
 
 @cache
 def facts() -> dict[str, Fact]:
-    """Give the facts of all 1,000 tracks by id (`"blues.00000"`)."""
+    """Return the facts about all 1,000 tracks by id (`"blues.00000"`)."""
     index = resources.files("tonearm.datasets").joinpath("gtzan_index.csv")
     found = {}
     for run in csv.DictReader(index.read_text(encoding="utf-8").splitlines()):
@@ -112,7 +112,7 @@ def facts() -> dict[str, Fact]:
 
 @cache
 def repetitions() -> tuple[tuple[str, ...], ...]:
-    """Give the groups of ids that are the same recording, in one genre or across two."""
+    """Return the groups of ids that are the same recording, in one genre or across two."""
     within = tuple(
         tuple(track_id(genre, number) for number in group)
         for genre, groups in _REPETITIONS.items()
@@ -122,5 +122,5 @@ def repetitions() -> tuple[tuple[str, ...], ...]:
 
 
 def track_id(genre: str, number: int) -> str:
-    """Give the id of a track as its file is named: `track_id("blues", 7)` is `"blues.00007"`."""
+    """Return the id of a track, as in its file name: `"blues.00007"` for `("blues", 7)`."""
     return f"{genre}.{number:05d}"

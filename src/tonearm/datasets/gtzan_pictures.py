@@ -1,4 +1,4 @@
-"""Reads the spectrogram pictures that the Kaggle edition of GTZAN ships, back into levels."""
+"""Convert the spectrogram pictures in the Kaggle edition of GTZAN back to levels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError as error:
 
 WIDTH, HEIGHT = 432, 288  # pixels, white margins included
 COLOUR_MAP = "magma"
-# The plot within the margins, without its outermost pixels: the black frame shines through there.
+# The plot within the margins, without its outermost pixels, where the black frame shows through.
 _ROWS, _COLUMNS = slice(36, 252), slice(55, 389)
 
 
@@ -34,11 +34,11 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     DatasetError
-        The file cannot be read, or is not a picture of that edition.
+        If the file cannot be read, or is not a picture from that edition.
     """
     try:
         pixels = np.atleast_3d(imread(path))
-    # Pillow calls a broken PNG a syntax error.
+    # Pillow raises SyntaxError for a broken PNG.
     except (OSError, SyntaxError, ValueError) as error:
         raise DatasetError(f"{path}: not readable as a picture ({error})") from error
     if pixels.shape[:2] != (HEIGHT, WIDTH) or pixels.shape[2] < 3:
@@ -52,12 +52,12 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def levels(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give the place in `COLOUR_MAP` of the colour nearest to each, uint8[...] of uint8[..., 3].
+    """Return the index of the nearest colour in `COLOUR_MAP`, uint8[...] of uint8[..., 3].
 
-    Where the edition's plots were scaled down, colours are mixtures that are not in the map.
+    The edition's plots were scaled down in places, mixing colours into ones not in the map.
     """
     known = np.round(matplotlib.colormaps[COLOUR_MAP](np.arange(256))[:, :3] * 255.0)
-    # A picture has few distinct colours: as one number each, they are quickly sorted out.
+    # A picture has few distinct colours; packed into one number each, they are found quickly.
     numbers = colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     distinct, place = np.unique(numbers, return_inverse=True)
     parts = distinct[:, np.newaxis] >> np.array([16, 8, 0]) & 255

@@ -1,4 +1,4 @@
-"""Finds out how a dataset is laid out on disk, and calls the loader for it."""
+"""Detect how a dataset is laid out on disk, and call the loader for it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tonearm.errors import UsageError
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout: how to tell it, how to read it, and what to say it looks like."""
+    """A layout: how to recognise it, how to read it, and how to describe it in errors."""
 
     fits: Callable[[Path], bool]
     load: Callable[[Path], Dataset]
     looks_like: str
 
 
-# In the order in which they are tried: the most particular first, for a folder per genre would
-# also fit most of the others.
+# In the order in which they are tried, most specific first: a folder per genre would also match
+# most of the others.
 LAYOUTS: dict[str, Layout] = {
     "gtzan-shared": Layout(
         lambda path: gtzan.find_track_table(path) is not None,
@@ -51,7 +51,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "folder": Layout(
         lambda path: path.is_dir() and any(True for _ in folder.audio_files(path)),
-        # GTZAN with a genre of one's own beside its ten comes here: every genre counts alike.
+        # Also reads GTZAN with genres added to its ten, so that all genres are treated alike.
         lambda path: folder.load_folder(gtzan.genre_folder(path) or path),
         "a folder per genre with audio files in it",
     ),
@@ -66,14 +66,14 @@ def load(path: str | PathLike[str], layout: str | None = None) -> Dataset:
     path
         A folder, or a manifest file.
     layout
-        A key of `LAYOUTS`; by default it is found out.
+        A key of `LAYOUTS`; detected by default.
 
     Raises
     ------
     DatasetError
-        Nothing is there, no layout fits, or the one asked for cannot be read.
+        If `path` does not exist, no layout matches, or the given layout cannot be read.
     UsageError
-        There is no such layout.
+        If there is no such layout.
     """
     path = Path(path)
     if layout is not None and layout not in LAYOUTS:

@@ -1,4 +1,4 @@
-"""Shows how far a long job is, and when it will be done."""
+"""Show the progress of a long job and the time it will still take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 def shown(items: Iterable[Item], total: int, what: str, *, show: bool = True) -> Iterator[Item]:
-    """Pass items on while a bar on standard error, if that is a terminal, counts them."""
+    """Yield the items while a progress bar on standard error, if a terminal, counts them."""
     if not (show and sys.stderr.isatty()):
         yield from items
         return

@@ -1,4 +1,4 @@
-"""Divides a dataset into what is learned from and what is judged on."""
+"""Split a dataset into tracks to train on and tracks to evaluate on."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ Protocol = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 
-# Where the artists of more tracks than this are unknown, artist-kfold does not keep its promise.
+# Above this share of tracks with unknown artists, artist-kfold cannot keep artists apart.
 _UNKNOWN_ARTISTS = 0.2
 
 
 class SplitWarning(UserWarning):
-    """A split can be made, but not everything that is learned or judged by it is as it seems."""
+    """A split can be made, but has a flaw that affects training or evaluation."""
 
 
 class LeakWarning(SplitWarning):
-    """The same artist can be on both sides of a split, so that scores come out too high."""
+    """The same artist can be on both sides of a split, so scores come out too high."""
 
 
 class GapWarning(SplitWarning):
-    """A genre is judged that cannot be learned, or some tracks are in no part."""
+    """A genre to evaluate has no training tracks, or some tracks are in no part."""
 
 
 class LeftOutWarning(SplitWarning):
-    """There are recordings in a dataset's folder that are none of its tracks."""
+    """A dataset's folder contains recordings that are not among its tracks."""
 
 
 class OneGenreWarning(SplitWarning):
-    """A dataset has a single genre: most often the folders of the genres lie deeper."""
+    """A dataset has a single genre, usually because the genre folders are nested deeper."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One way to divide the tracks; no track is in two parts.
+    """One division of the tracks into disjoint parts.
 
-    `test` is empty but where the dataset has a test part of its own.
+    `test` is empty unless the protocol uses a partition that has a test part.
     """
 
     name: str
@@ -65,43 +65,44 @@ def split(
     seed: int = 0,
     chosen: int | None = None,
 ) -> list[Fold]:
-    """Divide the labelled tracks of a dataset that have an audio file.
+    """Split the labelled tracks of a dataset that have an audio file.
 
     Parameters
     ----------
     protocol
-        - `"builtin"`: the dataset's own train, valid and test parts; one fold. Where all of its
-          parts are numbers, they are folds, which take turns as `valid` in that order.
+        - `"builtin"`: the dataset's own train, valid and test parts; one fold. If all of its parts
+          are numbers, they are folds, each of which is `valid` once, in numerical order.
         - `"filtered"`: the fault-filtered partition of GTZAN (`tonearm.datasets.gtzan_facts`),
           whatever the dataset's own table says; one fold.
         - `"artist-kfold"`: no artist on both sides, and each genre and each kind (full, excerpt)
           spread evenly. A track without a known artist counts as an artist of its own, but tracks
-          of one file stay together.
-        - `"stratified"`: each genre and kind spread evenly, artists disregarded.
-        - `"random-kfold"`: drawn by lot, as many papers do; for comparison with them only.
+          of the same file stay together.
+        - `"stratified"`: each genre and kind spread evenly, ignoring artists.
+        - `"random-kfold"`: drawn at random, as many papers do; only for comparison with them.
 
-        Where a dataset has splits of its own, the k-fold protocols leave out the tracks that are
+        If a dataset has splits of its own, the last three protocols leave out the tracks that are
         in none of them: GTZAN's repetitions and mislabelled tracks.
     folds
-        How many folds the last three make. Their folds take turns as `valid`.
+        Number of folds that the last three protocols make; each fold is `valid` once.
     seed
-        The same seed gives the same folds for the same tracks, in whatever order they come.
+        The same seed gives the same folds for the same tracks, whatever their order.
     chosen
-        The one fold, from 0, that is to be used: what the others lack is not warned of.
+        Index, from 0, of the only fold that will be used; gaps in the others cause no warning.
 
     Warns
     -----
     LeakWarning
-        The protocol lets an artist into both sides (see `leak_warning`).
+        If the protocol allows an artist on both sides (see `leak_warning`).
     GapWarning
-        A genre is in no track that some fold learns from, or the dataset has parts of other names.
+        If a genre that a fold evaluates has no training tracks in it, or the dataset has parts with
+        other names.
 
     Raises
     ------
     UsageError
-        The protocol is unknown, or `folds` is below two.
+        If the protocol is unknown, or one of the last three is given fewer than two folds.
     DatasetError
-        The dataset does not have what the protocol needs, or there are fewer tracks (for
+        If the dataset lacks what the protocol needs, or there are fewer tracks (for
         `"artist-kfold"`: artists) than folds.
     """
     if protocol not in PROTOCOLS:
@@ -141,13 +142,13 @@ def _divided(dataset: Dataset, protocol: Protocol, folds: int, seed: int) -> lis
     if folds < 2:
         raise UsageError(f"folds must be at least 2, got {folds}")
     usable = _in_partition(usable)
-    # The order of a listing differs between layouts of one dataset; that of ids does not.
+    # Layouts of the same dataset list tracks in different orders; sorting by id removes that.
     usable.sort(key=lambda track: track.id)
     return _take_turns(usable, _assign(dataset, usable, protocol, folds, seed), protocol, folds)
 
 
 def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
-    """Say why scores under a protocol come out too high, or give `None` where they do not."""
+    """Return why scores under a protocol come out too high, or `None` if they do not."""
     if protocol == "random-kfold":
         return (
             "random k-fold puts songs of one artist, and repeated recordings, on both sides: "
@@ -170,11 +171,12 @@ def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
 
 
 def artist_key(artist: str) -> str:
-    """Reduce spellings of one artist to one: case, "&" and a leading "The" do not count.
+    """Return a key that different spellings of an artist's name share.
 
-    Nor does punctuation, but where a name is made of nothing else ("!!!").
+    Case, "&" for "and", a leading "The" and punctuation are ignored, except in names that consist
+    of nothing but punctuation ("!!!").
     """
-    # Composed first, for an accent of its own is no letter and would go with the punctuation.
+    # Composed first: a separate accent is not a letter, and would be removed as punctuation.
     name = unicodedata.normalize("NFKC", artist).casefold().strip()
     words = re.sub(r"[^\w\s]", "", name.replace("&", " and ")).split()
     return " ".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
@@ -185,12 +187,12 @@ def _usable(dataset: Dataset) -> list[Track]:
 
 
 def _in_partition(tracks: list[Track]) -> list[Track]:
-    """Leave out the tracks that are in no part, where the dataset has parts of its own."""
+    """Return the tracks that are in a part of the dataset, or all of them if it has no parts."""
     return [track for track in tracks if track.split is not None] or tracks
 
 
 def _gap(folds: Sequence[Fold]) -> str | None:
-    """Name the genres that some fold judges and has nothing to learn of."""
+    """Return a warning about genres that a fold evaluates without training tracks, or `None`."""
     lacking: dict[str, list[str]] = defaultdict(list)
     for fold in folds:
         learned = {track.label for track in fold.train}
@@ -230,7 +232,7 @@ def _by_name(name: str, dataset: Dataset, parts: Iterable[tuple[Track, str | Non
 def _assign(
     dataset: Dataset, tracks: Sequence[Track], protocol: Protocol, folds: int, seed: int
 ) -> list[int]:
-    """Give each track the number of the fold in which it is judged."""
+    """Return, for each track, the number of the fold in which it is held out."""
     lot = random.Random(seed)
     if protocol == "random-kfold":
         groups = [[place] for place in range(len(tracks))]
@@ -249,9 +251,9 @@ def _assign(
 
 
 def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
-    """Put the places of the tracks that must stay together together.
+    """Return groups of positions of tracks that must stay together.
 
-    One file under two ids is one recording, whatever artist it goes by.
+    The same file under two ids is one recording, whatever artists are given for it.
     """
     keys = []
     for track in tracks:
@@ -268,14 +270,14 @@ def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
 def _balanced(
     tracks: Sequence[Track], groups: list[list[int]], folds: int, lot: random.Random
 ) -> list[int]:
-    """Hand out groups, largest first, each to the fold where it leaves the least imbalance.
+    """Assign groups, largest first, each to the fold where it leaves the least imbalance.
 
-    The imbalance counts each genre, each genre and kind, and the total, every one relative to the
-    share that a fold should have. Squares make an empty share the worst, so a genre with at least
-    as many artists as folds is in every fold unless one artist holds nearly all of it.
+    The imbalance is over each genre, each pair of genre and kind, and the total, each relative to
+    the share that a fold should have. Squaring makes an empty share the worst case, so a genre with
+    at least as many artists as folds is in every fold unless one artist has nearly all its tracks.
 
-    Scikit-learn's StratifiedGroupKFold balances one class label only and is not at hand in the
-    core install.
+    Scikit-learn's StratifiedGroupKFold balances only one class label, and is not part of the core
+    install.
     """
     strata = [_strata(track) for track in tracks]
     share = {
@@ -283,13 +285,13 @@ def _balanced(
     }
     held: list[Counter[tuple[str, ...]]] = [Counter() for _ in range(folds)]
     assigned = [0] * len(tracks)
-    # The lot decides among groups of one size, and then among folds that are equally good.
+    # Ties are broken at random, first among groups of equal size, then among equally good folds.
     lot.shuffle(groups)
     for group in sorted(groups, key=len, reverse=True):
         gain = Counter(stratum for place in group for stratum in strata[place])
 
-        # (held + gain)^2 - held^2, over the share squared: what the group adds to the sum of
-        # squared loads. Terms of other strata and folds are the same whichever fold is taken.
+        # ((held + gain)^2 - held^2) / share^2: what the group adds to the sum of squared relative
+        # loads. The terms of other strata and folds do not depend on which fold is chosen.
         costs = [
             sum(
                 (2 * load[stratum] + count) * count / share[stratum] ** 2

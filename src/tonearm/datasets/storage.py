@@ -1,4 +1,4 @@
-"""Keeps one array in one `.npy` file: written row by row as it comes, read by slices."""
+"""Store one array in one `.npy` file, written in blocks of rows and read in slices."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tonearm.whole import whole
 
 
 class StoredArray:
-    """An array on disk that looks like one in memory where it is read: `array[a:b]`, `len(array)`.
+    """An array on disk that is read like one in memory: `array[a:b]`, `len(array)`.
 
-    A slice is mapped when it is taken and let go with the slice. A `numpy.memmap` kept for every
-    track would hold one file descriptor each, and 1,024 is a usual limit; it would also be copied
-    whole into a data loader's process, where this sends its path.
+    Each slice is memory-mapped when taken, and unmapped when released. A `numpy.memmap` for every
+    track would hold one file descriptor each, and 1,024 is a common limit; it would also be copied
+    whole to a data loader's process, whereas this sends only its path.
 
     Raises
     ------
     ValueError
-        The file is not a whole array of that type and width.
+        If the file is not a complete array of that type and width.
     OSError
-        The file cannot be read.
+        If the file cannot be read.
     """
 
     __slots__ = ("_offset", "dtype", "path", "shape")
@@ -40,7 +40,7 @@ class StoredArray:
             held = file.seek(0, os.SEEK_END) - self._offset
         if self.shape[1:] != row_shape:
             raise ValueError(f"{path}: rows of shape {self.shape[1:]}, expected {row_shape}")
-        # A file cut short by a full disk or a power failure has an intact header.
+        # A file cut short by a full disk or a power failure still has an intact header.
         if held != int(np.prod(self.shape)) * self.dtype.itemsize:
             raise ValueError(f"{path}: cut short")
 
@@ -63,15 +63,15 @@ class StoredArray:
 def write_array(
     path: Path, blocks: Iterable[NDArray[Any]], dtype: DTypeLike, row_shape: tuple[int, ...]
 ) -> None:
-    """Write blocks of rows as one array, never seen half-written under its name.
+    """Write blocks of rows as one array, atomically.
 
-    A killed process leaves at most a draft of `tonearm.whole.whole`, and of two that write the
-    same array the last wins.
+    A killed process leaves at most a draft of `tonearm.whole.whole`, and if two processes write the
+    same array, the last one wins.
 
     Raises
     ------
     OSError
-        The disk is full, or the folder cannot be written to.
+        If the disk is full, or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as file:

@@ -1,4 +1,4 @@
-"""Counts what a dataset has of each genre."""
+"""Summarise the tracks of each genre in a dataset."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ OUTSIDE = "(none)"  # in none of the dataset's own splits
 
 @dataclass(frozen=True)
 class GenreSummary:
-    """What there is of one genre.
+    """Counts for one genre.
 
     Attributes
     ----------
     tracks
-        How many, by split and kind (`None`: not known).
+        Number of tracks by split and kind (`None` if unknown).
     seconds
-        Their length together; tracks whose length nothing tells count as none.
+        Total length of the tracks; those of unknown length count as 0.
     artists
-        How many different ones are known.
+        Number of different known artists.
     with_artist
-        Of how many tracks the artist is known.
+        Number of tracks whose artist is known.
     """
 
     label: str
@@ -55,7 +55,7 @@ def summarise(dataset: Dataset) -> tuple[GenreSummary, ...]:
 
 
 def to_dict(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> dict[str, Any]:
-    """Give a summary as plain values, fit for JSON."""
+    """Return a summary as plain values, ready for JSON."""
     return {
         "name": dataset.name,
         "layout": dataset.layout,

@@ -1,4 +1,4 @@
-"""Puts together what has a key in common."""
+"""Group things that have a key in common."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Hashable, Iterable, Sequence
 
 
 def tied(keys: Sequence[Iterable[Hashable]]) -> list[int]:
-    """Number the groups of some things, from 0 in the order of their first members.
+    """Return each thing's group number, counted from 0 in order of first appearance.
 
     Parameters
     ----------
     keys
-        Of each thing, any number. One key in common ties two things, and what is tied to the same
-        thing is one group.
+        The keys of each thing, any number. Two things with a key in common are in one group, and
+        so are things connected through others.
     """
     parent = list(range(len(keys)))
     first: dict[Hashable, int] = {}

@@ -1,4 +1,4 @@
-"""The `Track` and the `Dataset`: the one table that every layout on disk turns into."""
+"""`Track` and `Dataset`: the common form that every layout on disk is read into."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tonearm.errors import TonearmError
 from tonearm.text import composed, is_line
 
-# Other words for the parts of a dataset; a part of any further name keeps it.
+# Synonyms for the parts of a dataset; a part with any other name keeps it.
 SPLITS: Mapping[str, str] = {
     **{"train": "train", "training": "train"},
     **{"valid": "valid", "validation": "valid", "val": "valid", "dev": "valid"},
@@ -18,31 +18,31 @@ SPLITS: Mapping[str, str] = {
 
 
 class DatasetError(TonearmError):
-    """A folder or table cannot be read as a dataset; the text names it and the reason."""
+    """A folder or table cannot be read as a dataset; the message names it and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One recording and what is known of it; `None` always means unknown.
+    """One recording and what is known about it; `None` always means unknown.
 
     Attributes
     ----------
     id
-        Unique within the dataset, and stable over the layouts of the same dataset
+        Unique within the dataset, and the same in all layouts of one dataset
         (`"blues.00000"` in every edition of GTZAN).
     path
-        The audio file. It may be missing on disk: that is for `tonearm.datasets.check` to find.
+        The audio file. It may be missing on disk, which `tonearm.datasets.check` detects.
     label
         The genre.
     split
-        The dataset's own partition: `"train"`, `"valid"`, `"test"`, or another name it uses, such
-        as the number of a fold.
+        The track's part in the dataset's own partition: `"train"`, `"valid"`, `"test"`, or another
+        name it uses, such as a fold number.
     duration
-        Seconds, as the dataset states them.
+        Seconds, as stated by the dataset.
     kind
-        `"full"` for a recording of the dataset's usual length, `"excerpt"` for a short cut of it.
+        `"full"` for a recording of the dataset's usual length, `"excerpt"` for a short part of one.
     picture
-        The spectrogram picture that the dataset ships, where it ships one.
+        The spectrogram picture shipped with the dataset, if there is one.
     """
 
     id: str
@@ -59,23 +59,23 @@ class Track:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Tracks with where they come from.
+    """Tracks and where they come from.
 
     Attributes
     ----------
     root
-        The folder, or the manifest's file.
+        The folder, or the manifest file.
     tracks
         The recordings, in the order of the dataset.
     labels
-        Every label that occurs, sorted: the order of a model's outputs.
+        Every label that occurs, sorted; also the order of a model's outputs.
     layout
-        Which loader read it (`tonearm.datasets.LAYOUTS`).
+        The layout it was read from, a key of `tonearm.datasets.LAYOUTS`.
     table
-        The table that the tracks were read from, row by row; of other layouts `None`.
+        The table the tracks were read from, one row each; `None` for layouts without one.
     picture_tracks
-        Tracks of which only the spectrogram picture is at hand (`path` is `None`); they are in no
-        split and in no count unless asked for.
+        Tracks for which only the spectrogram picture is available (`path` is `None`); they are in
+        no split and in no count unless requested.
     feature_tables
         Ready-made descriptor tables that came with the dataset, for
         `tonearm.datasets.gtzan.read_feature_table`.
@@ -93,9 +93,9 @@ class Dataset:
     feature_tables: tuple[Path, ...] = ()
 
     def select(self, *, split: str | None = None, kind: str | None = None) -> tuple[Track, ...]:
-        """Give the tracks of one split, of one kind, or both; `None` asks for any.
+        """Return the tracks of one split, of one kind, or both; `None` matches any.
 
-        A split may be named by any word that tables may use for it (`"validation"`).
+        A split may be given by any synonym that tables may use for it (`"validation"`).
         """
         part = part_name(split)
         return tuple(
@@ -113,21 +113,21 @@ class Dataset:
 
 
 def labels_of(tracks: tuple[Track, ...]) -> tuple[str, ...]:
-    """Give every label that occurs in some tracks, sorted."""
+    """Return every label that occurs in the tracks, sorted."""
     return tuple(sorted({track.label for track in tracks if track.label is not None}))
 
 
 def label_text(text: str | None, where: str) -> str | None:
-    """Read a label, with any white space in it as a single blank; `where` it stands begins errors.
+    """Return a label with white space and Unicode normalised; error messages begin with `where`.
 
-    Its letters are composed: "ó" as one character or as "o" with an accent is one genre.
+    Letters are composed, so "ó" as one character and as "o" with an accent are the same genre.
 
-    Here and not when a model is written: by then hours of learning from it may have passed.
+    Labels are checked here, not when a model is written: by then, training may have taken hours.
 
     Raises
     ------
     DatasetError
-        It is not a line of text even so, and no model could have it.
+        If it is still not a line of text, so that no model could store it.
     """
     if text is None:
         return None
@@ -138,5 +138,5 @@ def label_text(text: str | None, where: str) -> str | None:
 
 
 def part_name(text: str | None) -> str | None:
-    """Reduce the words for a part of a dataset to one: `"val"` and `"Validation"` are `"valid"`."""
+    """Return the standard name of a dataset part: `"valid"` for `"val"` and `"Validation"`."""
     return None if text is None else SPLITS.get(text.casefold(), text)

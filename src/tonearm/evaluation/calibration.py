@@ -1,4 +1,4 @@
-"""Temperature: the one number that makes a classifier as sure as it is right."""
+"""Temperature scaling: one number that matches a classifier's confidence to its accuracy."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from numpy.typing import NDArray
 
 
 def fit_temperature(log_probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """Find the temperature at which clips' distributions fit the truth best (Guo et al. 2017).
+    """Return the temperature at which the clips' distributions best fit the truth.
+
+    Method: Guo et al. 2017.
 
     Parameters
     ----------
     log_probabilities
-        float[N, C], mean log-probabilities of each clip, up to a constant a clip.
+        float[N, C], mean log-probabilities of each clip, up to an additive constant per clip.
     truth
         int[N].
 
     Returns
     -------
     float
-        Between 0.2 and 5, the minimum of the negative log-likelihood.
+        The value between 0.2 and 5 that minimises the negative log-likelihood.
     """
     rows = np.arange(len(truth))
 
@@ -33,7 +35,7 @@ def fit_temperature(log_probabilities: NDArray[np.floating], truth: NDArray[np.i
 def probabilities_at(
     log_probabilities: NDArray[np.floating], temperature: float = 1.0
 ) -> NDArray[np.float64]:
-    """Turn log-probabilities float[N, C], up to a constant a row, into shares float64[N, C]."""
+    """Return probabilities float64[N, C] of log-probabilities float[N, C], up to a row constant."""
     scaled = log_probabilities.astype(np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Compares runs on the tracks they have in common: figures, differences, significance."""
+"""Compare runs on the tracks they have in common: metrics, differences, significance."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ Reference = Literal["first", "previous"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a run differs from another on the same tracks.
+    """The difference between a run and a reference run on the same tracks.
 
     Attributes
     ----------
     other
-        Name of the run it is held against.
+        Name of the reference run.
     accuracy, f1
-        This run's accuracy and macro F1 minus the other's.
+        This run's accuracy and macro F1 minus those of the reference.
     intervals
         95 % intervals of the two differences by the paired bootstrap, over artists where known;
-        none where `evaluate` gives none, or all replicates are equal.
+        `intervals_of` states when there is none.
     gained, lost
-        Tracks that only this run gets right, and that only the other does (over all seeds).
+        Number of tracks that only this run gets right, and that only the reference does, over all
+        seeds.
     p_value
-        Exact two-sided McNemar test; with several seeds the median of the tests of each, as
-        the same track under two seeds is no independent observation. It takes the tracks of an
-        artist as independent, which they are not.
+        Exact two-sided McNemar test; with several seeds, the median of the tests for each seed, as
+        the same track under two seeds is not an independent observation. It treats tracks by the
+        same artist as independent, which they are not.
     group_p_value
-        Two-sided test that takes only artists as independent, see `sign_flip`.
+        Two-sided test that treats only artists as independent; see `sign_flip`.
     """
 
     other: str
@@ -63,7 +64,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run of a comparison; the reference itself has no difference."""
+    """One run of a comparison; the first run has no difference."""
 
     name: str
     metrics: Metrics
@@ -72,16 +73,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Runs in the order given, judged on the same tracks.
+    """Runs in the given order, evaluated on the same tracks.
 
     Attributes
     ----------
     tracks
         Number of tracks that every run has predicted.
     left_out
-        Per run, how many of its predictions are of tracks that some other run lacks.
+        Per run, the number of its predictions that some other run lacks.
     unit
-        What the groups are over which intervals and tests are drawn.
+        What the groups are that intervals and tests are computed over.
     """
 
     rows: tuple[Row, ...]
@@ -91,7 +92,7 @@ class Comparison:
 
     @property
     def drawn_over(self) -> str:
-        """What intervals and tests are drawn over, in words that follow "over"."""
+        """What intervals and tests are computed over, as text to follow "over"."""
         return drawn_over(self.rows[0].metrics.groups, self.unit)
 
     @property
@@ -101,15 +102,15 @@ class Comparison:
         return too_few(metrics.groups, self.unit) if metrics.bootstrap else None
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Give one flat dictionary per run, the columns of the CSV file."""
+        """Return one flat dictionary per run, with the columns of the CSV file."""
         return [_flat(row) for row in self.rows]
 
     def to_json(self) -> str:
-        """Write the runs as a JSON list."""
+        """Return the runs as a JSON list."""
         return json.dumps(self.to_dicts(), indent=2) + "\n"
 
     def to_csv(self) -> str:
-        """Write the runs as CSV; cells without a value are empty."""
+        """Return the runs as CSV; cells without a value are empty."""
         rows = self.to_dicts()
         text = io.StringIO()
         writer = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -119,9 +120,9 @@ class Comparison:
         return text.getvalue()
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Give the header and the rows of the table for people, in per cent.
+        """Return the header and rows of the human-readable table, in per cent.
 
-        One run alone has no columns for how it differs from another.
+        The columns on differences are omitted if there is only one run.
         """
         others = {row.difference.other for row in self.rows if row.difference}
         against = others.pop() if len(others) == 1 else "the row above"
@@ -136,12 +137,12 @@ class Comparison:
         return header, rows
 
     def to_markdown(self) -> str:
-        """Write the table of `cells` as Markdown, its columns aligned."""
+        """Return the table of `cells` as Markdown with aligned columns."""
         return markdown_table(*self.cells())
 
 
 def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Write a Markdown table, names to the left and numbers to the right."""
+    """Return a Markdown table, with names left-aligned and numbers right-aligned."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
 
@@ -155,7 +156,7 @@ def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> 
 
 
 def p_text(p_value: float) -> str:
-    """Write a p-value for people."""
+    """Format a p-value for people."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
@@ -165,17 +166,17 @@ def compare(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Comparison:
-    """Judge runs on the tracks that all of them have predicted.
+    """Compare runs on the tracks that all of them have predicted.
 
     Parameters
     ----------
     runs
         Predictions by name. A track that was predicted under several seeds counts once for each.
-        A run that names no seed is taken for one of the others' seed, where they have only one.
+        A run without seeds is given the seed of the others if they have only one.
     against
-        Whether each run is held against the first one or against the one before it.
+        Whether each run is compared with the first run or with the previous one.
     bootstrap, seed
-        Replicates and seed of the intervals.
+        Number of bootstrap replicates behind the intervals, and their seed.
 
     Raises
     ------
@@ -224,39 +225,39 @@ def compare(
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Give the exact two-sided p-value of McNemar's test from the discordant pairs.
+    """Return the exact two-sided p-value of McNemar's test from the discordant pairs.
 
-    Were both classifiers equally good, each track that only one of them gets right would fall
-    to either with probability one half: the tail of a binomial distribution, doubled. Integers
-    keep it exact at any size.
+    If both classifiers were equally good, each track that only one of them gets right would go to
+    either with probability one half, so the p-value is a binomial tail, doubled. Integer arithmetic
+    keeps it exact at any size.
     """
     pairs = gained + lost
     term = tail = 1
     for k in range(min(gained, lost)):
         term = term * (pairs - k) // (k + 1)
         tail += term
-    # Python divides integers of any size exactly. Where gained == lost, the two tails share
-    # their middle term, hence the ceiling of 1.
+    # Python's division of integers is correctly rounded at any size. If gained == lost, the two
+    # tails share their middle term, hence the cap at 1.
     outcomes: int = 2**pairs
     return min(1.0, 2 * tail / outcomes)
 
 
 def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> float:
-    """Give the two-sided p-value of a paired sign-flip test.
+    """Return the two-sided p-value of a paired sign-flip test.
 
-    Were both classifiers equally good, the difference in each group could as well have been the
-    other way round. The p-value is how often random signs give a sum as far from 0 as the real
-    one, which itself counts as one of the draws (Phipson and Smyth 2010).
+    If both classifiers were equally good, the difference in each group could equally well have had
+    the opposite sign. The p-value is the share of random sign draws whose sum is at least as far
+    from 0 as the observed one, which itself counts as a draw (Phipson and Smyth 2010).
 
     Parameters
     ----------
     differences
         int[groups], how many more of a group's tracks one classifier gets right than the other;
-        groups are independent of each other, the tracks in one need not be.
+        groups must be independent of each other, tracks within a group need not be.
     flips
-        How many times signs are drawn.
+        Number of random sign draws.
     """
-    values = np.asarray(differences, np.float64)  # in which sums of whole numbers are exact
+    values = np.asarray(differences, np.float64)  # float64 sums whole numbers exactly
     values = values[values != 0]
     random = np.random.default_rng(seed)
     as_far = 0
@@ -268,7 +269,7 @@ def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> floa
 
 
 def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
-    """Cut every run down to the common (track, seed) pairs, in the order of the first run."""
+    """Restrict every run to the common (track, seed) pairs, in the order of the first run."""
     places: dict[str, dict[tuple[str, str], int]] = {}
     named = {seed for predictions in runs.values() for seed in predictions.seeds or ()}
     unnamed = named.pop() if len(named) == 1 else ""
@@ -299,7 +300,7 @@ def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict
 
 
 def _nothing_in_common(runs: Mapping[str, Predictions]) -> str:
-    """Say whether it is the tracks that differ, or the seeds alone."""
+    """Return an error message saying whether the tracks differ or only the seeds."""
     if not set.intersection(*(set(predictions.tracks) for predictions in runs.values())):
         return f"{', '.join(runs)} have no track in common"
     seeds = ", ".join(
@@ -323,10 +324,10 @@ def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]
 def _by_group(
     run: Predictions, other: Predictions, groups: Sequence[Hashable]
 ) -> NDArray[np.float64]:
-    """Count how many more tracks of each group a run gets right than another, over all seeds."""
+    """Return how many more tracks of each group `run` gets right than `other`, over all seeds."""
     ahead = run.correct.astype(np.float64) - other.correct
     names, sums = sum_by_group(ahead[:, None], groups)
-    # By name, so that the order of the tracks does not decide which signs a group is given.
+    # Sorted by name, so that the signs drawn for a group do not depend on the track order.
     by_name = np.argsort([str(name) for name in names])
     return np.asarray(sums[by_name, 0])
 
@@ -374,7 +375,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def with_interval(value: float, interval: Interval | None, sign: str = "") -> str:
-    """Write a share for people in per cent, with its interval where it has one."""
+    """Format a share for people in per cent, with its interval if it has one."""
     text = f"{100 * value:{sign}.1f}"
     if interval is None:
         return text

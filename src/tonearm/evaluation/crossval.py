@@ -1,4 +1,4 @@
-"""Cross-validates one system: trains it anew for each fold and keeps what it said of the rest."""
+"""Cross-validate a system: train it for each fold, and store its out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Round:
-    """One fold as a system meets it.
+    """One fold as a system receives it.
 
     Attributes
     ----------
     train, test
-        The tracks to learn from, and those to be asked about: nothing may be chosen by looking at
-        the labels of these.
+        The training tracks, and the held-out tracks to predict; the labels of the latter must not
+        influence any choice.
     labels
-        In the order of the columns of an answer.
+        Class names, in the order of the prediction columns.
     run_dir
-        The system's own, for checkpoints and logs; asked the same again after an interruption, it
-        may go on from there.
+        The system's own folder for checkpoints and logs; when the same round is run again after an
+        interruption, the system may resume from there.
     seed
-        Of all that is drawn at random.
+        Seed of everything that is drawn at random.
     """
 
     train: Sequence[Track]
@@ -48,7 +48,7 @@ class Round:
 
 
 class System(Protocol):
-    """Anything that can be trained on tracks and asked about others."""
+    """Anything that can be trained on some tracks and predict others."""
 
     @property
     def name(self) -> str:
@@ -56,10 +56,10 @@ class System(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A text that changes with any setting that may change its answers."""
+        """A string that changes with any setting that may change the predictions."""
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Learn, and give float64[len(test), len(labels)]; a row of NaN if it was not decoded."""
+        """Train, and return float64[len(test), len(labels)]; NaN rows for undecodable tracks."""
 
 
 def cross_validate(
@@ -70,18 +70,18 @@ def cross_validate(
     seed: int = 0,
     on_fold: Callable[[Fold, bool], None] = lambda fold, stored: None,
 ) -> Predictions:
-    """Give a system's predictions for the held-out part of every fold.
+    """Return a system's predictions for the held-out part of every fold.
 
-    The held-out part is the fold's `test`, and its `valid` where it has none. The predictions of
-    a fold are stored under `work` as soon as they are there, under a name that is made of the
-    system's fingerprint, the labels, the seed and the tracks on both sides, with their artists and
-    the content of their files: an interrupted cross-validation goes on where it was, and a changed
-    setting or dataset is computed anew.
+    The held-out part is the fold's `test`, or its `valid` if `test` is empty. The predictions of a
+    fold are stored under `work` as soon as they are made, under a name derived from the system's
+    fingerprint, the labels, the seed and the tracks of both parts, with their artists and file
+    contents. An interrupted cross-validation therefore resumes where it stopped, and a changed
+    setting or dataset is computed afresh.
 
     Parameters
     ----------
     on_fold
-        Called before each fold, with the fold and whether its predictions are stored already.
+        Called before each fold, with the fold and whether its predictions are already stored.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def cross_validate(
 
 
 def held_out(fold: Fold) -> tuple[Track, ...]:
-    """Give the tracks of a fold that are judged."""
+    """Return the held-out tracks of a fold."""
     return fold.test or fold.valid
 
 
@@ -129,9 +129,9 @@ def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, 
 
 
 def _contents(tracks: Iterable[Track], work: Path) -> dict[Path, str]:
-    """Give the hash of each recording and picture; one that cannot be read has none.
+    """Return the content hash of each readable recording and picture.
 
-    Hashes are kept in `work`, so that no file is read for it twice.
+    Hashes are stored in `work`, so that no file is hashed twice.
     """
     try:
         index = ContentIndex(work / "content.sqlite")

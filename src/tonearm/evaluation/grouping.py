@@ -1,4 +1,4 @@
-"""Says what intervals are drawn over, and when that is too little."""
+"""Describe what intervals are computed over, and say when there are too few groups."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Literal
 
 Unit = Literal["artist", "track", "group"]
 
-FEWEST_GROUPS = 10  # below, what is said of it is by `benchmarks/coverage.py`
+FEWEST_GROUPS = 10  # below, `too_few` cautions with figures from `benchmarks/coverage.py`
 
 
 def drawn_over(groups: int, unit: Unit) -> str:
-    """Say what intervals are drawn over, in words that follow "over".
+    """Return what intervals are computed over, as text to follow "over".
 
     Parameters
     ----------
     groups
-        How many there are.
+        Number of groups.
     unit
-        What a group is: an artist, a track, or the one or the other ("group").
+        What a group is: an artist, a track, or either ("group").
     """
     if unit == "track":
         return "single tracks: no artist is known"
@@ -26,7 +26,7 @@ def drawn_over(groups: int, unit: Unit) -> str:
 
 
 def too_few(groups: int, unit: Unit) -> str | None:
-    """Say why there are no intervals, or how far they are too narrow; `None` where all is well."""
+    """Return why intervals are absent or too narrow, or `None` if they are neither."""
     if groups == 1:
         return f"one {unit}: no interval"
     if groups < FEWEST_GROUPS:

@@ -1,4 +1,4 @@
-"""Notes what a run learned from, and says whether a model learned what it is judged on."""
+"""Record what a run was trained on, and check whether a model was trained on its test tracks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from tonearm.bundle import RUN_BUNDLE, Bundle
 from tonearm.datasets.track import Track
 
-RUN_TRACKS = "tracks.json"  # beside a run's bundle: the labels of its tracks, by part and by id
+RUN_TRACKS = "tracks.json"  # beside a run's bundle: its tracks' labels, by part and id
 
 
 def learned_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequence[str]) -> str:
-    """Say as JSON which tracks a run learns from and is judged on, and what its outputs mean.
+    """Return as JSON a run's training and validation tracks, and the labels of its outputs.
 
-    The order of the tracks makes no difference. Where the audio lies is not in it: a run may move.
+    The order of the tracks does not matter. Audio paths are left out, since a run may be moved.
     """
     parts = {"train": train, "valid": valid}
     tracks = {
@@ -26,15 +26,15 @@ def learned_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequenc
 
 
 def heard_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str | None:
-    """Say why a model's figures on some tracks come out too high, or give `None`.
+    """Return why a model's metrics on some tracks come out too high, or `None`.
 
-    A run lists its tracks; a distilled model away from its run names its dataset. Of other models
-    nothing is known.
+    A run lists its tracks, and a distilled model separated from its run names its dataset. Nothing
+    is known about other models.
 
     Parameters
     ----------
     data
-        The name of the dataset that the tracks are of.
+        The name of the dataset the tracks belong to.
     """
     learned = _learned(bundle.path)
     if learned is not None:
@@ -51,11 +51,11 @@ def heard_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str | N
 
 
 def _learned(bundle: Path) -> Mapping[str, str] | None:
-    """Give the ids and labels that a run learned from, or `None` if it does not say."""
+    """Return the labels of a run's training tracks by id, or `None` if they are not recorded."""
     if bundle.name != RUN_BUNDLE:
         return None
     try:
         run = json.loads((bundle.parent / RUN_TRACKS).read_text("utf-8"))
         return dict(run["train"])
-    except (OSError, ValueError, KeyError, TypeError):  # somebody else's file of this name
+    except (OSError, ValueError, KeyError, TypeError):  # a foreign file of the same name
         return None

@@ -1,4 +1,4 @@
-"""The figures by which a genre classifier is judged, each with its uncertainty."""
+"""The metrics of a genre classifier, each with its uncertainty."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tonearm.evaluation.calibration_error import (
 )
 
 COVERAGE = 0.95
-# Means over classes, each counting alike.
+# Unweighted means over classes.
 MACRO = ("precision", "recall", "f1")
-# A hit among this many most probable classes counts for `top3`.
+# `top3` counts a hit if the true class is among this many most probable ones.
 TOP = 3
 # Probabilities are floored here before the logarithm: one confident error costs 27.6 nats, not
 # infinity.
 SMALLEST_PROBABILITY = 1e-12
-# Replicates no further apart than this are equal: sums in another order differ in the last digits.
+# Replicates within this range count as equal: summation order changes the last digits.
 ROUNDING = 1e-9
-# The bootstrap's weights are drawn in blocks of at most this many numbers (64 MB).
+# Bootstrap weights are drawn in blocks of at most this many numbers (64 MB).
 BLOCK_NUMBERS = 8_000_000
 
 FloatArray = NDArray[np.float64]
@@ -36,7 +36,7 @@ IntArray = NDArray[np.int64]
 
 
 class Interval(NamedTuple):
-    """A 95 % percentile interval of the bootstrap."""
+    """A 95 % bootstrap percentile interval."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """How one class fares; `support` is its number of tracks in the truth."""
+    """Metrics of one class; `support` is the number of tracks whose true class it is."""
 
     label: str
     precision: float
@@ -66,16 +66,16 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The verdict over a set of tracks; build one with `evaluate`.
+    """Evaluation results for a set of tracks; created by `evaluate`.
 
     Attributes
     ----------
     labels
         The classes, in the order of the probability columns and of `confusion`.
     count
-        Number of tracks (rows) judged.
+        Number of tracks (rows) evaluated.
     groups
-        Number of groups the bootstrap drew from: `count`, unless groups were given.
+        Number of groups the bootstrap draws from; equals `count` unless groups were given.
     accuracy
         Share of tracks whose most probable class is the true one.
     precision, recall, f1
@@ -86,23 +86,24 @@ class Metrics:
     ece
         Expected calibration error: the mean over 15 bins of equal width on the confidence of
         |accuracy - confidence|, weighted by the bins' counts (Guo et al. 2017). It has no interval:
-        its bias grows with every resampling, so that replicates lie above the true value.
+        resampling adds to its bias, so that replicates lie above the true value.
     ece_by_chance
-        The mean of what a perfectly calibrated model would show on tracks with these confidences.
+        The mean `ece` that a perfectly calibrated model would show on tracks with these
+        confidences.
     nll
         Mean negative log-likelihood of the true class, in nats.
     per_class
-        One entry per label, also for classes that do not occur in the truth (support 0).
+        One entry per label, including classes that do not occur in the truth (support 0).
     confusion
         Counts; rows are true classes, columns predicted ones.
     calibration
         The 15 bins behind `ece`.
     intervals
-        95 % intervals of accuracy, precision, recall, f1, top3 and nll; empty where `bootstrap` is
-        0 or there is one group. A figure that is the same in all replicates has none, and the three
-        macro figures have none where most replicates lack a class.
+        95 % intervals of accuracy, precision, recall, f1, top3 and nll; empty if `bootstrap` is 0
+        or there is only one group. A metric that is the same in all replicates has none, nor do
+        the three macro averages if most replicates lack a class.
     bootstrap, seed
-        Number of replicates and seed of the bootstrap.
+        Number of bootstrap replicates, and their seed.
     """
 
     labels: tuple[str, ...]
@@ -124,18 +125,18 @@ class Metrics:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers, lists and dictionaries, ready for JSON."""
+        """Return the metrics as plain numbers, lists and dictionaries, ready for JSON."""
         plain = asdict(self)
         plain["intervals"] = {name: list(interval) for name, interval in self.intervals.items()}
         return plain
 
     def to_json(self) -> str:
-        """Write the metrics as indented JSON; `from_json` reads them back equal."""
+        """Return the metrics as indented JSON, which `from_json` reads back unchanged."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Metrics:
-        """Rebuild the metrics from what `to_dict` gave."""
+        """Rebuild the metrics from the result of `to_dict`."""
         fields = dict(plain)
         fields["labels"] = tuple(plain["labels"])
         fields["per_class"] = tuple(ClassMetrics(**row) for row in plain["per_class"])
@@ -146,7 +147,7 @@ class Metrics:
 
     @classmethod
     def from_json(cls, text: str) -> Metrics:
-        """Rebuild the metrics from the text of `to_json`."""
+        """Rebuild the metrics from the result of `to_json`."""
         return cls.from_dict(json.loads(text))
 
 
@@ -158,7 +159,7 @@ def evaluate(
     seed: int = 0,
     groups: Sequence[Hashable] | None = None,
 ) -> Metrics:
-    """Judge predictions against the truth.
+    """Evaluate predictions against the truth.
 
     Parameters
     ----------
@@ -173,21 +174,21 @@ def evaluate(
     seed
         Seed of the bootstrap.
     groups
-        One key per track (an artist, say). Given, the bootstrap draws whole groups and not
-        single tracks (cluster bootstrap): the tracks of an artist are not independent, and
-        intervals that take them as such are too narrow.
+        One key per track, such as its artist. If given, the bootstrap draws whole groups instead
+        of single tracks (cluster bootstrap): tracks by one artist are not independent, and
+        intervals that treat them as independent are too narrow.
 
     Raises
     ------
     UsageError
-        If the shapes do not fit together, there are no tracks, a true class is out of range or
-        a row of probabilities is no distribution.
+        If the shapes do not match, there are no tracks, the truth is not integers or is out of
+        range, or a row of probabilities is not a distribution.
 
     Notes
     -----
-    Every figure with an interval is a function of sums over tracks (hits, truths and answers of
-    each class, log-likelihood), so a bootstrap replicate is a weighting of those sums and all
-    replicates are a few matrix products.
+    Every metric with an interval is a function of sums over tracks (hits, true and predicted
+    counts of each class, log-likelihood), so a bootstrap replicate is a reweighting of those sums,
+    and all replicates take only a few matrix products.
     """
     return judge(truth, probabilities, labels, bootstrap, seed, groups)[0]
 
@@ -200,11 +201,11 @@ def judge(
     seed: int = 0,
     groups: Sequence[Hashable] | None = None,
 ) -> tuple[Metrics, dict[str, FloatArray]]:
-    """Give what `evaluate` gives, and each figure in every replicate, float64[bootstrap].
+    """Return the result of `evaluate` and the replicates of each metric, float64[bootstrap].
 
-    A macro figure is NaN where a class was not drawn at all. The same number of tracks, groups and
-    seed draw the same tracks: the difference of two classifiers' replicates over the same tracks is
-    a paired bootstrap.
+    A macro average is NaN in replicates that lack a class of the truth. Equal numbers of tracks,
+    equal groups and equal seeds draw the same tracks, so the difference between two classifiers'
+    replicates over the same tracks is a paired bootstrap.
     """
     labels = tuple(labels)
     true, scores = _checked(truth, probabilities, labels)
@@ -257,7 +258,7 @@ def sum_by_group(
     Returns
     -------
     keys, sums
-        The groups in the order of their first rows, and float64[groups, K].
+        The groups in order of first appearance, and float64[groups, K].
     """
     if len(groups) != len(terms):
         raise UsageError(f"{len(groups)} groups were given for {len(terms)} tracks")
@@ -269,11 +270,11 @@ def sum_by_group(
 
 
 def intervals_of(replicates: Mapping[str, FloatArray]) -> dict[str, Interval]:
-    """Give the central 95 % of the bootstrap replicates of each figure.
+    """Return the central 95 % of the bootstrap replicates of each metric.
 
-    Replicates in which it is NaN do not count; where they are more than half, there is no interval.
-    Nor is there one where all replicates are equal (one group, or no error among the tracks): its
-    ends would be one number, as though nothing were uncertain.
+    NaN replicates are ignored; if they are more than half, there is no interval. Nor is there one
+    if all replicates are equal (one group, or no errors among the tracks): its two ends would
+    coincide, as though nothing were uncertain.
     """
     tails = (100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2)
     intervals = {}
@@ -291,7 +292,7 @@ def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> di
     for weights in _bootstrap_weights(len(sums), bootstrap, seed):
         drawn = _Sums(weights @ sums, classes)
         figures = drawn.figures()
-        # A mean over the genres that were drawn would be one over other genres each time.
+        # A mean over only the classes drawn would cover different classes in each replicate.
         lacking = (drawn.occurs() != occurring).any(axis=1)
         for name in MACRO:
             figures[name][lacking] = np.nan
@@ -331,16 +332,16 @@ def _checked(
 
 
 def _track_terms(true: IntArray, predicted: IntArray, scores: FloatArray) -> FloatArray:
-    """Lay out each track's contribution to every sum: float64[N, 3 * C + 2].
+    """Return each track's contribution to every sum, float64[N, 3 * C + 2].
 
-    The columns: the hits, the truth and the answers of each class; then hit among the top three
-    and negative log-likelihood. Whole confusion matrices would be C * C columns, of which no figure
-    needs more than these.
+    The columns are hits, true counts and predicted counts of each class, then the hit among the top
+    three and the negative log-likelihood. Whole confusion matrices would take C * C columns, and no
+    metric needs more than these.
     """
     tracks, classes = scores.shape
     rows = np.arange(tracks)
     own = scores[rows, true]
-    # Rank of the true class; ties count in order of the columns, as argmax does.
+    # Rank of the true class; ties are broken by column order, as in argmax.
     earlier = np.arange(classes) < true[:, None]
     rank = ((scores > own[:, None]) | ((scores == own[:, None]) & earlier)).sum(axis=1)
     terms = np.zeros((tracks, 3 * classes + 2))
@@ -353,7 +354,7 @@ def _track_terms(true: IntArray, predicted: IntArray, scores: FloatArray) -> Flo
 
 
 def _bootstrap_weights(units: int, replicates: int, seed: int) -> Iterator[FloatArray]:
-    """Yield blocks of float64[b, units]: how often each unit was drawn, with replacement."""
+    """Yield blocks of float64[b, units], how often each unit is drawn with replacement."""
     random = np.random.default_rng(seed)
     block = max(1, BLOCK_NUMBERS // units)
     for start in range(0, replicates, block):
@@ -365,10 +366,10 @@ def _bootstrap_weights(units: int, replicates: int, seed: int) -> Iterator[Float
 
 
 class _Sums:
-    """Sums over tracks, R weightings of them at once, and the figures that follow."""
+    """Sums over tracks under R weightings at once, and the metrics derived from them."""
 
     def __init__(self, sums: FloatArray, classes: int) -> None:
-        """Take float64[R, 3 * C + 2], the columns of `_track_terms` summed."""
+        """Split float64[R, 3 * C + 2], the summed columns of `_track_terms`."""
         self.hits = sums[:, :classes]
         self.support = sums[:, classes : 2 * classes]
         self.predicted = sums[:, 2 * classes : 3 * classes]
@@ -377,7 +378,7 @@ class _Sums:
         self.count = self.support.sum(axis=1)
 
     def per_class(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Give precision, recall and F1, each float64[R, C]; 0 where undefined."""
+        """Return precision, recall and F1, each float64[R, C]; 0 where undefined."""
         return (
             _ratio(self.hits, self.predicted),
             _ratio(self.hits, self.support),
@@ -385,11 +386,11 @@ class _Sums:
         )
 
     def occurs(self) -> NDArray[np.bool_]:
-        """Say which classes there are in the truth, bool[R, C]."""
+        """Return which classes occur in the truth, bool[R, C]."""
         return self.support > 0
 
     def figures(self) -> dict[str, FloatArray]:
-        """Give every figure but the calibration error by its name in `Metrics`, each float64[R]."""
+        """Return each metric except the calibration error, float64[R], by its name in `Metrics`."""
         occurs = self.occurs()
         precision, recall, f1 = (
             (values * occurs).sum(axis=1) / occurs.sum(axis=1) for values in self.per_class()
@@ -405,7 +406,7 @@ class _Sums:
 
 
 def _calibration(confidence: FloatArray, hits: NDArray[np.bool_]) -> tuple[CalibrationBin, ...]:
-    """Give the bins behind the calibration error."""
+    """Return the bins behind the calibration error."""
     terms = np.stack([np.ones(len(hits)), confidence, hits], axis=1)
     sums = np.zeros((BINS, 3))
     np.add.at(sums, bins_of(confidence), terms)

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: which classes are confused, and how honest the confidence is."""
+"""Plots for evaluations and comparisons, such as confusion matrices and reliability diagrams."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette (2008), told apart by colour-blind readers and in grey.
+# Okabe and Ito's palette (2008), distinguishable by colour-blind readers and in greyscale.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 INK, MUTED, GRID = "#1f2933", "#52606d", "#d9e0e7"
 
-STYLE: dict[Any, Any] = {  # any key: matplotlib types them as literals, and by version
+STYLE: dict[Any, Any] = {  # Any: matplotlib types keys as literals that vary by version
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.titlesize": 11,
@@ -44,13 +44,13 @@ STYLE: dict[Any, Any] = {  # any key: matplotlib types them as literals, and by 
     "legend.frameon": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    # The same figures give the same file: no random ids in it.
+    # Fixed, so that the same figure gives the same file without random ids.
     "svg.hashsalt": "tonearm",
 }
 
 
 def confusion_matrix(metrics: Metrics) -> Figure:
-    """Draw the confusion matrix: shade by share of the true class, counts in the cells."""
+    """Draw the confusion matrix, shaded by share of the true class, with counts in the cells."""
     counts = np.array(metrics.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(metrics.labels)
@@ -109,13 +109,13 @@ def class_bars(metrics: Metrics) -> Figure:
 
 
 def reliability(metrics: Metrics) -> Figure:
-    """Draw accuracy over confidence: on the diagonal the confidence is honest."""
+    """Draw accuracy against confidence; a calibrated classifier lies on the diagonal."""
     bins = [b for b in metrics.calibration if b.count]
     with _figure(5.2, 4.6) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for b in bins:
             axes.plot([b.confidence] * 2, [b.confidence, b.accuracy], color=VERMILION, lw=1.5)
-        # Areas go with counts, so that a bin of three tracks does not look like one of ninety.
+        # Areas grow with counts, so that a bin of 3 tracks does not look like one of 90.
         largest = max(b.count for b in bins)
         axes.scatter(
             [b.confidence for b in bins],
@@ -141,7 +141,7 @@ def reliability(metrics: Metrics) -> Figure:
 
 
 def confidence_histogram(predictions: Predictions) -> Figure:
-    """Draw how many tracks were answered with which confidence, right and wrong apart."""
+    """Draw a histogram of the confidence of right and wrong predictions."""
     confidence = predictions.probabilities.max(axis=1)
     right = predictions.correct
     with _figure(5.2, 4.6) as (figure, axes):
@@ -165,7 +165,7 @@ def confidence_histogram(predictions: Predictions) -> Figure:
 
 
 def ladder(comparison: Comparison, title: str) -> Figure:
-    """Draw accuracy and macro F1 of each run with their intervals, in the order given."""
+    """Draw accuracy and macro F1 of each run with their intervals, in the given order."""
     rows = comparison.rows
     places = np.arange(len(rows))[::-1]
     series = [
@@ -178,7 +178,7 @@ def ladder(comparison: Comparison, title: str) -> Figure:
             low, high = np.array(
                 [row.metrics.intervals.get(measure, (np.nan, np.nan)) for row in rows]
             ).T
-            # A percentile interval need not hold its estimate; no whisker has negative length.
+            # A percentile interval may exclude its estimate; whiskers cannot be negative.
             whiskers = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
             axes.errorbar(
                 values,
@@ -200,16 +200,16 @@ def ladder(comparison: Comparison, title: str) -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """Give the figure as the text of an SVG file."""
+    """Return the figure as the text of an SVG file."""
     text = io.StringIO()
     with _style():
-        # Without the date, which would make every file differ from the last.
+        # Without the date, which would make every file different.
         figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return text.getvalue()
 
 
 def to_png(figure: Figure, dpi: int = 160) -> bytes:
-    """Give the figure as the bytes of a PNG file."""
+    """Return the figure as the bytes of a PNG file."""
     data = io.BytesIO()
     with _style():
         figure.savefig(data, format="png", dpi=dpi, bbox_inches="tight")
@@ -218,11 +218,11 @@ def to_png(figure: Figure, dpi: int = 160) -> bytes:
 
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """Open a figure of one plot, of a size in inches, in Tonearm's style."""
+    """Yield a figure of the given size in inches, and its axes, in Tonearm's style."""
     with _style():
         from matplotlib.figure import Figure
 
-        # Not through pyplot: no window system is asked for, no global list of figures grows.
+        # Not through pyplot, which looks for a GUI backend and keeps a global list of figures.
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots()
 

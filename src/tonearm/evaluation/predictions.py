@@ -1,4 +1,4 @@
-"""Predictions over a set of labelled tracks, and the CSV file that keeps them."""
+"""Predictions for a set of labelled tracks, and the CSV file that stores them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tonearm.evaluation.grouping import Unit
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.whole import write_csv
 
-# Columns that may stand beside the classes; a class of one of these names is refused.
+# Names of the other columns; a class with one of these names is refused.
 KEY_COLUMNS = ("track", "label")
 OPTIONAL_COLUMNS = ("fold", "seed", "artist")
 
 
 class PredictionsError(TonearmError):
-    """A predictions file cannot be read as one."""
+    """A file cannot be read as predictions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One probability distribution per track, beside the truth.
+    """One probability distribution per track, with the true labels.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Predictions:
     probabilities
         float64[N, C].
     folds, seeds, artists
-        N entries each, or None where they do not apply. An unknown artist is the empty string.
+        N entries each, or None if not applicable. An unknown artist is the empty string.
     """
 
     labels: tuple[str, ...]
@@ -94,7 +94,7 @@ class Predictions:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """What may be drawn independently: the artist, or the track where that is unknown."""
+        """The independent unit of each track: its artist, or itself if the artist is unknown."""
         artists = self.artists or ("",) * len(self)
         return tuple(
             f"artist {artist_key(artist)}" if artist else f"track {track}"
@@ -103,14 +103,14 @@ class Predictions:
 
     @property
     def unit(self) -> Unit:
-        """What each of `groups` is: an artist, a track, or the one or the other ("group")."""
+        """What `groups` are: artists, tracks, or a mixture of both ("group")."""
         artists = self.artists or ("",)
         if all(artists):
             return "artist"
         return "group" if any(artists) else "track"
 
     def take(self, rows: Sequence[int]) -> Predictions:
-        """Give the predictions of these rows, in this order."""
+        """Return the predictions of the given rows, in the given order."""
 
         def pick(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
             return None if column is None else tuple(column[i] for i in rows)
@@ -128,7 +128,7 @@ class Predictions:
     def metrics(
         self, bootstrap: int = 1000, seed: int = 0, groups: Sequence[str] | None = None
     ) -> Metrics:
-        """Judge them, with intervals drawn over `groups` (by default their own)."""
+        """Evaluate the predictions, with intervals drawn over `groups` (by default their own)."""
         return evaluate(
             self.truth_index,
             self.probabilities,
@@ -140,7 +140,7 @@ class Predictions:
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
-    """Put predictions over the same classes below each other (folds, seeds)."""
+    """Concatenate predictions over the same classes, such as those of several folds or seeds."""
     first = parts[0]
 
     def column(name: str) -> tuple[str, ...] | None:
@@ -163,7 +163,7 @@ def join(parts: Sequence[Predictions]) -> Predictions:
 
 
 def write(path: Path, predictions: Predictions) -> None:
-    """Write `track,label,<a column per class>[,fold][,seed][,artist]`, all or nothing."""
+    """Write `track,label,<a column per class>[,fold][,seed][,artist]` atomically."""
     extra = {
         name: column
         for name, column in zip(
@@ -182,12 +182,12 @@ def write(path: Path, predictions: Predictions) -> None:
 
 
 def read(path: Path) -> Predictions:
-    """Read what `write` wrote; a run directory stands for its `predictions.csv`.
+    """Read a file written by `write`, or the `predictions.csv` of a run directory.
 
     Raises
     ------
     PredictionsError
-        If there is no such file, or it is not a table of predictions.
+        If the file does not exist or is not a table of predictions.
     """
     path = Path(path)
     if path.is_dir():

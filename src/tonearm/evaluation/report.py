@@ -1,4 +1,4 @@
-"""Writes the verdict over a model to a folder: numbers, predictions, and one page for people."""
+"""Write a model's evaluation to a folder: metrics, predictions, and an HTML page for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tonearm.whole import write_whole
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier
 
-# At once, and not when the page is made: before that, a model may have listened for an hour.
+# Checked on import rather than when rendering, which may come after an hour of predicting.
 try:
     import matplotlib  # noqa: F401
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -47,22 +47,22 @@ KEY_FIGURES = (
 
 @dataclass(frozen=True)
 class Subject:
-    """What was judged, on what, and how to do it again.
+    """What was evaluated, on what data, and how to reproduce it.
 
     Attributes
     ----------
     model, data, protocol
         One line each.
     command
-        The command line that makes this report again.
+        The command line that reproduces this report.
     facts
-        Further facts for the head of the page, by name.
+        Further facts for the top of the page, by name.
     careful
-        Why the figures come out too high, where they do.
+        Why the metrics come out too high, or empty if they do not.
     left_out
-        One line for each file that could not be judged.
+        One line for each file that could not be evaluated.
     date
-        The day of the judgement.
+        The day of the evaluation.
     """
 
     model: str
@@ -77,14 +77,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class ErrorPicture:
-    """Why an answer was wrong: the evidence for it.
+    """An explanation of a wrong prediction: a plot of the evidence for it.
 
     Attributes
     ----------
     track, truth, predicted
-        The track's id, its genre, and the answer.
+        The track's id, its true genre, and the predicted one.
     png
-        The picture's file.
+        The plot, as the contents of a PNG file.
     """
 
     track: str
@@ -94,23 +94,23 @@ class ErrorPicture:
 
     @property
     def address(self) -> str:
-        """The picture as a data address."""
+        """The picture as a data URL."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 def explain_errors(
     classifier: Classifier, predictions: Predictions, paths: Mapping[str, Path], count: int
 ) -> list[ErrorPicture]:
-    """Draw the evidence for the wrong answers given with most confidence, worst first.
+    """Plot the evidence for the most confident wrong predictions, most confident first.
 
     Parameters
     ----------
     classifier
-        The one that gave the answers.
+        The classifier that made the predictions.
     paths
-        The tracks' files by id.
+        The audio files by track id.
     count
-        How many errors to explain.
+        Number of errors to explain.
     """
     from tonearm.explanation import explain
     from tonearm.explanation_plot import plot
@@ -131,7 +131,7 @@ def write_report(
     subject: Subject,
     explained: Sequence[ErrorPicture] = (),
 ) -> Path:
-    """Write `metrics.json`, `predictions.csv` and `report.html` to a folder; give the page."""
+    """Write `metrics.json`, `predictions.csv` and `report.html`; return the path of the last."""
     files.write(folder / "predictions.csv", predictions)
     write_whole(folder / "metrics.json", metrics.to_json())
     page = folder / "report.html"
@@ -145,7 +145,7 @@ def render(
     subject: Subject,
     explained: Sequence[ErrorPicture] = (),
 ) -> str:
-    """Give the report as one HTML page that needs nothing beside itself."""
+    """Return the report as one self-contained HTML page."""
     environment = Environment(
         loader=PackageLoader("tonearm", "evaluation"),
         autoescape=True,
@@ -184,7 +184,7 @@ def render(
 
 
 def worst_errors(predictions: Predictions, count: int = WORST_ERRORS) -> list[dict[str, Any]]:
-    """List the wrong answers given with most confidence, worst first."""
+    """List the most confident wrong predictions, most confident first."""
     wrong = np.flatnonzero(~predictions.correct)
     confidence = predictions.probabilities.max(axis=1)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
@@ -202,7 +202,7 @@ def worst_errors(predictions: Predictions, count: int = WORST_ERRORS) -> list[di
 
 
 def confused_pairs(metrics: Metrics, count: int = CONFUSED_PAIRS) -> list[dict[str, Any]]:
-    """List the most frequent confusions: true genre, answer, tracks, share of the true genre."""
+    """List the most frequent confusions, with track counts and shares of the true genre."""
     pairs: list[dict[str, Any]] = [
         {
             "truth": metrics.labels[row],
@@ -218,6 +218,6 @@ def confused_pairs(metrics: Metrics, count: int = CONFUSED_PAIRS) -> list[dict[s
 
 
 def _embedded(figure: Any) -> str:
-    """Give a figure as a data address. Inline SVGs would share one space of element ids."""
+    """Return a figure as a data URL, since the element ids of inline SVGs could clash."""
     encoded = base64.b64encode(plots.to_svg(figure).encode()).decode()
     return f"data:image/svg+xml;base64,{encoded}"

@@ -1,4 +1,4 @@
-"""Lets a classifier hear the labelled tracks of a dataset and keeps what it said."""
+"""Run a classifier on the labelled tracks of a dataset and collect its predictions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tonearm.text import composed
 
 
 class NothingHeard(TonearmError):
-    """There is not one track that could be judged."""
+    """None of the tracks could be evaluated."""
 
 
 class Hearer(Protocol):
-    """What a trial needs of a classifier; `tonearm.classifier.Classifier` is one."""
+    """What a trial needs from a classifier, such as `tonearm.classifier.Classifier`."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -32,12 +32,12 @@ class Hearer(Protocol):
     def classify_files(
         self, paths: Iterable[Path], workers: int = 1
     ) -> Iterator[Prediction | Failure]:
-        """Give one answer per file, in order."""
+        """Yield one prediction or failure per file, in order."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it: the predictions, the files that failed, and the time it took."""
+    """The result of a trial: the predictions, the files that failed, and the time it took."""
 
     predictions: Predictions
     failures: tuple[Failure, ...]
@@ -51,18 +51,18 @@ def run_trial(
     workers: int = 1,
     progress: bool = False,
 ) -> Trial:
-    """Classify tracks and set the answers beside their labels.
+    """Classify tracks and pair the predictions with the true labels.
 
     Parameters
     ----------
     tracks
-        Each with a path and a label, as `judgeable` picks them.
+        Tracks that have a path and a label, as `judgeable` selects them.
     rename
-        The model's name for labels of the data that it calls otherwise (`{"Hip-Hop": "hiphop"}`).
+        Maps labels of the data to the model's names for them (`{"Hip-Hop": "hiphop"}`).
     workers
-        Processes to share the work.
+        Number of processes that share the work.
     progress
-        Show a bar on standard error.
+        Show a progress bar on standard error.
 
     Raises
     ------
@@ -108,10 +108,10 @@ def judgeable(
     kind: str | None = None,
     labels: Collection[str] | None = None,
 ) -> tuple[Track, ...]:
-    """Pick the tracks of a dataset that can be judged: with audio and a label.
+    """Return the tracks of a dataset that can be evaluated: those with audio and a label.
 
-    Without a `split`, tracks outside the dataset's partition are left out where it has one:
-    in GTZAN these are the repetitions and the mislabelled.
+    If `split` is None and the dataset has a partition, tracks outside it are left out: in GTZAN,
+    the repetitions and the mislabelled tracks.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def judgeable(
 
 
 def _paths(tracks: Sequence[Track]) -> list[Path]:
-    """Give a path for each track: left out, it would shift the answers of those behind it."""
+    """Return every track's path; skipping one would shift the predictions of those after it."""
     paths = []
     for track in tracks:
         if track.path is None:
