@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from tonearm.csvrows import csv_writer
 from tonearm.errors import TonearmError
 from tonearm.text import printable
 
-DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet whole
+DRAFTS = ".tonearm-*.partial"  # glob pattern for the names of files that are not yet complete
 
 
 @contextmanager
 def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO[bytes]]:
-    """Give a file to write to, which takes the place of another when the block has ended well.
+    """Yield a file to write to, which replaces the one at `path` when the block succeeds.
 
-    Until all of it is on the disk there is what was there before. The new file may be read by whom
-    the old one could be read by. What is no file, a pipe or a device, is written to as it is.
+    Until the new file is complete on disk, whatever was there before stays in place. The new file
+    gets the old one's permissions and, if allowed, its owner. A pipe or a device is written to
+    directly.
 
     Parameters
     ----------
     replaces
-        Whether a file that is there gives way. Otherwise of several writers at once the first one
-        holds, except on drives that know no links, where it is the last.
+        Whether to replace an existing file. If not, the first of several concurrent writers wins,
+        except on drives that do not support links, where the last one does.
 
     Raises
     ------
     FileExistsError
-        If there is a file that does not give way.
+        If a file exists and is not to be replaced.
     OSError
         If it cannot be written.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
+    target = Path(os.path.realpath(path))  # write through a link rather than replace it
     try:
         state = target.stat()
     except FileNotFoundError:
@@ -63,18 +64,18 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
 
 @contextmanager
 def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give the name of a draft, which takes the place of a file when the block has ended well.
+    """Yield the path of a draft, which replaces the file at `path` when the block succeeds.
 
-    As `whole` does it, for those who write to a name; before it is in place, the draft can be read
-    back and checked. It has no suffix that anything goes by: whatever ends the process, nobody
-    takes what is left of it for the file.
+    Like `whole`, but for code that writes to a path. The draft can be read back and checked before
+    it replaces the file. Its suffix means nothing to any program: however the process ends, its
+    remains are not mistaken for the file.
 
     Raises
     ------
     OSError
-        If it cannot take the file's place.
+        If the draft cannot replace the file.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
+    target = Path(os.path.realpath(path))  # write through a link rather than replace it
     draft = _draft_beside(target)
     try:
         yield draft
@@ -88,28 +89,28 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def give_owner(path: Path, state: os.stat_result) -> None:
-    """Give a file the owner and the group of another, or at least the group, if that is allowed.
+    """Set a file's owner and group to another's, or only the group, as far as that is allowed.
 
-    This takes some permissions away: the mode is to be set afterwards.
+    This clears some permission bits, so the mode must be set afterwards.
     """
     now = path.stat()
     if (now.st_uid, now.st_gid) == (state.st_uid, state.st_gid):
         return
     try:
         os.chown(path, state.st_uid, state.st_gid)
-    except PermissionError:  # only the superuser gives files away
-        with suppress(PermissionError):  # others may give them to their own groups
+    except PermissionError:  # only the superuser can change the owner
+        with suppress(PermissionError):  # others can set the group to one of their own
             os.chown(path, -1, state.st_gid)
 
 
 def _open_to_the_same(draft: Path, state: os.stat_result) -> None:
-    """Let those use a draft who may use the file it replaces."""
+    """Give a draft the owner and permissions of the file it replaces."""
     give_owner(draft, state)
     draft.chmod(stat.S_IMODE(state.st_mode))
 
 
 def _linked(draft: Path, target: Path) -> bool:
-    """Give a draft its name, if that is free and the drive knows links; say whether it does.
+    """Hard-link a draft to its final name, and return whether the drive supports that.
 
     Raises
     ------
@@ -126,20 +127,20 @@ def _linked(draft: Path, target: Path) -> bool:
 
 
 def _draft_beside(target: Path) -> Path:
-    # Not made of the target's name, which may be as long as names can be; and by chance, for on a
-    # network drive another machine's process may have the same number.
+    # The name is not derived from the target's, which may already be as long as names can be, and
+    # is random because on a network drive a process of another machine may have the same ID.
     return target.with_name(DRAFTS.replace("*", token_hex(8)))
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table, its header first, as `write_whole` does; raises what that does."""
+    """Write a table, header first, with `write_whole`; raise what that raises."""
     table = io.StringIO()
     csv_writer(table).writerows(rows)
     write_whole(path, table.getvalue())
 
 
 def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file of UTF-8, as `whole` does; folders above it are made.
+    """Write a UTF-8 file with `whole`, creating its parent folders.
 
     Raises
     ------
