@@ -159,7 +159,7 @@ def _folds(
     )
     dataset = Dataset("examples", Path(), members, labels_of(members))
     with warnings.catch_warnings():
-        # The forecast itself reports what it could not evaluate and how many artists are unknown.
+        # The forecast itself reports how many tracks it could not evaluate or group.
         warnings.simplefilter("ignore", SplitWarning)
         folds = split(dataset, "artist-kfold", count, seed)
     for fold in folds:

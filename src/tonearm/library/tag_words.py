@@ -67,7 +67,7 @@ class TagWords:
 
 
 def spelling_of(word: str) -> str:
-    """Reduce a tag to letters and digits without case and accents; keep one that has neither."""
+    """Reduce a tag to letters and digits without case and accents; one without any is unchanged."""
     plain = unicodedata.normalize("NFKD", word.casefold())
     kept = re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))
     return kept or word
