@@ -1,4 +1,4 @@
-"""A beets plugin that fills in the genres of a library by listening to it."""
+"""A beets plugin that fills in the genres of a library by classifying its tracks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from beets.dbcore import types
 from beets.library import Album, Item, Library
 from beets.util import displayable_path, syspath
 
-# Only what is light: beets imports its plugins whatever the command. The classifier and all it
-# needs are loaded when there is something to listen to.
+# Only light imports here: beets imports its plugins for every command. The classifier and all it
+# needs are loaded when there is something to classify.
 from tonearm.errors import TonearmError, UsageError
 
 if TYPE_CHECKING:
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from tonearm.library.mapping import Mapping
     from tonearm.prediction import Failure, Prediction
 
-# Older versions of beets have one string, the newer ones a list.
+# Older versions of beets store one string, newer ones a list.
 FIELD = "genres" if "genres" in Item._fields else "genre"
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """What the configuration and the command line ask for.
+    """The settings from the configuration and the command line.
 
     Attributes
     ----------
     force
-        Whether to replace the genres there are.
+        Whether to replace existing genres.
     pretend
         Whether to change nothing.
     threshold
-        The least confidence of a genre that is taken.
+        The minimum confidence for a genre to be used.
     mapping
-        A person's own words for some labels.
+        The user's own words for some labels.
     workers
-        Processes that share the work.
+        Number of processes that share the work.
     """
 
     force: bool
@@ -63,7 +63,7 @@ class _Settings:
 
 
 class TonearmPlugin(plugins.BeetsPlugin):
-    """Gives recordings without a genre the one that Tonearm hears."""
+    """Gives tracks without a genre the one that Tonearm predicts."""
 
     item_types: ClassVar[dict[str, types.Type[Any, Any]]] = {
         "tonearm_genre": types.STRING,
@@ -95,7 +95,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
     def commands(self) -> list[ui.Subcommand]:
         """Return the command `beet tonearm`."""
         command = ui.Subcommand("tonearm", help="fill in genres by listening")
-        # No defaults: an option that is not given leaves its setting to the configuration.
+        # No defaults, so that an option that is not given leaves its setting to the configuration.
         option = command.parser.add_option
         option("-f", "--force", action="store_true", help="replace the genres there are")
         option("-F", "--no-force", dest="force", action="store_false", help="leave them alone")
@@ -110,7 +110,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
         return [command]
 
     def _command(self, library: Library, options: Values, query: list[str]) -> None:
-        """Listen to what a query finds."""
+        """Classify the tracks that match a query."""
         self.config.set_args(options)
         settings = self._settings()
         items = list(library.items(query))
@@ -120,26 +120,27 @@ class TonearmPlugin(plugins.BeetsPlugin):
         self._log.info("{}{}", "would be: " if settings.pretend else "", summary or "no tracks")
 
     def _import_begins(self, session: ImportSession) -> None:
-        """Read the settings before the first album is touched, so that mistakes show at once."""
+        """Read the settings before the first album is imported, so that errors show at once."""
         self._import_settings = self._settings()
 
     def _imported(self, session: ImportSession, task: ImportTask) -> None:
-        """Listen to what has just been added to the library.
+        """Classify the tracks that have just been added to the library.
 
-        Tags are not written here: beets does so itself after the stages, where it is to.
+        Tags are not written here: beets does so itself after the import stages, if configured to.
         """
         settings = self._import_settings or self._settings()
         self._fill(task.imported_items(), settings, write=False, show=settings.pretend)
 
     def _queue_up(self) -> None:
-        """Put this plugin's import stage behind those of all others.
+        """Move this plugin's import stage behind those of all other plugins.
 
-        Stages run in the order in which the plugins are named. Whatever that is, this one has to
-        see the genres that another (lastgenre, say) finds, and must not keep it from looking.
+        Stages run in the order in which the plugins are configured. Whatever that is, this plugin
+        has to see the genres that another (lastgenre, say) finds, and must not keep it from looking
+        for them.
         """
         last = list(plugins.find_plugins())[-1]
         if last is not self:
-            # Taken as beets would take them, so that their messages keep this plugin's level.
+            # Obtained the way beets does, so that their log messages keep this plugin's level.
             stages = self.get_import_stages()
             self.import_stages = []
             last.import_stages = [*last.import_stages, *stages]
@@ -164,7 +165,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
     def _fill(
         self, items: Sequence[Item], settings: _Settings, *, write: bool, show: bool
     ) -> Counter[str]:
-        """Listen to the items that may get a genre, and count what becomes of all of them."""
+        """Classify the items that may get a genre, and count the outcomes for all items."""
         waiting = [item for item in items if settings.force or not _has_genre(item)]
         counts: Counter[str] = Counter()
         albums: dict[int | None, Album] = {}
@@ -195,7 +196,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
         return classifier.classify_files(paths, settings.workers)
 
     def _loaded_classifier(self, mapping: Mapping) -> Classifier:
-        """Return the classifier, loaded when it is first needed; a mapping is held against it."""
+        """Return the classifier, on first use loading it and checking the mapping's labels."""
         if self._classifier is None:
             from tonearm.classifier import Classifier
             from tonearm.library.mapping import strangers
@@ -210,7 +211,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
         return self._classifier
 
     def _settle(self, item: Item, result: Prediction | Failure, settings: _Settings) -> str:
-        """Put on an item what was heard, and return what became of it in a few words."""
+        """Set an item's fields from its prediction, and return the outcome in a few words."""
         from tonearm.prediction import Failure
 
         path = displayable_path(item.path)
@@ -219,7 +220,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
             return "failed"
         if result.verdict == "not music":
             self._log.info("{}: not music", path)
-            for field in ("tonearm_genre", "tonearm_confidence"):  # of an earlier recording
+            for field in ("tonearm_genre", "tonearm_confidence"):  # left from an earlier recording
                 if field in item:
                     del item[field]
             return "not music"
@@ -239,22 +240,22 @@ class TonearmPlugin(plugins.BeetsPlugin):
 
 
 def _has_genre(named: Item | Album) -> bool:
-    """Whether a track or an album has a genre; blanks are none, as for `tonearm tag`."""
+    """Check whether a track or album has a genre; blank ones do not count, as in `tonearm tag`."""
     genres = named[FIELD] or ()
     return any(genre.strip() for genre in ([genres] if isinstance(genres, str) else genres))
 
 
 def _summarise(album: Album, *, force: bool) -> None:
-    """Give an album without a genre, or with force any, the commonest of its tracks."""
+    """Set an album's genre to the most common of its tracks, if it has none or with `force`."""
     genres = [item[FIELD] for item in album.items() if _has_genre(item)]
     if genres and (force or not _has_genre(album)):
         album[FIELD] = max(genres, key=genres.count)
-        album.store(inherit=False)  # or every track would get it
+        album.store(inherit=False)  # otherwise every track would get it
 
 
 @contextmanager
 def _errors_for_users() -> Iterator[None]:
-    """Turn an error of Tonearm's into one that beets prints as a line."""
+    """Turn Tonearm's errors into ones that beets prints as a single line."""
     try:
         yield
     except TonearmError as error:

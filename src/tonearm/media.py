@@ -1,4 +1,4 @@
-"""Which files are meant when a person names files and folders of music."""
+"""Find the audio files meant by the files and folders that a user names."""
 
 # ruff: noqa: PTH112, PTH118, PTH122 - a pathlib.Path would lose the user's own spelling (./a.mp3).
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tonearm.errors import UsageError
 
-# Only for folders: a file that is named itself is tried whatever it is called.
+# Only for files found in folders: a file that the user names is tried whatever its suffix.
 SUFFIXES = frozenset(
     """
     .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .au .caf .dff .dsf .dts .eac3 .flac .m4a .m4b .mka
@@ -21,24 +21,24 @@ SUFFIXES = frozenset(
 def recordings(
     paths: Iterable[str], unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[str]:
-    """Yield the files meant by some paths, in the paths' order, each as soon as it is found.
+    """Yield the files that paths refer to, in the order of the paths, each as soon as it is found.
 
-    A folder stands for the recordings in it and below, sorted by path; hidden files and folders
-    in it are passed over, and links to folders are not followed, so no link can lead in circles.
-    Anything else stands for itself, be it there or not.
+    A folder stands for the recordings in it and its subfolders, sorted by path. Hidden files and
+    folders in it are skipped, and links to folders are not followed, so that no link can lead in
+    circles. Any other path stands for itself, whether or not it exists.
 
     Parameters
     ----------
     paths
         Files and folders.
     unreadable
-        Is told of folders that cannot be read (its error names the folder); by default they count
-        as empty.
+        Called with the error, which names the folder, for each folder that cannot be read; by
+        default such folders count as empty.
 
     Raises
     ------
     UsageError
-        If a path is blank: it would stand for the current folder.
+        If a path is empty: it would stand for the current folder.
     """
     for path in paths:
         if not path:
@@ -50,12 +50,12 @@ def recordings(
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file of this name in a folder is taken for a recording."""
+    """Check whether a file of this name, found in a folder, is taken for a recording."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _below(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
-    """Yield the recordings below a folder, with no more in memory than the folders it is in."""
+    """Yield the recordings below a folder, keeping only listings along the way in memory."""
     ahead = [(folder, True)]
     while ahead:
         path, is_folder = ahead.pop()
@@ -73,13 +73,13 @@ def _below(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str
 
 
 def _as_in_paths(named: tuple[str, bool]) -> str:
-    """Return a name as it stands in paths: so sorted, a walk has the order of the sorted paths."""
+    """Return a name as it appears in paths: sorting by it makes the walk follow path order."""
     name, is_folder = named
     return os.path.join(name, "") if is_folder else name
 
 
 def _is_meant(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a recording, or a folder to be walked through."""
+    """Check whether an entry is a recording, or a folder to walk through."""
     if _is_folder(entry):
         return not entry.name.startswith(".") and not entry.is_symlink()
     return is_recording(entry.name)

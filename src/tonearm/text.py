@@ -8,16 +8,16 @@ from collections.abc import Iterable
 
 
 def printable(path: str) -> str:
-    """The path in one line fit to print: control characters and undecodable bytes are escaped."""
+    """Return a path as one printable line, with control and undecodable characters escaped."""
     try:
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a surrogate pair, which no file system gave
+    except UnicodeEncodeError:  # half a surrogate pair, which cannot come from a file system
         text = path.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def composed(text: str) -> str:
-    """A text with each letter and its accents as one character (Unicode's NFC)."""
+    """Return a text with each letter and its accents as one character (Unicode's NFC)."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -27,8 +27,8 @@ def is_path(name: str) -> bool:
 
 
 def is_line(text: str) -> bool:
-    """Whether a text is one line that any terminal, file and database takes."""
-    # Control characters, lone surrogates, separators of lines and of paragraphs.
+    """Check whether a text is a single line that is safe in any terminal, file and database."""
+    # Control characters, lone surrogates, line separators and paragraph separators.
     odd = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
     return bool(text.strip()) and not odd
 
@@ -40,20 +40,20 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names as an error lists them: quoted, in the order of the alphabet."""
+    """Return names as an error message lists them: quoted and sorted."""
     return ", ".join(repr(name) for name in sorted(names))
 
 
 def relative(path: str, folder: str = os.curdir) -> str:
-    """Return a path as seen from a folder, or as it is if that is on another drive."""
+    """Return a path relative to a folder, or unchanged if they are on different drives."""
     try:
         return os.path.relpath(path, folder)
-    except ValueError:  # on Windows no way leads from drive to drive
+    except ValueError:  # on Windows, no relative path leads from one drive to another
         return path
 
 
 def clock_text(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss from an hour on."""
+    """Return seconds as m:ss, or as h:mm:ss from one hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet 
 
 @contextmanager
 def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO[bytes]]:
-    """Give a file to write to, which takes the place of another when the block has ended well.
+    """Yield a file to write to, which replaces the one at `path` when the block succeeds.
 
     Until all of it is on the disk there is what was there before. The new file may be read by whom
     the old one could be read by. What is no file, a pipe or a device, is written to as it is.
@@ -31,17 +31,17 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
     Parameters
     ----------
     replaces
-        Whether a file that is there gives way. Otherwise of several writers at once the first one
-        holds, except on drives that know no links, where it is the last.
+        Whether to replace an existing file. If not, the first of several concurrent writers wins,
+        except on drives that do not support links, where the last one does.
 
     Raises
     ------
     FileExistsError
-        If there is a file that does not give way.
+        If a file exists and is not to be replaced.
     OSError
         If it cannot be written.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
+    target = Path(os.path.realpath(path))  # write through a link rather than replace it
     try:
         state = target.stat()
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
 
 @contextmanager
 def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give the name of a draft, which takes the place of a file when the block has ended well.
+    """Yield the path of a draft, which replaces the file at `path` when the block succeeds.
 
     As `whole` does it, for those who write to a name; before it is in place, the draft can be read
     back and checked. It has no suffix that anything goes by: whatever ends the process, nobody
@@ -75,9 +75,9 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If it cannot take the file's place.
+        If the draft cannot replace the file.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
+    target = Path(os.path.realpath(path))  # write through a link rather than replace it
     draft = _draft_beside(target)
     try:
         yield draft
@@ -91,28 +91,28 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def give_owner(path: Path, state: os.stat_result) -> None:
-    """Give a file the owner and the group of another, or at least the group, if that is allowed.
+    """Set a file's owner and group to another's, or only the group, as far as that is allowed.
 
-    This takes some permissions away: the mode is to be set afterwards.
+    This clears some permission bits, so the mode must be set afterwards.
     """
     now = path.stat()
     if (now.st_uid, now.st_gid) == (state.st_uid, state.st_gid):
         return
     try:
         os.chown(path, state.st_uid, state.st_gid)
-    except PermissionError:  # only the superuser gives files away
-        with suppress(PermissionError):  # others may give them to their own groups
+    except PermissionError:  # only the superuser can change the owner
+        with suppress(PermissionError):  # others can set the group to one of their own
             os.chown(path, -1, state.st_gid)
 
 
 def _open_to_the_same(draft: Path, state: os.stat_result) -> None:
-    """Let those use a draft who may use the file it replaces."""
+    """Give a draft the owner and permissions of the file it replaces."""
     give_owner(draft, state)
     draft.chmod(stat.S_IMODE(state.st_mode))
 
 
 def _linked(draft: Path, target: Path) -> bool:
-    """Give a draft its name, if that is free and the drive knows links; say whether it does.
+    """Hard-link a draft to its final name, and return whether the drive supports that.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def _draft_beside(target: Path) -> Path:
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table, its header first, as `write_whole` does; raises what that does."""
+    """Write a table, header first, with `write_whole`; raise what that raises."""
     table = io.StringIO()
     csv_writer(table).writerows(rows)
     write_whole(path, table.getvalue())

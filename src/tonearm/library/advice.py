@@ -1,17 +1,17 @@
-"""Says which genres need more examples, and of what."""
+"""Which genres need more examples, and why."""
 
 from __future__ import annotations
 
 from tonearm.library.forecast import Forecast, GenreForecast
 
 FEW_FILES = 10
-FEW_ARTISTS = 5  # a genre of fewer is learned as the sound of these
+FEW_ARTISTS = 5  # with fewer, a model learns how these artists sound rather than the genre
 LOW_RECALL = 0.7
-MISTAKEN_SHARE = 0.15  # of a genre's recordings, taken for one other: worth a word
+MISTAKEN_SHARE = 0.15  # share of a genre's tracks predicted as one other that is worth reporting
 
 
 def advise(forecast: Forecast) -> dict[str, str]:
-    """Give for each genre that needs more examples the reasons in one line.
+    """Return, for each genre that needs more examples, the reasons in one line.
 
     The genres that need them most come first.
     """

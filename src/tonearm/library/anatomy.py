@@ -1,4 +1,4 @@
-"""Tells of what parts a model's embedding is made."""
+"""Which parts a model's embedding is made of."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ try:
 except ImportError as error:
     raise MissingExtraError("onnx", "learn") from error
 
-PASSING = ("Cast", "Identity")  # operators that change no meaning
+PASSING = ("Cast", "Identity")  # operators that leave the values as they are
 
 
 def embedding_parts(model: Path, width: int) -> tuple[int, ...]:
-    """Find the widths of the parts that a model's graph joins to its embedding.
+    """Return the widths of the parts that a model's graph concatenates into its embedding.
 
-    Where two networks listen side by side, the embedding is that of one and then that of the other.
+    In a model with two networks in parallel, the embedding is one network's followed by the
+    other's.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ def embedding_parts(model: Path, width: int) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        The widths in order; just `width` where nothing is joined, or the graph does not say what.
+        The widths in order; just `width` if there is only one part or the parts are unknown.
     """
     graph = onnx.shape_inference.infer_shapes(onnx.load(os.fspath(model))).graph
     makers = {name: node for node in graph.node for name in node.output}
@@ -46,6 +47,6 @@ def embedding_parts(model: Path, width: int) -> tuple[int, ...]:
 
 
 def _last(value: Any) -> int:
-    """Return the last dimension of a tensor, 0 where it is not known."""
+    """Return the last dimension of a tensor, or 0 if unknown."""
     sizes = value.type.tensor_type.shape.dim
     return int(sizes[-1].dim_value) if sizes else 0

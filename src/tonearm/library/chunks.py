@@ -1,4 +1,4 @@
-"""The chunks of WAV and AIFF files, and whether there is a place for one more, which a tag is."""
+"""The chunks of WAV and AIFF files, and whether a tag can be added as another chunk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import BinaryIO, Literal
 from tonearm.audio import RIFF_UNKNOWN
 
 ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
-FIRST_CHUNK = 12  # behind the name of the whole, its length and its kind
-MOST_CHUNKS = 10_000  # there are a few; of what is damaged all may look like small ones
+FIRST_CHUNK = 12  # bytes: it follows the outer chunk's name, its length and the file format
+MOST_CHUNKS = 10_000  # a few are usual, but all of a damaged file may look like small chunks
 KINDS = {b"WAVE": "a WAV", b"AIFF": "an AIFF", b"AIFC": "an AIFF"}
 
 
 def obstacle(path: str | os.PathLike[str]) -> str | None:
-    """Say why a file of chunks can hold no tag; None if it can, or is another kind of file."""
+    """Say why a WAV or AIFF file cannot hold a tag; None if it can, or for any other format."""
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(12)
@@ -31,7 +31,7 @@ def obstacle(path: str | os.PathLike[str]) -> str | None:
             longest, end = max(longest, length), place + length + length % 2
         if not announced or max(announced, longest) >= RIFF_UNKNOWN > size:
             return f"{kind} file that does not say where its sound ends, and a tag would begin"
-        if max(8 + announced, end) > size + 1:  # the last byte that makes a length even may lack
+        if max(8 + announced, end) > size + 1:  # the final byte of padding may be missing
             return f"{kind} file that breaks off, so that a tag would be taken for sound"
     return None
 
@@ -39,10 +39,10 @@ def obstacle(path: str | os.PathLike[str]) -> str | None:
 def walk(
     file: BinaryIO, stop: int, order: Literal["little", "big"], place: int = FIRST_CHUNK
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each chunk's name, where its content begins (and the file stands), and its length.
+    """Yield each chunk's name, the offset of its content (where the file is then), and its length.
 
-    What has no name of printable signs is no chunk (zeros at the end of a file, say), and nothing
-    behind it is told from sound.
+    Stop where no printable chunk name follows (zeros at the end of a file, say): whatever comes
+    after that cannot be told from sound.
     """
     for _ in range(MOST_CHUNKS):
         file.seek(place)

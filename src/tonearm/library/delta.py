@@ -1,4 +1,4 @@
-"""What it takes to get an old file back from the new one that differs in its tags only."""
+"""What it takes to restore an old file from a new one that differs only in its tags."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-CELL = 64  # bytes that are kept or told apart as one
+CELL = 64  # bytes: the unit of comparison
 BLOCK = CELL << 14  # bytes compared at a time, 1 MiB
-LONG_CELLS = 16  # so long a stretch that is at neither usual place is worth a search, 1 KiB
-SEARCHES = 8  # for as many stretches that moved by their own distance
+LONG_CELLS = 16  # shortest stretch, 1 KiB, to search for if it is at neither usual position
+SEARCHES = 8  # most stretches searched for, each of which may have moved by its own distance
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -31,10 +31,10 @@ class Delta:
     Attributes
     ----------
     pieces
-        In the order of the old file: where a piece begins in the new file, None for one that is
-        in `own`, and its length in bytes.
+        In the order of the old file: where each piece begins in the new file, or None if it is in
+        `own`, and its length in bytes.
     own
-        The bytes that only the old file has, one piece after the other.
+        The bytes that only the old file has, one piece after another.
     """
 
     pieces: tuple[tuple[int | None, int], ...]
@@ -64,13 +64,13 @@ class Delta:
 
 
 def difference(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Delta:
-    """Compare two files.
+    """Return the delta between two files.
 
-    The audio is the same in both, and either where it was or moved by as much as the file has
-    grown, whatever lies before and behind it. So the cells of the old file are looked for at
-    these two places first, which takes no longer than reading both files. What else may have
-    moved are pictures, by the few bytes that the genre before them takes: of what is left over,
-    the longest stretches are searched for.
+    The audio is the same in both. Its offset is either unchanged or shifted by as much as the file
+    has grown, whatever comes before and after it. The cells of the old file are therefore looked
+    for at these two offsets first, which takes no longer than reading both files. Pictures may also
+    have moved, by the few bytes of the genre field before them: the longest remaining stretches
+    are searched for.
     """
     before, after = np.frombuffer(_mapped(old), np.uint8), _mapped(new)
     shifts = [0, len(after) - len(before)]
@@ -101,10 +101,10 @@ def restore(delta: Delta, new: str | os.PathLike[str], output: BinaryIO) -> None
 
 
 def _mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
-    """Return a file's bytes, read when looked at."""
+    """Return a file's bytes, read on access."""
     with Path(path).open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
-            return b""  # which cannot be mapped
+            return b""  # an empty file cannot be mapped
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
@@ -117,7 +117,7 @@ def _settle(
     shifts: list[int],
     index: int,
 ) -> None:
-    """Mark the cells from `start` to `stop` that are in the new file, moved by a shift."""
+    """Mark the unmarked cells from `start` to `stop` that the new file has at a given shift."""
     moved = np.frombuffer(after, np.uint8)
     for first in range(start, stop, BLOCK // CELL):
         last = min(stop, first + BLOCK // CELL)
@@ -127,9 +127,9 @@ def _settle(
 
 
 def _equal(block: Bytes, after: Bytes, start: int) -> npt.NDArray[np.bool_]:
-    """Return bool[cells], which cells of a block the other file has at `start`."""
+    """Return bool[cells], the cells of a block that the other file has too, from `start` on."""
     equal = np.zeros(-(-len(block) // CELL) * CELL, np.bool_)
-    equal[len(block) :] = True  # what the last cell lacks is no difference
+    equal[len(block) :] = True  # padding of the last cell counts as equal
     first, last = max(0, -start), min(len(block), len(after) - start)
     if first < last:
         equal[first:last] = block[first:last] == after[start + first : start + last]
@@ -138,7 +138,7 @@ def _equal(block: Bytes, after: Bytes, start: int) -> npt.NDArray[np.bool_]:
 
 
 def _searched(before: Bytes, after: mmap.mmap | bytes, start: int, stop: int) -> int | None:
-    """Return by how much the cells from `start` to `stop` moved, or None if they are not found."""
+    """Return how far the cells from `start` to `stop` moved, or None if they are not found."""
     for cell in (start + (stop - start) * part // 4 for part in (2, 1, 3)):
         sample = before[cell * CELL : (cell + 1) * CELL].tobytes()
         found = after.find(sample)
@@ -161,6 +161,6 @@ def _described(places: Bytes, before: Bytes, shifts: list[int]) -> Delta:
 
 
 def _runs(places: Bytes) -> list[tuple[int, int, int]]:
-    """Join neighbouring cells of one kind: (place, first cell, cell behind the last)."""
+    """Return runs of equal neighbouring cells: (their value, first cell, cell after the last)."""
     edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
     return [(int(places[start]), start, stop) for start, stop in pairwise(edges) if start < stop]

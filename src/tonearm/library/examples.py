@@ -1,4 +1,4 @@
-"""Recordings to learn from, with the genres a person gave them."""
+"""Tracks to learn from, with the genres that people gave them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.text import printable
 
-HELD_BACK = "test"  # a part of this name is there to judge on, not to learn from
+HELD_BACK = "test"  # the part of a dataset that is for evaluation, not for learning
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Examples:
     failures
         Files whose tags cannot be read, and why.
     unlabelled
-        How many files name no genre.
+        Number of files without a genre.
     held_back
-        How many files the dataset's own partition keeps from learning: its test part, and those
-        in no part.
+        Number of files that the dataset's own partition excludes from learning: those in its test
+        part and those in no part.
     """
 
     tracks: tuple[Track, ...]
@@ -41,11 +41,11 @@ class Examples:
 
 
 def from_dataset(dataset: Dataset) -> Examples:
-    """Take the labelled recordings of a dataset.
+    """Return the labelled tracks of a dataset that have a file.
 
-    Where it has a partition of its own, tracks outside it are left out (in GTZAN the repetitions
-    and the mislabelled), and so is its test part. Artists and albums that the dataset does not
-    name are read from the files' tags.
+    If the dataset has its own partition, tracks in none of its parts are left out (in GTZAN the
+    repetitions and the mislabelled ones), and so is its test part. If the dataset names neither
+    artist nor album of a track, both are read from the file's tags.
     """
     partitioned = any(track.split is not None for track in dataset)
     files = [track for track in dataset if track.path is not None]
@@ -63,10 +63,10 @@ def from_dataset(dataset: Dataset) -> Examples:
 
 
 def from_tags(paths: Iterable[str | Path]) -> Examples:
-    """Take the recordings whose tags name a genre; of several genres the first one counts.
+    """Return the tracks whose tags name a genre; if there are several genres, the first counts.
 
-    Spellings that differ in case, accents, blanks and signs alone ("Hip-Hop", "hip hop") are one,
-    which is then written as most of the files do.
+    Spellings that differ only in case, accents, blanks and punctuation ("Hip-Hop", "hip hop") are
+    one genre, whose label is the spelling that most of the files use.
     """
     tracks, failures = [], []
     unlabelled = 0
@@ -87,12 +87,12 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
 def with_enough(
     tracks: Sequence[Track], fewest: int
 ) -> tuple[tuple[Track, ...], tuple[tuple[str, int], ...]]:
-    """Part the genres that have enough files from those that have not.
+    """Separate the genres that have enough files from those that do not.
 
     Returns
     -------
     tracks, left_out
-        The tracks of the former; name and number of files of the latter.
+        The tracks of the former; name and number of files of each of the latter.
     """
     files = Counter(str(track.label) for track in tracks)
     few = tuple((label, count) for label, count in sorted(files.items()) if count < fewest)
@@ -101,12 +101,12 @@ def with_enough(
 
 
 def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
-    """Keep the tracks of some genres, however they are spelled.
+    """Keep the tracks of the given genres, however these are spelled.
 
     Raises
     ------
     UsageError
-        If no track is of one of them.
+        If one of the genres has no track.
     """
     known = {spelling_of(str(track.label)): str(track.label) for track in tracks}
     if unknown := [genre for genre in genres if spelling_of(genre) not in known]:
@@ -117,7 +117,7 @@ def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
 
 
 def _with_names(track: Track) -> Track:
-    """Add artist and album as the file's tags name them, where neither is known."""
+    """Add artist and album from the file's tags if neither is known."""
     if track.path is None or track.artist is not None or track.album is not None:
         return track
     try:

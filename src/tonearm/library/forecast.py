@@ -1,4 +1,4 @@
-"""What to expect of a head on recordings it has not heard: cross-validation, artists kept apart."""
+"""What to expect of a head on unseen tracks, by cross-validation with artists kept apart."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class GenreForecast:
     Attributes
     ----------
     files, groups
-        To learn from: recordings, and what `tonearm.library.kinship` puts together of them.
+        Number of tracks to learn from, and of the groups that `tonearm.library.kinship` forms of
+        them.
     unit
-        What each of the groups is: an artist; or an artist, an album or a recording ("group").
+        What a group is: "artist"; or "group" for any of an artist, an album or a track.
     judged
-        How many recordings could be judged: the others are the only examples their fold would
-        have had.
+        Number of tracks that could be evaluated; `forecast` says which cannot.
     precision, recall, f1
-        Over all judged recordings; of no meaning where none of the genre was judged.
+        Over all evaluated tracks; meaningless if none of this genre was evaluated.
     taken_for
-        Other genres and how many of the judged were taken for each, the most frequent first.
+        Other genres that evaluated tracks of this one were predicted as, and how many, most
+        frequent first.
     """
 
     label: str
@@ -60,15 +61,15 @@ class Forecast:
     genres
         In the order of the labels.
     metrics
-        Over all judged recordings, with intervals drawn over groups; None where not one could be
-        judged, because every genre is the music of one artist.
+        Over all evaluated tracks, with intervals from resampling groups; None if no track could be
+        evaluated, because each genre is the music of a single artist.
     temperature
-        Makes the head as sure as it is right; 1 where nothing could be judged.
+        Calibrates the head's confidence to its accuracy; 1 if no track could be evaluated.
     folds
-        How many there were.
+        Number of folds.
     unknown
-        Of how many recordings neither artist nor album is known. Where there are any, the figures
-        are too good to an unknown degree.
+        Number of tracks for which neither artist nor album is known. If there are any, the figures
+        are too optimistic to an unknown degree.
     """
 
     genres: tuple[GenreForecast, ...]
@@ -85,10 +86,10 @@ def forecast(
     parts: Sequence[int] = (),
     seed: int = 0,
 ) -> Forecast:
-    """Cross-validate a head; no artist and no album is on both sides.
+    """Cross-validate a head, keeping each group of related tracks (`kinship`) in one fold.
 
-    A recording is judged by a head that has heard neither it nor its kin. One whose genre is not
-    among what that head has heard cannot be judged.
+    Each track is thus evaluated by a head trained neither on it nor on tracks related to it. It
+    cannot be evaluated if its genre has no example outside its fold, or if only one genre has.
 
     Parameters
     ----------
@@ -146,18 +147,19 @@ def forecast(
 def _folds(
     tracks: Sequence[Track], groups: Sequence[int], seed: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the places of the tracks that are held out together; groups stay whole."""
+    """Yield the indices of each fold's held-out tracks; groups are never divided."""
     count = min(FOLDS, len(set(groups)))
     if count < 2:
         return
-    # A group stands for an artist: those folds keep it on one side, and spread every genre.
+    # Each group is passed as an artist: "artist-kfold" never divides those, and spreads each genre
+    # evenly.
     members = tuple(
         replace(track, id=str(place), artist=f"group {group}", split=None)
         for place, (track, group) in enumerate(zip(tracks, groups, strict=True))
     )
     dataset = Dataset("examples", Path(), members, labels_of(members))
     with warnings.catch_warnings():
-        # A forecast says itself what it could not judge, and whose artist is not known.
+        # The forecast itself reports how many tracks it could not evaluate or group.
         warnings.simplefilter("ignore", SplitWarning)
         folds = split(dataset, "artist-kfold", count, seed)
     for fold in folds:
@@ -171,7 +173,7 @@ def _genre(
     labels: Sequence[str],
     metrics: Metrics | None,
 ) -> GenreForecast:
-    """Say what to expect of a genre by its own tracks, their groups and the metrics of all."""
+    """Return the forecast for a genre from its own tracks, their groups and the overall metrics."""
     kin = len(set(groups))
     artists = {artist_key(track.artist or "") for track in tracks}
     unit: Unit = "artist" if "" not in artists and len(artists) == kin else "group"

@@ -1,4 +1,4 @@
-"""Puts another head on a model: the same network, other genres, one bundle."""
+"""Put another head on a model: one bundle with the same network and other genres."""
 
 from __future__ import annotations
 
@@ -22,33 +22,34 @@ except ImportError as error:
     raise MissingExtraError("onnx", "learn") from error
 
 EMBEDDING, LOGITS = "embedding", "logits"
-# Largest difference between the written graph's scores and the head's that passes for rounding.
+# Largest difference between the written graph's scores and the head's to accept as rounding.
 TOLERANCE = 1e-4
 
 
 class GraftError(TonearmError):
-    """The written bundle does not compute what the head does."""
+    """The bundle cannot be written, or its scores differ from the head's."""
 
 
 def graft(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Path:
-    """Write a bundle with a network that is there already and a head of its own.
+    """Write a bundle that combines an existing network with a new head.
 
     The head reads the graph's output ``embedding`` and writes ``logits``. All other outputs stay;
-    what only the old logits needed goes.
+    nodes that only the old logits needed are removed.
 
     Parameters
     ----------
     base
-        The bundle whose network is taken.
+        The bundle whose network is used.
     metadata
-        Of the new bundle: the base's but for labels, temperature and what it was learned from.
+        Of the new bundle: the base's, with all that depends on the head or its training replaced.
     target
-        The file; it appears whole or not at all.
+        The file to write; it appears complete or not at all.
 
     Raises
     ------
     GraftError
-        If the new bundle's scores differ from the head's by more than `TOLERANCE`.
+        If the bundle cannot be written, or its scores differ from the head's by more than
+        `TOLERANCE`.
     """
     model = onnx.load(os.fspath(base))
     _replace_logits(model.graph, head)
@@ -71,7 +72,7 @@ def _replace_logits(graph: Any, head: Head) -> None:
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {tensor.name for tensor in graph.initializer}
     old, weights, biases = (_unused(name, taken) for name in ("base_logits", "weights", "biases"))
-    # Another output may be made of the old logits; what nothing needs is removed below.
+    # Other outputs may depend on the old logits, so keep these; unused nodes are removed below.
     for node in _nodes(graph):
         _rename(node.input, LOGITS, old)
         _rename(node.output, LOGITS, old)
@@ -92,10 +93,10 @@ def _replace_logits(graph: Any, head: Head) -> None:
 
 
 def _prune(graph: Any) -> None:
-    """Remove the nodes and constants from which no output is made."""
+    """Remove the nodes and constants that no output depends on."""
     needed = {output.name for output in graph.output}
     kept = []
-    for node in reversed(graph.node):  # in a valid graph a node stands behind those it reads
+    for node in reversed(graph.node):  # in a valid graph a node comes after those it reads
         if needed.intersection(node.output):
             kept.append(node)
             needed.update(name for inner in _within(node) for name in inner.input)
@@ -115,7 +116,7 @@ def _prune(graph: Any) -> None:
 
 
 def _nodes(graph: Any) -> Iterable[Any]:
-    """Yield the nodes of a graph, those inside branches and loops as well."""
+    """Yield the nodes of a graph, including those inside branches and loops."""
     for node in graph.node:
         yield from _within(node)
 
@@ -141,7 +142,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _difference(bundle: Bundle, head: Head) -> float:
-    """Return the largest difference between a bundle's scores and the head's, on noise."""
+    """Return the largest difference between a bundle's scores and the head's on random input."""
     rng = np.random.default_rng(0)
     frames = [
         rng.normal(0.5, 0.7, (2, round(view.frames_per_second), view.n_mels)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The last layer of a classifier, fitted to somebody's own genres."""
+"""The last layer of a classifier, fitted to a user's own genres."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ try:
 except ImportError as error:
     raise MissingExtraError("scikit-learn", "learn") from error
 
-# Inverse strength of the regularisation, chosen on networks that had not heard the recordings
-# judged (benchmarks/learn.py); from 0.5 to 2 it hardly matters.
+# Inverse regularisation strength, chosen with networks that were not trained on the tracks used for
+# evaluation (benchmarks/learn.py); from 0.5 to 2 it hardly matters.
 STRENGTH = 1.0
-# A dimension that hardly moves among a hundred recordings may move among the next: no deviation
-# counts as less than this share of the median one.
+# A dimension that hardly varies over a hundred tracks may vary over the next: standard deviations
+# are raised to at least this share of the median one.
 SMALLEST_DEVIATION = 0.05
-UNHEARD = float(np.log(1e-6))  # the score of a genre of which there was no example
+UNHEARD = float(np.log(1e-6))  # the score of a genre without examples
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -44,7 +44,7 @@ class Head:
     biases: Doubles
 
     def logits(self, embeddings: Floats) -> Doubles:
-        """Score float32[N, E]: float64[N, C]."""
+        """Return the scores, float64[N, C], of embeddings, float32[N, E]."""
         scores: Doubles = embeddings.astype(np.float64) @ self.weights + self.biases
         return scores
 
@@ -56,31 +56,31 @@ def fit_head(
     parts: Sequence[int] = (),
     strength: float = STRENGTH,
 ) -> Head:
-    """Fit a class-balanced logistic regression over standardised embeddings.
+    """Fit a class-balanced logistic regression to standardised embeddings.
 
-    Of an embedding of several parts each counts alike, however wide it is: with few recordings the
-    wide one would otherwise drown what the narrow one has to say.
+    If an embedding has several parts, each has equal weight, however wide it is: with few tracks, a
+    wide part would otherwise drown out a narrow one.
 
-    The mean embedding of a recording's windows has the mean of the windows' scores, since the map
-    is linear: what is fitted to recordings serves their windows as it is.
+    Since the map is linear, the score of a track's mean embedding is the mean of its windows'
+    scores: a head fitted to tracks can be applied to their windows unchanged.
 
     Parameters
     ----------
     embeddings
-        float32[N, E], one for each recording.
+        float32[N, E], one for each track.
     truth
-        int[N], each recording's genre.
+        int[N], each track's genre.
     genres
-        How many there are; those without an example score as next to impossible.
+        Number of genres; those without examples are scored as almost impossible.
     parts
-        Widths of the embedding's parts, in order; by default it is one.
+        Widths of the embedding's parts, in order; by default a single part.
     strength
-        The inverse strength of the regularisation, C, for parts of mean square 1.
+        Inverse regularisation strength, C, for parts scaled to a mean squared norm of 1.
 
     Raises
     ------
     UsageError
-        If all recordings are of one genre.
+        If all tracks are of one genre.
     """
     if len(np.unique(truth)) < 2:
         raise UsageError("a classifier needs examples of two genres at least")
@@ -91,19 +91,19 @@ def fit_head(
     fitted: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
     fitted.fit((embeddings - mean) / scale, truth)
     weights, biases = layer_of(fitted, genres)
-    weights /= scale  # the standardisation is folded into the layer
+    weights /= scale  # fold the standardisation into the layer
     return Head(weights.T, biases - weights @ mean)
 
 
 def layer_of(fitted: Any, genres: int) -> tuple[Doubles, Doubles]:
-    """Return a logistic regression of scikit-learn's as a linear layer.
+    """Return a fitted scikit-learn logistic regression as a linear layer.
 
     Parameters
     ----------
     fitted
-        A `LogisticRegression`, its classes numbers of genres.
+        A `LogisticRegression` whose classes are genre numbers.
     genres
-        How many there are; those it was not fitted to score as next to impossible.
+        Number of genres; those it was not fitted to are scored as almost impossible.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def layer_of(fitted: Any, genres: int) -> tuple[Doubles, Doubles]:
     biases : float64[genres]
     """
     coefficients, intercepts = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == 2:  # scikit-learn keeps only how the second differs
+    if len(fitted.classes_) == 2:  # scikit-learn stores only the second class minus the first
         coefficients = np.vstack([-coefficients, coefficients]) / 2
         intercepts = np.hstack([-intercepts, intercepts]) / 2
     weights = np.zeros((genres, coefficients.shape[1]))
@@ -122,7 +122,7 @@ def layer_of(fitted: Any, genres: int) -> tuple[Doubles, Doubles]:
 
 
 def _deviation(embeddings: Floats) -> Doubles:
-    """Return each dimension's standard deviation, never next to nothing."""
+    """Return each dimension's standard deviation, with a lower bound."""
     deviation = embeddings.std(axis=0, dtype=np.float64)
     floor: Doubles = np.maximum(deviation, max(SMALLEST_DEVIATION * np.median(deviation), 1e-6))
     return floor

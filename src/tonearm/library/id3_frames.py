@@ -1,7 +1,7 @@
-"""The frames of an ID3v2 tag as the bytes they are, whatever they mean.
+"""The frames of an ID3v2 tag as raw bytes, whatever they mean.
 
-mutagen keeps only what it can parse, and joins frames of the same name. What is to be carried over
-unchanged must therefore not pass through its parser.
+mutagen keeps only what it can parse, and joins frames of the same name. Frames that must be carried
+over unchanged must therefore bypass its parser.
 
 Sources: ID3v2.3.0 (https://id3.org/id3v2.3.0), sections 3.1 to 3.3 and 5; ID3v2.4.0, main structure
 (https://id3.org/id3v2.4.0-structure), sections 3, 4 and 6.1; ID3v2.2.0 (https://id3.org/id3v2-00).
@@ -17,26 +17,26 @@ from tonearm.errors import TonearmError
 
 HEADER_BYTES = 10
 GENRE = (b"TCON", b"TCO")
-UNSYNCHRONISED, EXTENDED = 0x80, 0x40  # flags of a tag
+UNSYNCHRONISED, EXTENDED = 0x80, 0x40  # tag flags
 FRAME_UNSYNCHRONISED = 0x02  # in the second byte of a frame's flags, since 2.4
-# Some programs wrote frames of 2.3 under the three letters they have in 2.2.
+# Some programs wrote 2.3 frames under their three-letter names from 2.2.
 _NAME = re.compile(rb"[A-Z0-9]{3}[A-Z0-9 \0]?")
 
 
 class DamagedTag(TonearmError):
-    """A tag holds something that is no frame."""
+    """A tag contains something that is not a frame."""
 
 
 @dataclass(frozen=True)
 class RawFrame:
-    """A frame: its header (name, size and, since 2.3, flags) and what it holds."""
+    """A frame: its header (name, size and, since 2.3, flags) and its content."""
 
     header: bytes
     content: bytes
 
     @property
     def is_genre(self) -> bool:
-        """Whether it is the frame that names genres."""
+        """Whether this is the genre frame."""
         return self.header[: 3 if len(self.header) == 6 else 4].rstrip(b" \0") in GENRE
 
     def __bytes__(self) -> bytes:
@@ -44,16 +44,16 @@ class RawFrame:
 
 
 def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
-    """Return the frames of the tag that begins where a file stands.
+    """Return the frames of the tag that begins at a file's current position.
 
-    They are as they would stand in a tag of the same version that has neither an extended header
-    nor the flag of unsynchronisation: what that flag stands for is undone (before 2.4) or said by
-    their own flags (in 2.4). Sizes that a program wrote into 2.4 as in 2.3 are put right.
+    The frames fit a tag of the same version that has neither an extended header nor the
+    unsynchronisation flag: unsynchronisation is undone (before 2.4) or marked by each frame's own
+    flag (in 2.4). In 2.4, sizes that a program wrote in the 2.3 encoding are corrected.
 
     Raises
     ------
     DamagedTag
-        If the frames do not follow one another up to the end of the tag, or to zeros up to there.
+        If the tag is not a gapless sequence of frames, optionally padded with zeros to its end.
     """
     header = file.read(HEADER_BYTES)
     version, flags = header[3], header[5]
@@ -64,7 +64,7 @@ def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
         table = table[_extended_header_bytes(table, version) :]
     frames = _split(table, version, synchsafe=version == 4)
     if frames is None and version == 4:
-        frames = _split(table, version, synchsafe=False)  # as iTunes once did
+        frames = _split(table, version, synchsafe=False)  # as iTunes once wrote them
     if frames is None:
         raise DamagedTag("something in its ID3 tag is no frame, and writing would destroy it")
     if version == 4:
@@ -73,7 +73,7 @@ def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
 
 
 def _split(table: bytes, version: int, *, synchsafe: bool) -> list[RawFrame] | None:
-    """Return the frames in a table; None if it is not one by this way of counting."""
+    """Split a table into frames; return None if it is not one when sizes are read this way."""
     name, length = (3, 6) if version == 2 else (4, HEADER_BYTES)
     frames, place = [], 0
     while place + length <= len(table) and table[place]:
@@ -90,7 +90,7 @@ def _split(table: bytes, version: int, *, synchsafe: bool) -> list[RawFrame] | N
 
 
 def _alone(frame: RawFrame, *, unsynchronised: bool) -> RawFrame:
-    """Let a frame of 2.4 say itself what its tag has said, and its size as the version asks."""
+    """Return a 2.4 frame with the tag's unsynchronisation flag as its own and a synchsafe size."""
     name, (first, second) = frame.header[:4], frame.header[8:]
     if unsynchronised and b"\xff\x00" in frame.content:
         second |= FRAME_UNSYNCHRONISED
@@ -99,21 +99,21 @@ def _alone(frame: RawFrame, *, unsynchronised: bool) -> RawFrame:
 
 
 def _resynchronised(table: bytes) -> bytes:
-    """Undo unsynchronisation, unless it is plain that only the flag was set."""
+    """Undo unsynchronisation, unless the bytes show that only the flag was set."""
     if re.search(rb"\xff([\xe0-\xff]|$)", table, re.DOTALL):
         return table
     return table.replace(b"\xff\x00", b"\xff")
 
 
 def _extended_header_bytes(table: bytes, version: int) -> int:
-    """Return the length of the extended header, which some programs announce and do not write."""
+    """Return the extended header's length: 0 if a program announced one without writing it."""
     if _NAME.fullmatch(table[:4]):
         return 0
     return _synchsafe(table[:4]) if version == 4 else 4 + int.from_bytes(table[:4], "big")
 
 
 def _synchsafe(digits: bytes) -> int:
-    """Return a number of which each byte holds seven bits."""
+    """Decode a number that is stored as seven bits per byte."""
     number = 0
     for digit in digits:
         number = number << 7 | digit & 0x7F

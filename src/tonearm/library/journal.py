@@ -1,4 +1,4 @@
-"""The journal of what was written to files, from which every one of them can be restored."""
+"""The journal of changes to files, from which every one of them can be restored."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Entry:
     Attributes
     ----------
     path
-        The file, absolute and free of links.
+        The file, absolute and with links resolved.
     before, after
-        SHA-256 of its bytes.
+        SHA-256 of its bytes before and after.
     mtime_ns
-        Its time of modification before, in nanoseconds since 1970.
+        Its modification time before, in nanoseconds since 1970.
     old, new
-        The genres in its tags.
+        The genres in its tags before and after.
     delta
-        The bytes before in terms of the bytes after.
+        The bytes before, in terms of the bytes after.
     """
 
     path: str
@@ -72,21 +72,21 @@ class Entry:
 
 
 class Journal:
-    """A file of JSON lines that grows by an entry before each file is replaced.
+    """A JSON Lines file to which an entry is added before each file is replaced.
 
-    It is made with the first entry. The first line says what it is; a last line that breaks off
+    It is created with the first entry. Its first line identifies the format; a truncated last line
     belongs to a file that was not replaced.
 
     Parameters
     ----------
     path
-        Where it lies; an existing journal is continued. By default a new one in `folder`.
+        Where the journal is; an existing one is continued. By default a new one in `folder`.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path) if path is not None else _new_path()
         self._file: IO[bytes] | None = None
-        self._is_blank = False  # made here, and nothing is in it yet
+        self._is_blank = False  # created by this object, with nothing recorded yet
 
     def __enter__(self) -> Journal:
         return self
@@ -96,12 +96,12 @@ class Journal:
             self._file.close()
 
     def append(self, entry: Entry) -> None:
-        """Add an entry; on return it is on the disk.
+        """Add an entry and sync it to disk.
 
         Raises
         ------
         JournalError
-            If it cannot be written, or the path holds something else than a journal.
+            If it cannot be written, or the path holds something other than a journal.
         """
         self._append(entry.to_dict())
 
@@ -126,8 +126,8 @@ class Journal:
             raise JournalError(self.path, f"no journal: {error.strerror or error}") from error
 
     def _give_up(self) -> None:
-        """Close the file, and remove it if it is of no use."""
-        with suppress(OSError):  # what is still waiting to be written fails once more
+        """Close the file, and remove it if nothing was recorded in it."""
+        with suppress(OSError):  # writing out the buffer fails once more
             if self._file is not None:
                 self._file.close()
         self._file = None
@@ -137,9 +137,9 @@ class Journal:
     def _open(self) -> IO[bytes]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size:
-            _records(self.path)  # refuses to write into anything else
+            _records(self.path)  # raises if this is not a journal
             file = self.path.open("ab")
-            file.write(b"\n")  # a line that broke off stays alone
+            file.write(b"\n")  # keeps a truncated last line apart from the next one
             return file
         self._is_blank = not self.path.exists()
         file = self.path.open("ab")
@@ -149,12 +149,12 @@ class Journal:
 
 
 def folder() -> Path:
-    """Return where journals lie that were not given a place."""
+    """Return the folder of journals that were not given a path."""
     return paths.state_folder("journals")
 
 
 def find(name: str | os.PathLike[str] = LATEST) -> Path:
-    """Return a journal by its path, or the latest in `folder` that was not undone yet.
+    """Return the path of a given journal, or of the latest in `folder` that is not yet undone.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
         try:
             records = _records(path)
-        except JournalError:  # of a process that was killed before its first entry
+        except JournalError:  # left by a process that was killed before its first entry
             continue
         if not _standing(records):
             continue
@@ -183,12 +183,12 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
 
 
 def read(path: Path) -> list[Entry]:
-    """Return a journal's entries but for those withdrawn, the first first.
+    """Return a journal's entries, oldest first, without those withdrawn.
 
     Raises
     ------
     JournalError
-        If the file is not a journal, or one of a later version.
+        If the file cannot be read, is damaged, is not a journal or has another format version.
     """
     try:
         return list(map(Entry.from_dict, _standing(_records(path))))
@@ -197,7 +197,7 @@ def read(path: Path) -> list[Entry]:
 
 
 def _standing(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return those of the records that tell of a file that was replaced, or was about to be."""
+    """Return the records of files that were replaced, or were about to be."""
     standing: list[dict[str, Any]] = []
     for record in records:
         if "path" in record:
@@ -208,7 +208,7 @@ def _standing(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    """Return the lines behind the first, but for those that break off."""
+    """Return the records after the first line, without truncated ones."""
     records = []
     try:
         with path.open("rb") as lines:
@@ -231,7 +231,7 @@ def _check_first_line(path: Path, line: bytes) -> None:
 
 
 def _new_path() -> Path:
-    """Return a name no other has; in their order the names follow time."""
+    """Return a unique path; sorted by name, such paths are in chronological order."""
     now = time.time_ns()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // 10**9))
     return folder() / f"{stamp}-{now % 10**9:09d}-{os.getpid()}.jsonl"

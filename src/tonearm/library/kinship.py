@@ -1,4 +1,4 @@
-"""Which recordings are too much alike to stand on both sides of a test."""
+"""Which tracks are too closely related to be in both the training and the held-out part."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tonearm.datasets.splits import artist_key
 from tonearm.datasets.ties import tied
 from tonearm.datasets.track import Track
 
-# An album of more artists is a compilation: they were recorded apart, and were such albums to tie
-# their artists together, a collection could end as one single group.
+# An album of more artists is a compilation: its tracks were recorded separately, and if such albums
+# joined their artists, a whole collection could end up as a single group.
 ARTISTS_OF_AN_ALBUM = 3
 
 
@@ -22,9 +22,9 @@ class Kinship:
     Attributes
     ----------
     groups
-        For each track the number of its group.
+        The group number of each track.
     unknown
-        How many tracks have no known artist or album, and so count as a group of their own.
+        Number of tracks with neither a known artist nor a known album, each a group of its own.
     """
 
     groups: tuple[int, ...]
@@ -32,10 +32,10 @@ class Kinship:
 
 
 def kinship(tracks: Sequence[Track]) -> Kinship:
-    """Put together what is by one artist, or on one album of few artists.
+    """Group tracks that are by one artist, or on one album of few artists.
 
-    The album also joins what the artist's name parts: "Nina Simone" and "Nina Simone & Friends".
-    Albums of one name in two folders are two albums.
+    The album also joins what artist names separate: "Nina Simone" and "Nina Simone & Friends".
+    Albums of the same name in different folders are different albums.
     """
     artists = [artist_key(track.artist) if track.artist else "" for track in tracks]
     albums = [_album_key(track) for track in tracks]

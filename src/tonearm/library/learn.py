@@ -1,4 +1,4 @@
-"""Learns somebody's own genres: from labelled recordings to a bundle, and what to expect of it."""
+"""Learn a user's own genres: from labelled tracks to a bundle and a forecast of its quality."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from tonearm.metadata import BundleMetadata
 from tonearm.text import printable
 from tonearm.whole import require_room_for
 
-FEWEST_FILES = 5  # of a genre: with fewer there is hardly one left to judge it on
+FEWEST_FILES = 5  # per genre: with fewer, hardly any are left to evaluate it on
 SUFFIX = ".onnx"
 
 
 class TooFewExamples(TonearmError):
-    """There are no two genres with enough recordings."""
+    """Fewer than two genres have enough tracks."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What came of learning.
+    """The result of learning.
 
     Attributes
     ----------
@@ -45,13 +45,13 @@ class Learned:
     labels
         Its genres, sorted.
     forecast
-        What to expect of it.
+        How well it can be expected to do.
     tracks
-        How many recordings it learned from.
+        Number of tracks it learned from.
     failures
-        Those that could not be heard.
+        Tracks that could not be decoded.
     left_out
-        Genres with too few recordings, and how many each had.
+        Genres with too few tracks, and how many each had.
     """
 
     path: Path
@@ -72,32 +72,32 @@ def learn(
     workers: int = 1,
     progress: bool = False,
 ) -> Learned:
-    """Teach a model other genres.
+    """Train a new head for a model on other genres, and write the result as a bundle.
 
-    Its network is kept as it is. What it hears in each recording goes to disk, so that learning
-    again after adding files hears the new ones only.
+    The model's network is not changed. The embedding of each track is cached on disk, so that
+    learning again after adding files only processes the new ones.
 
     Parameters
     ----------
     tracks
-        Labelled recordings, as `tonearm.library.examples` gives them.
+        Labelled tracks, as `tonearm.library.examples` returns them.
     out
         The bundle to write; its name without suffix is the model's name.
     model
-        Whose network is taken: a name, a bundle's path or a run's folder.
+        The model whose network is used: a name, a bundle's path or a run's folder.
     fewest
-        Genres with fewer recordings are left out.
+        Genres with fewer tracks are left out.
     cache
-        Where to keep what was heard; by default the user's feature cache.
+        Where to keep the embeddings; by default the user's feature cache.
     workers
-        Processes that share the listening.
+        Processes that share the work of computing embeddings.
     progress
-        Whether to show a bar on standard error.
+        Whether to show a progress bar on standard error.
 
     Raises
     ------
     TooFewExamples
-        If not two genres have enough recordings that decode.
+        If fewer than two genres have enough tracks that can be decoded.
     UsageError
         If there is no such model, or the bundle's name is of something else.
     TonearmError
@@ -105,7 +105,7 @@ def learn(
     """
     base = Bundle.load(bundle.find(model))
     target = _writable(Path(out), base.path)
-    _require_two(*with_enough(tracks, fewest), fewest)  # before an hour of listening, if need be
+    _require_two(*with_enough(tracks, fewest), fewest)  # fail before what may be an hour of work
     heard = embed(tracks, base, cache or FeatureCache(), workers=workers, progress=progress)
     kept, left_out = with_enough(heard.tracks, fewest)
     _require_two(kept, left_out, fewest)
@@ -120,7 +120,7 @@ def learn(
 
 
 def _writable(target: Path, base: Path) -> Path:
-    """Check where a bundle is to go before the work begins."""
+    """Check that a bundle can be written to a path, before the work begins; return the path."""
     if target.suffix.lower() != SUFFIX:
         raise UsageError(f"{printable(str(target))}: expected a name that ends in {SUFFIX}")
     require_room_for(target.parent)

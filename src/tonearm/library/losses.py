@@ -1,4 +1,4 @@
-"""What mutagen would destroy in a file's tags by writing back what it has read."""
+"""What mutagen would destroy in a file's tags by writing them back."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mutagen.ogg import OggFileType, OggPage
 def loss(path: str | os.PathLike[str], media: Any) -> str | None:
     """Say what else would be lost if a genre were written; None if nothing would.
 
-    ID3 is left out: of that, `tonearm.library.id3_frames` carries over the bytes.
+    ID3 is not checked here, since `tonearm.library.id3_frames` carries its frames over as bytes.
 
     Parameters
     ----------
     path
         The file.
     media
-        What mutagen has read of it, unchanged.
+        The file as mutagen has read it, unchanged.
     """
     tags = media.tags
     if isinstance(tags, VComment) and tags and not _stand_in(path, media):
         return "a field of its tags is not UTF-8 or has no name, and writing would destroy it"
     if isinstance(tags, MP4Tags):
-        # What mutagen cannot decode it writes back, unless it has decoded another of that name.
+        # mutagen writes back fields it cannot decode, unless it has decoded another of that name.
         lost = [name for name in tags._failed_atoms if name in tags and name != "\xa9gen"]
         if lost:
             return "a field of its tags cannot be decoded, and writing would destroy it"
@@ -36,20 +36,20 @@ def loss(path: str | os.PathLike[str], media: Any) -> str | None:
 
 
 def _stand_in(path: str | os.PathLike[str], media: Any) -> bool:
-    """Whether a file holds its Vorbis comments byte for byte as mutagen would write them."""
+    """Check whether a file's Vorbis comments are byte for byte what mutagen would write."""
     comments: bytes = media.tags.write(framing=False)
     info: Any = media.info
     with Path(path).open("rb") as file:
         if isinstance(media, OggFileType):
             return comments in _comment_packet(file, info.serial)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # FLAC: in one piece
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # FLAC: contiguous
             return content.find(comments) >= 0
 
 
 def _comment_packet(file: BinaryIO, serial: int) -> bytes:
-    """Return the second packet of a stream, which every kind of Ogg keeps for the comments.
+    """Return the second packet of a stream, which holds the comments in every Ogg codec.
 
-    It begins on a page of its own, and may go on over many.
+    It begins on a new page and may continue over many.
     """
     pages: list[OggPage] = []
     first = True

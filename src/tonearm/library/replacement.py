@@ -1,4 +1,4 @@
-"""Files put in the place of others in one step: at any moment there is the old or the new one."""
+"""Replace files atomically: at any moment either the old or the new file is there, in full."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from secrets import token_hex
 from tonearm.library.tags import TagError
 from tonearm.whole import give_owner
 
-# Hidden, so nothing that walks a library takes one for music; and short, whatever it replaces.
+# Draft names are hidden, so that nothing walking a library takes a draft for music, and short,
+# whatever the length of the name they replace.
 PREFIX = ".tonearm-"
-LONGEST_SUFFIX = 8  # bytes, with the dot: by its suffix a file's kind is recognised
-LEFT_OVER_SECONDS = 3600.0  # no file takes an hour to write: its process is dead
-# The names of drafts alone, also of those of `tonearm.whole`: a user may well call a store or a
-# journal `.tonearm-library.db`.
+LONGEST_SUFFIX = 8  # bytes, with the dot: drafts keep the suffix, which identifies the format
+LEFT_OVER_SECONDS = 3600.0  # no file takes an hour to write: the process of an older draft is dead
+# Matches only drafts, including those of `tonearm.whole`: a user may well call a store or a journal
+# `.tonearm-library.db`.
 _DRAFT = re.compile(
     rb"%b[0-9a-f]{16}(\.[^.]{1,%d})?" % (re.escape(PREFIX.encode()), LONGEST_SUFFIX - 1), re.DOTALL
 )
 
 
 def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
-    """Return the file itself, behind all links, and its state now.
+    """Return the file that a path resolves to through all links, and its current state.
 
     Raises
     ------
     TagError
-        If it is not there, no regular file, read-only or in a folder that is, or has several hard
-        links, which a replacement would part.
+        If it is missing, not a regular file, read-only, in a read-only folder, or has several hard
+        links, which a replacement would separate.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -54,7 +55,7 @@ def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
 
 @contextmanager
 def draft(target: Path) -> Iterator[Path]:
-    """Make an empty file beside another, to be filled and put in its place; else it goes away."""
+    """Yield a new empty file beside the target, removed at the end unless moved into place."""
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= LONGEST_SUFFIX else ""
     path = target.with_name(PREFIX + token_hex(8) + suffix)
     try:
@@ -65,21 +66,22 @@ def draft(target: Path) -> Iterator[Path]:
 
 
 def prepare(path: Path, target: Path) -> None:
-    """Give a finished draft the owner, permissions, times and attributes of its target, on disk."""
+    """Copy the target's owner, permissions, times and attributes to a finished draft, and sync."""
     give_owner(path, target.stat())
-    # Windows brings to the disk only what is open for writing, which the target's mode may forbid.
+    # Opened before the mode is copied, which may forbid writing: Windows only syncs files that are
+    # open for writing.
     with path.open("r+b") as file:
         shutil.copystat(target, path)
         os.fsync(file.fileno())
 
 
 def put_in_place(path: Path, target: Path, state: os.stat_result) -> None:
-    """Replace a target by its prepared draft.
+    """Replace a target with its prepared draft.
 
     Raises
     ------
     TagError
-        If the target is no more in the state it was found in.
+        If the target has changed since `state` was read.
     """
     now = target.stat()
     if (now.st_ino, now.st_size, now.st_mtime_ns) != (
@@ -93,8 +95,8 @@ def put_in_place(path: Path, target: Path, state: os.stat_result) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Get what was created or renamed in a folder onto the disk."""
-    if os.name == "posix":  # elsewhere folders cannot be opened
+    """Sync a folder to disk, so that files created or renamed in it survive a crash."""
+    if os.name == "posix":  # folders cannot be opened elsewhere
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -103,13 +105,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
+    """Return a file's SHA-256 digest in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the drafts that a killed process left in a folder."""
+    """Remove the drafts that killed processes left in a folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             is_draft = _DRAFT.fullmatch(os.fsencode(entry.name)) is not None
@@ -118,5 +120,5 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _age(entry: os.DirEntry[str]) -> float:
-    # The time of modification is the target's own in a prepared draft.
+    # Not the modification time: a prepared draft has its target's.
     return time.time() - entry.stat(follow_symlinks=False).st_ctime

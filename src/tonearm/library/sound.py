@@ -1,4 +1,4 @@
-"""Whether two files sound the same, which is all that tagging promises about the rest of them."""
+"""Whether two files sound the same: all that tagging promises about what is not a tag."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import BinaryIO, NamedTuple
 from tonearm import audio
 from tonearm.audio import AudioError, AudioInfo
 
-# FFmpeg takes the tag behind the last frame for a part of it: of these, what is decoded counts.
+# FFmpeg takes a tag after the last frame for a part of it, so the decoded samples are compared.
 TAGS_IN_PACKETS = frozenset({"ape"})
-# Here the sound is whatever follows the tag, wherever that is: its bytes tell more than packets do,
-# and are read in a tenth of the time. In all others something says where in the file the sound is.
+# In these formats the sound is whatever follows the tag, wherever it starts. Its bytes tell more
+# than packets do, and are read in a tenth of the time. Other formats record where the sound is.
 TAGS_BEFORE_SOUND = frozenset({"mp3", "tta", "flac"})
 
-PIECE = 1 << 20  # bytes that are compared at once
-ID3_HEADER = 10
-ID3_FOOTER = 0x10  # a flag: the tag has an end of the same length, too
-ID3V1_BYTES = 128  # at the very end of the file: its last byte is the number of a genre
-STREAMINFO = 4 + 34  # bytes: FLAC's first block, with its header, says how to decode
-LAST_BLOCK = 0x80  # a flag
+PIECE = 1 << 20  # bytes compared at a time
+ID3_HEADER = 10  # bytes
+ID3_FOOTER = 0x10  # flag: the tag also ends with a footer of the same length
+ID3V1_BYTES = 128  # at the very end of the file, with a genre number in the last byte
+STREAMINFO = 4 + 34  # bytes: FLAC's first block with its header, which says how to decode
+LAST_BLOCK = 0x80  # flag
 MOST_BLOCKS = 1000  # before the sound: a few are usual
 
 
 def sounds_alike(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> bool:
-    """Whether a file and its tagged copy sound the same; one that FFmpeg cannot read does.
+    """Check whether a file and its tagged copy sound the same; True if FFmpeg cannot read the file.
 
-    MP3, TTA and FLAC do if FFmpeg takes both for the same kind, and all bytes behind the tag are
-    the same. Of others, and of these where that is not so, `sound_of` decides.
+    MP3, TTA and FLAC files do if FFmpeg recognises both as the same format and all bytes after the
+    tag are equal. For other formats, and where this check fails, `sound_of` decides.
     """
     try:
         before = audio.probe(old)
@@ -42,9 +42,10 @@ def sounds_alike(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> bo
 
 
 def sound_of(path: str | os.PathLike[str]) -> str | None:
-    """Return what tells a file's sound from all others, whatever its tags; None if it has none.
+    """Return a hash that identifies a file's sound, whatever its tags; None if it has no sound.
 
-    That is a hash of what FFmpeg hands its decoder; of Monkey's Audio, of what the decoder gives.
+    It is computed from the packets FFmpeg passes to its decoder or, for Monkey's Audio, from the
+    decoded samples.
     """
     try:
         info = audio.probe(path)
@@ -59,7 +60,7 @@ def sound_of(path: str | os.PathLike[str]) -> str | None:
 
 
 class _Layout(NamedTuple):
-    """What stands in a file: how to decode it (of FLAC), where its sound begins, its last tag."""
+    """How to decode a file (FLAC only), where its sound begins, and whether it ends in ID3v1."""
 
     decoding: bytes
     start: int
@@ -69,7 +70,7 @@ class _Layout(NamedTuple):
 def _differ_by_their_tags(
     old: str | os.PathLike[str], new: str | os.PathLike[str], before: AudioInfo
 ) -> bool:
-    """Whether it is certain that two files differ in nothing but the tags before their sound."""
+    """Check whether two files certainly differ in nothing but their tags."""
     try:
         after = audio.probe(new)
     except AudioError:
@@ -99,7 +100,7 @@ def _kind(info: AudioInfo) -> tuple[object, ...]:
 
 
 def _layout(file: BinaryIO) -> _Layout | None:
-    """Look where the sound of a file begins; None if it is not as players expect it."""
+    """Find where a file's sound begins; return None if the layout is not what players expect."""
     size = os.fstat(file.fileno()).st_size
     file.seek(max(0, size - ID3V1_BYTES))
     has_id3v1 = size >= ID3V1_BYTES and file.read(3) == b"TAG"
@@ -115,7 +116,7 @@ def _layout(file: BinaryIO) -> _Layout | None:
     file.seek(start)
     decoding = b""
     if file.read(4) == b"fLaC":
-        decoding = file.read(STREAMINFO)[1:]  # without the mark of a last block
+        decoding = file.read(STREAMINFO)[1:]  # without the byte that holds the last-block flag
         start += 4
         for _ in range(MOST_BLOCKS):
             file.seek(start)

@@ -1,4 +1,4 @@
-"""Where the genres come from that `tonearm tag` may write."""
+"""The sources of the genres that `tonearm tag` may write."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What a file's genre may be.
+    """A suggested genre for a file.
 
     Attributes
     ----------
     label
-        The most probable one, in the model's words; None if there is none.
+        The most probable genre, as the model names it; None if there is none.
     confidence
         Its probability; 0 without a label.
     error
@@ -38,18 +38,18 @@ class Suggestion:
 
 
 def _heard(label: str | None, confidence: float | None, verdict: str | None) -> Suggestion:
-    """Suggest the most probable genre, unless it is not music at all."""
+    """Suggest the most probable genre, unless the file is not music."""
     if verdict == "not music":
         return Suggestion(None, error="not music")
     return Suggestion(label, confidence or 0.0)
 
 
-# Given files, a source says one thing about each, in their order. It is asked once.
+# A source yields one suggestion for each file, in the order given. It is called once.
 Source = Callable[[Sequence[str]], Iterator[Suggestion]]
 
 
 def listening(classifier: Classifier, workers: int = 1) -> Source:
-    """Return a source that classifies the files, each when its turn comes."""
+    """Return a source that classifies each file when its suggestion is needed."""
 
     def suggest(paths: Sequence[str]) -> Iterator[Suggestion]:
         from tonearm.prediction import Failure
@@ -64,12 +64,12 @@ def listening(classifier: Classifier, workers: int = 1) -> Source:
 
 
 class Predictions:
-    """A source that knows what was found before.
+    """A source of predictions made earlier.
 
     Attributes
     ----------
     paths
-        The files it knows, as they were named.
+        The files it has predictions for, as they were named.
     """
 
     def __init__(self, known: Iterable[tuple[str, Suggestion, _Sound | None]]) -> None:
@@ -79,14 +79,14 @@ class Predictions:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Predictions:
-        """Read what `tonearm classify --json` printed, from a file or standard input (``-``).
+        """Read the output of `tonearm classify --json` from a file or standard input (``-``).
 
         Relative paths in it are relative to the current folder.
 
         Raises
         ------
         TonearmError
-            If the file cannot be read, or a line is no prediction.
+            If the file cannot be read, or a line is not a prediction.
         """
         name = os.fspath(path)
         try:
@@ -105,7 +105,7 @@ class Predictions:
 
     @classmethod
     def stored(cls, path: str | os.PathLike[str], under: Sequence[str] = ()) -> Predictions:
-        """Read a store of `tonearm scan`: the files that are there, by default all.
+        """Read a store of `tonearm scan`: its files below the given paths, by default all.
 
         Raises
         ------
@@ -115,8 +115,8 @@ class Predictions:
         from tonearm.library.store import Store
 
         with Store(path) as store:
-            # A place may be named through another link than it was scanned by. Its files are known
-            # by where they really are, so then all are read.
+            # If a path finds nothing, it may have been scanned through another link. Predictions
+            # are looked up by real path, so reading all of them is always right.
             if not all(any(store.paths([place])) for place in under):
                 under = ()
             return cls(
@@ -131,7 +131,7 @@ class Predictions:
             )
 
     def __call__(self, paths: Sequence[str]) -> Iterator[Suggestion]:
-        """Say what was found about each file."""
+        """Yield the suggestion for each file."""
         return map(self._about, map(os.path.realpath, paths))
 
     def _about(self, path: str) -> Suggestion:
@@ -144,19 +144,19 @@ class Predictions:
 
 
 class _Sound(NamedTuple):
-    """What a scan has noted of a file: bytes, time of change, and the hash of its sound."""
+    """What a scan recorded of a file: size in bytes, modification time and hash of its sound."""
 
     size: int
     mtime_ns: int
     audio: str | None
 
     def is_still_in(self, path: str) -> bool:
-        """Say whether a file holds the sound still; what is gone or broken is another's to tell."""
+        """Check whether a file still has this sound (True if unreadable: reported elsewhere)."""
         try:
             state = os.stat(path)  # noqa: PTH116
             if (state.st_size, state.st_mtime_ns) == (self.size, self.mtime_ns):
                 return True
-            return identify(path).digest == self.audio  # tags may have changed, and only these
+            return identify(path).digest == self.audio  # true if only the tags have changed
         except (OSError, AudioError):
             return True
 
@@ -167,12 +167,13 @@ def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
         path, label = record["path"], record["genre"]
         if not isinstance(path, str) or not (label is None or isinstance(label, str)):
             raise TypeError
-        if b"\0" in os.fsencode(path):  # no file is called so, nor what has no bytes at all
+        # No file name contains NUL, or text that cannot be encoded (fsencode raises ValueError).
+        if b"\0" in os.fsencode(path):
             raise ValueError
         if label is None:
             return path, Suggestion(None, error=str(record.get("error") or "no genre"))
         confidence = float(record["confidence"])
-        if not 0 <= confidence <= 1:  # NaN neither
+        if not 0 <= confidence <= 1:  # rejects NaN too
             raise ValueError
         return path, _heard(label, confidence, record.get("verdict"))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""Which of a model's labels are meant by the genre words in tags, which are free text."""
+"""Which of a model's labels are meant by the free-text genres in tags."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-# Words for a common label that do not contain it. Each is a kind of that genre beyond dispute:
-# where people would argue (punk, ska, soul), the tag is better said to be unknown.
+# Words for a common label that do not contain it. Each is undisputedly a kind of that genre: where
+# people would argue (punk, ska, soul), it is better to treat the tag as unknown.
 KINDS = {
     "hiphop": ("rap", "gangsta"),
     "jazz": ("swing", "bebop", "hardbop", "bop", "bigband", "dixieland"),
@@ -20,16 +20,16 @@ _LONGEST = 3  # words that may have to be joined to spell a label: "rhythm and b
 
 
 class TagWords:
-    """Reads genre tags in terms of a model's labels.
+    """Interprets genre tags in terms of a model's labels.
 
-    A tag means the labels it spells, whatever their case, blanks and signs ("Hip-Hop"), those it
-    contains as words ("Thrash Metal", "Pop/Rock"), and those it is a kind of (`KINDS`). A word of
-    the user's own mapping means the labels that it stands for, and nothing else.
+    A tag means the labels it spells, ignoring case, blanks and punctuation ("Hip-Hop"), those it
+    contains as words ("Thrash Metal", "Pop/Rock"), and those it is a kind of (`KINDS`). A word from
+    the user's own mapping means the labels mapped to it, and nothing else.
 
     Parameters
     ----------
     labels
-        The model's.
+        The model's labels.
     mapping
         From labels to the user's words, as `tonearm.library.mapping` reads it.
     """
@@ -50,7 +50,7 @@ class TagWords:
         self._meant = lru_cache(maxsize=10_000)(self._read)
 
     def meant(self, tags: Iterable[str]) -> frozenset[str]:
-        """Return the labels that any of some tags means; none if they mean something else."""
+        """Return the labels that any of the tags means; none if they mean something else."""
         return frozenset().union(*map(self._meant, tags))
 
     def _read(self, tag: str) -> frozenset[str]:
@@ -67,7 +67,7 @@ class TagWords:
 
 
 def spelling_of(word: str) -> str:
-    """Reduce a tag to its letters and digits, without case and accents; signs alone stay."""
+    """Reduce a tag to letters and digits without case and accents; one without any is unchanged."""
     plain = unicodedata.normalize("NFKD", word.casefold())
     kept = re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))
     return kept or word

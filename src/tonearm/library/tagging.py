@@ -1,4 +1,4 @@
-"""Writing genres to tags: first a plan of what would change, then the change, file by file."""
+"""Write genres to tags: first plan what would change, then make the changes file by file."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Rules:
     Attributes
     ----------
     policy
-        ``"missing"`` writes where a file has no genre, ``"replace"`` puts the new one in the place
-        of those there are, ``"append"`` adds it to them.
+        ``"missing"`` writes only to files without a genre, ``"replace"`` replaces the existing
+        genres with the new one, ``"append"`` adds it to them.
     above, below
         Only suggestions with a confidence of at least `above` and less than `below` are written.
     mapping
@@ -68,16 +68,16 @@ class Rules:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one file, or would.
+    """A change made to one file, or planned for it.
 
     Attributes
     ----------
     path
-        The file as it was named.
+        The file, as given by the caller.
     old, new
-        The genres in its tags before and after; the same unless it is written.
+        The genres in its tags before and after; the same unless the file is written.
     label, confidence
-        What was suggested, None where nothing was or nobody was asked.
+        The suggestion; None if there was none or the source was not asked.
     action
         ``"write"``, ``"keep"`` or ``"fail"``.
     reason
@@ -96,24 +96,24 @@ class Change:
 def plan(
     paths: Iterable[str | os.PathLike[str]], source: Source, rules: Rules | None = None
 ) -> Iterator[Change]:
-    """Find out what would be written, touching nothing.
+    """Plan what would be written, without changing anything.
 
-    All tags are read first, so that the source is asked only where its answer can matter: with
-    the policy "missing", about files without a genre.
+    All tags are read first, so that the source is asked only about files where its answer can
+    matter: with the policy "missing", those without a genre.
 
     Parameters
     ----------
     paths
-        The files. One that is named twice, or by a link too, is considered once.
+        The files. A file listed twice, or also through a link, is considered once.
     source
         Where genres come from.
     rules
-        Which of them to write; by default all, where there is none yet.
+        Which genres to write; by default every suggestion, to files that have no genre.
 
     Yields
     ------
     Change
-        One for each path, in their order, each as soon as the source has said its part.
+        One for each path, in the order of `paths`, each as soon as the source has answered.
     """
     rules = rules or Rules()
     seen: set[str] = set()
@@ -127,30 +127,30 @@ def plan(
 def apply(
     changes: Iterable[Change], journal: Journal, *, keep_mtime: bool = False
 ) -> Iterator[Change]:
-    """Do what a plan says.
+    """Carry out a plan.
 
-    Each file is copied beside itself, the copy gets its tags, the journal gets what it takes to
-    restore the old bytes, and then the copy takes the place of the file. So at any moment there
-    is the old file or the new one, and none that the journal does not know.
+    Each file is copied into its own folder, the copy is tagged, the journal records what it takes
+    to restore the old bytes, and then the copy replaces the file. At any moment either the old or
+    the new file exists in full, and no file is replaced before the journal has recorded it.
 
     Parameters
     ----------
     changes
         As `plan` yields them.
     journal
-        Where the way back is written down.
+        Where the information needed to undo the changes is recorded.
     keep_mtime
-        Whether files keep their time of modification.
+        Whether files keep their modification time.
 
     Yields
     ------
     Change
-        Each as it was planned, or as a failure with its reason.
+        Each as planned, or as a failure with its reason.
 
     Raises
     ------
     journal.JournalError
-        If the journal cannot be written: no file is touched without.
+        If the journal cannot be written: no file is changed without it.
     """
     swept: set[Path] = set()
     for change in changes:
@@ -172,7 +172,7 @@ def apply(
 
 
 def _look(path: str, rules: Rules, seen: set[str]) -> tuple[Change, bool]:
-    """Return what is known of a file before anything is suggested, and whether that is all."""
+    """Return what is known about a file before asking the source, and whether that settles it."""
     change = Change(path, (), (), None, None, "keep", "")
     target = os.path.realpath(path)
     if target in seen:
@@ -188,7 +188,7 @@ def _look(path: str, rules: Rules, seen: set[str]) -> tuple[Change, bool]:
 
 
 def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
-    """Complete a change by what was suggested."""
+    """Complete a change with a suggestion."""
     label, confidence = suggestion.label, suggestion.confidence
     if label is None:
         return _failed(change, suggestion.error or "no genre")
@@ -213,7 +213,7 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
 
 
 def _joined(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    """Return the genres there are and those of the words that none of them spells."""
+    """Return the existing genres, followed by the words that are not among them in any spelling."""
     spelled = set(map(spelling_of, old))
     return (*old, *(word for word in words if spelling_of(word) not in spelled))
 
@@ -221,7 +221,7 @@ def _joined(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
 def _rewrite(
     change: Change, target: Path, state: os.stat_result, journal: Journal, *, keep_mtime: bool
 ) -> None:
-    """Write the genres of a change to its file."""
+    """Write a change's genres to its file."""
     with draft(target) as copy:
         shutil.copyfile(target, copy)
         before = digest(copy)

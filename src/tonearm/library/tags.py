@@ -1,4 +1,4 @@
-"""The genre in the tags of audio files, whatever their kind, and whose music it is."""
+"""Genre, artist, album and title in the tags of audio files of any format."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tonearm.text import printable
 
 Value = TypeVar("Value")
 
-# What the fields of genre, artist, album and title are called, by the kind of tag. ID3 has frames,
-# the others are like dictionaries. On opening, mutagen turns MP4's gnre into \xa9gen.
+# The names of the genre, artist, album and title fields in each kind of tag. ID3 has frames, the
+# others behave like dictionaries. When it opens a file, mutagen turns MP4's gnre into \xa9gen.
 FIELDS: dict[type, tuple[str, str, str, str]] = {
     ID3: ("TCON", "TPE1", "TALB", "TIT2"),
     APEv2: ("Genre", "Artist", "Album", "Title"),
@@ -39,7 +39,7 @@ FIELDS: dict[type, tuple[str, str, str, str]] = {
     VComment: ("GENRE", "ARTIST", "ALBUM", "TITLE"),
     WavInfo: ("IGNR", "IART", "IPRD", "INAM"),
 }
-ID3V1_BYTES = 128  # at the very end of the file, "TAG" first and a genre's number last
+ID3V1_BYTES = 128  # at the very end of the file, from "TAG" to the genre number in the last byte
 NO_ID3V1_GENRE = 255
 
 
@@ -51,7 +51,7 @@ class TagError(TonearmError):
     path
         The file.
     reason
-        One line.
+        Why, in one line.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
@@ -61,12 +61,12 @@ class TagError(TonearmError):
 
 
 def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Return the genres a file's tags name, in their order; none where they are blank.
+    """Return the genres in a file's tags, in tag order and without blank ones.
 
     Raises
     ------
     TagError
-        If the file is not there or holds no tags that mutagen knows.
+        If the file is missing, damaged or in a format whose tags mutagen cannot read.
     """
     with _one_line_errors(path):
         return _first_of(map(_genres, _all_tags(path))) or ()
@@ -74,14 +74,14 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Names:
-    """What a file's tags call it by.
+    """The names in a file's tags.
 
     Attributes
     ----------
     genres
-        In their order; none where they are blank.
+        In tag order, without blank ones.
     artist, album, title
-        None where they are blank. Of several artists, the first.
+        None if absent or blank. If there are several values, the first that is not blank.
     """
 
     genres: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ class Names:
 
 
 def read_names(path: str | os.PathLike[str]) -> Names:
-    """Return the genres, the artist, the album and the title that a file's tags name.
+    """Return the genres, artist, album and title in a file's tags.
 
     Raises
     ------
     TagError
-        If the file is not there or holds no tags that mutagen knows.
+        If the file is missing, damaged or in a format whose tags mutagen cannot read.
     """
     with _one_line_errors(path):
         found = list(_all_tags(path))
@@ -108,18 +108,18 @@ def read_names(path: str | os.PathLike[str]) -> Names:
 
 
 def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
-    """Make a file's tags name these genres; every other field keeps its value.
+    """Set the genres in a file's tags and leave every other field as it is.
 
-    ID3v2.3 and ID3v2.4 tags keep their version, 2.2 becomes 2.3, a new tag is 2.4. An ID3v1 tag at
-    the end of the file gets the number of the first genre, if there is one for it, and is never
-    added. Numbered genres (MP4's ``gnre``, ASF's ``WM/GenreID``) give way to the written one.
+    ID3v2.3 and ID3v2.4 tags keep their version, 2.2 becomes 2.3, and a new tag is 2.4. An existing
+    ID3v1 tag gets the number of the first genre, if that genre has one; an ID3v1 tag is never
+    added. Numbered genres (MP4's ``gnre``, ASF's ``WM/GenreID``) are replaced by the written one.
 
-    The file is changed in place: `tonearm.library.tagging` does it to a copy.
+    This modifies the file in place; `tonearm.library.tagging` calls it on a copy.
 
     Raises
     ------
     TagError
-        If the file holds no tags that mutagen can write, or another field would be lost.
+        If mutagen cannot write tags to the file, or another field would be lost.
     """
     with _one_line_errors(path):
         media, tags = _opened_to_write(path)
@@ -130,30 +130,30 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
         tags[field] = list(genres)
         if "WM/GenreID" in tags:
             del tags["WM/GenreID"]
-        # Where there is one, an ID3v1 tag follows the APEv2 tag, and mutagen would drop it.
+        # An ID3v1 tag may follow the APEv2 tag, and mutagen would drop it.
         with _id3v1_kept(path, genres) if field == "Genre" else nullcontext():
             media.save(path)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Refuse what `write_genres` would refuse, as far as that can be seen without writing.
+    """Check that `write_genres` would accept a file, as far as possible without writing.
 
     Raises
     ------
     TagError
-        If the file has no place for a tag, or other fields would be lost.
+        If the file cannot hold a tag, or other fields would be lost.
     """
     with _one_line_errors(path):
         _opened_to_write(path)
 
 
 def _opened_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, Any]:
-    """Return a file and its tag, with all that is to be written again beside the genre.
+    """Return a file and its tag, holding everything that must be written back besides the genre.
 
     Raises
     ------
     TagError
-        If there is no place for it, or something would be lost.
+        If the file cannot hold a tag, or something would be lost.
     """
     media = _open(path)
     reason = obstacle(path)
@@ -169,9 +169,9 @@ def _opened_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, An
 
 
 def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
-    size_of(path)  # mutagen would open a pipe or a device, and wait or read for ever
+    size_of(path)  # refuses pipes and devices, which mutagen would wait for or read from forever
     media: mutagen.FileType | None = mutagen.File(path)
-    # A bare APEv2File is no kind of audio: something unknown that could have an APE tag.
+    # A plain APEv2File is not an audio format, but an unknown file that could have an APE tag.
     if media is None or (type(media) is APEv2File and media.tags is None):
         raise TagError(path, "a kind of file whose tags are unknown")
     if media.tags is None:
@@ -183,19 +183,19 @@ def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
 
 
 def _all_tags(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield a file's tag of the kind that is written, then what may say what that leaves out."""
+    """Yield the tag that genres are written to, then any other tag that may fill its gaps."""
     media = _open(path)
     tags: Any = media.tags
     yield tags
     if isinstance(media, WAVE):
         yield read_info(path)
     elif type(tags) is ID3:
-        with suppress(mutagen.MutagenError, ValueError):  # there is none, or it is damaged
+        with suppress(mutagen.MutagenError, ValueError):  # no such tag, or a damaged one
             yield APEv2(path)  # type: ignore[no-untyped-call]
 
 
 def _fields(tags: Any) -> tuple[str, str, str, str]:
-    """Return what a tag's kind calls its fields of genre, artist, album and title."""
+    """Return the names of the genre, artist, album and title fields in this kind of tag."""
     for kind, names in FIELDS.items():
         if isinstance(tags, kind):
             return names
@@ -203,7 +203,7 @@ def _fields(tags: Any) -> tuple[str, str, str, str]:
 
 
 def _genres(tags: Any) -> tuple[str, ...]:
-    """Return what the genre field in a tag of any kind says, without blanks."""
+    """Return the genres in a tag of any kind, without blank ones."""
     field, *_ = _fields(tags)
     if field == "TCON":
         found = [genre for frame in tags.getall(field) for genre in frame.genres]
@@ -213,38 +213,38 @@ def _genres(tags: Any) -> tuple[str, ...]:
 
 
 def _text(tags: Any, field: str) -> str | None:
-    """Return the first value of a field that is not blank."""
+    """Return the first value of a field that is not blank, or None."""
     return _first_of(map(str.strip, map(str, tags.get(field, ()))))
 
 
 def _first_of(values: Iterable[Value]) -> Value | None:
-    """Return the first value that is not empty."""
+    """Return the first value that is not empty, or None."""
     return next(filter(None, values), None)
 
 
 def _id3_to_write(path: str | os.PathLike[str], found: Any) -> Any:
-    """Return a tag that holds what is to be written beside the genre: all other frames.
+    """Return a tag that holds all frames but the genre, ready to be written back.
 
-    mutagen writes its `unknown_frames` as they are. It does so only in the version they were read
-    in: of a tag of version 2.2, which it cannot write, it must have understood every frame.
+    mutagen writes its `unknown_frames` unchanged, but only in the version they were read in. It
+    cannot write version 2.2, so it must have understood every frame of a 2.2 tag.
     """
     tags = type(found)()
-    old = found.version < (2, 3)  # here frames have other names
+    old = found.version < (2, 3)  # these versions have other frame names
     try:
         tags.load(path, translate=old, v2_version=_id3_version(found), load_v1=False)
         with Path(path).open("rb") as file:
-            tags._pre_load_header(file)  # goes to where the tag begins, by the kind of file
+            tags._pre_load_header(file)  # seeks to the start of the tag, whatever the file format
             others = [frame for frame in read_frames(file) if not frame.is_genre]
     except ID3NoHeaderError:
-        # The first tag of version 2: players will look at it alone, so it takes all that an ID3v1
-        # tag says, not the genre only.
+        # There is no ID3v2 tag yet. Players will ignore ID3v1 once there is one, so the new tag
+        # takes over everything in the ID3v1 tag, not only the genre.
         return found
     if not old:
         tags.clear()
         tags.unknown_frames = [b"".join(map(bytes, others))]
         return tags
     tags.delall("TCON")
-    # Of two frames of the same name, mutagen keeps one, or joins them.
+    # If two frames have the same name, mutagen keeps one of them or joins them.
     if len(tags) != sum(bool(frame.content) for frame in others):
         raise TagError(path, "a frame of its ID3v2.2 tag would be lost in 2.3, which is written")
     return tags
@@ -255,23 +255,23 @@ def _id3_version(tags: Any) -> int:
 
 
 def _write_id3(path: str | os.PathLike[str], tags: Any, genres: Sequence[str]) -> None:
-    """Write a tag as `_id3_to_write` returns it, with its genre frame."""
+    """Write a tag from `_id3_to_write`, with a genre frame added."""
     frame = TCON(encoding=3, text=list(genres))  # type: ignore[no-untyped-call]
     tags.setall("TCON", [frame])
-    # Several values are separated by NUL, also in 2.3.
+    # Several values are separated by NUL, even in 2.3.
     version = _id3_version(tags)
     if type(tags) is ID3:
         with _id3v1_kept(path, genres):
             tags.save(path, v2_version=version, v23_sep=None)
     else:
-        tags.save(path, v2_version=version, v23_sep=None)  # in a chunk of WAV, AIFF, DSF
+        tags.save(path, v2_version=version, v23_sep=None)  # inside a WAV, AIFF or DSF file
 
 
 @contextmanager
 def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator[None]:
-    """Take the ID3v1 tag off a file, and put it back with the number of the first genre.
+    """Remove a file's ID3v1 tag for the block, then restore it with the first genre's number.
 
-    If the block fails, it is put back as it was.
+    If the block fails, the tag is restored unchanged.
     """
     with Path(path).open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
@@ -282,7 +282,7 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
             tag = b""
         elif start >= 3:
             file.seek(start - 3)
-            if file.read(8) == b"APETAGEX":  # within another tag's name
+            if file.read(8) == b"APETAGEX":  # this "TAG" is part of an APEv2 tag's signature
                 tag = b""
         if tag:
             file.truncate(start)
@@ -299,7 +299,7 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
 
 @contextmanager
 def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever goes wrong with one file into a `TagError`."""
+    """Turn any exception raised for a file into a `TagError`."""
     try:
         yield
     except TagError:
@@ -310,7 +310,7 @@ def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise TagError(path, f"damaged: {error}") from error
     except OSError as error:
         raise TagError(path, error.strerror or str(error)) from error
-    except Exception as error:  # mutagen lets ValueError, struct.error and others of odd files out
+    except Exception as error:  # odd files make mutagen raise ValueError, struct.error and others
         cause = error.args[0] if error.args else None
         if isinstance(cause, OSError) and cause.strerror:
             raise TagError(path, cause.strerror) from error
@@ -318,13 +318,13 @@ def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _reason(path: str | os.PathLike[str], error: Exception) -> str:
-    """Say why mutagen failed, in its own words where they are meant for people."""
+    """Say why mutagen failed, in its own words if they are meant for people."""
     with suppress(OSError):
         if (reason := obstacle(path)) is not None:
             return reason
     if isinstance(error, FLACNoHeaderError):
         return "is called .flac, but is no FLAC file"
-    # Of another error, such as a codec's, mutagen only hands on the words.
+    # If the cause is another library's error, such as a codec's, mutagen only passes on its text.
     cause = error.args[0] if error.args else None
     is_own = isinstance(error, mutagen.MutagenError) and not isinstance(cause, Exception)
     reason = printable(" ".join(str(error).split()))

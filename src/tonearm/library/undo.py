@@ -1,4 +1,4 @@
-"""Undoing what a journal tells of: every file gets back the very bytes it had."""
+"""Undo the changes recorded in a journal: every file gets back exactly the bytes it had."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tonearm.library.replacement import (
 )
 from tonearm.library.tags import TagError
 
-# Reasons that will not pass: nothing can be done about these files any more.
+# Permanent failures: nothing can be done about these files any more.
 GONE = "is gone, which counts as undone"
 CHANGED = "changed since it was tagged, which counts as undone"
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """What becomes of one file.
+    """What happens to one file.
 
     Attributes
     ----------
     path
-        The file, absolute and free of links.
+        The file, absolute and with links resolved.
     old, new
         The genres in its tags before it was tagged, which it gets back, and after.
     action
-        ``"restore"``, ``"keep"`` if it is already as it was, or ``"fail"``.
+        ``"restore"``, ``"keep"`` if the file is already as it was, or ``"fail"``.
     reason
         Why, in a few words.
     """
@@ -51,19 +51,19 @@ class Restoration:
 def undo(
     journal: str | os.PathLike[str] = LATEST, *, dry_run: bool = False
 ) -> Iterator[Restoration]:
-    """Restore the files of a journal, the last written first.
+    """Restore the files in a journal, the last written first.
 
-    A file is restored only if its bytes are still those that were written, and never to anything
-    but the bytes it had before. It gets its old time of modification, too. When no file is left
-    that can be restored (what is gone or has changed since cannot), the journal is noted as undone,
-    so that the latest is then the one before it; by its path it can be undone again.
+    A file is restored only if it still has the bytes that were written, and only to exactly the
+    bytes it had before. Its old modification time is restored as well. When no restorable file is
+    left (files that are gone or have changed since are not), the journal is marked as undone, and
+    ``"latest"`` then means the one before it; given its path, it can still be undone again.
 
     Parameters
     ----------
     journal
-        Its path, or ``"latest"``.
+        Path of the journal, or ``"latest"``.
     dry_run
-        Whether to say only what would happen.
+        Whether to report what would happen without changing anything.
 
     Yields
     ------
@@ -75,7 +75,7 @@ def undo(
     TonearmError
         If there is no such journal.
     journal.JournalError
-        If it cannot be used.
+        If the journal cannot be read or marked as undone.
     """
     path = find(journal)
     histories: dict[str, list[Entry]] = {}
@@ -94,14 +94,14 @@ def undo(
 
 
 def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
-    """Walk back through all that was done to one file, the last entry first."""
+    """Undo the entries for one file, the last one first."""
     newest, oldest = history[0], history[-1]
     done = Restoration(newest.path, oldest.old, newest.new, "restore", "as it was")
     steps = 0
     try:
         if not os.path.lexists(newest.path):
             return _with(done, "fail", GONE)
-        if not os.path.isfile(newest.path):  # noqa: PTH113 (as above, and a pipe would never end)
+        if not os.path.isfile(newest.path):  # noqa: PTH113 (reading a pipe would never end)
             return _with(done, "fail", CHANGED)
         bytes_now = digest(newest.path)
         for entry in history:
@@ -122,7 +122,7 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
 
 
 def _restore(entry: Entry) -> None:
-    """Put the bytes of before in the place of those of after."""
+    """Restore the bytes that a file had before an entry's change."""
     target, state = replaceable(entry.path)
     with draft(target) as old:
         with old.open("wb") as output:

@@ -1,4 +1,4 @@
-"""What the INFO list of a WAV file says: an older place for tags than ID3, and often the only one.
+"""Read the INFO list of a WAV file: a place for tags older than ID3, and often the only one.
 
 Source: Multimedia Programming Interface and Data Specifications 1.0 (IBM and Microsoft, 1991),
 "INFO List Chunk".
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tonearm.library.chunks import walk
 
-LONGEST = 1 << 16  # bytes of a field: more than a name
+LONGEST = 1 << 16  # bytes read of a field: more than any name needs
 
 
 class WavInfo(dict[str, list[str]]):
@@ -19,9 +19,9 @@ class WavInfo(dict[str, list[str]]):
 
 
 def read_info(path: str | os.PathLike[str]) -> WavInfo:
-    """Return the fields of a WAV file's INFO list; none if it has no list.
+    """Return the fields of a WAV file's INFO list; none if there is no list.
 
-    No standard says what their text is encoded in: UTF-8 if it can be, or else Latin-1.
+    No standard defines the text encoding: UTF-8 is assumed if the bytes are valid, else Latin-1.
     """
     info = WavInfo()
     with Path(path).open("rb") as file:
