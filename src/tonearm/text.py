@@ -1,4 +1,4 @@
-"""What people read of names, paths, times and faults. It imports nothing that is slow to load."""
+"""Format names, paths, times and faults for people, importing nothing that is slow to load."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def composed(text: str) -> str:
 
 
 def is_path(name: str) -> bool:
-    """Whether a word that may be a name or a path is a path: by a separator or a suffix in it."""
+    """Check whether a word is a path rather than a name: it has a separator or a suffix."""
     return bool(os.path.dirname(name) or os.path.splitext(name)[1])  # noqa: PTH120, PTH122
 
 
@@ -34,7 +34,7 @@ def is_line(text: str) -> bool:
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """Say that a file is not UTF-8, and in which line; it must have been read as a whole."""
+    """Return a message naming the line that is not UTF-8 in a file that was read as a whole."""
     line = error.object.count(b"\n", 0, error.start) + 1
     return f"not UTF-8 (line {line})"
 

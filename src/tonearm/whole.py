@@ -17,16 +17,16 @@ from tonearm.errors import TonearmError
 from tonearm.text import printable
 
 _NO_FOLDER = "a file is where its folder should be"
-DRAFTS = ".tonearm-*.partial"  # the names, as a glob pattern, of files not yet whole
+DRAFTS = ".tonearm-*.partial"  # glob pattern for the names of files that are not yet complete
 
 
 @contextmanager
 def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO[bytes]]:
     """Yield a file to write to, which replaces the one at `path` when the block succeeds.
 
-    Until all of it is on the disk there is what was there before. The new file may be read by whom
-    the old one could be read by. What is no file, a pipe or a device, is written to as it is.
-    Folders above it are made.
+    Until the new file is complete on disk, whatever was there before stays in place. The new file
+    gets the old one's permissions and, if allowed, its owner. A pipe or a device is written to
+    directly. Missing folders are created.
 
     Parameters
     ----------

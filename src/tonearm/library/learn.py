@@ -99,7 +99,7 @@ def learn(
     TooFewExamples
         If fewer than two genres have enough tracks that can be decoded.
     UsageError
-        If there is no such model, or the bundle's name is of something else.
+        If there is no such model, or `out` does not name a bundle.
     TonearmError
         If the bundle cannot be written.
     """

@@ -91,7 +91,7 @@ class Predictions:
         name = os.fspath(path)
         try:
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-            text = text.removeprefix("\ufeff")  # which some editors put in front
+            text = text.removeprefix("\ufeff")  # a byte order mark, which some editors add
         except OSError as error:
             raise TonearmError(f"{printable(name)}: {error.strerror}") from error
         except UnicodeDecodeError as error:

@@ -42,7 +42,7 @@ class Rules:
     above, below
         Only suggestions with a confidence of at least `above` and less than `below` are written.
     mapping
-        A person's own words for some labels; other labels are written as they are.
+        The user's own words for some labels; other labels are written unchanged.
 
     Raises
     ------
