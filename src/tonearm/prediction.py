@@ -125,7 +125,7 @@ class Thresholds:
                 raise UsageError(f"threshold {name}: expected from 0 to 1, got {value}")
 
     def verdict(self, music: float | None, confidence: float) -> Verdict:
-        """Return the verdict for the probability of music (None if unknown) and of the best genre."""
+        """Return the verdict for the probabilities of music (or None) and of the best genre."""
         if music is not None and music < self.music:
             return "not music"
         return "unsure" if confidence < self.unsure else "music"
