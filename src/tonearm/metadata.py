@@ -42,7 +42,7 @@ class BundleMetadata:
     descriptors
         Names of the clip statistics the graph takes besides the frames, in order; empty if none.
     window_seconds, hop_seconds
-        How a clip is cut into windows.
+        Length and hop of the windows that a clip is cut into.
     temperature
         Divides the clip's log-probabilities before the softmax (calibration).
     music_threshold, unsure_threshold

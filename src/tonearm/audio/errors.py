@@ -36,7 +36,7 @@ class Undecodable(AudioError):
 
 
 class TooShort(AudioError):
-    """The file decodes, but ends before the part that was asked for."""
+    """The file can be decoded, but is too short, or ends before the requested part."""
 
 
 class TimedOut(AudioError):

@@ -117,7 +117,7 @@ def rms(samples: NDArray[np.float32], frame: int = 2048, hop: int = 512) -> NDAr
 
 
 def limit_range(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Clip levels to at most 80 dB below the maximum of the whole array."""
+    """Raise all levels more than 80 dB below the maximum of the whole array to that floor."""
     floor = decibels.max() - np.float32(_DYNAMIC_RANGE_DB)
     return np.asarray(np.maximum(decibels, floor))
 

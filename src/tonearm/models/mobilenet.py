@@ -121,7 +121,7 @@ class ChannelGate(nn.Module):
         self.fc2 = nn.Linear(squeezed, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels of float32[batch, channels, bands, frames]."""
+        """Weight the channels of float32[batch, channels, bands, frames]."""
         weights = torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3))))))
         return x * weights[:, :, None, None]
 
@@ -134,7 +134,7 @@ class SqueezeExcitation(nn.Module):
         self.conc_se_layers = nn.ModuleList([ChannelGate(channels, _round_to_8(channels / 4))])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels of float32[batch, channels, bands, frames]."""
+        """Weight the channels of float32[batch, channels, bands, frames]."""
         for gate in self.conc_se_layers:
             x = gate(x)
         return x
