@@ -1,4 +1,4 @@
-"""Tonearm listens to music and says its genre.
+"""Tonearm listens to music and predicts its genre.
 
 >>> import tonearm
 >>> tonearm.Classifier.load()("song.mp3").genre  # doctest: +SKIP
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# ONNX Runtime's wheels tell Microsoft on which machine and by which program they run, and keep an
-# identifier of the machine in the home folder, unless this is there before they are loaded.
+# Unless this is set before they are loaded, ONNX Runtime's wheels report to Microsoft which machine
+# and program they run on, and keep an identifier of the machine in the home folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
@@ -44,7 +44,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for, so that `import tonearm` costs nothing."""
+    """Load a public name on first access, so that `import tonearm` costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""Lets `python -m tonearm` stand for the `tonearm` program."""
+"""Make `python -m tonearm` run the `tonearm` program."""
 
 from tonearm.cli.app import main
 

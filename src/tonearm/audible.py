@@ -1,4 +1,4 @@
-"""What may be listened to: a file by its path or open, or samples in memory, and not silence."""
+"""Check what can be classified: a file (path or open) or samples, neither too short nor silent."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tonearm import audio
 from tonearm.errors import UsageError
 from tonearm.mono import checked_mono
 
-SHORTEST_SECONDS = 0.25  # less than a note or two: any genre would be a guess
-SILENCE_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bit, the noise of lossy codecs
+SHORTEST_SECONDS = 0.25  # hardly a note or two: any genre would be a guess
+SILENCE_PEAK = 1e-4  # 80 dB below full scale: three steps of 16 bits, the noise of lossy codecs
 
 
 class SilentAudio(audio.AudioError):
-    """The recording decodes, and there is nothing to hear in it."""
+    """The recording can be decoded, but is silent."""
 
 
 def refuse_inaudible(seconds: float, peak: float, name: str) -> None:
-    """Raise `audio.TooShort` or `SilentAudio` for a recording in which there is nothing to hear."""
+    """Raise `audio.TooShort` or `SilentAudio` if a recording is too short or silent."""
     if seconds < SHORTEST_SECONDS:
         heard = f"{seconds:.2f} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
         raise audio.TooShort(name, f"only {heard} of audio, {SHORTEST_SECONDS} s are needed")
@@ -31,12 +31,12 @@ def refuse_inaudible(seconds: float, peak: float, name: str) -> None:
 
 
 def path_of(source: object) -> Path | None:
-    """Return the path of a file, or of an open one if it has a name.
+    """Return the path of a file; for an open file, its name as a path, or None if it has none.
 
     Raises
     ------
     UsageError
-        If it is neither.
+        If `source` is neither a path nor an open file.
     """
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
@@ -50,7 +50,7 @@ def path_of(source: object) -> Path | None:
 
 
 def as_path(named: object) -> Path:
-    """Return what names a file as a path; raises `UsageError` if it cannot name one."""
+    """Return a file's name as a path, or raise `UsageError` if it cannot name a file."""
     if _names_a_file(named):
         return Path(named)
     raise UsageError(f"expected a file's path, got {_what(named)}")
@@ -65,18 +65,18 @@ def _what(source: object) -> str:
 
 
 def checked_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return samples in memory as float32[n], in one piece of memory.
+    """Return samples in memory as contiguous float32[n].
 
     Raises
     ------
     UsageError
-        If they are no finite numbers in one dimension, or beyond what any sound could be.
+        If they are not finite one-dimensional floats, or louder than any sound could be.
     """
     signal = checked_mono(samples)
-    # A Python float: half precision ends below the limit it is held against.
+    # A Python float, because half precision cannot represent the limit it is compared with.
     peak = float(max(signal.max(initial=0.0), -signal.min(initial=0.0)))
     if not np.isfinite(peak):
         raise UsageError("samples: expected finite numbers, got NaN or infinity")
-    if peak > audio.LOUDEST:  # squared, they would be beyond float32
+    if peak > audio.LOUDEST:  # their squares could overflow float32
         raise UsageError(f"samples: expected numbers in [-1, 1], got up to {peak:g}")
     return np.ascontiguousarray(signal, np.float32)

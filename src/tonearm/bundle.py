@@ -1,19 +1,19 @@
-"""The model bundle: one ONNX file that says itself how to feed it and what its answers mean.
+"""The model bundle: one ONNX file that describes its own inputs and outputs.
 
-A bundle is an ordinary ONNX graph whose ``metadata_props`` carry, under the key ``tonearm``, one
+A bundle is an ordinary ONNX graph whose ``metadata_props`` contain, under the key ``tonearm``, one
 JSON object: the labels, the front end's settings, window and hop, temperature, where the weights
 came from and how good they are. Nothing else is needed to classify with it.
 
 =============  =========  =======================  ============================================
-in the graph   direction   shape                    meaning
+name           direction   shape                    meaning
 =============  =========  =======================  ============================================
 logmel         input       float32[batch, T, mels]  front-end frames; batch and T are dynamic
 second_logmel  input       float32[batch, U, mels]  optional: the same window, second front end
 descriptors    input       float32[batch, D]        optional: clip statistics; NaN row = missing
 logits         output      float32[batch, labels]   scores before temperature and softmax
-embedding      output      float32[batch, E]        what the last layer saw
+embedding      output      float32[batch, E]        input of the last layer
 music          output      float32[batch, 1]        optional: logit that the window is music at all
-any other      output      any                      kept by its name in `Outputs.extra`
+any other      output      any                      kept under its name in `Outputs.extra`
 =============  =========  =======================  ============================================
 """
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "tonearm"
 DEFAULT_NAME = "default"
-MODELS_VARIABLE = "TONEARM_MODELS"  # a folder of further bundles, each known by its file's stem
+MODELS_VARIABLE = "TONEARM_MODELS"  # names a folder of further bundles, which go by their stems
 RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
 
 Floats = npt.NDArray[np.float32]
 
 
 class BundleError(TonearmError):
-    """A model file cannot be used; the text is ``<path>: <reason>``."""
+    """A model file cannot be used; the message is ``<path>: <reason>``."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(path, reason)  # both, so that the error survives pickling
@@ -58,7 +58,7 @@ class BundleError(TonearmError):
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a bundle answers for a batch.
+    """A bundle's outputs for a batch.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Outputs:
     embedding
         float32[batch, E]
     extra
-        Further outputs of the graph by name.
+        Further outputs of the graph, by name.
     """
 
     logits: Floats
@@ -78,8 +78,8 @@ class Outputs:
 class Bundle:
     """A loaded model: its metadata and a function from log-mel windows to scores.
 
-    Use `Bundle.load`; the constructor takes what that has already checked. A copy, in another
-    process too, is loaded again from the same path.
+    Use `Bundle.load`; the constructor expects arguments that it has checked. Copying or unpickling
+    a bundle, also in another process, loads it again from the same path.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class Bundle:
         Raises
         ------
         UsageError
-            If there are no threads.
+            If `threads` is below 1.
         BundleError
-            If the file cannot be read, is no ONNX model, has no Tonearm metadata, needs a newer
-            Tonearm, or its graph does not fit its metadata.
+            If the file cannot be read, is not an ONNX model, has no Tonearm metadata, needs a
+            newer Tonearm, or has a graph that does not match its metadata.
         """
         if threads < 1:
             raise UsageError(f"threads: expected 1 or more, got {threads}")
@@ -124,11 +124,11 @@ class Bundle:
                 raise MetadataError("an ONNX model without Tonearm metadata, so not a bundle")
             metadata = BundleMetadata.from_json(text)
             _check_graph(session, metadata)
-        except UnicodeDecodeError as error:  # ONNX Runtime hands on what it finds
+        except UnicodeDecodeError as error:  # ONNX Runtime does not check encodings
             raise BundleError(path, f"its metadata or names are no text: {error}") from error
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
-        # Absolute, so that it is found again, also after a change of the working folder.
+        # Absolute, so that the file can be reloaded after a change of the working directory.
         return cls(path.absolute(), metadata, session, threads)
 
     def __reduce__(self) -> tuple[Callable[[Path, int], Bundle], tuple[Path, int]]:
@@ -146,13 +146,13 @@ class Bundle:
         second
             float32[batch, frames, mels] of the second front end, for a bundle that has one.
         descriptors
-            float32[batch, D], for a bundle that takes them; None or a row of NaN where they are
-            not known.
+            float32[batch, D], for a bundle that takes them; None, or a row of NaN, where they are
+            unknown.
 
         Raises
         ------
         BundleError
-            If the graph does not take them, or answers with something else than finite numbers.
+            If the graph rejects its inputs, or returns anything but finite numbers.
         """
         inputs = {"logmel": logmel}
         if width := len(self.metadata.descriptors):
@@ -173,26 +173,26 @@ class Bundle:
 
 
 def builtin() -> dict[str, Path]:
-    """Return the bundles inside the package, by name."""
+    """Return the paths of the bundles inside the package, by name."""
     return _bundles_in(Path(__file__).parent / "weights")
 
 
 def available() -> dict[str, Path]:
-    """Return every bundle known by name: the built-in ones, then the folder $TONEARM_MODELS.
+    """Return the paths of all bundles by name: built-in ones, then those in $TONEARM_MODELS.
 
-    A file there with the name of a built-in bundle takes its place.
+    A file in that folder with the name of a built-in bundle overrides it.
     """
     folder = os.environ.get(MODELS_VARIABLE)
     return builtin() | (_bundles_in(Path(folder)) if folder else {})
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Path:
-    """Turn what a person calls a model into its file.
+    """Return the path of the bundle that a name or path refers to.
 
     Parameters
     ----------
     name_or_path
-        A name out of `available`, a bundle's path, or a training run's folder.
+        A name listed by `available`, a bundle's path, or a training run's folder.
 
     Raises
     ------
@@ -222,9 +222,9 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
 def write_metadata(
     graph: str | os.PathLike[str], metadata: BundleMetadata, target: str | os.PathLike[str]
 ) -> None:
-    """Make a bundle of a plain ONNX graph.
+    """Make a bundle from a plain ONNX graph.
 
-    The target appears whole or not at all, and may be the graph's own path.
+    The target is written completely or not at all, and may be the graph's own path.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def write_metadata(
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    import onnxruntime  # here, not above: who only names models need not wait for it
+    import onnxruntime  # slow to import, and not needed just to list models
 
     if not path.is_file():
         raise BundleError(path, "no such file")
@@ -252,9 +252,9 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Waiting threads sleep: a spinning one burns a core while the next file is being decoded.
+    # Let waiting threads sleep: a spinning one burns a core while the next file is being decoded.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # what goes wrong is raised; the log would say it a second time
+    options.log_severity_level = 4  # errors are raised; the log would only repeat them
     try:
         return onnxruntime.InferenceSession(
             os.fspath(path), options, providers=["CPUExecutionProvider"]
@@ -266,7 +266,7 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 
 def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata) -> None:
-    """Raise MetadataError where the graph's inputs and outputs differ from what is promised."""
+    """Raise MetadataError if the graph's inputs and outputs do not match the metadata."""
     nodes = (*session.get_inputs(), *session.get_outputs())
     inputs = {node.name: node.shape for node in session.get_inputs()}
     outputs = {node.name: node.shape for node in session.get_outputs()}
@@ -298,14 +298,14 @@ _ANSWERS = {"logits", "embedding", "music"}  # the outputs whose meaning is know
 
 
 def _check_width(name: str, shape: list[int | str | None], expected: int, what: str) -> None:
-    # A symbolic (string) or unknown (None) width says nothing to disagree with.
+    # A symbolic (string) or unknown (None) width cannot contradict the metadata.
     width = shape[-1] if shape else 0
     if isinstance(width, int) and width != expected:
         raise MetadataError(f"graph has {width} columns in {name!r}, metadata {expected} {what}")
 
 
 def _bundles_in(folder: Path) -> dict[str, Path]:
-    # Hidden ones are drafts, and what macOS leaves beside files on foreign disks.
+    # Hidden files are unfinished drafts, or what macOS leaves beside files on foreign disks.
     found = sorted(folder.glob("*.onnx"))
     return {path.stem: path for path in found if not path.name.startswith(".")}
 

@@ -1,4 +1,4 @@
-"""From a recording to its genre: decode, cut into windows, score each, average into one answer."""
+"""From a recording to its genre: decode, cut into windows, score each, average the scores."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Classifier:
-    """Says the genre of recordings with one model.
+    """Predicts the genre of recordings with one model.
 
     Parameters
     ----------
     model
-        The bundle to ask.
+        The bundle to use.
     time_limit
-        Seconds that one file may take; by default two minutes and four seconds more for each
-        megabyte. Reading and decoding have a default of their own within that (`audio.stream`).
+        Seconds that one file may take; by default two minutes, plus four seconds for each
+        megabyte. Within that, reading and decoding have a default limit of their own (see
+        `audio.stream`).
     thresholds
-        Of the verdict; those of the bundle if none are given.
+        Thresholds of the verdict; by default the bundle's own.
 
     Raises
     ------
     UsageError
         If the time limit is not above 0.
     BundleError
-        If the bundle takes descriptors that this version does not compute.
+        If the bundle needs descriptors that this version does not compute.
 
     Examples
     --------
@@ -84,7 +85,7 @@ class Classifier:
         unsure_threshold: float | None = None,
         time_limit: float | None = None,
     ) -> Classifier:
-        """Open a model by name, by path or by its training run's folder.
+        """Open a model by its name, its path or the folder of its training run.
 
         Parameters
         ----------
@@ -93,17 +94,17 @@ class Classifier:
         threads
             How many threads the network may use.
         music_threshold, unsure_threshold
-            Of the verdict, see `Thresholds`; the model's own where they are None.
+            Thresholds of the verdict (see `Thresholds`); by default the model's own.
         time_limit
-            Seconds that one file may take, see `Classifier`.
+            Seconds that one file may take (see `Classifier`).
 
         Raises
         ------
         UsageError
-            If there is no such model, a threshold is not from 0 to 1, or the threads or the time
-            limit are not above 0.
+            If there is no such model, a threshold is not from 0 to 1, or the number of threads or
+            the time limit is not above 0.
         BundleError
-            If the file is there and cannot be used.
+            If the file exists but cannot be used.
         """
         loaded = Bundle.load(bundle.find(model), threads)
         own = loaded.metadata
@@ -123,25 +124,26 @@ class Classifier:
     ) -> Prediction:
         """Classify one recording.
 
-        A recording is read once, block by block, so its length costs time but no memory.
+        A file is read once, block by block, so a longer one takes more time but no more memory.
 
         Parameters
         ----------
         source
-            A file in any format FFmpeg reads, by its path or open as binary (``io.BytesIO(data)``;
-            it is read from its beginning, and left open), or mono samples float[n] in [-1, 1].
+            A file in any format FFmpeg reads, given as a path or opened in binary mode
+            (``io.BytesIO(data)``; read from its beginning and left open), or mono samples
+            float[n] in [-1, 1].
         rate
-            The samples' rate in Hz; not for files.
+            Sample rate in Hz; for samples only.
 
         Raises
         ------
         audio.AudioError
-            If the file cannot be decoded, or there is less than a quarter of a second in it
-            (`audio.TooShort`), or only silence (`SilentAudio`), or it takes too long
+            If the file cannot be decoded, holds less than a quarter of a second
+            (`audio.TooShort`) or only silence (`SilentAudio`), or takes too long
             (`audio.TimedOut`).
         UsageError
-            If it is neither a file nor samples, if samples come without a rate, or are not a
-            finite one-dimensional float array.
+            If `source` is neither a file nor samples, or if samples come without a rate or are
+            not a finite one-dimensional float array.
         """
         if isinstance(source, np.ndarray):
             return self._classify_samples(source, rate)
@@ -153,23 +155,23 @@ class Classifier:
     def hear(
         self, path: str | os.PathLike[str], stretches: Iterable[tuple[float, float]]
     ) -> Prediction:
-        """Classify a file by some stretches of it; what lies between is not decoded.
+        """Classify a file by some stretches of it, without decoding what lies between them.
 
-        Each stretch is cut into windows as a recording of its own would be, and all windows count
-        alike. The prediction's duration is that of the stretches that are there; the file is
-        truncated if one of them is not.
+        Each stretch is cut into windows as if it were a recording of its own, and all windows
+        count equally. The prediction's duration is the total length of the stretches found in the
+        file; if one is missing, the prediction is marked as truncated.
 
         Parameters
         ----------
         path
             A file in any format FFmpeg reads.
         stretches
-            Begin and length of each, in seconds.
+            Start and length of each stretch, in seconds.
 
         Raises
         ------
         audio.AudioError
-            As for a whole file; `audio.TooShort` if no stretch is there.
+            As for a whole file; `audio.TooShort` if the file contains none of the stretches.
         """
         path = as_path(path)
         deadline = _Deadline(path, self.time_limit)
@@ -189,16 +191,16 @@ class Classifier:
     def classify_files(
         self, paths: Iterable[str | os.PathLike[str]], workers: int = 1
     ) -> Iterator[Prediction | Failure]:
-        """Classify many files, in their order, each as soon as it and those before it are done.
+        """Classify many files, yielding results in the order of the files as soon as possible.
 
         Parameters
         ----------
         paths
-            The files; taken as they are needed.
+            The files; the iterable is consumed as needed.
         workers
-            Processes to share the work. A file that brings its process down, or hangs in it, fails
-            alone. A script that asks for more than one needs the usual
-            ``if __name__ == "__main__":`` guard.
+            Number of processes to share the work. A file that crashes its process, or hangs in
+            it, is the only one to fail. A script that asks for more than one process needs the
+            usual ``if __name__ == "__main__":`` guard.
 
         Yields
         ------
@@ -208,28 +210,28 @@ class Classifier:
         Raises
         ------
         UsageError
-            If `paths` is a single one, or there are no workers.
+            If `paths` is a single path, or `workers` is below 1.
         """
         if isinstance(paths, str | bytes | os.PathLike):
             raise UsageError(f"paths: expected several, as a list, got {paths!r}")
         if workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}")
         files = map(_path_or_failure, paths)
-        workers = min(workers, length_hint(paths, workers))  # an idle process starts in vain
+        workers = min(workers, length_hint(paths, workers))  # do not start processes that stay idle
         if workers <= 1:
             return map(self._answer, files)
         return self._classify_in_processes(files, workers)
 
     def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
-        """Classify a file, turning whatever is wrong with it or its name into a `Failure`."""
+        """Classify a file, returning a `Failure` for anything wrong with it or its name."""
         return self._answer(_path_or_failure(path))
 
     def apart(self) -> ClassifierApart:
-        """Open the same classifier in a process of its own."""
+        """Return the same classifier running in a process of its own."""
         return ClassifierApart(self)
 
     def _answer(self, file: Path | Failure) -> Prediction | Failure:
-        """Classify a file, unless its name alone was a failure."""
+        """Classify a file, or return the failure that its name already caused."""
         if isinstance(file, Failure):
             return file
         try:
@@ -246,13 +248,13 @@ class Classifier:
             yield self._told(result)
 
     def _in_process(self) -> Callable[[], Callable[[Path | Failure], Prediction | Failure]]:
-        """Give what makes the same classifier in another process."""
+        """Return a picklable function that makes the same classifier in another process."""
         return partial(
             _prepare, self.bundle.path, self.bundle.threads, self.time_limit, self.thresholds
         )
 
     def _told(self, result: Prediction | Failure | Crash[Path | Failure]) -> Prediction | Failure:
-        """Say of a file whose process is gone what became of it."""
+        """Turn the `Crash` of a process into the `Failure` of its file; pass on other results."""
         from tonearm.workers import Crash
 
         if not isinstance(result, Crash):
@@ -262,12 +264,12 @@ class Classifier:
         return Failure(result.item, result.reason(self._patience(result.item)))
 
     def _patience(self, file: Path | Failure) -> float:
-        """Seconds after which a process that still has a file in work is killed."""
+        """Return the seconds after which a process still working on a file is killed."""
         size = 0 if isinstance(file, Failure) else _size(file)
         return patience(size, self.time_limit) + GRACE_SECONDS
 
     def _classify_file(self, source: audio.Source, path: Path | None) -> Prediction:
-        # The source as it is, so that errors name it so: a `Path` takes a slash out of http://.
+        # The source as given, because errors name it: a `Path` would drop a slash of "http://".
         deadline = _Deadline(source, self.time_limit)
         descriptors = self._describe_file(source) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
@@ -286,8 +288,8 @@ class Classifier:
     def _listen(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Heard:
         """Score every window of a recording that comes in blocks of float32[n].
 
-        One window a run: on one thread larger batches are no faster, and they fall out of the
-        processor's cache.
+        Windows are run one at a time: on one thread, larger batches are no faster and do not fit
+        in the processor's cache.
         """
         rate = self.bundle.metadata.front_end.sample_rate
         heard = _Heard(rate)
@@ -295,7 +297,7 @@ class Classifier:
         views = [
             self._windows(logmel, copy) for logmel, copy in zip(self._logmels, copies, strict=True)
         ]
-        # Where one kind of frames just makes a last window and the other does not, it is left out.
+        # A last window that only one of the front ends yields (by rounding) is left out.
         for (span, window), *others in zip(*views, strict=False):
             second = others[0][1][np.newaxis] if others else None
             outputs = self.bundle.run(window[np.newaxis], descriptors, second)
@@ -310,7 +312,7 @@ class Classifier:
     def _windows(
         self, logmel: LogMel, blocks: Iterable[Floats]
     ) -> Iterator[tuple[tuple[float, float], Floats]]:
-        """Yield begin and end in seconds, and frames, of every window through one front end."""
+        """Yield (start, end) in seconds and the frames of every window of one front end."""
         per_second = logmel.config.frames_per_second
         for first, window in windows(
             logmel.stream(blocks),
@@ -321,7 +323,7 @@ class Classifier:
             yield (first / per_second, (first + len(window)) / per_second), window
 
     def _conclude(self, path: Path | None, heard: _Heard, *, truncated: bool) -> Prediction:
-        """Average what the windows said, unless there was nothing to hear."""
+        """Average the windows' scores into a prediction; raise if there was nothing to hear."""
         refuse_inaudible(heard.seconds, heard.peak, str(path or "<samples>"))
         log_probabilities = log_softmax(np.stack(heard.logits))
         music: list[float | None] = [*heard.music] or [None] * len(heard.spans)
@@ -350,16 +352,16 @@ class Classifier:
         return Segment(*span, probabilities, music, verdict)
 
     def _ranked(self, log_probabilities: Doubles) -> dict[str, float]:
-        """Calibrated probabilities by genre, the most probable first."""
+        """Return calibrated probabilities by genre, the most probable first."""
         calibrated = np.exp(log_softmax(log_probabilities / self.bundle.metadata.temperature))
         order = np.argsort(-calibrated, kind="stable")
         return {self.labels[i]: float(calibrated[i]) for i in order}
 
     def _describe_file(self, source: audio.Source) -> Floats | None:
-        """Descriptors of the middle of a file, or None where it cannot be read.
+        """Return descriptors of the middle of a file, or None if it cannot be read.
 
-        Then the network does without descriptors, as it was trained to, and the frames will tell
-        what is wrong.
+        The network is trained to do without descriptors; if the file is at fault, computing the
+        frames will raise the error.
         """
         from tonearm.features.descriptors import (
             DESCRIBED_SECONDS,
@@ -369,7 +371,7 @@ class Classifier:
 
         try:
             length = audio.identify(source, time_limit=self.time_limit).duration or 0.0
-            start = described_from(length)  # not as the header says, which may be far too long
+            start = described_from(length)  # not by the header, whose length may be far too long
             excerpt = audio.read(
                 source, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
             )
@@ -378,7 +380,7 @@ class Classifier:
         return self._describe(excerpt.samples)
 
     def _describe_samples(self, samples: Floats, rate: int) -> Floats | None:
-        """Descriptors of the middle of samples in memory, or None where there are none."""
+        """Return descriptors of the middle of samples in memory, or None if there are none."""
         from tonearm.features.descriptors import (
             DESCRIBED_SECONDS,
             DESCRIPTOR_RATE,
@@ -391,23 +393,23 @@ class Classifier:
         return self._describe(np.concatenate(resampled)) if resampled else None
 
     def _describe(self, samples: Floats) -> Floats:
-        """Return float32[1, D], the descriptors this model takes of samples at their rate."""
+        """Return float32[1, D], the model's descriptors of samples at `DESCRIPTOR_RATE`."""
         from tonearm.features.descriptors import describe
 
         return describe(samples)[np.newaxis, self._descriptor_columns]
 
 
 class ClassifierApart:
-    """A classifier in a process of its own, where a recording that crashes or hangs fails alone.
+    """A classifier in a process of its own, so that a crash or hang costs only one recording.
 
-    It is asked for one recording at a time, by one thread at a time; `Classifier.apart` makes it. A
-    script needs the usual ``if __name__ == "__main__":`` guard. As a context, it is closed at the
-    end; asked again after that, it begins anew.
+    Made by `Classifier.apart`. It classifies one recording at a time, for one thread at a time. A
+    script needs the usual ``if __name__ == "__main__":`` guard. Used as a context manager, it is
+    closed at the end; a later call starts a new process.
 
     Raises
     ------
     UsageError
-        If this process cannot have others.
+        If this process may not start others.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -422,29 +424,29 @@ class ClassifierApart:
         Raises
         ------
         StartError
-            If the process, or the one that takes its place, died or failed before it could begin.
+            If the process, or its replacement, died or failed before it could begin.
         """
         return self._classifier._told(self._apart(_path_or_failure(path)))
 
     def ready(self) -> None:
-        """Wait until the process, a new one if it has died, has the model loaded.
+        """Wait until the process has loaded the model, replacing the process if it has died.
 
         Raises
         ------
         StartError
-            If it dies or fails before.
+            If it dies or fails before that.
         """
         self._apart.ready()
 
     def kill(self) -> None:
-        """End the process while another thread waits for it, which gets a `Failure` then.
+        """End the process while another thread waits for it; that thread gets a `Failure`.
 
-        While the process still loads the model, the other thread gets a `StartError`.
+        If the process is still loading the model, that thread gets a `StartError`.
         """
         self._apart.kill()
 
     def close(self) -> None:
-        """End the process, while no other thread waits for it."""
+        """End the process; no other thread may be waiting for it."""
         self._apart.close()
 
     def __enter__(self) -> ClassifierApart:
@@ -455,10 +457,10 @@ class ClassifierApart:
 
 
 class _Deadline:
-    """When a file has to be done, on the clock.
+    """The wall-clock time by which a file must be done.
 
-    The limit of `audio.stream` counts only reading and decoding, and a small file can unfold into
-    days of sound: this one counts what the network takes too.
+    The limit of `audio.stream` counts only reading and decoding. This one includes the time of the
+    network, because a small file can decode to days of sound.
     """
 
     def __init__(self, source: audio.Source, time_limit: float | None) -> None:
@@ -467,7 +469,7 @@ class _Deadline:
         self._end = time.monotonic() + self._limit
 
     def over(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
-        """Pass blocks on as long as there is time."""
+        """Pass blocks on; raise `audio.TimedOut` once the time is up."""
         for block in blocks:
             if time.monotonic() > self._end:
                 reason = f"took longer than the limit of {self._limit:g} s"
@@ -476,13 +478,13 @@ class _Deadline:
 
 
 class _Heard:
-    """What has been heard of one recording so far."""
+    """What is known so far of one recording: its windows' scores, length and peak."""
 
     def __init__(self, rate: int) -> None:
         self.spans: list[tuple[float, float]] = []  # seconds, one for each window
         self.logits: list[Floats] = []
         self.embeddings: list[Floats] = []
-        self.music: list[float] = []  # probabilities, for a bundle that says
+        self.music: list[float] = []  # probabilities; empty if the bundle has no such output
         self.peak = 0.0
         self._samples = 0
         self._rate = rate
@@ -492,7 +494,7 @@ class _Heard:
         return self._samples / self._rate
 
     def add(self, stretch: _Heard, start: float) -> None:
-        """Take in what was heard of a stretch that begins at `start` seconds."""
+        """Add the results of a stretch that begins at `start` seconds."""
         self.spans += [(start + begin, start + end) for begin, end in stretch.spans]
         self.logits += stretch.logits
         self.embeddings += stretch.embeddings
@@ -501,7 +503,7 @@ class _Heard:
         self._samples += stretch._samples
 
     def through(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
-        """Pass a recording on, noting its length and peak; zeros follow where it is very short."""
+        """Pass blocks on, noting length and peak; append zeros if the recording is very short."""
         for block in blocks:
             self._samples += len(block)
             self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
@@ -512,9 +514,9 @@ class _Heard:
 
 
 def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
-    """Let several front ends hear the same blocks, each block being let go when all have had it.
+    """Share one stream of blocks between several front ends, freeing blocks that all have read.
 
-    `itertools.tee` does that too, but keeps up to 57 of them.
+    `itertools.tee` does that too, but keeps up to 57 blocks.
     """
     source = iter(blocks)
     waiting: list[deque[Floats]] = [deque() for _ in range(listeners)]
@@ -533,7 +535,7 @@ def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
 
 
 def _descriptor_columns(model: Bundle) -> list[int]:
-    """Where the descriptors a bundle takes stand among those that are computed."""
+    """Return the positions of a bundle's descriptors among those that `describe` computes."""
     if not model.metadata.descriptors:
         return []
     from tonearm.features.descriptors import descriptor_names
@@ -545,10 +547,10 @@ def _descriptor_columns(model: Bundle) -> list[int]:
 
 
 def _mean_of_better_half(probabilities: list[float]) -> float:
-    """Give the mean over the half of the windows that sound most like music.
+    """Return the mean over the half of the windows that sound most like music.
 
-    So a spoken introduction, applause or a silent end does not make a song something else. It is
-    a mean of probabilities, not of logits, lest one very musical moment (a jingle) speak for an
+    This way a song stays music despite a spoken introduction, applause or a silent end. Averaging
+    probabilities rather than logits keeps one very musical moment (a jingle) from outweighing an
     hour of talk.
     """
     best = sorted(probabilities, reverse=True)[: math.ceil(len(probabilities) / 2)]
@@ -561,7 +563,7 @@ def _sigmoid(logit: float) -> float:
 
 
 def log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
-    """Logarithm of the softmax along the last axis, in double precision."""
+    """Return the logarithm of the softmax along the last axis, in double precision."""
     shifted = scores - scores.max(axis=-1, keepdims=True).astype(np.float64)
     normalised: Doubles = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised
@@ -575,7 +577,7 @@ def _path_or_failure(named: object) -> Path | Failure:
 
 
 def _size(source: audio.Source) -> int:
-    """Bytes of a file; 0 where that cannot be seen, and reading it will say why."""
+    """Return the size of a file in bytes; 0 if unknown, since reading it will raise the reason."""
     try:
         if isinstance(source, str | os.PathLike):
             return Path(source).stat().st_size

@@ -1,4 +1,4 @@
-"""Rows of CSV that end as lines do here, and come back as they were."""
+"""Write CSV rows that end in a plain newline and still read back unchanged."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from _csv import Writer
 
-_END = "\r\n"  # of csv's own rows; it quotes a field for each sign of it, and for no other
+_END = "\r\n"  # given to csv, which quotes fields with either character, but no other line break
 
 
 class Text(Protocol):
-    """What text can be written to."""
+    """Anything that text can be written to."""
 
     def write(self, text: str, /) -> object:
-        """Take some text."""
+        """Write some text."""
 
 
 def csv_writer(file: Text) -> Writer:
     r"""Return a `csv.writer` whose rows end in ``\n`` alone.
 
-    Told so itself, it would leave a carriage return in a field unquoted (names may have one), and
-    readers take that for the end of the row.
+    With ``lineterminator="\n"``, csv would leave a carriage return in a field unquoted (names may
+    contain one), and readers would take it for the end of the row.
     """
     return csv.writer(_Lines(file), lineterminator=_END)
 
 
 class _Lines:
-    """Hands on rows, each of which csv writes at once, with another end."""
+    """Passes rows on with a plain newline at the end; csv writes each in a single call."""
 
     def __init__(self, file: Text) -> None:
         self._file = file

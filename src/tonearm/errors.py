@@ -1,10 +1,10 @@
-"""The errors Tonearm raises on purpose: each is one line that names the thing and the reason."""
+"""The errors Tonearm raises on purpose; each message is one line naming subject and reason."""
 
 from __future__ import annotations
 
 
 class TonearmError(Exception):
-    """Base of every error a user can cause and mend; its text is one line fit to print."""
+    """Base of all errors a user can cause and fix; the message is one printable line."""
 
 
 class UsageError(TonearmError):
@@ -15,9 +15,10 @@ class UsageError(TonearmError):
 
 
 class MissingExtraError(TonearmError, ImportError):
-    """A part of Tonearm that needs an optional dependency was called, or imported, without it.
+    """A part of Tonearm was called or imported without the optional dependency it needs.
 
-    It is an ImportError too, so that who tries to import such a part need not know this class.
+    It is also an ImportError, so that code that tries to import such a part need not know this
+    class.
     """
 
     def __init__(self, package: str, extra: str) -> None:
@@ -31,5 +32,5 @@ class MissingExtraError(TonearmError, ImportError):
 
 
 def unexpected(error: BaseException) -> str:
-    """Say in one line that something went wrong in a way nobody foresaw."""
+    """Return a one-line message for an error that nobody foresaw."""
     return " ".join(f"unexpected {type(error).__name__}: {error}".split())

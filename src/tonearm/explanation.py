@@ -1,9 +1,9 @@
-"""Finds where in a recording the evidence for a genre lies, by covering it part by part.
+"""Find where in a recording the evidence for a genre lies, by covering it patch by patch.
 
 A bundle is an ONNX graph without gradients, so the evidence is measured from outside (occlusion:
 Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014): a patch of
-time and frequency is brought to the recording's mean level, in all that the network hears of it,
-and the evidence in the patch is what the genre's log-probability loses by that.
+time and frequency is set to the recording's mean level in all of the network's log-mel inputs. The
+evidence in the patch is the resulting loss in the genre's log-probability.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
 from tonearm.prediction import Prediction
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
-# A recording longer by less than this is explained whole: clips of 30 s are often some milliseconds
-# longer, and moved by these the windows would not be those that were classified.
+# A recording longer by less than this is explained as a whole: clips of 30 s are often a few
+# milliseconds longer, and that offset would shift the windows from those that were classified.
 SPARED_SECONDS = 1.0
 PATCH_SECONDS = 1.0
 FEWEST_PATCHES = 4  # in time, for a recording of a few seconds
@@ -40,19 +40,19 @@ class Explanation:
     Attributes
     ----------
     genre
-        The one explained.
+        The genre explained.
     prediction
-        Of the stretch that was explained; the times of its segments count from the beginning of
-        the recording.
+        The prediction for the stretch explained; the times of its segments count from the
+        beginning of the recording.
     times
         float32[T], the centres of the patches in seconds from the beginning of the recording.
     bands
-        float32[B], their centres in Hz.
+        float32[B], the centres of the patches in Hz.
     evidence
-        float32[T, B] in nats: what the log-probability of the genre loses when the patch is
-        covered. More than 0 speaks for the genre, less against it.
+        float32[T, B] in nats: how much the log-probability of the genre drops when the patch is
+        covered. Values above 0 are evidence for the genre, values below 0 against it.
     start
-        Where the stretch begins, in seconds.
+        Start of the stretch in seconds.
     recording
         The stretch itself, at the model's rate.
     """
@@ -66,10 +66,10 @@ class Explanation:
     recording: audio.Recording
 
     def at(self, seconds: npt.ArrayLike, hertz: npt.ArrayLike) -> Floats:
-        """Evidence at any place, float32[seconds, hertz]; a number counts as a list of one.
+        """Return the evidence at any points, float32[seconds, hertz]; a scalar counts as one point.
 
-        Patches fade into each other in the same way when they are covered, so this shows no more
-        detail than was measured.
+        It interpolates between patches just as they fade into each other when covered, so it shows
+        no more detail than was measured.
         """
         along_time = _shares(seconds, self.times)
         along_mel = _shares(_mel(hertz), _mel(self.bands))
@@ -85,33 +85,33 @@ def explain(
     start: float | None = None,
     duration: float = EXPLAINED_SECONDS,
 ) -> Explanation:
-    """Say where in a recording the evidence for a genre lies.
+    """Return where in a recording the evidence for a genre lies.
 
-    It takes one run of the network for each patch: about 90 for a window of ten seconds.
+    This takes one run of the network for each patch: about 90 for a window of ten seconds.
 
     Parameters
     ----------
     classifier
-        The one whose answer is explained.
+        The classifier whose prediction is explained.
     source
-        A file, by its path or open as binary, or mono samples float[n] in [-1, 1].
+        A file (path or opened in binary mode), or mono samples float[n] in [-1, 1].
     genre
-        By default the most probable.
+        The genre to explain; by default the most probable one.
     rate
-        The samples' rate in Hz; not for files.
+        Sample rate in Hz; for samples only.
     start
-        Seconds to leave out; by default as many as leave the middle of the recording.
+        Seconds to skip; by default, so many that the middle of the recording is explained.
     duration
-        Seconds to explain, at most. A recording longer by less than a second is explained whole,
+        Most seconds to explain. A recording longer by less than a second is explained as a whole,
         unless `start` is given.
 
     Raises
     ------
     UsageError
         If the model does not know the genre, samples come without a rate, or rate, start or
-        duration cannot be meant.
+        duration is out of range.
     audio.AudioError
-        As by the classifier.
+        As raised by the classifier.
     """
     if genre is not None and genre not in classifier.labels:
         known = ", ".join(classifier.labels)
@@ -144,16 +144,16 @@ def explain(
 
 
 class Hearing:
-    """What a network hears of a recording, parts of which can be covered.
+    """A network's inputs for a recording, parts of which can be covered.
 
     Parameters
     ----------
     classifier
-        Cuts the recording into windows and asks its bundle, which is asked again below.
+        Cuts the recording into windows and runs its bundle, which is run again for every cover.
     recording
-        At the classifier's rate.
+        The recording, at the classifier's rate.
     path, start
-        Where it comes from; only named in the prediction and in errors.
+        Its file and its start there, used only in the prediction and in errors.
     """
 
     def __init__(
@@ -204,17 +204,17 @@ class Hearing:
         ]
 
     def log_probabilities(self, cover: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Give the calibrated log-probability of each genre when patches are covered.
+        """Return the calibrated log-probability of each genre when patches are covered.
 
         Parameters
         ----------
         cover
-            float[T, B], from 0 (left as it is) to 1 (at the recording's mean level) per patch.
+            float[T, B], for each patch from 0 (unchanged) to 1 (at the recording's mean level).
         """
         cover = np.asarray(cover, np.float32)
         logits = self._logits.copy()
         for i, window in enumerate(self._windows):
-            if (window.along_time[0] @ cover).any():  # the other windows stay as they were
+            if (window.along_time[0] @ cover).any():  # otherwise the window is unchanged
                 first, *second = (
                     frames + (along_time @ cover @ along_mel.T) * (level - frames)
                     for frames, along_time, along_mel, level in zip(
@@ -227,7 +227,7 @@ class Hearing:
         return log_softmax(clip / self._bundle.metadata.temperature)
 
     def evidence(self, genre: str) -> Floats:
-        """Give what the log-probability of a genre loses by covering each patch, float32[T, B]."""
+        """Return how much covering each patch lowers a genre's log-probability, float32[T, B]."""
         shape = len(self.times), len(self.bands)
         column = self._column[genre]
         uncovered = self.log_probabilities(np.zeros(shape))[column]
@@ -241,7 +241,7 @@ class Hearing:
 
 @dataclass(frozen=True)
 class _Question:
-    """What the network was asked about one window."""
+    """The network's inputs for one window."""
 
     descriptors: Floats | None
     frames: list[Floats]  # float32[1, frames, mels] for each front end
@@ -249,13 +249,13 @@ class _Question:
 
 @dataclass(frozen=True)
 class _Window(_Question):
-    """A window of a recording, and to which patches its frames belong."""
+    """The inputs for a window, and the shares of its frames that belong to each patch."""
 
     along_time: list[Floats]  # float32[frames, T] for each front end
 
 
 class _Notebook(Bundle):
-    """A bundle that notes what it is asked and answers: exactly what a classifier feeds it."""
+    """A bundle that records its inputs and logits, exactly as a classifier feeds it."""
 
     def __init__(self, bundle: Bundle) -> None:
         vars(self).update(vars(bundle))
@@ -275,19 +275,19 @@ class _Notebook(Bundle):
 def _stretch_of_file(
     source: audio.Source, rate: int, start: float | None, duration: float, time_limit: float | None
 ) -> tuple[audio.Recording, float]:
-    """Read the stretch that is explained and say where it begins."""
+    """Read the stretch to explain; return it and its start in seconds."""
     if start is None:
-        # Not as the header says: of some files it can only be guessed, and far too long.
+        # Not the header's duration: for some files it is only a guess, and far too long.
         length = audio.identify(source, time_limit=time_limit).duration
         start, duration = _middle(length, duration) if length is not None else (0.0, duration)
     return audio.read(source, rate, start, duration, time_limit=time_limit), start
 
 
 def _middle(length: float, duration: float) -> tuple[float, float]:
-    """Give start and duration, in seconds, of what is explained of a recording of this length."""
+    """Return start and duration, in seconds, of the stretch to explain in a recording."""
     left_out = length - duration
     if left_out < SPARED_SECONDS:
-        # Not the length itself, which may be told short of the last samples.
+        # Not the length itself, which may be reported slightly too short.
         return 0.0, duration + SPARED_SECONDS
     return left_out / 2, duration
 
@@ -299,7 +299,7 @@ def _stretch_of_samples(
     start: float | None,
     duration: float,
 ) -> tuple[audio.Recording, float]:
-    """Cut the stretch that is explained out of samples and say where it begins."""
+    """Cut the stretch to explain out of samples; return it and its start in seconds."""
     if rate is None:
         raise UsageError("samples need their rate in Hz, got none")
     rate = audio.checked_rate("rate", rate)
@@ -315,7 +315,7 @@ def _stretch_of_samples(
 def _placed(
     prediction: Prediction, path: Path | None, start: float, *, truncated: bool
 ) -> Prediction:
-    """Let a prediction about a stretch tell where it is in which file."""
+    """Return a stretch's prediction with the file's path and times within the whole file."""
     segments = tuple(
         replace(segment, start=segment.start + start, end=segment.end + start)
         for segment in prediction.segments
@@ -328,9 +328,9 @@ def _mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _shares(points: npt.ArrayLike, centres: npt.ArrayLike) -> Floats:
-    """Say how much each point belongs to each of the patches around ascending centres.
+    """Return the share of each point that belongs to each patch, given ascending centres.
 
-    Patches fade linearly into their neighbours: an edge would be an event that the network hears.
+    Patches fade linearly into their neighbours: to the network, a hard edge would be an event.
 
     Returns
     -------

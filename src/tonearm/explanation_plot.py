@@ -1,4 +1,4 @@
-"""Draws an explanation for a person: the evidence over the spectrogram, the answer beside it."""
+"""Draw an explanation: the evidence over the spectrogram, with the prediction beside it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 1200, 700  # pixels
 
-# Okabe and Ito's palette (2008), told apart by colour-blind readers: orange is the genre explained
-# and what speaks for it, blue what speaks against it, so no other genre is either.
+# Okabe and Ito's palette (2008), which colour-blind readers can tell apart. Orange is the genre
+# explained and evidence for it, blue is evidence against it, so no other genre has either colour.
 FOR, NEITHER, AGAINST = "#e69f00", "#c4ccd4", "#2f8fd6"
 OTHERS = ("#009e73", "#cc79a7", "#8a6d3b")
 REST = "#9aa5b1"
 
 _LISTED = 6  # genres beside the picture
-_DARKEST = 0.16  # brightness of silence: there too the colour of the evidence is seen
-_SMALLEST_SCALE = 0.01  # nats: where there is next to no evidence, none is shown
+_DARKEST = 0.16  # brightness of silence: the colour of the evidence stays visible there too
+_SMALLEST_SCALE = 0.01  # nats: keeps negligible evidence from being drawn in full colour
 
 
 def save_plot(
@@ -40,7 +40,7 @@ def save_plot(
     height: int = HEIGHT,
     dark: bool = False,
 ) -> None:
-    """Draw an explanation to a file; parameters and errors as of `tonearm.features.plot`."""
+    """Draw an explanation to a file; parameters and errors as in `tonearm.features.plot`."""
     spectrogram.check_picture(output, width, height)
     spectrogram.save(plot(explanation, width=width, height=height, dark=dark), output)
 
@@ -50,15 +50,15 @@ def plot(
 ) -> Figure:
     """Draw an explanation.
 
-    On the left the spectrogram, whose brightness is the level and whose colour the evidence; below
-    it the timeline, what each window of the model was answered; on the right the clip's answer.
+    On the left is the spectrogram, with the level as brightness and the evidence as colour; below
+    it the timeline, the prediction for each window; on the right, the prediction for the clip.
 
     Parameters
     ----------
     width, height : int
         Size in pixels.
     dark : bool, default False
-        Light text on a dark ground.
+        Light text on a dark background.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def plot(
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.02)
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout=layout)
         FigureCanvasAgg(figure)
-        beside = 12 * max(1.0, 1000 / width)  # the genres' names need so much at any size
+        beside = 12 * max(1.0, 1000 / width)  # room for the genres' names at any size
         grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, beside])
         spectrum = figure.add_subplot(grid[0, 0])
         bar = figure.add_subplot(grid[0, 1])
@@ -119,7 +119,7 @@ def plot(
 def _draw_evidence(
     axes: Axes, explanation: Explanation, scale: float, width: int, height: int
 ) -> None:
-    """Paint the spectrogram: the level is the brightness, the evidence the colour."""
+    """Draw the spectrogram, with the level as brightness and the evidence as colour."""
     seen = _overview(explanation, columns=width)
     times = explanation.start + seen.column_seconds * np.arange(len(seen.decibels))
     config = seen.config
@@ -153,7 +153,7 @@ def _draw_scale(figure: Figure, axes: Axes, scale: float) -> None:
 def _draw_answer(
     axes: Axes, explanation: Explanation, palette: dict[str, str], colours: dict[str, str]
 ) -> None:
-    """Bars of the most probable genres, and of the one explained where it is not among them."""
+    """Draw bars for the most probable genres, always including the one explained."""
     ranked = explanation.prediction.probabilities
     listed = list(ranked)[:_LISTED]
     if explanation.genre not in listed:
@@ -175,7 +175,7 @@ def _draw_answer(
 def _draw_timeline(
     axes: Axes, explanation: Explanation, palette: dict[str, str], width: int
 ) -> None:
-    """Stack the probabilities of each window; windows that overlap share their overlap."""
+    """Draw each window's probabilities as stacked bars; windows split their overlap in half."""
     segments = explanation.prediction.segments
     inner = [(one.end + two.start) / 2 for one, two in pairwise(segments)]
     edges = np.array([segments[0].start, *inner, segments[-1].end])
@@ -227,7 +227,7 @@ def _overview(explanation: Explanation, columns: int) -> Overview:
 
 
 def _palette(explanation: Explanation) -> dict[str, str]:
-    """Give the genre explained and the most probable others a colour each."""
+    """Return a colour for the genre explained and for each of the most probable others."""
     others = [genre for genre in explanation.prediction.probabilities if genre != explanation.genre]
     return {explanation.genre: FOR, **dict(zip(others, OTHERS, strict=False))}
 
@@ -235,7 +235,7 @@ def _palette(explanation: Explanation) -> dict[str, str]:
 def _colour_map() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    # Steeper around the middle than at the ends: weak evidence is to be seen too.
+    # Steeper around the middle than at the ends, so that weak evidence is visible too.
     neutral, against, for_it = (np.array(to_rgb(colour)) for colour in (NEITHER, AGAINST, FOR))
     stops = np.linspace(-1.0, 1.0, 17)
     strength = np.abs(stops)[:, np.newaxis] ** 0.6
@@ -245,7 +245,7 @@ def _colour_map() -> Colormap:
 
 
 def _readable_on(colour: str) -> str:
-    """Give black or white, whichever stands out more."""
+    """Return black or white, whichever stands out more."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
 

@@ -1,4 +1,4 @@
-"""Says which optional dependencies to install where one is needed that is not there."""
+"""Tell users which extra to install when an optional dependency is missing."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tonearm.errors import MissingExtraError
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Around imports: turn the lack of another project's module into a line on what to install.
+    """Wrap imports so that a missing third-party module raises an error that names the extra.
 
     Raises
     ------
     MissingExtraError
-        A module is missing that the extra would bring.
+        If a module that the extra would install is missing.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        # One of our own would be missing with all extras installed: that is a fault to be seen.
+        # One of our own modules would be missing even with all extras: do not hide that bug.
         if error.name is None or error.name.partition(".")[0] == "tonearm":
             raise
         raise MissingExtraError(error.name, extra) from error

@@ -1,4 +1,4 @@
-"""What a model bundle says about itself, as one JSON object."""
+"""A model bundle's description of itself, as one JSON object."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ from tonearm.features.logmel import LogMelConfig
 from tonearm.text import is_line, listed
 
 FORMAT_VERSION = 1
-MUSIC_THRESHOLD = 0.3  # of a bundle that names none; docs/classify.md says what they cost
+MUSIC_THRESHOLD = 0.3  # defaults for bundles that set none; docs/classify.md gives their cost
 UNSURE_THRESHOLD = 0.4
-LONGEST_WINDOW = 3_600.0  # seconds; a window is held in memory
-TEMPERATURES = 1e-3, 1e3  # beyond them probabilities are 0 and 1, or all alike
-DEEPEST = 20  # objects and lists within each other in the metadata
+LONGEST_WINDOW = 3_600.0  # seconds; a window is kept in memory
+TEMPERATURES = 1e-3, 1e3  # outside this range, probabilities are 0 and 1, or all equal
+DEEPEST = 20  # levels of nested objects and lists in the metadata
 
 
 class MetadataError(TonearmError):
-    """A bundle's metadata is missing something, is of a newer format or contradicts itself."""
+    """A bundle's metadata is incomplete, contradicts itself or has a newer format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleMetadata:
-    """What a bundle says about itself.
+    """A bundle's description of itself.
 
     Attributes
     ----------
     name
-        The model's own name, for people.
+        Name of the model, for display.
     labels
         The genres, in the order of the logits' columns.
     front_end
         Settings of the log-mel frames the graph was trained on.
     second_front_end
-        Settings of further frames of the same window, at the same sample rate; None if the graph
-        takes none.
+        Settings of a second kind of frames of the same window, at the same sample rate; None if
+        the graph takes only one.
     descriptors
-        Names of the clip statistics the graph takes beside the frames, in order; empty if none.
+        Names of the clip statistics the graph takes besides the frames, in order; empty if none.
     window_seconds, hop_seconds
-        How a clip is cut into windows.
+        Length and hop of the windows that a clip is cut into.
     temperature
         Divides the clip's log-probabilities before the softmax (calibration).
     music_threshold, unsure_threshold
-        A recording less likely to be music is called "not music", and one whose best genre is
-        less probable "unsure"; 0 turns that off.
+        The verdict is "not music" if the probability of music is below the first, and "unsure" if
+        that of the best genre is below the second; 0 disables a threshold.
     training, metrics
-        What it was trained on and what it reached, as plain JSON values.
+        What the model was trained on and what it achieved, as plain JSON values.
     licence, attribution
-        Of the weights, and whom they are owed to.
+        Licence of the weights, and whom to credit for them.
     tonearm_version
-        The version that wrote the bundle.
+        The version of Tonearm that wrote the bundle.
     format_version
-        Of this very structure; a reader refuses one newer than its own.
+        Version of this structure; a reader refuses versions newer than its own.
 
     Raises
     ------
     MetadataError
-        If a value is impossible (no labels, a label twice, one that is not a line of text, a
-        window of no length).
+        If a value is impossible (no labels, a repeated label, one that is not a line of text, a
+        window of zero length).
     """
 
     name: str
@@ -122,7 +122,7 @@ class BundleMetadata:
 
     @property
     def front_ends(self) -> tuple[LogMelConfig, ...]:
-        """Both front ends, or the one there is."""
+        """Both front ends, or the only one."""
         second = self.second_front_end
         return (self.front_end,) if second is None else (self.front_end, second)
 
@@ -138,12 +138,12 @@ class BundleMetadata:
 
     @classmethod
     def from_json(cls, text: str) -> BundleMetadata:
-        """Read metadata, refusing what this version of Tonearm does not fully understand.
+        """Read metadata, refusing anything that this version of Tonearm does not understand.
 
         Raises
         ------
         MetadataError
-            If the text is no JSON object, its format is newer, or a setting is missing, unknown
+            If the text is not a JSON object, its format is newer, or a setting is missing, unknown
             or of the wrong type.
         """
         values = _parse_object(text)
@@ -175,7 +175,7 @@ def _parse_object(text: str) -> dict[str, Any]:
 
 
 def _check_depth(values: dict[str, Any]) -> None:
-    """Refuse metadata so deep that whoever walks through it would run out of stack."""
+    """Refuse metadata nested so deeply that traversing it could overflow the stack."""
     level: list[Any] = [values]
     for _ in range(DEEPEST):
         inner = [item.values() if isinstance(item, dict) else item for item in level]
@@ -238,6 +238,6 @@ def _is_a(value: object, expected: str) -> bool:
 
 
 def _short(value: object) -> str:
-    """Return a value as an error shows it: a number may have thousands of digits."""
+    """Return a value shortened for an error message: a number may have thousands of digits."""
     shown = ascii(value)
     return shown if len(shown) <= 60 else f"{shown[:60]}..."

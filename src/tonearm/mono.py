@@ -1,4 +1,4 @@
-"""Samples in memory, as they are handed in: one number each, and no integers."""
+"""Check samples passed in memory: mono, and floating point rather than integers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tonearm.errors import UsageError
 
 
 def checked_mono(samples: ArrayLike) -> NDArray[np.floating]:
-    """Return samples as float[n], as precise as they come.
+    """Return samples as float[n] in their own precision.
 
     Raises
     ------
     UsageError
-        If they have more than one dimension, or are integers: what is full scale there is not said.
+        If they are not one-dimensional, or are integers, whose full scale would be ambiguous.
     """
     signal = np.asarray(samples)
     if signal.ndim != 1 or not np.issubdtype(signal.dtype, np.floating):
@@ -25,5 +25,5 @@ def checked_mono(samples: ArrayLike) -> NDArray[np.floating]:
 
 
 def as_mono(samples: ArrayLike) -> NDArray[np.float32]:
-    """Return samples as float32[n]; raises what `checked_mono` does."""
+    """Return samples as float32[n]; errors as in `checked_mono`."""
     return np.asarray(checked_mono(samples), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Where Tonearm keeps its own files: what it can make again, and what it must remember."""
+"""Where Tonearm keeps its own files: caches it can rebuild, and state it must remember."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder of one kind of cached things ("features", "pretrained"); it may not exist.
+    """Return the cache folder of one kind ("features", "pretrained"); it may not exist.
 
-    It lies in the folder the environment variable TONEARM_CACHE names, otherwise in `tonearm`
-    in the user's cache folder (XDG_CACHE_HOME, or `.cache` at home).
+    It is in the folder that the environment variable TONEARM_CACHE names, or else in `tonearm`
+    in the user's cache folder (XDG_CACHE_HOME, or `.cache` in the home folder).
     """
     chosen = os.environ.get("TONEARM_CACHE")
     if chosen:
@@ -20,10 +20,10 @@ def cache_folder(name: str) -> Path:
 
 
 def state_folder(name: str) -> Path:
-    """Return the folder of one kind of things to remember ("journals"); it may not exist.
+    """Return the folder of one kind of persistent state ("journals"); it may not exist.
 
-    It lies in the folder the environment variable TONEARM_STATE names, otherwise in `tonearm`
-    in the user's state folder (XDG_STATE_HOME, or `.local/state` at home).
+    It is in the folder that the environment variable TONEARM_STATE names, or else in `tonearm`
+    in the user's state folder (XDG_STATE_HOME, or `.local/state` in the home folder).
     """
     chosen = os.environ.get("TONEARM_STATE")
     if chosen:
@@ -33,15 +33,15 @@ def state_folder(name: str) -> Path:
 
 
 def pretrained_weights(name: str) -> Path | None:
-    """Return where a published weight file lies, or None if it is nowhere.
+    """Return the path of a published weight file, or None if it is not found.
 
-    It may lie anywhere below the folder the environment variable TONEARM_PRETRAINED names, or in
-    the cache folder "pretrained".
+    It is looked for anywhere below the folder that the environment variable TONEARM_PRETRAINED
+    names, then in the cache folder "pretrained".
 
     Parameters
     ----------
     name
-        Of the file, with the folders it came in if its own name alone says too little.
+        Name of the file, including its original folders if the bare name is not specific enough.
     """
     found: list[Path] = []
     if chosen := os.environ.get("TONEARM_PRETRAINED"):

@@ -1,4 +1,4 @@
-"""How long one file may take before it is given up."""
+"""How long one file may take before Tonearm gives up on it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 
 from tonearm.errors import UsageError
 
-# For all that is done with a file. Three hours of music take some 40 s on one core, a small file
-# that unfolds into days of sound must not take the day. Reading and decoding have a limit of their
-# own within this (`audio.LIMIT_SECONDS`).
+# For everything done with a file. Three hours of music take some 40 s on one core, but a small file
+# that decodes to days of sound must not block for a day. Within this, reading and decoding have a
+# limit of their own (`audio.LIMIT_SECONDS`).
 PATIENCE_SECONDS, PATIENCE_SECONDS_PER_MEGABYTE = 120.0, 4.0
 
-# A process that hangs where it cannot be asked is killed; this much later than it should have
-# ended by itself, so that a slow file is ended politely.
+# A process that hangs where it cannot check the time is killed this much later than it should have
+# stopped by itself, so that a file that is merely slow times out cleanly.
 GRACE_SECONDS = 10.0
 
 
 def patience(size: int, time_limit: float | None) -> float:
-    """Seconds a file of so many bytes may take: as many as are asked for, or by its size."""
+    """Return the seconds a file of `size` bytes may take: the given limit, or one by its size."""
     if time_limit is not None:
         return time_limit
     return PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGABYTE * max(0, size) / 1_000_000

@@ -1,4 +1,4 @@
-"""What a recording sounds like, and whether that stands; or why there is no answer."""
+"""The result for a recording: its genre and whether to trust it, or why there is no result."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Verdict = Literal["music", "not music", "unsure"]
 
 @dataclass(frozen=True)
 class Segment:
-    """What one window of the recording sounds like.
+    """The prediction for one window of the recording.
 
     Attributes
     ----------
     start, end
         Seconds from the beginning of the recording.
     probabilities
-        Per genre, the most probable first.
+        Probability of each genre, the most probable first.
     music
-        The probability that it is music at all; None if the model does not say.
+        Probability that the window is music at all; None if the model does not predict it.
     verdict
-        Whether its genre stands, as for the whole `Prediction`.
+        Whether to trust the genre, as in `Prediction`.
     """
 
     start: float
@@ -45,9 +45,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a recording sounds like.
+    """The prediction for a recording.
 
-    Predictions are equal if all is but the embedding, which comes from the same network anyway.
+    Comparing predictions ignores the embedding, which comes from the same network anyway.
 
     Attributes
     ----------
@@ -56,19 +56,19 @@ class Prediction:
     genre, confidence
         The most probable genre and its probability.
     probabilities
-        Per genre, the most probable first; they sum to 1.
+        Probability of each genre, the most probable first; they sum to 1.
     segments
-        The windows in time: the timeline.
+        The predictions for the windows in order of time: the timeline.
     duration
-        Seconds that were heard.
+        Seconds of audio that were classified.
     truncated
-        The file breaks off before its end; what decodes was classified.
+        Whether the file breaks off before its end; what could be decoded was classified.
     embedding
-        float32[E], the mean of what the network's last layer saw.
+        float32[E], the mean input of the network's last layer.
     music
-        The probability that the recording is music at all; None if the model does not say.
+        Probability that the recording is music at all; None if the model does not predict it.
     verdict
-        "music" where the genre stands, "not music", or "unsure": music of no genre in particular.
+        "music" if the genre can be trusted, "not music", or "unsure": music of no particular genre.
     """
 
     path: Path | None
@@ -83,7 +83,7 @@ class Prediction:
     verdict: Verdict = "music"
 
     def to_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
-        """Return it as plain JSON values, as ``tonearm classify --json`` prints them.
+        """Return the prediction as plain JSON values, as ``tonearm classify --json`` prints them.
 
         Parameters
         ----------
@@ -100,19 +100,19 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a prediction has to reach for its genre to stand; 0 lets everything pass.
+    """What a prediction must reach for its genre to be trusted; 0 lets everything pass.
 
     Attributes
     ----------
     music
-        Of the probability that it is music.
+        Lowest probability that the recording is music.
     unsure
-        Of the most probable genre.
+        Lowest probability of the best genre.
 
     Raises
     ------
     UsageError
-        If one is not a probability.
+        If one is not from 0 to 1.
     """
 
     music: float
@@ -125,7 +125,7 @@ class Thresholds:
                 raise UsageError(f"threshold {name}: expected from 0 to 1, got {value}")
 
     def verdict(self, music: float | None, confidence: float) -> Verdict:
-        """Judge the probability of music (None if unknown) and of the most probable genre."""
+        """Return the verdict for the probabilities of music (or None) and of the best genre."""
         if music is not None and music < self.music:
             return "not music"
         return "unsure" if confidence < self.unsure else "music"
@@ -140,7 +140,7 @@ class Failure:
     path
         The file.
     error
-        One line: the reason.
+        The reason, in one line.
     """
 
     path: Path
@@ -148,7 +148,7 @@ class Failure:
 
     @classmethod
     def of(cls, path: Path, error: Exception) -> Failure:
-        """Say in one line what went wrong with a file."""
+        """Make the failure of a file from an exception, reduced to one line."""
         if isinstance(error, AudioError):
             return cls(path, error.reason)
         if isinstance(error, TonearmError):
@@ -156,7 +156,7 @@ class Failure:
         return cls(path, unexpected(error))
 
     def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
-        """Return it as plain JSON values, with the keys of `Prediction.to_dict`."""
+        """Return the failure as plain JSON values, with the keys of `Prediction.to_dict`."""
         from tonearm.record import to_record
 
         return to_record(str(self.path), self, timeline=timeline)

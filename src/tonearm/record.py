@@ -1,4 +1,4 @@
-"""A prediction as the flat record that programs exchange: one JSON object for each file."""
+"""Results as the flat records that programs exchange: one JSON object for each file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def to_record(
     path
         The file as the user named it; None for samples in memory.
     result
-        What became of it.
+        The result for the file.
     top
         How many genres to keep in the probabilities; None for all.
     timeline
@@ -32,9 +32,9 @@ def to_record(
     -------
     dict
         "path", "genre", "confidence", "probabilities", "duration" (seconds), "truncated",
-        "error", "music" and "verdict". Of a prediction "error" is null, and "music" where the
-        model does not say; of a failure all but "path" and "error" is. "genre" is the most
-        probable one whatever the verdict.
+        "error", "music" and "verdict". For a prediction, "error" is null, and so is "music" if the
+        model does not predict it; for a failure, all but "path" and "error" are. "genre" is the
+        most probable one whatever the verdict.
     """
     if isinstance(result, Failure):
         values = dict.fromkeys(("genre", "confidence", "probabilities", "duration", "truncated"))

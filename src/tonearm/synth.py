@@ -1,8 +1,8 @@
 """A small synthesiser of music-like pieces, for demonstrations and tests without recordings.
 
-What it makes is synthetic: loops of a few instruments in the manner of a style, written by a
-seeded random generator. It stands in for music where none is at hand and is no measure of how well
-a model hears real recordings. ``python -m tonearm.synth FOLDER`` writes one piece in every style.
+The pieces are synthetic: loops of a few instruments in the manner of a style, composed by a seeded
+random generator. They stand in for music where none is available, and do not measure how well a
+model classifies real recordings. ``python -m tonearm.synth FOLDER`` writes one piece per style.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Sound = NDArray[np.float32]
 
 
 def render(style: str, seconds: float = 10.0, rate: int = 22050, seed: int = 0) -> Sound:
-    """Play a piece; equal arguments give equal samples.
+    """Render a piece; equal arguments give equal samples.
 
     Parameters
     ----------
     style : str
         One of `STYLES`.
     seconds : float
-        Length; 10 s take about a tenth of a second to make.
+        Length; 10 s take about a tenth of a second to render.
     rate : int
-        Samples a second.
+        Samples per second.
     seed : int
-        Chooses key, harmony and melody.
+        Determines key, harmony and melody.
 
     Returns
     -------
     float32[round(seconds * rate)]
-        Mono, at most 0.8 from zero.
+        Mono, in [-0.8, 0.8].
 
     Raises
     ------
@@ -54,7 +54,7 @@ def render(style: str, seconds: float = 10.0, rate: int = 22050, seed: int = 0) 
 
 
 def write_wav(path: str | Path, samples: Sound, rate: int) -> None:
-    """Write mono samples in [-1, 1] as a 16-bit WAV file; what lies beyond is clipped."""
+    """Write mono samples as a 16-bit WAV file, clipping them to [-1, 1]."""
     pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
@@ -64,7 +64,7 @@ def write_wav(path: str | Path, samples: Sound, rate: int) -> None:
 
 
 def write_pieces(folder: str | Path, seconds: float = 12.0, rate: int = 32000) -> list[Path]:
-    """Write one piece in every style as ``synthetic-<style>.wav``; returns the paths."""
+    """Write one piece in every style as ``synthetic-<style>.wav`` and return the paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"synthetic-{style}.wav" for style in STYLES]
@@ -75,22 +75,22 @@ def write_pieces(folder: str | Path, seconds: float = 12.0, rate: int = 32000) -
 
 @dataclass(frozen=True)
 class _Instrument:
-    """A pitched sound: partials whose strength falls with their number, shaped in time.
+    """A pitched sound: partials whose strength falls with their number, shaped by an envelope.
 
     Attributes
     ----------
     tilt : float
-        Partial `k` has the amplitude ``k ** -tilt``: 1 is a saw, 3 nearly a flute.
+        Partial `k` has the amplitude ``k ** -tilt``: 1 is a sawtooth, 3 almost a flute.
     odd : bool
         Odd partials only, as in a clarinet or a square wave.
     attack, release : float
-        Seconds from nothing to full and back.
+        Seconds from silence to full level and back.
     decay : float or None
-        Seconds until a plucked or struck note has fallen to a third; None holds the note.
+        Seconds until a plucked or struck note has decayed to a third; None sustains the note.
     dulling : float or None
         Seconds in which the upper partials of a plucked note die away.
     detune : float
-        Cents between the voices of an ensemble of three; 0 is one voice.
+        Cents between the voices of an ensemble of three; 0 means a single voice.
     vibrato : float
         Depth in cents, at 5.5 Hz.
     drive : float
@@ -108,7 +108,7 @@ class _Instrument:
     drive: float = 0.0
 
     def play(self, pitches: tuple[int, ...], seconds: float, rate: int) -> Sound:
-        """Sound the MIDI pitches together for so long, plus the release."""
+        """Play MIDI pitches together for the given time plus the release."""
         n = max(1, round((seconds + self.release) * rate))
         t = np.arange(n) / rate
         cents = (-self.detune, 0.0, self.detune) if self.detune else (0.0,)
@@ -116,7 +116,7 @@ class _Instrument:
         for pitch in pitches:
             for voice, offset in enumerate(cents):
                 hz = 440.0 * 2.0 ** ((pitch - 69 + offset / 100.0) / 12.0)
-                # Voices start apart in phase, so that an ensemble does not begin with one click.
+                # Voices differ in phase, so that an ensemble does not begin with a click.
                 cycles = hz * t + 0.37 * voice
                 if self.vibrato:
                     depth = hz * self.vibrato / 1200.0 * np.log(2.0) / (2.0 * np.pi * 5.5)
@@ -148,7 +148,7 @@ class _Instrument:
 
 
 class _Band:
-    """The tape that the players of one piece are recorded on."""
+    """Mixes the instruments of one piece on a tape."""
 
     def __init__(self, seconds: float, rate: int, rng: np.random.Generator) -> None:
         self.seconds = seconds
@@ -159,7 +159,7 @@ class _Band:
         self._sounds: dict[object, Sound] = {}
 
     def bars(self, beat: float, beats: int = 4) -> list[float]:
-        """Times at which bars of so many beats (of `beat` seconds) begin."""
+        """Return the times at which bars of `beats` beats (of `beat` seconds) begin."""
         return list(np.arange(0.0, self.seconds, beat * beats))
 
     def note(
@@ -180,7 +180,7 @@ class _Band:
     def hit(
         self, drum: Callable[[int, np.random.Generator], Sound], at: float, gain: float
     ) -> None:
-        """Strike a drum, a little differently in strength every time."""
+        """Strike a drum, with slightly varying strength."""
         if drum not in self._sounds:
             self._sounds[drum] = drum(self.rate, self.rng)
         self._lay(self._sounds[drum], at, gain * self.rng.uniform(0.85, 1.0))
@@ -190,11 +190,11 @@ class _Band:
         self._tape += sound
 
     def hall(self, seconds: float) -> None:
-        """Let the whole band play in a room that rings for so long."""
+        """Set the reverberation time of the room that the whole band plays in."""
         self._room = seconds
 
     def mix(self) -> Sound:
-        """The finished piece, levelled and faded out over its last 30 ms."""
+        """Return the finished piece, levelled and faded out over its last 30 ms."""
         tape = self._tape
         if self._room and len(tape):
             t = np.arange(round(self._room * self.rate)) / self.rate
@@ -420,20 +420,20 @@ def _ride(rate: int, rng: np.random.Generator) -> Sound:
 
 
 def _drop(rate: int, high: float, low: float, seconds: float) -> Sound:
-    """A sine that falls quickly in pitch from `high` to `low` Hz: the skin of a drum."""
+    """Return a sine that falls quickly in pitch from `high` to `low` Hz: the skin of a drum."""
     t = np.arange(round(seconds * rate)) / rate
     cycles = low * t + (high - low) * 0.03 * (1.0 - np.exp(-t / 0.03))
     return (np.sin(2.0 * np.pi * cycles) * np.exp(-4.0 * t / seconds)).astype(np.float32)
 
 
 def _burst(rate: int, rng: np.random.Generator, seconds: float, decay: float) -> Sound:
-    """Decaying white noise: wires, sticks and hands."""
+    """Return decaying white noise: wires, sticks and hands."""
     t = np.arange(round(seconds * rate)) / rate
     return (rng.standard_normal(len(t)) * np.exp(-t / decay)).astype(np.float32)
 
 
 def _hiss(rate: int, rng: np.random.Generator, seconds: float, decay: float) -> Sound:
-    """Decaying noise with the lows taken out, by differencing twice: cymbals."""
+    """Return decaying noise without low frequencies (differenced twice): cymbals."""
     noise = _burst(rate, rng, seconds, decay)
     return np.float32(0.5) * np.diff(noise, n=2, prepend=noise[:2])
 
@@ -455,7 +455,7 @@ _CYCLE = 2048  # samples in the table of one cycle
 
 
 def _one_cycle(numbers: NDArray[np.int64], strengths: NDArray[np.float64]) -> Sound:
-    """One cycle of a sum of sine partials, with its first sample again at the end."""
+    """Return one cycle of a sum of sine partials, with the first sample repeated at the end."""
     spectrum = np.zeros(_CYCLE // 2 + 1, dtype=np.complex128)
     spectrum[numbers] = -0.5j * _CYCLE * strengths / np.sqrt(np.sum(strengths**2))
     cycle = np.fft.irfft(spectrum)
@@ -472,7 +472,7 @@ def _look_up(cycle: Sound, cycles: NDArray[np.float64]) -> Sound:
 
 
 def _convolve(signal: Sound, response: Sound) -> Sound:
-    """The start of the convolution, as long as `signal`."""
+    """Return the start of the convolution, as long as `signal`."""
     n = 1 << (len(signal) + len(response) - 2).bit_length()
     product = np.fft.rfft(signal, n) * np.fft.rfft(response, n)
     return np.fft.irfft(product, n)[: len(signal)].astype(np.float32)

@@ -6,15 +6,15 @@ import os
 
 
 def keep_blas_single() -> None:
-    """Let NumPy's matrix products run in one thread, before NumPy is loaded.
+    """Make NumPy compute matrix products in one thread; call this before NumPy is loaded.
 
-    The front end's are small: starting threads costs more than they save.
+    The front end's products are so small that starting threads costs more than it saves.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def processors() -> int:
-    """How many processors this process may use, which may be fewer than the machine has."""
+    """Return the number of processors this process may use, perhaps fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

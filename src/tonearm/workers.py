@@ -1,4 +1,4 @@
-"""One function over many items in several processes, a crash or a hang costing one item."""
+"""Apply a function to many items in several processes, so that a crash or hang costs one item."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from tonearm.errors import TonearmError, UsageError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How far `in_order` lets the others run ahead of a slow item: their results wait in memory.
+# How far `in_order` lets the others run ahead of a slow item; their results wait in memory.
 AHEAD = 1000  # items
 
 # A forked child would inherit ONNX Runtime's and BLAS's locks without the threads that hold them.
 _SPAWN = multiprocessing.get_context("spawn")
-_READY = None  # the first thing a process says; a text is why it cannot begin
-# For a process to say so: seconds on an idle machine, and for ever where what it loads lies on a
-# network drive that is gone.
+_READY = None  # a process's first message; a string instead is the reason why it cannot start
+# Time limit for that message. It takes seconds on an idle machine, and for ever if what the process
+# loads is on a network drive that is gone.
 START_SECONDS = 180.0
-# Ctrl-C, the closing of a terminal and systemd's stop reach every process of a group. The parent
-# alone decides what becomes of its workers, which end with it in any case.
+# Ctrl-C, closing a terminal and systemd's stop signal every process of a group. Only the parent
+# decides what happens to its workers, which end with it in any case.
 _FOR_PARENT = {
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 }
-_JOIN_SECONDS = 5.0  # for a killed process to end; one that waits for a dead network drive does not
+_JOIN_SECONDS = 5.0  # to wait for a killed process; one stuck on a dead network drive does not end
 
 
 class StartError(TonearmError):
-    """A process died before it had begun with any item, or was given up.
+    """A process died before it began its first item, or did not start in time.
 
     Parameters
     ----------
     exit_code
-        The process's, negative for the signal that ended it; None if it was given up.
+        The process's exit code, negative for the signal that ended it; None if it was given up.
     told
-        What the process itself said was wrong.
+        The process's own error message.
 
     Attributes
     ----------
     reason : str
-        The same without advice to who wrote the program.
+        The message without the advice to the author of the script.
     """
 
     def __init__(self, exit_code: int | None, told: str = "") -> None:
@@ -62,7 +62,7 @@ class StartError(TonearmError):
             self.reason = f"a worker process did not start within {START_SECONDS:g} s"
         else:
             self.reason = f"a worker process died while starting (exit code {exit_code})"
-        # Without the guard a process ends by itself, and says nothing.
+        # Without the guard, a process ends by itself and sends no message.
         self._may_lack_guard = not told and (exit_code is None or exit_code >= 0)
 
     def __str__(self) -> str:
@@ -80,17 +80,17 @@ class Crash(Generic[Item]):
     Attributes
     ----------
     item
-        What it worked on.
+        The item the process was working on.
     exit_code
-        The process's, negative for the signal that ended it; None if it was killed for taking
-        too long.
+        The process's exit code, negative for the signal that ended it; None if it was killed for
+        taking too long.
     """
 
     item: Item
     exit_code: int | None
 
     def reason(self, allowed: float) -> str:
-        """Say in one line what became of a file that could take so many seconds."""
+        """Return in one line why a file failed whose time limit was `allowed` seconds."""
         if self.exit_code is None:
             return f"given up after {allowed:.0f} s"
         return f"the process died reading it ({self.exit_code})"
@@ -105,8 +105,8 @@ def in_order(
 ) -> Iterator[Result | Crash[Item]]:
     """Yield ``prepare()(item)`` for every item, in the items' order.
 
-    Parameters and errors as in `as_finished`. Behind a slow item at most `AHEAD` others are worked
-    on, and their results kept.
+    Parameters and errors are as in `as_finished`. While an item is slow, at most `AHEAD` of those
+    after it are started and their results kept.
     """
     finished: dict[int, Result | Crash[Item]] = {}
     following = 0  # position of the next result to yield
@@ -124,12 +124,12 @@ def as_finished(
     *,
     time_limit: Callable[[Item], float] | None = None,
 ) -> Iterator[Result | Crash[Item]]:
-    """Yield ``prepare()(item)`` for every item, each as soon as it is there.
+    """Yield ``prepare()(item)`` for every item, each as soon as it is finished.
 
-    Each process calls ``prepare`` once and then works item by item. When one dies (a decoder that
-    runs into a bad pointer, the kernel short of memory) or takes too long, its item yields a
-    `Crash` and a new process takes its place. `concurrent.futures` is not used because there a dead
-    process breaks the whole pool and every item in it.
+    Each process calls ``prepare`` once and then processes one item at a time. If a process dies (a
+    decoder follows a bad pointer, the kernel runs out of memory) or takes too long, its item yields
+    a `Crash` and a new process replaces it. In `concurrent.futures`, a dead process would break the
+    whole pool and every item in it.
 
     Parameters
     ----------
@@ -140,23 +140,23 @@ def as_finished(
     workers
         The number of processes.
     time_limit
-        Gives the seconds an item may take, on the clock; by default as long as it likes.
+        Returns the seconds an item may take, in wall-clock time; by default there is no limit.
 
     Raises
     ------
     StartError
-        If a process dies in ``prepare``, or that raises a `TonearmError`.
+        If a process dies in ``prepare``, or ``prepare`` raises a `TonearmError`.
     UsageError
-        If this process cannot have others.
+        If this process may not start others.
     """
     for _, result in _finished(prepare, items, workers, time_limit, inf):
         yield result
 
 
 class Apart(Generic[Item, Result]):
-    """A function in a process of its own, which lives from call to call and is replaced if it dies.
+    """A function in a process of its own, which is kept between calls and replaced if it dies.
 
-    Parameters and errors as in `as_finished`.
+    Parameters and errors are as in `as_finished`.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Apart(Generic[Item, Result]):
         self._worker: _Worker[Item, Result] = _Worker(prepare)
 
     def __call__(self, item: Item) -> Result | Crash[Item]:
-        """Apply the function, or say what became of the process in it."""
+        """Apply the function to an item; return a `Crash` if the process dies or takes too long."""
         self._worker = _able(self._worker, self._prepare)
         self._worker.start((0, item), self._time_limit(item))
         while True:
@@ -178,25 +178,25 @@ class Apart(Generic[Item, Result]):
                 return outcomes[0][1]
 
     def ready(self) -> None:
-        """Wait until the process, a new one if it has ended, can begin with an item at once.
+        """Wait until the process can take an item at once, replacing the process if it has ended.
 
         Raises
         ------
         StartError
-            If it dies before.
+            If it dies before that.
         """
         self._worker = _able(self._worker, self._prepare)
         self._worker.wait_until_ready()
 
     def kill(self) -> None:
-        """End the process while another thread waits for it, whose item is a `Crash` then.
+        """End the process while another thread waits for it; that thread gets a `Crash`.
 
-        Before the process has begun with the item, the other thread gets a `StartError`.
+        If the process has not begun the item yet, that thread gets a `StartError`.
         """
         self._worker.end_process()
 
     def close(self) -> None:
-        """End the process, while no other thread waits for it."""
+        """End the process; no other thread may be waiting for it."""
         self._worker.stop()
 
 
@@ -207,9 +207,9 @@ def _finished(
     time_limit: Callable[[Item], float] | None,
     ahead: float,
 ) -> Iterator[tuple[int, Result | Crash[Item]]]:
-    """Yield every item's position and result, each as soon as it is there.
+    """Yield every item's position and result, each as soon as it is finished.
 
-    An item is begun only if fewer than `ahead` follow the oldest one in work.
+    An item is started only if it is fewer than `ahead` positions after the oldest unfinished one.
     """
     waiting = enumerate(items)
     begun = 0
@@ -227,7 +227,7 @@ def _finished(
                 crew[place] = _able(crew[place], prepare)
                 crew[place].start(task, time_limit(task[1]) if time_limit else inf)
                 begun += 1
-            yield from outcomes  # now that the processes have something to do meanwhile
+            yield from outcomes  # only now: the processes are busy again meanwhile
             busy = [worker for worker in crew if worker.task]
             if not busy:
                 return
@@ -240,7 +240,7 @@ def _finished(
 def _collect(
     busy: Sequence[_Worker[Item, Result]],
 ) -> list[tuple[int, Result | Crash[Item]]]:
-    """Wait until something happens to one of the workers, and return what is finished by then."""
+    """Wait for an event from one of the workers, and return what is finished by then."""
     soonest = min(worker.deadline for worker in busy) - time.monotonic()
     pipes = [worker.pipe for worker in busy]
     ready = wait(pipes, None if soonest == inf else max(0.0, soonest))
@@ -254,14 +254,14 @@ def _collect(
 
 
 class _Worker(Generic[Item, Result]):
-    """One process, the pipe to it and the item it works on.
+    """One process, the pipe to it and the item it is working on.
 
     Attributes
     ----------
     task
-        The item and its position; None if there is nothing in work.
+        The item and its position; None if the worker is idle.
     deadline
-        When the item must be done, on the monotonic clock.
+        Time by which the item must be done, on the monotonic clock.
     """
 
     def __init__(self, prepare: Callable[[], Callable[[Item], Result]]) -> None:
@@ -275,24 +275,24 @@ class _Worker(Generic[Item, Result]):
         self._process = _SPAWN.Process(target=_serve, args=(prepare, theirs), daemon=True)
         with _held_back():
             self._process.start()
-        theirs.close()  # so that the pipe ends when the process does
+        theirs.close()  # so that the pipe closes when the process ends
 
     def start(self, task: tuple[int, Item], limit: float) -> None:
-        """Work on an item from now on, or from when the process is ready; `limit` in seconds."""
+        """Assign an item, whose `limit` in seconds runs from now or once the process is ready."""
         self.task = task
         self._limit = limit
         self.deadline = time.monotonic() + (limit if self._is_ready else START_SECONDS)
-        # Should the process die at this moment, `collect` finds the pipe ended and reports it.
+        # If the process dies at this moment, `collect` finds the pipe closed and reports it.
         with suppress(BrokenPipeError):
             self.pipe.send(task[1])
 
     @property
     def has_ended(self) -> bool:
-        """Whether another process must take its place: it was given up, or has died idle."""
+        """Whether the process must be replaced, because it was given up or died while idle."""
         return self._is_over or not self._process.is_alive()
 
     def wait_until_ready(self) -> None:
-        """Take the first thing the process says; raises StartError if it cannot begin."""
+        """Receive the process's first message; raises `StartError` if the process cannot start."""
         if self._is_ready:
             return
         try:
@@ -311,7 +311,7 @@ class _Worker(Generic[Item, Result]):
         self._is_ready = True
 
     def collect(self) -> list[tuple[int, Result | Crash[Item]]]:
-        """Take what the process says: the result of its item, or nothing but that it is ready."""
+        """Receive a message: return the item's result, or nothing if the process became ready."""
         assert self.task is not None
         position, item = self.task
         if not self._is_ready:
@@ -320,7 +320,7 @@ class _Worker(Generic[Item, Result]):
             return []
         try:
             result = self.pipe.recv()
-        except (EOFError, OSError):  # it ended before its answer, or in the middle of it
+        except (EOFError, OSError):  # it died before or while sending the result
             self._process.join()
             result = Crash(item, self._process.exitcode)
             self.stop()
@@ -328,7 +328,7 @@ class _Worker(Generic[Item, Result]):
         return [(position, result)]
 
     def give_up(self) -> tuple[int, Crash[Item]]:
-        """Give an item up, and its process; raises StartError if it had not begun with it."""
+        """Give up an item and its process; raises `StartError` if the process was not ready."""
         assert self.task is not None
         position, item = self.task
         self.stop()
@@ -337,11 +337,11 @@ class _Worker(Generic[Item, Result]):
         return position, Crash(item, None)
 
     def end_process(self) -> None:
-        """Kill the process, which may hang where no request reaches it, and no more than that."""
+        """Just kill the process, since it may hang where no request reaches it."""
         self._process.kill()
 
     def stop(self) -> None:
-        """End the process, if it has not ended."""
+        """End the process, if it is still running, and close the pipe."""
         self.task = None
         self._is_over = True
         self.end_process()
@@ -352,7 +352,7 @@ class _Worker(Generic[Item, Result]):
 def _able(
     worker: _Worker[Item, Result], prepare: Callable[[], Callable[[Item], Result]]
 ) -> _Worker[Item, Result]:
-    """Give a worker that can take an item, a new one if this one has ended."""
+    """Return the worker if it can take an item, otherwise a new one."""
     if not worker.has_ended:
         return worker
     worker.stop()
@@ -360,7 +360,7 @@ def _able(
 
 
 def _check_may_start() -> None:
-    """Raise UsageError where `multiprocessing` would fail, there or in the new process."""
+    """Raise `UsageError` where `multiprocessing` would fail, here or in the new process."""
     if multiprocessing.current_process().daemon:
         raise UsageError(
             "workers: this process is a daemonic one (of a multiprocessing pool?) and may not "
@@ -376,15 +376,15 @@ def _check_may_start() -> None:
 
 @contextmanager
 def _held_back() -> Iterator[None]:
-    """Let signals for the parent wait; a process that is started meanwhile does so too.
+    """Block signals meant for the parent; a process started meanwhile inherits the mask.
 
-    While it imports what it needs, a process cannot say yet that they are not meant for it.
+    Until its imports are done, a new process cannot yet declare that it ignores them.
     """
     if os.name != "posix":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
-    # It begins with the first process, holds them back too, and lets some of them through here.
+    # Started with the first process, it unblocks some of these signals here: block them again.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
     try:
@@ -394,7 +394,7 @@ def _held_back() -> Iterator[None]:
 
 
 def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) -> None:
-    """Work until the parent is gone (the body of each process)."""
+    """Process items until the parent is gone (the body of each process)."""
     for number in _FOR_PARENT:
         signal.signal(number, signal.SIG_IGN)
     if os.name == "posix":
@@ -402,23 +402,23 @@ def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) ->
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work = prepare()
-    except TonearmError as error:  # the parent says it, once for all processes
+    except TonearmError as error:  # the parent reports it, once for all processes
         with suppress(ConnectionError):
             pipe.send(str(error))
         return
-    with suppress(EOFError, ConnectionError):  # the parent is gone, perhaps while this one worked
+    with suppress(EOFError, ConnectionError):  # the parent has gone, perhaps in mid-item
         pipe.send(_READY)
         while True:
             pipe.send(work(pipe.recv()))
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as its parent is gone, whatever it does.
+    """End this process as soon as its parent is gone, whatever it is doing.
 
-    A parent killed by SIGKILL stops nobody, and a worker that hangs in a decoder never comes to
-    read that its pipe has ended. This reaches it wherever C code has released the interpreter's
-    lock, as FFmpeg, ONNX Runtime and system calls do; not where C code keeps it, and not while
-    the kernel waits for a dead network drive.
+    A parent killed by SIGKILL cannot stop its workers, and a worker that hangs in a decoder never
+    notices that its pipe has closed. This thread works wherever C code has released the
+    interpreter's lock, as FFmpeg, ONNX Runtime and system calls do, but not where C code keeps it
+    nor while the kernel waits for a dead network drive.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None

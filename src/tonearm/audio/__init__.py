@@ -1,11 +1,11 @@
-"""Hearing: turns an audio file of any format into mono samples at the rate one asks for.
+"""Decode audio files of any format into mono samples at a requested rate.
 
-FFmpeg (through PyAV, which carries it) opens and decodes; the channels are averaged; FFmpeg's
-libswresample changes the rate. Everything streams: a file of three hours needs no more memory than
+FFmpeg (through PyAV, which includes it) opens and decodes; the channels are averaged; FFmpeg's
+libswresample changes the rate. Everything is streamed: a three-hour file needs no more memory than
 a song, unless `read` is asked for all of it.
 
-`source` gives the bytes, `container` the frames in them, `samples` what they sound like, and
-`hearing` the part that was asked for.
+`source` provides the bytes, `container` the frames in them, `samples` turns those into mono
+samples, and `hearing` delivers the part that was asked for.
 """
 
 from tonearm.audio.container import LIMIT_SECONDS, RIFF_UNKNOWN, AudioInfo

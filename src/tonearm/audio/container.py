@@ -1,4 +1,4 @@
-"""An open media file: its audio stream, the packets and frames of it, and what is wrong with it."""
+"""An open media file: its audio stream, packets and frames, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,57 +22,60 @@ from tonearm.audio.source import (
     size_within,
 )
 
-# Sample rates outside these are damage or a prank: DSD reads as 352.8 kHz, telephones as 8 kHz.
+# Sample rates outside this range are damage or a prank: DSD is read at 352.8 kHz, telephony at
+# 8 kHz.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
 
-SEEKS_ASTRAY = ("wmav1", "wmav2", "wmapro", "wmavoice")  # packets share frames: 0.1 s off after it
-# Here FFmpeg seeks by the header's byte rate, which is not exact: whole seconds off.
+# Codecs whose packets share frames: a seek lands 0.1 s off.
+SEEKS_ASTRAY = ("wmav1", "wmav2", "wmapro", "wmavoice")
+# Here FFmpeg seeks by the header's byte rate, which is inexact: a seek lands whole seconds off.
 ADPCM, SEEKS_BY_BYTE_RATE = "adpcm_", ("wav", "w64")
 
-# A file shorter than its header says by more than both of these breaks off.
+# A file that is shorter than its header says by more than both of these is truncated.
 SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
 
-# Default time limit: three hours of MP3 take some 15 s on one core, a hanging file must not take
-# the day. Only time spent reading and decoding counts.
+# Default time limit: three hours of MP3 take some 15 s on one core, but a file that hangs must not
+# block for a day. Only time spent reading and decoding counts.
 LIMIT_SECONDS, LIMIT_SECONDS_PER_MEGABYTE = 60.0, 1.0
 
-OGG_PAGE = 65_536  # bytes, no page is longer
-OGG_BEGINS = 0x02  # a flag: the first page of a stream
-OGG_FIRST_PAGES = 4_096  # bytes, more than those of all streams take: they hold a short header each
+OGG_PAGE = 65_536  # bytes; no page is longer
+OGG_BEGINS = 0x02  # flag of the first page of a stream
+OGG_FIRST_PAGES = 4_096  # bytes; enough for the first pages of all streams, each a short header
 
-RIFF_UNKNOWN = 0x7FFF_0000  # bytes; sizes from here on are no sizes
+RIFF_UNKNOWN = 0x7FFF_0000  # bytes; values from here on mean that the size is unknown
 
 MATROSKA = "matroska,webm"
-# How long one stream of such a file is, in a tag: "00:03:25.120000000".
+# The tag with the duration of one stream of such a file: "00:03:25.120000000".
 MATROSKA_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-BY_MKVMERGE = "_STATISTICS_WRITING_APP"  # a tag beside it, where it leaves out what comes before
+# A tag beside it; where present, the duration excludes the time before the stream begins.
+BY_MKVMERGE = "_STATISTICS_WRITING_APP"
 
 MAX_READ_FAILURES = 16  # in a row, before the rest of the file is given up
 
-# What PyAV raises on damaged data: FFmpeg's own errors, and those of its Python side where a header
-# claims the impossible (an unknown channel layout, a size beyond C's integers, a stream that turns
-# up midway).
+# What PyAV raises on damaged data: FFmpeg's own errors, and those of its Python side if a header
+# claims the impossible (an unknown channel layout, a size beyond C's integers, a stream that
+# appears midway).
 DECODER_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError)
 
-# For `av.open`: tags need not be UTF-8. From 19 on PyAV takes any, before that it has to be told.
+# For `av.open`: tags need not be UTF-8. PyAV accepts any from 19 on, and before with this option.
 _PYAV = int(av.__version__.partition(".")[0])
 ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What the header of a file says; none of it is checked against the sound.
+    """What the header of a file says, unchecked against the sound.
 
     Attributes
     ----------
     container, codec : str
         FFmpeg's names, such as ``"mov,mp4,m4a,3gp,3g2,mj2"`` and ``"aac"``.
     sample_rate : int
-        Hz; 0 where the header does not say.
+        Hz; 0 if the header does not say.
     channels : int
-        0 where the header does not say.
+        0 if the header does not say.
     duration : float or None
-        Seconds; an estimate for formats that do not store it, None where there is none.
+        Seconds; an estimate for formats that do not store it, None if there is not even that.
     """
 
     container: str
@@ -83,7 +86,7 @@ class AudioInfo:
 
 
 class OpenFile:
-    """A file with its audio stream open, the packets of it, and what was found wrong on the way."""
+    """A file with its audio stream open, and the faults found while reading it."""
 
     def __init__(self, source: Source, time_limit: float | None) -> None:
         self.path = name_of(source)
@@ -104,7 +107,7 @@ class OpenFile:
         self._open()
 
     def close(self) -> None:
-        """Let go of it; a file that came open stays so."""
+        """Close the file; one that was passed in open stays open."""
         self._container.close()
         self._close_file()
 
@@ -118,7 +121,7 @@ class OpenFile:
         return float((self._stream.start_time or 0) * (self._stream.time_base or 0))
 
     def seek(self, seconds: float) -> bool:
-        """Go to a place at or before `seconds`; False if the format cannot."""
+        """Seek to a position at or before `seconds`; return False if the format cannot seek."""
         if not self._stream.time_base or self._seeks_astray():
             return False
         stamp = int((seconds + self.origin) / self._stream.time_base)
@@ -129,10 +132,10 @@ class OpenFile:
         return True
 
     def frames(self) -> Iterator[av.AudioFrame]:
-        """Decode on from here, over damaged packets.
+        """Decode from the current position on, skipping damaged packets.
 
-        An error counts as damage only if sound came before it and comes after it: junk at either
-        end (tags, a packet cut off at the start of a stream) is the habit of many good files.
+        An error counts as damage only if there is sound both before and after it: many intact files
+        have junk at either end (tags, a packet cut off at the start of a stream).
         """
         decoded = failed = False
         for packet in self._packets():
@@ -151,7 +154,7 @@ class OpenFile:
                 yield from frames
 
     def hash_packets(self, update: Callable[[av.Packet[av.AudioStream]], object]) -> float:
-        """Feed every packet to a hash; return where the last one ends, in seconds of the file."""
+        """Feed every packet to a hash; return the end of the last one, in seconds of the file."""
         total = 0
         for packet in self._packets():
             if packet.size:
@@ -160,14 +163,14 @@ class OpenFile:
         return max(self._last_end, total * float(self._stream.time_base or 0))
 
     def length(self, end: float) -> float | None:
-        """The file's length in seconds, if its last packet ends at `end`."""
+        """Return the file's length in seconds, given that its last packet ends at `end`."""
         announced = self.info.duration
         if announced is None or self._estimated(announced) or self._is_chained():
             return end or announced
         return announced
 
     def breaks_off(self, end: float) -> bool:
-        """Whether a file whose sound ended at `end` seconds should have gone on."""
+        """Check whether a file whose sound ended at `end` seconds should have continued."""
         if self._source.failed or self._cut_packet:
             return True
         if self.info.container == "ogg" and self._ogg_page_cut():
@@ -177,7 +180,7 @@ class OpenFile:
         announced = self.info.duration
         if announced is None or self._estimated(announced):
             return False
-        if self.info.container == MATROSKA:  # where there may be gaps; elsewhere those are damage
+        if self.info.container == MATROSKA:  # which may have gaps; elsewhere a gap is damage
             end = max(end, self._last_end)
         return announced - end > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * announced)
 
@@ -186,7 +189,7 @@ class OpenFile:
         self.complaint = ""
         self._cut_packet = False
         self._first_byte: int | None = None
-        self._last_stamp = 0  # where the last packet ends
+        self._last_stamp = 0  # end of the last packet
         try:
             self._file = io.FileIO(self.path) if self._borrowed is None else self._borrowed
             self._file.seek(0)
@@ -197,7 +200,7 @@ class OpenFile:
             self._container = av.open(
                 self._source,
                 mode="r",
-                container_options={"protocol_whitelist": "none"},  # a playlist opens no other file
+                container_options={"protocol_whitelist": "none"},  # playlists open no other files
                 timeout=self.clock.limit,
                 **ANY_TAGS,
             )
@@ -243,7 +246,7 @@ class OpenFile:
         )
 
     def _header_duration(self) -> tuple[bool, float | None]:
-        """Say whether the header tells how long the sound is, or only the file; and how long."""
+        """Return whether the header's duration is the sound's, not the file's, and its value."""
         stream = self._stream
         if stream.duration and stream.time_base:
             return True, float(stream.duration * stream.time_base)
@@ -256,7 +259,7 @@ class OpenFile:
         )
         if self._container.format.name != MATROSKA:
             return is_alone, whole
-        # Here a duration counts from the beginning of the file, whenever the sound begins.
+        # In Matroska, a duration counts from the beginning of the file, wherever the sound begins.
         late = max(0.0, self.origin)
         if is_alone:
             return True, whole - late
@@ -290,7 +293,7 @@ class OpenFile:
         self._check_time()
 
     def _seeks_astray(self) -> bool:
-        """Whether a seek would land where it should not."""
+        """Check whether a seek would land in the wrong place."""
         container, codec = self.info.container, self.info.codec
         if container in SEEKS_BY_BYTE_RATE and codec.startswith(ADPCM):
             return True
@@ -302,15 +305,15 @@ class OpenFile:
 
     @property
     def _last_end(self) -> float:
-        """Where the last packet so far ends, in seconds of the file."""
+        """End of the last packet so far, in seconds of the file."""
         return self._last_stamp * float(self._stream.time_base or 0) - self.origin
 
     def _estimated(self, duration: float) -> bool:
-        """Whether the duration is no evidence of how long the sound is.
+        """Check whether a duration is unreliable as the length of the sound.
 
-        It may be that of a picture beside the sound. And FFmpeg guesses it from the size of the
-        file and the bit rate of the first frames where the format does not store it (ADTS, MP3
-        without a Xing header).
+        It may be that of a video stream beside the sound. And if the format does not store it
+        (ADTS, MP3 without a Xing header), FFmpeg guesses it from the size of the file and the bit
+        rate of the first frames.
         """
         if not self._is_told:
             return True
@@ -321,16 +324,16 @@ class OpenFile:
         return abs(guess - duration) <= SHORTFALL_SHARE * duration
 
     def _ogg_page_cut(self) -> bool:
-        """Whether the file ends within an Ogg page (RFC 3533, 6), which FFmpeg drops silently."""
+        """Check whether the file ends within an Ogg page (RFC 3533, 6), silently lost by FFmpeg."""
         page = self._last_ogg_page(2 * OGG_PAGE)
         lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
         return len(page) < 27 or len(page) < 27 + page[26] + sum(lengths)
 
     def _is_chained(self) -> bool:
-        """Whether an Ogg file is several, one behind the other (RFC 3533, 4).
+        """Check whether an Ogg file is a chain of several (RFC 3533, 4).
 
-        Read from its beginning, FFmpeg hears them all; after a seek, only the one it lands in. Each
-        has serial numbers of its own: the last page bears none of those the file begins with.
+        From the beginning, FFmpeg reads them all; after a seek, only the one it lands in. Each has
+        serial numbers of its own, so the last page has none of those that the file begins with.
         """
         if self.info.container != "ogg":
             return False
@@ -344,12 +347,12 @@ class OpenFile:
         return self._last_ogg_page(OGG_PAGE)[14:18] not in serials
 
     def _last_ogg_page(self, reach: int) -> bytes:
-        """What begins like a page last, in so many bytes before the end."""
+        """Return the data from the last page header on within the last `reach` bytes."""
         tail = self._bytes(max(0, self.size - reach), reach)
         return tail[tail.rfind(b"OggS") :]
 
     def _riff_cut(self) -> bool:
-        """Whether a WAV file is shorter than it says; FFmpeg goes by the size it finds.
+        """Check whether a WAV file is shorter than its header says, which FFmpeg does not report.
 
         Programs that write to a pipe leave a size of 0 or about 2 or 4 GB.
         """
@@ -358,7 +361,7 @@ class OpenFile:
         return head[:4] == b"RIFF" and self.size + 1 < announced + 8 < RIFF_UNKNOWN
 
     def _bytes(self, position: int, count: int) -> bytes:
-        before = self._source.tell()  # FFmpeg reads on from where it was
+        before = self._source.tell()  # to restore it for FFmpeg, which reads on from there
         self._source.seek(position)
         data = self._source.read(count)
         self._source.seek(before)

@@ -1,4 +1,4 @@
-"""Why a file could not be heard."""
+"""Why a file could not be read as audio."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from tonearm.text import printable
 
 
 class AudioError(TonearmError):
-    """A file could not be heard; the text is ``<path>: <reason>``, one line.
+    """A file could not be read as audio; the message is one line, ``<path>: <reason>``.
 
     Attributes
     ----------
     path : str
-        The path as given (undecodable bytes as surrogates, as `os.fsdecode` has them); of an open
-        file its name, or "<file>".
+        The path as given (undecodable bytes as surrogates, as from `os.fsdecode`); for an open
+        file, its name or "<file>".
     reason : str
-        Why, in a few words.
+        The reason, in a few words.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -28,16 +28,16 @@ class AudioError(TonearmError):
 
 
 class NotAudio(AudioError):
-    """There is no audio: no such file, no media file, or none with an audio stream."""
+    """There is no audio: no such file, not a media file, or no audio stream in it."""
 
 
 class Undecodable(AudioError):
-    """There is an audio stream, but nothing of it can be decoded."""
+    """There is an audio stream, but none of it can be decoded."""
 
 
 class TooShort(AudioError):
-    """The file decodes, but ends before the part that was asked for."""
+    """The file can be decoded, but is too short, or ends before the requested part."""
 
 
 class TimedOut(AudioError):
-    """The time limit for one file passed."""
+    """A file took longer than its time limit."""

@@ -1,4 +1,4 @@
-"""A file, a window of it or samples in memory are heard at the rate one asks for."""
+"""Read a file, a window of it, or samples in memory at a requested rate."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tonearm.audio.source import Source
 from tonearm.errors import UsageError
 from tonearm.mono import checked_mono
 
-# A decoder needs what comes before a place to be right there (bit reservoir, overlap, prediction).
+# To be correct somewhere, a decoder needs what precedes it (bit reservoir, overlap, prediction).
 PREROLL = 1.0  # seconds decoded before `start` and thrown away
 
-SEEK_TOLERANCE = 0.05  # seconds a seek may land late before the whole file is decoded instead
+SEEK_TOLERANCE = 0.05  # seconds a seek may land late; if later, decoding starts at the beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Recording:
     Attributes
     ----------
     samples : float32[n]
-        Mono, full scale is ±1.
+        Mono; full scale is ±1.
     rate : int
         Samples per second.
     truncated : bool
@@ -45,7 +45,7 @@ class Recording:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length in seconds."""
         return len(self.samples) / self.rate
 
 
@@ -88,34 +88,34 @@ def stream(
     block_seconds: float = 10.0,
     time_limit: float | None = None,
 ) -> AudioStream:
-    """Open a file to be heard block by block.
+    """Open a file to be read block by block.
 
     Parameters
     ----------
     path : str, path-like or binary file
-        Any file FFmpeg can read; of a video, the sound is heard. A file that is open already
+        Any file FFmpeg can read; of a video, the sound is read. A file that is already open
         (``io.BytesIO(data)``) is read from its beginning and left open.
     rate : int
         Samples per second wanted.
     start : float, default 0
-        Seconds to leave out at the beginning. Where the format can seek, what comes before is not
-        decoded; the place is right to 50 ms.
+        Seconds to skip at the beginning. If the format supports seeking, they are not decoded, and
+        the position is accurate to 50 ms.
     duration : float, optional
-        Seconds wanted, by default all. Fewer come if the file ends before.
+        Seconds to read; by default, all. There are fewer if the file ends earlier.
     block_seconds : float, default 10
         Length of a block; only the last one is shorter.
     time_limit : float, optional
-        Seconds that may be spent reading and decoding (the time between two blocks does not
-        count); by default a minute and a second more for each megabyte of the file.
+        Seconds that may be spent reading and decoding (time between two blocks does not count);
+        by default a minute, plus a second for each megabyte of the file.
 
     Raises
     ------
     NotAudio
-        At once, if there is nothing to hear.
+        Immediately, if there is no audio.
     Undecodable, TooShort
-        While iterating, if nothing could be decoded, or nothing lies in the window.
+        While iterating, if nothing could be decoded, or there is nothing within the window.
     TimedOut
-        At once or while iterating.
+        Immediately or while iterating.
     UsageError
         If a parameter is out of range.
     """
@@ -123,24 +123,24 @@ def stream(
 
 
 def resample(samples: ArrayLike, rate: int, new_rate: int) -> Iterator[Samples]:
-    """Yield samples in memory at another rate, in pieces, by the same means as a file's.
+    """Yield samples in memory at another rate, in pieces, resampled in the same way as a file.
 
     Parameters
     ----------
     samples : float[n]
         Mono.
     rate, new_rate : int
-        Samples per second as they are, and as they are wanted.
+        Samples per second that they have, and that are wanted.
 
     Raises
     ------
     UsageError
-        If a rate is out of range, or the samples are not mono or integers.
+        If a rate is out of range, or the samples are not mono or are integers.
     """
     signal = checked_mono(samples)
     rate, new_rate = checked_rate("rate", rate), checked_rate("new_rate", new_rate)
     pieces = (
-        # In a piece, which a column is not; and copied, for at equal rates it is handed on.
+        # Contiguous, which a column is not; and a copy, because at equal rates it is passed on.
         np.array(signal[i : i + GATHERED], np.float32, order="C")
         for i in range(0, len(signal), GATHERED)
     )
@@ -148,7 +148,7 @@ def resample(samples: ArrayLike, rate: int, new_rate: int) -> Iterator[Samples]:
 
 
 def checked_rate(name: str, rate: float) -> int:
-    """Return a sample rate as a whole number of Hz; raises `UsageError` if it cannot be one."""
+    """Return a sample rate as an integer in Hz, or raise `UsageError` if it is not a valid one."""
     is_number = isinstance(rate, int | float | np.number)
     fine = is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)
     _check(fine, name, repr(rate), "a whole number from 1000 to 1000000 Hz")
@@ -156,7 +156,7 @@ def checked_rate(name: str, rate: float) -> int:
 
 
 class AudioStream:
-    """The blocks of one file, to be iterated once; made by `stream`.
+    """The blocks of one file, which can be iterated once; made by `stream`.
 
     Attributes
     ----------
@@ -165,10 +165,10 @@ class AudioStream:
     rate : int
         Samples per second of the blocks.
     seconds : float
-        Delivered so far.
+        Seconds delivered so far.
     truncated : bool
-        Known at the end: whether the file is damaged within what was delivered, or breaks off
-        before the length its header announces.
+        Whether the file is damaged within what was delivered, or ends before the length its header
+        announces; final once the iteration has ended.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class AudioStream:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; iterating after this ends at once."""
+        """Close the file (unless it was passed in open); iteration then ends immediately."""
         self._blocks.close()
         self._file.close()
 
@@ -249,12 +249,12 @@ class AudioStream:
 
 
 class _Place:
-    """Finds the place in a file where to begin, and counts where it ends.
+    """Finds the starting point in a file, and tracks the position of the decoder.
 
     Attributes
     ----------
     end : float
-        Where the sound decoded so far ends, in seconds of the file.
+        End of the sound decoded so far, in seconds from the beginning of the file.
     """
 
     def __init__(self, file: OpenFile, start: float) -> None:
@@ -283,7 +283,7 @@ class _Place:
             if landed <= self._start + SEEK_TOLERANCE:
                 self.end = landed
                 return itertools.chain((first,), frames)
-        self._file.reopen()  # it went nowhere or too far: decode all that comes before instead
+        self._file.reopen()  # the seek failed or went too far: decode from the beginning
         return self._file.frames()
 
 

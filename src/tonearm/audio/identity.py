@@ -1,4 +1,4 @@
-"""What is known of a file without decoding it: its header, and a digest of its sound."""
+"""What can be known about a file without decoding it: its header, and a digest of its sound."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from tonearm.audio.container import AudioInfo, OpenFile
 from tonearm.audio.source import Source
 
-DIGEST_LENGTH = 32  # of SHA-256's 64 digits: no two of 10^12 recordings will share them
+DIGEST_LENGTH = 32  # of SHA-256's 64 digits: enough that no two of 10^12 recordings collide
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What sound a file holds, whatever its name and its tags.
+    """Identifies the sound in a file, independent of the file's name and tags.
 
     Attributes
     ----------
@@ -22,8 +22,8 @@ class Identity:
         32 hexadecimal digits, a hash of the compressed packets: equal for copies and retagged
         files, different for the same music encoded twice.
     duration : float or None
-        Seconds: the header's word, or where that is none, a guess or broken (the file breaks off),
-        the packets' own.
+        Seconds, from the header; from the packets if the header's duration is missing, a guess or
+        wrong because the file breaks off.
     truncated : bool
         Whether the file breaks off before its end.
     """
@@ -34,31 +34,31 @@ class Identity:
 
 
 def probe(path: Source, *, time_limit: float | None = None) -> AudioInfo:
-    """Read what a file's header says of its sound, without decoding it.
+    """Read what a file's header says about its sound, without decoding it.
 
     Raises
     ------
     NotAudio, Undecodable, TimedOut
-        As `stream` does.
+        As in `stream`.
     """
     with contextlib.closing(OpenFile(path, time_limit)) as file:
         return file.info
 
 
 def identify(path: Source, *, time_limit: float | None = None) -> Identity:
-    """Tell a file's sound from all others, without decoding it.
+    """Identify a file's sound without decoding it.
 
-    All its packets are read: that takes about a fifth of the time of decoding them.
+    All packets are read, which takes about a fifth of the time of decoding them.
 
     Raises
     ------
     NotAudio, Undecodable, TimedOut
-        As `stream` does.
+        As in `stream`.
     """
     with contextlib.closing(OpenFile(path, time_limit)) as file, file.clock:
         info = file.info
-        # The same numbers at another rate are another sound; all else a decoder needs is in the
-        # packets, or cannot change while they stay the same.
+        # The same packets at another rate are a different sound. Everything else a decoder needs is
+        # in the packets, or cannot change while they stay the same.
         sound = hashlib.sha256(f"{info.codec} {info.sample_rate} {info.channels}\n".encode())
         end = file.hash_packets(sound.update)
         truncated = file.breaks_off(end)

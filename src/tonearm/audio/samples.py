@@ -1,4 +1,4 @@
-"""Decoded frames become mono samples at one rate, in blocks of one length."""
+"""Turn decoded frames into mono samples at one rate, in blocks of one length."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 
-# Frames are gathered to this many samples before anything is computed: a frame is about 1000
+# Frames are gathered to this many samples before anything is computed: a frame has about 1000
 # samples, and resampling frame by frame in Python costs as much as decoding. Larger blocks gain
-# nothing and leave the processor's cache.
+# nothing and do not fit in the processor's cache.
 GATHERED = 32_768  # samples per channel
 
-# Samples of float files louder than this are no sound but damage (or NaN), and become silence.
+# Samples of float files louder than this (or NaN) are damage rather than sound, and are set to 0.
 LOUDEST = 1e6  # full scale is 1
 
-# FFmpeg's sample formats, packed or planar, as NumPy reads them, and what full scale is there.
+# FFmpeg's sample formats, packed or planar: the NumPy type and the value of full scale.
 SAMPLE_FORMATS: dict[str, tuple[type[np.generic], float]] = {
     "u8": (np.uint8, 2.0**7),
     "s16": (np.int16, 2.0**15),
@@ -33,17 +33,17 @@ SAMPLE_FORMATS: dict[str, tuple[type[np.generic], float]] = {
 
 
 def downmixed(frames: Iterable[av.AudioFrame]) -> Iterator[tuple[Samples, int]]:
-    """Gather frames of one kind, and yield the mean of their channels with its sample rate."""
+    """Gather frames of the same format, and yield their channels' mean with its sample rate."""
     kind = None
     gathered = av.AudioFifo()
     for frame in frames:
         frame_kind = (frame.sample_rate, frame.format.name, frame.layout.nb_channels)
-        if frame_kind != kind:  # the first, or a file put together from several
+        if frame_kind != kind:  # the first frame, or a file concatenated from several
             if gathered.samples:
                 yield _mean_channel(gathered)
             gathered = av.AudioFifo()
             kind = frame_kind
-        frame.pts = None  # the queue would insist on unbroken time stamps
+        frame.pts = None  # otherwise the queue insists on gapless time stamps
         gathered.write(frame)
         if gathered.samples >= GATHERED:
             yield _mean_channel(gathered)
@@ -62,7 +62,7 @@ def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
     else:
         packed = _plane(frame, 0, dtype)
         channels = [packed[channel : count * width : width] for channel in range(width)]
-    # Damaged samples may be anything; what is no number in the end is silenced below.
+    # Damaged samples may have any value; those that end up as NaN or too loud are zeroed below.
     with np.errstate(over="ignore", invalid="ignore"):
         mean = channels[0].astype(np.float32)
         for channel in channels[1:]:
@@ -70,13 +70,13 @@ def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
     if dtype is np.uint8:
         mean -= full_scale * width
     mean *= np.float32(1 / (full_scale * width))
-    if not max(mean.max(), -mean.min()) <= LOUDEST:  # so put, NaN counts as too loud
+    if not max(mean.max(), -mean.min()) <= LOUDEST:  # negated, so that NaN counts as too loud
         mean[~(np.abs(mean) <= LOUDEST)] = 0
     return mean, frame.sample_rate
 
 
 def resampled(sound: Iterable[tuple[Samples, int]], rate: int) -> Iterator[Samples]:
-    """Bring mono pieces, each with its sample rate, to one rate."""
+    """Resample mono pieces, each given with its sample rate, to one rate."""
     for source_rate, run in itertools.groupby(sound, key=lambda piece: piece[1]):
         if source_rate == rate:
             yield from (samples for samples, _ in run)
@@ -95,12 +95,12 @@ def _arrays(frames: Iterable[av.AudioFrame]) -> Iterator[Samples]:
 
 
 def _plane(frame: av.AudioFrame, number: int, dtype: type[np.generic]) -> NDArray[Any]:
-    # Not `frame.planes`: that counts them up to a null pointer, and of eight channels finds nine.
+    # Not `frame.planes`: it counts planes up to a null pointer, and finds nine for eight channels.
     return np.frombuffer(memoryview(AudioPlane(frame, number)), dtype)
 
 
 def at_most(sound: Iterable[Samples], count: int | None) -> Iterator[Samples]:
-    """Pass on so many samples of a sound and no more; None is all."""
+    """Pass on at most `count` samples of a sound, or all if `count` is None."""
     for samples in sound:
         if count is None:
             yield samples

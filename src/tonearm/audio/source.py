@@ -1,4 +1,4 @@
-"""Where the bytes of a recording come from: a file by its path or open, for a limited time."""
+"""The source of a recording's bytes: a path or an open file, read within a time limit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Source = str | os.PathLike[str] | BinaryIO
 
 
 def size_of(path: str | os.PathLike[str]) -> int:
-    """Return how many bytes a file has, if it is one that may be opened.
+    """Return the size in bytes of a regular file.
 
     Raises
     ------
     NotAudio
-        If it is not there, empty, a folder, or a pipe or a device, which could go on for ever.
+        If it does not exist, is empty, a folder, or a pipe or a device, which may be endless.
     """
     name = os.fsdecode(path)
     try:
@@ -41,7 +41,7 @@ def size_of(path: str | os.PathLike[str]) -> int:
 
 
 def size_within(file: BinaryIO) -> int:
-    """Bytes of an open file; raises where it cannot be read from any place, as FFmpeg wants to."""
+    """Return the size of an open file in bytes; raises if it is not seekable, as FFmpeg needs."""
     try:
         file.seek(0)
         is_binary = isinstance(file.read(0), bytes)
@@ -61,7 +61,7 @@ def size_within(file: BinaryIO) -> int:
 
 
 def name_of(source: Source) -> str:
-    """Return what errors call a file."""
+    """Return the name of a file as used in error messages."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     name = getattr(source, "name", None)
@@ -85,52 +85,52 @@ class Clock:
 
     @property
     def passed(self) -> bool:
-        """Whether it is over, as seen from inside a `with` block."""
+        """Whether the limit has passed; meaningful inside a `with` block."""
         return time.monotonic() > self._deadline
 
 
 class LimitedFile:
-    """An open file that ends when its time is up, or where the disk fails.
+    """An open file that appears to end when its time is up or when reading fails.
 
-    FFmpeg gets its bytes only from here. So any name will do (a path with a colon is no address),
-    and a demuxer that reads round in circles meets an end. Nothing is raised into FFmpeg: PyAV
-    would print what it cannot pass on.
+    FFmpeg gets its bytes only from here. So any name is safe (a path with a colon is not taken for
+    a URL), and a demuxer that reads in circles reaches an end. Nothing is raised into FFmpeg,
+    because PyAV would print exceptions that it cannot pass on.
     """
 
     def __init__(self, file: BinaryIO | io.FileIO, name: str, clock: Clock) -> None:
-        self.name = name  # its suffix helps FFmpeg to tell formats apart
+        self.name = name  # the suffix helps FFmpeg recognise the format
         self._file = file
         self._clock = clock
         self.failed = False
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read on, or nothing where it is over."""
+        """Read the next bytes, or none once the time is up."""
         if self._clock.passed:
             return b""
         try:
             return self._file.read(size) or b""
-        except Exception:  # of the disk, or whatever the file is made of
+        except Exception:  # from the disk, or whatever backs the file object
             self.failed = True
             return b""
 
     def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place and return it; -1 where there is none."""
+        """Move to a position and return it, or -1 if there is no such position."""
         try:
             return self._file.seek(position, whence)
         except Exception:
-            return -1  # a damaged header led to a place before the file: FFmpeg takes this as no
+            return -1  # a damaged header points before the file; FFmpeg takes -1 for failure
 
     def tell(self) -> int:
-        """Where it stands."""
+        """Return the current position."""
         return self._file.tell()
 
     def seekable(self) -> bool:
-        """Whether there is a choice of places: always."""
+        """Return True: the file is always seekable."""
         return True
 
 
 def reason_of(error: BaseException) -> str:
-    """Why, in a few words: what FFmpeg or the system said, without their numbers and names."""
+    """Return FFmpeg's or the system's reason in a few words, without error numbers and names."""
     if isinstance(error, av.error.InvalidDataError):
         return "damaged data"
     if isinstance(error, av.error.UndefinedError):

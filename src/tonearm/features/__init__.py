@@ -1,1 +1,1 @@
-"""What the networks and the classical models see: log-mel frames, descriptors, pictures."""
+"""The inputs of the networks and the classical models: log-mel frames, descriptors, pictures."""

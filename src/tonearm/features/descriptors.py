@@ -1,4 +1,4 @@
-"""The traditional description of a clip: statistics of timbre, harmony, brightness and rhythm."""
+"""Traditional descriptors of a clip: statistics of timbre, harmony, brightness and rhythm."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.mono import as_mono
 
 DESCRIPTOR_RATE = FRONT_ENDS["librosa"].sample_rate
-# Of a longer recording the middle is described, in training and in use alike: some of the
-# statistics depend on the length.
+# Of a longer recording only the middle is described, in training and prediction alike, because some
+# of the statistics depend on the length.
 DESCRIBED_SECONDS = 30.0
 FRAMES_PER_SECOND = FRONT_ENDS["librosa"].frames_per_second
 TEMPO_BANDS = 12
@@ -24,22 +24,22 @@ _PITCHES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
 
 
 def described_from(seconds: float) -> float:
-    """Return where, in seconds, the stretch to describe begins in a recording so long."""
+    """Return the start, in seconds, of the stretch to describe in a recording of this length."""
     return max(0.0, (seconds - DESCRIBED_SECONDS) / 2)
 
 
 def describe(samples: ArrayLike) -> NDArray[np.float32]:
     """Describe a clip with one number per name in `descriptor_names`.
 
-    Mean and standard deviation over time of 20 MFCCs (of their change from frame to frame too),
-    12 chroma, 7 spectral contrasts, centroid, bandwidth, roll-off (Hz), zero-crossing rate, RMS
-    and onset strength; tempo (BPM), and how regularly onsets come back in twelve bands of
-    tempo, with the greatest of them as pulse clarity.
+    Mean and standard deviation over time of 20 MFCCs, 12 chroma, 7 spectral contrasts, centroid,
+    bandwidth, roll-off (Hz), zero-crossing rate, RMS and onset strength; standard deviation of the
+    MFCCs' change from frame to frame; tempo (BPM); how regularly onsets recur in twelve bands of
+    tempo, and the maximum of these as pulse clarity.
 
     Parameters
     ----------
     samples : float32[n]
-        Mono in [-1, 1] at `DESCRIPTOR_RATE`; at least one sample. Silence gives finite numbers.
+        Mono in [-1, 1] at `DESCRIPTOR_RATE`; at least one sample. Silence yields finite numbers.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def describe(samples: ArrayLike) -> NDArray[np.float32]:
 
 @cache
 def descriptor_names() -> tuple[str, ...]:
-    """Names of the numbers that `describe` returns, in their order."""
+    """Return the names of the numbers that `describe` returns, in the same order."""
     mfcc = [f"mfcc{i:02d}" for i in range(1, spectral.MFCC_COUNT + 1)]
     chroma = [f"chroma_{pitch}" for pitch in _PITCHES]
     contrast = [f"contrast{i}" for i in range(1, spectral.CONTRAST_BANDS + 1)]
@@ -94,13 +94,13 @@ def descriptor_names() -> tuple[str, ...]:
 
 
 def mfcc_columns() -> tuple[int, ...]:
-    """Positions of the MFCC statistics in a description, for models of timbre alone."""
+    """Return the positions of the MFCC statistics in a description, for timbre-only models."""
     return tuple(i for i, name in enumerate(descriptor_names()) if name.startswith("mfcc"))
 
 
 @dataclass(frozen=True)
 class FrameDescriptors:
-    """Descriptors of every frame of a clip (2048 samples, every 512), frames first."""
+    """Descriptors of every frame (2048 samples, hop length 512) of a clip, frames first."""
 
     log_mel: NDArray[np.float32]  # [frames, 128] dB, limited to 80 dB
     mfcc: NDArray[np.float32]  # [frames, 20]
@@ -115,7 +115,7 @@ class FrameDescriptors:
 
 
 def describe_frames(samples: ArrayLike) -> FrameDescriptors:
-    """Descriptors over time, all from one pass over the spectrum.
+    """Compute the descriptors of every frame, all in one pass over the spectrum.
 
     Parameters
     ----------

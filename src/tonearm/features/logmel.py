@@ -1,4 +1,4 @@
-"""The log-mel spectrogram that the networks hear, of a whole signal or of a stream of blocks."""
+"""The networks' log-mel spectrogram, computed from a whole signal or a stream of blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tonearm.mono import as_mono
 
 Log = Literal["ln", "log10", "db"]
 
-# Settings beyond these are damage or a prank: they would take all memory, or leave float32.
+# Settings outside these ranges are damage or a prank: they would exhaust memory or exceed float32.
 _WHOLE: dict[str, tuple[int, int]] = {
     "sample_rate": (1_000, 1_000_000),
     "n_fft": (1, 16_384),
@@ -39,9 +39,9 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LogMelConfig:
-    """Settings of a log-mel front end; a model carries them, so that it is fed what it learned.
+    """Settings of a log-mel front end, stored in a model so that it gets the input it expects.
 
-    The spectrum is centred: frame `i` has sample ``i * hop_length`` in its middle. A value is
+    The spectrum is centred: sample ``i * hop_length`` is in the middle of frame `i`. A value is
     ``(log(gain * mel) + shift) / divisor``, where `log` is one of
 
     - "ln": ``ln(gain * mel + offset)``
@@ -53,19 +53,20 @@ class LogMelConfig:
     sample_rate : int
         Rate the samples must have, in Hz.
     n_fft, win_length, hop_length : int
-        Transform, window and step in samples. The transform is even, and the longest of them.
+        Length of the transform and of the window, and hop length, in samples. `n_fft` is even, and
+        neither of the others exceeds it.
     n_mels : int
         Number of mel bands between `f_min` and `f_max` (Hz).
     window : {"hann", "hann_symmetric"}
         Periodic or symmetric Hann.
     padding : {"reflect", "zeros"}
-        What stands before the first sample and behind the last.
+        What the signal is padded with before the first sample and after the last.
     scale : {"slaney", "htk", "kaldi"}
         Mel scale, see `tonearm.features.mel.mel_filterbank`.
     norm : {"slaney"} or None
         Weighting of the bands.
     preemphasis : float
-        If not 0, the spectrum is of ``x[i + 1] - preemphasis * x[i]``, one sample shorter.
+        If not 0, the spectrum is that of ``x[i + 1] - preemphasis * x[i]``, one sample shorter.
     """
 
     sample_rate: int
@@ -96,7 +97,7 @@ class LogMelConfig:
             raise UsageError(
                 f"a front end needs win_length <= n_fft, got {self.win_length} and {self.n_fft}"
             )
-        if self.n_fft % 2 or self.hop_length > self.n_fft:  # what `PowerSpectrum` is made for
+        if self.n_fft % 2 or self.hop_length > self.n_fft:  # as `PowerSpectrum` requires
             raise UsageError(
                 "a front end needs an even n_fft and hop_length <= n_fft, got n_fft "
                 f"{self.n_fft} and hop_length {self.hop_length}"
@@ -122,17 +123,17 @@ class LogMelConfig:
                 raise UsageError(
                     f"front end {name}: expected a number up to {_LARGEST:g}, got {value!r:.40}"
                 )
-        for name in ("offset", "gain", "divisor"):  # a logarithm of them is taken, or a fraction
+        for name in ("offset", "gain", "divisor"):  # in a logarithm, or a denominator
             if (value := getattr(self, name)) < _SMALLEST:
                 raise UsageError(f"front end {name}: expected more than 0, got {value}")
 
     @property
     def frames_per_second(self) -> float:
-        """Frames in a second of audio."""
+        """Frames per second of audio."""
         return self.sample_rate / self.hop_length
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as plain values, fit for JSON."""
+        """Return all settings as plain JSON values."""
         return asdict(self)
 
     @classmethod
@@ -142,8 +143,8 @@ class LogMelConfig:
         Raises
         ------
         UsageError
-            If a setting is unknown or missing, so that a model made by a later version is not
-            fed a spectrogram it does not expect.
+            If a setting is unknown or missing, so that a model made by a later version does not
+            get a spectrogram it does not expect.
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(settings) - known):
@@ -189,8 +190,7 @@ FRONT_ENDS: dict[str, LogMelConfig] = {
         divisor=5.0,
     ),
     # For networks trained from scratch (settings of musicnn, Pons and Serra 2019). It ends at
-    # 8 kHz, so whether a recording was once stored at 16, 22.05 or 44.1 kHz tells a network
-    # nothing.
+    # 8 kHz, so a network cannot tell whether a recording was once stored at 16, 22.05 or 44.1 kHz.
     "mel16k": LogMelConfig(
         sample_rate=16_000,
         n_fft=512,
@@ -203,8 +203,8 @@ FRONT_ENDS: dict[str, LogMelConfig] = {
         offset=1.0,
         gain=10_000.0,
     ),
-    # For networks trained from scratch too, with four times the resolution of low frequencies: the
-    # frames of "librosa", so fine enough to tell notes and harmonics from noise, on the scale of
+    # Also for networks trained from scratch, with four times the resolution at low frequencies: the
+    # frames of "librosa", fine enough to tell notes and harmonics from noise, on the log scale of
     # "mel16k". It reaches 11 kHz, so training has to vary the bandwidth.
     "mel22k": LogMelConfig(
         sample_rate=22_050,
@@ -219,8 +219,8 @@ FRONT_ENDS: dict[str, LogMelConfig] = {
         gain=10_000.0,
     ),
     "htk16k": _HTK_16K,
-    # The same from samples at twice the rate, so that one decoding serves "efficientat" too: twice
-    # the samples in a window of equal length make four times the power.
+    # The same from samples at twice the rate, so that one decoding serves "efficientat" too. With
+    # twice the samples in a window of equal duration, the power is four times as high.
     "htk32k": replace(
         _HTK_16K, sample_rate=32_000, n_fft=1024, win_length=1024, hop_length=512, gain=0.25
     ),
@@ -267,19 +267,19 @@ class LogMel:
         )
 
     def frame_count(self, samples: int) -> int:
-        """Number of frames of a signal of so many samples; at least one if there is a sample."""
+        """Return the number of frames for a number of samples; at least one unless that is 0."""
         if self.config.preemphasis and samples:
             samples = max(1, samples - 1)
         return self.spectrum.frame_count(samples)
 
     def __call__(self, samples: ArrayLike) -> NDArray[np.float32]:
-        """Log-mel spectrogram of a whole signal.
+        """Compute the log-mel spectrogram of a whole signal.
 
         Parameters
         ----------
         samples : float32[n]
             Mono at ``config.sample_rate``, in [-1, 1]. A signal of half a transform or less is
-            lengthened with silence; an empty one has no frames.
+            padded with silence; an empty one has no frames.
 
         Returns
         -------
@@ -289,10 +289,10 @@ class LogMel:
         return np.concatenate(frames) if frames else np.empty((0, self.config.n_mels), np.float32)
 
     def stream(self, blocks: Iterable[ArrayLike]) -> Iterator[NDArray[np.float32]]:
-        """Log-mel frames of a signal that comes in blocks of any lengths.
+        """Yield the log-mel frames of a signal that comes in blocks of any length.
 
-        Joined, the frames equal those of the whole signal; memory grows with the longest block
-        and not with the signal.
+        Joined, the frames equal those of the whole signal; memory grows with the longest block,
+        not with the signal.
 
         Yields
         ------
@@ -306,7 +306,7 @@ class LogMel:
             yield self.of_power(power)
 
     def of_power(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Log-mel frames, float32[k, n_mels], of power spectra, float32[k, 1 + n_fft // 2]."""
+        """Return log-mel frames float32[k, n_mels] of power spectra float32[k, 1 + n_fft // 2]."""
         c = self.config
         mel = self._mel(power)
         if c.gain != 1.0:
@@ -328,9 +328,9 @@ class LogMel:
 class MelBands:
     """Applies a filterbank to power spectra.
 
-    A mel band covers a narrow run of bins, so that multiplying by the whole matrix multiplies
-    mostly zeros. The bands are taken in groups of neighbours, each a small dense product over
-    the bins that it covers.
+    A mel band covers few adjacent bins, so a product with the whole matrix would mostly multiply
+    zeros. Instead, each group of neighbouring bands is a small dense product over the bins that it
+    covers.
     """
 
     GROUPS = 8
@@ -348,7 +348,7 @@ class MelBands:
             self._groups.append((slice(first, last), bins, weights))
 
     def __call__(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mel power, float32[frames, n_mels], of float32[frames, bins]."""
+        """Return the mel power float32[frames, n_mels] of power spectra float32[frames, bins]."""
         mel = np.zeros((len(power), self.n_mels), dtype=np.float32)
         for bands, bins, weights in self._groups:
             np.matmul(power[:, bins], weights, out=mel[:, bands])
@@ -360,8 +360,8 @@ def _preemphasised(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield ``x[i + 1] - coefficient * x[i]`` of a signal that comes in blocks.
 
-    A signal of a single sample has no such difference; it gives one zero, so that it is heard as
-    silence and not as nothing.
+    A signal of a single sample has no such difference; it yields one zero, so that it counts as
+    silence rather than as empty.
     """
     factor = np.float32(coefficient)
     previous: NDArray[np.float32] | None = None

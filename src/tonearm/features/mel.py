@@ -26,7 +26,7 @@ def mel_filterbank(
     scale: MelScale = "slaney",
     norm: MelNorm | None = "slaney",
 ) -> NDArray[np.float32]:
-    """Triangular mel weights, one row per band.
+    """Return triangular mel weights, one row per band.
 
     Parameters
     ----------
@@ -37,12 +37,13 @@ def mel_filterbank(
     n_mels : int
         Number of bands.
     f_min, f_max : float
-        Lower edge of the first and upper edge of the last band in Hz; `None` is half the rate.
+        Lower edge of the first and upper edge of the last band in Hz; `None` means half the rate.
     scale : {"slaney", "htk", "kaldi"}
-        "slaney" and "htk" draw the triangles over Hz, as librosa and torchaudio do; "kaldi" draws
-        them over mel and leaves out the bin at half the rate, as Kaldi's ``compute-fbank-feats``.
+        With "slaney" and "htk", the triangles are linear in Hz, as in librosa and torchaudio; with
+        "kaldi", they are linear in mel and omit the bin at half the rate, as in Kaldi's
+        ``compute-fbank-feats``.
     norm : {"slaney"} or None
-        "slaney" gives every triangle the same area in Hz, `None` the same height 1.
+        "slaney" gives every triangle the same area in Hz, `None` a height of 1.
 
     Returns
     -------
@@ -66,13 +67,13 @@ def mel_filterbank(
 def band_centres(
     n_mels: int, f_min: float, f_max: float, scale: MelScale = "slaney"
 ) -> NDArray[np.float64]:
-    """Frequencies in Hz at which the triangles of `mel_filterbank` peak, float64[n_mels]."""
+    """Return the frequencies in Hz where `mel_filterbank`'s triangles peak, float64[n_mels]."""
     lowest, highest = float(hz_to_mel(f_min, scale)), float(hz_to_mel(f_max, scale))
     return mel_to_hz(np.linspace(lowest, highest, n_mels + 2)[1:-1], scale)
 
 
 def hz_to_mel(hz: float | NDArray[np.float64], scale: MelScale = "slaney") -> NDArray[np.float64]:
-    """Frequencies in Hz as mel."""
+    """Convert frequencies from Hz to mel."""
     hz = np.asarray(hz, dtype=np.float64)
     if scale == "htk":
         return np.asarray(2595.0 * np.log10(1.0 + hz / 700.0))
@@ -83,7 +84,7 @@ def hz_to_mel(hz: float | NDArray[np.float64], scale: MelScale = "slaney") -> ND
 
 
 def mel_to_hz(mel: float | NDArray[np.float64], scale: MelScale = "slaney") -> NDArray[np.float64]:
-    """Mel as frequencies in Hz."""
+    """Convert frequencies from mel to Hz."""
     mel = np.asarray(mel, dtype=np.float64)
     if scale == "htk":
         return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
@@ -94,7 +95,7 @@ def mel_to_hz(mel: float | NDArray[np.float64], scale: MelScale = "slaney") -> N
 
 
 def _triangles(bins: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Height of triangle i (edges i, i+1, i+2) at every bin, as float64[bands, bins]."""
+    """Return the height of triangle i (edges i, i+1, i+2) at every bin, float64[bands, bins]."""
     widths = np.diff(edges)
     rising = (bins - edges[:-2, None]) / widths[:-1, None]
     falling = (edges[2:, None] - bins) / widths[1:, None]

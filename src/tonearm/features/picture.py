@@ -1,4 +1,4 @@
-"""The spectrogram as a picture: bytes for a network, columns of a bounded number for a plot."""
+"""The spectrogram as a picture: bytes for a network, or a bounded number of columns for a plot."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tonearm.mono import as_mono
 
 RANGE_DB = 80.0  # from black to the brightest
 
-# The loudest band of music at full scale is around +30 dB. Where nothing reaches this, there is
-# nothing to see: the picture stays dark instead of magnifying silence.
+# The loudest band of music at full scale is around +30 dB. If nothing reaches the level below, the
+# picture stays dark instead of magnifying silence.
 _SILENT_DB = -20.0
 _SHORTEST_HOP, _LONGEST_HOP = 32, 512  # samples
 _SHORTEST_FFT = 2048  # samples
 
 
 def render(decibels: NDArray[np.float32], range_db: float = RANGE_DB) -> NDArray[np.uint8]:
-    """Paint a spectrogram in 256 greys relative to its own maximum.
+    """Render a spectrogram in 256 shades of grey relative to its own maximum.
 
     Parameters
     ----------
     decibels : float32[frames, n_mels]
-        As ``LogMel(FRONT_ENDS["librosa"])`` makes it.
+        As computed by ``LogMel(FRONT_ENDS["librosa"])``.
     range_db : float, default 80
-        What lies so far or further below the maximum is 0; the maximum is 255.
+        Levels this far or further below the maximum become 0; the maximum becomes 255.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def render(decibels: NDArray[np.float32], range_db: float = RANGE_DB) -> NDArray
 
 
 def relative(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Levels in dB below the loudest; silence is far below."""
+    """Return levels in dB relative to the loudest; silence stays far below 0."""
     loudest = max(float(decibels.max(initial=-np.inf)), _SILENT_DB)
     return np.asarray(decibels - np.float32(loudest))
 
@@ -56,11 +56,11 @@ class Overview:
     decibels : float32[columns, n_mels]
         Mean power of each column in dB.
     column_seconds : float
-        From column to column; the first is centred at 0 s.
+        Distance between columns; the first is centred at 0 s.
     low, high : float32[steps]
         Least and greatest sample of each step.
     step_seconds : float
-        From step to step; the first begins at 0 s.
+        Length of a step; the first begins at 0 s.
     seconds : float
         Length of the recording.
     config : LogMelConfig
@@ -77,16 +77,16 @@ class Overview:
 
 
 def overview(blocks: Iterable[ArrayLike], config: LogMelConfig, columns: int) -> Overview:
-    """Survey a signal that comes in blocks, in memory that does not grow with its length.
+    """Summarise a signal that comes in blocks, in memory that does not grow with its length.
 
     Parameters
     ----------
     blocks : iterable of float32[n]
         Mono samples at ``config.sample_rate``.
     config : LogMelConfig
-        In dB, such as `plot_config` gives.
+        Settings for a spectrogram in dB, such as those of `plot_config`.
     columns : int
-        Frames are averaged as soon as there are four times as many, in pairs.
+        As soon as there are four times this many columns, they are averaged in pairs.
     """
     spectra = _Bounded(4 * columns, config.n_mels, np.mean)
     extremes = _Bounded(4 * columns, 2, np.max)
@@ -124,16 +124,17 @@ def overview(blocks: Iterable[ArrayLike], config: LogMelConfig, columns: int) ->
 def plot_config(
     rate: int, seconds: float | None = None, n_mels: int = 128, columns: int = 1200
 ) -> LogMelConfig:
-    """Settings that show a recording well, all the way up to half its rate.
+    """Return settings that display a recording well, all the way up to half its rate.
 
     Parameters
     ----------
     rate : int
-        Samples a second.
+        Samples per second.
     seconds : float, optional
         Length, if known: a short recording gets a shorter hop, so that it fills the columns.
     n_mels : int, default 128
-        Many bands get a longer transform, so that even the lowest, narrowest hold a bin.
+        With many bands, the transform is longer, so that even the lowest, narrowest bands contain
+        a bin.
     columns : int, default 1200
         Width of the picture.
     """
@@ -159,17 +160,17 @@ def plot_config(
 
 
 class _Bounded:
-    """Rows that are merged in pairs whenever there would be too many."""
+    """Rows that are merged in pairs whenever they reach a limit."""
 
     def __init__(self, limit: int, width: int, merge: Callable[..., Any]) -> None:
-        self.merged = 1  # rows that came in for every row kept
+        self.merged = 1  # rows added for each row kept
         self._kept = np.empty((limit + limit % 2, width), dtype=np.float32)
         self._count = 0
         self._waiting = np.empty((0, width), dtype=np.float32)
         self._merge = merge
 
     def add(self, rows: NDArray[np.float32]) -> None:
-        """Take more rows, float32[k, width]."""
+        """Add more rows, float32[k, width]."""
         self._waiting = np.concatenate([self._waiting, rows])
         while whole := min(len(self._waiting) // self.merged, len(self._kept) - self._count):
             taken = self._waiting[: whole * self.merged]
@@ -182,7 +183,7 @@ class _Bounded:
                 self.merged *= 2
 
     def rows(self) -> NDArray[np.float32]:
-        """All rows, of which the last may stand for fewer."""
+        """Return all rows; the last may stand for fewer added rows than the others."""
         kept = self._kept[: self._count]
         if len(self._waiting) == 0:
             return kept
@@ -194,5 +195,5 @@ class _Bounded:
 
 
 def _extremes(steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Negated minimum and maximum of each row: merging both is then taking the greater."""
+    """Return the negated minimum and the maximum of each row, so that `max` merges both."""
     return np.stack([-steps.min(axis=1), steps.max(axis=1)], axis=1)

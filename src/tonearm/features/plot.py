@@ -1,4 +1,4 @@
-"""A labelled spectrogram for a person to look at."""
+"""Draw a labelled spectrogram."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDTH, HEIGHT = 1200, 600  # pixels
 N_MELS = 128
 
 DPI = 100
-_RATES = (8_000, 48_000)  # a recording beyond these is resampled: there is nothing more to hear
+_RATES = (8_000, 48_000)  # recordings outside are resampled: nothing audible is beyond
 _SECONDS_PER_TICK = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
     *(60, 120, 300, 600, 900, 1800, 3600, 7200),
@@ -49,14 +49,14 @@ def save_plot(
     height: int = HEIGHT,
     dark: bool = False,
 ) -> None:
-    """Draw the spectrogram of a file, or of a window of it; the memory it takes is bounded.
+    """Draw the spectrogram of a file, or of a window of it, in a bounded amount of memory.
 
     Parameters
     ----------
     path : str or path-like
         Any file `tonearm.audio` reads.
     output : str or path-like
-        Picture to write; the suffix, one of `SUFFIXES`, names its format.
+        Picture to write; the suffix, one of `SUFFIXES`, determines its format.
     start, duration : float
         Window in seconds, as in `tonearm.audio.stream`.
     n_mels : int, default 128
@@ -64,14 +64,14 @@ def save_plot(
     width, height : int
         Size in pixels.
     dark : bool, default False
-        Light text on a dark ground.
+        Light text on a dark background.
 
     Raises
     ------
     AudioError
-        If the file cannot be heard.
+        If the file cannot be read as audio.
     UsageError
-        If a setting is out of range or the format unknown.
+        If a setting is out of range or the format is unknown.
     MissingExtraError
         If matplotlib is not installed.
     TonearmError
@@ -112,9 +112,9 @@ def plot(
     samples : float[n]
         Mono in [-1, 1]; at least one.
     rate : int
-        Samples a second.
+        Samples per second.
     title : str
-        Stands above the plot.
+        Title above the plot.
     n_mels, width, height, dark
         As in `save_plot`.
 
@@ -126,7 +126,7 @@ def plot(
     Raises
     ------
     UsageError
-        If there are no samples, they are no finite mono floats, or a setting is out of range.
+        If there are no samples, they are not finite mono floats, or a setting is out of range.
     MissingExtraError
         If matplotlib is not installed.
     """
@@ -153,14 +153,14 @@ def draw(
     height: int = HEIGHT,
     dark: bool = False,
 ) -> Figure:
-    """Draw an overview: the waveform, below it the spectrogram with its axes and colour bar.
+    """Draw an overview: the waveform, and below it the spectrogram with its axes and colour bar.
 
     Parameters
     ----------
     seen : Overview
-        What is drawn.
+        The overview to draw.
     title, note : str
-        Stand above the plot on the left and on the right.
+        Texts above the plot, on the left and on the right.
     start : float
         Time of the first sample in seconds.
     width, height, dark
@@ -183,8 +183,8 @@ def draw(
         bar = figure.add_subplot(grid[1, 1])
 
         _draw_wave(wave, seen, start, colours)
-        # A dollar sign in a file's name starts no formula.
-        # Letters of about 9 pixels have what margins, colour bar and note leave.
+        # `parse_math=False`, because a dollar sign in a file's name does not start a formula.
+        # The title's letters, about 9 pixels wide, get what margins, colour bar and note leave.
         room = (width - 230 - 7 * len(note)) // 9
         wave.set_title(shortened(title, max(room, 8)), loc="left", parse_math=False)
         wave.set_title(note, loc="right", fontsize=9, fontweight="normal", color=colours["muted"])
@@ -216,7 +216,7 @@ def _draw_wave(axes: Axes, seen: Overview, start: float, colours: dict[str, str]
 
 
 def label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
-    """Ticks at round times, as many as have room beside each other; minutes where there are any."""
+    """Label the time axis at round times, as many as fit; in minutes if there are any."""
     most = max(2, width // 90)  # labels that fit side by side
     step = next((s for s in _SECONDS_PER_TICK if seconds / s <= most), _SECONDS_PER_TICK[-1])
     ticks = np.arange(np.ceil(start / step), np.floor((start + seconds) / step) + 1) * step
@@ -232,7 +232,7 @@ def label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
 
 
 def label_frequency(axes: Axes, seen: Overview, height: int) -> None:
-    """Ticks an octave apart at their places on the mel scale, where there is room for them."""
+    """Label the frequency axis, a mel scale, an octave apart where there is room."""
     config = seen.config
     lowest, highest = float(hz_to_mel(config.f_min)), float(hz_to_mel(config.f_max))
     shown: dict[int, float] = {}
@@ -250,7 +250,7 @@ def label_frequency(axes: Axes, seen: Overview, height: int) -> None:
 
 
 def style(colours: dict[str, str]) -> dict[Any, Any]:
-    """Give matplotlib's settings for a picture in `LIGHT` or `DARK` colours."""
+    """Return matplotlib's settings for a picture in `LIGHT` or `DARK` colours."""
     return {
         "font.family": "sans-serif",
         "font.size": 10,
@@ -269,7 +269,7 @@ def style(colours: dict[str, str]) -> dict[Any, Any]:
         "ytick.labelcolor": colours["ink"],
         "figure.facecolor": colours["paper"],
         "savefig.facecolor": colours["paper"],
-        "svg.hashsalt": "tonearm",  # the same picture gives the same file
+        "svg.hashsalt": "tonearm",  # makes files reproducible
     }
 
 
@@ -284,17 +284,17 @@ def _length(seconds: float) -> str:
 
 
 def shortened(title: str, most: int) -> str:
-    """At most so many characters; the end of a name tells more than its beginning."""
+    """Shorten a title to at most `most` characters, keeping its more informative end."""
     return title if len(title) <= most else "…" + title[len(title) - most + 1 :]
 
 
 def check_picture(output: str | os.PathLike[str], width: int, height: int) -> None:
-    """Raise what `save` would, as far as it can be told before a picture is worked on.
+    """Check whatever can be checked about a picture before it is drawn.
 
     Raises
     ------
     UsageError
-        If the size is out of range or the format unknown.
+        If the size is out of range or the format is unknown.
     MissingExtraError
         If matplotlib is not installed.
     """
@@ -314,7 +314,7 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
     """
     try:
         with warnings.catch_warnings():
-            # A name in a script that the font lacks shows as boxes; that is no cause for alarm.
+            # A name in a script that the font lacks is shown as boxes; that deserves no warning.
             warnings.filterwarnings("ignore", message="Glyph .* missing")
             with whole(output) as file:
                 kind = Path(output).suffix.lower().removeprefix(".")

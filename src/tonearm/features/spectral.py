@@ -1,8 +1,8 @@
-"""The classical shape measures of a spectrum, frame by frame: timbre, harmony, brightness.
+"""The classical measures of a spectrum's shape, frame by frame: timbre, harmony, brightness.
 
-Definitions and constants are librosa's, so that numbers can be compared with the literature.
+Definitions and constants are librosa's, so that values can be compared with the literature.
 Frames are rows; `power` is float32[frames, bins] as `tonearm.features.stft.PowerSpectrum` yields
-it, `magnitude` its square root, and both cover 0 Hz to half the sample rate evenly.
+it, `magnitude` its square root; both cover 0 Hz to half the sample rate evenly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _POWER_FLOOR = 1e-10
 
 
 def mfcc(log_mel: NDArray[np.float32], count: int = MFCC_COUNT) -> NDArray[np.float32]:
-    """Mel-frequency cepstral coefficients, float32[frames, count].
+    """Return the mel-frequency cepstral coefficients, float32[frames, count].
 
     Parameters
     ----------
@@ -33,10 +33,10 @@ def mfcc(log_mel: NDArray[np.float32], count: int = MFCC_COUNT) -> NDArray[np.fl
 
 
 def chroma(power: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Strength of the twelve pitch classes C to B, float32[frames, 12]; the strongest is 1.
+    """Return the strength of the pitch classes C to B, float32[frames, 12]; the strongest is 1.
 
-    Octaves around 880 Hz count most and tuning is taken as A = 440 Hz (Ellis 2007, as in librosa
-    with ``tuning=0``).
+    Octaves around 880 Hz count most, and the tuning is assumed to be A = 440 Hz (Ellis 2007, as in
+    librosa with ``tuning=0``).
     """
     strength = power @ _chroma_filterbank(rate, 2 * (power.shape[1] - 1)).T
     peak = strength.max(axis=1, keepdims=True)
@@ -47,12 +47,12 @@ def chroma(power: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 def contrast_extremes(
     magnitude: NDArray[np.float32], rate: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean of the strongest and of the weakest 2 % of bins in each octave band.
+    """Return the means of the strongest and of the weakest 2 % of bins in each octave band.
 
     Returns
     -------
     peaks, valleys : float32[frames, 7]
-        Bands below 200 Hz, then octave by octave, the last open to half the rate.
+        The band below 200 Hz, then one per octave, the last one extending to half the rate.
     """
     peaks = np.empty((len(magnitude), CONTRAST_BANDS), dtype=np.float32)
     valleys = np.empty_like(peaks)
@@ -71,14 +71,14 @@ def contrast_extremes(
 def spectral_contrast(
     peaks: NDArray[np.float32], valleys: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Spectral contrast (Jiang et al. 2002) in dB, float32[frames, 7], of `contrast_extremes`."""
+    """Return the spectral contrast (Jiang et al. 2002) of extremes in dB, float32[frames, 7]."""
     return limit_range(_decibels(peaks)) - limit_range(_decibels(valleys))
 
 
 def centroid_and_bandwidth(
     magnitude: NDArray[np.float32], rate: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean frequency of each frame and the spread around it in Hz; 0 and 0 for silence."""
+    """Return each frame's mean frequency and the spread around it in Hz; both 0 for silence."""
     frequencies = np.linspace(0.0, rate / 2, magnitude.shape[1])
     moments = magnitude.astype(np.float64) @ np.stack(
         [np.ones_like(frequencies), frequencies, frequencies**2], axis=1
@@ -90,7 +90,7 @@ def centroid_and_bandwidth(
 
 
 def rolloff(magnitude: NDArray[np.float32], rate: int, share: float = 0.85) -> NDArray[np.float64]:
-    """Frequency in Hz below which a share of the magnitude of each frame lies."""
+    """Return the frequency in Hz below which a share of each frame's magnitude lies."""
     reached = np.cumsum(magnitude, axis=1, dtype=np.float64)
     first = np.argmax(reached >= share * reached[:, -1:], axis=1)
     return np.asarray(first * (rate / 2 / (magnitude.shape[1] - 1)))
@@ -99,25 +99,25 @@ def rolloff(magnitude: NDArray[np.float32], rate: int, share: float = 0.85) -> N
 def zero_crossing_rate(
     samples: NDArray[np.float32], frame: int = 2048, hop: int = 512
 ) -> NDArray[np.float64]:
-    """Share of the samples of each centred frame at which the sign changes, float64[frames]."""
+    """Return the share of each centred frame's samples where the sign changes, float64[frames]."""
     padded = np.pad(samples, frame // 2, mode="edge")
-    negative = padded < -1e-10  # as in librosa, what is nearer to zero has no sign
+    negative = padded < -1e-10  # as in librosa, values closer to zero have no sign
     crossing = np.empty(len(padded), dtype=np.float64)
     crossing[0] = 0.0
     np.not_equal(negative[1:], negative[:-1], out=crossing[1:], casting="unsafe")
     sums = _frame_sums(crossing, frame, hop)
-    # A change into the first sample of a frame happened before it.
+    # A sign change at the first sample of a frame belongs to what precedes the frame.
     return (sums - crossing[: len(sums) * hop : hop]) / frame
 
 
 def rms(samples: NDArray[np.float32], frame: int = 2048, hop: int = 512) -> NDArray[np.float64]:
-    """Root of the mean square of each centred frame, float64[frames]."""
+    """Return the root mean square of each centred frame, float64[frames]."""
     padded = np.pad(samples.astype(np.float64), frame // 2)
     return np.asarray(np.sqrt(_frame_sums(np.square(padded), frame, hop) / frame))
 
 
 def limit_range(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Raise what is more than 80 dB below the maximum of the whole array to that floor."""
+    """Raise all levels more than 80 dB below the maximum of the whole array to that floor."""
     floor = decibels.max() - np.float32(_DYNAMIC_RANGE_DB)
     return np.asarray(np.maximum(decibels, floor))
 
@@ -127,7 +127,7 @@ def _decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _frame_sums(values: NDArray[np.float64], frame: int, hop: int) -> NDArray[np.float64]:
-    """Sum of each whole frame; hops are summed first, so `frame` must be a multiple of `hop`."""
+    """Sum each whole frame; hops are summed first, so `frame` must be a multiple of `hop`."""
     frames = 1 + (len(values) - frame) // hop
     hops = frame // hop
     sums = values[: (frames + hops - 1) * hop].reshape(-1, hop).sum(axis=1)
@@ -136,7 +136,7 @@ def _frame_sums(values: NDArray[np.float64], frame: int, hop: int) -> NDArray[np
 
 @cache
 def _cosines(n_mels: int, count: int) -> NDArray[np.float32]:
-    """The first columns of an orthonormal DCT-II, float32[n_mels, count]."""
+    """Return the first columns of an orthonormal DCT-II, float32[n_mels, count]."""
     phase = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(count))
     cosines = np.sqrt(2.0 / n_mels) * np.cos(phase)
     cosines[:, 0] /= np.sqrt(2.0)
@@ -145,10 +145,10 @@ def _cosines(n_mels: int, count: int) -> NDArray[np.float32]:
 
 @cache
 def _chroma_filterbank(rate: int, n_fft: int) -> NDArray[np.float32]:
-    """Gaussian bumps around the pitches of each class, float32[12, 1 + n_fft // 2]."""
+    """Return Gaussian bumps around the pitches of each class, float32[12, 1 + n_fft // 2]."""
     semitones = np.empty(n_fft)  # above A at 27.5 Hz
     semitones[1:] = 12.0 * np.log2(np.arange(1, n_fft) * (rate / n_fft) / 27.5)
-    semitones[0] = semitones[1] - 18.0  # 0 Hz has no pitch: put it between two, far below
+    semitones[0] = semitones[1] - 18.0  # 0 Hz has no pitch: put it far below, between two
     width = np.append(np.maximum(np.diff(semitones), 1.0), 1.0)
     distance = semitones - np.arange(CHROMA_COUNT)[:, None]
     distance = (distance + 6.0) % 12.0 - 6.0
@@ -162,10 +162,10 @@ def _chroma_filterbank(rate: int, n_fft: int) -> NDArray[np.float32]:
 
 @cache
 def _contrast_bands(rate: int, bins: int) -> tuple[tuple[int, int, int], ...]:
-    """First bin, end bin and number of extreme bins of each contrast band.
+    """Return the first bin, the end bin and the number of extreme bins of each contrast band.
 
-    As in librosa a band reaches one bin below its lower edge, and all but the last give up their
-    uppermost bin, which still counts for the 2 %.
+    As in librosa, a band extends one bin below its lower edge, and all bands but the last omit
+    their uppermost bin, although it counts towards the 2 %.
     """
     frequencies = np.linspace(0.0, rate / 2, bins)
     edges = [0.0, *(200.0 * 2.0**octave for octave in range(CONTRAST_BANDS))]

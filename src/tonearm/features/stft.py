@@ -1,4 +1,4 @@
-"""Power spectra of a stream of samples, frame by frame."""
+"""Compute power spectra of a stream of samples, frame by frame."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 Window = Literal["hann", "hann_symmetric"]
 Padding = Literal["reflect", "zeros"]
 
-# Frames transformed at once. Frames, spectrum and power of a group fit in the second-level cache:
-# measured with transforms of 512 to 2048 samples, 32 to 128 are equally quick and 512 takes twice
-# as long.
+# Frames transformed at once: frames, spectra and powers of a group then fit in the second-level
+# cache. Measured with transforms of 512 to 2048 samples, 32 to 128 frames are equally fast and 512
+# take twice as long.
 FRAMES_AT_ONCE = 64
 
 
@@ -22,11 +22,11 @@ class PowerSpectrum:
     """Centred short-time power spectra of float32 samples, as float32.
 
     Frame `i` is centred on sample ``i * hop_length``, as with ``center=True`` in librosa and
-    torch: half a transform of padding stands before the first sample and behind the last.
+    torch: the signal is padded by half a transform at both ends.
 
-    The transform itself is in double precision, where NumPy's is no slower: a single-precision one
-    leaves rounding noise 110 dB below the loudest tone, which shows in bands that are silent (above
-    8 kHz in a recording once stored at 16 kHz).
+    The transform itself uses double precision, in which NumPy's is no slower. Single precision
+    would leave rounding noise 110 dB below the loudest tone, which is visible in silent bands
+    (above 8 kHz in a recording once stored at 16 kHz).
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class PowerSpectrum:
     hop_length : int
         Samples from frame to frame, at most `n_fft`.
     win_length : int
-        Length of the window, which sits in the middle of the transform.
+        Length of the window, which is centred in the transform.
     window : {"hann", "hann_symmetric"}
         Periodic Hann, the default of librosa and torch, or symmetric Hann.
     padding : {"reflect", "zeros"}
-        What stands beyond both ends. With "reflect", a signal too short to be mirrored (at most
-        half a transform) is first lengthened with zeros to ``n_fft // 2 + 1`` samples.
+        What the signal is padded with. With "reflect", a signal too short to be mirrored (at most
+        half a transform) is first extended with zeros to ``n_fft // 2 + 1`` samples.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PowerSpectrum:
         self._half = n_fft // 2
 
     def frame_count(self, samples: int) -> int:
-        """Number of frames of a signal of so many samples: 0 only for an empty one."""
+        """Return the number of frames for a number of samples: 0 only for an empty signal."""
         if samples == 0:
             return 0
         if self._padding == "reflect":
@@ -66,17 +66,17 @@ class PowerSpectrum:
         return 1 + samples // self.hop_length
 
     def __call__(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Transform a signal that comes in blocks of any lengths.
+        """Transform a signal that comes in blocks of any length.
 
         Yields
         ------
         float32[k, 1 + n_fft // 2]
-            Power of the next `k` frames, at most `FRAMES_AT_ONCE`. The array is used again for
-            the next group: copy what must last.
+            Power of the next `k` frames, at most `FRAMES_AT_ONCE`. The array is reused for the
+            next group: copy what you want to keep.
         """
         win = len(self.window)
-        # A frame needs only the samples under the window. Where these stand within the transform
-        # changes the phase and not the power, so they are put first and zeros follow.
+        # A frame needs only the samples under the window. Their position within the transform
+        # affects the phase but not the power, so they are put first, followed by zeros.
         first = (self.n_fft - win) // 2
         frames = np.zeros((FRAMES_AT_ONCE, self.n_fft), dtype=np.float64)
         spectrum = np.empty((FRAMES_AT_ONCE, self._half + 1), dtype=np.complex64)
@@ -98,7 +98,7 @@ class PowerSpectrum:
         """Cut the padded signal into runs of whole frames; each run starts where a frame starts."""
         held = np.empty(0, dtype=np.float32)
         started = False
-        tail = np.empty(0, dtype=np.float32)  # the last samples, to be mirrored behind the end
+        tail = np.empty(0, dtype=np.float32)  # the last samples, to be mirrored after the end
         for block in blocks:
             if len(block) == 0:
                 continue
@@ -139,6 +139,6 @@ class PowerSpectrum:
 
 
 def hann(length: int, window: Window = "hann") -> NDArray[np.float64]:
-    """A Hann window, float64[length]: periodic ("hann") or symmetric ("hann_symmetric")."""
+    """Return a Hann window, float64[length]: periodic ("hann") or symmetric ("hann_symmetric")."""
     periods = length if window == "hann" else max(1, length - 1)
     return np.asarray(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / periods))

@@ -1,4 +1,4 @@
-"""Rhythm: how strongly notes begin in each frame, and how regularly they come back.
+"""Rhythm: how strong the note onsets in each frame are, and how regularly they recur.
 
 Methods and constants are librosa's (onset strength by spectral flux, Böck and Widmer 2013; tempo
 by a log-normal prior over the autocorrelation tempogram, Ellis 2007 and Grosche et al. 2010).
@@ -20,14 +20,14 @@ _FRAMES_AT_ONCE = 128
 
 
 def onset_strength(log_mel: NDArray[np.float32], centre_delay: int) -> NDArray[np.float32]:
-    """Mean rise of the mel bands from frame to frame in dB, float32[frames].
+    """Return the mean rise of the mel bands from frame to frame in dB, float32[frames].
 
     Parameters
     ----------
     log_mel : float32[frames, n_mels]
         In dB, limited in range.
     centre_delay : int
-        Frames by which a rise is noted later, since a centred frame hears what follows:
+        Frames by which rises are delayed, because a centred frame includes what follows:
         ``n_fft // (2 * hop_length)``.
     """
     rise = np.maximum(log_mel[1:] - log_mel[:-1], np.float32(0.0)).mean(axis=1)
@@ -35,12 +35,13 @@ def onset_strength(log_mel: NDArray[np.float32], centre_delay: int) -> NDArray[n
 
 
 def mean_tempogram(onsets: NDArray[np.float32], frames_per_second: float) -> NDArray[np.float64]:
-    """Autocorrelation of the onset strength in 8-second windows around every frame, averaged.
+    """Average the autocorrelation of the onset strength in 8-second windows around every frame.
 
     Returns
     -------
     float64[lags]
-        For lags of 0, 1, 2 ... frames; each window's is 1 at lag 0. All 0 without onsets.
+        For lags of 0, 1, 2 ... frames; normalised to 1 at lag 0 in each window. All 0 without
+        onsets.
     """
     window = int(WINDOW_SECONDS * frames_per_second)
     hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(window) / window)
@@ -63,9 +64,9 @@ def mean_tempogram(onsets: NDArray[np.float32], frames_per_second: float) -> NDA
 
 
 def tempo(tempogram: NDArray[np.float64], frames_per_second: float) -> float:
-    """Beats a minute at which a mean tempogram is strongest, weighted towards 120.
+    """Return the beats per minute at which a mean tempogram is strongest, weighted towards 120.
 
-    A single number for music whose beat can be counted twice or half as fast: take it as a
+    The beat of music can often be counted twice or half as fast, so take this single number as a
     description rather than as the truth.
     """
     lags = np.arange(1, len(tempogram))
@@ -78,11 +79,11 @@ def tempo(tempogram: NDArray[np.float64], frames_per_second: float) -> float:
 def tempo_profile(
     onsets: NDArray[np.float32], frames_per_second: float, bands: int
 ) -> NDArray[np.float64]:
-    """How regularly onsets come back, in equal ratios of tempo from 40 to 320 BPM, slow first.
+    """Return how regularly onsets recur in bands of equal tempo ratio, 40 to 320 BPM, slow first.
 
-    Each band holds the greatest autocorrelation of the onset strength around its mean, so that 1
-    is an exact repetition and 0 no more than chance. Lags that overlap with less than a quarter of
-    the clip count as 0.
+    The value of a band is the maximum autocorrelation of the mean-centred onset strength, so 1
+    means exact repetition and 0 no more than chance. Lags at which less than a quarter of the clip
+    overlaps itself count as 0.
     """
     n = len(onsets)
     around = onsets.astype(np.float64) - onsets.mean()
@@ -96,7 +97,7 @@ def tempo_profile(
         counts = overlap >= 0.25
         correlation[counts] = products[counts] / overlap[counts] / products[0]
     profile = [
-        # At least one lag, for the quickest bands are narrower than a frame.
+        # At least one lag, because the fastest bands are narrower than a frame.
         correlation[min(int(shortest) + 1, int(longest)) : int(longest) + 1].max()
         for longest, shortest in pairwise(lags)
     ]
@@ -104,7 +105,7 @@ def tempo_profile(
 
 
 def _fast_length(at_least: int) -> int:
-    """The next length whose only prime factors are 2, 3 and 5: quick to transform."""
+    """Return the next length whose only prime factors are 2, 3 and 5, for a fast transform."""
     length = at_least
     while True:
         rest = length

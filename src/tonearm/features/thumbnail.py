@@ -1,4 +1,4 @@
-"""Describes the picture of a spectrogram with equally many numbers whatever its size."""
+"""Describe the picture of a spectrogram with a fixed number of values, whatever its size."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from numpy.typing import NDArray
 
 from tonearm.errors import UsageError
 
-ROWS, COLUMNS = 32, 32  # of the thumbnail: a column is about a second of a clip of 30 s
-BANDS = 64  # whose course in time is summed up
+ROWS, COLUMNS = 32, 32  # of the thumbnail; for a clip of 30 s, a column is about a second
+BANDS = 64  # that are summarised over time
 NUMBERS = ROWS * COLUMNS + 2 * BANDS
 
 
 def describe_picture(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Describe a picture by its thumbnail, and by how bright and how restless each band is.
+    """Describe a picture by its thumbnail, and by how bright and how variable each band is.
 
-    The thumbnail says where something is; mean and deviation of a band say what there is of it
-    wherever in the clip it is, which a genre has more to do with.
+    The thumbnail shows where in the clip something is; the mean and deviation of a band show what
+    the clip contains wherever it occurs, which is more relevant to genre.
 
     Parameters
     ----------
     picture : uint8[rows, columns]
         Shades of a spectrogram, as `tonearm.features.picture.render` makes them: time runs to the
-        right. All of it is described, so that one second of a short clip takes more columns.
+        right. The whole picture is described, so one second of a short clip takes more columns.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def describe_picture(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     Raises
     ------
     UsageError
-        If there is no pixel.
+        If the picture has no pixels or is not two-dimensional.
     """
     if picture.ndim != 2 or picture.size == 0:
         raise UsageError(f"expected a picture of one shade a pixel, got shape {picture.shape}")
@@ -44,7 +44,7 @@ def describe_picture(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _shrunk(shades: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-    """Average neighbouring rows until there are so many; of too few, some are taken twice."""
+    """Average neighbouring rows to get `rows` of them; if there are too few, repeat some."""
     starts = np.arange(rows) * len(shades) // rows
     sizes = np.maximum(np.diff(starts, append=len(shades)), 1)
     means: NDArray[np.float32] = np.add.reduceat(shades, starts, axis=0)

@@ -1,4 +1,4 @@
-"""The few of AudioSet's 527 classes that say something Tonearm asks: the genre, or if it is music.
+"""The few of AudioSet's 527 classes that Tonearm uses: those of the genres, and of music at all.
 
 Names and numbers are those of AudioSet's list of classes (Gemmeke et al. 2017, "Audio Set: an
 ontology and human-labeled dataset for audio events", CC BY 4.0).
@@ -13,12 +13,12 @@ from tonearm.errors import TonearmError
 MUSIC = {"Music": 137}
 
 CLASSES = 527
-# What music consists of: singing (from "Singing" to "Humming"), and music, its instruments, genres
-# and moods (from "Music" to "Scary music"). All other classes are of other sounds.
+# All classes of music: singing (from "Singing" to "Humming"), and music with its instruments,
+# genres and moods (from "Music" to "Scary music"). All other classes are other sounds.
 MUSICAL = (*range(27, 38), *range(137, 283))
 
-# Of each genre of GTZAN, the classes that are it or a part of it. Classes that GTZAN's genres
-# share (funk, soul, electronic music) are in none.
+# For each genre of GTZAN, the classes that are the genre or a part of it. Classes that GTZAN's
+# genres share (funk, soul, electronic music) belong to none.
 GENRES: dict[str, dict[str, int]] = {
     "blues": {"Blues": 251},
     "classical": {"Classical music": 237, "Opera": 238},
@@ -41,18 +41,18 @@ GENRES: dict[str, dict[str, int]] = {
 
 
 def other_classes() -> list[int]:
-    """Give the numbers of the classes that are no part of music."""
+    """Return the numbers of the classes that are not part of music."""
     musical = set(MUSICAL)
     return [number for number in range(CLASSES) if number not in musical]
 
 
 def knows(labels: Iterable[str]) -> bool:
-    """Say whether AudioSet has classes for all of some genres."""
+    """Check whether AudioSet has classes for all of the given genres."""
     return all(label in GENRES for label in labels)
 
 
 def genre_classes(labels: Iterable[str]) -> list[list[int]]:
-    """Give the numbers of the AudioSet classes that belong to each genre.
+    """Return the numbers of the AudioSet classes that belong to each genre.
 
     Raises
     ------

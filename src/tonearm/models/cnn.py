@@ -22,9 +22,10 @@ from tonearm.models.registry import register
 class ConvBranch(nn.Module):
     """Convolution blocks and statistics over time: timbre and texture, whenever they occur.
 
-    Only time is pooled away. Convolutions do not know at which frequency they are, and pooling
-    over frequency too would lose the spectral envelope, by which alone (as MFCC) genres are half
-    told apart. For the same reason cepstral statistics of the input stand beside them.
+    Only time is pooled away. Convolutions do not know at which frequency they are applied, and
+    pooling over frequency too would lose the spectral envelope, which alone (as MFCCs) goes half
+    the way in telling genres apart. For the same reason, cepstral statistics of the input are
+    appended.
 
     float32[batch, frames, bands], normalised -> float32[batch, size].
 
@@ -33,9 +34,9 @@ class ConvBranch(nn.Module):
     n_mels
         Bands of the input.
     widths
-        Channels of the stem and of the blocks, each of which halves time and bands.
+        Channels of the stem and of the blocks; each block halves time and bands.
     features
-        Size of the projection of all channels and bands of a moment.
+        Size to which all channels and bands at one time step are projected.
     """
 
     def __init__(self, n_mels: int, widths: Sequence[int], features: int) -> None:
@@ -51,8 +52,8 @@ class ConvBranch(nn.Module):
         self.norm = nn.BatchNorm1d(self.size, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode."""
-        planes = self.blocks(x.unsqueeze(1))  # batch, channels, moments, bands
+        """Encode frames as a vector for each example."""
+        planes = self.blocks(x.unsqueeze(1))  # batch, channels, time steps, bands
         moments = self.project(planes.permute(0, 2, 1, 3).flatten(2))
         joined = torch.cat([self.pool(moments), self.cepstral(x)], dim=1)
         encoded: Tensor = self.norm(joined)
@@ -61,7 +62,7 @@ class ConvBranch(nn.Module):
 
 @register("cnn")
 class CNN(GenreNetwork):
-    """The spectrogram as a picture: convolution blocks, then statistics over time.
+    """A network that treats the spectrogram as a picture: convolution blocks, then statistics.
 
     Parameters
     ----------
@@ -70,9 +71,9 @@ class CNN(GenreNetwork):
     n_mels
         Mel bands of the front end.
     widths
-        Channels of the stem and of the blocks, each of which halves time and bands.
+        Channels of the stem and of the blocks; each block halves time and bands.
     features
-        Size of the features the statistics are of.
+        Size of the features whose statistics are taken.
     embedding_size
         Length of the embedding.
     dropout

@@ -1,4 +1,4 @@
-"""A convolutional network whose features a bidirectional GRU reads in time (Choi et al. 2017)."""
+"""A convolutional network with a bidirectional GRU over its features (Choi et al. 2017)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tonearm.models.layers import BandNorm, ConvStack, DenseBlock, RecurrentPool
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
 
-# What the blocks pool. Frequency shrinks faster than time: the GRU wants a sequence of moments, one
-# every 8 frames (0.13 s at 62.5 a second), not a picture.
+# (frames, bands) that the blocks pool over. Frequency shrinks faster than time: the GRU needs a
+# sequence of time steps, one every 8 frames (0.13 s at 62.5 frames per second), not a picture.
 _POOLS = ((1, 2), (2, 4))
 
 
 class RecurrentBranch(nn.Module):
-    """Convolution blocks, then a bidirectional GRU with attention: what follows what.
+    """Convolution blocks, then a bidirectional GRU with attention: the order of events.
 
     float32[batch, frames, bands], normalised -> float32[batch, size].
     """
@@ -32,8 +32,8 @@ class RecurrentBranch(nn.Module):
         self.size = 2 * hidden
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode."""
-        features = self.blocks(x.unsqueeze(1))  # batch, channels, moments, bands
+        """Encode frames as a vector for each example."""
+        features = self.blocks(x.unsqueeze(1))  # batch, channels, time steps, bands
         moments = features.permute(0, 2, 1, 3).flatten(2)
         encoded: Tensor = self.recurrent(self.project(moments).relu())
         return encoded
@@ -41,7 +41,7 @@ class RecurrentBranch(nn.Module):
 
 @register("crnn")
 class CRNN(GenreNetwork):
-    """Local patterns by convolution, their order by a bidirectional GRU, pooled by attention.
+    """Convolutions for local patterns, a bidirectional GRU for their order, attention pooling.
 
     Parameters
     ----------

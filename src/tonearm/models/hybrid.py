@@ -1,4 +1,4 @@
-"""The convolutional and the recurrent branch side by side over one spectrogram."""
+"""A convolutional and a recurrent branch in parallel over one spectrogram."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tonearm.models.registry import register
 
 @register("hybrid")
 class Hybrid(GenreNetwork):
-    """A CNN for what sounds and a CNN with bidirectional GRU for how it moves, joined at the end.
+    """A CNN for timbre and texture and a CNN with bidirectional GRU for change, joined at the end.
 
-    Parallel branches as in Feng, Liu and Yao (2017), "Music genre classification with paralleling
-    recurrent convolutional neural network", with a convolutional front to the recurrent branch.
-    With `descriptors`, a perceptron over the clip descriptors answers beside them, and the two
-    log-probabilities are averaged: what a few hundred recordings teach a network from scratch and
-    what the traditional descriptors hold ready complement each other.
+    The parallel branches are those of Feng, Liu and Yao (2017), "Music genre classification with
+    paralleling recurrent convolutional neural network", with convolutions before the recurrent
+    branch. With `descriptors`, a perceptron on the clip descriptors predicts too, and the two
+    log-probabilities are averaged: what a network learns from scratch from a few hundred recordings
+    and what the traditional descriptors already capture complement each other.
 
     Parameters
     ----------
@@ -38,15 +38,16 @@ class Hybrid(GenreNetwork):
     hidden
         Size of the GRU in each direction.
     features
-        Size of the convolutional features the statistics are of.
+        Size of the convolutional features whose statistics are taken.
     embedding_size
         Length of the embedding.
     dropout
         Probability of dropping a feature before each dense layer.
     n_descriptors
-        Number of clip descriptors, needed with `descriptors`.
+        Number of clip descriptors, required with `descriptors`.
     descriptors
-        Whether they are asked; an example without (NaN) is judged by the frames alone.
+        Whether to use clip descriptors; an example without them (NaN) is classified by its frames
+        alone.
     descriptor_size
         Size of the descriptor network.
     """
@@ -81,7 +82,7 @@ class Hybrid(GenreNetwork):
         self.second = nn.Linear(descriptor_size, num_classes) if descriptors else None
 
     def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
-        """Return logits and the embedding of the frames; arguments as in `forward`."""
+        """Return the logits and the frames' embedding; arguments as in `forward`."""
         heard = super().both(logmel)
         if self.numbers is None or self.second is None:
             return heard
@@ -98,8 +99,8 @@ class Hybrid(GenreNetwork):
     ) -> tuple[Tensor, ...]:
         """Return the logits of the frames and, with `descriptors`, those of the descriptors.
 
-        Where an example's are missing, the frames answer in their place: nothing is to be learned
-        of what is not there.
+        If an example lacks descriptors, the frames' logits replace theirs, since there is nothing
+        to learn from missing descriptors.
         """
         first = super().both(logmel).logits
         if self.numbers is None or self.second is None:
@@ -111,12 +112,12 @@ class Hybrid(GenreNetwork):
         return first, torch.where(has_descriptors > 0, second, first)
 
     def standardise_descriptors(self, descriptors: Tensor) -> None:
-        """Take over the training set's mean and spread, where descriptors are asked."""
+        """Store the training set's mean and spread, if the network uses descriptors."""
         if self.numbers is not None:
             self.numbers.standardise(descriptors)
 
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
-        """Embed float32[batch, frames, mels]; descriptors have no part in it."""
+        """Embed float32[batch, frames, mels]; descriptors are ignored."""
         x = self.norm(required(logmel))
         embedding: Tensor = self.dense(torch.cat([self.convolutional(x), self.recurrent(x)], dim=1))
         return embedding

@@ -1,9 +1,9 @@
-"""MobileNetV3 over the spectrogram, with or without the AudioSet weights of EfficientAT.
+"""MobileNetV3 on the spectrogram, with or without the AudioSet weights of EfficientAT.
 
 Architecture: Howard et al. 2019, "Searching for MobileNetV3", the large variant at any width.
 Weights: Schmid, Koutini and Widmer 2023, "Efficient Large-Scale Audio Tagging via
 Transformer-to-CNN Knowledge Distillation" (EfficientAT, MIT licence), network `mn04_as`. Modules
-carry the names of the published state dict, so that the weights load strictly, without a mapping.
+are named as in the published state dict, so that the weights load strictly, without a mapping.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ ATTRIBUTION = (
 
 
 class PretrainedError(TonearmError):
-    """The published weights are not at hand or are not what they should be."""
+    """The published weights are not available or not the expected file."""
 
 
 class _Stage(NamedTuple):
-    """One inverted residual block at width 1: the row of a table in the paper."""
+    """One inverted residual block at width 1: a row of a table in the paper."""
 
     kernel: int
     expanded: int
@@ -84,7 +84,7 @@ _HIDDEN_UNITS = 1280  # of the AudioSet classifier
 
 
 class ConvNormActivation(nn.Sequential):
-    """Convolution, batch normalisation, and an activation unless there is none."""
+    """Convolution, batch normalisation and an optional activation."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class ConvNormActivation(nn.Sequential):
 
 
 class ChannelGate(nn.Module):
-    """Weighs channels by what the whole plane holds (squeeze and excitation, Hu et al. 2018)."""
+    """Weights channels by their means over the plane (squeeze and excitation, Hu et al. 2018)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -121,27 +121,27 @@ class ChannelGate(nn.Module):
         self.fc2 = nn.Linear(squeezed, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels of float32[batch, channels, bands, frames]."""
+        """Weight the channels of float32[batch, channels, bands, frames]."""
         weights = torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3))))))
         return x * weights[:, :, None, None]
 
 
 class SqueezeExcitation(nn.Module):
-    """The gates of a block: a list in EfficientAT, of which mn04 uses the channels' one."""
+    """The gates of a block: a list in EfficientAT, of which mn04 uses only the channel gate."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conc_se_layers = nn.ModuleList([ChannelGate(channels, _round_to_8(channels / 4))])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels of float32[batch, channels, bands, frames]."""
+        """Weight the channels of float32[batch, channels, bands, frames]."""
         for gate in self.conc_se_layers:
             x = gate(x)
         return x
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve each channel on its own, weigh the channels, narrow; and the way around."""
+    """Expand, convolve each channel on its own, weight the channels, project; with a shortcut."""
 
     def __init__(self, channels_in: int, stage: _Stage, width: float) -> None:
         super().__init__()
@@ -167,12 +167,12 @@ class InvertedResidual(nn.Module):
 
 
 class AudioSetMobileNet(nn.Module):
-    """The published tagger: MobileNetV3 features and a classifier of the 527 AudioSet classes.
+    """The published tagger: MobileNetV3 features and a classifier for the 527 AudioSet classes.
 
     Parameters
     ----------
     width
-        Multiplier of the channels; 0.4 is mn04.
+        Multiplier for the number of channels; 0.4 for mn04.
     """
 
     def __init__(self, width: float = PRETRAINED_WIDTH) -> None:
@@ -205,40 +205,40 @@ class AudioSetMobileNet(nn.Module):
         logits : float32[batch, 527], in AudioSet's order of classes.
         embedding : float32[batch, embedding_size], the mean of the features over the plane.
         """
-        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # the paper's: bands, frames
+        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # bands, frames, as in the paper
         return self.classifier(plane), plane.mean((2, 3))
 
 
 @register("mobilenet")
 class MobileNet(GenreNetwork):
-    """Genres from MobileNetV3 features, optionally read in time and joined with descriptors.
+    """A genre network on MobileNetV3 features, optionally with a GRU and with descriptors.
 
-    The plain network classifies the mean of the features. With `rnn` a bidirectional GRU reads
-    the sequence of features beside it: the pretrained form of the hybrid. With `descriptors` the
-    result is joined with the descriptor network by a gate that copes with missing rows.
+    The plain network classifies the mean of the features. With `rnn`, a bidirectional GRU also
+    reads the sequence of features: the pretrained form of the hybrid. With `descriptors`, the
+    result is joined with the descriptor network by a gate that handles missing rows.
 
     Parameters
     ----------
     num_classes
         Number of logits.
     n_mels
-        Mel bands of the front end; the published weights know 128 ("efficientat").
+        Mel bands of the front end; the published weights are for 128 ("efficientat").
     n_descriptors
-        Number of clip descriptors, needed with `descriptors`.
+        Number of clip descriptors, required with `descriptors`.
     width
-        Multiplier of the channels; the published weights know 0.4.
+        Multiplier for the number of channels; the published weights are for 0.4.
     pretrained
         Whether to start from the published AudioSet weights.
     rnn
-        Whether a bidirectional GRU reads the features in time.
+        Whether to add a bidirectional GRU over the sequence of features.
     descriptors
-        Whether clip descriptors are joined.
+        Whether to use clip descriptors.
     hidden
         Size of the GRU in each direction.
     dropout
         Probability of dropping a feature before each dense layer.
     modality_dropout
-        Probability with which training takes either modality from an example.
+        Probability of withholding either modality from an example in training.
     """
 
     def __init__(
@@ -276,10 +276,10 @@ class MobileNet(GenreNetwork):
         self.fusion = GatedFusion(size, hidden, size, modality_dropout) if descriptors else None
 
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
-        """Embed float32[batch, frames, mels] and, if the network joins them, descriptors.
+        """Embed float32[batch, frames, mels] and, if the network uses them, descriptors.
 
-        With `descriptors`, an example with NaN in either input is judged by the other alone, and
-        either may be None; without, frames are needed and descriptors are ignored.
+        With `descriptors`, an example with NaN in one input is classified by the other alone, and
+        either may be None; without, frames are required and descriptors are ignored.
         """
         if self.numbers is None or self.fusion is None:
             return self._listen(required(logmel))
@@ -296,12 +296,12 @@ class MobileNet(GenreNetwork):
         return self.features.parameters() if self.pretrained else ()
 
     def standardise_descriptors(self, descriptors: Tensor) -> None:
-        """Take over the training set's mean and spread, where descriptors are joined."""
+        """Store the training set's mean and spread, if the network uses descriptors."""
         if self.numbers is not None:
             self.numbers.standardise(descriptors)
 
     def _listen(self, logmel: Tensor) -> Tensor:
-        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, moments
+        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, steps
         embedding: Tensor = plane.mean((2, 3))
         if self.recurrent is not None and self.join is not None:
             read = self.recurrent(plane.mean(2).transpose(1, 2))
@@ -310,7 +310,7 @@ class MobileNet(GenreNetwork):
 
 
 def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
-    """Load the published mn04 tagger, in evaluation mode.
+    """Load the published mn04 tagger in evaluation mode.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
     Raises
     ------
     PretrainedError
-        If the file is missing and cannot be downloaded, or its content is not the published one.
+        If the file is missing and cannot be downloaded, or is not the published one.
     """
     file = find_pretrained() if path is None else Path(path)
     try:
@@ -337,12 +337,12 @@ def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
 
 
 def find_pretrained() -> Path:
-    """Return where the published weights lie, downloading them if they are nowhere.
+    """Return the path of the published weights, downloading them if they are not found.
 
     Raises
     ------
     PretrainedError
-        If they are nowhere and the download fails.
+        If they are not found and the download fails.
     """
     found = pretrained_weights(PRETRAINED_FILE)
     if found is None:

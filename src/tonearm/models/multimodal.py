@@ -1,4 +1,4 @@
-"""The spectrogram as a picture joined with the clip descriptors, either of which may be missing."""
+"""A network on the spectrogram and the clip descriptors, either of which may be missing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tonearm.models.registry import register
 
 @register("multimodal")
 class Multimodal(GenreNetwork):
-    """A convolutional network over the spectrogram and a perceptron over the descriptors.
+    """A convolutional network on the spectrogram and a perceptron on the descriptors.
 
-    The two are joined by a gate that knows which of them is there: an example whose log-mel
-    frames or whose descriptors hold a NaN is judged by the other alone.
+    The two are joined by a gate that knows which inputs are present: an example with a NaN in its
+    log-mel frames or in its descriptors is classified by the other input alone.
 
     Parameters
     ----------
@@ -29,11 +29,11 @@ class Multimodal(GenreNetwork):
     n_descriptors
         Number of clip descriptors.
     widths
-        Channels of the stem and of the blocks, each of which halves time and bands.
+        Channels of the stem and of the blocks; each block halves time and bands.
     descriptor_size
         Size of the descriptor network.
     features
-        Size of the convolutional features the statistics are of.
+        Size of the convolutional features whose statistics are taken.
     embedding_size
         Length of the embedding.
     dropout
@@ -71,7 +71,7 @@ class Multimodal(GenreNetwork):
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
         """Embed float32[batch, frames, mels] and float32[batch, descriptors].
 
-        Either may be None, which means missing in every example.
+        Either may be None, which means that it is missing in every example.
         """
         logmel, has_logmel, descriptors, has_descriptors = fill_missing(
             logmel, descriptors, self.n_mels, len(self.numbers.mean)
@@ -85,5 +85,5 @@ class Multimodal(GenreNetwork):
         return embedding
 
     def standardise_descriptors(self, descriptors: Tensor) -> None:
-        """Take over the training set's mean and spread as buffers of the network."""
+        """Store the training set's mean and spread as buffers of the network."""
         self.numbers.standardise(descriptors)

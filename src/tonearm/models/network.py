@@ -1,4 +1,4 @@
-"""What every genre network offers: an embedding of a stretch of music, classified linearly."""
+"""The interface of every genre network: an embedding of a stretch of music, classified linearly."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 
 class Outputs(NamedTuple):
-    """What one pass through a network gives."""
+    """The outputs of one pass through a network."""
 
     logits: Tensor  # float32[batch, classes]
     embedding: Tensor  # float32[batch, embedding_size]
-    music: Tensor | None = None  # float32[batch, 1], a logit; where the network `says_music`
+    music: Tensor | None = None  # float32[batch, 1], a logit; if the network `says_music`
 
 
 class GenreNetwork(nn.Module):
-    """Base of the genre networks: `embed` is theirs, the linear classifier is common.
+    """Base of the genre networks, which implement `embed` and share the linear classifier.
 
-    A network takes log-mel frames of any length from about half a second, so one set of weights
-    serves training crops, windows and short clips. Normalisation of the input happens inside.
+    A network takes log-mel frames of any length from about half a second on, so one set of weights
+    serves training crops, windows and short clips. The network itself normalises its input.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class GenreNetwork(nn.Module):
     """
 
     uses_descriptors = False
-    needs_logmel = True  # whether it has no answer to an example without log-mel frames
+    needs_logmel = True  # whether it cannot classify an example without log-mel frames
     says_music = False  # whether it tells music from other sounds
-    attribution = ""  # whom the weights it starts from are owed to
+    attribution = ""  # whom to credit for the weights it starts from
 
     def __init__(self, embedding_size: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ class GenreNetwork(nn.Module):
         Parameters
         ----------
         logmel
-            float32[batch, frames, mels], or None if the network can do without.
+            float32[batch, frames, mels], or None if the network can do without them.
         descriptors
-            float32[batch, descriptors], ignored by networks that use none.
+            float32[batch, descriptors]; ignored by networks that do not use them.
 
         Returns
         -------
@@ -61,16 +61,17 @@ class GenreNetwork(nn.Module):
         return self.both(logmel, descriptors).logits
 
     def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
-        """Return logits and embedding of one pass; arguments as in `forward`."""
+        """Return the logits and embedding of one pass; arguments as in `forward`."""
         embedding = self.embed(logmel, descriptors)
         return Outputs(self.classifier(embedding), embedding)
 
     def branch_logits(
         self, logmel: Tensor | None, descriptors: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Return what training teaches: the logits, or those of each part that answers by itself.
+        """Return the logits to train: the network's, or those of each part that predicts by itself.
 
-        Parts that are taught apart err apart, which makes their mean better than one taught whole.
+        Parts trained separately make different errors, so their mean is better than the prediction
+        of parts trained jointly.
         """
         return (self.forward(logmel, descriptors),)
 
@@ -79,12 +80,12 @@ class GenreNetwork(nn.Module):
         raise NotImplementedError
 
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:
-        """Return the parameters that start from published weights (they want smaller steps)."""
+        """Return the parameters that start from published weights (they need smaller steps)."""
         return ()
 
     @torch.no_grad()
     def standardise_descriptors(self, descriptors: Tensor) -> None:
-        """Take over mean and spread of the training set's float32[tracks, descriptors].
+        """Store the mean and spread of the training set's float32[tracks, descriptors].
 
-        The statistics become buffers of the network. Networks without descriptors ignore it.
+        They become buffers of the network; networks without descriptors ignore the call.
         """

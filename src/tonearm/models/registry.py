@@ -1,4 +1,4 @@
-"""Names of the networks, and their making by name."""
+"""Register networks by name, and create them from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _networks: dict[str, type[GenreNetwork]] = {}
 
 
 def create_model(name: str, num_classes: int, **settings: Any) -> GenreNetwork:
-    """Make a network by its registered name.
+    """Create a network by its registered name.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ def create_model(name: str, num_classes: int, **settings: Any) -> GenreNetwork:
     num_classes
         Number of logits.
     **settings
-        Arguments of the network's class, among them `n_mels` (bands of the front end) and, for
-        networks that use them, `n_descriptors`.
+        Arguments of the network's class, including `n_mels` (bands of the front end) and, for
+        networks that use descriptors, `n_descriptors`.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def model_names() -> tuple[str, ...]:
 
 
 def register(name: str) -> Callable[[_Network], _Network]:
-    """Register the decorated `GenreNetwork` class under a name, which must be free."""
+    """Register the decorated `GenreNetwork` class under a name that is not taken yet."""
 
     def add(network: _Network) -> _Network:
         if name in _networks:
