@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tonearm.bundle import Bundle
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.metadata import BundleMetadata
 from tonearm.models import audioset, create_model
@@ -74,7 +74,7 @@ def test_improbable_classes_do_not_become_minus_infinity() -> None:
 
 
 def test_labels_that_audioset_does_not_know_are_refused_only_with_a_weight() -> None:
-    with pytest.raises(UsageError, match="not for techno"):
+    with pytest.raises(TonearmError, match="not for techno"):
         small(0.3, ("jazz", "techno"))
     assert small(0.0, ("jazz", "techno"))(frames(1, 100)).shape == (1, 2)
     with pytest.raises(UsageError, match="names of its 3 labels, got 0"):

@@ -10,7 +10,7 @@ class TonearmError(Exception):
 class UsageError(TonearmError):
     """The call itself was wrong (an unknown name, a setting out of range): exit code 2.
 
-    What depends on files, the network or their contents is another `TonearmError`: exit code 1.
+    What depends on files, the network or their contents is another `TonearmError`; exit code 1.
     """
 
 

@@ -57,7 +57,7 @@ def genre_classes(labels: Iterable[str]) -> list[list[int]]:
     Raises
     ------
     TonearmError
-        If a genre has none.
+        If a genre has no classes.
     """
     wanted = tuple(labels)
     if foreign := [label for label in wanted if label not in GENRES]:

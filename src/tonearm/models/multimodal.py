@@ -39,7 +39,7 @@ class Multimodal(GenreNetwork):
     dropout
         Probability of dropping a feature before each dense layer.
     modality_dropout
-        Probability with which training takes either input from an example, at most 0.5.
+        Probability of withholding either input from an example in training, at most 0.5.
     """
 
     uses_descriptors = True
