@@ -220,7 +220,7 @@ class BalancedDraws(Sampler[Draw]):
 
 
 def draw_shares(genres: NDArray[np.int64], crops: NDArray[np.floating], power: float) -> Floats:
-    """Return the probability with which each clip is drawn, float32[N].
+    """Return the probability with which each clip is drawn.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def pruned(network: Fcn) -> Fcn:
 def _pruned_layer(
     layer: ConvolutionPool, inputs: Tensor, whole: bool
 ) -> tuple[ConvolutionPool, Tensor]:
-    """Fold and prune a layer of which only the inputs in bool[channels_in] remain.
+    """Fold and prune a layer, of whose inputs only those in bool[channels_in] remain.
 
     Returns
     -------

@@ -347,8 +347,8 @@ def _has_ended(state: dict[str, Any], epochs: int) -> bool:
 def _select_anew(state: dict[str, Any]) -> bool:
     """Migrate a checkpoint that chose epochs by macro F1 alone; return whether it was one.
 
-    Lightning identifies a callback by the metric it monitors, so it would otherwise lose the best
-    epoch's score.
+    Earlier versions did. Lightning identifies a callback by the metric it monitors, so it would
+    otherwise lose the best epoch's score.
     """
     callbacks = state["callbacks"]
     former = [name for name in callbacks if "'monitor': 'valid_f1'" in name]

@@ -1,7 +1,7 @@
 """Three published networks as teachers, whose outputs a student learns to predict.
 
-MSD_musicnn is needed only for teaching. The student is initialised with the weights of mn04, and a
-duet contains the FCN, so bundles hold weights of both.
+Classifying needs none of the published files. A bundle contains weights of mn04, from which the
+student starts, and that of a duet also weights of the FCN; musicnn is needed for teaching only.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def tune(
     pupil = Pupil(make_student(recipe, labels), imitation.space)
     imitation.put_into(pupil)
     for parameter in pupil.student.classifier.parameters():
-        # At first, all genres are equally likely and no gradient reaches the embedding.
+        # At first, all genres are equally likely and the genre loss does not move the embedding.
         nn.init.zeros_(parameter)
     examples = _examples(recipe, imitation, clips, truth, music, labels)
     settings = recipe.tuning
