@@ -1,4 +1,4 @@
-"""The building blocks the networks share."""
+"""Building blocks that the networks share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tonearm.errors import UsageError
 
 # Frames of the placeholder for a missing spectrogram: as many as the deepest pooling needs.
 _MISSING_FRAMES = 32
-# The least variance a band is divided by. A band that sounds has a variance around 1.
+# Lower bound of the variance a band is normalised by. A band with sound has a variance around 1.
 _LEAST_VARIANCE = 0.01
 
 
 class BandNorm(nn.Module):
-    """Batch normalisation of every mel band, which turns any front end's scale into about ±2.
+    """Batch normalisation of every mel band, which maps the scale of any front end to about ±2.
 
     A band that was silent in all training recordings (above 4 kHz, if they are telephone calls)
-    has a variance near 0. Dividing by it would amplify whatever sounds there in later recordings
-    several hundred times, so evaluation divides by no less than `_LEAST_VARIANCE`.
+    has a variance near 0. Normalising with it would amplify any sound in that band of a later
+    recording several hundred times, so evaluation uses a variance of at least `_LEAST_VARIANCE`.
 
     float32[batch, frames, mels] -> the same shape.
     """
@@ -32,7 +32,7 @@ class BandNorm(nn.Module):
         self.norm = nn.BatchNorm1d(n_mels, affine=False)
 
     def forward(self, logmel: Tensor) -> Tensor:
-        """Normalise."""
+        """Normalise every band."""
         bands = logmel.transpose(1, 2)
         if self.training:
             normalised: Tensor = self.norm(bands)
@@ -46,7 +46,7 @@ class BandNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two 3x3 convolutions beside a 1x1 shortcut (He et al. 2016), then max pooling.
+    """Two 3x3 convolutions with a 1x1 shortcut (He et al. 2016), then max pooling.
 
     float32[batch, channels_in, frames, bands] -> float32[batch, channels_out, frames', bands'].
     """
@@ -72,10 +72,10 @@ class ConvBlock(nn.Module):
 
 
 class ConvStack(nn.Sequential):
-    """A stem that shrinks time to a quarter and frequency to a half, then blocks.
+    """A stem that reduces time to a quarter and frequency to a half, followed by blocks.
 
-    Most of the cost of a convolutional network lies in its first planes; with a quarter of the
-    frames (64 ms at 62.5 a second) the same time buys twice as many training steps.
+    Most of a convolutional network's cost lies in its first planes; with a quarter of the frames
+    (64 ms each, from 62.5 a second) twice as many training steps fit into the same time.
 
     float32[batch, 1, frames, bands] -> float32[batch, widths[-1], frames', bands'].
 
@@ -84,7 +84,7 @@ class ConvStack(nn.Sequential):
     widths
         Channels of the stem and of each block.
     pools
-        (frames, bands) each block pools over.
+        (frames, bands) that each block pools over.
     """
 
     def __init__(self, widths: Sequence[int], pools: Sequence[tuple[int, int]]) -> None:
@@ -101,7 +101,7 @@ class ConvStack(nn.Sequential):
 
 
 class StatisticsPool(nn.Module):
-    """Mean and standard deviation over time: what is there, and how much it changes.
+    """Mean and standard deviation over time: the content, and how much it changes.
 
     float32[batch, frames, size] -> float32[batch, 2 * size].
     """
@@ -110,25 +110,25 @@ class StatisticsPool(nn.Module):
         """Pool over frames."""
         mean = x.mean(dim=1, keepdim=True)
         variance = (x - mean).square().mean(dim=1)
-        # The square root has no gradient at 0, which a sequence of one frame would ask for.
+        # The square root has no finite gradient at 0, the variance of a single frame.
         return torch.cat([mean.squeeze(1), (variance + 1e-5).sqrt()], dim=1)
 
 
 class CepstralStatistics(nn.Module):
-    """Mean, deviation and rate of change of the cepstrum: what MFCC statistics are.
+    """Mean, deviation and rate of change of the cepstrum, as in MFCC statistics.
 
-    Neighbouring mel bands say nearly the same, and gradient descent takes long to find what tells
-    genres apart in their small differences. The cosine transform takes the bands apart (Davis and
-    Mermelstein 1980), so that a few hundred steps on few recordings are enough.
+    Adjacent mel bands are highly correlated, and gradient descent takes long to find the small
+    differences between them that tell genres apart. The cosine transform decorrelates the bands
+    (Davis and Mermelstein 1980), so that a few hundred steps on few recordings are enough.
 
     float32[batch, frames, bands] -> float32[batch, size].
 
     Parameters
     ----------
     n_mels
-        Bands of the input.
+        Number of bands of the input.
     coefficients
-        How many of the cepstrum's coefficients are kept, from the smoothest.
+        Number of cepstral coefficients to keep, starting with the lowest.
     """
 
     def __init__(self, n_mels: int, coefficients: int = 40) -> None:
@@ -149,7 +149,7 @@ class CepstralStatistics(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Weighted mean over time with weights the network learns (Bahdanau et al. 2015).
+    """Weighted mean over time, with learned weights (Bahdanau et al. 2015).
 
     float32[batch, frames, size] -> float32[batch, size].
     """
@@ -194,15 +194,15 @@ class DenseBlock(nn.Sequential):
 
 
 class DescriptorNet(nn.Module):
-    """A small perceptron over the clip descriptors, which it standardises first.
+    """A small multilayer perceptron over the clip descriptors, which it standardises first.
 
     float32[batch, descriptors], finite -> float32[batch, size].
 
     Parameters
     ----------
     noise
-        Standard deviation of noise that training adds to the standardised descriptors. There is one
-        vector for a clip however often it is drawn, and it would be learned by heart.
+        Standard deviation of the noise added to the standardised descriptors in training. A clip
+        has the same descriptors every time it is drawn, and they would otherwise be memorised.
     """
 
     def __init__(self, n_descriptors: int, size: int, dropout: float, noise: float = 0.3) -> None:
@@ -226,10 +226,10 @@ class DescriptorNet(nn.Module):
 
     @torch.no_grad()
     def standardise(self, descriptors: Tensor) -> None:
-        """Take over mean and standard deviation of float32[tracks, descriptors].
+        """Set the mean and standard deviation from float32[tracks, descriptors].
 
-        Rows with NaN (tracks without descriptors) do not count; a descriptor that never varies
-        is only centred.
+        Rows with NaN (tracks without descriptors) are ignored; a descriptor that does not vary is
+        only centred.
         """
         rows = descriptors[descriptors.isfinite().all(dim=1)]
         if len(rows) == 0:
@@ -240,10 +240,10 @@ class DescriptorNet(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Joins two feature vectors by a gate that weighs them per entry (GMU, Arevalo et al. 2017).
+    """Join two feature vectors by a gate that weights them per entry (GMU, Arevalo et al. 2017).
 
-    Either may be missing in any example: the gate then opens to the other alone. While training,
-    a random one of the two is taken away from some examples, so that each learns to stand alone.
+    Either may be missing in any example; only the other one then passes the gate. In training, a
+    random one of the two is dropped from some examples, so that each learns to work alone.
 
     Parameters
     ----------
@@ -252,8 +252,8 @@ class GatedFusion(nn.Module):
     size
         Length of the joined vector.
     drop
-        Probability with which training takes either input away from an example, at most 0.5:
-        above that, some examples would have to lose both.
+        Probability, for each input, that training drops it from an example. At most 0.5: above
+        that, some examples would have to lose both.
 
     Raises
     ------
@@ -293,7 +293,7 @@ class GatedFusion(nn.Module):
 
 
 def required(logmel: Tensor | None) -> Tensor:
-    """Return the log-mel frames of a network that cannot do without them.
+    """Return the log-mel frames of a network that requires them.
 
     Raises
     ------
@@ -306,7 +306,7 @@ def required(logmel: Tensor | None) -> Tensor:
 
 
 def rectangle(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Make rows of numbers equally long by repeating their first: int64[rows, longest]."""
+    """Pad rows to equal length by repeating their first number: int64[rows, longest]."""
     longest = max(len(row) for row in rows)
     return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])
 
@@ -314,9 +314,9 @@ def rectangle(rows: Sequence[Sequence[int]]) -> Tensor:
 def fill_missing(
     logmel: Tensor | None, descriptors: Tensor | None, n_mels: int, n_descriptors: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Put zeros where an input is missing, and say where that was.
+    """Replace missing inputs by zeros, and return which examples have them.
 
-    An input is missing in an example that holds NaN, and in all examples if it is None.
+    An input is missing from an example if it contains NaN, and from all examples if it is None.
 
     Returns
     -------

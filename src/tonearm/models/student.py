@@ -1,9 +1,9 @@
-"""The student: a small network that hears as several large ones taught it, and keeps what it knew.
+"""The student: a small network distilled from several large ones, with its AudioSet head kept.
 
-It is MobileNetV3 with the AudioSet weights of EfficientAT, read twice. The genre head reads an
-embedding that `tonearm.training.distill` teaches to hold what the teachers hold. The published
-AudioSet classifier is kept beside it: it has heard far more of the world than any genre dataset,
-and speaks for the recordings that are unlike those.
+It is MobileNetV3 with the AudioSet weights of EfficientAT, and two heads. The genre head reads an
+embedding that `tonearm.training.distill` trains to contain the information in the teachers'
+embeddings. The published AudioSet classifier is kept beside it: it was trained on far more varied
+audio than any genre dataset has, and helps on recordings unlike those of such a dataset.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from tonearm.models.mobilenet import (
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.registry import register
 
-# The logit of music is a logistic regression on one figure, see `Student._music`, fitted to GTZAN
-# and music of games against speech, noise, tones, sound effects and field recordings, and rounded.
+# Slope and centre of the logistic regression behind the logit of music, see `Student._music`. It
+# was fitted to GTZAN and game music against speech, noise, tones, sound effects and field
+# recordings, and its coefficients were rounded.
 MUSIC_SLOPE = 2.0
 MUSIC_CENTRE = 1.65
 
 
 class Readings(NamedTuple):
-    """Everything the student says of a batch, before it is made one answer."""
+    """The student's raw outputs for a batch."""
 
     genre: Tensor  # float32[batch, classes], logits of the genre head
     audioset: Tensor  # float32[batch, 527], logits of the AudioSet classifier
@@ -42,33 +43,33 @@ class Readings(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What the student says of a batch: the genre, by what it was taught and by what it knew."""
+    """The student's genre log-probabilities for a batch, separately for each of its heads."""
 
     genre: Tensor  # float32[batch, classes], log-probabilities of the genre head
-    audioset: Tensor | None  # the same of AudioSet's classes, None where they have no weight
+    audioset: Tensor | None  # the same of the AudioSet head, None if it has no weight
     embedding: Tensor  # float32[batch, embedding_size]
-    music: Tensor | None  # float32[batch, 1], logit that it is music
+    music: Tensor | None  # float32[batch, 1], logit of the audio being music
 
 
 @register("student")
 class Student(GenreNetwork):
-    """Genres from an embedding of MobileNetV3 features, with the AudioSet head added.
+    """A genre head on an embedding of MobileNetV3 features, with the AudioSet head added.
 
     Parameters
     ----------
     num_classes
         Number of logits.
     n_mels
-        Mel bands of the front end; the published weights know 128 ("efficientat").
+        Number of mel bands of the front end; the published weights require 128 ("efficientat").
     labels
-        The genres' names in the order of the logits, needed with `audioset_weight`.
+        The genres' names in the order of the logits; required if `audioset_weight` is not 0.
     audioset_weight
-        What the log-probability AudioSet gives to a genre weighs in its logit, beside 1 for the
-        genre head's. It must be 0 where AudioSet has no classes for the labels.
+        Weight of AudioSet's log-probability of a genre in its logit, relative to 1 for the genre
+        head's. It must be 0 if AudioSet has no classes for the labels.
     embedding_size
         Length of the embedding.
     width
-        Multiplier of the channels; the published weights know 0.4.
+        Multiplier of the channels; the published weights require 0.4.
     pretrained
         Whether to start from the published AudioSet weights.
     dropout
@@ -102,7 +103,7 @@ class Student(GenreNetwork):
         self.attribution = ATTRIBUTION if pretrained else ""
         self.audioset_weight = audioset_weight
         self.features = tagger.features
-        # The published classifier without its first two layers, which take the mean.
+        # The published classifier without its first two layers, which only take the mean.
         self.audioset = tagger.classifier[2:]
         self.project = nn.Sequential(
             nn.Linear(2 * tagger.embedding_size, embedding_size), nn.Hardswish()
@@ -110,17 +111,17 @@ class Student(GenreNetwork):
         classes = audioset.genre_classes(labels) if audioset_weight else [[0]]
         self.register_buffer("genre_classes", rectangle(classes), persistent=False)
         self.genre_classes: Tensor
-        # Only the published classifier, kept by distillation, has ever heard what is not music.
+        # Only the published classifier, kept by distillation, was trained on anything but music.
         self.says_music = pretrained
         others = torch.tensor(audioset.other_classes())
         self.register_buffer("other_classes", others, persistent=False)
         self.other_classes: Tensor
 
     def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
-        """Return logits, embedding and the logit of music of one pass.
+        """Return the logits, the embedding and the logit of music from one forward pass.
 
-        The logits are log-probabilities of the genre head and, weighed, of AudioSet's classes: a
-        genre is as likely there as the likeliest of its classes.
+        The logits are the log-probabilities of the genre head plus the weighted ones of the
+        AudioSet head, in which a genre is as likely as the likeliest of its classes.
         """
         said = self.judge(required(logmel))
         logits = said.genre
@@ -129,11 +130,11 @@ class Student(GenreNetwork):
         return Outputs(logits, said.embedding, said.music)
 
     def judge(self, logmel: Tensor) -> Judgement:
-        """Return what `both` joins, for float32[batch, frames, mels]."""
+        """Return the parts that `both` combines, for float32[batch, frames, mels]."""
         readings = self.readings(logmel)
         of_genres = None
         if self.audioset_weight:
-            # log(sigmoid(x)) written so that ONNX Runtime does not round very small ones to log(0).
+            # log(sigmoid(x)), written so that ONNX Runtime does not round tiny values to log(0).
             of_classes = -functional.softplus(-readings.audioset)
             of_genres = of_classes[:, self.genre_classes].amax(dim=2)
         music = self._music(readings.audioset) if self.says_music else None
@@ -145,17 +146,17 @@ class Student(GenreNetwork):
         return embedding
 
     def readings(self, logmel: Tensor) -> Readings:
-        """Return what both heads say of float32[batch, frames, mels], and the embedding."""
+        """Return the logits of both heads, and the embedding, of float32[batch, frames, mels]."""
         pooled = self._pooled(logmel)
         embedding = self.project(pooled)
         mean = pooled[:, : pooled.shape[1] // 2]
         return Readings(self.classifier(embedding), self.audioset(mean), embedding)
 
     def train(self, mode: bool = True) -> Student:
-        """Switch between training and evaluation, but for pretrained batch normalisation.
+        """Switch between training and evaluation, except for pretrained batch normalisation.
 
-        Its statistics stay those of AudioSet: the batches here are small and filtered at random,
-        and means taken over them would move the features away from what the network knows.
+        It keeps its statistics from AudioSet: batches in training are small and randomly filtered,
+        and their statistics would shift the features away from those the network was trained on.
         """
         super().train(mode)
         if self.pretrained:
@@ -165,16 +166,16 @@ class Student(GenreNetwork):
         return self
 
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:
-        """Return the features and the AudioSet classifier if they came from published weights."""
+        """Return the parameters of the features and AudioSet classifier if they are pretrained."""
         if not self.pretrained:
             return ()
         return [*self.features.parameters(), *self.audioset.parameters()]
 
     def _music(self, logits: Tensor) -> Tensor:
-        """Turn AudioSet's float32[batch, 527] into float32[batch, 1], a logit that it is music.
+        """Return a logit of the audio being music, float32[batch, 1], from AudioSet's logits.
 
-        It weighs AudioSet's logit of "Music" against the logarithm of how many other sounds are to
-        be expected, which singing and instruments are not.
+        It compares the logit of "Music" in float32[batch, 527] with the logarithm of the expected
+        number of other sounds, which do not include singing and instruments.
         """
         (number,) = audioset.MUSIC.values()
         others = logits[:, self.other_classes].sigmoid().sum(dim=1, keepdim=True)
@@ -182,6 +183,6 @@ class Student(GenreNetwork):
         return MUSIC_SLOPE * (evidence - MUSIC_CENTRE)
 
     def _pooled(self, logmel: Tensor) -> Tensor:
-        """Give the mean of the features over the plane, and the maximum in time of their means."""
-        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, moments
+        """Return the mean of the features, then the maximum over time of their means over bands."""
+        plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, frames
         return torch.cat([plane.mean((2, 3)), plane.mean(2).amax(2)], dim=1)

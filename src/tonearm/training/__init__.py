@@ -1,4 +1,4 @@
-"""Training of the networks with Lightning, and their export to bundles.
+"""Train networks with Lightning and export them to bundles.
 
 >>> from tonearm.training import parse, train
 >>> run = train(parse(["--config", "configs/gtzan/hybrid.yaml", "--data.path", "gtzan"]))

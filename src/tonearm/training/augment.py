@@ -1,8 +1,8 @@
-"""Variations of training examples, made on log-mel frames so that features are computed once.
+"""Augment training examples on log-mel frames, so that features are computed only once.
 
-A recording's own level, bandwidth, equalisation, speed and key say nothing of its genre here:
-each is varied. `crop` draws a stretch of one clip, at another tempo and pitch; `vary` filters and
-masks a batch; `mix` blends its examples.
+A recording's level, bandwidth, equalisation, speed and key should not decide its genre, so each is
+varied. `crop` draws a stretch of one clip at another tempo and pitch; `vary` filters and masks a
+batch; `mix` blends its examples.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tonearm.training.experiment import AugmentSettings
 
 Floats = NDArray[np.float32]
 
-# How deep and how steep a low-pass cuts: gone within a sixth of an octave, as a codec or a
-# resampler does it.
+# Depth and steepness of a low-pass: full attenuation within a sixth of an octave, as in a codec or
+# a resampler.
 _LOWPASS_FLOOR_DB = -100.0
 _LOWPASS_OCTAVES = 1.0 / 6.0
 # Looped pieces are at least this share of the crop.
@@ -46,10 +46,11 @@ def crop(
     loop_probability: float,
     rng: np.random.Generator,
 ) -> Floats:
-    """Draw a stretch of a clip, at a random tempo and pitch.
+    """Draw a random stretch of a clip, at a random tempo and pitch.
 
-    A clip shorter than the stretch is repeated, from a random point on. So that the seams of
-    that do not tell short clips from long ones, a piece of a long clip is repeated now and then.
+    A clip shorter than the stretch is repeated, starting at a random point. With probability
+    `loop_probability` a piece of a longer clip is repeated too, so that seams do not reveal which
+    clips are short.
 
     Parameters
     ----------
@@ -84,9 +85,8 @@ def vary(
 ) -> Tensor:
     """Filter every example of a batch at random, then mask stretches of time and bands.
 
-    The filters act on the mel power the frames stand for: gain, a tilt around 1 kHz, and a
-    low-pass in some examples. The masks are SpecAugment's (Park et al. 2019), filled with the
-    mean of the batch.
+    The filters act on mel power: gain, a tilt around 1 kHz, and a low-pass in some examples. The
+    masks are SpecAugment's (Park et al. 2019), filled with each band's mean over the batch.
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ def vary(
 
 
 def mix(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
-    """Blend every example with another of the batch (mixup, Zhang et al. 2018).
+    """Blend every example with another one of the batch (mixup, Zhang et al. 2018).
 
-    The shares are drawn from Beta(alpha, alpha), the larger one for the example itself.
+    The shares are drawn from Beta(alpha, alpha); the example itself gets the larger one.
     """
     if alpha <= 0:
         return batch
@@ -124,14 +124,14 @@ def mix(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
 
 
 def apply_gain(logmel: Tensor, gain_db: Tensor, front_end: LogMelConfig) -> Tensor:
-    """Return the log-mel frames of a signal whose mel bands are `gain_db` decibels louder.
+    """Return log-mel frames with the gain of each mel band changed by `gain_db`.
 
     Parameters
     ----------
     logmel
         float32[batch, frames, mels] of the front end.
     gain_db
-        Anything that broadcasts to that, in decibels of power.
+        Gain in decibels of power; broadcasts to the shape of `logmel`.
     """
     # "db" is 10 * log10(max(power, offset)); the others add the offset to the power.
     per_log = {"ln": 1.0, "log10": math.log(10.0), "db": math.log(10.0) / 10.0}[front_end.log]
@@ -151,7 +151,7 @@ def band_centres(front_end: LogMelConfig) -> NDArray[np.float64]:
 
 
 def _transposed_bands(front_end: LogMelConfig, semitones: float) -> NDArray[np.float64]:
-    """Say for each band which (fractional) band is heard in it after transposition."""
+    """Return for each band the (fractional) source band that transposition moves to it."""
     centres = band_centres(front_end)
     scale = front_end.scale
     mels = mel.hz_to_mel(centres, scale)
@@ -160,7 +160,7 @@ def _transposed_bands(front_end: LogMelConfig, semitones: float) -> NDArray[np.f
 
 
 def _resample(x: Floats, positions: NDArray[np.float64]) -> Floats:
-    """Read rows at fractional positions, linearly between neighbours, the ends held."""
+    """Interpolate rows linearly at fractional positions, clamped to the first and last row."""
     positions = np.clip(positions, 0, len(x) - 1)
     below = np.minimum(positions.astype(np.int64), len(x) - 2)
     share = (positions - below).astype(np.float32)[:, None]
@@ -200,7 +200,7 @@ def _masked(
 def _stretches(
     size: int, length: int, count: int, longest: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Mark up to `count` random stretches of up to `longest` places: bool[size, length]."""
+    """Mark up to `count` random runs of up to `longest` entries in each row: bool[size, length]."""
     longest = min(longest, length)
     widths = rng.integers(0, longest + 1, (size, count, 1))
     starts = rng.integers(0, length - widths + 1)

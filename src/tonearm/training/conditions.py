@@ -1,9 +1,9 @@
-"""Varies the conditions under which music is heard: level, tone, bandwidth, noise, tempo, pitch.
+"""Vary recording conditions in training: level, tone, bandwidth, noise, tempo and pitch.
 
-A recording's age, medium and mastering say nothing of its genre, but a small old dataset makes
-them look as if. All is done on a batch of log-mel frames of the student's front end, and more
-violently than `tonearm.training.augment` does it for networks that are trained from scratch: the
-student must answer here what its teachers answered of the untouched recording.
+A recording's age, medium and mastering do not decide its genre, but in a small old dataset they
+correlate with it. Everything is done on batches of log-mel frames of the student's front end, and
+more strongly than `tonearm.training.augment` does for networks trained from scratch: the student
+must still predict what its teachers predicted for the unmodified recording.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 def vary_conditions(
     logmel: Tensor, settings: ConditionSettings, rng: np.random.Generator
 ) -> Tensor:
-    """Hear every example of a batch under conditions of its own.
+    """Apply random conditions to every example of a batch independently.
 
     Parameters
     ----------
@@ -46,21 +46,21 @@ def vary_conditions(
 
 
 def mix(logmel: Tensor, share: float, partner: Tensor) -> Tensor:
-    """Sound two examples together: `share` of each one's power, the rest of its partner's.
+    """Mix each example with its partner in power: `share` of its own, the rest of the partner's.
 
     Parameters
     ----------
     logmel
         float32[batch, frames, mels].
     partner
-        int64[batch], places in the batch.
+        int64[batch], each partner's index in the batch.
     """
     power = mel_power(logmel)
     return log_of(share * power + (1 - share) * power[partner])
 
 
 def mask_bands(logmel: Tensor, low: int, high: int, rng: np.random.Generator) -> Tensor:
-    """Put the mean of the batch in place of `low` neighbouring bands or more, below `high`."""
+    """Replace at least `low` and fewer than `high` adjacent bands by the mean of the batch."""
     mels = logmel.shape[2]
     width = int(rng.integers(low, high))
     start = int(rng.integers(0, max(1, mels - high)))
@@ -77,7 +77,7 @@ def mel_power(logmel: Tensor) -> Tensor:
 
 
 def log_of(power: Tensor) -> Tensor:
-    """Give the front end's logarithm of mel power."""
+    """Apply the front end's logarithm to mel power."""
     front_end = STUDENT_FRONT_END
     return ((power + front_end.offset).log() + front_end.shift) / front_end.divisor
 
@@ -101,13 +101,13 @@ def _filters(size: int, mels: int, settings: ConditionSettings, rng: np.random.G
 
 
 def _warped(logmel: Tensor, settings: ConditionSettings, rng: np.random.Generator) -> Tensor:
-    """Read each example at another speed and from shifted, stretched mel bands."""
+    """Resample each example at a lower tempo and on shifted, stretched mel bands."""
     size, frames, mels = logmel.shape
-    # Rows are the new positions' (band, frame) in terms of the old, both from -1 to 1.
+    # Each row gives an old coordinate (band, frame) in terms of the new ones, all from -1 to 1.
     transform = np.zeros((size, 2, 3), dtype=np.float32)
     transform[:, 0, 0] = rng.uniform(1 - settings.warp_bands, 1 + settings.warp_bands, size)
     transform[:, 0, 2] = rng.uniform(-1, 1, size) * settings.warp_shift * 2 / mels
-    # Only slower: faster would need more frames than there are.
+    # Only slower: a faster tempo would need more frames than there are.
     transform[:, 1, 1] = rng.uniform(1 - settings.warp_tempo, 1, size)
     grid = functional.affine_grid(
         torch.from_numpy(transform), [size, 1, frames, mels], align_corners=False

@@ -1,4 +1,4 @@
-"""Cuts a clip into the windows that the exported model will hear it in."""
+"""Cut a clip into the windows that the exported model will cut it into."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 
 def cut(recipe: Recipe, frames: Floats | StoredArray, front_end: LogMelConfig) -> Iterator[Floats]:
-    """Yield float32[frames, mels], each window of what is learned from of a clip.
+    """Yield the windows of the part of a clip that is used for training, float32[frames, mels].
 
     Parameters
     ----------

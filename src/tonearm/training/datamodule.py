@@ -1,4 +1,4 @@
-"""Feeds training crops and validation clips to the trainer, the same ones for the same seed."""
+"""Feed training crops and validation clips to the trainer, reproducibly for a given seed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ class Clips:
     Attributes
     ----------
     tracks
-        N tracks.
+        The N tracks.
     logmels
-        N of float16[frames, mels].
+        N arrays float16[frames, mels].
     descriptors
-        float32[N, D] with NaN rows where missing, or None where they are not wanted.
+        float32[N, D] with NaN rows where missing, or None if they were not requested.
     targets
         float32[N, classes], a distribution per track.
+    failures
+        The tracks for which a feature could not be computed.
     """
 
     tracks: tuple[Track, ...]
@@ -60,7 +62,7 @@ class Clip(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Which clip a training example is cut from, and where in the training it stands."""
+    """Which clip a training example is cut from, and its position in the training."""
 
     epoch: int
     position: int
@@ -77,10 +79,10 @@ def load_clips(
     progress: bool = True,
     workers: int = 1,
 ) -> Clips:
-    """Read the features of labelled tracks, leaving out those that have none.
+    """Return the features of labelled tracks, leaving out tracks without a log-mel spectrogram.
 
-    Tracks that cannot be decoded are among the `failures`, and so are those that have a log-mel
-    spectrogram and no descriptors. `workers` processes compute what is missing.
+    `failures` lists the tracks that cannot be decoded, and those that have a log-mel spectrogram
+    but no descriptors. `workers` processes compute what is not in the cache.
 
     Raises
     ------
@@ -117,8 +119,8 @@ def load_clips(
 class GenreData(lightning.LightningDataModule):
     """Training crops, balanced over genres, and validation clips, cut into windows.
 
-    Features come from the memory or the page cache, so there are no loader processes: handing
-    arrays between processes costs more than cutting them.
+    Features come from memory or the page cache, so there are no loader processes: passing arrays
+    between processes would cost more than cutting them.
     """
 
     def __init__(self, experiment: Experiment, train: Clips, valid: Clips) -> None:
@@ -128,7 +130,7 @@ class GenreData(lightning.LightningDataModule):
         self.valid = valid
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Give the training batches of an epoch."""
+        """Return the training batches of an epoch."""
         data = self.experiment.data
         return DataLoader(
             CropDataset(self.train, self.experiment),
@@ -139,10 +141,10 @@ class GenreData(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Clip]:
-        """Give the validation clips, one at a time, and all of them to each device.
+        """Return the validation clips, one at a time, and all of them on each device.
 
-        Macro F1 over all clips is not the mean of what it is over the shares of the devices, which
-        Lightning would hand out if there were no sampler of this kind.
+        Without a distributed sampler, Lightning would split the clips between devices, but macro
+        F1 over all clips is not the mean of the devices' macro F1.
         """
         clips = ClipDataset(self.valid, self.experiment.front_end_config, self.experiment.data)
         everything: Sampler[int] = DistributedSampler(clips, num_replicas=1, rank=0, shuffle=False)
@@ -150,7 +152,7 @@ class GenreData(lightning.LightningDataModule):
 
 
 class CropDataset(Dataset[Batch]):
-    """Cuts the example that a draw stands for; the same draw and seed give the same example."""
+    """The training examples by draw; the same draw and seed give the same example."""
 
     def __init__(self, clips: Clips, experiment: Experiment) -> None:
         self.clips = clips
@@ -179,9 +181,10 @@ class CropDataset(Dataset[Batch]):
 
 
 class BalancedDraws(Sampler[Draw]):
-    """Draws every genre equally often, and the clips of a genre by their length.
+    """Sampler that draws every genre equally often, and the clips of a genre by their length.
 
-    The draws of an epoch depend on the seed and the epoch alone, so training can resume anywhere.
+    The draws of an epoch depend only on the seed and the epoch, so training can resume at any
+    epoch.
     """
 
     def __init__(self, clips: Clips, data: DataSettings, experiment: Experiment) -> None:
@@ -199,11 +202,11 @@ class BalancedDraws(Sampler[Draw]):
         return self.count
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch to draw for; Lightning calls this."""
+        """Set the epoch to draw for; Lightning calls this."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Draw]:
-        """Draw by systematic sampling: no clip is more than one draw from its share.
+        """Yield draws by systematic sampling, so no clip is more than one draw off its share.
 
         Independent draws would leave a third of the clips out of an epoch.
         """
@@ -217,14 +220,14 @@ class BalancedDraws(Sampler[Draw]):
 
 
 def draw_shares(genres: NDArray[np.int64], crops: NDArray[np.floating], power: float) -> Floats:
-    """Give the probability of each clip to be drawn.
+    """Return the probability with which each clip is drawn.
 
     Parameters
     ----------
     genres
         int[N].
     crops
-        float[N], the number of crops a clip holds; below 1 counts as 1.
+        float[N], the length of each clip in crops; less than 1 counts as 1.
     power
         See `DataSettings.duration_power`.
     """
@@ -238,7 +241,7 @@ def draw_shares(genres: NDArray[np.int64], crops: NDArray[np.floating], power: f
 
 
 class ClipDataset(Dataset[Clip]):
-    """Cuts clips into the windows that the classifier will cut them into."""
+    """Clips cut into windows as the classifier will cut them."""
 
     def __init__(self, clips: Clips, front_end: LogMelConfig, data: DataSettings) -> None:
         self.clips = clips
@@ -260,14 +263,14 @@ class ClipDataset(Dataset[Clip]):
 def clip_windows(
     logmel: StoredArray | NDArray[np.floating], front_end: LogMelConfig, data: DataSettings
 ) -> Tensor:
-    """Cut a clip as `tonearm.classifier` does; a clip of less than a second ends in silence.
+    """Cut a clip as `tonearm.classifier` does, padding one of less than a second with silence.
 
-    The classifier appends that silence to the samples; here it follows the frames, which differs
-    in the few frames at the seam.
+    The classifier appends the silence to the samples; here it is appended to the frames, so the
+    few frames at the seam differ.
 
     Returns
     -------
-    float32[windows, frames, mels], one shorter window if the clip is shorter than a window.
+    float32[windows, frames, mels]; a clip shorter than a window gives one shorter window.
     """
     rate = front_end.frames_per_second
     frames = np.asarray(logmel, dtype=np.float32)

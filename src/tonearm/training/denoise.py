@@ -1,9 +1,9 @@
-"""Stage 4 of a distillation: a duet learns to hear through noise.
+"""Stage 4 of a distillation: train a denoiser for the embeddings of a duet.
 
-A small network is given what the duet hears of a noisy window, and learns what it heard of the same
-window as it is: a denoising autoencoder (Vincent et al. 2008) between embeddings. It sees windows
-without noise, too, and leaves those as they are. All heads but AudioSet's, which noise hardly
-moves, then read what it gives.
+From the duet's embedding of a noisy window, a small network learns to predict its embedding of the
+original window: a denoising autoencoder (Vincent et al. 2008) between embeddings. It also sees
+windows without noise, and learns to leave those unchanged. All heads then read its output, except
+AudioSet's, which noise hardly affects.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Floats = NDArray[np.float32]
 
 
 class Sound(NamedTuple):
-    """Frames of a clip through both front ends, of any length."""
+    """Frames of a clip from both front ends, of any length."""
 
     first: Floats | StoredArray  # float[frames, 128] of STUDENT_FRONT_END
     second: Floats | StoredArray  # float[frames, 96] of SECOND_FRONT_END
 
 
 class Pairs(NamedTuple):
-    """What a duet hears of windows, and what it should have heard."""
+    """A duet's embeddings of windows, and what they would be without noise."""
 
     noisy: Tensor  # float32[windows, embedding]
     clean: Tensor  # the same
@@ -50,18 +50,18 @@ def denoise(
     history: Path,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Teach a duet a denoiser, and let it have it.
+    """Train a denoiser for a duet, and set it as its `denoiser`.
 
     Parameters
     ----------
     duet
-        As it will be; nothing in it changes.
+        The duet in its final state; its weights stay as they are.
     clips
-        Each as it is, then amid noise.
+        For each clip, its original version followed by the noisy ones.
     checkpoint, history
-        Files to go on from after a break, and for the losses.
+        Files to resume from after an interruption, and for the losses.
     tell
-        Is told in one line how far it is.
+        Called with one-line progress messages.
     """
     settings = recipe.denoising
     torch.manual_seed(recipe.seed)
@@ -69,7 +69,7 @@ def denoise(
     groups = [(list(denoiser.parameters()), settings.descent.lr)]
     descent = Descent(denoiser, groups, settings.steps, settings.descent, recipe.seed)
 
-    @functools.cache  # heard when the first step is taken, so not at all if none is left
+    @functools.cache  # computed in the first step, so not at all if no steps remain
     def heard() -> Pairs:
         tell("denoising: hearing the clips amid noise")
         pairs = hear_pairs(recipe, duet, clips)
@@ -96,13 +96,13 @@ def denoise(
 
 @torch.inference_mode()
 def hear_pairs(recipe: Recipe, duet: Duet, clips: Iterable[Sequence[Sound]]) -> Pairs:
-    """Let a duet hear every window of every clip: as it is, paired with itself, and amid noise."""
+    """Return the embeddings of every window, noisy and original, paired with the original's."""
     noisy: list[Tensor] = []
     clean: list[Tensor] = []
     for as_it_is, *amid_noise in clips:
         wanted = _heard(recipe, duet, as_it_is)
         for sound in (wanted, *(_heard(recipe, duet, each) for each in amid_noise)):
-            # Where one just makes a last window and the other does not, it is left out.
+            # If only one version is long enough for a last window, that window is left out.
             for window, own in zip(sound, wanted, strict=False):
                 noisy.append(window)
                 clean.append(own)
@@ -110,7 +110,7 @@ def hear_pairs(recipe: Recipe, duet: Duet, clips: Iterable[Sequence[Sound]]) -> 
 
 
 def _heard(recipe: Recipe, duet: Duet, sound: Sound) -> list[Tensor]:
-    """Give what the duet hears of each window."""
+    """Return the duet's embedding of each window."""
     both = zip(
         cut(recipe, sound.first, STUDENT_FRONT_END),
         cut(recipe, sound.second, SECOND_FRONT_END),

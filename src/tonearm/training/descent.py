@@ -1,4 +1,4 @@
-"""Moves a network's weights down a loss, with averaged weights, and goes on after a break."""
+"""Minimise a loss by gradient descent, with averaged weights and resumable checkpoints."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from tonearm.whole import whole, write_csv
 
 Network = TypeVar("Network", bound=nn.Module)
 
-# Early on the average forgets sooner: its decay is n / (n + 20) after n steps.
+# Early on, the decay of the average is lower: n / (n + 20) after n steps.
 _AVERAGE_DELAY = 20
 
 
 class Descent(Generic[Network]):
     """AdamW over groups of weights, with a warm-up, a cosine and a moving average.
 
-    The losses of a step are asked for by its number, so a step that depends on nothing else (on
-    no state of a random generator) is the same after a break as it would have been.
+    The losses are computed from the number of the step. If they depend on nothing else (such as
+    the state of a random generator), a resumed run is the same as an uninterrupted one.
 
     Parameters
     ----------
     network
-        What is trained, in place.
+        The network to train, in place.
     groups
-        Parameters and their highest learning rate.
+        Groups of parameters, each with its peak learning rate.
     steps
         Number of steps.
     seed
-        Of what is random inside the network (dropout).
+        Seed of the randomness inside the network (dropout).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Descent(Generic[Network]):
         settings: DescentSettings,
         seed: int,
     ) -> None:
-        # A fifth less time in the convolutions; other layers do not mind.
+        # Saves a fifth of the time in the convolutions; other layers are not affected.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.steps = steps
@@ -74,23 +74,23 @@ class Descent(Generic[Network]):
         judge: Callable[[Network], Mapping[str, float]] | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> Network:
-        """Take all steps that are left.
+        """Take all remaining steps.
 
         Parameters
         ----------
         losses
-            Gives the terms of a step's loss by name; their sum is what is minimised.
+            Returns the terms of a step's loss by name; their sum is minimised.
         checkpoint
-            A file; if it is there, the steps it holds are not taken again.
+            The checkpoint file; if it exists, training resumes from it.
         history
-            A CSV file with the means of the terms, over the steps that had them, since the row
-            before.
+            A CSV file. Each row has the mean of every term since the previous row, over the steps
+            that had the term.
         every
-            Steps from row to row and from checkpoint to checkpoint.
+            Number of steps between rows, and between checkpoints.
         judge
-            Gives further figures for the row, of the averaged network.
+            Returns further figures for a row, computed with the averaged network.
         tell
-            Is told of each row in one line.
+            Called with a one-line summary of each row.
 
         Returns
         -------
@@ -99,7 +99,7 @@ class Descent(Generic[Network]):
         if checkpoint.exists():
             self._load(checkpoint)
         sums: dict[str, float] = {}
-        counts: dict[str, int] = {}  # a step need not have every term
+        counts: dict[str, int] = {}  # a step may lack some of the terms
         since, begin = self.done, time.monotonic()
         self.network.train()
         while self.done < self.steps:
@@ -175,19 +175,19 @@ class Descent(Generic[Network]):
 
 
 def save_whole(state: Mapping[str, Any], path: Path) -> None:
-    """Store tensors and plain values; the file appears whole or not at all."""
+    """Store tensors and plain values; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as file:
         torch.save(dict(state), file)
 
 
 def load_whole(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, as `save_whole` and Lightning store them, into the main memory.
+    """Load a checkpoint written by `save_whole` or Lightning into main memory.
 
     Raises
     ------
     TonearmError
-        If it is none, or not all of one.
+        If the file cannot be read, or is not a complete checkpoint.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -204,6 +204,6 @@ def _seed_torch(seed: int, step: int) -> None:
 
 
 def write_figures(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, float]]) -> None:
-    """Write the table of a training's figures; what a row does not have stays empty."""
+    """Write a CSV table of training figures; cells of figures that a row lacks stay empty."""
     cells = ([f"{row[name]:.6g}" if name in row else "" for name in columns] for row in rows)
     write_csv(path, [columns, *cells])

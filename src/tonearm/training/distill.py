@@ -1,4 +1,4 @@
-"""Distils teachers into the student: lessons, imitation, tuning, refinement, denoising, export.
+"""Distil teachers into the student: lessons, imitation, tuning, refinement, denoising, export.
 
 >>> from tonearm.training.distill import distill_dataset
 >>> from tonearm.training.recipe import parse_recipe
@@ -50,13 +50,13 @@ from tonearm.whole import write_whole
 
 Tell = Callable[[str], None]
 
-# Raise it when a change of the code changes what comes of stage 2 for the same recipe and music.
+# Increase it when a code change alters the result of stage 2 for the same recipe and music.
 TUNING_VERSION = 2
 # The same for stage 3.
 REFINEMENT_VERSION = 1
-# And for stage 4.
+# The same for stage 4.
 DENOISING_VERSION = 1
-# Of lessons and stages: the same recipe and data give the same model while they stay.
+# As long as these stay the same, the same recipe and data give the same model.
 VERSIONS = (
     *(LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION),
     *(REFINEMENT_VERSION, DENOISING_VERSION),
@@ -70,15 +70,16 @@ _HEADS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a distillation left.
+    """The result of a distillation.
 
     Attributes
     ----------
     folder
-        With config.yaml, tracks.json, imitation.csv, history.csv, refinement.csv and denoising.csv
-        (of a duet), model.onnx and, where a fold was held out, metrics.json and predictions.csv.
+        The run's folder, with config.yaml, tracks.json, imitation.csv, history.csv, refinement.csv
+        and denoising.csv (for a duet), model.onnx and, if a fold was held out, metrics.json and
+        predictions.csv.
     metrics
-        Of the tracks that were held out, or None if none were.
+        Metrics on the held-out tracks, or None if there were none.
     """
 
     folder: Path
@@ -86,30 +87,30 @@ class Distilled:
 
     @property
     def bundle(self) -> Path:
-        """The exported student."""
+        """The exported model."""
         return self.folder / RUN_BUNDLE
 
 
 def print_line(line: str) -> None:
-    """Print a line on standard error at once."""
+    """Print a line to standard error and flush it."""
     print(line, file=sys.stderr, flush=True)
 
 
 def distill_dataset(
     recipe: Recipe, run_dir: Path, cache_dir: Path, *, workers: int = 1, tell: Tell = print_line
 ) -> Distilled:
-    """Do what a recipe says: `distill` on its dataset, and judge the fold it holds out.
+    """Call `distill` on a recipe's dataset, and evaluate the model on the held-out fold.
 
     Parameters
     ----------
     run_dir
-        For what comes of it.
+        Folder for the results.
     cache_dir
-        That of the feature cache; see `distill`.
+        Folder of the feature cache; see `distill`.
     workers
-        Processes that ask the teachers and that classify.
+        Number of processes that run the teachers and that classify.
     tell
-        Is told in one line how far it is.
+        Called with one-line progress messages.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def distill_dataset(
         workers=workers,
         tell=tell,
     )
-    if not held_out:  # what another run into the same folder was told of its fold is not of this
+    if not held_out:  # metrics left by an earlier run in this folder are not this model's
         for name in (_METRICS, _PREDICTIONS):
             (run_dir / name).unlink(missing_ok=True)
         return Distilled(run_dir, None)
@@ -160,7 +161,7 @@ def distill(
 ) -> Path:
     """Distil the teachers into a student that knows the genres of some tracks, and export it.
 
-    Called again after an interruption, it goes on from the last checkpoint.
+    After an interruption, calling it again resumes from the last checkpoint.
 
     Parameters
     ----------
@@ -171,16 +172,16 @@ def distill(
     unlabelled
         Files and folders of unlabelled music.
     run_dir
-        For the recipe, the losses and the bundle.
+        Folder for the recipe, the losses and the bundle.
     cache_dir
-        For what runs share: the lessons, and what came of the four stages. Runs that differ in
-        what is exported alone (heads, temperature) train nothing anew.
+        Folder for what runs share: the lessons, and the results of the four stages. Runs that
+        differ only in export settings (head weights, temperature) need no new training.
     data
-        The name of the dataset that the tracks are of, for the bundle to tell.
+        Name of the dataset that the tracks are from, stored in the bundle.
     workers
-        Processes that ask the teachers and compute features.
+        Number of processes that run the teachers and compute features.
     tell
-        Is told in one line how far it is.
+        Called with one-line progress messages.
 
     Returns
     -------
@@ -189,13 +190,13 @@ def distill(
     Raises
     ------
     DatasetError
-        If a track has another label, or none can be decoded.
+        If a track's label is not among `labels`, all have the same one, or none can be decoded.
     UsageError
         If there is too little music, or no head has a weight.
     MusicnnError, FcnError, PretrainedError
-        If a teacher is not at hand.
+        If a teacher's weights are missing or invalid.
     """
-    if recipe.duet.of_fcn:  # now, and not when the student has learned
+    if recipe.duet.of_fcn:  # fail now, not after the student has been trained
         require_heads(recipe.duet, recipe.student.audioset_weight, labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -268,9 +269,9 @@ def make_duet(
     truth: NDArray[np.int64],
     labels: Sequence[str],
 ) -> Duet:
-    """Put the FCN beside a student, and fit the heads on it to labelled clips.
+    """Combine a student with the FCN, and fit the heads on the FCN to labelled clips.
 
-    The FCN hears each clip as it will hear it in the exported model: window by window.
+    As in the exported model, the FCN processes each clip window by window.
 
     Parameters
     ----------
@@ -279,7 +280,7 @@ def make_duet(
     truth
         int[clips], columns of the student's logits.
     labels
-        Their genres.
+        The genres of these columns.
     """
     duet = Duet(student, fcn.load_fcn(), recipe.duet, labels).eval()
     heard = [duet.hear_windows(list(cut(recipe, each, SECOND_FRONT_END))) for each in logmels]
@@ -290,7 +291,7 @@ def make_duet(
 def _played(
     ways: Sequence[Playback], tracks: Sequence[Track], cache: FeatureCache, workers: int
 ) -> list[list[StoredArray]]:
-    """Play the tracks in some ways: for each way, float[frames, mels] of each track."""
+    """Return float[frames, mels] of each track, for each way of playing it."""
     return [_heard(cache.features(tracks, way, workers=workers), cache) for way in ways]
 
 
@@ -302,7 +303,7 @@ def _amid_noise(
     cache: FeatureCache,
     workers: int,
 ) -> Iterator[list[Sound]]:
-    """Yield each clip as it is, then as often amid noise as the recipe says."""
+    """Yield for each clip its original version, followed by the recipe's noisy versions."""
     first, second = (_played(ways, tracks, cache, workers) for ways in _ways_amid_noise(recipe))
     for place, (lesson, logmel) in enumerate(zip(clips, logmels, strict=True)):
         noisy = [Sound(own[place], other[place]) for own, other in zip(first, second, strict=True)]
@@ -317,7 +318,7 @@ def _ways_to_play(recipe: Recipe) -> list[Playback]:
 
 
 def _ways_amid_noise(recipe: Recipe) -> list[list[Playback]]:
-    """Give the ways to play amid noise, for the student and for the FCN: the same noise."""
+    """Return the noisy ways to play, for the student and for the FCN, with the same noise."""
     return [
         [
             Playback(front_end, number, recipe.tuning.clip_seconds)
@@ -328,7 +329,7 @@ def _ways_amid_noise(recipe: Recipe) -> list[list[Playback]]:
 
 
 def _heard(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
-    """Give features of tracks that could be decoded for the lessons, and so can be again."""
+    """Return the features of tracks, all of which must decode, as they did for the lessons."""
     if cache.failures:
         raise DatasetError(str(cache.failures[0]))
     return [logmel for logmel in stored if logmel is not None]
@@ -352,7 +353,7 @@ def _clips(
     labels: Sequence[str],
     tell: Tell,
 ) -> tuple[list[Track], list[Lesson]]:
-    """Give the tracks that can be learned from and their lessons."""
+    """Return the tracks that can be used for training, and their lessons."""
     stranger = next((track for track in tracks if track.label not in labels), None)
     if stranger is not None:
         raise DatasetError(
@@ -388,9 +389,9 @@ def _tuning_name(
     clips: Sequence[Lesson],
     labels: Sequence[str],
 ) -> str:
-    """Make a name of all that the result of stage 2 depends on.
+    """Return a folder name that identifies everything the result of stage 2 depends on.
 
-    A changed recipe or dataset has another name, and does not go on from this one's checkpoint.
+    A changed recipe or dataset gets another name, so it does not resume from this checkpoint.
     """
     settings = {
         "version": TUNING_VERSION,
@@ -409,7 +410,7 @@ def _tuning_name(
 def _refinement_name(
     recipe: Recipe, tracks: Sequence[Track], clips: Sequence[Lesson], labels: Sequence[str]
 ) -> str:
-    """Make a name of all that what is learned in stage 3 depends on; its share it does not."""
+    """Return a folder name that identifies what stage 3 learns from; `share` does not matter."""
     settings = {
         "version": REFINEMENT_VERSION,
         "seed": recipe.seed,
@@ -433,7 +434,7 @@ def _denoising_name(
     clips: Sequence[Lesson],
     labels: Sequence[str],
 ) -> str:
-    """Make a name of all that what is learned in stage 4 depends on: what went before, too."""
+    """Return a folder name that identifies what stage 4 learns from, including earlier stages."""
     share = recipe.refinement.share
     settings = {
         "version": DENOISING_VERSION,
@@ -471,7 +472,7 @@ def _metadata(
         temperature=recipe.student.temperature,
         training={
             "model": "student",
-            "data": data,  # so that judging it on these is noticed
+            "data": data,  # so that an evaluation on the same data is noticed
             "tracks": len(tracks),
             "unlabelled_recordings": len({lesson.recording for lesson in music}),
             "unlabelled_hours": round(hours, 2),
@@ -491,7 +492,7 @@ def _metadata(
 def _judge(
     bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, tell: Tell
 ) -> Metrics:
-    """Write metrics.json and predictions.csv, and the figures into the bundle."""
+    """Write metrics.json and predictions.csv, and store the main figures in the bundle."""
     trial = run_trial(Classifier.load(bundle), tracks, workers=workers)
     for failure in trial.failures:
         tell(f"not judged: {failure.error}")

@@ -1,10 +1,10 @@
 """The student and one of its teachers in one graph, each with its own front end.
 
-What the fully convolutional tagger learned from a million songs is worth more heard than imitated:
-where the student knows GTZAN better, the FCN errs less on recordings from elsewhere. Without the
-filters that say nothing it is small and quick enough to ship. The heads are averaged in the log
-domain. Those that know GTZAN best may fall silent where a recording sounds above GTZAN's band,
-and so is from elsewhere.
+What the fully convolutional tagger (FCN) learned from a million songs is more useful directly than
+imitated: the student is better on GTZAN, but the FCN makes fewer errors on recordings from other
+sources. Without its silent filters it is small and fast enough to ship. The heads are averaged in
+the log domain. Those that know GTZAN best may be given less weight, or none, on recordings with
+energy above GTZAN's band, as those come from other sources.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from tonearm.training.pruning import pruned
 from tonearm.training.recipe import DuetSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
 
-SECOND_FRONT_END = FRONT_ENDS["htk32k"]  # what the FCN hears, from the student's sample rate
-# A window is repeated to this length: the FCN's pools leave a moment of every 320 frames, and the
-# maximum over three is as good as over the five of a whole clip.
+SECOND_FRONT_END = FRONT_ENDS["htk32k"]  # the FCN's, from audio at the student's sample rate
+# A window is repeated to this length. The FCN's pooling leaves one time step per 320 frames, and
+# the maximum over three is as good as over the five of a whole clip.
 REPEATED_FRAMES = 960
-# Windows are brought to this mean power of a mel band, that of GTZAN's median clip, by so much at
-# most: how loud a recording was mastered says nothing of its genre.
+# Windows are scaled to this mean power per mel band, that of GTZAN's median clip, by a gain of at
+# most MOST_GAIN_DB, as how loud a recording was mastered should not decide its genre.
 LEVEL_DB = 10.0
 MOST_GAIN_DB = 20.0
 
-# GTZAN's recordings end at 11 kHz: beyond this frequency none of them sounds. A window is of full
-# band where the power beyond is but so much below that of all bands, and dull where it is so much
-# below. In between it is something of both.
+# GTZAN's recordings end at 11 kHz, so none has energy above this frequency. A window is full-band
+# if its power above is at least FULL_BAND_DB relative to that of all bands, and dull if it is at
+# most DULL_DB; in between, `Duet.full_band` interpolates.
 BEYOND_HZ = 13_000.0
 FULL_BAND_DB, DULL_DB = -10.0, -20.0
 
-HEARD = EMBEDDING + BENEATH  # numbers the FCN gives for a window, the embedding first
+HEARD = EMBEDDING + BENEATH  # number of FCN features per window, the embedding first
 
 Floats = NDArray[np.float32]
 
 
 class _Standardising(nn.Module):
-    """What reads features by how they are spread: each in standard deviations from its mean."""
+    """Base of modules that standardise their input features by stored means and deviations."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _Standardising(nn.Module):
         self.deviation: Tensor
 
     def standard(self, features: Tensor) -> Tensor:
-        """Standardise float32[batch, features]; what is far out counts as less far."""
+        """Standardise float32[batch, features], clipped to `FURTHEST` standard deviations."""
         return ((features - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
 
 
@@ -75,9 +75,9 @@ class LinearHead(_Standardising):
     Parameters
     ----------
     features
-        It reads so many of those it is given, from the first.
+        Number of features it reads, the first of those it is given.
     classes
-        Genres.
+        Number of genres.
     """
 
     def __init__(self, features: int, classes: int) -> None:
@@ -100,7 +100,7 @@ class LinearHead(_Standardising):
         truth
             int[clips], columns of the head; a genre without clips stays improbable.
         regularisation
-            Its inverse strength, C.
+            C, the inverse strength of the regularisation.
         """
         mean, deviation, classifier = fit(features[:, : len(self.mean)], truth, regularisation)
         self.mean, self.deviation = torch.from_numpy(mean), torch.from_numpy(deviation)
@@ -110,54 +110,54 @@ class LinearHead(_Standardising):
 
 
 class Denoiser(_Standardising):
-    """Puts in place of what was heard amid noise what would have been heard without.
+    """Predict from the features of a noisy window what they would be without noise.
 
-    What it adds is small where there is no noise: see `tonearm.training.denoise`, where it learns.
+    Its correction is small if there is no noise; it is trained by `tonearm.training.denoise`.
 
     Parameters
     ----------
     features
-        Numbers heard of a window.
+        Number of features of a window.
     hidden
-        Numbers that its correction goes through.
+        Size of the hidden layer.
     dropout
-        Probability of dropping one of the numbers heard, in training.
+        Probability of dropping an input feature in training.
     """
 
     def __init__(self, features: int, hidden: int, dropout: float) -> None:
         super().__init__(features)
         last = nn.Linear(hidden, features)
-        nn.init.zeros_(last.weight)  # so it begins by changing nothing
+        nn.init.zeros_(last.weight)  # so that it changes nothing at first
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(features, hidden), nn.ReLU(), last
         )
 
     def forward(self, heard: Tensor) -> Tensor:
-        """Map float32[batch, features] to the same without noise."""
+        """Denoise float32[batch, features]; the shape stays the same."""
         return heard + self.deviation * self.correction(heard)
 
     def correction(self, heard: Tensor) -> Tensor:
-        """Give what it adds, in standard deviations."""
+        """Return the correction to the features, in standard deviations."""
         corrected: Tensor = self.network(self.standard(heard))
         return corrected
 
     def scale_to(self, heard: Tensor) -> None:
-        """Standardise by float32[windows, features]."""
+        """Set the means and deviations from float32[windows, features]."""
         self.mean = heard.mean(dim=0)
         self.deviation = heard.std(dim=0).clamp(min=LEAST_SPREAD)
 
 
 class TagHead(nn.Module):
-    """A genre head that no labelled clip taught: the FCN's last.fm tags.
+    """A genre head that needs no labelled clips: the FCN's last.fm tags.
 
-    A genre is as likely as the likeliest of the tags that are it or a kind of it. Of a genre that
-    no tag names it says nothing: the mean of what it says of the others.
+    A genre is as likely as the likeliest tag that names it or a kind of it. A genre that no tag
+    names gets a neutral score: the mean of the scores of the others.
 
     Parameters
     ----------
     labels
-        The genres. The head is `of_use` where tags name two of them or more.
+        The genres. The head is `of_use` if tags name at least two of them.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -174,14 +174,14 @@ class TagHead(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Map the FCN's float32[batch, 50] to float32[batch, classes], log-probabilities."""
-        # log(sigmoid(x)) written so that ONNX Runtime does not round very small ones to log(0).
+        # log(sigmoid(x)), written so that ONNX Runtime does not round tiny values to log(0).
         of_tags = -functional.softplus(-logits)
         named = of_tags[:, self.tags].amax(dim=2)
         return torch.cat([named, named.mean(dim=1, keepdim=True)], dim=1)[:, self.places]
 
 
 def tags_of(genre: str) -> list[int]:
-    """Give the numbers of the FCN's tags that are a genre or, by their names, a kind of it.
+    """Return the indices of the FCN's tags that name a genre or, by their last word, a kind of it.
 
     >>> [[TAGS[number] for number in tags_of(genre)] for genre in ("Hip Hop", "metal", "opera")]
     [['hip-hop'], ['metal', 'heavy metal'], []]
@@ -195,17 +195,17 @@ def tags_of(genre: str) -> list[int]:
 
 
 def tags_are_of_use(genres: Sequence[str]) -> bool:
-    """Say whether tags name two of the genres or more."""
+    """Check whether tags name at least two of the genres."""
     return sum(bool(tags_of(genre)) for genre in genres) > 1
 
 
 def require_heads(settings: DuetSettings, audioset_weight: float, labels: Sequence[str]) -> None:
-    """Check that some head has a weight on every recording.
+    """Check that every recording is judged by at least one head with a weight above 0.
 
     Raises
     ------
     UsageError
-        If none is left, or none on recordings of full band.
+        If no head is left, or none on full-band recordings.
     """
     at_home = settings.student + settings.fcn
     elsewhere = settings.fcn_embedding + settings.student * audioset_weight
@@ -223,22 +223,22 @@ def require_heads(settings: DuetSettings, audioset_weight: float, labels: Sequen
 
 
 class Duet(GenreNetwork):
-    """Genre heads that judge a window together: two of the student, and three on the FCN.
+    """An average of genre heads: two of the student, and three on the FCN.
 
-    The student's are its genre head's and AudioSet's. Two of those on the FCN are linear: one reads
-    its embedding, which is most at home outside GTZAN, the other also what lies beneath it, which
-    tells GTZAN's genres best. The third is what the FCN was published to say, its tags. The genre
-    head and the head on what lies beneath keep `DuetSettings.full_band` of their weights in
-    windows of full band.
+    The student has its genre head and the AudioSet head. Two of the heads on the FCN are linear.
+    One reads its embedding, which works best outside GTZAN; the other also reads the features
+    beneath it (see `Fcn`), which separate GTZAN's genres best. The third uses the tags that the
+    FCN was published with. In full-band windows, the student's genre head and the head that reads
+    the features beneath keep only `DuetSettings.full_band` of their weights.
 
     Parameters
     ----------
     student
-        The AudioSet head weighs its `audioset_weight` beside 1 for the genre head.
+        The weight of its AudioSet head is `audioset_weight`, relative to 1 for the genre head.
     fcn
-        As published, in evaluation mode; it is pruned.
+        The published network, in evaluation mode; a pruned copy is used.
     settings
-        What the heads weigh; that of tags is left out where it is of no use.
+        Weights of the heads; the head for tags is left out if it is not `of_use`.
     labels
         The genres' names in the order of the student's logits.
     """
@@ -249,31 +249,31 @@ class Duet(GenreNetwork):
         require_heads(settings, student.audioset_weight, labels)
         super().__init__(student.embedding_size + HEARD, student.num_classes, 0.0)
         self.student = student
-        # One window at a time takes a fifth of the time so, and less than one of many.
+        # Channels last, a single window takes a fifth of the time, and less than one in a batch.
         self.fcn: Fcn = pruned(fcn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self.says_music = student.says_music
-        self.classifier = nn.Sequential()  # the heads take its place
+        self.classifier = nn.Sequential()  # replaced by the heads
         self.on_embedding = LinearHead(EMBEDDING, student.num_classes)
         self.on_all = LinearHead(HEARD, student.num_classes)
         self.by_tags = TagHead(labels)
-        self.denoiser: Denoiser | None = None  # until one has been taught
+        self.denoiser: Denoiser | None = None  # until one has been trained
         beyond = np.flatnonzero(band_centres(STUDENT_FRONT_END) > BEYOND_HZ)
         self.first_beyond = int(beyond[0])
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
         """Return logits, embedding, and the student's logit of music.
 
-        The embedding is the student's, then the FCN's, then what lies beneath that: three parts,
-        which whoever learns from it may weigh alike (`tonearm.library.head`). It is as it was
-        heard; the genre heads read it after any denoiser.
+        The embedding joins the student's, the FCN's, and the features beneath the FCN's: three
+        parts, which `tonearm.library.head` may weight equally. It is returned before denoising,
+        while the genre heads read it after the denoiser, if there is one.
 
         Parameters
         ----------
         logmel
             float32[batch, frames, 128] of the student's front end.
         second_logmel
-            float32[batch, frames, 96] of `SECOND_FRONT_END`, the same window.
+            float32[batch, frames, 96] of `SECOND_FRONT_END`, for the same windows.
         """
         if second_logmel is None:
             raise ValueError("a duet needs the frames of both front ends")
@@ -293,12 +293,12 @@ class Duet(GenreNetwork):
             elsewhere.append((weights.fcn_tags, self.by_tags(self.fcn.dense(embedding))))
         total = _total(at_home) + _total(elsewhere)
         if first.audioset is not None:
-            # Added to what the genre head says, not averaged with it: it is not in the total.
+            # Added to the genre head's log-probabilities, not averaged, so not part of the total.
             elsewhere.append((weights.student * self.student.audioset_weight, first.audioset))
         kept: Tensor | float = 1.0
         if weights.full_band < 1:
             kept = 1 - (1 - weights.full_band) * self.full_band(frames)
-        # Those that speak make up for those that do not, so that the temperature stays as fitting.
+        # Scaled up to make up for the weight taken away, so that the temperature still fits.
         everywhere = _total(at_home) + _total(elsewhere)
         scale = everywhere / (kept * _total(at_home) + _total(elsewhere)) / total
         logits = scale * (kept * _weighed(at_home) + _weighed(elsewhere))
@@ -306,19 +306,19 @@ class Duet(GenreNetwork):
         return Outputs(logits, torch.cat(parts, dim=1), first.music)
 
     def listen(self, logmel: Tensor, second_logmel: Tensor) -> Tensor:
-        """Give what is heard of windows, see `both`, before any noise is taken off.
+        """Return the embedding of windows before denoising; see `both`.
 
         Returns
         -------
-        float32[batch, embedding_size]: the student's embedding, then `HEARD` numbers of the FCN.
+        float32[batch, embedding_size]: the student's embedding, then `HEARD` features of the FCN.
         """
         return torch.cat([self.student.embed(logmel), self.hear(second_logmel)], dim=1)
 
     def full_band(self, logmel: Tensor) -> Tensor:
-        """Say how far windows sound where GTZAN does not: float32[batch, 1], from 0 to 1.
+        """Return how full-band windows are: float32[batch, 1], from 0 (dull) to 1 (full-band).
 
-        What counts is what varies: the mean of the power beyond less its geometric mean in time.
-        Hiss, which is steady, is of a medium, and a dull recording stays dull under it.
+        Only varying power above `BEYOND_HZ` counts: its mean over time minus its geometric mean.
+        Steady hiss comes from the medium, and does not make a dull recording full-band.
         """
         power = mel_power(logmel)
         beyond = power[:, :, self.first_beyond :].mean(2)
@@ -328,7 +328,7 @@ class Duet(GenreNetwork):
         return share.clamp(0.0, 1.0)[:, None]
 
     def hear(self, second_logmel: Tensor) -> Tensor:
-        """Let the FCN hear float32[batch, frames, 96] of any level and length.
+        """Return the FCN's features of float32[batch, frames, 96] of any level and length.
 
         Returns
         -------
@@ -338,35 +338,35 @@ class Duet(GenreNetwork):
         return torch.cat(read_maps(self.fcn.layer4, self.fcn.layer5, maps), dim=1)
 
     def lower(self, second_logmel: Tensor) -> Tensor:
-        """Let the first layers of the FCN hear what `hear` does, see `Fcn.lower`."""
+        """Return the maps of the FCN's first layers for the input of `hear`; see `Fcn.lower`."""
         maps: Tensor = self.fcn.lower(_repeated(_levelled(second_logmel)))
         return maps
 
     def fit_heads(self, heard: Floats, truth: NDArray[np.int64]) -> None:
-        """Fit both heads to float32[clips, `HEARD`], see `hear_windows`, and int[clips]."""
+        """Fit both linear heads to float32[clips, `HEARD`] of `hear_windows` and int[clips]."""
         self.on_embedding.fit(heard, truth, self.settings.fcn_embedding_regularisation)
         self.on_all.fit(heard, truth, self.settings.fcn_regularisation)
 
     @torch.inference_mode()
     def hear_windows(self, windows: Sequence[Floats]) -> Floats:
-        """Return what the FCN hears in a clip's float32[frames, 96] windows: the mean of `hear`."""
+        """Return the mean of `hear` over a clip's windows, each float32[frames, 96]."""
         heard = [self.hear(torch.from_numpy(window)[None])[0] for window in windows]
         mean: Floats = torch.stack(heard).mean(dim=0).numpy()
         return mean
 
 
 def _total(said: Sequence[tuple[float, Tensor]]) -> float:
-    """Sum the weights of what heads say."""
+    """Return the sum of the heads' weights."""
     return sum(weight for weight, _ in said)
 
 
 def _weighed(said: Sequence[tuple[float, Tensor]]) -> Tensor:
-    """Sum what heads say by their weights."""
+    """Return the weighted sum of the heads' scores."""
     return torch.stack([weight * scores for weight, scores in said]).sum(dim=0)
 
 
 def _levelled(logmel: Tensor) -> Tensor:
-    """Bring each window of float32[batch, frames, mels] in decibels to the same mean power."""
+    """Scale each window of float32[batch, frames, mels], in decibels, to the same mean power."""
     power = torch.exp(logmel * (math.log(10) / 10))
     level = power.mean((1, 2), keepdim=True).log10() * 10
     levelled: Tensor = logmel + (LEVEL_DB - level).clamp(-MOST_GAIN_DB, MOST_GAIN_DB)
@@ -375,7 +375,7 @@ def _levelled(logmel: Tensor) -> Tensor:
 
 def _repeated(logmel: Tensor) -> Tensor:
     """Repeat float32[batch, frames, mels] to `REPEATED_FRAMES`; longer ones stay as they are."""
-    # Tensors, not numbers, so that the exported graph does this for any length.
+    # Tensors, not Python numbers, so that the exported graph works for any length.
     frames = torch._shape_as_tensor(logmel)[1]
     length = cast(int, torch.clamp(frames, min=REPEATED_FRAMES))
     places = torch.arange(length) % frames

@@ -16,23 +16,23 @@ from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
 from tonearm.metadata import LONGEST_WINDOW
 from tonearm.training.settings import parse_settings
 
-SHORTEST_INPUT_SECONDS = 0.5  # every network's layers leave something of so much
-HIGHEST_SEED = 2**32 - 1  # what NumPy's and Lightning's generators take
+SHORTEST_INPUT_SECONDS = 0.5  # long enough to survive the pooling of every network
+HIGHEST_SEED = 2**32 - 1  # the largest that NumPy's and Lightning's generators accept
 
-# What a run knows by itself: from the dataset, the front end and the descriptors there are.
+# Arguments that follow from the dataset, the front end and the available descriptors.
 _DERIVED = ("num_classes", "n_mels", "n_descriptors", "labels")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which network.
+    """The network to train.
 
     Attributes
     ----------
     name
         One of `tonearm.models.model_names()`.
     settings
-        Arguments of its class, see `tonearm.models`; those that follow from the data and the front
+        Arguments of its class; see `tonearm.models`. Those that follow from the data and the front
         end (numbers of classes, bands and descriptors, labels) cannot be set.
     """
 
@@ -42,19 +42,19 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What it learns from and what it is judged on.
+    """The data for training and validation.
 
     Attributes
     ----------
     path
-        The dataset's folder. A folder of the same name in the folder that the environment variable
-        TONEARM_DATA names takes precedence over a relative path.
+        The dataset's folder. For a relative path, a folder of the same name inside the folder given
+        by the environment variable TONEARM_DATA takes precedence.
     layout
-        Layout of the folder; None finds out.
+        Layout of the folder; None detects it.
     split
-        Protocol that divides the tracks, see `tonearm.datasets.split`.
+        Protocol that splits the tracks; see `tonearm.datasets.split`.
     folds
-        Number of folds, where the protocol has folds.
+        Number of folds, if the protocol has folds.
     fold
         The fold that is held out for validation, from 0.
     cache
@@ -65,16 +65,17 @@ class DataSettings:
         How often an example is a shorter piece, repeated. Clips shorter than the crop are always
         repeated, so this keeps the seams from giving short clips away.
     duration_power
-        Within a genre, a clip of d seconds is drawn in proportion to the number of crops it holds
-        to this power: 0 draws all clips alike, 1 all seconds alike.
+        Within a genre, a clip is drawn with a probability proportional to its length in crops
+        (at least 1) raised to this power: 0 weights all clips equally, 1 all seconds.
     examples_per_epoch
-        Number of examples drawn for an epoch, as many from every genre.
+        Number of examples drawn per epoch, equally many from every genre.
     batch_size
-        Examples in a training step.
+        Examples per training step.
     window_seconds
-        Length of the windows validation and the exported model cut clips into; at most an hour.
+        Length of the windows that validation and the exported model cut clips into; at most an
+        hour.
     hop_seconds
-        Step from window to window; at most an hour.
+        Step between windows; at most an hour.
     """
 
     path: str = ""
@@ -94,28 +95,30 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How training examples are varied; see `tonearm.training.augment`. Zero turns a thing off.
+    """How training examples are varied; see `tonearm.training.augment`.
+
+    A value of 0 turns a variation off.
 
     Attributes
     ----------
     stretch
-        Tempo changes by up to this share, either way.
+        Maximum change of tempo in either direction, as a share.
     transpose
-        Pitch moves by up to this many semitones, either way.
+        Maximum change of pitch in either direction, in semitones.
     gain_db
-        Level changes by up to this many decibels, either way.
+        Maximum change of level in either direction, in decibels.
     tilt_db
-        The spectrum tilts by up to this many decibels an octave, either way.
+        Maximum tilt of the spectrum in either direction, in decibels per octave.
     lowpass_probability
-        How often everything above a random frequency is taken away.
+        How often everything above a random cutoff frequency is removed.
     lowpass_hz
-        The lowest such frequency.
+        The lowest cutoff frequency.
     time_masks, time_mask_seconds
-        Number and greatest length of masked stretches of time.
+        Number and maximum length of the time masks.
     band_masks, band_mask_share
-        Number and greatest share of masked stretches of bands.
+        Number of the band masks, and their maximum width as a share of the bands.
     mixup
-        Parameter of the Beta distribution that two examples are mixed by.
+        Parameter of the Beta distribution of the shares in which two examples are mixed.
     """
 
     stretch: float = 0.05
@@ -133,24 +136,24 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """How the weights move.
+    """The loss and the optimiser.
 
     Attributes
     ----------
     lr
-        Highest learning rate of AdamW, reached after the warm-up; a cosine brings it to zero.
+        Peak learning rate of AdamW, reached after the warm-up; it then follows a cosine to zero.
     weight_decay
-        Decay of matrices and kernels (not of biases and normalisations).
+        Weight decay of matrices and kernels (not of biases and normalisations).
     warmup_epochs
-        Epochs of linear warm-up.
+        Length of the linear warm-up in epochs.
     label_smoothing
         Share of the target spread evenly over all genres.
     clip_norm
-        Gradients are scaled down to this norm; 0 leaves them as they are.
+        Gradients are scaled down to this norm; 0 turns clipping off.
     average
-        Decay of the moving average of the weights, which is what is judged and exported.
+        Decay of the moving average of the weights; the averaged weights are validated and exported.
     pretrained_lr_scale
-        Factor on the learning rate of weights that start from published ones.
+        Factor on the learning rate of pretrained weights.
     """
 
     lr: float = 3e-3
@@ -164,21 +167,21 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """How long, and on what.
+    """How long to train, and on which hardware.
 
     Attributes
     ----------
     epochs
-        The cosine ends here.
+        Maximum number of epochs; the cosine schedule of the learning rate ends here.
     patience
-        Training stops when validation has not improved for so many epochs: neither the macro F1
+        Training stops when validation has not improved for this many epochs: neither the macro F1
         nor, where that is equal, the loss.
     validate_every
-        Epochs from validation to validation; the last epoch is validated in any case.
+        Number of epochs between validations; the last epoch is always validated.
     threads
-        CPU threads torch may use; 0 leaves it to torch.
+        Number of CPU threads torch may use; 0 leaves the choice to torch.
     accelerator, devices, nodes
-        As Lightning's Trainer understands them; -1 devices are all there are.
+        Passed to Lightning's Trainer; -1 devices means all of them.
     """
 
     epochs: int = 60
@@ -192,14 +195,14 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A training run: everything that decides its result but the recordings themselves.
+    """The settings of a training run: all that decides its result except the recordings.
 
     Attributes
     ----------
     name
         Name of the exported model, and of the run's folder if none is given.
     seed
-        Of initial weights, examples and augmentation; from 0 to 2**32 - 1.
+        Seed of initial weights, choice of examples and augmentation; from 0 to 2**32 - 1.
     front_end
         Key of `tonearm.features.logmel.FRONT_ENDS`.
     """
@@ -236,11 +239,11 @@ class Experiment:
 
 
 def parse(arguments: Sequence[str]) -> Experiment:
-    """Read an experiment from command line arguments, among them `--config FILE`.
+    """Read an experiment from command-line arguments, which may include `--config FILE`.
 
-    Later arguments override earlier ones, so `["--config", "x.yaml", "--optimiser.lr", "1e-3"]`
-    is the experiment of the file at another learning rate. `--print_config` and `--help` print
-    and end the program.
+    Later arguments override earlier ones: `["--config", "x.yaml", "--optimiser.lr", "1e-3"]`
+    takes the file's experiment with another learning rate. `--print_config` and `--help` print
+    their text and exit.
 
     Raises
     ------
@@ -251,7 +254,7 @@ def parse(arguments: Sequence[str]) -> Experiment:
 
 
 def _check_ranges(experiment: Experiment) -> None:
-    """Refuse numbers that would break a training off, or that mean nothing."""
+    """Check that the settings are in ranges that are meaningful and let training finish."""
     data, augment = experiment.data, experiment.augment
     optimiser, schedule = experiment.optimiser, experiment.schedule
     settings = experiment.model.settings
@@ -275,12 +278,12 @@ def _check_ranges(experiment: Experiment) -> None:
     shortest, longest = SHORTEST_INPUT_SECONDS, LONGEST_WINDOW
     crop, window, hop = data.crop_seconds, data.window_seconds, data.hop_seconds
     _check("data.crop_seconds", crop, f"at least {shortest}", crop >= shortest)
-    # The bundle, at the end of the training, would refuse what is longer.
+    # Anything longer would be refused by the bundle, but only at the end of training.
     expected = f"from {shortest} to {longest:g}"
     _check("data.window_seconds", window, expected, shortest <= window <= longest)
     _check("data.hop_seconds", hop, f"above 0 and at most {longest:g}", 0 < hop <= longest)
     for name, value in (
-        # Of one example, there is nothing for a batch normalisation to compare it with.
+        # Batch normalisation needs at least two examples to compare.
         ("data.examples_per_epoch", data.examples_per_epoch),
         ("data.batch_size", data.batch_size),
     ):
@@ -318,7 +321,7 @@ def _check_ranges(experiment: Experiment) -> None:
         is_number = isinstance(value, int | float)
         _check(name, value, "from 0 to below 1", is_number and 0 <= value < 1)
     if "modality_dropout" in settings:
-        # Above 0.5, some examples would lose both of their inputs.
+        # Above 0.5, some examples would lose both inputs.
         value = settings["modality_dropout"]
         fits = isinstance(value, int | float) and 0 <= value <= 0.5
         _check("model.settings.modality_dropout", value, "from 0 to 0.5", fits)
@@ -330,7 +333,7 @@ def _check(name: str, value: object, expected: str, fits: bool) -> None:
 
 
 def data_path(settings: DataSettings) -> Path:
-    """Return the dataset's folder, see `DataSettings.path`.
+    """Return the dataset's folder; see `DataSettings.path`.
 
     Raises
     ------

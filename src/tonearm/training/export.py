@@ -1,4 +1,4 @@
-"""Turns a trained network into a bundle: one ONNX file that says itself how to feed it."""
+"""Export a trained network to a bundle: one ONNX file with metadata on how to use it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tonearm.models import GenreNetwork
 from tonearm.models.network import Outputs
 from tonearm.whole import drafted
 
-# Largest difference between torch and ONNX Runtime that passes for rounding.
+# Largest difference between torch and ONNX Runtime that is accepted as rounding.
 TOLERANCE = 1e-4
 _OPSET = 17
 
 
 class ExportError(TonearmError):
-    """The exported network does not compute what the network does."""
+    """The exported network does not compute the same numbers as the original."""
 
 
 def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
-    """Write a network as a bundle and check that ONNX Runtime gives the same numbers.
+    """Write a network as a bundle, and check that ONNX Runtime computes the same numbers.
 
     Parameters
     ----------
     network
-        On any device; it is copied, not changed.
+        A network on any device; it is copied, not changed.
     metadata
-        Whose front end and descriptors are those the network was made for.
+        Metadata of the bundle. Its front ends and descriptors must be those of the network.
     path
-        The ONNX file to write; it appears whole or not at all.
+        The ONNX file to write; it appears complete or not at all.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
     Raises
     ------
     ExportError
-        If logits or embedding differ by more than `TOLERANCE`.
+        If an output differs by more than `TOLERANCE`, or the bundle cannot be run.
     """
     network = copy.deepcopy(network).cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
         write_metadata(draft, metadata, draft)
         try:
             difference = largest_difference(network, Bundle.load(draft))
-        except BundleError as error:  # which names the draft, soon gone
+        except BundleError as error:  # its message names the draft, which is about to be deleted
             raise ExportError(f"{path}: {error.reason}") from error
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -66,13 +66,13 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
 
 
 def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
-    """Compare a network with its bundle on random inputs of several lengths.
+    """Return the largest difference between a network and its bundle on random inputs.
 
     Returns
     -------
-    The largest absolute difference of a logit (that of music too, where there is one) or an entry
-    of the embedding, over several batch sizes and lengths; with descriptors also where either
-    input is missing.
+    The largest absolute difference in a logit (including that of music, if there is one) or an
+    entry of the embedding, over several batch sizes and lengths; with descriptors, also for
+    examples in which one of the inputs is missing.
     """
     rng = np.random.default_rng(0)
     metadata = bundle.metadata
@@ -85,7 +85,7 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
             ).astype(np.float32)
             for view in metadata.front_ends
         )
-        # Some networks listen otherwise where the upper bands are silent, or nearly so.
+        # Some networks behave differently if the upper bands are silent, or nearly so.
         for row, fall in zip(logmel, (0.0, 3.0, 0.4), strict=False):
             row[:, 3 * row.shape[1] // 4 :] -= fall
         second = others[0] if others else None
@@ -106,13 +106,13 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
         if expected.music is not None:
             pairs.append((got.extra["music"], expected.music))
         for theirs, ours in pairs:
-            # Python's max would pass over NaN.
+            # Python's max would ignore NaN.
             worst = float(np.maximum(worst, np.abs(theirs - ours.numpy()).max()))
     return worst
 
 
 class _BothInputs(nn.Module):
-    """The network as the graph sees it: positional inputs, and as outputs what there is."""
+    """The network as exported: with positional inputs, and without outputs that are None."""
 
     def __init__(self, network: GenreNetwork) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class _BothInputs(nn.Module):
 
 
 class _OneInput(_BothInputs):
-    """The same for networks that take frames alone."""
+    """The same for networks whose only input is log-mel frames."""
 
     def forward(self, logmel: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         return _present(self.network.both(logmel))
@@ -136,7 +136,7 @@ def _present(outputs: Outputs) -> tuple[Tensor, ...]:
 def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> None:
     front_end = metadata.front_end
     frames = round(metadata.window_seconds * front_end.frames_per_second)
-    # A batch of two: a batch of one would be taken for a constant in some operators.
+    # A batch of two: some operators would treat a batch size of one as a constant.
     inputs: tuple[Tensor, ...] = (torch.zeros(2, frames, front_end.n_mels),)
     axes = {"logmel": {0: "batch", 1: "frames"}}
     graph: nn.Module = _OneInput(network)
@@ -153,7 +153,7 @@ def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) ->
     outputs = ["logits", "embedding", "music"][: 3 if network.says_music else 2]
     axes |= {name: {0: "batch"} for name in outputs}
     with warnings.catch_warnings(), torch.inference_mode():
-        # The exporter warns of GRUs over batches of unknown size; `largest_difference` checks.
+        # The exporter warns about GRUs with a variable batch size; `largest_difference` checks.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.eval(),

@@ -2,8 +2,8 @@
 
 Architecture: Choi et al. 2016, "Automatic tagging using deep convolutional neural networks".
 Weights: Won et al. 2020, "Evaluation of CNN-based automatic music tagging models" (MIT licence),
-trained on the Million Song Dataset for 50 last.fm tags. Modules carry the names of the published
-state dict, so that the weights load strictly, without a mapping.
+trained on the Million Song Dataset for 50 last.fm tags. Modules have the names used in the
+published state dict, so that the weights load strictly, without a mapping.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tonearm.errors import TonearmError
 from tonearm.paths import cache_folder, pretrained_weights
 
 FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
-# The network was trained on 29 s. It can hear less, but its maxima are then over fewer moments and
-# its logits shrink to a fifth: shorter stretches are repeated to this length.
+# The network was trained on 29 s. It accepts less, but then takes its maxima over fewer time steps,
+# and its logits shrink to a fifth. Shorter segments are therefore repeated to this length.
 SHORTEST_FRAMES = 29 * 16_000 // 256 + 1
-# The last.fm tags it was taught, in the order of its outputs: the fifty that most tracks of the
-# Million Song Dataset have (Choi et al. 2016).
+# The last.fm tags it was trained on, in the order of its outputs: the fifty most frequent ones in
+# the Million Song Dataset (Choi et al. 2016).
 TAGS = (
     *("rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s"),
     *("alternative rock", "jazz", "beautiful", "metal", "chillout", "male vocalists"),
@@ -43,23 +43,23 @@ ATTRIBUTION = (
 )
 
 _FILE = "won_msd/fcn.pth"
-_STORED_FRONT_END = ("spec.", "to_db.")  # of the state dict: tonearm.features does its work
+_STORED_FRONT_END = ("spec.", "to_db.")  # in the state dict, but replaced by tonearm.features
 
 
 class FcnError(TonearmError):
-    """The weights of the FCN are not at hand, or are not what they should be."""
+    """The weights of the FCN are missing, or are not those of this network."""
 
 
 class FcnOutputs(NamedTuple):
-    """What the network says of a batch."""
+    """The outputs of the network for a batch."""
 
     embedding: Tensor  # float32[batch, 64]
     tags: Tensor  # float32[batch, 50], logits
-    beneath: Tensor  # float32[batch, 320], what lies beneath the embedding, see `Fcn`
+    beneath: Tensor  # float32[batch, 320], the features beneath the embedding, see `Fcn`
 
 
 class ConvolutionPool(nn.Module):
-    """A convolution over bands and frames, then the strongest of each rectangle."""
+    """A convolution over bands and frames, followed by max pooling."""
 
     def __init__(self, channels_in: int, channels: int, pool: tuple[int, int] | None) -> None:
         super().__init__()
@@ -74,14 +74,14 @@ class ConvolutionPool(nn.Module):
 
 
 class Fcn(nn.Module):
-    """The network, over the log-mel spectrogram `FRONT_END` of `SHORTEST_FRAMES` or more.
+    """The network, over log-mel spectrograms `FRONT_END` of `SHORTEST_FRAMES` frames or more.
 
-    The published network hears 29 s and pools what is left of them, four moments. Here the last
-    pool spans whatever is left, so that longer stretches can be heard whole.
+    The published network takes 29 s, and its last pooling spans the four time steps that are left
+    of them. Here it spans whatever is left, so that longer segments can be processed whole.
 
-    What lies beneath the embedding is given too: maxima and means of the last layer but one, and
-    means of the last, whose maxima are the embedding. With it genres are told better than from the
-    embedding alone.
+    The features beneath the embedding are returned too: maxima and means of the second-to-last
+    layer, and means of the last, whose maxima are the embedding. With them, genres can be told
+    apart better than from the embedding alone.
     """
 
     LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5")
@@ -102,14 +102,14 @@ class Fcn(nn.Module):
         return FcnOutputs(embedding, self.dense(embedding), beneath)
 
     def lower(self, logmel: Tensor) -> Tensor:
-        """Hear with the first three layers: float32[batch, 128, 12, frames / 64]."""
+        """Return the maps of the first three layers: float32[batch, 128, 12, frames / 64]."""
         x = self.spec_bn(logmel.transpose(1, 2).unsqueeze(1))
         maps: Tensor = self.layer3(self.layer2(self.layer1(x)))
         return maps
 
 
 def read_maps(layer4: nn.Module, layer5: nn.Module, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Hear what `Fcn.lower` gave with the last two layers: the embedding and what lies beneath."""
+    """Return the embedding, and the features beneath it, from the maps of `Fcn.lower`."""
     x = layer4(maps)
     last = layer5(x)
     embedding = last.amax((2, 3))
@@ -146,12 +146,12 @@ def load_fcn(path: Path | None = None) -> Fcn:
 
 
 def find_fcn() -> Path:
-    """Return where the weights lie.
+    """Return the path of the weight file.
 
     Raises
     ------
     FcnError
-        If they are nowhere.
+        If it is not found.
     """
     found = pretrained_weights(_FILE)
     if found is None:

@@ -1,4 +1,4 @@
-"""Stores a bundle's weights in half precision: a file half as large that computes as before."""
+"""Store a bundle's weights in half precision: half the file size, with arithmetic in float32."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tonearm.whole import whole
 if TYPE_CHECKING:
     import onnx
 
-SMALLEST = 64  # numbers: a Cast for fewer would weigh more than it saves
+SMALLEST = 64  # numbers; for fewer, a Cast would take more space than it saves
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Give the graph with its float32 weights stored as float16, each behind a Cast to float32.
+    """Return the graph with its float32 weights stored as float16, each behind a Cast to float32.
 
-    The arithmetic stays in float32: ONNX Runtime casts once, when it loads the file. What changes
-    are the weights, by at most one part in 2048, or by 3e-8 where they are smaller than 6e-5.
+    The arithmetic stays in float32: ONNX Runtime casts once, when it loads the file. Only the
+    weights change, by at most one part in 2048, or by 3e-8 where they are smaller than 6e-5.
 
     Raises
     ------
     TonearmError
-        If a weight is beyond what float16 holds.
+        If a weight is out of the range of float16.
     MissingExtraError
         If the ``onnx`` package is not installed.
     """
@@ -48,14 +48,14 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
             raise TonearmError(f"{name}: {np.abs(values).max():g} is beyond half precision")
         weights.CopyFrom(numpy_helper.from_array(stored, f"{name}_half"))
         casts.append(helper.make_node("Cast", [weights.name], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *halved.graph.node]  # in the order of use, as ONNX wants them
+    nodes = [*casts, *halved.graph.node]  # ONNX requires the order in which they are used
     del halved.graph.node[:]
     halved.graph.node.extend(nodes)
     return halved
 
 
 def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Write a bundle with its weights halved; its metadata stay as they are."""
+    """Write a bundle with its weights in half precision; its metadata stay the same."""
     try:
         import onnx
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Keeps the figures of every epoch in the run's history.csv."""
+"""Record the figures of every epoch in the run's history.csv."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ COLUMNS = ("epoch", "seconds", "lr", "train_loss", "valid_loss", "valid_accuracy
 
 
 class History(lightning.Callback):
-    """Writes one row an epoch; cells of epochs without validation stay empty.
+    """Write one row per epoch; validation cells of epochs without validation stay empty.
 
-    The rows travel in the checkpoint, so the file of a resumed run has each epoch once.
+    The rows are saved in the checkpoint, so the file of a resumed run has each epoch once.
 
     Parameters
     ----------
     path
         The CSV file.
     module
-        What is trained.
+        The module that is trained.
     """
 
     def __init__(self, path: Path, module: GenreTraining) -> None:
@@ -42,7 +42,7 @@ class History(lightning.Callback):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Add the epoch's row and write the file anew."""
+        """Add the epoch's row and rewrite the file."""
         self.module.note_training_figures()
         seconds = round(time.monotonic() - self._begin, 1)
         self.rows.append(
@@ -52,11 +52,11 @@ class History(lightning.Callback):
             self._write()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the rows to the checkpoint."""
+        """Return the rows for the checkpoint."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the rows back from the checkpoint."""
+        """Restore the rows from the checkpoint."""
         self.rows = list(state["rows"])
 
     def _write(self) -> None:

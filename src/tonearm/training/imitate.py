@@ -1,4 +1,4 @@
-"""Stage 1 of a distillation: the student learns to answer as its teachers do, without labels."""
+"""Stage 1 of a distillation: train the student to imitate its teachers, without labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tonearm.training.recipe import Recipe
 from tonearm.training.targets import Targets, TargetSpace, collate
 from tonearm.training.teachers import PATCH_SECONDS, STUDENT_FRONT_END
 
-# Raise it when a change of the code changes what comes of the same recipe and music.
+# Increase it when a code change alters the result for the same recipe and music.
 IMITATION_VERSION = 1
 
 _HISTORY = "imitation.csv"
@@ -34,18 +34,18 @@ _GENRE_HEAD = "student.classifier."
 
 @dataclass(frozen=True)
 class Imitation:
-    """What stage 1 gives.
+    """The result of stage 1.
 
     Attributes
     ----------
     weights
-        Of the pupil.
+        Weights of the pupil.
     space
-        Of the targets it was asked for.
+        Space of the targets it was trained on.
     name
-        Hash of all that this depends on.
+        Name that identifies everything the result depends on, by a hash.
     history
-        The table of its losses.
+        Path of the table of its losses.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Imitation:
     space: TargetSpace
 
     def put_into(self, pupil: Pupil) -> None:
-        """Take the weights over, but for the genre head, which learned nothing."""
+        """Copy the weights into a pupil, except for the genre head, which was not trained."""
         own = pupil.state_dict()
         learned = {k: v for k, v in self.weights.items() if not k.startswith(_GENRE_HEAD)}
         pupil.load_state_dict({k: v for k, v in own.items() if k not in learned} | learned)
@@ -66,20 +66,20 @@ def imitate(
     root: Path,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Imitation:
-    """Teach a student on unlabelled music, or read what came of it when that was done before.
+    """Train a student on unlabelled music, or load the result of an earlier run.
 
-    Nothing here depends on labels, so one result serves all folds of a cross-validation. Of two
-    processes that want the same one at once, one waits.
+    Nothing here depends on labels, so one result serves all folds of a cross-validation. If two
+    processes need the same result at the same time, one waits for the other.
 
     Parameters
     ----------
     music
         Lessons of unlabelled recordings.
     root
-        Of the cache; the stage has a folder there, named by the recipe and the music, with
-        checkpoints to go on from after a break, and the table `imitation.csv`.
+        Folder of the cache. The stage has a folder in it, named after the recipe and the music,
+        with the checkpoint to resume from and the table `imitation.csv`.
     tell
-        Is told in one line how far it is.
+        Called with one-line progress messages.
 
     Raises
     ------
@@ -98,13 +98,13 @@ def imitate(
 
 @contextmanager
 def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Wait while another process works in a folder.
+    """Wait until no other process works in a folder, and lock it.
 
-    Side by side, two would each fit a space of the targets, and go on from checkpoints that
-    learned the other's.
+    Otherwise, two processes could each fit a target space, and resume from checkpoints that were
+    trained on the other's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")  # of the system: a process that is killed lets go of it
+    lock = FileLock(folder / "lock")  # held by the system, so released if the process is killed
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -125,7 +125,7 @@ def _imitate(
 ) -> Imitation:
     space = _space(folder / "targets.pt", music, recipe.imitation.components)
     torch.manual_seed(recipe.imitation.seed)
-    # A genre head of one class stands in: which genres there are is not known in this stage.
+    # The genre head is a placeholder with one class, as the genres are not known in this stage.
     student = Student(1, embedding_size=recipe.student.embedding_size)
     pupil = Pupil(student, space)
     learned, held_out = _divide(music, recipe.imitation.held_out)
@@ -135,7 +135,7 @@ def _imitate(
 
 
 def _name(recipe: Recipe, music: Sequence[Lesson]) -> str:
-    """Make a name of all that the result of stage 1 depends on."""
+    """Return a folder name that identifies everything the result of stage 1 depends on."""
     settings = {
         "version": IMITATION_VERSION,
         "embedding_size": recipe.student.embedding_size,
@@ -149,10 +149,10 @@ def _name(recipe: Recipe, music: Sequence[Lesson]) -> str:
 
 
 def _space(path: Path, music: Sequence[Lesson], components: int) -> TargetSpace:
-    """Read the space of the targets, or fit and keep it.
+    """Load the target space, or fit and save it.
 
-    Fitted anew elsewhere, a component may point the other way, and what a checkpoint learned of
-    it would be wrong.
+    If it were fitted again on another machine, a component could have the opposite sign, and the
+    checkpoint would no longer match it.
     """
     if path.exists():
         return TargetSpace.from_state(torch.load(path, map_location="cpu", weights_only=True))
@@ -162,7 +162,7 @@ def _space(path: Path, music: Sequence[Lesson], components: int) -> TargetSpace:
 
 
 def _divide(music: Sequence[Lesson], one_in: int) -> tuple[list[Lesson], list[Lesson]]:
-    """Hold out the lessons of one recording in so many, of at least one."""
+    """Hold out the lessons of one in `one_in` recordings, and of at least one recording."""
     recordings = sorted({lesson.recording for lesson in music})
     judged = set(recordings[:: max(2, min(one_in, len(recordings)))])
     return (
@@ -222,7 +222,7 @@ def _lesson_losses(
     targets: Sequence[Targets],
     rng: np.random.Generator,
 ) -> Mapping[str, Tensor]:
-    """Hear whole segments or patches of them, under random conditions."""
+    """Return the losses on whole segments, or on patches of them, under random conditions."""
     settings = recipe.imitation
     patches: list[int | None] = [None] * len(lessons)
     if rng.random() < settings.patch_probability:
@@ -233,14 +233,14 @@ def _lesson_losses(
     terms = dict(imitation_losses(pupil(logmel), collate(targets, patches)))
     terms["audioset"] = terms["audioset"] * settings.audioset
     if patches[0] is not None:
-        # Only musicnn was asked about the patch; the others heard more than the student does.
+        # Only musicnn's targets are for the patch; the others are for the whole segment.
         for name in ("fcn", "fcn_tags", "audioset"):
             terms[name] = terms[name] * settings.patch_weight
     return terms
 
 
 def _heard(lesson: Lesson, patch: int | None, length: int) -> NDArray[np.float32]:
-    """Read a patch of a lesson, or, for None, `length` frames."""
+    """Return the frames of a patch of a lesson, or its first `length` frames if it is None."""
     if patch is None:
         return lesson.logmel(0, length)
     return lesson.logmel(_frames(patch * PATCH_SECONDS), _frames(PATCH_SECONDS))
@@ -254,7 +254,7 @@ def _frames(seconds: float) -> int:
 def _judge(
     recipe: Recipe, pupil: Pupil, space: TargetSpace, held_out: Sequence[Lesson]
 ) -> Mapping[str, float]:
-    """Give the distances to the targets of whole, unvaried segments."""
+    """Return the mean losses on whole segments, without random conditions."""
     sums: dict[str, float] = {}
     length, size = _frames(recipe.lessons.segment_seconds), recipe.imitation.batch_size
     for first in range(0, len(held_out), size):

@@ -1,13 +1,13 @@
-"""Keeps lessons on disk: stretches of music, and what the teachers said of them.
+"""Keep lessons on disk: segments of music with the teachers' outputs.
 
-Asking the teachers takes a second for each ten of music, so each recording is asked about once.
-Lessons lie beside the features of `tonearm.datasets.cache`, and under the same rules: a lesson is
-named by the content of its recording and by all settings, and appears when it is whole, so that
-the work can be killed and gone on with at any time, and shared by processes.
+Running the teachers takes a second per ten seconds of music, so each recording is processed once.
+Lessons are stored beside the features of `tonearm.datasets.cache`, under the same rules: a lesson
+is named after the content of its recording and all settings, and appears only when complete, so
+the work can be interrupted and resumed at any time, and shared between processes.
 
     <root>/content.sqlite                           file -> hash of its content
     <root>/lessons-<hash of settings>/<2 digits>/<hash of content>.npy    log-mel frames
-    <root>/lessons-<hash of settings>/<2 digits>/<hash of content>.npz    what the teachers said
+    <root>/lessons-<hash of settings>/<2 digits>/<hash of content>.npz    the teachers' outputs
 """
 
 from __future__ import annotations
@@ -46,25 +46,29 @@ from tonearm.whole import whole
 
 Floats = NDArray[np.float32]
 
-# Raise it when a change of the code changes the numbers for the same audio and settings.
+# Increase it when a code change alters the numbers for the same audio and settings.
 LESSONS_VERSION = 1
 
-_QUIETEST = 1e-3  # mean magnitude of a stretch's samples: below it, there is nothing to hear
-_FIRST_SECOND = 1.0  # of an unlabelled recording, passed over: often silence
+_QUIETEST = 1e-3  # mean absolute sample value; a quieter segment counts as silent
+_FIRST_SECOND = 1.0  # seconds skipped at the start of an unlabelled recording, often silence
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A stretch of music and what the teachers said of it.
+    """A segment of music and the teachers' outputs for it.
 
     Attributes
     ----------
     recording
         Hash of the content of the file it is from.
+    stored
+        The log-mel frames of all lessons of the recording.
+    first
+        Index of the segment's first frame in `stored`.
     length
-        Its log-mel frames.
+        Number of its log-mel frames.
     said
-        By the teachers.
+        The teachers' outputs.
     """
 
     recording: str
@@ -74,7 +78,7 @@ class Lesson:
     said: Said
 
     def logmel(self, start: int = 0, frames: int | None = None) -> Floats:
-        """Read float32[frames, mels] from frame `start` on; behind its end, it is repeated."""
+        """Read float32[frames, mels] from frame `start` on; past its end, the segment repeats."""
         frames = self.length - start if frames is None else frames
         held = min(frames, self.length - start)
         first = self.first + start
@@ -88,7 +92,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Refused:
-    """A recording without lessons, and why; as text both, in one line."""
+    """A recording without lessons, and the reason; `str` gives both in one line."""
 
     path: Path
     reason: str
@@ -98,57 +102,57 @@ class Refused:
 
 
 class Plan(Protocol):
-    """Says which stretches of a recording are lessons; picklable."""
+    """Chooses the segments of a recording that become lessons; must be picklable."""
 
     def __call__(self, path: Path) -> list[tuple[float, float]]:
-        """Give start and length of each stretch in seconds; may raise `TonearmError`."""
+        """Return the start and length of each segment in seconds; may raise `TonearmError`."""
 
 
 @dataclass(frozen=True)
 class WholeClip:
-    """One lesson: the recording from its start."""
+    """One lesson: the beginning of the recording, up to `seconds`."""
 
     seconds: float
 
     def __call__(self, path: Path) -> list[tuple[float, float]]:
-        """Give the one stretch; a shorter recording has less to give."""
+        """Return the one segment, which may extend past the end of the recording."""
         return [(0.0, self.seconds)]
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Evenly spaced stretches of equal length."""
+    """Evenly spaced segments of equal length."""
 
     settings: LessonSettings
 
     def __call__(self, path: Path) -> list[tuple[float, float]]:
-        """Give the stretches; a recording that is too short has none."""
+        """Return the segments; a recording that is too short has none."""
         settings = self.settings
         duration = audio.probe(path).duration
         if duration is None or duration < settings.shortest_seconds:
             return []
         duration = min(duration, settings.longest_seconds)
         count = min(settings.segments, int(duration / settings.spacing_seconds))
-        # Headers round, and a resampler ends a little early.
+        # A margin, since headers round durations and a resampler ends a little early.
         last = duration - settings.segment_seconds - _FIRST_SECOND / 2
         starts = np.linspace(_FIRST_SECOND, max(_FIRST_SECOND, last), max(1, count))
         return [(float(start), settings.segment_seconds) for start in starts]
 
 
 class LessonStore:
-    """Lessons of recordings, made where they are missing and read from disk after that.
+    """Lessons of recordings, computed if missing and read from disk afterwards.
 
     A recording that cannot be decoded does not stop the others: it has no lessons, and is listed
-    in `refused`, which is of the last call.
+    in `refused`, which covers the last call only.
 
     Parameters
     ----------
     root
-        The folder to keep them in, made if it is not there: that of the feature cache.
+        Folder of the feature cache, which also holds the lessons; created if missing.
     processes
-        How many ask the teachers; with 1, this process does.
+        Number of processes that run the teachers; with 1, this process does.
     progress
-        Whether to show a bar on standard error.
+        Whether to show a progress bar on standard error.
     """
 
     def __init__(self, root: Path, *, processes: int = 1, progress: bool = True) -> None:
@@ -162,22 +166,22 @@ class LessonStore:
             raise CacheError(f"{root}: {error.strerror or error}") from error
 
     def of_clips(self, paths: Sequence[Path], seconds: float) -> list[Lesson | None]:
-        """Give one lesson for each clip, from its start, or None for one that failed.
+        """Return one lesson per clip, from its start, or None for a clip without one.
 
         Raises
         ------
         CacheError
             If a lesson cannot be written.
         MusicnnError, FcnError, PretrainedError
-            If a teacher is not at hand.
+            If a teacher's weights are missing or invalid.
         """
         lessons = self._lessons(paths, WholeClip(seconds), "lessons of clips")
         return [found[0] if found else None for found in lessons]
 
     def of_music(self, paths: Sequence[Path], settings: LessonSettings) -> list[Lesson]:
-        """Give the lessons of unlabelled recordings; one that is there twice is taken once.
+        """Return the lessons of unlabelled recordings, each recording once even if listed twice.
 
-        Their order depends on the recordings' content alone. Raises as `of_clips` does.
+        Their order depends only on the recordings' content. Raises the same errors as `of_clips`.
         """
         lessons = self._lessons(paths, Segments(settings), "lessons of music")
         distinct = {found[0].recording: found for found in lessons if found}
@@ -185,7 +189,7 @@ class LessonStore:
 
     def _lessons(self, paths: Sequence[Path], plan: Plan, what: str) -> list[list[Lesson]]:
         folder = self.root / f"lessons-{_settings_hash(plan)}"
-        # Several processes of several threads each would stand in each other's way.
+        # Several processes with several threads each would slow each other down.
         threads = 1 if self.processes > 1 else None
         try:
             found, refused = derived(
@@ -204,7 +208,7 @@ class LessonStore:
 
 
 def lessons_digest(lessons: Iterable[Lesson]) -> str:
-    """Return a text that changes with the recordings, or with anything the teachers said."""
+    """Return a hash that changes with the recordings, or with any of the teachers' outputs."""
     digest = hashlib.blake2b(digest_size=16)
     for lesson in lessons:
         digest.update(f"{lesson.recording} {lesson.first} {lesson.length} ".encode())
@@ -214,7 +218,7 @@ def lessons_digest(lessons: Iterable[Lesson]) -> str:
 
 
 def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str], None]:
-    """Give the function that makes and stores the lessons of one recording."""
+    """Return the function that computes and stores the lessons of one recording."""
     if threads is not None:
         torch.set_num_threads(threads)
     teachers = load_teachers()
@@ -224,7 +228,7 @@ def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str
         for start, seconds in plan(path):
             ours = audio.read(path, STUDENT_FRONT_END.sample_rate, start, seconds).samples
             theirs = audio.read(path, TEACHER_RATE, start, seconds).samples
-            # A scrap would have no features to be tuned on. A silent stretch is passed over below.
+            # Too short a piece would have no features to train on. Silence is only skipped, below.
             refuse_inaudible(len(ours) / STUDENT_FRONT_END.sample_rate, np.inf, str(path))
             if np.abs(theirs).mean() >= _QUIETEST:
                 frames = logmel(ours)
@@ -237,7 +241,7 @@ def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str
 
 
 def _write(folder: Path, content: str, lessons: list[tuple[Floats, Said]]) -> None:
-    """Store the lessons of a recording, what was said last: that file says all is there."""
+    """Store a recording's lessons, the teachers' outputs last, as that file marks them complete."""
     place = _place(folder, content)
     rows = (STUDENT_FRONT_END.n_mels,)
     write_array(place.with_suffix(".npy"), (frames for frames, _ in lessons), np.float16, rows)
@@ -251,7 +255,7 @@ def _write(folder: Path, content: str, lessons: list[tuple[Floats, Said]]) -> No
 
 
 def _read(folder: Path, content: str) -> list[Lesson] | None:
-    """Read the lessons of a recording, or None if they are not there or not whole."""
+    """Read the lessons of a recording, or return None if they are missing or incomplete."""
     place = _place(folder, content)
     lessons = []
     first = 0

@@ -1,4 +1,4 @@
-"""Makes the network of an experiment, and tries it before anything is computed for it."""
+"""Build the network of an experiment, and try it out before any features are computed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tonearm.windows import PADDED_SECONDS
 
 
 def make_network(experiment: Experiment, labels: Sequence[str]) -> GenreNetwork:
-    """Make the network that an experiment names, with what follows from labels and front end.
+    """Build an experiment's network, with the settings that follow from labels and front end.
 
     Parameters
     ----------
     labels
-        The genres, in the order of the logits. A network that asks AudioSet's classes about them
-        is told their names; where AudioSet does not know all of them, it does not ask.
+        The genres, in the order of the logits. The student receives their names for its AudioSet
+        head, which it does not use if AudioSet does not know all of them.
 
     Raises
     ------
     UsageError
-        If the network cannot be made with these settings, or has no answer to the shortest input
-        that it will be given.
+        If the network cannot be built with these settings, or fails on the shortest input that it
+        will receive.
     """
     name, settings = experiment.model.name, dict(experiment.model.settings)
     settings["n_mels"] = experiment.front_end_config.n_mels
@@ -40,13 +40,13 @@ def make_network(experiment: Experiment, labels: Sequence[str]) -> GenreNetwork:
             settings["audioset_weight"] = 0.0
     try:
         with warnings.catch_warnings():
-            # Of layers without weights, to which the trial has an answer of its own.
+            # A warning about layers without weights; `_try` finds out whether they work.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             network = create_model(name, num_classes=len(labels), **settings)
             _try(network, experiment)
     except TonearmError:
         raise
-    except Exception as error:  # any of torch's, which knows nothing of settings
+    except Exception as error:  # any of torch's, whose messages do not name the settings
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
             f"model {name!r} does not work with model.settings {experiment.model.settings}: "
@@ -56,7 +56,7 @@ def make_network(experiment: Experiment, labels: Sequence[str]) -> GenreNetwork:
 
 
 def _try(network: GenreNetwork, experiment: Experiment) -> None:
-    """Let a copy hear the shortest input of training and validation; the network stays as it is."""
+    """Run a copy of the network on the shortest input that training and validation will have."""
     data, front_end = experiment.data, experiment.front_end_config
     seconds = min(data.crop_seconds, data.window_seconds, PADDED_SECONDS)
     logmel = torch.zeros(2, round(seconds * front_end.frames_per_second), front_end.n_mels)

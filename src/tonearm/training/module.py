@@ -1,4 +1,4 @@
-"""The Lightning part of training: losses, steps of the optimiser, averaged weights, validation."""
+"""The Lightning module: losses, optimiser, averaged weights and validation."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from tonearm.training.augment import Batch, mix, vary
 from tonearm.training.datamodule import Clip
 from tonearm.training.experiment import Experiment
 
-# What the best epoch has most of, and early stopping watches; see `selection_score`.
+# Chooses the best epoch and drives early stopping; see `selection_score`.
 SELECTION = "valid_score"
-# Of it, what a loss can take away: less than a difference of macro F1 that means anything.
+# The most that the loss can subtract from it: less than any meaningful difference in macro F1.
 _LOSS_SHARE = 1e-4
 
-# Windows in a batch of validation: a long recording has more than fit into memory at once.
+# Windows per validation batch: those of a long recording do not all fit into memory at once.
 _WINDOWS = 64
 
 
 class DivergedError(TonearmError):
-    """Training has left all bounds: its loss, or what the network says, is no number any more."""
+    """Training has diverged: the loss or the network's output is no longer finite."""
 
 
 class GenreTraining(lightning.LightningModule):
-    """Trains a network on crops and judges the moving average of its weights on clips.
+    """Train a network on crops, and validate the moving average of its weights on clips.
 
-    Every random draw depends on the seed, the epoch and the batch alone, so that a run resumed
-    at an epoch goes on exactly as if it had never stopped.
+    Every random draw depends only on the seed, the epoch, the batch and the device's rank, so a run
+    resumed at an epoch continues exactly as if it had never stopped.
 
     Parameters
     ----------
     network
         The network to train.
     experiment
-        Settings.
+        The settings.
     labels
         The genres, in the order of the logits.
     """
@@ -62,20 +62,20 @@ class GenreTraining(lightning.LightningModule):
         self.experiment = experiment
         self.labels = tuple(labels)
         self.figures: dict[str, float] = {}  # of the last epoch
-        self._judged: list[tuple[Tensor, Tensor]] = []  # log-probabilities and target of each clip
+        self._judged: list[tuple[Tensor, Tensor]] = []  # each clip's log-probabilities and target
 
     @property
     def averaged_network(self) -> nn.Module:
-        """The network with averaged weights: what is judged and exported."""
+        """The network with averaged weights, which is validated and exported."""
         network: nn.Module = self.average.module
         return network
 
     def on_train_epoch_start(self) -> None:
-        """Forget the figures of the epoch before."""
+        """Clear the figures of the previous epoch."""
         self.figures = {}
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Vary and mix a batch and give its loss."""
+        """Vary and mix a batch, and return its loss."""
         rng = np.random.default_rng(
             (self.experiment.seed, self.current_epoch, batch_index, self.global_rank, 1)
         )
@@ -94,7 +94,7 @@ class GenreTraining(lightning.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        """Take the new weights into the average."""
+        """Update the average with the new weights."""
         self.average.update_parameters(self.network)
 
     def note_training_figures(self) -> None:
@@ -103,7 +103,7 @@ class GenreTraining(lightning.LightningModule):
         Raises
         ------
         DivergedError
-            If the loss is no number.
+            If the loss is not finite.
         """
         self.figures["train_loss"] = float(self.trainer.callback_metrics["train_loss"])
         self.figures["lr"] = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
@@ -115,7 +115,7 @@ class GenreTraining(lightning.LightningModule):
         self._judged.append((scores.cpu(), clip.target.cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Judge the clips together and log what early stopping watches."""
+        """Evaluate all clips together, and log the score for early stopping."""
         metrics = self._judge()
         self._judged.clear()
         self.figures |= {
@@ -146,7 +146,7 @@ class GenreTraining(lightning.LightningModule):
         )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Make AdamW and the schedule of its learning rate: a linear warm-up, then a cosine."""
+        """Return AdamW and its learning rate schedule: a linear warm-up, then a cosine."""
         settings = self.experiment.optimiser
         optimiser = torch.optim.AdamW(self._parameter_groups(), lr=settings.lr)
         steps = int(self.trainer.estimated_stepping_batches)
@@ -168,7 +168,7 @@ class GenreTraining(lightning.LightningModule):
         pretrained = {id(p) for p in self.network.pretrained_parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for parameter in self.network.parameters():
-            # Biases and normalisations have one dimension; decay would only fight their job.
+            # Biases and normalisations, which have one dimension, should not decay.
             key = (id(parameter) in pretrained, parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
         return [
@@ -184,15 +184,15 @@ class GenreTraining(lightning.LightningModule):
 
 
 def selection_score(f1: float, loss: float) -> float:
-    """Order epochs by macro F1, and those of equal F1 by their loss, the lower the better.
+    """Return a score that ranks epochs by macro F1, and those of equal F1 by lower loss.
 
-    With few validation tracks there are few values that F1 can have, so that many epochs share one.
+    With few validation tracks, F1 can take only few values, so many epochs tie.
     """
     return f1 - _LOSS_SHARE * (1 - 1 / (1 + loss))
 
 
 def clip_log_probabilities(network: nn.Module, clip: Clip) -> Tensor:
-    """Give the mean log-probabilities over a clip's windows, float32[classes]."""
+    """Return the mean log-probabilities over a clip's windows, float32[classes]."""
     descriptors = clip.descriptors
     scores: list[Tensor] = []
     for windows in torch.split(clip.windows, _WINDOWS):
@@ -203,9 +203,10 @@ def clip_log_probabilities(network: nn.Module, clip: Clip) -> Tensor:
 
 
 def _moving_average(decay: float) -> Any:
-    """Make the update of an exponential moving average that forgets its beginning.
+    """Return the update function of an exponential moving average that starts with less decay.
 
-    Early on the decay is (1 + n) / (10 + n): the first steps would otherwise weigh for long.
+    Early on, the decay is (1 + n) / (10 + n) after n steps: otherwise the first weights would
+    count for too long.
     """
 
     @torch.no_grad()

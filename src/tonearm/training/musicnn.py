@@ -1,9 +1,9 @@
-"""MSD_musicnn, a music tagger whose filters have the shapes of musical things, as a teacher.
+"""MSD_musicnn, a music tagger with musically motivated filter shapes, as a teacher.
 
 Architecture and weights: Pons and Serra 2019, "musicnn: Pre-trained convolutional neural networks
 for music audio tagging" (ISC licence), trained on the Million Song Dataset for 50 last.fm tags.
-The weights are read from the wheel `musicnn` on PyPI, which need not be importable: it asks for
-TensorFlow 1.
+The weights are read from the installed PyPI package `musicnn`, which is not imported, as it
+requires TensorFlow 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tonearm.errors import TonearmError
 from tonearm.training.tfcheckpoint import read_checkpoint
 
 FRONT_END = "mel16k"  # in tonearm.features.logmel.FRONT_ENDS
-PATCH_FRAMES = 187  # 3 s, what the network was trained on
+PATCH_FRAMES = 187  # 3 s, the length that the network was trained on
 TAGS = 50
 
 ATTRIBUTION = (
@@ -36,8 +36,8 @@ _EPSILON = 1e-3  # of TensorFlow's batch normalisation
 _MIDDLE_CHANNELS = 64
 _PENULTIMATE_UNITS = 200
 
-# Channels and kernel (frames, bands): timbres, which span much of the spectrum for a moment, and
-# rhythms and envelopes, which span time in one band.
+# Channels and kernel (frames, bands). Timbral filters span much of the spectrum for a moment;
+# temporal ones, for rhythms and envelopes, span time in one band.
 _TIMBRAL = ((204, (7, 38)), (204, (7, 67)))
 _TEMPORAL = ((51, (128, 1)), (51, (64, 1)), (51, (32, 1)))
 _FRONT_CHANNELS = sum(channels for channels, _ in _TIMBRAL + _TEMPORAL)
@@ -45,25 +45,25 @@ POOLED = 2 * (_FRONT_CHANNELS + 3 * _MIDDLE_CHANNELS)  # 1506: means and maxima 
 
 
 class MusicnnError(TonearmError):
-    """The weights of MSD_musicnn are not at hand, or are not what they should be."""
+    """The weights of MSD_musicnn are missing, or are not those of this network."""
 
 
 class MusicnnOutputs(NamedTuple):
-    """What the network says of a batch of patches."""
+    """The outputs of the network for a batch of patches."""
 
     pooled: Tensor  # float32[batch, 1506], means in time and then maxima of all feature maps
     tags: Tensor  # float32[batch, 50], logits
 
 
 class MusicallyShapedBranch(nn.Module):
-    """Convolves over time and bands, and keeps the strongest band."""
+    """A convolution over time and bands, followed by the maximum over the bands."""
 
     def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(1, channels, kernel)
         self.norm = nn.BatchNorm2d(channels, eps=_EPSILON)
         frames = kernel[0]
-        # TensorFlow's "same" padding in time: the odd zero of an even kernel comes at the end.
+        # TensorFlow's "same" padding in time: for an even kernel, the extra zero is at the end.
         self.padding = (0, 0, (frames - 1) // 2, frames // 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class MusicallyShapedBranch(nn.Module):
 
 
 class TimeConvolution(nn.Module):
-    """Convolves feature maps in time."""
+    """A convolution of feature maps over time."""
 
     def __init__(self, channels_in: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Musicnn(nn.Module):
         three = third(two) + two
         maps = torch.cat([front, one, two, three], dim=1)
         strongest, mean = maps.amax(2), maps.mean(2)
-        # The dense layer takes maximum and mean of each map side by side.
+        # The dense layer expects each map's maximum and mean next to each other.
         pairs = torch.stack([strongest, mean], dim=2).flatten(1)
         dense = functional.relu(self.dense(self.pooled_norm(pairs)))
         return MusicnnOutputs(
@@ -129,12 +129,12 @@ def load_musicnn(folder: Path | None = None) -> Musicnn:
     Parameters
     ----------
     folder
-        With the checkpoint; by default that of the installed package `musicnn`.
+        Folder of the checkpoint; by default that of the installed package `musicnn`.
 
     Raises
     ------
     MusicnnError
-        If the package is not installed, or its checkpoint is of another network.
+        If the package is not installed, or the checkpoint is of another network.
     CheckpointError
         If the checkpoint cannot be read.
     """
@@ -150,12 +150,12 @@ def load_musicnn(folder: Path | None = None) -> Musicnn:
 
 
 def find_musicnn() -> Path:
-    """Return the folder of the checkpoint in the installed package, which is not imported.
+    """Return the folder of the checkpoint in the installed package, without importing it.
 
     Raises
     ------
     MusicnnError
-        If it is not there.
+        If it does not exist.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     for place in (spec.submodule_search_locations if spec else None) or ():
@@ -168,7 +168,7 @@ def find_musicnn() -> Path:
 
 
 def _take_over(network: Musicnn, variables: Mapping[str, NDArray[np.float32]]) -> None:
-    """Copy TensorFlow's variables, which are numbered in the order the layers were made."""
+    """Copy TensorFlow's variables, which are numbered in the order the layers were created."""
     branches = [*network.front, *network.middle]
     norms = [
         network.input_norm,
@@ -186,7 +186,7 @@ def _take_over(network: Musicnn, variables: Mapping[str, NDArray[np.float32]]) -
         scope = _numbered("conv2d", number)
         kernel = variables[f"{scope}/kernel"].transpose(3, 2, 0, 1)  # out, in, frames, bands
         if isinstance(branch, TimeConvolution):
-            # Stored as a kernel over a plane of frames and channels.
+            # Stored as a two-dimensional kernel over frames and channels.
             kernel = kernel[:, 0].transpose(0, 2, 1)
         put(branch.convolution, "weight", kernel)
         put(branch.convolution, "bias", variables[f"{scope}/bias"])
@@ -200,7 +200,7 @@ def _take_over(network: Musicnn, variables: Mapping[str, NDArray[np.float32]]) -
         scope = _numbered("dense", number)
         put(dense, "weight", variables[f"{scope}/kernel"].T)
         put(dense, "bias", variables[f"{scope}/bias"])
-    # Counters of batches, which TensorFlow does not have.
+    # TensorFlow has no counters of batches, so they are kept as they are.
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     network.load_state_dict(state | counters, strict=True)
 

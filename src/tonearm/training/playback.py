@@ -1,7 +1,7 @@
-"""Plays clips as they may reach a listener: at another pitch or speed, amid noise, through a codec.
+"""Simulate playback of clips: at another pitch or speed, with noise, or through a codec.
 
-Stages 3 and 4 of a distillation learn from clips that were played so (`tonearm.training.refine` and
-`denoise`), with strengths drawn by lot; `benchmarks/robustness.py` measures what given ones cost.
+Stages 3 and 4 of a distillation (`tonearm.training.refine` and `denoise`) train on clips played
+this way, with random strengths; `benchmarks/robustness.py` measures the effect of given strengths.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Samples = NDArray[np.float32]
 OPUS_RATE = 48_000  # Hz, the only one at which Opus is decoded
 SEMITONE = 2 ** (1 / 12)
 
-# Raise it when a change of the code changes the numbers for the same audio and settings.
+# Increase it when a code change alters the numbers for the same audio and settings.
 _VERSION = 1
-_ENCODED_SAMPLES = 65_536  # in a frame, few enough for every encoder
+_ENCODED_SAMPLES = 65_536  # per frame, few enough for every encoder
 
-# What is drawn: semitones and shares either way, decibels, bits a second.
+# Ranges of the random strengths: ± semitones, ± share of the speed, decibels, bits per second.
 _SEMITONES = 1.5
 _SPEED = 0.1
 _SNR_DB = (15.0, 30.0)
@@ -39,18 +39,18 @@ _OPUS_BITRATES = (24_000, 32_000, 48_000)
 
 
 class Playback(Kind):
-    """The log-mel frames of a recording as it was played by lot, a feature that can be kept.
+    """The log-mel frames of a recording after a random playback, as a feature for the cache.
 
-    The same recording is played in the same way again.
+    The randomness depends only on the recording and the number, so it is reproducible.
 
     Parameters
     ----------
     config
         Front end of the frames.
     number
-        From 0; four numbers in a row are four kinds of playing, see `WAYS`.
+        From 0; consecutive numbers cycle through the four kinds of playback in `WAYS`.
     seconds
-        So much of the recording's beginning is played.
+        How much of the beginning of the recording is played.
     """
 
     name = "playback"
@@ -63,12 +63,12 @@ class Playback(Kind):
         self.row_shape = (config.n_mels,)
 
     def settings(self) -> dict[str, Any]:
-        """Give all that the numbers depend on, besides the audio."""
+        """Return everything that the numbers depend on, except the audio."""
         own = {"version": _VERSION, "number": self.number, "seconds": self.seconds}
         return {"kind": self.name, **own, **self.config.to_dict()}
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
-        """Play a file and compute float32[frames, mels]; may raise `AudioError`."""
+        """Play a file and yield its float32[frames, mels]; may raise `AudioError`."""
         recording = audio.read(path, audio.probe(path).sample_rate, 0.0, self.seconds)
         rng = np.random.default_rng((self.number, zlib.crc32(recording.samples.tobytes())))
         samples, rate = WAYS[self.number % len(WAYS)](recording.samples, recording.rate, rng)
@@ -76,7 +76,7 @@ class Playback(Kind):
 
 
 def with_noise(samples: Samples, snr_db: float, rng: Generator) -> Samples:
-    """Add white noise so many decibels below the clip's own power; what is too loud is clipped."""
+    """Add white noise `snr_db` decibels below the clip's power, and clip the sum to ±1."""
     level = np.sqrt(np.mean(np.square(samples, dtype=np.float64))) * 10 ** (-snr_db / 20)
     noise = level * rng.standard_normal(len(samples))
     noisy: Samples = np.clip(samples + noise, -1.0, 1.0).astype(np.float32)
@@ -84,7 +84,7 @@ def with_noise(samples: Samples, snr_db: float, rng: Generator) -> Samples:
 
 
 def transposed(samples: Samples, rate: int, semitones: float) -> Samples:
-    """Play mono samples faster or slower, then bring the tempo back."""
+    """Transpose mono samples by changing their speed and then restoring the tempo."""
     factor = SEMITONE**semitones
     chain = [
         ("asetrate", f"{round(rate * factor)}"),
@@ -95,17 +95,17 @@ def transposed(samples: Samples, rate: int, semitones: float) -> Samples:
 
 
 def at_tempo(samples: Samples, rate: int, factor: float) -> Samples:
-    """Play mono samples so many times as fast, at their pitch."""
+    """Change the tempo of mono samples by a factor, at the same pitch."""
     return filtered(samples, rate, [("atempo", f"{factor:.6f}")])
 
 
 def resampled(samples: Samples, rate: int, new_rate: int) -> Samples:
-    """Give samples at another rate."""
+    """Return samples at another sample rate."""
     return np.concatenate(list(audio.resample(samples, rate, new_rate)))
 
 
 def encode(path: Path, samples: Samples, rate: int, codec: str, bitrate: int | None) -> None:
-    """Write samples float32[n] or float32[channels, n] to a file with one of FFmpeg's encoders."""
+    """Encode samples float32[n] or float32[channels, n] to a file with an FFmpeg encoder."""
     signal = np.atleast_2d(samples)
     layout = "mono" if len(signal) == 1 else "stereo"
     with av.open(str(path), "w") as output:
@@ -119,9 +119,10 @@ def encode(path: Path, samples: Samples, rate: int, codec: str, bitrate: int | N
 
 
 def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Samples:
-    """Send mono samples through FFmpeg's filters, each a name and its arguments.
+    """Apply FFmpeg filters, each a name and its arguments, to mono samples.
 
-    What is too short for them to give anything, some hundredths of a second, comes back as it is.
+    Samples too short for the filters to output anything (some hundredths of a second) are returned
+    unchanged.
     """
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=rate, format="fltp", layout="mono")
@@ -145,7 +146,7 @@ def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Sampl
 
 
 def _frames(signal: Samples, rate: int, layout: str) -> Iterator[av.AudioFrame]:
-    """Yield float32[channels, n] in pieces."""
+    """Yield float32[channels, n] as audio frames."""
     for start in range(0, signal.shape[1], _ENCODED_SAMPLES):
         piece = np.ascontiguousarray(signal[:, start : start + _ENCODED_SAMPLES])
         frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
@@ -183,6 +184,6 @@ WAYS: tuple[Callable[[Samples, int, Generator], tuple[Samples, int]], ...] = (
 
 
 def numbers_amid_noise(times: int) -> list[int]:
-    """Give the numbers of so many playings amid noise, see `Playback`."""
+    """Return the first `times` numbers that stand for playback with noise; see `Playback`."""
     first = WAYS.index(_amid_noise)
     return [first + len(WAYS) * each for each in range(times)]

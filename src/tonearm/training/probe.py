@@ -1,4 +1,4 @@
-"""Reads genres out of what frozen teachers say of a clip."""
+"""Predict genres from the outputs of frozen teachers, by linear probes and AudioSet's classes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tonearm.training.teachers import Said
 Floats = NDArray[np.float32]
 
 _LEAST_SHARE = 1e-6
-LEAST_SPREAD = 1e-3  # of a feature: most of musicnn's are constant, and divided by this
-FURTHEST = 5.0  # standard deviations; what moves a near-constant feature must not decide alone
+LEAST_SPREAD = 1e-3  # least deviation a feature is divided by; most of musicnn's are constant
+FURTHEST = 5.0  # standard deviations, so that no near-constant feature can decide alone
 
 # The embedding of each teacher, float32[D], for a clip.
 EMBEDDINGS: Mapping[str, Callable[[Said], Floats]] = {
@@ -28,21 +28,22 @@ EMBEDDINGS: Mapping[str, Callable[[Said], Floats]] = {
 def probe(
     known: Floats, truth: NDArray[np.int64], asked: Floats, classes: int, regularisation: float
 ) -> NDArray[np.float64]:
-    """Fit a linear probe, a class-balanced logistic regression over standardised embeddings.
+    """Return the predictions of a linear probe fitted to labelled clips.
 
-    No genre, not even one it never saw, is less likely than `_LEAST_SHARE`: two probes that are
-    sure of different genres would otherwise leave none possible.
+    The probe is a class-balanced logistic regression over standardised embeddings. No genre, not
+    even one without clips, is less likely than `_LEAST_SHARE`: otherwise, two probes that are sure
+    of different genres would together rule out all of them.
 
     Parameters
     ----------
     known
         float32[N, D], embeddings of labelled clips.
     truth
-        int[N], their genres, below `classes`; two different ones at least.
+        int[N], their genres, below `classes`; at least two different ones.
     asked
-        float32[M, D], embeddings of others.
+        float32[M, D], embeddings to predict genres for.
     regularisation
-        C, the inverse strength.
+        C, the inverse strength of the regularisation.
 
     Returns
     -------
@@ -55,14 +56,14 @@ def probe(
 
 
 class Fitted(NamedTuple):
-    """A logistic regression, and how what it reads is standardised."""
+    """A logistic regression, and the moments that standardise its input."""
 
     mean: Floats  # float32[D]
     deviation: Floats  # float32[D]
     classifier: Any  # of scikit-learn
 
     def standard(self, x: Floats) -> Floats:
-        """Standardise float32[N, D]."""
+        """Standardise float32[N, D], clipped to `FURTHEST` standard deviations."""
         standardised: Floats = np.clip((x - self.mean) / self.deviation, -FURTHEST, FURTHEST)
         return standardised
 
@@ -79,19 +80,19 @@ def fit(known: Floats, truth: NDArray[np.int64], regularisation: float) -> Fitte
 
 
 def audioset_head(logits: Floats, labels: Sequence[str]) -> NDArray[np.float64]:
-    """Give the log-probability of the likeliest AudioSet class of each genre.
+    """Return the log-probability of the likeliest AudioSet class of each genre.
 
     Parameters
     ----------
     logits
-        float32[M, 527], what mn04 says.
+        float32[M, 527], the outputs of mn04.
     labels
         Genres that `tonearm.models.audioset` knows.
 
     Returns
     -------
-    float64[M, labels], of which several or none may be near 0: AudioSet's classes do not exclude
-    each other.
+    float64[M, labels]; several of a row or none may be near 0, as AudioSet's classes are not
+    mutually exclusive.
     """
     log_probabilities = -np.logaddexp(0.0, -logits.astype(np.float64))
     return np.stack(

@@ -1,4 +1,4 @@
-"""Shows how far training is, how well it goes and when it will be done."""
+"""Show the progress of training, its figures and the time left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tonearm.training.module import GenreTraining
 
 
 class EpochProgress(lightning.Callback):
-    """One bar over all the epochs on standard error."""
+    """One progress bar over all epochs, on standard error."""
 
     def __init__(self, module: GenreTraining) -> None:
         self.module = module
@@ -29,7 +29,7 @@ class EpochProgress(lightning.Callback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Show the bar, from the epoch a resumed run stands at."""
+        """Show the bar, starting at the epoch from which a run is resumed."""
         self._progress.start()
         self._task = self._progress.add_task(
             "", total=trainer.max_epochs, completed=trainer.current_epoch, figures=""
@@ -38,13 +38,13 @@ class EpochProgress(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Advance by a part of an epoch."""
+        """Advance the bar by a batch's share of an epoch."""
         self._progress.advance(self._task, 1 / int(trainer.num_training_batches))
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Tell the epoch's figures."""
+        """Show the epoch's figures."""
         figures = self.module.figures
         told = [f"loss {figures['train_loss']:.3f}"]
         if "valid_f1" in figures:
@@ -54,7 +54,7 @@ class EpochProgress(lightning.Callback):
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Take the bar down."""
+        """Stop the bar."""
         self._progress.stop()
 
     def on_exception(
@@ -63,5 +63,5 @@ class EpochProgress(lightning.Callback):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Take the bar down after an error, so that the terminal is left in order."""
+        """Stop the bar after an error, so that the terminal is left in a clean state."""
         self._progress.stop()

@@ -1,8 +1,8 @@
-"""Leaves out the filters of the FCN that are silent whatever it hears.
+"""Prune the filters of the FCN that are silent for any input.
 
-Weight decay has let more than a third of the filters of its first two layers vanish: their kernels
-are zero but for some millionths, and the constant that is left does not pass the rectifier. Without
-them the network says the same in two thirds of the time (`benchmarks/pruning.py`).
+Weight decay has made more than a third of the filters in its first two layers vanish: their kernels
+are zero except for some millionths, and the remaining constant does not pass the ReLU. Without them
+the network gives the same outputs in two thirds of the time (`benchmarks/pruning.py`).
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from torch import Tensor, nn
 
 from tonearm.training.fcn import ConvolutionPool, Fcn
 
-# Norm of a kernel, times what normalisation makes of it. Of the published kernels that have
-# vanished none is a third of this; nearly all others are four hundred times it and more.
+# Threshold of a kernel's norm after folding in the normalisation. Of the published kernels, the
+# vanished ones are below a third of it; nearly all others are at least four hundred times it.
 VANISHED = 1e-3
-# ONNX Runtime's quick convolutions take channels by so many: a layer that is left with 81 would be
-# slower than one with 96, so some of the silent stay.
+# ONNX Runtime's fast convolutions process channels in blocks of this size: a layer pruned to 81
+# would be slower than one with 96, so some silent filters are kept.
 BLOCK = 16
 
 
 def pruned(network: Fcn) -> Fcn:
-    """Copy a network without its silent filters, its normalisation folded into the convolutions.
+    """Return a copy without silent filters, with normalisation folded into the convolutions.
 
     Parameters
     ----------
     network
-        In evaluation mode.
+        The network, in evaluation mode.
 
     Returns
     -------
-    A network that says the same. The last two layers, whose maps are asked for as they are, keep
-    all their filters, and the others a multiple of `BLOCK` if they can.
+    A network with the same outputs. The last two layers, whose maps are read directly, keep all
+    their filters; the others keep a multiple of `BLOCK` if possible.
     """
     network = copy.deepcopy(network)
     kept = torch.ones(1, dtype=torch.bool)
@@ -46,11 +46,11 @@ def pruned(network: Fcn) -> Fcn:
 def _pruned_layer(
     layer: ConvolutionPool, inputs: Tensor, whole: bool
 ) -> tuple[ConvolutionPool, Tensor]:
-    """Fold and prune a layer that is left with some of its inputs, bool[channels_in].
+    """Fold and prune a layer, of whose inputs only those in bool[channels_in] remain.
 
     Returns
     -------
-    The layer, and which of its channels it kept, bool[channels].
+    The layer, and which of its channels were kept, bool[channels].
     """
     convolution, norm = layer.conv, layer.bn
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None

@@ -1,4 +1,4 @@
-"""A student in training: with a head for each thing its teachers say, and the loss of imitation."""
+"""A student in training, with a head for each of its teachers' outputs, and the imitation loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tonearm.training.targets import TargetSpace, Wanted
 
 
 class Answers(NamedTuple):
-    """What a pupil says of a batch."""
+    """The outputs of a pupil for a batch."""
 
     readings: Readings
     musicnn: Tensor  # float32[batch, components]
@@ -24,9 +24,9 @@ class Answers(NamedTuple):
 
 
 class Pupil(nn.Module):
-    """The student and linear heads over its embedding, which are left behind when it ships.
+    """The student, with linear heads on its embedding that are dropped when it ships.
 
-    AudioSet's outputs need no head: the student has kept the classifier.
+    AudioSet's outputs need no head, as the student has kept the AudioSet classifier.
     """
 
     def __init__(self, student: Student, space: TargetSpace) -> None:
@@ -39,7 +39,7 @@ class Pupil(nn.Module):
         self.fcn_tags = nn.Linear(size, space.fcn_tags.shape[1])
 
     def forward(self, logmel: Tensor) -> Answers:
-        """Answer for float32[batch, frames, mels]."""
+        """Return the answers for float32[batch, frames, mels]."""
         readings = self.student.readings(logmel)
         z = readings.embedding
         return Answers(
@@ -47,7 +47,7 @@ class Pupil(nn.Module):
         )
 
     def groups(self, settings: DescentSettings) -> list[tuple[list[nn.Parameter], float]]:
-        """Sort the parameters by their learning rate: features, AudioSet classifier, new layers."""
+        """Group the parameters by learning rate: features, AudioSet classifier, new layers."""
         features = list(self.student.features.parameters())
         audioset = list(self.student.audioset.parameters())
         known = {id(parameter) for parameter in (*features, *audioset)}
@@ -60,10 +60,10 @@ class Pupil(nn.Module):
 
 
 def imitation_losses(answers: Answers, wanted: Wanted) -> Mapping[str, Tensor]:
-    """Give the distance to each target: scalars by the target's name.
+    """Return the loss for each target: scalars by the target's name.
 
-    Embeddings and tags are standardised, so their mean squares compare; AudioSet's is the binary
-    cross-entropy, summed over its classes.
+    Embeddings and tags are standardised, so their mean squared errors are comparable; the loss for
+    AudioSet is binary cross-entropy, summed over its classes.
     """
     return {
         "musicnn": functional.mse_loss(answers.musicnn, wanted.musicnn),

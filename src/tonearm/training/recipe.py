@@ -17,18 +17,18 @@ from tonearm.training.settings import parse_settings
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """What is learned from, and what is held out.
+    """The training data, and what is held out.
 
     Attributes
     ----------
     path, layout
-        The labelled dataset, see `tonearm.training.experiment.DataSettings`.
+        The labelled dataset; see `tonearm.training.experiment.DataSettings`.
     split, folds, fold
-        Protocol that divides it and the fold that is held out and judged, from 0; without one, all
-        tracks that take part in the protocol are learned from.
+        The protocol that splits the dataset, its number of folds, and the fold that is held out
+        and evaluated, from 0. If `fold` is None, all tracks of the protocol are trained on.
     unlabelled
-        Files and folders of unlabelled music. If none is given, those that the environment variable
-        TONEARM_UNLABELLED names (separated as in PATH).
+        Files and folders of unlabelled music. If empty, those listed in the environment variable
+        TONEARM_UNLABELLED (separated as in PATH) are used.
     """
 
     path: str = ""
@@ -46,13 +46,13 @@ class StudentSettings:
     Attributes
     ----------
     embedding_size, dropout, audioset_weight
-        See `tonearm.models.student.Student`; the weight is taken as 0 where AudioSet does not know
-        the genres.
+        See `tonearm.models.student.Student`. `audioset_weight` counts as 0 if AudioSet does not
+        know the genres.
     window_seconds, hop_seconds
-        How the exported model cuts clips into windows.
+        Length and step of the windows that the exported model cuts clips into.
     temperature
-        Divides the exported model's log-probabilities (calibration); from held-out predictions,
-        never from those of the tracks it learned.
+        Divisor of the exported model's log-probabilities (calibration). Fit it to held-out
+        predictions, never to predictions for training tracks.
     """
 
     embedding_size: int = 512
@@ -65,19 +65,20 @@ class StudentSettings:
 
 @dataclass(frozen=True)
 class DuetSettings:
-    """Which heads the exported model averages, see `tonearm.training.duet`.
+    """How the exported model weights its heads; see `tonearm.training.duet`.
 
     Attributes
     ----------
     student, fcn, fcn_embedding, fcn_tags
-        What the heads of the student, on the FCN's last layers, on its embedding alone and by
-        its tags weigh. With those of the FCN all 0 the student is exported without it.
+        Weights of the student's heads, of the head on the FCN's last layers, of the head on its
+        embedding alone, and of its tags. If all three of the FCN are 0, the student is exported
+        without it.
     full_band
-        How much of their weights the student's genre head and the head on the FCN's last layers
-        keep where a recording sounds above GTZAN's band, of 1: less serves recordings from
-        elsewhere, if those of the dataset are as dull as GTZAN's.
+        Share of their weights, from 0 to 1, that the student's genre head and the head on the FCN's
+        last layers keep for recordings with energy above GTZAN's band. Lower values help on
+        recordings from other sources if the dataset is as band-limited as GTZAN.
     fcn_regularisation, fcn_embedding_regularisation
-        C of the logistic regressions that read it.
+        C of the logistic regressions on the FCN's last layers and on its embedding.
     """
 
     student: float = 0.5
@@ -90,26 +91,26 @@ class DuetSettings:
 
     @property
     def of_fcn(self) -> float:
-        """What all heads on the FCN weigh."""
+        """Total weight of the heads on the FCN."""
         return self.fcn + self.fcn_embedding + self.fcn_tags
 
 
 @dataclass(frozen=True)
 class LessonSettings:
-    """Which stretches of unlabelled recordings the teachers are asked about.
+    """Which segments of unlabelled recordings are run through the teachers.
 
     Attributes
     ----------
     segments
-        Stretches of a recording, evenly spaced.
+        Maximum number of segments per recording, evenly spaced.
     segment_seconds
-        Their length.
+        Length of a segment.
     spacing_seconds
-        A recording has at most one stretch for each so many seconds.
+        A recording has at most one segment per this many seconds.
     shortest_seconds
-        Shorter recordings are passed over (they are sounds, not music).
+        Shorter recordings are skipped (they are sounds, not music).
     longest_seconds
-        Only so much of the beginning of a long recording is drawn from.
+        Segments are taken from only this much of the beginning of a recording.
     """
 
     segments: int = 5
@@ -123,27 +124,28 @@ class LessonSettings:
 class ConditionSettings:
     """How the sound of training examples is varied; see `tonearm.training.conditions`.
 
-    Levels are in decibels; a probability of 0 turns a thing off.
+    Levels are in decibels; a probability of 0 turns a variation off.
 
     Attributes
     ----------
     gain_low, gain_high
-        Range of the level's change.
+        Range of the level change.
     tilt_probability, tilt_deviation
-        Of a straight tilt over the mel bands, at either end.
+        Probability of a linear tilt over the mel bands, and its standard deviation at either end.
     equaliser_probability, equaliser_deviation, equaliser_points
-        Of a smooth random curve.
+        Probability of a random equaliser curve, and the standard deviation and number of the
+        points it interpolates.
     lowpass_probability, lowpass_low_hz, lowpass_high_hz
-        Of a low-pass, and where it begins.
+        Probability of a low-pass filter, and the range of its cutoff frequency.
     lowpass_slope_low, lowpass_slope_high
-        Its decibels an octave.
+        Range of its slope in decibels per octave.
     noise_probability, noise_low, noise_high
-        Of an even noise floor, and its mel power as a power of ten.
+        Probability of a constant noise floor, and the range of its mel power as a power of ten.
     warp_probability
-        Of warping the batch; each example has its own warp.
+        Probability of warping the batch; each example has its own warp.
     warp_tempo, warp_bands, warp_shift
-        An example is slowed down by up to this share, its mel axis stretched by up to this share,
-        and shifted by up to so many bands.
+        An example is slowed down by up to `warp_tempo` (a share), and its mel axis is stretched or
+        compressed by up to `warp_bands` (a share) and shifted by up to `warp_shift` bands.
     """
 
     gain_low: float = -10.0
@@ -169,26 +171,26 @@ class ConditionSettings:
 
 @dataclass(frozen=True)
 class DescentSettings:
-    """How the weights move in a stage: AdamW with a linear warm-up and a cosine.
+    """How a stage optimises: AdamW with linear warm-up and cosine decay.
 
     Attributes
     ----------
     lr
-        Highest learning rate of the new layers.
+        Peak learning rate of the new layers.
     pretrained_lr
-        Highest learning rate of the pretrained features.
+        Peak learning rate of the pretrained features.
     audioset_lr
-        Highest learning rate of the AudioSet classifier.
+        Peak learning rate of the AudioSet classifier.
     weight_decay
-        Of all weights.
+        Weight decay of all weights.
     warmup_steps
-        Steps until the rates are reached.
+        Length of the warm-up in steps.
     lowest
-        The cosine ends at this share of them.
+        The cosine decays to this share of the peak rates.
     clip_norm
-        Gradients are scaled down to this norm; 0 leaves them as they are.
+        Gradients are scaled down to this norm; 0 turns clipping off.
     average
-        Decay of the moving average of the weights, which is what the stage gives.
+        Decay of the moving average of the weights; the stage returns the averaged weights.
     """
 
     lr: float = 1e-3
@@ -203,24 +205,24 @@ class DescentSettings:
 
 @dataclass(frozen=True)
 class ImitationSettings:
-    """Stage 1: answering as the teachers do, on unlabelled music.
+    """Stage 1: imitate the teachers on unlabelled music.
 
     Attributes
     ----------
     seed
-        Of this stage alone, so that it is shared by runs with other seeds.
+        Seed of this stage alone, so that runs with different seeds can share its result.
     epochs
-        Times every lesson is heard.
+        Number of passes over the lessons.
     batch_size
-        Lessons in a step.
+        Lessons per step.
     held_out
-        One recording of so many is not learned from, to see how well the imitation goes.
+        One in this many recordings is held out to measure how well the imitation works.
     components
-        Principal components of musicnn's feature maps that are imitated.
+        Number of principal components of musicnn's feature maps to imitate.
     patch_probability
-        How often a step hears patches of 3 s and not whole segments.
+        How often a step uses 3 s patches instead of whole segments.
     patch_weight
-        What targets of the whole segment weigh in such a step.
+        In such a step, the weight of the targets that describe the whole segment.
     audioset
         Weight of AudioSet's own outputs among the targets.
     """
@@ -247,35 +249,35 @@ class ImitationSettings:
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """Stage 2: telling genres, from labelled clips and from soft labels on unlabelled music.
+    """Stage 2: learn genres from labelled clips and from soft labels on unlabelled music.
 
     Attributes
     ----------
     clip_seconds
-        So much of the beginning of a labelled recording is learned from.
+        How much of the beginning of each labelled recording is trained on.
     steps
-        Steps of the optimiser.
+        Number of optimiser steps.
     labelled, unlabelled
-        Examples of either kind in a step, halved where crops are longest.
+        Examples of each kind per step; half as many when the longest crops are drawn.
     crop_seconds, crop_shares
         Lengths of the crops, and how often each is drawn.
     smoothing
         Share of a label spread evenly over all genres.
     soft_weight
-        What an example with soft labels weighs beside a labelled one.
+        Weight of an example with soft labels, relative to a labelled one.
     soft_audioset
-        What the AudioSet head weighs in the soft labels; 0 where it does not know the genres.
+        Weight of the AudioSet head in the soft labels; counts as 0 if it does not know the genres.
     soft_regularisation
-        C of the logistic regressions over the teachers' embeddings.
+        C of the logistic regressions on the teachers' embeddings.
     imitation
-        Weight of the teachers' targets beside the genres.
+        Weight of the teachers' targets, relative to the genres.
     audioset
         Weight of AudioSet's own outputs, so that they are not forgotten.
     mixup_probability, mixup_alpha
         How often the examples of a step are mixed, and the parameter of the Beta distribution of
         their shares.
     mask_probability, mask_low, mask_high
-        How often a stretch of bands is masked, and its width.
+        How often a range of bands is masked, and its width: at least `mask_low`, below `mask_high`.
     """
 
     clip_seconds: float = 60.0
@@ -300,28 +302,26 @@ class TuningSettings:
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """Stage 3: the FCN's last layers learn genres; see `tonearm.training.refine`.
+    """Stage 3: fine-tune the FCN's last layers on genres; see `tonearm.training.refine`.
 
     Attributes
     ----------
     share
-        So much of the way from what was published to what was learned is gone; with 0 the stage is
-        left out.
+        Interpolation between the initial weights (0) and the learned ones (1); 0 skips the stage.
     stretches
-        Stretches of clips that are learned from, equally many of each genre.
+        Number of crops of clips to train on, equally many of each genre.
     playbacks
-        How often each clip is played as it may reach a listener elsewhere, see
-        `tonearm.training.playback`.
+        Number of altered versions of each clip; see `tonearm.training.playback`.
     played
-        Share of the stretches that are of one of these, and not of the clip as it is.
+        Share of the crops taken from an altered version instead of the original clip.
     steps, batch_size
-        Steps of the optimiser, and stretches in each.
+        Number of optimiser steps, and of crops in each.
     smoothing
         Share of a label spread evenly over all genres.
     mixup
-        Parameter of the Beta distribution of the shares in which two stretches are mixed.
+        Parameter of the Beta distribution of the shares in which two crops are mixed.
     descent
-        Its `pretrained_lr` is that of the FCN's layers, `lr` that of the heads.
+        Its `pretrained_lr` applies to the FCN's layers, its `lr` to the heads.
     """
 
     share: float = 0.5
@@ -341,20 +341,20 @@ class RefinementSettings:
 
 @dataclass(frozen=True)
 class DenoisingSettings:
-    """Stage 4: the duet learns to hear through noise; see `tonearm.training.denoise`.
+    """Stage 4: train a denoiser for the duet's embeddings; see `tonearm.training.denoise`.
 
     Attributes
     ----------
     playbacks
-        How often each clip is played amid noise; with 0 the stage is left out.
+        Number of noisy versions of each clip; 0 skips the stage.
     hidden
-        Numbers that the correction goes through: its size.
+        Size of the denoiser's hidden layer.
     dropout
-        Of what it is given.
+        Dropout probability of the denoiser's input.
     steps, batch_size
-        Steps of the optimiser, and windows in each.
+        Number of optimiser steps, and of windows in each.
     descent
-        Its `lr` is that of all weights.
+        Its `lr` applies to all weights.
     """
 
     playbacks: int = 2
@@ -369,18 +369,18 @@ class DenoisingSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A distillation: everything that decides its result.
+    """The settings of a distillation: everything that decides its result.
 
     Attributes
     ----------
     name
         Name of the exported model.
     seed
-        Of stages 2 to 4: new layers, examples, their variation.
+        Seed of stages 2 to 4: new layers, choice of examples, and their variation.
     threads
-        CPU threads torch may use; 0 leaves it to torch.
+        Number of CPU threads torch may use; 0 leaves the choice to torch.
     checkpoint_steps
-        Steps from one checkpoint, and one row of the stage's table, to the next.
+        Number of steps between checkpoints, and between rows of the stage's history table.
     """
 
     name: str = "default"
@@ -469,7 +469,7 @@ class Recipe:
 
 
 def _check_descent(name: str, settings: DescentSettings) -> None:
-    """Refuse numbers by which the weights would stand still, fly apart or be forgotten."""
+    """Check that the settings of a stage's optimiser are within their ranges."""
     if not settings.lr > 0:
         raise UsageError(f"{name}.lr must be above 0, got {settings.lr}")
     for setting in ("pretrained_lr", "audioset_lr", "weight_decay", "warmup_steps", "clip_norm"):
@@ -483,7 +483,7 @@ def _check_descent(name: str, settings: DescentSettings) -> None:
 
 
 def parse_recipe(arguments: Sequence[str]) -> Recipe:
-    """Read a recipe from command line arguments, among them `--config FILE`.
+    """Read a recipe from command-line arguments, which may include `--config FILE`.
 
     Later arguments override earlier ones: `["--config", "x.yaml", "--tuning.steps", "800"]`.
 
@@ -496,7 +496,7 @@ def parse_recipe(arguments: Sequence[str]) -> Recipe:
 
 
 def music_folders(recipe: Recipe) -> list[Path]:
-    """Return the files and folders of unlabelled music, see `SourceSettings.unlabelled`.
+    """Return the files and folders of unlabelled music; see `SourceSettings.unlabelled`.
 
     Raises
     ------

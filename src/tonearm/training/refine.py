@@ -1,9 +1,10 @@
-"""Stage 3 of a distillation: the last two layers of a duet's FCN learn genres.
+"""Stage 3 of a distillation: fine-tune the last two layers of a duet's FCN on genres.
 
-The layers below hear stretches of the labelled clips, also as they may be played elsewhere, each
-once; the last two layers and the heads on them then learn to tell the genres from that. In the
-end they go half of the way back to what was published (Wortsman et al. 2022, "Robust fine-tuning
-of zero-shot models"): what a million songs have taught the FCN serves recordings from elsewhere.
+The lower layers process stretches of the labelled clips, some of them altered as in playback, once
+each; the last two layers and the heads on them are then trained on the resulting maps. Finally,
+their weights are interpolated with the initial ones, halfway by default (Wortsman et al. 2022,
+"Robust fine-tuning of zero-shot models"): what the FCN learned from a million songs helps on
+recordings from other sources.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from tonearm.training.experiment import AugmentSettings
 from tonearm.training.fcn import read_maps
 from tonearm.training.recipe import DescentSettings, Recipe
 
-# float[frames, 96] of a clip as it is, then of the same clip as it was played otherwise.
+# float[frames, 96] of the original clip, then of its altered versions (`training.playback`).
 Playings = Sequence[StoredArray]
 
 _AS_IT_IS = AugmentSettings(stretch=0.0, transpose=0.0)
 
 
 class Upper(nn.Module):
-    """What learns: the last two layers of a duet's FCN, and the heads on them."""
+    """The part that is trained: the last two layers of a duet's FCN, and the heads on them."""
 
     def __init__(self, duet: Duet) -> None:
         super().__init__()
@@ -41,12 +42,12 @@ class Upper(nn.Module):
         self.on_embedding, self.on_all = duet.on_embedding, duet.on_all
 
     def forward(self, maps: Tensor) -> dict[str, Tensor]:
-        """Give the log-probabilities of each head, float32[batch, classes]."""
+        """Return the log-probabilities of each head by its name, float32[batch, classes]."""
         heard = torch.cat(read_maps(self.layer4, self.layer5, maps), dim=1)
         return {"on_embedding": self.on_embedding(heard), "on_all": self.on_all(heard)}
 
     def groups(self, settings: DescentSettings) -> list[tuple[list[nn.Parameter], float]]:
-        """Sort the parameters by their learning rate: of the FCN, of the heads."""
+        """Group the parameters by learning rate: FCN layers, heads."""
         layers = [*self.layer4.parameters(), *self.layer5.parameters()]
         heads = [*self.on_embedding.parameters(), *self.on_all.parameters()]
         return [(layers, settings.pretrained_lr), (heads, settings.lr)]
@@ -61,20 +62,20 @@ def refine(
     history: Path,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Teach genres to the last layers of a duet's FCN, in place.
+    """Fine-tune the last layers of a duet's FCN on genres, in place.
 
     Parameters
     ----------
     duet
-        Whose heads have been fitted; they go on from there.
+        The duet. Its heads must have been fitted; training starts from there.
     clips
-        Of `SECOND_FRONT_END`, of any length.
+        Frames of `SECOND_FRONT_END`, of any length.
     truth
         int[clips], columns of the heads.
     checkpoint, history
-        Files to go on from after a break, and for the losses.
+        Files to resume from after an interruption, and for the losses.
     tell
-        Is told in one line how far it is.
+        Called with one-line progress messages.
     """
     settings = recipe.refinement
     upper = Upper(duet)
@@ -83,7 +84,7 @@ def refine(
         upper, upper.groups(settings.descent), settings.steps, settings.descent, recipe.seed
     )
 
-    @functools.cache  # heard when the first step is taken, so not at all if none is left
+    @functools.cache  # computed in the first step, so not at all if no steps remain
     def heard() -> tuple[Tensor, Tensor]:
         tell(f"refinement: hearing {settings.stretches} stretches")
         return hear_stretches(recipe, duet, clips, truth)
@@ -114,11 +115,11 @@ def refine(
 def hear_stretches(
     recipe: Recipe, duet: Duet, clips: Sequence[Playings], truth: NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
-    """Draw stretches of clips, as many of each genre, and let the lower layers hear them.
+    """Draw stretches of clips, equally many of each genre, and run the lower layers on them.
 
     Returns
     -------
-    What `Duet.lower` gives, float16[stretches, ...], and float32[stretches, classes], their
+    The maps of `Duet.lower`, float16[stretches, ...], and float32[stretches, classes], their
     smoothed labels.
     """
     settings = recipe.refinement
@@ -133,9 +134,9 @@ def hear_stretches(
     labels = np.eye(classes, dtype=np.float32)[drawn]
     labels = labels * (1 - settings.smoothing) + settings.smoothing / classes
     places = {genre: np.flatnonzero(truth == genre) for genre in genres}
-    # Kept small tensors between the large ones that come and go would scatter over the memory.
+    # One array for all maps: keeping small tensors among large temporary ones fragments memory.
     maps: Tensor | None = None
-    for place, genre in enumerate(drawn):  # one by one, see `Duet`
+    for place, genre in enumerate(drawn):  # one by one, which is faster, see `Duet`
         clip = _one_playing(clips[rng.choice(places[genre])], settings.played, rng)
         stretch = crop(clip[:longest], frames, SECOND_FRONT_END, _AS_IT_IS, 0.0, rng)
         heard = duet.lower(torch.from_numpy(stretch)[np.newaxis])[0]
@@ -147,6 +148,6 @@ def hear_stretches(
 
 
 def _one_playing(clip: Playings, played: float, rng: np.random.Generator) -> StoredArray:
-    """Choose the clip as it is, or one of the ways in which it was played."""
+    """Return the original clip, or with probability `played` one of its altered versions."""
     other = len(clip) > 1 and rng.random() < played
     return clip[int(rng.integers(1, len(clip))) if other else 0]

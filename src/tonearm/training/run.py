@@ -1,4 +1,4 @@
-"""A training run: from an experiment to a folder with a bundle, its metrics and its history."""
+"""Run an experiment, and write its bundle, metrics and history to a folder."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ from tonearm.whole import write_whole
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left.
+    """The result of a training run.
 
     Attributes
     ----------
     folder
-        With config.yaml, history.csv, model.onnx and, where there was validation, metrics.json and
-        predictions.csv.
+        The run's folder, with config.yaml, history.csv, model.onnx and, if there was validation,
+        metrics.json and predictions.csv.
     metrics
-        Of the validation tracks, or None if there were none.
+        Metrics on the validation tracks, or None if there were none.
     failures
-        Tracks that were left out because they cannot be decoded.
+        Tracks that were left out because they could not be decoded.
     """
 
     folder: Path
@@ -85,16 +85,17 @@ def train(
     *,
     workers: int = 1,
 ) -> Run:
-    """Load the experiment's dataset, divide it, and `fit`.
+    """Load the experiment's dataset, split it, and call `fit`.
 
     Parameters
     ----------
     folder
-        Of the run; by default `runs/<name>`, with the fold's number where there are folds.
+        Folder of the run; by default `runs/<name>`, followed by the fold's number if there is more
+        than one fold.
     resume
-        "auto" goes on with a run the folder holds, "never" starts over.
+        "auto" resumes the run in the folder, if there is one; "never" starts over.
     workers
-        Processes that compute the features.
+        Number of processes that compute the features.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def train(
     TonearmError
         If the data is not there.
     RunError
-        If the folder holds a run of another experiment, or is somebody else's.
+        If the folder holds a run of another experiment, or files that belong to no run.
     """
     data = experiment.data
     dataset = datasets.load(data_path(data), data.layout)
@@ -138,9 +139,9 @@ def fit(
     resume: Resume = "auto",
     workers: int = 1,
 ) -> Run:
-    """Train on some tracks, judge on others, and export the best epoch as a bundle.
+    """Train on some tracks, validate on others, and export the best epoch as a bundle.
 
-    Without validation tracks all epochs are run and the last one is exported, uncalibrated.
+    Without validation tracks, all epochs are run and the last one is exported, uncalibrated.
 
     Parameters
     ----------
@@ -149,23 +150,23 @@ def fit(
     labels
         The genres, in the order of the model's outputs.
     folder
-        Of the run. One that a killed run left is gone on with.
+        Folder of the run. By default, an interrupted run in it is resumed.
     cache
-        Of features.
+        Feature cache.
     resume, workers
         See `train`.
 
     Raises
     ------
     RunError
-        If the folder holds a run of another experiment, or of other tracks, labels or audio, or is
-        somebody else's.
+        If the folder holds a run of another experiment, or of other tracks, labels or audio, or
+        files that belong to no run.
     DatasetError
-        If there is nothing to train on, or all of it is of one genre.
+        If there is nothing to train on, or all tracks have the same genre.
     UsageError
-        If the network cannot be made with the settings, or the devices are not there.
+        If the network cannot be built with the settings, or the devices are not available.
     DivergedError
-        If the weights have left all bounds.
+        If the loss or the network's outputs are no longer finite.
     """
     folder = Path(folder)
     if not train_tracks:
@@ -196,7 +197,7 @@ def fit(
     note_contents(folder, cache.contents((*train_clips.tracks, *valid_clips.tracks)))
     if train_clips.descriptors is not None:
         network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))
-    # A fifth less time in the convolutions; other layers do not mind.
+    # Saves a fifth of the time in the convolutions; other layers are not affected.
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = GenreTraining(network, experiment, labels)
     _train(module, GenreData(experiment, train_clips, valid_clips), folder)
@@ -225,7 +226,7 @@ def fit(
 
 
 def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> NDArray[np.float32]:
-    """Give the mean log-probabilities over the windows of each clip, float32[clips, classes]."""
+    """Return the mean log-probabilities over each clip's windows, float32[clips, classes]."""
     dataset = ClipDataset(clips, experiment.front_end_config, experiment.data)
     network = network.cpu().eval()
     with torch.inference_mode():
@@ -240,7 +241,7 @@ def _require_genres(tracks: Sequence[Track]) -> None:
 
 
 def _require_devices(schedule: ScheduleSettings) -> None:
-    """Ask Lightning now, and not when the features have been computed."""
+    """Check with Lightning that the devices exist, before any features are computed."""
     try:
         with _quiet():
             lightning.Trainer(**_hardware(schedule), logger=False, enable_checkpointing=False)
@@ -261,7 +262,7 @@ def _hardware(schedule: ScheduleSettings) -> dict[str, Any]:
 
 
 def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
-    """Run the epochs that are left, with a checkpoint after each."""
+    """Run the remaining epochs, saving a checkpoint after each."""
     schedule = module.experiment.schedule
     checkpoints = folder / CHECKPOINTS
     last = checkpoints / "last.ckpt"
@@ -318,15 +319,15 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
 
 
 class _LastEpochJudged(lightning.Callback):
-    """Has the last epoch validated too, where their number is no multiple of the step.
+    """Validate the last epoch even if it is not a multiple of `validate_every`.
 
-    The learning rate ends there, so it is often the best one.
+    The learning rate reaches zero there, so the last epoch is often the best one.
     """
 
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Let Lightning validate each epoch from the last one on."""
+        """Make Lightning validate every epoch once the last one starts."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
@@ -336,7 +337,7 @@ def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
 
 
 def _has_ended(state: dict[str, Any], epochs: int) -> bool:
-    """Say whether a checkpoint is of a run's last epoch: the planned one or an early stop."""
+    """Check whether a checkpoint is from a run's last epoch, planned or by early stopping."""
     stopped = any(
         callback["wait_count"] >= callback["patience"]
         for name, callback in state["callbacks"].items()
@@ -346,9 +347,10 @@ def _has_ended(state: dict[str, Any], epochs: int) -> bool:
 
 
 def _select_anew(state: dict[str, Any]) -> bool:
-    """Let a checkpoint of a version that chose epochs by macro F1 alone go on; say if it was one.
+    """Migrate a checkpoint that chose epochs by macro F1 alone; return whether it was one.
 
-    Lightning knows a callback by what it watches, and would forget how good the best epoch was.
+    Earlier versions did. Lightning identifies a callback by the metric it monitors, so it would
+    otherwise lose the best epoch's score.
     """
     callbacks = state["callbacks"]
     former = [name for name in callbacks if "'monitor': 'valid_f1'" in name]
@@ -358,10 +360,10 @@ def _select_anew(state: dict[str, Any]) -> bool:
 
 
 def _move(state: dict[str, Any], folder: Path) -> bool:
-    """Tell a checkpoint that it lies in this folder; say whether that was news to it.
+    """Update the paths in a checkpoint to this folder; return whether any had to change.
 
-    Lightning forgets how good the best epoch was where a run lies in another folder than before,
-    and the next epoch, however bad, would take its place.
+    If a run's folder has moved, Lightning discards the best epoch's score, and the next epoch,
+    however bad, would replace it.
     """
     here = Path(os.path.realpath(folder))
     moved = False
@@ -379,7 +381,7 @@ def _move(state: dict[str, Any], folder: Path) -> bool:
 
 
 def _best_network(module: GenreTraining, folder: Path, *, judged: bool) -> GenreNetwork:
-    """Load the averaged weights of the best epoch, or of the last if none was judged."""
+    """Load the averaged weights of the best epoch, or of the last if there was no validation."""
     file = folder / CHECKPOINTS / ("best.ckpt" if judged else "last.ckpt")
     state = load_whole(file)
     module.load_state_dict(state["state_dict"])
@@ -395,7 +397,7 @@ def _judge(
     labels: Sequence[str],
     folder: Path,
 ) -> Metrics:
-    """Write metrics.json and predictions.csv."""
+    """Write metrics.json and predictions.csv, and return the metrics."""
     table = predictions.Predictions(
         labels=tuple(labels),
         tracks=tuple(track.id for track in clips.tracks),
@@ -432,7 +434,7 @@ def _headline(metrics: Metrics | None) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's advice about hardware and loader processes off the terminal."""
+    """Silence Lightning's messages about hardware and data loader processes."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

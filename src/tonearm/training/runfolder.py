@@ -1,4 +1,4 @@
-"""The folder of a training run: whether a run may go on there, or start over."""
+"""The folder of a training run, and whether a run may resume or start over there."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Resume = Literal["auto", "never"]
 CONFIG, CHECKPOINTS, LOGS = "config.yaml", "checkpoints", "logs"
 HISTORY, METRICS, PREDICTIONS = "history.csv", "metrics.json", "predictions.csv"
 
-# Settings that may differ when a run is gone on with: it may have moved to another machine.
+# Settings that may differ when a run is resumed, as it may have moved to another machine.
 _FREE_SETTINGS = (("data", "path"), ("data", "cache"), ("schedule", "threads"))
 
-# What a run makes besides its settings and tracks, as patterns below its folder.
+# Files that a run creates besides its settings and tracks, as patterns relative to its folder.
 _MADE = (
     *(f"{CHECKPOINTS}/best.ckpt", f"{CHECKPOINTS}/last.ckpt"),
     *(f"{LOGS}/events.out.tfevents.*", f"{LOGS}/hparams.yaml"),
@@ -35,24 +35,24 @@ _REMEDY = "name another --run folder, or start over with --resume never"
 
 
 class RunError(TonearmError):
-    """A run's folder does not fit the experiment; the text names the folder and the reason."""
+    """A run's folder does not match the experiment; the text names the folder and the reason."""
 
 
 def open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resume) -> None:
-    """Make the folder, or check that the run it holds is of this experiment and these tracks.
+    """Create the folder, or check that the run in it is of this experiment and these tracks.
 
     Parameters
     ----------
     learned
-        Of `tonearm.evaluation.heard.learned_text`.
+        The text of `tonearm.evaluation.heard.learned_text`.
     resume
-        "never" removes what a former run left, and nothing else.
+        "never" removes what an earlier run left, and nothing else.
 
     Raises
     ------
     RunError
-        If the folder holds a run of another experiment, or of other tracks or labels, or things of
-        the names of a run's that are of none.
+        If the folder holds a run of another experiment, or of other tracks or labels, or files that
+        are named like those of a run but belong to none.
     """
     held = _held_tracks(folder)
     if held is None:
@@ -63,13 +63,13 @@ def open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resu
         _refuse_other(folder, experiment, held, json.loads(learned))
         write_whole(folder / CONFIG, experiment.to_yaml())
         return
-    # The tracks first: settings without them would be taken for somebody's own.
+    # The tracks first: a config.yaml without them would not be recognised as part of a run.
     write_whole(folder / RUN_TRACKS, learned)
     write_whole(folder / CONFIG, experiment.to_yaml())
 
 
 def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
-    """Keep what the audio of a run's tracks is, or check that it is still what it was.
+    """Store hashes of the audio of a run's tracks, or check that the audio has not changed.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
     Raises
     ------
     RunError
-        If a run that is gone on with learned from other audio under the same ids.
+        If the run to resume was trained on other audio under the same ids.
     """
     tracks = folder / RUN_TRACKS
     run = json.loads(tracks.read_text("utf-8"))
     held = run.get("contents")
-    if held is None:  # a new run, or one of a version that did not keep them
+    if held is None:  # a new run, or one of a version that did not store them
         run["contents"] = dict(sorted(contents.items()))
         write_whole(tracks, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
         return
@@ -99,7 +99,7 @@ def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
 
 
 def _held_tracks(folder: Path) -> dict[str, Any] | None:
-    """Give what a run's tracks.json says, or None if the folder is not a run."""
+    """Return the content of a run's tracks.json, or None if the folder does not hold a run."""
     if not (folder / CONFIG).exists():
         return None
     try:
@@ -123,7 +123,7 @@ def _remove_run(folder: Path) -> None:
         for file in folder.glob(pattern):
             file.unlink()
     for name in (CHECKPOINTS, LOGS):
-        with suppress(OSError):  # it holds something else, or is not there
+        with suppress(OSError):  # it still holds other files, or does not exist
             (folder / name).rmdir()
 
 
@@ -142,7 +142,7 @@ def _refuse_other(
 
 
 def _decisive(text: str) -> dict[str, Any]:
-    """Read settings without those that are free; what is no settings has none."""
+    """Return the settings in a YAML text, except those that may differ; {} if it has none."""
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError:

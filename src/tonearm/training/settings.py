@@ -1,4 +1,4 @@
-"""Fills a dataclass of settings from a YAML file and the command line."""
+"""Fill a dataclass of settings from a YAML file and the command line."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ class ConfigError(TonearmError):
 
 
 def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
-    """Read settings from command line arguments, among them `--config FILE`.
+    """Read settings from command-line arguments, which may include `--config FILE`.
 
-    Later arguments override earlier ones, so `["--config", "x.yaml", "--optimiser.lr", "1e-3"]`
-    is the file at another learning rate. `--print_config` and `--help` print and end the program.
+    Later arguments override earlier ones: `["--config", "x.yaml", "--optimiser.lr", "1e-3"]`
+    takes the file's settings with another learning rate. `--print_config` and `--help` print
+    their text and exit.
 
     Parameters
     ----------
     kind
         The dataclass to fill.
     program
-        Its name in the text of `--help`.
+        Name of the program in the text of `--help`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Labels music that nobody labelled, by classifiers over the teachers' embeddings.
+"""Compute soft labels for unlabelled music, by classifiers over the teachers' embeddings.
 
-A student that sees only a few hundred labelled clips learns them by heart. What the teachers make
-of many hours of other music, seen through the same few clips, shows it how to go on from them.
+A student trained on only a few hundred labelled clips memorises them. Soft labels on many hours of
+other music, from classifiers fitted to the same few clips, help it to generalise.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ def soft_labels(
     regularisation: float,
     audioset_weight: float,
 ) -> Floats:
-    """Give the shares of the genres in unlabelled music.
+    """Return the genre probabilities of unlabelled music.
 
     Linear probes of each teacher's embedding, fitted to the labelled clips, are averaged in the
-    log domain. The AudioSet head is added, relative to its mean over the music: it has other
-    ideas of how frequent a genre is.
+    log domain. The AudioSet head is added, relative to its mean over the music, because it assumes
+    other genre frequencies.
 
     Parameters
     ----------
     clips
-        What was said of the labelled clips.
+        The teachers' outputs for the labelled clips.
     truth
-        int[clips], places in `labels`.
+        int[clips], indices in `labels`.
     music
-        What was said of M stretches of unlabelled music.
+        The teachers' outputs for M segments of unlabelled music.
     regularisation
         C of the probes.
     audioset_weight
-        What the log-probability AudioSet gives to a genre weighs; it counts as 0 where AudioSet
-        does not know the genres.
+        Weight of AudioSet's log-probability of a genre; counts as 0 if AudioSet does not know the
+        genres.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Brings what the teachers say to a form that a student can be asked for: few, even numbers."""
+"""Turn the teachers' outputs into targets for a student: few numbers, on a common scale."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from tonearm.training.teachers import Said
 
 Floats = NDArray[np.float32]
 
-_LEAST_SPREAD = 1e-3  # of a feature: below it, it is divided by this
+_LEAST_SPREAD = 1e-3  # least standard deviation a feature is divided by
 _FURTHEST = 6.0  # standard deviations a target may lie from the mean
-# Of the widest component: narrower ones are not blown up to full size, being mostly noise.
+# Least deviation a component is divided by, as a share of the widest component's: narrower ones
+# are mostly noise, and are not scaled up to full size.
 _LEAST_COMPONENT = 0.05
 
 
 class Targets(NamedTuple):
-    """What a student is asked for, of one stretch of music."""
+    """The targets of a student for one segment of music."""
 
     musicnn: Floats  # float32[patches, components]
     musicnn_tags: Floats  # float32[patches, 50]
@@ -43,17 +44,17 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TargetSpace:
-    """Standardises what the teachers say, and keeps the principal components of musicnn's maps.
+    """Standardise the teachers' outputs, and project musicnn's maps on their principal components.
 
     Attributes
     ----------
     mean, deviation
-        Of musicnn's feature maps, float32[1506].
+        Mean and standard deviation of musicnn's feature maps, float32[1506].
     components
-        float32[1506, components], by which the standardised maps are multiplied; they bring each
-        component to an even scale.
+        float32[1506, components], by which the standardised maps are multiplied; it also scales
+        the components to a common spread.
     musicnn_tags, fcn, fcn_tags
-        Means and deviations, float32[2, n].
+        Means and standard deviations, float32[2, n].
     """
 
     mean: Floats
@@ -65,10 +66,10 @@ class TargetSpace:
 
     @classmethod
     def fit(cls, lessons: Sequence[Said], components: int) -> TargetSpace:
-        """Find the space in which lessons lie, with at most so many components.
+        """Fit the space to lessons, with at most this many components.
 
-        Only unlabelled music is fitted on, so that nothing of labelled clips, held out or not,
-        is in it.
+        It is fitted to unlabelled music only, so that it contains no information about labelled
+        clips, held out or not.
         """
         maps = np.concatenate([said.musicnn for said in lessons])
         mean, deviation = maps.mean(axis=0), np.maximum(maps.std(axis=0), _LEAST_SPREAD)
@@ -85,7 +86,7 @@ class TargetSpace:
         )
 
     def __call__(self, said: Said) -> Targets:
-        """Bring what was said of one stretch of music into the space."""
+        """Return the targets for the teachers' outputs on one segment of music."""
         maps: Floats = _within((said.musicnn - self.mean) / self.deviation)
         return Targets(
             musicnn=_within(maps @ self.components),
@@ -96,22 +97,23 @@ class TargetSpace:
         )
 
     def to_state(self) -> dict[str, Tensor]:
-        """Return the numbers as tensors, to be stored with a network."""
+        """Return the arrays as tensors, for storing them with a network."""
         return {name: torch.from_numpy(array) for name, array in asdict(self).items()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> TargetSpace:
-        """Take back what `to_state` gave."""
+        """Return the space that `to_state` stored."""
         return cls(**{name: tensor.numpy() for name, tensor in state.items()})
 
 
 def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> Wanted:
-    """Stack targets for a batch.
+    """Stack targets into a batch.
 
     Parameters
     ----------
     patches
-        Of each, the patch whose targets are wanted of musicnn, or None for the mean of all.
+        For each of `targets`, the patch to take musicnn's targets from, or None for the mean over
+        all patches.
     """
 
     def stacked(arrays: Iterable[Floats]) -> Tensor:
@@ -133,14 +135,14 @@ def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> Wanted
 
 
 def _principal_axes(standard: Floats, components: int) -> tuple[Floats, Floats]:
-    """Find the widest directions of float32[rows, n], at most as many as it has rows.
+    """Return the principal axes of float32[rows, n], at most as many as it has rows.
 
     Returns
     -------
     float32[n, components] and the standard deviations float32[components], the widest first.
     """
     rows, columns = standard.shape
-    # Of a tall table, the products of the columns are the smaller thing to decompose.
+    # For a table with more rows than columns, the columns' product matrix is cheaper to decompose.
     square = standard.T @ standard if rows > columns else standard
     _, singular, axes = np.linalg.svd(square, full_matrices=False)
     spreads = np.sqrt((singular if rows > columns else singular**2) / rows)
@@ -157,9 +159,10 @@ def _standard(x: Floats, moments: Floats) -> Floats:
 
 
 def _within(x: Floats) -> Floats:
-    """Bring in what lies further out than music does: a feature that unlabelled music hardly moves.
+    """Clip standardised values to `_FURTHEST` standard deviations.
 
-    Most of musicnn's feature maps are constant, and the least change of one is many deviations.
+    Most of musicnn's feature maps are constant, so the least change in one amounts to many
+    standard deviations.
     """
     clipped: Floats = np.clip(x, -_FURTHEST, _FURTHEST)
     return clipped

@@ -1,7 +1,7 @@
-"""Three published networks, heard together: what they say of a recording is what a student learns.
+"""Three published networks as teachers, whose outputs a student learns to predict.
 
-None of them is needed to classify, and none of their numbers is in a bundle but through what the
-student learned.
+Classifying needs none of the published files. A bundle contains weights of mn04, from which the
+student starts, and that of a duet also weights of the FCN; musicnn is needed for teaching only.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ATTRIBUTION = f"Taught by {musicnn.ATTRIBUTION}, and {fcn.ATTRIBUTION}"
 
 
 class Said(NamedTuple):
-    """What the teachers said of one stretch of music.
+    """The teachers' outputs for one segment of music.
 
-    Patches are consecutive stretches of `PATCH_SECONDS`; a rest shorter than that is not heard by
-    musicnn.
+    Patches are consecutive pieces of `PATCH_SECONDS`; musicnn ignores a remainder shorter than
+    that.
     """
 
     musicnn: Floats  # float32[patches, 1506]
@@ -53,16 +53,16 @@ class Teachers:
 
     @torch.inference_mode()
     def listen(self, samples: Floats, logmel: NDArray[np.floating]) -> Said:
-        """Ask all three about one stretch of music.
+        """Return the outputs of all three for one segment of music.
 
-        What is too short for a teacher is repeated until it is long enough.
+        A segment that is too short for a teacher is repeated until it is long enough.
 
         Parameters
         ----------
         samples
             float32[n] at `TEACHER_RATE`.
         logmel
-            float[frames, 128], the same stretch through `STUDENT_FRONT_END`.
+            float[frames, 128], the frames of the same segment from `STUDENT_FRONT_END`.
         """
         heard = self.musicnn(torch.from_numpy(_patches(_front_end(musicnn.FRONT_END, samples))))
         frames = _at_least(_front_end(fcn.FRONT_END, samples), fcn.SHORTEST_FRAMES)
@@ -84,13 +84,13 @@ def load_teachers() -> Teachers:
     Raises
     ------
     MusicnnError, FcnError, PretrainedError
-        If the weights of one are not at hand; the text says how to get them.
+        If the weights of one are missing or invalid; if missing, the text says how to get them.
     """
     return Teachers(musicnn.load_musicnn(), fcn.load_fcn(), load_pretrained())
 
 
 def teachers_fingerprint() -> str:
-    """Return a text that changes with any of the three weight files.
+    """Return a hash that changes with any of the three networks' weight files.
 
     Raises
     ------
@@ -108,14 +108,14 @@ def _front_end(name: str, samples: Floats) -> Floats:
 
 
 def _patches(logmel: Floats) -> Floats:
-    """Cut frames into float32[patches, PATCH_FRAMES, mels], leaving out a shorter rest."""
+    """Cut frames into float32[patches, PATCH_FRAMES, mels], dropping a shorter remainder."""
     logmel = _at_least(logmel, musicnn.PATCH_FRAMES)
     count = len(logmel) // musicnn.PATCH_FRAMES
     return logmel[: count * musicnn.PATCH_FRAMES].reshape(count, musicnn.PATCH_FRAMES, -1)
 
 
 def _at_least(logmel: Floats, frames: int) -> Floats:
-    """Repeat frames until there are so many."""
+    """Repeat frames until there are at least `frames`."""
     if len(logmel) >= frames:
         return logmel
     repeated: Floats = np.take(logmel, np.arange(frames), axis=0, mode="wrap")

@@ -1,9 +1,10 @@
-"""Reads the variables of a TensorFlow 1 checkpoint ("tensor bundle") without TensorFlow.
+"""Read the variables of a TensorFlow 1 checkpoint ("tensor bundle") without TensorFlow.
 
-A checkpoint `prefix` is two files. `prefix.index` is a sorted string table as LevelDB writes them:
-blocks of keys, each without what it shares with the key before it, a block that lists the blocks,
-and a footer that says where that one is. The value of a key, the name of a variable, is a protocol
-buffer with the type, the shape and the place of its numbers in `prefix.data-00000-of-00001`.
+A checkpoint `prefix` consists of two files. `prefix.index` is a sorted string table in LevelDB's
+format: blocks of entries, whose keys omit the prefix shared with the previous key; an index block
+that lists those blocks; and a footer that locates the index block. Each key is the name of a
+variable, and its value a protocol buffer with the variable's type, its shape, and the position of
+its numbers in `prefix.data-00000-of-00001`.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ _FOOTER_BYTES = 48
 _TABLE_MAGIC = 0xDB4775248B80FB57  # the last eight bytes of every table, little-endian
 _FLOAT32 = 1  # DT_FLOAT of TensorFlow's types.proto
 
-# Numbers of the fields of BundleEntryProto, and of the shape's own messages.
+# Field numbers of BundleEntryProto, and of the messages nested in its shape.
 _DTYPE, _SHAPE, _OFFSET, _SIZE = 1, 2, 4, 5
 _SHAPE_DIMENSION = 2
 _DIMENSION_SIZE = 1
 
-# How a field of a protocol buffer is encoded: the lowest three bits of its key.
+# Wire types of a protocol buffer's fields: the lowest three bits of a field's key.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class CheckpointError(TonearmError):
-    """A file is not the checkpoint it should be; the text names it and the reason."""
+    """A checkpoint file is missing or invalid; the text names the file and the reason."""
 
 
 def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
-    """Read the float32 variables of a checkpoint; those of other types are passed over.
+    """Read the float32 variables of a checkpoint; those of other types are skipped.
 
     Parameters
     ----------
     prefix
-        Path of the checkpoint without `.index`. A folder stands for a checkpoint without a name in
-        it, whose files are the hidden `.index` and `.data-00000-of-00001` (musicnn's).
+        Path of the checkpoint without `.index`. A folder stands for a checkpoint with an empty name
+        in it, whose files are the hidden `.index` and `.data-00000-of-00001` (as in musicnn).
 
     Raises
     ------
@@ -75,7 +76,7 @@ def _table(index: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != _TABLE_MAGIC:
         raise ValueError("no table footer")
     position = 0
-    for _ in range(2):  # where the block of metadata lies, and how long it is
+    for _ in range(2):  # skip the position and length of the metadata block
         _, position = _varint(footer, position)
     start, position = _varint(footer, position)
     size, _ = _varint(footer, position)
@@ -86,7 +87,7 @@ def _table(index: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(index: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    if index[start + size] != 0:  # the byte behind a block names its compression
+    if index[start + size] != 0:  # the byte after a block states its compression
         raise ValueError("compressed blocks are not supported")
     block = index[start : start + size]
     (restarts,) = struct.unpack("<I", block[-4:])
@@ -103,7 +104,7 @@ def _block(index: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 
 def _variable(entry: bytes, data: bytes) -> NDArray[np.float32] | None:
-    """Read the numbers a BundleEntryProto points to, or None if they are not float32."""
+    """Return the numbers that a BundleEntryProto points to, or None if they are not float32."""
     fields = dict(_fields(entry))
     if fields.get(_DTYPE) != _FLOAT32:
         return None
@@ -112,7 +113,7 @@ def _variable(entry: bytes, data: bytes) -> NDArray[np.float32] | None:
         for number, dimension in _fields(_as_bytes(fields.get(_SHAPE, b"")))
         if number == _SHAPE_DIMENSION and isinstance(dimension, bytes)
     ]
-    # Protocol buffers leave out what is zero: the first variable's offset.
+    # Protocol buffers omit fields that are zero, such as the first variable's offset.
     offset, size = fields.get(_OFFSET, 0), fields.get(_SIZE, 0)
     if not isinstance(offset, int) or not isinstance(size, int) or offset + size > len(data):
         raise ValueError("a variable lies outside the data file")
@@ -121,7 +122,7 @@ def _variable(entry: bytes, data: bytes) -> NDArray[np.float32] | None:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield number and value of the fields of a protocol buffer."""
+    """Yield the number and value of each field of a protocol buffer."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -141,7 +142,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, lowest first; return it and the position behind it."""
+    """Read a varint (seven bits per byte, lowest first); return it and the position after it."""
     value = shift = 0
     while True:
         byte = data[position]

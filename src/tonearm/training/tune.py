@@ -1,4 +1,4 @@
-"""Stage 2 of a distillation: the student learns genres, and goes on hearing as its teachers do."""
+"""Stage 2 of a distillation: train the student on genres while it keeps imitating its teachers."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What is learned from: labelled clips and unlabelled music, with all their targets.
+    """The training data: labelled clips and unlabelled music, with all their targets.
 
     Attributes
     ----------
     lessons
-        The clips and then the music.
+        The clips, followed by the music.
     targets
-        Of each lesson.
+        The teachers' targets for each lesson.
     genres
-        float32[lessons, labels], smoothed labels of the clips and soft ones of the music.
+        float32[lessons, labels], smoothed labels of the clips and soft labels of the music.
     clips_of_genre
-        Places of the clips of each genre that has any.
+        Indices of the clips of each genre that has any.
     first_music
-        Place of the first lesson of the music.
+        Index of the first lesson of the music.
     """
 
     lessons: Sequence[Lesson]
@@ -62,7 +62,7 @@ def tune(
     history: Path,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Student:
-    """Teach a student genres.
+    """Train a student on genres, starting from the result of stage 1.
 
     Parameters
     ----------
@@ -71,13 +71,13 @@ def tune(
     clips
         Lessons of labelled clips.
     truth
-        int[clips], places in `labels`.
+        int[clips], indices in `labels`.
     music
         Lessons of unlabelled music.
     checkpoint, history
-        Files to go on from after a break, and for the losses.
+        Files to resume from after an interruption, and for the losses.
     tell
-        Is told in one line how far it is.
+        Called with one-line progress messages.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def tune(
     pupil = Pupil(make_student(recipe, labels), imitation.space)
     imitation.put_into(pupil)
     for parameter in pupil.student.classifier.parameters():
-        # At first all genres are equally likely, and the embedding is left alone.
+        # At first, all genres are equally likely and the genre loss does not move the embedding.
         nn.init.zeros_(parameter)
     examples = _examples(recipe, imitation, clips, truth, music, labels)
     settings = recipe.tuning
@@ -106,7 +106,7 @@ def tune(
 
 
 def make_student(recipe: Recipe, labels: Sequence[str]) -> Student:
-    """Make the network that ships, as the recipe describes it."""
+    """Build the student that ships, as the recipe describes it."""
     settings = recipe.student
     return Student(
         len(labels),
@@ -152,7 +152,7 @@ def _step_losses(
     rng = np.random.default_rng((recipe.seed, step))
     shares = np.array(settings.crop_shares) / sum(settings.crop_shares)
     seconds = float(rng.choice(settings.crop_seconds, p=shares))
-    # The longest crops would take the most memory and time.
+    # Fewer of the longest crops, which would take the most memory and time.
     share = 0.5 if seconds == max(settings.crop_seconds) else 1.0
     chosen = _draw(examples, settings.labelled * share, settings.unlabelled * share, step, rng)
     frames = round(seconds * STUDENT_FRONT_END.frames_per_second)
@@ -176,7 +176,7 @@ def _step_losses(
     answers = pupil(logmel)
     crossed = -(genres * answers.readings.genre.log_softmax(dim=1)).sum(dim=1)
     terms = {"genre": (crossed * weights).mean()}
-    if not mixed:  # the teachers were not asked about mixtures
+    if not mixed:  # there are no teacher outputs for mixtures
         wanted = collate([examples.targets[i] for i in chosen], [None] * len(chosen))
         for name, loss in imitation_losses(answers, wanted).items():
             weight = settings.audioset if name == "audioset" else settings.imitation
@@ -187,9 +187,9 @@ def _step_losses(
 def _draw(
     examples: Examples, labelled: float, unlabelled: float, step: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw places of clips, as many of each genre, and of music.
+    """Draw indices of clips, equally many of each genre, and of music.
 
-    Where a step has fewer clips than there are genres, the next one goes on with the others.
+    The genres take turns across steps, so a step may have fewer clips than there are genres.
     """
     genres, count = len(examples.clips_of_genre), max(1, round(labelled))
     order = rng.permutation((step * count + np.arange(count)) % genres)
@@ -199,6 +199,6 @@ def _draw(
 
 
 def _crop(lesson: Lesson, frames: int, rng: np.random.Generator) -> Floats:
-    """Cut a random stretch of a lesson; one that is too short is repeated."""
+    """Cut a random crop from a lesson, which is repeated if it is too short."""
     start = int(rng.integers(0, max(1, lesson.length - frames + 1)))
     return lesson.logmel(start, frames)
