@@ -44,7 +44,7 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
     target = Path(os.path.realpath(path))  # write through a link rather than replace it
     try:
         state = target.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # making the draft says what is wrong
         state = None
     if state is not None and not stat.S_ISREG(state.st_mode):
         with target.open("wb") as file:

@@ -115,9 +115,9 @@ def distill_dataset(
     Raises
     ------
     UsageError
-        If no data or music is given, or the fold is not there.
+        If no data or music is given, or the fold does not exist.
     TonearmError
-        If the data or the music is not there.
+        If the data or the music does not exist.
     """
     source = recipe.data
     dataset = datasets.load(data_path(DataSettings(path=source.path)), source.layout)

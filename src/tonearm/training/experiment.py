@@ -340,7 +340,7 @@ def data_path(settings: DataSettings) -> Path:
     UsageError
         If none is given.
     TonearmError
-        If it is not there.
+        If it does not exist.
     """
     if not settings.path:
         raise UsageError("no data: give --data FOLDER or set data.path in the configuration")

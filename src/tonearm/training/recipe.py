@@ -503,7 +503,7 @@ def music_folders(recipe: Recipe) -> list[Path]:
     UsageError
         If there are none.
     TonearmError
-        If one is not there.
+        If one of them does not exist.
     """
     named = recipe.data.unlabelled or os.environ.get("TONEARM_UNLABELLED", "").split(os.pathsep)
     paths = [Path(name) for name in named if name]

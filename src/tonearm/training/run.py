@@ -100,9 +100,9 @@ def train(
     Raises
     ------
     UsageError
-        If no data is given, or the fold is not there.
+        If no data is given, or the fold does not exist.
     TonearmError
-        If the data is not there.
+        If the data does not exist.
     RunError
         If the folder holds a run of another experiment, or files that belong to no run.
     """
