@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.errors import FileError, MissingExtraError, UsageError
 from tonearm.metadata import BundleMetadata, MetadataError
 from tonearm.text import is_path, listed
 from tonearm.whole import whole
@@ -44,16 +44,8 @@ RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
 Floats = npt.NDArray[np.float32]
 
 
-class BundleError(TonearmError):
-    """A model file cannot be used; the message is ``<path>: <reason>``."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)  # both, so that the error survives pickling
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+class BundleError(FileError):
+    """A model file cannot be used."""
 
 
 @dataclass(frozen=True)

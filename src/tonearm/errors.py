@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+from tonearm.text import printable
+
 
 class TonearmError(Exception):
     """Base of all errors a user can cause and fix; the message is one printable line."""
@@ -12,6 +16,26 @@ class UsageError(TonearmError):
 
     What depends on files, the network or their contents is another `TonearmError`; exit code 1.
     """
+
+
+class FileError(TonearmError):
+    """Something is wrong with one file; the message is ``<path>: <reason>``.
+
+    Attributes
+    ----------
+    path : str
+        The path as given (undecodable bytes as surrogates, as from `os.fsdecode`).
+    reason : str
+        The reason, in a few words.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(path, reason)  # both, so that the error survives pickling
+        self.path = os.fspath(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
 
 
 class MissingExtraError(TonearmError, ImportError):

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from tonearm.errors import TonearmError
-from tonearm.text import printable
+from tonearm.errors import FileError
 
 
-class AudioError(TonearmError):
-    """A file could not be read as audio; the message is one line, ``<path>: <reason>``.
-
-    Attributes
-    ----------
-    path : str
-        The path as given (undecodable bytes as surrogates, as from `os.fsdecode`); for an open
-        file, its name or "<file>".
-    reason : str
-        The reason, in a few words.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)  # both, so that the error survives pickling
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{printable(self.path)}: {self.reason}"
+class AudioError(FileError):
+    """A file could not be read as audio; the path of an open file is its name or "<file>"."""
 
 
 class NotAudio(AudioError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tonearm import paths
-from tonearm.errors import TonearmError
+from tonearm.errors import FileError, TonearmError
 from tonearm.library.delta import Delta
 from tonearm.library.replacement import sync_folder
 from tonearm.text import printable
@@ -20,11 +20,8 @@ FORMAT = 1
 LATEST = "latest"
 
 
-class JournalError(TonearmError):
+class JournalError(FileError):
     """A journal cannot be read or written."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{printable(str(path))}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import FileError, UsageError
 from tonearm.library.entry import COLUMNS, Entry, Model, State, Window
-from tonearm.text import printable
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it
@@ -72,13 +71,8 @@ _LARGEST_HALF = float(np.finfo(np.float16).max)
 Floats = npt.NDArray[np.float32]
 
 
-class StoreError(TonearmError):
-    """A store cannot be read or written; the message is ``<path>: <reason>``."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{printable(str(path))}: {reason}")
-        self.path = path
-        self.reason = reason
+class StoreError(FileError):
+    """A store cannot be read or written."""
 
 
 class Store:

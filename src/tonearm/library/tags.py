@@ -19,7 +19,7 @@ from mutagen.mp4 import MP4Tags
 from mutagen.wave import WAVE
 
 from tonearm.audio import NotAudio, size_of
-from tonearm.errors import TonearmError
+from tonearm.errors import FileError
 from tonearm.library.chunks import obstacle
 from tonearm.library.id3_frames import DamagedTag, read_frames
 from tonearm.library.losses import loss
@@ -43,21 +43,8 @@ ID3V1_BYTES = 128  # at the very end of the file, from "TAG" to the genre number
 NO_ID3V1_GENRE = 255
 
 
-class TagError(TonearmError):
-    """A file's tags cannot be read or written.
-
-    Attributes
-    ----------
-    path
-        The file.
-    reason
-        Why, in one line.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        self.path = os.fspath(path)
-        self.reason = reason
-        super().__init__(f"{printable(self.path)}: {reason}")
+class TagError(FileError):
+    """A file's tags cannot be read or written."""
 
 
 def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -10,22 +10,14 @@ from typing import TypeVar
 import jsonargparse
 import yaml
 
-from tonearm.errors import TonearmError, UsageError
-from tonearm.text import not_utf8, printable
+from tonearm.errors import FileError, UsageError
+from tonearm.text import not_utf8
 
 Settings = TypeVar("Settings")
 
 
-class ConfigError(TonearmError):
-    """A file of settings cannot be read, or says what cannot be."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)  # both, so that the error survives pickling
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{printable(self.path)}: {self.reason}"
+class ConfigError(FileError):
+    """A file of settings cannot be read, or has a setting that cannot be."""
 
 
 def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
