@@ -127,7 +127,10 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("similar song.flac --store absent.db", "absent.db: no such store"),
         ("similar song.flac --store library.db", "scanned by ours/30/00"),
         ("export absent.db", "absent.db: no such store"),
-        ("export library.db -o file/table.csv", "file/table.csv: a file is where its folder should be"),
+        (
+            "export library.db -o file/table.csv",
+            "file/table.csv: a file is where its folder should be",
+        ),
         ("tag --undo", "nothing to undo: no journal in"),
         ("tag --undo nope", "no journal nope"),
         ("tag --undo bin.jsonl", "not a journal of tonearm tag"),
