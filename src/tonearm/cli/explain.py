@@ -43,7 +43,7 @@ def explain(
     """Draw where in a recording the evidence for its genre lies.
 
     Orange speaks for the genre, blue against it. Below it are the answers for each window of the
-    recording, beside it the answer for the whole.
+    excerpt, beside it the answer for all of it.
     """
     from tonearm.classifier import Classifier
     from tonearm.explanation import explain
