@@ -61,8 +61,8 @@ def scan(
             "--time-limit",
             min=1,
             metavar="SECONDS",
-            help="Time limit for each file, in seconds; a process that hangs is killed after twice "
-            "that.",
+            help="Time limit for one reading of a file, in seconds; a process that hangs is killed "
+            "after twice that.",
             show_default="2 min and 4 s/MB",
         ),
     ] = None,
