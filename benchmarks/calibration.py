@@ -2,16 +2,17 @@
 
     python benchmarks/calibration.py [docs/results/predictions/gtzan/default.csv]
 
-Takes cross-validated predictions with their folds (artist-grouped). Every way of calibrating is
-fitted on all folds but one and applied to that one, so nothing is judged on what it was fitted to.
+Takes cross-validated predictions with their folds (artist-grouped). Every calibration method is
+fitted on all folds but one and applied to that one, so none is evaluated on what it was fitted to.
 Prints, for each seed:
 
-- for each way, accuracy, log-likelihood and the calibration error, over 15 bins of equal width and
-  over 10 of equally many tracks. So few tracks leave an error where none is: "by chance" is the
-  mean error of truths drawn from the very probabilities that are judged, and what 5 % pass;
+- for each method, accuracy, log-loss and the calibration error, over 15 bins of equal width and
+  over 10 bins of equally many tracks. With so few tracks, even perfectly calibrated predictions
+  show an error: "by chance" is the error if the truth is drawn from the evaluated probabilities
+  themselves, as the mean and as the level that 5 % exceed;
 - the reliability of the predictions as they are, bin by bin;
-- for each threshold of "unsure", the share of tracks it leaves a genre, how many of those are
-  right, and how many of the refused would have been.
+- for each threshold of "unsure", the share of tracks that keep a genre, how many of those are
+  right, and how many of the others would have been.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from tonearm.evaluation.predictions import Predictions
 
 Doubles = NDArray[np.float64]
 Truth = NDArray[np.int64]
-# Fitted to log-probabilities [N, C] and truth, gives a function from such to probabilities [N, C].
+# Fits to log-probabilities [N, C] and truth; returns a map from log-probabilities to
+# probabilities [N, C].
 Calibrator = Callable[[Doubles, Truth], Callable[[Doubles], Doubles]]
 
 FULL_BINS = 10
-RIDGE = 0.01  # holds per-class settings near those of a temperature alone
+RIDGE = 0.01  # keeps per-class parameters close to a temperature alone
 THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -104,17 +106,17 @@ def temperature(logs: Doubles, truth: Truth) -> Callable[[Doubles], Doubles]:
 
 
 def bias_for_each_class(logs: Doubles, truth: Truth) -> Callable[[Doubles], Doubles]:
-    """A temperature, and what is added to each class's log-probability."""
+    """Fit a temperature, and a bias added to each class's log-probability."""
     return fitted_affine(logs, truth, scales=1)
 
 
 def scale_and_bias_for_each_class(logs: Doubles, truth: Truth) -> Callable[[Doubles], Doubles]:
-    """Vector scaling (Guo et al. 2017)."""
+    """Fit vector scaling (Guo et al. 2017)."""
     return fitted_affine(logs, truth, scales=logs.shape[1])
 
 
 def fitted_affine(logs: Doubles, truth: Truth, scales: int) -> Callable[[Doubles], Doubles]:
-    """Fit a bias for each class, and one scale for all or one for each, by ridge."""
+    """Fit a bias per class, and one scale for all or one per class, with a ridge penalty."""
     rows, classes = np.arange(len(truth)), logs.shape[1]
 
     def apply(free: Doubles, others: Doubles) -> Doubles:
@@ -142,7 +144,7 @@ def log_probabilities(table: Predictions) -> Doubles:
 
 
 def calibration_errors(confidence: Doubles, hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean distance of confidence and accuracy over bins of equal width, and of equal mass."""
+    """Return the calibration error over bins of equal width, and over bins of equal mass."""
     gaps = (confidence - hits)[np.argsort(confidence)]
     full = sum(abs(part.sum()) for part in np.array_split(gaps, FULL_BINS))
     return calibration_error(confidence, hits), float(full / len(hits))

@@ -2,12 +2,12 @@
 
     python benchmarks/classify.py [FILE...] [--model default]
 
-Without files it renders a 30 s piece and encodes it as a 44.1 kHz stereo MP3, as music comes.
+Without files it renders a 30 s piece and encodes it as a typical 44.1 kHz stereo MP3.
 
-The cold figure is the best of several alternating runs of the whole program on one file, over the
-best of ``python -c "import numpy, onnxruntime, av"``, in wall time and in CPU time (which a busy
-machine disturbs less). The figure per clip is CPU time of one thread, decoding included, once the
-model is loaded.
+The cold figure is the best of several runs of the whole program on one file, divided by the best
+of as many runs of ``python -c "import numpy, onnxruntime, av"`` in alternation, in wall time and in
+CPU time (which a busy machine disturbs less). The figure per clip is the CPU time of one thread,
+including decoding, once the model is loaded.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def report_cold(file: Path, model: str) -> None:
     program = [str(Path(sys.executable).with_name("tonearm"))]
     program += ["classify", "--json", "--model", model, str(file)]
     floors, colds = [], []
-    for _ in range(COLD_RUNS):  # by turns, so that a busy machine is unfair to neither
+    for _ in range(COLD_RUNS):  # alternating, so that load on the machine affects both alike
         floors.append(seconds(imports))
         colds.append(seconds(program))
     for kind, floor, cold in zip(("wall", "CPU"), best(floors), best(colds), strict=True):
@@ -77,7 +77,7 @@ def report_clips(files: list[Path], model: str) -> None:
 
 
 def seconds(command: list[str]) -> tuple[float, float]:
-    """Wall and CPU time of a program from start to end."""
+    """Return the wall and CPU time of a program from start to end."""
     before = os.times()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = os.times()

@@ -18,7 +18,7 @@ PIECE_SECONDS = 240.0
 SECONDS = 5.0  # of each clip
 IN_FOLDER = 100  # clips
 
-# Frames of MP3 with a bit reservoir cannot be decoded without those before them.
+# With a bit reservoir, MP3 frames cannot be decoded without the frames before them.
 _ENCODINGS = (*COMMON, (".ogg", "vorbis", 192_000))
 _OPTIONS = {"libmp3lame": {"reservoir": "0"}, "vorbis": {"strict": "experimental"}}
 
@@ -33,7 +33,7 @@ class _Recording(NamedTuple):
 
     @property
     def in_clip(self) -> int:
-        """How many packets a clip has."""
+        """Number of packets in a clip."""
         length = (self.times[-1] - self.times[0]) * self.time_base
         return round(SECONDS / length * len(self.packets))
 
@@ -51,10 +51,10 @@ def rendered(folder: Path) -> list[Path]:
 
 
 def cut(sources: Sequence[Path], folder: Path, count: int) -> list[Path]:
-    """Fill folders with so many clips, and return the folders.
+    """Fill folders with `count` clips, and return the folders.
 
-    No two clips of a source begin with the same packet, so each is a sound of its own; where there
-    are many they overlap.
+    No two clips of a source begin with the same packet, so that each clip is different; if there
+    are many, they overlap.
     """
     recordings = [_read(path) for path in sources]
     each = -(-count // len(recordings))  # clips of one recording

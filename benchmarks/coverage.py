@@ -4,8 +4,8 @@
 
 Each simulated collection has a few artists of ten tracks each. How often a model is right differs
 from artist to artist: it is drawn from a beta distribution with a mean of 70 % and a standard
-deviation of 22 points. The true figure is that mean, the accuracy on artists yet to come.
-Collections for which there is no interval (`tonearm.evaluation.metrics.intervals_of`) do not count.
+deviation of 22 points. The true figure is that mean, the accuracy on new artists.
+Collections without an interval (`tonearm.evaluation.metrics.intervals_of`) do not count.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def main() -> None:
 
 
 def holds(artists: int, random: np.random.Generator) -> bool | None:
-    """Draw a collection; say whether the interval of its accuracy holds the true one."""
+    """Draw a collection; return whether its accuracy interval contains the true accuracy."""
     chances = random.beta(*SHAPE, artists)
     right = (random.random((artists, TRACKS)) < chances[:, None]).ravel().astype(int)
     groups = np.repeat(np.arange(artists), TRACKS).tolist()
-    # Every track is of the first of two classes, and answered with one or the other.
+    # Every track belongs to the first of two classes; the prediction is one or the other.
     metrics = evaluate(
         np.zeros(len(right), int), np.eye(2)[1 - right], ("a", "b"), REPLICATES, groups=groups
     )

@@ -1,7 +1,7 @@
 """What hearing costs beside bare decoding: CPU seconds per hour of music.
 
-The floor is PyAV handing out decoded frames that nobody looks at. Above it, `tonearm.audio.blocks`
-also averages the channels and resamples, at the rates the models use.
+The floor is PyAV decoding all frames and discarding them. `tonearm.audio.blocks` also averages the
+channels and resamples to the rates that the models use.
 
     python benchmarks/decode.py [FILE ...]
 
@@ -40,7 +40,7 @@ def _report(files: list[Path], repeats: int) -> None:
     for rate in RATES:
         jobs.append((f"blocks, {rate / 1000:g} kHz", lambda path, rate=rate: _blocks(path, rate)))
     best = dict.fromkeys((name for name, _ in jobs), float("inf"))
-    for _ in range(repeats):  # the jobs take turns, so that a busy machine is unfair to all alike
+    for _ in range(repeats):  # the jobs take turns, so that load on the machine affects all alike
         for name, job in jobs:
             begun = time.process_time()
             seconds = sum(job(path) for path in files)

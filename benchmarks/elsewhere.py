@@ -2,10 +2,11 @@
 
     python benchmarks/elsewhere.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data COLLECTION
 
-Every recording is heard by every network of a cross-validation over another dataset: the shipped
-model is one more made in the same way, and one network's answers to a few dozen recordings are
-luck. Heard as they are, and from copies resampled to 22 kHz mono, as GTZAN is. Writes
-`elsewhere.md`. Copies and predictions are kept under --work: an interrupted run goes on.
+Every recording is classified by every network of a cross-validation over another dataset. The
+shipped model was made in the same way, and a single network's score on a few dozen recordings is
+largely luck. Recordings are classified as they are, and as copies resampled to 22 kHz mono like
+GTZAN. Writes `elsewhere.md`. Copies and predictions are kept under --work, so that an interrupted
+run can continue.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def dull_copy(track: Track, folder: Path) -> Track:
-    """Give a track with a copy of its recording that sounds as GTZAN's can."""
+    """Return the track with its recording replaced by a copy in GTZAN's format (22 kHz mono)."""
     assert track.path is not None
     copy = folder / f"{track.id}.flac"
     if not copy.exists():
@@ -64,7 +65,7 @@ def dull_copy(track: Track, folder: Path) -> Track:
 
 
 def heard_by_all(name: str, networks: list[Path], tracks: list[Track], work: Path) -> Predictions:
-    """Join what each network says of each track; the networks stand where seeds would."""
+    """Join each network's predictions for the tracks; the networks take the place of seeds."""
     clips = [Clip(track, 0) for track in tracks]
     return foldwise.over_seeds(
         [Round(number, [network], clips, work) for number, network in enumerate(networks)],

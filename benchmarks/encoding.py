@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tonearm import synth
 
 RATE = 44_100
-# Suffix, FFmpeg's encoder, bits a second: what shops sell.
+# Suffix, FFmpeg's encoder, bits per second: the formats that shops sell.
 COMMON = ((".mp3", "libmp3lame", 320_000), (".m4a", "aac", 256_000))
 
 
@@ -38,12 +38,12 @@ def encode(
 
 
 def transcode(source: Path, target: Path, codec: str, bitrate: int, seconds: float = inf) -> Path:
-    """Encode the first seconds of a recording anew, as 44.1 kHz stereo, and return the new path."""
+    """Re-encode the first seconds of a recording as 44.1 kHz stereo, and return the new path."""
     resampler = av.AudioResampler("fltp", "stereo", RATE)
     with av.open(str(source)) as music, av.open(str(target), "w") as output:
         stream = output.add_stream(codec, rate=RATE, layout="stereo", bit_rate=bitrate)
         frames = takewhile(lambda frame: frame.time < seconds, music.decode(audio=0))
-        for frame in chain(frames, [None]):  # None: what is left in the resampler
+        for frame in chain(frames, [None]):  # None flushes the resampler
             for resampled in resampler.resample(frame):
                 output.mux(stream.encode(resampled))
         output.mux(stream.encode(None))
@@ -54,5 +54,5 @@ def piece(number: int, seconds: float) -> NDArray[np.float32]:
     """Render a piece as float32[2, samples]; every number sounds different."""
     style = synth.STYLES[number % len(synth.STYLES)]
     mono = synth.render(style, seconds, RATE, seed=number)
-    noise = np.random.default_rng(number).normal(0, 0.01, (2, len(mono)))  # so that bits are used
+    noise = np.random.default_rng(number).normal(0, 0.01, (2, len(mono)))  # so that bits are needed
     return (mono + noise).astype(np.float32)

@@ -2,10 +2,10 @@
 
     python benchmarks/excerpt.py FOLDER|FILE... [--songs 60] [--excerpt 10 30 60] [--model default]
 
-Scans full-length songs (two to ten minutes) from the folders with each excerpt, and compares what
-the stores say with a scan of everything: how many songs keep their genre, and how far the
-probabilities lie apart on average (half the sum of absolute differences). Which answer is right it
-does not know: the songs carry no labels.
+Scans full-length songs (two to ten minutes) from the folders with each excerpt length, and compares
+the stores with that of a scan of whole songs: how many songs keep their genre, and how far apart
+the probabilities are on average (half the sum of absolute differences). It does not know which
+answer is right: the songs are unlabelled.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def distance(one: Entry, other: Entry) -> float:
-    """Half the sum of absolute differences of two answers' probabilities."""
+    """Return half the sum of absolute differences between two entries' probabilities."""
     return sum(abs(one.probabilities[k] - other.probabilities[k]) for k in one.probabilities) / 2
 
 

@@ -2,10 +2,10 @@
 
     TONEARM_PRETRAINED=WEIGHTS python benchmarks/excerpts.py --data gtzan --seeds 3
 
-Each network is probed on the clips as they are, fold by fold, as `tonearm benchmark` does it, and
-asked about the middle of the clips it was not taught with. Writes `excerpts.md`, with the default
-model's figures from `robustness.csv` (`robustness.py`) beside. Excerpts and what the networks say
-of them are kept: an interrupted run goes on.
+A probe of each network is fitted to the unaltered clips, fold by fold, as `tonearm benchmark` does
+it, and classifies the middle of the held-out clips. Writes `excerpts.md`, which also has the
+default model's figures from `robustness.csv` (`robustness.py`). Excerpts and predictions are kept,
+so that an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 def judged(
     system: System, dataset: Dataset, seeds: int, work: Path, condition: Condition | None
 ) -> Predictions:
-    """Give what a system, taught with clips as they are, says of others, or of their middle."""
+    """Return predictions for held-out clips or their middle by a system fitted to whole clips."""
     parts = []
     for seed in range(seeds):
         folds = split(dataset, "artist-kfold", seed=seed)
@@ -67,11 +67,11 @@ def judged(
 
 
 def shortened(condition: Condition, tracks: Sequence[Track], work: Path) -> Iterator[Track]:
-    """Write the middle of long tracks to files, and give the tracks with these for their own."""
+    """Write the middle of long tracks to files, and yield the tracks with these files instead."""
     folder = work / condition.name
     folder.mkdir(parents=True, exist_ok=True)
     for track in tracks:
-        assert track.path is not None  # the folds hold none without
+        assert track.path is not None  # all tracks in folds have a path
         if seconds(track.path) <= (condition.seconds or 0):
             continue
         target = folder / f"{track.id}.wav"
@@ -93,7 +93,7 @@ def row(name: str, whole: Predictions, runs: dict[Condition, Predictions]) -> li
 
 
 def own_row(table: Path) -> list[str]:
-    """Read what `robustness.py` measured of the default model."""
+    """Return the row of the default model, as `robustness.py` measured it."""
     with table.open(encoding="utf-8", newline="") as file:
         known = {entry["condition"]: entry for entry in csv.DictReader(file)}
     found = [known[condition.name] for condition in EXCERPTS]

@@ -29,13 +29,13 @@ from tonearm.prediction import Failure, Prediction
 from tonearm.workers import Crash
 
 FOLDS, SEED = 5, 0  # of artist-kfold, as the bundles were trained
-# What the folds' bundles of the default said, each of the clips it did not learn.
+# Out-of-fold predictions of the default model's fold bundles.
 PUBLISHED = Path(__file__).parents[1] / "docs/results/predictions/gtzan/default.csv"
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A track and the number of the fold that held it back."""
+    """A track and the number of the fold that held it out."""
 
     track: Track
     fold: int
@@ -43,24 +43,24 @@ class Clip:
     @property
     def path(self) -> Path:
         """The track's file."""
-        assert self.track.path is not None  # the folds hold none without
+        assert self.track.path is not None  # all tracks in folds have a path
         return self.track.path
 
 
 @dataclass(frozen=True)
 class Round:
-    """One division of a dataset into folds, and who judges them.
+    """One division of a dataset into folds, and the bundles that classify them.
 
     Attributes
     ----------
     seed
-        Of the folds, and of the bundles' training.
+        Seed of the folds, and of the bundles' training.
     models
-        The bundle of each fold.
+        Bundle of each fold.
     heard
-        The clips, each once.
+        Clips, each once.
     work
-        Where what was computed of exactly these clips by these bundles is kept.
+        Folder for results of exactly these bundles on exactly these clips.
     """
 
     seed: int
@@ -70,7 +70,7 @@ class Round:
 
 
 def published(path: Path) -> list[Predictions]:
-    """Read out-of-fold predictions seed by seed, so that each track is there once."""
+    """Read out-of-fold predictions as one table per seed, in which each track occurs once."""
     table = predictions.read(path)
     if table.folds is None:
         raise UsageError(f"{path}: expected a column of folds")
@@ -79,7 +79,7 @@ def published(path: Path) -> list[Predictions]:
 
 
 def add_arguments(parser: argparse.ArgumentParser, work: str) -> None:
-    """Add what says which clips are heard by which bundles, and where files go."""
+    """Add the arguments that choose the clips, the bundles and the output folders."""
     parser.add_argument(
         "--models", required=True, metavar="PATTERN", help="bundles, {fold} counting from 0"
     )
@@ -90,14 +90,14 @@ def add_arguments(parser: argparse.ArgumentParser, work: str) -> None:
 
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
-    """Add how many rounds there are."""
+    """Add the argument for the number of rounds."""
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="from 0 on, for {seed} in --models"
     )
 
 
 def rounds(chosen: argparse.Namespace) -> list[Round]:
-    """Give the clips and bundles that the arguments name, for each seed."""
+    """Return the clips and bundles that the arguments name, for each seed."""
     found = []
     for seed in range(SEED, SEED + chosen.seeds):
         models = bundles(chosen.models, seed)
@@ -109,7 +109,7 @@ def rounds(chosen: argparse.Namespace) -> list[Round]:
 
 
 def over_seeds(rounds: Sequence[Round], judge: Callable[[Round], Predictions]) -> Predictions:
-    """Join what the bundles of each seed say."""
+    """Join the predictions of each seed's bundles."""
     parts = []
     for one in rounds:
         part = judge(one)
@@ -120,7 +120,7 @@ def over_seeds(rounds: Sequence[Round], judge: Callable[[Round], Predictions]) -
 def clips(
     data: Path, limit: int | None = None, without: int | None = None, seed: int = SEED
 ) -> list[Clip]:
-    """List the held-out clips of every fold but one, or a sample with as many of each genre."""
+    """List the held-out clips of the folds, except `without`; a limit samples all genres alike."""
     folds = split(datasets.load(data), "artist-kfold", FOLDS, seed)
     everything = [
         Clip(track, number)
@@ -138,17 +138,17 @@ def clips(
 
 
 def bundles(pattern: str, seed: int = SEED) -> list[Path]:
-    """Give the bundle of each fold."""
+    """Return the bundle of each fold."""
     paths = [Path(pattern.format(fold=number, seed=seed)) for number in range(FOLDS)]
     if len(set(paths)) < FOLDS:
         raise UsageError(f"--models {pattern}: expected a {{fold}} in it")
     for path in paths:
-        Bundle.load(path)  # says what is wrong before the work begins
+        Bundle.load(path)  # reports a broken bundle before the work begins
     return paths
 
 
 def fingerprint(heard: Sequence[Clip], models: Sequence[Path]) -> str:
-    """Give a name that changes with the clips, what is in their files, and the bundles."""
+    """Return a name that changes with the clips, the contents of their files, or the bundles."""
     digest = hashlib.sha256()
     for clip in heard:
         line = f"{clip.track.id} {clip.track.label} {clip.fold} {content_hash(clip.path)}\n"
@@ -159,7 +159,7 @@ def fingerprint(heard: Sequence[Clip], models: Sequence[Path]) -> str:
 
 
 def judged(name: str, models: Sequence[Path], heard: Sequence[Clip], kept: Path) -> Predictions:
-    """Give what the folds' bundles say of the clips they did not learn, from a file or anew."""
+    """Return the fold bundles' predictions for their held-out clips, computed unless kept."""
     if not kept.exists():
         classifiers = [Classifier.load(path) for path in models]
         answers = [
@@ -176,7 +176,7 @@ def keep(
     answers: Sequence[Prediction | Failure | Crash[Clip]],
     labels: tuple[str, ...],
 ) -> None:
-    """Write the answers to a file, and name on standard error the clips that have none."""
+    """Write the answers to a file, and report the clips without one on standard error."""
     understood, fine = [], []
     for clip, answer in zip(heard, answers, strict=True):
         if isinstance(answer, Prediction):
@@ -185,7 +185,7 @@ def keep(
         else:
             reason = answer.error if isinstance(answer, Failure) else "the process died"
             print(f"{name}: {clip.path}: {reason}", file=sys.stderr)
-    if not fine:  # a table without rows would be taken for finished
+    if not fine:  # an empty table would pass for a finished one
         raise UsageError(f"{name}: no clip could be heard")
     predictions.write(kept, gathered(understood, fine, labels))
 
@@ -193,7 +193,7 @@ def keep(
 def gathered(
     heard: Sequence[Clip], answers: Sequence[Prediction], labels: tuple[str, ...]
 ) -> Predictions:
-    """Set answers beside the truth."""
+    """Combine answers with the true labels."""
     rows = [[answer.probabilities[label] for label in labels] for answer in answers]
     return Predictions(
         labels=labels,
@@ -206,7 +206,7 @@ def gathered(
 
 
 def write_answers(path: Path, runs: Mapping[str, Predictions]) -> None:
-    """Write the genre that each run answered, a column each; the first has all the tracks."""
+    """Write the genres that each run predicted, one column per run; the first has all tracks."""
     reference = next(iter(runs.values()))
     answered = {
         name: dict(zip(_keys(run), run.predicted, strict=True)) for name, run in runs.items()
@@ -220,7 +220,7 @@ def write_answers(path: Path, runs: Mapping[str, Predictions]) -> None:
 
 
 def changed(run: Predictions, reference: Predictions) -> float:
-    """Give the share of the tracks of a run that were answered otherwise than in a reference."""
+    """Return the share of a run's tracks whose predicted genre differs from the reference."""
     before = dict(zip(_keys(reference), reference.predicted, strict=True))
     pairs = zip(_keys(run), run.predicted, strict=True)
     return float(np.mean([answer != before[key] for key, answer in pairs]))

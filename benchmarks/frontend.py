@@ -2,9 +2,9 @@
 
     python benchmarks/frontend.py
 
-The figures are the best of several alternating runs; a ratio below 1 means quicker than librosa.
-Filterbanks count as they do in use: Tonearm makes a front end once for many clips, librosa makes
-one in every call.
+The figures are the best of several alternating runs; a ratio below 1 means faster than librosa.
+Filterbanks are counted as in normal use: Tonearm builds a front end once for many clips, librosa
+builds its filterbank in every call.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def report(name: str, ours: Callable[[], object], theirs: Callable[[], object]) -> None:
-    for warm_up in (ours, theirs):  # both load and compile what they need before they are timed
+    for warm_up in (ours, theirs):  # so that loading and compiling are not timed
         warm_up()
     spent = [(cpu_seconds(ours), cpu_seconds(theirs)) for _ in range(RUNS)]
     mine, peer = (min(column) for column in zip(*spent, strict=True))
@@ -52,7 +52,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def librosa_log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
-    """The same log-mel by librosa; its HTK scale stands in for Kaldi's, which it does not have."""
+    """Compute the same log-mel frames with librosa, using HTK's scale as it lacks Kaldi's."""
     if config.preemphasis:
         samples = samples[1:] - config.preemphasis * samples[:-1]
     mel = librosa.feature.melspectrogram(
@@ -75,7 +75,7 @@ def librosa_log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:
 
 
 def librosa_descriptors(samples: np.ndarray) -> list[np.ndarray]:
-    """The frame descriptors of `describe`, from spectra computed once, as one would by hand."""
+    """Compute the frame descriptors of `describe` with librosa, sharing spectra computed once."""
     rate = DESCRIPTOR_RATE
     magnitude = np.abs(librosa.stft(samples))
     power = magnitude**2

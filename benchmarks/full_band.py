@@ -2,9 +2,10 @@
 
     python benchmarks/full_band.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data gtzan
 
-Every clip is heard by the bundle of the artist-grouped fold that held it back, once as it is and
-once as if it sounded above GTZAN's band: in a copy of the bundle the share of full band is always
-1. Writes `full_band.md`. Copies and predictions are kept under --work: an interrupted run goes on.
+Every clip is classified by the bundle of the artist-grouped fold that held it out, once as it is
+and once as if it had sound above GTZAN's band: in a copy of the bundle, the full-band share is
+always 1. Writes `full_band.md`. Copies and predictions are kept under --work, so that an
+interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ The bundles are those that `tonearm benchmark gtzan --systems default` leaves; t
 
 
 def as_they_are(one: Round) -> Predictions:
-    """Give what the bundles say of the clips."""
+    """Return the bundles' predictions for the clips."""
     return foldwise.judged("as they are", one.models, one.heard, one.work / "as they are.csv")
 
 
 def as_if_of_full_band(one: Round) -> Predictions:
-    """Give what they say where every window is taken for one of full band."""
+    """Return the bundles' predictions if every window is treated as full-band."""
     one.work.mkdir(parents=True, exist_ok=True)
     forced = [
         as_full_band(model, one.work / f"{fold}.onnx") for fold, model in enumerate(one.models)
@@ -78,7 +79,7 @@ def as_if_of_full_band(one: Round) -> Predictions:
 
 
 def as_full_band(model: Path, target: Path) -> Path:
-    """Write a bundle that takes every window for one of full band, see `Duet.full_band`."""
+    """Write a bundle that treats every window as full-band (see `Duet.full_band`)."""
     if target.exists():
         return target
     bundle = onnx.load(model)

@@ -1,7 +1,7 @@
 """Sorts the recordings of games into music, field recordings, voices and sound effects.
 
-The folder is what `fetch_unlabelled.sh` leaves: a folder for each package. What a recording is, is
-told by the words of its path below that, and by its length. The rules rather leave out than err.
+The folder is made by `fetch_unlabelled.sh` and contains a folder for each package. A recording is
+sorted by the words of its path below that, and by its length. In doubt, it is left out.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import songs
 from tonearm import media
 
 SEED = 0
-MOST = 80  # of a kind
-FROM_ONE_PACKAGE = 12  # of a kind, or one game would speak for all
+MOST = 80  # recordings of a kind
+FROM_ONE_PACKAGE = 12  # of a kind, so that no game dominates
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of sound: what its paths say and do not say, and how many seconds it lasts.
+    """A kind of sound: the words that its paths contain and do not, and how long it lasts.
 
     Attributes
     ----------
-    words : one of these makes it this kind, and none of those further down.
-    unlike : any of these leaves the recording out.
-    shortest, longest : in seconds; what lasts less or longer is left out.
+    words : a path with any of these is of this kind, unless an earlier kind matches.
+    unlike : a path with any of these is left out.
+    shortest, longest : in seconds; shorter and longer recordings are left out.
     """
 
     name: str
@@ -40,17 +40,17 @@ class Kind:
 
 
 def words(text: str) -> frozenset[str]:
-    """Give the words of a path or a list, in small letters: `FootStepGrass1` has three."""
+    """Return the words of a path or a list in lower case: `FootStepGrass1` has three."""
     return frozenset(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text))
 
 
-# In this order, because folders lie in folders: sounds/music, sounds/voice. A student distilled on
-# these games has heard whatever lasts 20 s or more; of what is no music, it is judged on the rest.
+# The order matters because folders are nested: sounds/music, sounds/voice. A student distilled on
+# these games was trained on all that lasts 20 s or more, so non-music is limited to shorter sounds.
 KINDS = (
     Kind(
         "music",
         words("music musics songs cdtracks"),
-        words("guitar raw"),  # a part or a draft of what is there as well
+        words("guitar raw"),  # a part or a draft of another recording
         60.0,
         600.0,
     ),
@@ -58,7 +58,7 @@ KINDS = (
     Kind(
         "field recordings",
         words("ambience ambient environment tilesets animals rain river waterfall wind birds"),
-        # Sounds of other worlds may well be tuned; what is moved is an effect.
+        # Otherworldly sounds may well be tuned; objects that are moved are effects.
         words("morph machine wakawaka minecart rocks stairs stone teleporter"),
         2.0,
         20.0,
@@ -66,7 +66,7 @@ KINDS = (
     Kind(
         "sound effects",
         words("sounds sound snd sfx soundfx effects actor attack resource"),
-        # What may be a jingle or a tune, or what somebody speaks or cries in.
+        # These may be jingles or tunes, or contain speech or cries.
         words(
             "intro fanfare tada valkyries treasure success level victory win lose finish end "
             "welldone goal events message menu game newgame invincible defeated "
@@ -79,7 +79,7 @@ KINDS = (
 
 
 def gather(folder: Path) -> dict[str, list[Path]]:
-    """Draw up to 80 recordings of each kind, from each package in turn."""
+    """Draw up to 80 recordings of each kind, taking packages in turn."""
     by_package: dict[str, dict[str, list[Path]]] = {kind.name: {} for kind in KINDS}
     for file in map(Path, media.recordings([str(folder)])):
         place = file.relative_to(folder)
@@ -90,7 +90,7 @@ def gather(folder: Path) -> dict[str, list[Path]]:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """Give the kind that a path below its package tells, or None if it tells none clearly."""
+    """Return the kind that a path below its package indicates, or None if that is unclear."""
     told = words(str(path))
     kind = next((kind for kind in KINDS if told & kind.words), None)
     return None if kind is None or told & kind.unlike else kind

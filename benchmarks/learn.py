@@ -4,15 +4,16 @@
     python benchmarks/learn.py DATA --models "fold{fold}.onnx" --partition predictions.csv
 
 For each fold of an artist-grouped cross-validation, ten files of each genre are drawn, several
-times, from the part to learn from, and what is learned is judged on the fold. Beside it stands the
-accuracy that learning itself forecasts from the files drawn.
+times, from the training part, and the head learned from them is tested on the fold. The accuracy
+that `learn` itself forecasts from the drawn files is shown for comparison.
 
-The shipped model was trained on these very recordings, so its figures flatter. With --models, fold
-k (from 0) is judged with a model that has not heard it; --partition is a table with the columns
-track and fold, for models whose folds are not those of `artist-kfold`. Such a model has still
-heard the files that are drawn, which makes the forecast too good; a person's own files are unheard
-on both sides. So there is a third figure, of heads that learn and are judged inside the fold which
-the model left out, by grouped cross-validation: with fewer than ten files of a genre.
+The shipped model was trained on these very recordings, so its figures are optimistic. With
+--models, fold k (from 0) is tested with a model that was not trained on it; --partition is a table
+with the columns track and fold, for models whose folds are not those of `artist-kfold`. Such a
+model was still trained on the files that are drawn, which makes the forecast too good, while a
+user's own files are new to the model on both sides. So there is a third figure, for heads trained
+and tested inside the fold that the model left out, by grouped cross-validation, with fewer than
+ten files of a genre.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ REQUIRED_ACCURACY = 0.8
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one head said of its fold, and what it had been expected to say."""
+    """One head's predictions for its fold, and the accuracy forecast for it."""
 
     truth: NDArray[np.int64]
     probabilities: NDArray[np.float64]
@@ -105,7 +106,7 @@ def learned(
     files: int,
     draw: int,
 ) -> Verdict:
-    """Learn from so many files of each genre outside the fold, and judge on the fold."""
+    """Learn from `files` files of each genre outside the fold, and test on the fold."""
     truth = truth_of(heard, labels)
     lot = np.random.default_rng(draw)
     drawn = np.concatenate(
@@ -131,7 +132,7 @@ def learned(
 def learned_inside(
     heard: Embeddings, judged: NDArray[np.bool_], parts: tuple[int, ...], labels: Sequence[str]
 ) -> Metrics:
-    """Learn and judge inside the fold, by grouped cross-validation."""
+    """Learn and test inside the fold, by grouped cross-validation."""
     own = [track for track, inside in zip(heard.tracks, judged, strict=True) if inside]
     metrics = forecast(heard.values[judged], own, labels, parts).metrics
     assert metrics is not None

@@ -13,7 +13,7 @@ import av
 
 
 def notes(packages: Iterable[str] = ("numpy", "av", "onnxruntime")) -> str:
-    """Describe machine and versions in one line; packages that are not installed are left out."""
+    """Describe the machine and versions in one line, leaving out packages not installed."""
     told = [f"{_processor()}, {os.cpu_count()} cores", f"Python {platform.python_version()}"]
     for package in packages:
         with suppress(PackageNotFoundError):

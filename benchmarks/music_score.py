@@ -3,15 +3,15 @@
     python benchmarks/music_score.py --games FOLDER [--music FOLDER...] [--other FOLDER...]
         [--model default]
 
-The games are packages that `fetch_unlabelled.sh` fetched; `game_sounds.py` sorts their recordings
-into music, field recordings, voices and effects. Every folder of music, or of what is none, is a
+The games are packages fetched by `fetch_unlabelled.sh`; `game_sounds.py` sorts their recordings
+into music, field recordings, voices and effects. Every folder given with --music or --other is a
 kind of its own. The rest is rendered: noise of three colours, near silence, tones, sweeps, clicks,
-telephone keys, and speech in six languages if espeak-ng is installed. Of a recording the first
-half minute is heard.
+telephone keys, and speech in six languages if espeak-ng is installed. Only the first half minute of
+a recording is classified.
 
-Prints for each kind how many sounds there are, the AUROC of all music against them (of a kind of
-music: of it against all that is none), and how many the model's threshold refuses as "not music";
-then what other thresholds would do, and what the model's own errs on.
+Prints for each kind how many sounds there are, the AUROC of all music against them (for a kind of
+music: of that kind against all non-music), and how many the model's threshold refuses as "not
+music"; then what other thresholds would do, and which sounds the model's own gets wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tonearm.media import recordings
 
 RATE = 32_000
 HEARD_SECONDS = 30.0
-LENGTHS = (3.0, 10.0, 20.0)  # seconds of what is rendered
+LENGTHS = (3.0, 10.0, 20.0)  # seconds of a rendered sound
 RENDERED = 15  # sounds of each rendered kind
 LOUD, QUIET = (-30.0, -3.0), (-70.0, -55.0)  # peaks in dB of full scale
 SPEECH = {
@@ -55,7 +55,7 @@ VOICES = ("", "+m3", "+m7", "+f2", "+f4")
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 Sound = NDArray[np.float32]
-Scores = dict[str, float]  # how probably each sound of a kind is music, by its name
+Scores = dict[str, float]  # the probability that each sound of a kind is music, by name
 Render = Callable[[np.random.Generator, NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def made(classifier: Classifier) -> dict[str, Scores]:
-    """Score what is rendered and what espeak-ng says."""
+    """Score the rendered sounds and the speech of espeak-ng."""
     kinds = {"speech of espeak-ng, six languages": numbered(classifier, speech())}
     for kind, render in KINDS.items():
         rng = np.random.default_rng(0)
@@ -138,19 +138,19 @@ def print_errors(kind: str, errors: Scores) -> None:
 
 
 def refused(scores: list[float], threshold: float) -> float:
-    """Give how many percent of the scores lie below a threshold."""
+    """Return the percentage of the scores that lie below a threshold."""
     return 100 * float(np.mean(np.array(scores) < threshold))
 
 
 def auroc(positive: list[float], negative: list[float]) -> float:
-    """How often one that is music scores above one that is none; ties count half."""
+    """Return how often music scores above non-music; ties count half."""
     ranked = np.sort(negative)
     below = np.searchsorted(ranked, positive, "left") + np.searchsorted(ranked, positive, "right")
     return float(below.sum() / 2 / len(positive) / len(negative))
 
 
 def picked(folder: Path, most: int) -> list[Path]:
-    """Pick recordings of a folder, evenly."""
+    """Pick up to `most` recordings of a folder, evenly spaced."""
     files = [Path(file) for file in recordings([str(folder)])]
     return [files[i] for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 
@@ -168,7 +168,7 @@ def heard(classifier: Classifier, files: Iterable[Path]) -> Scores:
 
 
 def numbered(classifier: Classifier, sounds: Iterable[Sound]) -> Scores:
-    """Score sounds that have no other name than their number."""
+    """Score sounds, named by their number."""
     return {str(number): score(classifier, sound) for number, sound in enumerate(sounds, 1)}
 
 
@@ -180,7 +180,7 @@ def score(classifier: Classifier, sound: Sound) -> float:
 
 
 def speech() -> Iterator[Sound]:
-    """Let espeak-ng, if it is there, read aloud in several languages and voices."""
+    """Yield speech by espeak-ng, if installed, in several languages and voices."""
     program = shutil.which("espeak-ng")
     if program is None:
         return
@@ -196,7 +196,7 @@ def speech() -> Iterator[Sound]:
 
 
 def rendered(render: Render, rng: np.random.Generator, levels: tuple[float, float]) -> Sound:
-    """Render a sound of some length, its peak at some level in dB."""
+    """Render a sound of random length, with its peak at a random level in dB."""
     time = np.arange(round(rng.choice(LENGTHS) * RATE)) / RATE
     sound = render(rng, time)
     level = 10 ** (rng.uniform(*levels) / 20)
@@ -204,7 +204,7 @@ def rendered(render: Render, rng: np.random.Generator, levels: tuple[float, floa
 
 
 def noise(slope: float) -> Render:
-    """Noise whose power falls by `slope` powers of the frequency; a third of it swells and ebbs."""
+    """Return a renderer of noise with power 1 / frequency ** slope; one in three pulsates."""
 
     def render(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
         spectrum = np.fft.rfft(rng.normal(size=len(time)))
@@ -219,7 +219,7 @@ def noise(slope: float) -> Render:
 
 
 def hum(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is left of a recording where nothing plays: hiss and a hum of the mains."""
+    """Render what remains of a recording when nothing plays: hiss and mains hum."""
     mains = sum(np.sin(2 * np.pi * 50 * k * time) / k for k in (1, 2, 3))
     return rng.normal(size=len(time)) + rng.uniform(0, 3) * mains
 
@@ -234,14 +234,14 @@ def square_or_sawtooth(rng: np.random.Generator, time: NDArray[np.float64]) -> N
 
 
 def sweep(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A logarithmic sine sweep between two random frequencies."""
+    """Render a logarithmic sine sweep between two random frequencies."""
     first, last = pitch(rng, 40, 12_000), pitch(rng, 40, 12_000)
     growth = np.log(last / first) / time[-1]
     return np.sin(2 * np.pi * first * np.expm1(growth * time) / growth)
 
 
 def clicks(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """An even beat of clicks, bare or each the same short burst of noise."""
+    """Render evenly spaced clicks, each a single pulse or the same short burst of noise."""
     beat = np.zeros(len(time))
     beat[:: round(RATE / pitch(rng, 0.7, 12))] = 1.0
     if rng.random() < 0.5:
@@ -251,7 +251,7 @@ def clicks(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def telephone_keys(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A telephone number, dialled again and again."""
+    """Render a telephone number, dialled again and again."""
     low, high = (697, 770, 852, 941), (1209, 1336, 1477)
     held, gap = rng.uniform(0.1, 0.3), 0.1
     digits = rng.integers(12, size=10)[(time / (held + gap)).astype(int) % 10]

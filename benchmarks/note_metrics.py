@@ -2,7 +2,7 @@
 
     python benchmarks/note_metrics.py src/tonearm/weights/default.onnx
 
-Takes the out-of-fold predictions of models made in the same way, by default those in docs/results.
+Takes the out-of-fold predictions of models made the same way, by default those in docs/results.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One way to hear music, over some files, in a process of its own: `python peer.py NAME FILE...`.
 
-Each hears the first 30 s of a file and comes to an answer, as its users' programs do. What the
-answer is does not matter here: classifiers are fitted to noise beforehand, since predicting takes
-them as long. Exit code 3 says that something is not installed, and what.
+Each system processes the first 30 s of a file through to an answer, as its users' programs do. The
+answer itself does not matter: classifiers are fitted to noise beforehand, because they take just as
+long to predict. Exit code 3 means that a package is not installed; standard error names it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def main() -> None:
 
 
 def pyav() -> Hear:
-    """Decode the whole file, for nobody."""
+    """Decode the whole file and discard it."""
     return lambda path: deque(_frames(path, inf), maxlen=0)
 
 
 def pyav_start() -> Hear:
-    """Decode the same seconds as the others, for nobody."""
+    """Decode the same seconds as the other systems and discard them."""
     return lambda path: deque(_frames(path, SECONDS), maxlen=0)
 
 
 def tutorial() -> Hear:
-    """Describe with librosa and classify with scikit-learn, as the tutorials on GTZAN do."""
+    """Compute features with librosa and classify with scikit-learn, as GTZAN tutorials do."""
     import librosa
 
     def describe(path: Path) -> Floats:
@@ -73,7 +73,7 @@ def tutorial() -> Hear:
 
 
 def musicnn() -> Hear:
-    """Tag with MSD_musicnn, read from its wheel and run by torch, every 3 s patch."""
+    """Tag every 3 s patch with MSD_musicnn, loaded from its wheel and run in torch."""
     import librosa
     import torch
 
@@ -100,7 +100,7 @@ def musicnn() -> Hear:
 
 
 def pyaudioanalysis() -> Hear:
-    """Describe with pyAudioAnalysis, in its windows of 1 s and 50 ms, and classify the means."""
+    """Compute pyAudioAnalysis features in windows of 1 s and 50 ms, and classify their means."""
     from pyAudioAnalysis.MidTermFeatures import mid_feature_extraction
 
     def describe(path: Path) -> Floats:
@@ -124,8 +124,8 @@ PEERS: dict[str, Callable[[], Hear]] = {
 def _load(path: Path, rate: int | None) -> tuple[Floats, int]:
     """Load mono samples with librosa.
 
-    AAC it reads only through a program `ffmpeg`, which may not be there: PyAV decodes it, and
-    librosa makes of the samples what it would make of them itself.
+    librosa reads AAC only through the program `ffmpeg`, which may be missing. So PyAV decodes AAC,
+    and librosa mixes and resamples the samples as it would its own.
     """
     import librosa
 
@@ -140,7 +140,7 @@ def _load(path: Path, rate: int | None) -> tuple[Floats, int]:
 
 
 def _decode(path: Path, seconds: float) -> tuple[Floats, int]:
-    """Decode the first seconds to float32[channels, samples], and tell their rate."""
+    """Decode the first seconds; return float32[channels, samples] and their sample rate."""
     frames = list(_frames(path, seconds))
     rate = frames[0].sample_rate
     samples = np.hstack([frame.to_ndarray() for frame in frames])

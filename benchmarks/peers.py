@@ -2,13 +2,13 @@
 
     python benchmarks/peers.py FOLDER|FILE... [--songs 40] [--seconds 30] [--work FOLDER]
 
-Takes full-length songs (two to ten minutes) from the folders, and encodes them anew as 44.1 kHz
-stereo MP3 (320 kbit/s) and AAC (256 kbit/s), by turns; with --seconds only the beginning of each,
-as a clip such as GTZAN's, so that all systems hear the same. The floor is PyAV decoding all of
-them, for nobody. The peers are the tutorials' librosa and scikit-learn, MSD_musicnn and
-pyAudioAnalysis (see `peer.py`); one that is not installed is not measured. What each takes for one
-short clip (starting up, loading, compiling) is told apart. Memory is the proportional set size of
-all processes.
+Takes full-length songs (two to ten minutes) from the folders, and re-encodes them alternately as
+44.1 kHz stereo MP3 (320 kbit/s) and AAC (256 kbit/s); with --seconds only the beginning of each,
+like GTZAN's clips, so that all systems process the same audio. The floor is PyAV decoding all files
+and discarding the frames. The peers are librosa with scikit-learn as in tutorials, MSD_musicnn and
+pyAudioAnalysis (see `peer.py`); those not installed are not measured. The cost of one short clip
+(starting up, loading, compiling) is subtracted and shown separately. Memory is the proportional set
+size of all processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import scanning
 import songs
 from encoding import COMMON, encode, piece, transcode
 
-START_SECONDS = 5.0  # of the clip that is heard to start: enough for a window of each system
+START_SECONDS = 5.0  # of the start-up clip: enough for a window of each system
 PACKAGES = ("numpy", "scipy", "av", "onnxruntime", "librosa", "numba", "scikit-learn", "torch")
 TUTORIAL = "librosa + scikit-learn, first 30 s"
 SAME_SECONDS = "tonearm scan, 30 s"
@@ -38,18 +38,18 @@ ALLOWED = 10.0  # times the tutorials' throughput
 
 @dataclass(frozen=True)
 class System:
-    """A way to hear files.
+    """A system to measure.
 
     Attributes
     ----------
     name
-        In the table.
+        Name in the table.
     heard
-        Seconds of each file; None for all.
+        Seconds of each file that it processes; None for all.
     peer
         Its name in `peer.py`; None for Tonearm.
     options
-        Of `tonearm scan`.
+        Options of `tonearm scan`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class System:
     options: tuple[str, ...] = ()
 
     def run(self, files: Sequence[Path], store: Path) -> scanning.Cost:
-        """Hear files in new processes."""
+        """Process files in new processes."""
         if self.peer is None:
             return scanning.scan(store, files, [*self.options, "--workers", "1"])
         script = str(Path(__file__).with_name("peer.py"))
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def encoded(sources: Sequence[Path], folder: Path, seconds: float) -> list[Path]:
-    """Encode songs as they are sold, those that are not there from an earlier run."""
+    """Encode songs in the formats that shops sell, except those kept from an earlier run."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, source in enumerate(sources):
@@ -108,7 +108,7 @@ def encoded(sources: Sequence[Path], folder: Path, seconds: float) -> list[Path]
 
 
 def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
-    """Let every system hear the files, and print the table."""
+    """Measure every system on the files, and print the table."""
     lengths = [songs.seconds(file) for file in files]
     print(machine.notes(PACKAGES), end="\n\n")
     print(f"{len(files)} songs, {sum(lengths) / 3600:.2f} h of music.\n")
@@ -117,7 +117,7 @@ def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
         "| MB | starting, CPU s |\n|---|---:|---:|---:|---:|---:|---:|"
     )
     floor = None
-    lasting: dict[str, tuple[float, float]] = {}  # CPU seconds, and on the clock
+    lasting: dict[str, tuple[float, float]] = {}  # CPU seconds, wall-clock seconds
     for number, system in enumerate(SYSTEMS):
         if reason := unavailable(system):
             print(f"| {system.name} | not measured: {reason} | | | | | |", flush=True)
@@ -144,7 +144,7 @@ def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
 
 
 def unavailable(system: System) -> str:
-    """Return why a system cannot run here; nothing if it can."""
+    """Return why a system cannot run here, or an empty string if it can."""
     if system.peer is None:
         return ""
     script = str(Path(__file__).with_name("peer.py"))

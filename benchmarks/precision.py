@@ -2,15 +2,16 @@
 
     python benchmarks/precision.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data gtzan
 
-Every clip is heard by the bundle of the artist-grouped fold that held it back, in four editions:
+Every clip is classified by the bundle of the artist-grouped fold that held it out, in four
+editions:
 
-- float32: as it is;
+- float32: the bundle as it is;
 - float16: weights stored in half precision, arithmetic in float32;
-- int8 dynamic: weights in int8, the scale of what flows between them found as it flows;
-- int8 static: both in int8, scales found beforehand on clips that the fold learned from.
+- int8 dynamic: weights in int8, scales of activations found at run time;
+- int8 static: weights and activations in int8, scales found on training clips of the fold.
 
-Writes `precision.md`. The editions and their predictions are kept under --work: an interrupted run
-goes on.
+Writes `precision.md`. The editions and their predictions are kept under --work, so that an
+interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ from tonearm.training.halving import halve_file
 
 Feed = dict[str, NDArray[np.float32]]
 
-CALIBRATION_CLIPS = 20  # a window of each, all genres alike
-RUNS, STARTS = 20, 5  # of which the best is reported
+CALIBRATION_CLIPS = 20  # one window of each, all genres alike
+RUNS, STARTS = 20, 5  # the best of each is reported
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
     foldwise.add_arguments(parser, "runs/precision")
     foldwise.add_seeds(parser)
     chosen = parser.parse_args()
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of every node it passes over
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of every node it skips
     rounds = foldwise.rounds(chosen)
     predictions = {
         name: foldwise.over_seeds(rounds, partial(judged, name, chosen.data)) for name in EDITIONS
@@ -76,7 +77,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Edition:
-    """What one kind of file costs and is worth; times are CPU seconds on one thread."""
+    """The size, speed and predictions of one edition; times are CPU seconds on one thread."""
 
     name: str
     megabytes: float
@@ -86,18 +87,18 @@ class Edition:
 
 
 def judged(name: str, data: Path, one: Round) -> Predictions:
-    """Give what an edition of the bundles says of the clips."""
+    """Return the predictions of one edition of the bundles for the clips."""
     paths = [edition(name, data, one, fold) for fold in range(len(one.models))]
     return foldwise.judged(name, paths, one.heard, one.work / f"{paths[0].stem}.csv")
 
 
 def edition(name: str, data: Path, one: Round, fold: int) -> Path:
-    """Make an edition of a fold's bundle, unless it is there."""
+    """Return an edition of a fold's bundle, made unless it exists."""
     path = one.work / f"{name.replace(' ', '-')}-{fold}.onnx"
     if not path.exists():
         one.work.mkdir(parents=True, exist_ok=True)
         learned = foldwise.clips(data, CALIBRATION_CLIPS, without=fold, seed=one.seed)
-        with TemporaryDirectory(dir=one.work) as drafts:  # a killed run leaves no half a bundle
+        with TemporaryDirectory(dir=one.work) as drafts:  # a killed run leaves no partial bundle
             draft = Path(drafts, path.name)
             EDITIONS[name](one.models[fold], draft, learned)
             draft.replace(path)
@@ -151,12 +152,12 @@ class Windows(CalibrationDataReader):  # type: ignore[misc]
         self._feeds = feeds
 
     def get_next(self) -> Feed | None:
-        """Give one more, or None behind the last."""
+        """Return the next window, or None after the last."""
         return next(self._feeds, None)
 
 
 def windows(bundle: Bundle, clips: list[Clip]) -> Iterator[Feed]:
-    """Yield the first window of each clip as the graph's inputs; short ones are repeated."""
+    """Yield the first window of each clip as the graph's inputs, repeating short clips."""
     about = bundle.metadata
     rate = about.front_end.sample_rate
     length = round(about.window_seconds * rate)
@@ -171,7 +172,7 @@ def windows(bundle: Bundle, clips: list[Clip]) -> Iterator[Feed]:
 
 
 def prepared(model: Path, target: Path) -> Path:
-    """Write the plain graph as the quantiser wants it: shapes inferred, constants folded."""
+    """Write the graph as the quantiser requires it: shapes inferred, constants folded."""
     plain = target.with_suffix(".plain")
     quant_pre_process(model, plain, skip_symbolic_shape=True)
     return plain
@@ -182,7 +183,7 @@ def ask(bundle: Bundle, feed: Feed) -> None:
 
 
 def in_turns(actions: list[Callable[[], object]], times: int) -> list[float]:
-    """CPU seconds of each action's quickest run; a busy machine is unfair to all alike."""
+    """Return the CPU seconds of each action's fastest run; the actions alternate, for fairness."""
     best = [float("inf")] * len(actions)
     for _ in range(times):
         for i, action in enumerate(actions):
@@ -215,7 +216,7 @@ def rendered(editions: list[Edition], rounds: list[Round]) -> str:
             continue
         difference = compare({"float32": reference, edition.name: run}).rows[1].difference
         assert difference is not None  # only the first run has none
-        ends = difference.intervals.get("accuracy")  # none where no answer has changed
+        ends = difference.intervals.get("accuracy")  # None if no answer has changed
         rows.append(
             (
                 *row,

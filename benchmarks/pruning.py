@@ -2,8 +2,8 @@
 
     TONEARM_PRETRAINED=FOLDER python benchmarks/pruning.py
 
-CPU milliseconds of a window of ten seconds, the best of many runs in turns, and the largest
-difference between what both say.
+Prints the CPU milliseconds for a window of ten seconds, the best of many alternating runs, and the
+largest difference between the outputs of the two networks.
 """
 
 from __future__ import annotations

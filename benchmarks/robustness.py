@@ -2,10 +2,10 @@
 
     python benchmarks/robustness.py --models 'seed{seed}/fold{fold}.onnx' --seeds 3 --data gtzan
 
-Every clip is altered, written to a file as a listener would have it, and heard from that file
-exactly as `tonearm classify` hears it, by the bundle of the artist-grouped fold that held it back.
+Every clip is altered, written to a file as a listener would have it, and that file is classified
+exactly as by `tonearm classify`, by the bundle of the artist-grouped fold that held the clip out.
 Writes `robustness.md` and `robustness.csv`. The predictions under each condition are kept under
---work: an interrupted run goes on, and only what is missing is computed.
+--work, so that an interrupted run can continue and only what is missing is computed.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class Condition:
     Attributes
     ----------
     name
-        In the table.
+        Name in the table.
     alter
-        From samples float32[n], their rate and the track's id to samples float32[n] or
+        Maps samples float32[n], their rate and the track's id to samples float32[n] or
         float32[channels, n] and their rate.
     codec, bitrate
-        FFmpeg's encoder for the file, and bits a second where it is a lossy one.
+        FFmpeg's encoder for the file, and bits per second if it is lossy.
     seconds
-        Length of the excerpt; clips no longer than it are left out. None for the whole.
+        Length of the excerpt; clips no longer than that are left out. None for whole clips.
     allowed
-        Points of accuracy that it may cost.
+        Points of accuracy that the condition may cost.
     """
 
     name: str
@@ -91,12 +91,12 @@ def amplified(samples: Samples, rate: int, track: str, decibels: float) -> tuple
 
 
 def hissing(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
-    """Add noise as `noisy` does at the rate of today's files, far above the clip's own band."""
+    """Add noise as `noisy` does, but at 44.1 kHz, so that it reaches far above the clip's band."""
     return noisy(resampled(samples, rate, 44_100), 44_100, track, decibels)
 
 
 def noisy(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
-    """Add white noise so far below the clip's own power; the same noise in every run."""
+    """Add white noise `decibels` below the clip's own power; the same noise in every run."""
     rng = np.random.default_rng(zlib.crc32(track.encode()))
     return with_noise(samples, decibels, rng), rate
 
@@ -161,11 +161,11 @@ def main() -> None:
 
 
 def under(condition: Condition | None, workers: int, one: Round) -> Predictions:
-    """Give the predictions under a condition, kept or new; None for the clips as they are."""
+    """Return the predictions under a condition (None: unaltered clips), computed unless kept."""
     name = condition.name if condition else "clean"
     shortest = (condition and condition.seconds) or 0.0
     heard = [clip for clip in one.heard if seconds(clip.path) > shortest]
-    kept = one.work / f"{quote(name, safe=' ')}.csv"  # +1 and -1 semitone are not the same
+    kept = one.work / f"{quote(name, safe=' ')}.csv"  # quoted so that +1 and -1 semitone differ
     if not kept.exists():
         answers = list(shown(_answers(condition, heard, one.models, workers), len(heard), name))
         foldwise.keep(kept, name, heard, answers, Classifier.load(one.models[0]).labels)
@@ -175,7 +175,7 @@ def under(condition: Condition | None, workers: int, one: Round) -> Predictions:
 def table(
     clean: Predictions, runs: dict[Condition, Predictions]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Hold every condition against the same clips as they are, in per cent and points."""
+    """Compare every condition with the same clips unaltered, in per cent and points."""
     header = (
         *("condition", "clips", "accuracy", "macro F1", "accuracy, points"),
         *("allowed", "95 % from", "to", "macro F1, points", "answers changed"),
@@ -187,7 +187,7 @@ def table(
         row = compare({"clean": clean, condition.name: run}).rows[1]
         difference = row.difference
         assert difference is not None  # only the first run has none
-        ends = difference.intervals.get("accuracy")  # none where no answer has changed
+        ends = difference.intervals.get("accuracy")  # None if no answer has changed
         rows.append(
             (
                 condition.name,
@@ -250,7 +250,7 @@ def _answers(
 
 
 def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Prediction | Failure]:
-    """Make what hears clips under a condition (by position: the spawned process has its own)."""
+    """Return a classifier of altered clips; a spawned process looks up the condition by index."""
 
     @cache
     def classifier(fold: int) -> Classifier:
@@ -273,7 +273,7 @@ def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Pred
 
 
 def write_altered(condition: Condition, path: Path, track: str, target: Path) -> None:
-    """Write a clip to a file as it comes under a condition."""
+    """Write a clip to a file, altered by a condition."""
     recording = audio.read(path, audio.probe(path).sample_rate)
     altered, rate = condition.alter(recording.samples, recording.rate, track)
     encode(target, altered, rate, condition.codec, condition.bitrate)

@@ -2,12 +2,13 @@
 
     python benchmarks/scan.py [FOLDER|FILE...] [--songs N] [--excerpt 30 all] [--workers 2]
 
-With --songs it takes so many full-length ones (two to ten minutes) from the folders. Without
-files it renders some pieces and encodes them as 44.1 kHz stereo MP3 (320 kbit/s) and AAC (256
-kbit/s), as music comes. The floor is PyAV handing out every decoded frame of every file on one
-thread, to nobody. CPU time counts all processes of the scan; what a scan of one short clip for
-each process takes (starting up, loading the model) is told apart, since a library pays it once.
-Memory is the proportional set size of all processes together, so shared pages count once.
+With --songs it takes that many full-length songs (two to ten minutes) from the folders. Without
+files it renders some pieces and encodes them in the usual formats, 44.1 kHz stereo MP3 (320 kbit/s)
+and AAC (256 kbit/s). The floor is PyAV decoding every frame of every file on one thread and
+discarding it. CPU time covers all processes of the scan; the cost of scanning one short clip per
+process (starting up, loading the model) is subtracted, since a library pays it once, and included
+in a row of its own. Memory is the proportional set size of all processes together, so shared pages
+count once.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/scan_scale.py [FILE...] [--counts 100 1000 10000] [--kills 10] [--trace t.csv]
 
-Cuts the files (by default some rendered pieces as 44.1 kHz stereo MP3, AAC and Vorbis) into so many
-clips of five seconds, each a sound of its own, and scans the first hundred, thousand and so on
-into new stores. Then it scans the most of them once more, killing the scan at random moments and
-starting it again: by SIGKILL, in turn to all its processes and to the parent alone. The store that
-comes out must equal that of the unbroken run in every column but the time stamps, no result that
-was stored may be made again, and no process may outlive its parent.
+Cuts the files (by default some rendered pieces as 44.1 kHz stereo MP3, AAC and Vorbis) into clips
+of five seconds, all different, and scans the first hundred, thousand and so on into new stores.
+Then it repeats the largest scan, killing it at random moments and starting it again: by SIGKILL,
+alternately to all its processes and to the parent alone. The resulting store must equal that of the
+unbroken run in every column but the time stamps, no stored result may be computed again, and no
+process may outlive its parent.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ import clips
 import machine
 import scanning
 
-SETTLED = 500  # files, from which on memory has to be flat
+SETTLED = 500  # files; memory must be flat from here on
 ALLOWED_GROWTH = 0.1
-# One kill in three comes while the scan starts; the others while files are in work, at most so long
-# after one was stored.
+# One kill in three comes while the scan starts; the others while files are being processed, at most
+# LATEST_SECONDS after one was stored.
 STARTING_EVERY, STARTING_SECONDS, LATEST_SECONDS = 3, 2.0, 0.5
-LAST_KILL = 0.95  # of the files: the scan must not end before
-PATIENCE_SECONDS = 30.0  # for killed processes to go
+LAST_KILL = 0.95  # of the files, so that the scan cannot end first
+PATIENCE_SECONDS = 30.0  # for killed processes to end
 
 
 class Kill(NamedTuple):
-    """How a scan was ended, and what was left.
+    """How a scan was killed, and what was left.
 
     Attributes
     ----------
     all_at_once
         Whether all processes were killed, or the parent alone.
     moment
-        When it was to be, in words.
+        When the kill was due, in words.
     stored
-        Rows of the store: path and time stamp.
+        Rows of the store afterwards: path and time stamp.
     lingered
-        Seconds until its last process was gone.
+        Seconds until the scan's last process had ended.
     """
 
     all_at_once: bool
@@ -92,7 +92,7 @@ def main() -> None:
 def grow(
     home: Path, folders: Sequence[Path], counts: list[int], options: list[str], trace: Path | None
 ) -> Path:
-    """Scan ever more clips, tell what that takes, and return the last store."""
+    """Scan more and more clips, print the cost of each scan, and return the last store."""
     first = sorted(folders[0].iterdir())[: int(options[-1])]
     start = scanning.scan(home / "start.db", first, options)
     print("| files | seconds | files/s | CPU ms per file | MB at most | store, MB |")
@@ -115,9 +115,9 @@ def grow(
 
 
 def show_memory(watch: scanning.Watch) -> None:
-    """Tell the memory after the first files by bins, and whether it is flat."""
+    """Print memory by bins of files after the first bin, and how much it grows."""
     bins: dict[int, list[float]] = {}
-    for sample in watch.samples[:-1]:  # at the last look some processes may have ended
+    for sample in watch.samples[:-1]:  # by the last sample some processes may have ended
         bins.setdefault(sample.files // SETTLED, []).append(sample.megabytes)
     later = {number: seen for number, seen in bins.items() if number >= 1}
     if len(later) < 2:
@@ -143,7 +143,7 @@ def kill_and_resume(
     kills: int,
     rng: random.Random,
 ) -> list[Kill]:
-    """Scan, killed so many times on the way, to the end."""
+    """Scan to the end, with `kills` kills on the way."""
     arguments = scanning.command(store, folders, options)
     goals = iter(sorted(rng.sample(range(int(LAST_KILL * count)), kills)))
     told = []
@@ -209,7 +209,7 @@ def _is_alive(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return state != "Z"  # ended, but nobody has asked how
+    return state != "Z"  # a zombie has ended, but has not been waited for
 
 
 def _stamps(store: Path) -> set[tuple[bytes, float]]:
@@ -220,7 +220,7 @@ def _stamps(store: Path) -> set[tuple[bytes, float]]:
 
 
 def judge(kills: list[Kill], killed: Path, unbroken: Path) -> list[str]:
-    """List what is wrong with a store that was made with interruptions."""
+    """List the faults of a store whose scan was killed and resumed."""
     faults = []
     stamps = _stamps(killed)
     for number, kill in enumerate(kills, 1):
@@ -240,7 +240,7 @@ def judge(kills: list[Kill], killed: Path, unbroken: Path) -> list[str]:
 
 
 def _rows(store: Path, table: str) -> list[tuple[object, ...]]:
-    """Return all of a table but the time stamps."""
+    """Return a table's rows without the time stamps."""
     with closing(sqlite3.connect(store)) as database:
         columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
         kept = ", ".join(column for column in columns if column != "scanned_at")

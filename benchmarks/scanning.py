@@ -22,11 +22,11 @@ import av
 
 from tonearm.audio.container import ANY_TAGS
 
-SAMPLE_SECONDS = 0.5  # between two looks at memory
+SAMPLE_SECONDS = 0.5  # between two samples of memory
 
 
 class Sample(NamedTuple):
-    """One look at a scan: seconds since it began, files in its store, megabytes."""
+    """One sample of a scan: seconds since it began, files in its store, megabytes of memory."""
 
     seconds: float
     files: int
@@ -35,18 +35,18 @@ class Sample(NamedTuple):
 
 @dataclass
 class Watch:
-    """What was seen of a process and those it started."""
+    """Samples of a process and its descendants."""
 
     samples: list[Sample] = field(default_factory=list)
 
     @property
     def peak(self) -> float:
-        """Megabytes at most."""
+        """Maximum memory in megabytes."""
         return max((sample.megabytes for sample in self.samples), default=0.0)
 
 
 class Cost(NamedTuple):
-    """What a run took: CPU seconds of all its processes, seconds on the clock, what was seen."""
+    """The cost of a run: CPU seconds of all processes, wall-clock seconds, samples of memory."""
 
     used: float
     elapsed: float
@@ -54,18 +54,18 @@ class Cost(NamedTuple):
 
 
 def command(store: Path, paths: Iterable[Path], options: Sequence[str]) -> list[str]:
-    """Put together a scan by the Tonearm that is installed beside this Python."""
+    """Return the command for a scan by the Tonearm that is installed beside this Python."""
     program = str(Path(sys.executable).with_name("tonearm"))
     return [program, "scan", "--store", str(store), *options, *map(str, paths)]
 
 
 def scan(store: Path, paths: Iterable[Path], options: Sequence[str]) -> Cost:
-    """Scan into a new store."""
+    """Scan into a new store, and return the cost."""
     return run(command(store, paths, options), store)
 
 
 def run(arguments: Sequence[str], store: Path | None = None) -> Cost:
-    """Run a program to its end, and ask what it took; a store shows how far it is."""
+    """Run a program to its end and return its cost; a store, if any, shows its progress."""
     before = os.times()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     with watched(process.pid, store) as watch:
@@ -78,11 +78,11 @@ def run(arguments: Sequence[str], store: Path | None = None) -> Cost:
 
 
 def decode_all(files: Iterable[Path]) -> tuple[float, float]:
-    """CPU seconds of decoding some files on one thread, for nobody, and their length in hours."""
+    """Decode files on one thread; return the CPU seconds and their length in hours."""
     seconds = 0.0
     begun = time.process_time()
     for path in files:
-        # What does not decode costs a scan little, too.
+        # Files that cannot be decoded cost a scan little, too.
         with (
             suppress(av.error.FFmpegError, IndexError, ValueError),
             av.open(str(path), **ANY_TAGS) as container,
@@ -96,7 +96,7 @@ def decode_all(files: Iterable[Path]) -> tuple[float, float]:
 
 @contextmanager
 def watched(pid: int, store: Path | None) -> Iterator[Watch]:
-    """Look at a process and its children, until the block ends."""
+    """Sample a process and its descendants until the block ends."""
     watch, over, begun = Watch(), threading.Event(), time.monotonic()
 
     def look() -> None:
@@ -115,7 +115,7 @@ def watched(pid: int, store: Path | None) -> Iterator[Watch]:
 
 
 def family(pid: int) -> Iterator[int]:
-    """Yield a process and those it started, and so on."""
+    """Yield a process and all its descendants."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -138,6 +138,6 @@ def files_in(store: Path) -> int:
 
 
 def write_trace(path: Path, name: str, watch: Watch) -> None:
-    """Append what was seen to a CSV file."""
+    """Append the samples to a CSV file."""
     with path.open("a", newline="") as file:
         csv.writer(file).writerows((name, *sample) for sample in watch.samples)

@@ -2,9 +2,9 @@
 
     python benchmarks/serve.py [FILE...] [--requests 200] [--workers 2] [--clients 1 2 8]
 
-The floor is the same processes given the same files without HTTP: no request, no upload, no copy
-of it on the disk. The server runs as its own program and is asked over the loopback. Without files
-a piece of 30 s is rendered and encoded as MP3 (320 kbit/s).
+The floor is the same number of processes classifying the same files without HTTP: no request, no
+upload, no copy on the disk. The server runs as its own program and is called over the loopback.
+Without files a piece of 30 s is rendered and encoded as MP3 (320 kbit/s).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
         print(f"{'':24}{'a second':>10}{'of floor':>10}{'median ms':>11}{'95 % ms':>10}")
         floors = {}
         with listening(chosen.workers) as listen:
-            # More at once than there are processes would only wait.
+            # More clients than processes would only wait.
             for clients in sorted({min(clients, chosen.workers) for clients in chosen.clients}):
                 floors[clients] = report(f"no server, {clients} at once", listen, due, clients)
         with serving(chosen.workers, max(chosen.clients)) as (ask, process):
@@ -67,7 +67,7 @@ def report(
     clients: int,
     floor: float | None = None,
 ) -> float:
-    """Print a row, and return the answers a second."""
+    """Print a row, and return the answers per second."""
 
     def timed(path: Path) -> float:
         begun = time.perf_counter()
@@ -75,7 +75,7 @@ def report(
         return time.perf_counter() - begun
 
     with ThreadPoolExecutor(clients) as threads:
-        list(threads.map(ask, files[: 4 * clients]))  # connections are made, files are cached
+        list(threads.map(ask, files[: 4 * clients]))  # opens connections, caches files
         begun = time.perf_counter()
         taken = list(threads.map(timed, files))
         rate = len(files) / (time.perf_counter() - begun)
@@ -87,7 +87,7 @@ def report(
 
 @contextmanager
 def listening(workers: int) -> Iterator[Callable[[Path], None]]:
-    """Give what asks an idle one of some processes, or waits for one."""
+    """Yield a function that classifies a file in an idle process, waiting for one if necessary."""
     classifier = Classifier.load()
     crew = [classifier.apart() for _ in range(workers)]
     idle: SimpleQueue[ClassifierApart] = SimpleQueue()
@@ -110,7 +110,7 @@ def listening(workers: int) -> Iterator[Callable[[Path], None]]:
 
 @contextmanager
 def serving(workers: int, clients: int) -> Iterator[tuple[Callable[[Path], None], int]]:
-    """Give what asks a server, and the server's process."""
+    """Yield a function that posts a file to a server, and the server's process ID."""
     program = str(Path(sys.executable).with_name("tonearm"))
     options = ["--port", "0", "--workers", str(workers), "--max-waiting", str(clients)]
     process = subprocess.Popen(

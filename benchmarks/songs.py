@@ -15,7 +15,7 @@ SHORTEST, LONGEST = 120.0, 600.0  # seconds
 
 
 def choose(paths: Sequence[Path], count: int) -> list[Path]:
-    """Choose so many full-length songs, evenly among all below the folders."""
+    """Choose `count` full-length songs, evenly spaced among all below the folders."""
     found = [Path(file) for file in media.recordings(map(str, paths))]
     fitting = [file for file in found if SHORTEST <= seconds(file) <= LONGEST]
     if len(fitting) < count:
@@ -24,7 +24,7 @@ def choose(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def seconds(path: Path) -> float:
-    """Return the length a file's header tells, 0 if it tells none."""
+    """Return the length in a file's header, or 0 if it has none."""
     try:
         with av.open(str(path), **ANY_TAGS) as container:
             return (container.duration or 0) / av.time_base

@@ -2,8 +2,8 @@
 
     python benchmarks/worst.py --data GTZAN [PREDICTIONS.csv] [--count 10]
 
-Takes cross-validated predictions and prints a Markdown table, worst first, with whose recording it
-is where the dataset knows.
+Takes cross-validated predictions and prints a Markdown table, worst first, with artist and title
+where the dataset has them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="the dataset, for the artists")
     parser.add_argument("--count", type=int, default=10)
     chosen = parser.parse_args()
-    table = published(chosen.predictions)[0]  # by the first seed: each track once
+    table = published(chosen.predictions)[0]  # of the first seed, so that each track occurs once
     tracks = {track.id: track for track in datasets.load(chosen.data).tracks}
     given = table.probabilities[np.arange(len(table)), table.truth_index]
     rows = []

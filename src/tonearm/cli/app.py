@@ -96,7 +96,7 @@ def main() -> None:
     """
     _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
-        # A file name or a bar that the terminal's encoding lacks must not end the program.
+        # A character that the terminal's encoding lacks must not end the program.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -107,21 +107,22 @@ def main() -> None:
     except TonearmError as error:
         print(f"tonearm: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except OSError as error:  # such as a full disk behind the output
+    except OSError as error:  # such as a full disk that the output goes to
         print(f"tonearm: {_told(error)}", file=sys.stderr)
-        # What is still waiting to be written would fail once more at the very end.
-        with suppress(OSError):  # a stream of Python's own has no number
+        # Otherwise flushing what is still buffered would fail again when Python exits.
+        with suppress(OSError):  # a stream without a file has no descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
 def _open_what_is_closed() -> None:
-    """Let nothing have the numbers of standard streams that were closed (``>&-``), nor lack one.
+    """Open the null device in place of standard streams that were closed (``>&-``).
 
-    What is printed would be written into the next file that is opened, be it a store.
+    Otherwise the next file to be opened, such as a store, would take a closed stream's descriptor,
+    and what is printed would be written into it.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(number, True)  # processes that are started lack none either
+        os.set_inheritable(number, True)  # so that child processes have them too
     os.close(number)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -129,7 +130,7 @@ def _open_what_is_closed() -> None:
 
 
 def _told(error: OSError) -> str:
-    """Say what failed, as far as it is known, and why."""
+    """Return what failed, as far as it is known, and why."""
     reason = error.strerror or str(error)
     if isinstance(error.filename, str | bytes):
         return f"{printable(os.fsdecode(error.filename))}: {reason}"
@@ -137,5 +138,5 @@ def _told(error: OSError) -> str:
         os.getcwd()  # noqa: PTH109
     except OSError:
         return f"the current folder: {reason}"
-    # What is written to a file is told by those who write it.
+    # Errors in writing a file are reported by the code that writes it.
     return f"output: {reason}" if error.errno in _OF_OUTPUT else reason

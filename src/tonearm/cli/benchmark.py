@@ -68,7 +68,7 @@ def benchmark(
     from tonearm.paths import cache_folder
 
     if not name or name.startswith(".") or "/" in name or "\\" in name:
-        # It becomes the name of files in --out, of which none may lie elsewhere.
+        # It becomes the name of files in --out, and none of them may end up outside that folder.
         raise UsageError(f"NAME {name!r} must be a name without / or \\, not a path")
     with split_warnings():
         dataset = datasets.load(data)
@@ -82,14 +82,14 @@ def benchmark(
     ladder = [find_system(system, configs, features, workers) for system in names]
     for system in ladder:
         if isinstance(system, BundleSystem):
-            # A name may have been meant for a configuration that is not in this folder.
+            # The name may have been meant for a configuration that is missing from this folder.
             print(f"tonearm: careful: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
     with split_warnings():
         result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     for system_name, ids in result.unheard.items():
         print(f"tonearm: left out: {system_name} cannot hear {', '.join(ids)}", file=sys.stderr)
     comparison = result.comparison()
-    # Without the options that change no figure: where the cache is, how many processes.
+    # Leave out the options that change no figure: the cache folder and the number of processes.
     chosen = ["--data", str(data), "--systems", ",".join(names)]
     if configs != usual:
         chosen += ["--configs", str(configs)]

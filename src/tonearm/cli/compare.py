@@ -88,13 +88,13 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def warn_of_few_groups(comparison: Comparison) -> None:
-    """Print in a line that intervals are too narrow, or why there are none."""
+    """Warn in one line that intervals are too narrow, or say why there are none."""
     if comparison.careful:
         print(f"tonearm: careful: {comparison.careful}", file=sys.stderr)
 
 
 def _name(run: Path) -> str:
-    """Name a run by its folder, and a table of another name by that."""
+    """Return the name of a run's folder, or of its table if that has a name of its own."""
     where = run.resolve()
     if where.is_dir():
         return where.name

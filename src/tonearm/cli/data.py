@@ -137,12 +137,12 @@ def download(
 
 
 def _spare(output: Path, dataset: Dataset) -> None:
-    """Refuse to write a manifest under the name of what is none, or over the dataset's own table.
+    """Refuse to write a manifest under another kind of file's name, or over the dataset's tables.
 
     Raises
     ------
     UsageError
-        If the output, or what a link there leads to, is one of them.
+        If the output, or the target of a link there, is one of them.
     """
     from tonearm.datasets.gtzan import PARTITION_TABLE, TRACK_TABLE
     from tonearm.errors import UsageError

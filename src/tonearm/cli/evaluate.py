@@ -105,7 +105,7 @@ def evaluate(
         from tonearm.evaluation.report import Subject, explain_errors, write_report
         from tonearm.whole import require_room_for
 
-        require_room_for(report)  # now, and not when all has been heard
+        require_room_for(report)  # now, rather than after all tracks are classified
     renamed = dict(_pair(text) for text in rename or ())
     with split_warnings():
         dataset = datasets.load(data, layout)
@@ -117,7 +117,7 @@ def evaluate(
         refuse(context, "fold", "folds", beside="without --protocol")
     wanted = listed(map(composed, labels or ()), dataset.labels)
     tracks = judgeable(dataset, split, kind, wanted or None)
-    # A label that --labels leaves out may be renamed all the same.
+    # A label that --labels leaves out may still be renamed.
     judged = {track.label for track in tracks}
     renamed = {
         label: name
@@ -170,7 +170,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | None) -> Fold:
-    """Divide as `tonearm train` does, and give the fold of this number."""
+    """Divide the dataset as `tonearm train` does, and return the fold with this number."""
     from tonearm.datasets import split
 
     with split_warnings():

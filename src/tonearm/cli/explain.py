@@ -51,7 +51,7 @@ def explain(
     from tonearm.features.plot import check_picture
 
     output = output or named_after(file, "-explanation.png")
-    check_picture(output, width, height)  # before the listening, which takes seconds
+    check_picture(output, width, height)  # before classifying, which takes seconds
     classifier = Classifier.load(model, threads=processors())
     explanation = explain(classifier, file, genre, start=start, duration=duration)
     save_plot(explanation, output, width=width, height=height, dark=dark)

@@ -1,4 +1,4 @@
-"""Ctrl-C between two files: the one in hand is finished, and nothing printed is lost."""
+"""Ctrl-C between two files: the current one is finished, and nothing printed is lost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Item = TypeVar("Item")
 def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
     """Pass items on until Ctrl-C, then raise KeyboardInterrupt before the next one.
 
-    An exception raised by the signal itself may fall into a callback of FFmpeg, where it is printed
-    and lost. So the first Ctrl-C is only noted, and a second one raises at once.
+    An exception raised by the signal handler could land in an FFmpeg callback, where it would be
+    printed and lost. So the first Ctrl-C is only noted, and a second one raises at once.
     """
     asked = False
 
@@ -25,7 +25,7 @@ def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
         asked = True
 
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:  # a job in the background is not meant by Ctrl-C
+    if before is not signal.SIG_IGN:  # Ctrl-C is not meant for a background job
         signal.signal(signal.SIGINT, note)
     try:
         for item in items:

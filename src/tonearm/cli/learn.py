@@ -179,7 +179,7 @@ def _figures(genre: GenreForecast) -> tuple[str, str, str, str]:
 
 
 def _summary(expected: Forecast) -> list[str]:
-    """Say what accuracy to expect, and how far that can be believed."""
+    """Return lines on what accuracy to expect, and how far to trust it."""
     files = sum(genre.files for genre in expected.genres)
     if expected.metrics is None:
         return ["Expected accuracy: unknown. Every genre is the music of one artist or album."]

@@ -13,7 +13,7 @@ import typer
 from tonearm.cli.tables import table_console
 from tonearm.text import printable
 
-LISTED_FIGURES = 2  # of each model in the list; `tonearm models NAME` tells all
+LISTED_FIGURES = 2  # per model in the list; `tonearm models NAME` shows all
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +52,7 @@ def models(
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What a bundle says about itself; for a broken one, why: the others are still listed."""
+    """Return a bundle's metadata or, so that the others are still listed, why it is broken."""
     from tonearm.bundle import BundleError
 
     try:
@@ -103,7 +103,7 @@ def _print_all(facts: dict[str, Any]) -> None:
 
 
 def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Nested values as lines of (dotted key, text)."""
+    """Yield nested values as pairs of (dotted key, text)."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{key}.")
@@ -114,7 +114,7 @@ def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _in_a_line(text: str) -> str:
-    """Return what a stranger's file says as one line that does nothing to a terminal."""
+    """Return text from an untrusted file as one line that a terminal prints safely."""
     return printable(text.encode("utf-8", "backslashreplace").decode())
 
 

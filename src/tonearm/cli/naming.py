@@ -1,4 +1,4 @@
-"""What a file is called that a command writes if it is not told."""
+"""The default names of files that commands write."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ LONGEST_NAME = 255  # bytes, in nearly every file system
 
 
 def named_after(file: str | os.PathLike[str], ending: str) -> Path:
-    """Return the name of a file without its suffix, and with an ending, in the current folder.
+    """Return the name of a file with its suffix replaced by an ending, in the current folder.
 
-    Of a name that leaves no room for the ending, the end gives way.
+    A name that leaves no room for the ending is shortened at its end.
     """
     stem = Path(file).stem
     while len(os.fsencode(stem + ending)) > LONGEST_NAME:

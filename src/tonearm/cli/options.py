@@ -1,4 +1,4 @@
-"""Options that several commands take, in the same words."""
+"""Options that several commands share, worded alike."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 
 from tonearm.errors import UsageError
 
-# By default Typer checks whether what a path names can be read, even of an output, and refuses it
-# with exit code 2. The commands themselves say in one line what is wrong, and exit with 1.
+# By default Typer checks that a path can be read, even an output path, and exits with code 2 if it
+# cannot. The commands themselves report the problem in one line, and exit with 1.
 path_argument = partial(typer.Argument, readable=False)
 path_option = partial(typer.Option, readable=False)
 
@@ -92,14 +92,14 @@ def refuse(context: typer.Context, *names: str, beside: str) -> None:
     Parameters
     ----------
     names
-        Of the command's parameters.
+        Names of the command's parameters.
     beside
-        What they mean nothing with, or without.
+        What makes them meaningless, for the message: 'with --undo', 'without --protocol'.
 
     Raises
     ------
     UsageError
-        If one of them was given.
+        If one of these options was given.
     """
     parameters = {str(parameter.name): parameter for parameter in context.command.params}
     assert parameters.keys() >= set(names), set(names) - parameters.keys()
@@ -110,9 +110,9 @@ def refuse(context: typer.Context, *names: str, beside: str) -> None:
 
 
 def listed(options: Iterable[str], known: Collection[str] = ()) -> list[str]:
-    """Give the names in options of the kind `a,b,c`; one that is known whole may have commas.
+    """Return the names in options such as `a,b,c`; an option that is a known name is not split.
 
-    Blanks around a name do not count, and a name given twice is taken once.
+    Spaces around a name are stripped, and duplicates are dropped.
     """
     names: list[str] = []
     for option in options:

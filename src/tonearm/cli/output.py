@@ -33,11 +33,11 @@ class Output(Protocol):
         """Print one file's result."""
 
     def close(self) -> None:
-        """Print what comes after the last."""
+        """Print what follows the last result."""
 
 
 class JsonLines:
-    """One JSON object a line, with the keys of `tonearm.record.to_record`."""
+    """One JSON object per line, with the keys of `tonearm.record.to_record`."""
 
     def __init__(self, top: int | None, timeline: bool) -> None:
         self._top = top
@@ -51,7 +51,7 @@ class JsonLines:
         print(json.dumps(record), flush=True)
 
     def close(self) -> None:
-        """Nothing follows the last object."""
+        """Do nothing: nothing follows the last object."""
 
 
 class CsvRows:
@@ -90,13 +90,13 @@ class CsvRows:
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Nothing follows the last row."""
+        """Do nothing: nothing follows the last row."""
 
 
 class Table:
-    """Aligned rows for people: file, genre, how sure, and the next most probable genres.
+    """Aligned rows for people: file, genre, confidence, and the next most probable genres.
 
-    Where no genre stands, the verdict takes its place.
+    The verdict takes the genre's place if it is "not music" or "unsure".
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Table:
         self._progress = self._start_progress(len(names))
 
     def add(self, name: str, result: Prediction | Failure) -> None:
-        """Print one file's row, and one for each window with the timeline."""
+        """Print one file's row and, with the timeline, one for each window."""
         from rich.text import Text
 
         from tonearm.prediction import Failure
@@ -137,7 +137,7 @@ class Table:
             self._progress.advance(self._progress.task_ids[0])
 
     def close(self) -> None:
-        """Take the progress bar away."""
+        """Remove the progress bar."""
         if self._progress:
             self._progress.stop()
 
@@ -174,21 +174,21 @@ class Table:
 
 
 def print_row(console: Console, row: Text) -> None:
-    """Print a row in one line, which a terminal cuts where it ends, and nothing else does."""
+    """Print a row as one line, cut to the width of a terminal but whole in a file or pipe."""
     row.rstrip()
     cut = console.is_terminal
     console.print(row, no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
 
 
 def warn_unreadable(error: OSError) -> None:
-    """Print that a folder cannot be read; what is in it is passed over."""
+    """Warn that a folder cannot be read; its contents are skipped."""
     folder = printable(os.fsdecode(error.filename))
     print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
 
 
 @contextmanager
 def split_warnings() -> Iterator[None]:
-    """Print what is to be said of a dataset as one line each, without the place in the code."""
+    """Print each warning about a dataset as one line, without its place in the code."""
     from tonearm.datasets import SplitWarning
 
     with warnings.catch_warnings():
@@ -213,7 +213,7 @@ def split_warnings() -> Iterator[None]:
 
 
 def fitted(name: str, width: int) -> str:
-    """Return a name in exactly so many columns; its end tells more than its beginning."""
+    """Return a name in exactly `width` columns; a long one keeps its end, which tells more."""
     from rich.cells import cell_len, set_cell_size
 
     while cell_len(name) > width:

@@ -138,7 +138,7 @@ def scan(
 
 
 class _Listening(NamedTuple):
-    """What both engines have to know; the names are those of their parameters."""
+    """The options that both engines take; the fields are named after their parameters."""
 
     model: str
     excerpt: Excerpt
@@ -149,13 +149,13 @@ class _Listening(NamedTuple):
 def _here(
     paths: list[str], store: Path, listening: _Listening, *, retry: bool, prune: bool
 ) -> tuple[Tally, Counter[str], Counter[str]]:
-    """Scan with this machine's processes; return what the store then says of genres and errors."""
+    """Scan with this machine's processes; return the tally, and the store's genres and errors."""
     from tonearm import bundle
     from tonearm.library.scan import Scan
     from tonearm.library.sources import outermost
     from tonearm.library.store import Store
 
-    # Mistyped names are told before there is a store.
+    # Report mistyped names before a store is created.
     outermost(paths)
     bundle.find(listening.model)
     with Store(store, create=True) as library:
@@ -167,7 +167,7 @@ def _here(
 def _with_cluster(
     paths: list[str], output: str, listening: _Listening, partition: int
 ) -> tuple[Tally, Counter[str], Counter[str]]:
-    """Scan with a cluster; return what the output then says of genres and errors."""
+    """Scan with a cluster; return the tally, and the output's counts of genres and errors."""
     from tonearm.library.cluster import scan_cluster
     from tonearm.library.partitions import Partitions
 
@@ -177,7 +177,7 @@ def _with_cluster(
 
 
 def _tallies(run: Scan) -> Iterator[Tally]:
-    """Do a scan, and say how far it is: before it begins, and after each file."""
+    """Run a scan, yielding its tally before the first file and after each one."""
     run.survey()
     yield run.tally
     for _ in run:
@@ -185,7 +185,7 @@ def _tallies(run: Scan) -> Iterator[Tally]:
 
 
 def _show(tallies: Iterator[Tally]) -> Tally:
-    """Let a scan happen, with a bar on standard error if that is a terminal."""
+    """Run a scan, with a progress bar if standard error is a terminal; return the last tally."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -255,7 +255,7 @@ def _print_summary(
 
 
 def _print_counts(title: str, counts: Counter[str]) -> None:
-    """Print the most frequent of some things, if there are any."""
+    """Print the most frequent items under a title, if there are any."""
     if not counts:
         return
     print(f"{title}:")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], None]
 
-BACKLOG = 128  # connections nobody has taken yet; asyncio tries to take so many in a row
-SHUTDOWN_SECONDS = 30  # for what is being listened to when the server is to end
+BACKLOG = 128  # connections not yet accepted; asyncio tries to accept as many in a row
+SHUTDOWN_SECONDS = 30  # for recordings in progress when the server is told to stop
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +93,7 @@ def serve(
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            log.disabled = True  # a traceback of what is said below in a line
+            log.disabled = True  # no traceback: the error is reported below in one line
             await super().startup(sockets)
             log.disabled = self.force_exit
             if self.started:
@@ -104,25 +104,25 @@ def serve(
             is_second = self.should_exit
             super().handle_exit(sig, frame)
             if is_second:
-                self.force_exit = True  # at any, where uvicorn looks at a second Ctrl-C alone
-                log.disabled = True  # tracebacks of all that is broken off
+                self.force_exit = True  # at any signal; uvicorn does so only at Ctrl-C
+                log.disabled = True  # no tracebacks of aborted requests
                 # From Python 3.12 on, a server is not closed while a connection is open.
                 for connection in list(self.server_state.connections):
-                    loop = asyncio.get_running_loop()  # which this interrupts
+                    loop = asyncio.get_running_loop()  # which this signal interrupts
                     loop.call_soon_threadsafe(connection.transport.abort)
 
     config = uvicorn.Config(
         app,
         log_level="warning",
         server_header=False,
-        lifespan="on",  # what fails in it ends the server
+        lifespan="on",  # a failure in it ends the server
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         backlog=BACKLOG,
     )
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of each odd form
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every odd form
     server = Server(config)
-    with _ending_tidily(), suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+    with _ending_tidily(), suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         try:
             server.run([door])
         except SystemExit:
@@ -134,27 +134,27 @@ def serve(
 
 @contextmanager
 def _ending_tidily() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what is under way, with its files, before they end the program.
+    """Make SIGTERM and SIGHUP end requests and delete their files before they end the program.
 
-    uvicorn serves to the end and then raises the signal once more: without this, while what it had
-    in hand still has files.
+    uvicorn shuts down and then raises the signal again: without this, that would happen while
+    unfinished requests still have files.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+    if threading.current_thread() is not threading.main_thread():  # only it receives signals
         yield
         return
 
     def hang_up(number: int, frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGTERM)  # as which uvicorn knows it
+        signal.raise_signal(signal.SIGTERM)  # which uvicorn handles
 
     def end(number: int, frame: FrameType | None) -> None:
-        for each in handlers:  # what follows is the end, and not to be broken off
+        for each in handlers:  # the cleanup must not be interrupted
             signal.signal(each, signal.SIG_IGN)
         raise _Ended(number)
 
-    # Windows' closing of a console is SIGBREAK.
+    # On Windows, closing the console raises SIGBREAK.
     names = [name for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
     handlers: dict[int, Handler] = {getattr(signal, name): end for name in names}
-    if os.name == "posix" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not by `nohup`
+    if os.name == "posix" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
         handlers[signal.SIGHUP] = hang_up
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     ended = None
@@ -170,28 +170,28 @@ def _ending_tidily() -> Iterator[None]:
 
 
 class _Ended(BaseException):
-    """A signal has come that ends the program, and what was to be done for it is done."""
+    """Raised by a signal that is to end the program, so that cleanup comes first."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 def _opened(host: str, port: int) -> socket.socket:
-    """Take an address, before the model's processes start in vain."""
+    """Bind to an address, before the model's processes are started in vain."""
     import socket
 
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )[0]
-        # `socket.create_server` leaves the protocol open. Then asyncio does not know TCP for what
-        # it is, and each answer waits 40 ms for an acknowledgement.
+        # `socket.create_server` leaves the protocol unset. Then asyncio does not recognise TCP,
+        # and each answer waits 40 ms for an acknowledgement.
         door = socket.socket(family, kind, protocol)
         try:
-            if os.name == "posix":  # elsewhere this would share the address with others
+            if os.name == "posix":  # elsewhere this would let others share the address
                 door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             door.bind(address)
-            door.listen()  # or another server could take it meanwhile
+            door.listen()  # or another server could take the address
         except OSError:
             door.close()
             raise

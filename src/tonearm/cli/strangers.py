@@ -1,4 +1,4 @@
-"""A word to people who name what is not there: labels no model says, places no store knows."""
+"""Warnings about names that do not exist: labels no model predicts, paths no store knows."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def warn_of_strangers(mapping: Iterable[str], labels: Iterable[str]) -> None:
-    """Say which labels of a mapping are never given: as often as not they are misspelt."""
+    """Warn of labels in a mapping that the model never predicts: often they are misspelt."""
     from tonearm.library.mapping import strangers
 
     known = list(labels)
     unknown = strangers(mapping, known)
-    if unknown and known:  # nobody has listened to what an empty store holds
+    if unknown and known:  # an empty store knows no labels yet
         named, there = (printable(", ".join(names)) for names in (unknown, known))
         print(f"tonearm: the model never says {named}: it knows {there}", file=sys.stderr)
 
 
 def warn_of_unknown_places(library: Store, places: Sequence[str], *, missing: bool = False) -> bool:
-    """Say in which files and folders a store knows no file; return whether it knows one in any."""
+    """Warn of paths under which a store knows no file; return whether it knows one under any."""
     unknown = [place for place in places if not any(library.paths([place], missing=missing))]
     for place in unknown:
         print(

@@ -1,4 +1,4 @@
-"""Where the tables of the commands are printed."""
+"""The console on which commands print their tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDEST = 10_000  # columns
 
 
 def table_console() -> Console:
-    """Give a console as wide as the terminal, or, in a file or a pipe, as any table needs."""
+    """Return a console as wide as the terminal or, for a file or pipe, as any table needs."""
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -147,7 +147,7 @@ def _asked(
     workers: int,
     mapping: Mapping,
 ) -> tuple[list[str], Source]:
-    """Return the files that are meant, and who says their genre."""
+    """Return the files to tag, and the source of their genres."""
     from tonearm.library.suggestions import Predictions
 
     if predictions is not None and store is not None:
@@ -185,7 +185,7 @@ def _listener(model: str, workers: int, mapping: Mapping) -> Source:
 
 
 def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
-    """Restore the files of journals, and say which journals those are."""
+    """Restore the files recorded in journals, and print which journals are used."""
     from tonearm.library.journal import find
     from tonearm.library.undo import undo
 
@@ -208,7 +208,7 @@ def _print_all(
     dry_run: bool,
     as_json: bool,
 ) -> Counter[str]:
-    """Print each result as it comes, and count them by what was done; the names may be unknown.
+    """Print each result as it comes, and count them by action; `names` is None if unknown.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def _print_all(
 
 
 class _Rows:
-    """Aligned rows: file, old genre, new genre, how sure, what happens and why."""
+    """Aligned rows: file, old genre, new genre, confidence, action and reason."""
 
     def __init__(self, names: Sequence[str] | None) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""Genres over HTTP: the application, what it lets in, and the processes that listen for it.
+"""Genres over HTTP: the application, its limits on uploads, and its worker processes.
 
 >>> from tonearm.serving import Listeners, create_app
 >>> app = create_app(Listeners(Classifier.load()))  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""The server's application: a recording is posted, and answered as `classify --json` would."""
+"""The server's application: it answers an uploaded recording as `classify --json` would."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 logger = logging.getLogger(__name__)
 
 MOST_LISTED = 1000  # genres
-MOST_FIELDS = 10  # beside the file, of which none is read
-CLIENT_LEFT = 499  # nginx's; nobody reads it but the log
-UNABLE_SECONDS = 30  # to the next try; a queue moves on sooner than a disk is emptied
+MOST_FIELDS = 10  # form fields besides the file; none of them is read
+CLIENT_LEFT = 499  # nginx's code; only the log shows it
+UNABLE_SECONDS = 30  # before a retry; a full disk takes longer to clear than a queue
 
-# The page takes nothing from elsewhere, and no other page may show it as a part of itself.
+# The page loads nothing from other hosts, and no other page may embed it.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'none'"
@@ -51,7 +51,7 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
 class Window(BaseModel):
-    """A window in time of a recording; it begins and ends so many seconds from its beginning."""
+    """A window of a recording; `start` and `end` are in seconds from the recording's beginning."""
 
     start: float
     end: float
@@ -61,7 +61,7 @@ class Window(BaseModel):
 
 
 class Answer(BaseModel):
-    """What became of a recording, as `tonearm classify --json` prints it."""
+    """The result for one recording, as `tonearm classify --json` prints it."""
 
     path: str | None = Field(description="The name it was sent under.")
     genre: str | None = Field(description="The most probable one; null if it cannot be heard.")
@@ -76,13 +76,13 @@ class Answer(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why a request is not answered, in one line."""
+    """The reason a request was refused, in one line."""
 
     error: str
 
 
 class Health(BaseModel):
-    """That the server can classify, or why it cannot, and which model listens."""
+    """Whether the server can classify, or why it cannot, and which model it uses."""
 
     status: str
     version: str
@@ -90,7 +90,7 @@ class Health(BaseModel):
 
 
 class Description(BaseModel, extra="allow"):
-    """What a model's bundle says of itself; beside this, the settings it listens with."""
+    """The metadata of a model's bundle; further keys are the settings that the model uses."""
 
     name: str
     labels: list[str] = Field(description="The genres it knows.")
@@ -112,7 +112,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
     },
 }
-# What `classify` reads itself, for the description.
+# For the OpenAPI schema: FastAPI cannot derive a form that `classify` parses itself.
 _UPLOAD = {
     "requestBody": {
         "required": True,
@@ -130,16 +130,17 @@ _UPLOAD = {
 
 
 def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
-    """Make the application, for any ASGI server to run.
+    """Create the application, which any ASGI server can run.
 
-    Its processes live as long as its lifespan, and it answers once all of them are ready.
+    The worker processes live as long as the application's lifespan, and it answers once all of
+    them are ready.
 
     Parameters
     ----------
     listeners
-        Who is asked.
+        The worker processes that classify recordings.
     limits
-        Of what is let in; by default those of `Limits`.
+        Limits on uploads; by default those of `Limits`.
     """
     metadata = listeners.classifier.bundle.metadata
     page = resources.files("tonearm.serving").joinpath("page.html").read_text("utf-8")
@@ -147,7 +148,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
     disk = Disk()
 
     async def unsaved(request: Request, error: Exception) -> Response:
-        """Say that an upload cannot be saved at the moment."""
+        """Answer that an upload cannot be saved at the moment."""
         assert isinstance(error, OSError)
         disk.failed(error)
         return _unable(request, error, "disk")
@@ -162,7 +163,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
         summary="Listens to music and says its genre.",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's two pages take their scripts from elsewhere
+        docs_url=None,  # FastAPI's two pages load scripts from other hosts
         redoc_url=None,
         exception_handlers={
             HTTPException: _refused,
@@ -172,8 +173,8 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
             OSError: unsaved,
             Exception: _broken,
         },
-        generate_unique_id_function=lambda route: route.name,  # names of methods in clients
-        redirect_slashes=False,  # to where the client says this is, which may be anywhere
+        generate_unique_id_function=lambda route: route.name,  # method names in generated clients
+        redirect_slashes=False,  # would redirect to any host that the client names
     )
     app.add_middleware(
         LimitedUploads,
@@ -183,7 +184,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
     )
 
     def get(path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
-        """Register what answers GET, and HEAD as for any page; the description needs no HEAD."""
+        """Register an endpoint for GET and for HEAD, which the OpenAPI schema leaves out."""
 
         def register(endpoint: Endpoint) -> Endpoint:
             app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)(endpoint)
@@ -199,8 +200,8 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
             int | None, Query(ge=1, le=MOST_LISTED, description="How many genres to list.")
         ] = None,
     ) -> Response:
-        """Say the genre of a recording in any format FFmpeg reads."""
-        # While a process still reads it, Windows does not let go of a file.
+        """Classify a recording in any format that FFmpeg reads."""
+        # Windows cannot delete a file that a process is still reading.
         with TemporaryDirectory(prefix="tonearm-", ignore_cleanup_errors=True) as folder:
             form = await _form(request)
             try:
@@ -222,7 +223,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
 
     @get("/health", responses={503: {"model": Health, "description": "It cannot classify."}})
     async def health(response: Response) -> Health:
-        """Say that recordings can be classified, or why none can."""
+        """Report that recordings can be classified, or why they cannot."""
         trouble = listeners.trouble or await run_sync(disk.trouble)
         if trouble:
             response.status_code = 503
@@ -230,12 +231,12 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
 
     @get("/model", response_class=JSONResponse, responses={200: {"model": Description}})
     async def model() -> Response:
-        """Say what the model's bundle says of itself: its genres, figures, sources and licence."""
+        """Return the metadata of the model's bundle: its genres, figures, sources and licence."""
         return Response(metadata.to_json(), media_type="application/json")
 
     @get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Say what the server has done so far, for Prometheus."""
+        """Return statistics of what the server has done so far, in Prometheus' format."""
         return Response(statistics.exposition(), media_type=statistics.content_type)
 
     @get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -246,20 +247,20 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
 
 
 async def _form(request: Request) -> FormData:
-    """Read a form of one file.
+    """Read a form that contains one file.
 
-    FastAPI would take one of a thousand files, and a full disk for a wrong request.
+    FastAPI itself would accept up to a thousand files, and report a full disk as a bad request.
     """
     try:
         return await request.form(max_files=1, max_fields=MOST_FIELDS)
-    except UnicodeError:  # in the character set that the client names
+    except UnicodeError:  # undecodable in the character set that the client names
         raise HTTPException(400, "the form cannot be read") from None
 
 
 def _saved(upload: UploadFile, folder: str) -> Path:
-    """Write an upload to a file, which has a name for the process that listens."""
+    """Write an upload to a named file, which a worker process can open."""
     suffix = PurePath(upload.filename or "").suffix
-    # FFmpeg looks at the suffix where the beginning of a file does not tell what it is.
+    # FFmpeg uses the suffix if the beginning of a file does not identify its format.
     known = suffix if _SUFFIX.fullmatch(suffix) else ""
     path = Path(folder) / f"upload{known}"
     with path.open("wb") as file:
@@ -268,14 +269,14 @@ def _saved(upload: UploadFile, folder: str) -> Path:
 
 
 async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
-    """Wait for work, and no longer than the client does: None if it has left before."""
+    """Wait for work and return its result, or None if the client disconnects first."""
     working = asyncio.ensure_future(work)
-    # The upload is here: all that can still come is that the client has left.
+    # The upload is complete: the only message still to come is that the client disconnects.
     leaving = asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
-    except asyncio.CancelledError:  # by a server that has waited long enough
+    except asyncio.CancelledError:  # the server's time to shut down is over
         raise HTTPException(503, ENDING) from None
     finally:
         working.cancel()
@@ -283,7 +284,7 @@ async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | No
 
 
 async def _left(request: Request, error: Exception) -> Response:
-    """Say nothing to a client who is not there any more; the log of requests shows it."""
+    """Return an empty response for a client that has disconnected; only the log shows it."""
     return Response(status_code=CLIENT_LEFT)
 
 
@@ -299,12 +300,12 @@ async def _misunderstood(request: Request, error: Exception) -> Response:
 
 
 async def _unheard(request: Request, error: Exception) -> Response:
-    """Say that no process can listen at the moment."""
+    """Answer that no worker process is running at the moment."""
     return _unable(request, error, "process")
 
 
 def _unable(request: Request, error: Exception, lacking: str) -> Response:
-    """Refuse what cannot be done at the moment for want of a process, or of room on the disk."""
+    """Refuse a request while there is no process to handle it, or no room on the disk."""
     reason = told(error)
     logger.warning("%s: %s", request.url.path, reason)
     request.scope[REASON] = lacking
@@ -312,5 +313,5 @@ def _unable(request: Request, error: Exception, lacking: str) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    """Say that something is wrong here; the log says what."""
+    """Answer that the server has an internal error; the log has the details."""
     return JSONResponse({"error": "something is wrong in the server"}, 500)

@@ -1,4 +1,4 @@
-"""Whether uploads can still be saved, for those who ask how the server is."""
+"""Whether uploads can still be saved, for the health check."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from tempfile import TemporaryFile
 
 from tonearm.serving.listeners import told
 
-TRIED_BYTES = 1_000_000  # as many as a short recording has: a few may fit on a disk that is full
+TRIED_BYTES = 1_000_000  # the size of a short recording: a few bytes may fit even on a full disk
 
 
 class Disk:
     """The disk that uploads are saved on.
 
-    Once a save has failed it is in trouble, until another one succeeds or a small file can be
-    written there.
+    After a failed save it counts as in trouble, until another save succeeds or a small file can be
+    written to it.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class Disk:
         self._reason = told(error)
 
     def saved(self) -> None:
-        """Note that one could."""
+        """Note that an upload was saved."""
         self._reason = None
 
     def trouble(self) -> str | None:
-        """Say why no upload can be saved; None if one can. While none could, it is tried again."""
+        """Return why uploads cannot be saved, or None if they can; retry after a failed save."""
         if self._reason is not None:
             try:
                 with TemporaryFile(prefix="tonearm-") as file:

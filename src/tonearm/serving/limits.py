@@ -1,4 +1,4 @@
-"""What the server lets in: so many uploads at once, of so many bytes, and none that dawdles."""
+"""Limits on uploads: how many at once, how large, and how slow."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tonearm.serving.statistics import Statistics
 
 RETRY_SECONDS = 1
 ENDING = "the server is ending"
-REASON = "tonearm.refusal"  # where a request's scope says what it is refused for, if not itself
-LINGER_SECONDS = 5.0  # that the rest of an upload may come for, once it has been answered
+REASON = "tonearm.refusal"  # scope key for the reason of a refusal that is not the request's fault
+LINGER_SECONDS = 5.0  # how long to keep reading an upload that has been answered
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is let in.
+    """Limits on uploads.
 
     Attributes
     ----------
     megabytes
-        Of one upload.
+        Maximum size of one upload.
     waiting
-        Uploads that may be on their way or wait, beside those that are listened to.
+        Uploads that may be in transit or waiting, besides those being classified.
     idle_seconds
-        How long nothing may come of an upload before it is given up.
+        How long an upload may stall before it is given up.
     upload_seconds
-        How long all of it may take.
+        How long a whole upload may take.
 
     Raises
     ------
     UsageError
-        If one of them is out of range.
+        If a limit is out of range.
     """
 
     megabytes: float = 200.0
@@ -54,22 +54,22 @@ class Limits:
 
 
 class LimitedUploads:
-    """Refuses an upload that would fill the queue (503) or the disk (413), or dawdles (408).
+    """Refuse uploads if the queue is full (503), or if they are too large (413) or too slow (408).
 
-    It is an ASGI application around another one. What is not posted is no upload. Whatever is
-    answered before a body has come to its end, the connection is closed then: the rest would be
-    taken in for as long as it comes.
+    This is an ASGI application that wraps another one. Only POST requests count as uploads. If a
+    request is answered before all of its body has arrived, the connection is closed afterwards;
+    otherwise the server would go on reading the body for as long as it comes.
 
     Parameters
     ----------
     app
-        What is behind it.
+        The wrapped application.
     limits
-        Of each upload, and of how many may wait.
+        Limits on each upload, and on how many may wait.
     listening
-        How many are listened to at once.
+        How many uploads are classified at once.
     statistics
-        Where what it does is noted.
+        Where uploads in progress and refusals are counted.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LimitedUploads:
         self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, if it may pass."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -112,7 +112,7 @@ class LimitedUploads:
         await refusal(body.scope, body.receive, self._noting(body))
 
     def _noting(self, body: _Body) -> Send:
-        """Count the refusals among what is sent; others were let in, and heard or had left."""
+        """Return a `send` that counts refusals; 422, 499 and 500 answer accepted uploads."""
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -126,7 +126,7 @@ class LimitedUploads:
 
 
 class _Body:
-    """The body of a request, which comes piece by piece, and the answer to it."""
+    """The body of a request, which arrives in pieces, and the answer to it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
         self.scope = scope
@@ -138,15 +138,15 @@ class _Body:
         self._end = asyncio.get_running_loop().time() + limits.upload_seconds
 
     async def receive(self) -> Message:
-        """Give the next piece; what goes beyond the limits is raised as an `HTTPException`."""
-        if self._is_whole:  # all that may still come is that the client has left
+        """Return the next piece; raise an `HTTPException` if the body exceeds the limits."""
+        if self._is_whole:  # the only message still to come is that the client disconnects
             return await self._receive()
         left = self._end - asyncio.get_running_loop().time()
         try:
             message = await asyncio.wait_for(self._receive(), min(left, self._limits.idle_seconds))
         except TimeoutError:
             raise HTTPException(408, "the upload came too slowly") from None
-        except asyncio.CancelledError:  # by a server that has waited long enough
+        except asyncio.CancelledError:  # the server's time to shut down is over
             raise HTTPException(503, ENDING) from None
         self._note(message)
         if self._received > self._limits.megabytes * 1_000_000:
@@ -154,14 +154,14 @@ class _Body:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; after the last one, let the rest of the body come for a while.
+        """Send a part of the answer; after the last one, keep reading the body for a while.
 
-        Else who reads the answer only after having sent everything finds the connection gone.
+        Otherwise a client that sends everything before it reads would find the connection closed.
         """
         if self._is_whole:
             await self._send(message)
         elif message["type"] == "http.response.start":
-            if self.scope["http_version"].startswith("1"):  # later ones close streams, not this
+            if self.scope["http_version"].startswith("1"):  # later versions close the stream
                 MutableHeaders(scope=message)["Connection"] = "close"
             await self._send(message)
         elif message.get("more_body", False):
@@ -185,12 +185,12 @@ def _too_large(limits: Limits) -> str:
 
 def _has_body(scope: Scope) -> bool:
     headers = Headers(scope=scope)
-    if not scope["http_version"].startswith("1"):  # from 2 on a body need not announce itself
+    if not scope["http_version"].startswith("1"):  # from 2 on, no header has to announce a body
         return scope["method"] not in ("GET", "HEAD")
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _announced(scope: Scope) -> int:
-    """Bytes the client says it will send; 0 where it does not say."""
+    """Return how many bytes the client says it will send; 0 if it does not say."""
     length = Headers(scope=scope).get("content-length", "")
     return int(length) if length.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""Processes that listen for the server, each to one recording at a time."""
+"""The server's worker processes, each classifying one recording at a time."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from tonearm.prediction import Failure, Prediction
 from tonearm.serving.limits import ENDING
 from tonearm.workers import StartError
 
-SOONEST_SECONDS, LATEST_SECONDS = 1.0, 30.0  # from one try to have a process again to the next
+SOONEST_SECONDS, LATEST_SECONDS = 1.0, 30.0  # between attempts to restart a process
 
 logger = logging.getLogger(__name__)
 
 
 class NobodyListens(TonearmError):
-    """There is no process to listen, and none can be had at the moment."""
+    """No worker process is running, and none can be started at the moment."""
 
 
 class Listeners:
-    """Processes that listen; who comes while all are busy waits until one is idle.
+    """A pool of worker processes; a request waits while all of them are busy.
 
-    One that has died and cannot be replaced at once is tried again until it can, and the others
-    listen meanwhile.
+    If a process has died and cannot be replaced at once, the pool retries until it can; the others
+    go on classifying meanwhile.
 
     Parameters
     ----------
     classifier
-        What each of them is to be.
+        The classifier that each process runs.
     processes
-        Their number.
+        Number of processes.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If `processes` is less than 1.
     """
 
     def __init__(self, classifier: Classifier, processes: int = 1) -> None:
@@ -50,41 +50,41 @@ class Listeners:
             raise UsageError(f"workers: expected 1 or more, got {processes}")
         self.classifier = classifier
         self.processes = processes
-        self._able = 0  # that listen, or could
+        self._able = 0  # processes that are running, whether busy or idle
         self._reason = "the processes have not been started: the application's lifespan does that"
 
     @property
     def trouble(self) -> str | None:
-        """Why nobody can listen at the moment; None if somebody can."""
+        """Why no process is running at the moment; None if at least one is."""
         return None if self._able else self._reason
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Have the processes, from when all are ready until they are no longer needed.
+        """Start the processes, yield once all are ready, and end them afterwards.
 
         Raises
         ------
         StartError, OSError, UsageError
-            If one cannot be started.
+            If a process cannot be started.
         """
         self._idle: deque[ClassifierApart] = deque()
         self._waiting: deque[asyncio.Future[ClassifierApart]] = deque()
         self._revivals: set[asyncio.Task[None]] = set()
-        # As many threads, one to wait for each process.
+        # One thread to wait for each process.
         self._threads = ThreadPoolExecutor(self.processes)
         crew: list[ClassifierApart] = []
         try:
             await self._start(crew)
             yield
         finally:
-            if self._able:  # else it says why nobody can listen
+            if self._able:  # otherwise the reason is already set
                 self._able, self._reason = 0, ENDING
             self._send_away()
             for revival in self._revivals:
                 revival.cancel()
             for listener in crew:
                 listener.kill()
-            # Threads see the end of what they wait for, and one may just have begun another.
+            # The threads notice that their processes ended; one may just have started another.
             with suppress(TimeoutError):
                 async with asyncio.timeout(LATEST_SECONDS):
                     await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
@@ -96,7 +96,7 @@ class Listeners:
             for _ in range(self.processes):
                 crew.append(self.classifier.apart())
             await asyncio.gather(*map(self._ready, crew))
-        except Exception as error:  # whoever serves tells why, also of what nobody foresaw
+        except Exception as error:  # `serve` reports the reason, even of unforeseen errors
             self._reason = told(error)
             raise
         self._idle.extend(crew)
@@ -111,20 +111,20 @@ class Listeners:
         Raises
         ------
         NobodyListens
-            If no process is there, and none can be had.
+            If no process is running, and none can be started.
         """
         while True:
             listener = await self._next()
             loop = asyncio.get_running_loop()
             answer = loop.run_in_executor(self._threads, listener.attempt, path)
-            # Whoever asked may be cancelled meanwhile. The process then still listens, and is not
-            # idle.
+            # If the caller is cancelled meanwhile, the process stays busy: it becomes idle only
+            # when its own work is done.
             answer.add_done_callback(partial(self._done, listener))
-            with suppress(StartError, OSError):  # not begun with: another process may take it
+            with suppress(StartError, OSError):  # never started: another process may take it
                 return await asyncio.shield(answer)
 
     async def _next(self) -> ClassifierApart:
-        """Give a process as soon as one is idle, to who has waited longest first."""
+        """Return a process as soon as one is idle, in the order in which callers came."""
         if not self._able:
             raise NobodyListens(self._reason)
         if self._idle:
@@ -135,11 +135,11 @@ class Listeners:
             return await turn
         except asyncio.CancelledError:
             if not turn.cancelled() and not turn.exception():
-                self._free(turn.result())  # it came just as whoever waited left
+                self._free(turn.result())  # it became idle just as the caller was cancelled
             raise
 
     def _free(self, listener: ClassifierApart) -> None:
-        """Pass a process on to who waits for it, or keep it."""
+        """Hand an idle process to the next waiting caller, or keep it as idle."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -153,7 +153,7 @@ class Listeners:
         error = None if answer.cancelled() else answer.exception()
         if error is None:
             self._free(listener)
-        elif self._able:  # or all of it has ended
+        elif self._able:  # otherwise the whole pool has ended
             self._able -= 1
             self._reason = told(error)
             logger.warning("a process cannot listen: %s", self._reason)
@@ -164,14 +164,14 @@ class Listeners:
                 self._send_away()
 
     def _send_away(self) -> None:
-        """Tell all who wait that nobody will listen."""
+        """Raise `NobodyListens` for all waiting callers."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_exception(NobodyListens(self._reason))
 
     async def _revive(self, listener: ClassifierApart) -> None:
-        """Try to have a process again until it is there."""
+        """Try to restart a process until it is ready."""
         pause = SOONEST_SECONDS
         while True:
             await asyncio.sleep(pause)
@@ -186,7 +186,7 @@ class Listeners:
 
 
 def told(error: BaseException) -> str:
-    """Say in a line what is wrong, to those who did not write the program."""
+    """Return one line on what is wrong, for people who did not write the program."""
     if isinstance(error, StartError):
         return error.reason
     if isinstance(error, OSError):

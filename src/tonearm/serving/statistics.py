@@ -1,4 +1,4 @@
-"""What the server has done so far, for Prometheus."""
+"""Statistics of what the server has done so far, for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from prometheus_client.exposition import generate_latest
 
 from tonearm.prediction import Failure, Prediction
 
-# From a clip of half a minute on an idle processor to an hour of music behind others.
+# From a half-minute clip on an idle processor to an hour of music queued behind others.
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
 class Statistics:
-    """Counts of one application; several in a process do not mix."""
+    """Statistics of one application, kept apart from those of others in the same process."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -47,7 +47,7 @@ class Statistics:
         )
 
     def answered(self, result: Prediction | Failure, seconds: float) -> None:
-        """Note an answer, and how long it took."""
+        """Record an answer, and how long it took."""
         self._answers.observe(seconds)
         if isinstance(result, Failure):
             self._recordings.labels("failed").inc()
@@ -56,9 +56,9 @@ class Statistics:
             self._sound.inc(result.duration)
 
     def refused(self, status: int, reason: str) -> None:
-        """Note an upload that was not let in: request, queue, process, disk or ending."""
+        """Record a refused upload; the reason is request, queue, process, disk or ending."""
         self._refusals.labels(str(status), reason).inc()
 
     def exposition(self) -> bytes:
-        """Give all of it as Prometheus reads it."""
+        """Return all statistics in Prometheus' text format."""
         return generate_latest(self._registry)
