@@ -32,7 +32,22 @@ from tonearm.library.tags import write_genres
 from tonearm.synth import write_wav
 
 RATE = FRONT_END.sample_rate
-PROGRAM = [sys.executable, "-c", "from tonearm.cli.app import main; main()"]
+# The program, with a pause before each result is stored: however busy the machine is, a test that
+# has seen three results can still end it before the last one.
+SLOW_PROGRAM = """
+import time
+from tonearm.cli.app import main
+from tonearm.library.store import Store
+
+put = Store.put
+
+def put_slowly(store, entries):
+    time.sleep(0.1)
+    put(store, entries)
+
+Store.put = put_slowly
+main()
+"""
 ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no UTF-8
 
 
@@ -332,7 +347,8 @@ def test_interrupted_or_killed_and_resumed_is_as_good_as_unbroken(
 
 
 def started(model: Path, store: Path, music: Path, workers: int) -> subprocess.Popen[str]:
-    command = [*PROGRAM, "scan", str(music), "--store", str(store), "--model", str(model)]
+    command = [sys.executable, "-c", SLOW_PROGRAM, "scan", str(music)]
+    command += ["--store", str(store), "--model", str(model)]
     command += ["--workers", str(workers)]
     # Where the tests run in the background they are deaf to Ctrl-C, and would hand that down.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
