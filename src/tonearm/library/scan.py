@@ -151,7 +151,7 @@ class Scan:
         self._retry = retry
         self._prune = prune
         self._prepare = partial(
-            Listener, loaded.path.absolute(), self.model, excerpt, store.path.absolute(), time_limit
+            Listener, loaded.path, self.model, excerpt, store.path.absolute(), time_limit
         )
         self._surveyed = False
         self._inhabited: set[str] = set()  # paths below which recordings were found
