@@ -21,7 +21,7 @@ from tonearm import audio, datasets
 from tonearm.datasets.track import Track
 from tonearm.evaluation.compare import markdown_table
 from tonearm.evaluation.predictions import Predictions
-from tonearm.training.playback import encode
+from tonearm.training.degradations import encode
 
 GTZAN_RATE = 22_050  # Hz
 

@@ -19,7 +19,7 @@ from tonearm import datasets
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.datasets.content import content_hash
-from tonearm.datasets.progress import shown
+from tonearm.datasets.progress import with_progress
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
@@ -163,7 +163,8 @@ def judged(name: str, models: Sequence[Path], heard: Sequence[Clip], kept: Path)
     if not kept.exists():
         classifiers = [Classifier.load(path) for path in models]
         answers = [
-            classifiers[clip.fold].attempt(clip.path) for clip in shown(heard, len(heard), name)
+            classifiers[clip.fold].attempt(clip.path)
+            for clip in with_progress(heard, len(heard), name)
         ]
         keep(kept, name, heard, answers, classifiers[0].labels)
     return predictions.read(kept)

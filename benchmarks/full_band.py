@@ -19,10 +19,10 @@ from onnx import helper, numpy_helper
 
 import foldwise
 from foldwise import Round
+from tonearm.atomic import atomic_write
 from tonearm.errors import UsageError
 from tonearm.evaluation.compare import compare
 from tonearm.evaluation.predictions import Predictions
-from tonearm.whole import whole
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def as_if_of_full_band(one: Round) -> Predictions:
 
 
 def as_full_band(model: Path, target: Path) -> Path:
-    """Write a bundle that treats every window as full-band (see `Duet.full_band`)."""
+    """Write a bundle that treats every window as full-band (see `Ensemble.full_band`)."""
     if target.exists():
         return target
     bundle = onnx.load(model)
@@ -99,7 +99,7 @@ def as_full_band(model: Path, target: Path) -> Path:
     place = list(graph.node).index(shares[0])
     graph.node.remove(shares[0])
     graph.node.insert(place, helper.make_node("Identity", ["always"], shares[0].output))
-    with whole(target) as file:
+    with atomic_write(target) as file:
         file.write(bundle.SerializeToString())
     return target
 

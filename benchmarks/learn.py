@@ -37,7 +37,7 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.manifest import read_rows
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.evaluation.metrics import Metrics, evaluate
-from tonearm.library.anatomy import embedding_parts
+from tonearm.library.embedding_layout import embedding_parts
 from tonearm.library.embeddings import Embeddings, embed
 from tonearm.library.examples import from_dataset
 from tonearm.library.forecast import forecast

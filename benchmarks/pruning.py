@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from tonearm.training.duet import REPEATED_FRAMES
+from tonearm.training.ensemble import REPEATED_FRAMES
 from tonearm.training.fcn import Fcn, load_fcn
 from tonearm.training.pruning import pruned
 

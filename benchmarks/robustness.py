@@ -27,19 +27,19 @@ import foldwise
 from foldwise import Clip, Round
 from tonearm import audio
 from tonearm.classifier import Classifier
-from tonearm.datasets.progress import shown
+from tonearm.datasets.progress import with_progress
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, p_text
 from tonearm.evaluation.predictions import Predictions
 from tonearm.prediction import Failure, Prediction
-from tonearm.training.playback import (
+from tonearm.training.degradations import (
     OPUS_RATE,
     Samples,
-    at_tempo,
+    add_noise,
     encode,
+    pitch_shift,
     resampled,
-    transposed,
-    with_noise,
+    time_stretch,
 )
 from tonearm.workers import Crash, in_order
 
@@ -98,15 +98,15 @@ def hissing(samples: Samples, rate: int, track: str, decibels: float) -> tuple[S
 def noisy(samples: Samples, rate: int, track: str, decibels: float) -> tuple[Samples, int]:
     """Add white noise `decibels` below the clip's own power; the same noise in every run."""
     rng = np.random.default_rng(zlib.crc32(track.encode()))
-    return with_noise(samples, decibels, rng), rate
+    return add_noise(samples, decibels, rng), rate
 
 
 def shifted(samples: Samples, rate: int, track: str, semitones: float) -> tuple[Samples, int]:
-    return transposed(samples, rate, semitones), rate
+    return pitch_shift(samples, rate, semitones), rate
 
 
 def hurried(samples: Samples, rate: int, track: str, factor: float) -> tuple[Samples, int]:
-    return at_tempo(samples, rate, factor), rate
+    return time_stretch(samples, rate, factor), rate
 
 
 def excerpt(samples: Samples, rate: int, track: str, seconds: float) -> tuple[Samples, int]:
@@ -167,7 +167,9 @@ def under(condition: Condition | None, workers: int, one: Round) -> Predictions:
     heard = [clip for clip in one.heard if seconds(clip.path) > shortest]
     kept = one.work / f"{quote(name, safe=' ')}.csv"  # quoted so that +1 and -1 semitone differ
     if not kept.exists():
-        answers = list(shown(_answers(condition, heard, one.models, workers), len(heard), name))
+        answers = list(
+            with_progress(_answers(condition, heard, one.models, workers), len(heard), name)
+        )
         foldwise.keep(kept, name, heard, answers, Classifier.load(one.models[0]).labels)
     return files.read(kept)
 
@@ -226,7 +228,7 @@ Noise is added at 20 or 30 dB below each clip's own power, in the clip's own ban
 clipping is at full scale; pitch and tempo are changed by FFmpeg's `asetrate` and `atempo`; the
 low-pass is a resampling to 16 kHz and back. Peaks between samples clip when a clip is upsampled.
 Pitch, tempo, noise and Opus are also varied in training, on the training clips and at random
-strengths (`tonearm/training/playback.py`), and the denoising stage was designed with the noisy
+strengths (`tonearm/training/degradations.py`), and the denoising stage was designed with the noisy
 rows in view. All answers under each condition: `predictions/robustness.csv`. What excerpts cost
 the published networks: [excerpts](excerpts.md).
 

@@ -28,7 +28,7 @@ import numpy as np
 import machine
 import scanning
 from encoding import encode, piece
-from tonearm.classifier import Classifier, ClassifierApart
+from tonearm.classifier import Classifier, IsolatedClassifier
 from tonearm.prediction import Failure
 
 
@@ -89,8 +89,8 @@ def report(
 def listening(workers: int) -> Iterator[Callable[[Path], None]]:
     """Yield a function that classifies a file in an idle process, waiting for one if necessary."""
     classifier = Classifier.load()
-    crew = [classifier.apart() for _ in range(workers)]
-    idle: SimpleQueue[ClassifierApart] = SimpleQueue()
+    crew = [classifier.isolated() for _ in range(workers)]
+    idle: SimpleQueue[IsolatedClassifier] = SimpleQueue()
     for listener in crew:
         idle.put(listener)
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 import tonearm
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Failure, Prediction, audio, explain
-from tonearm.audible import SilentAudio
 from tonearm.bundle import Bundle, BundleError, Outputs
 from tonearm.classifier import log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.inputs import SilentAudio
 from tonearm.prediction import Thresholds
 from tonearm.windows import windows
 from tonearm.workers import StartError
@@ -339,7 +339,7 @@ def test_the_time_limit_counts_what_the_network_takes_too(
 
     monkeypatch.setattr(Bundle, "run", slow)
     hasty = Classifier.load(tiny_bundle, time_limit=0.3)
-    for hear in (hasty, lambda path: hasty.hear(path, [(0, 20), (30, 20)])):
+    for hear in (hasty, lambda path: hasty.classify_stretches(path, [(0, 20), (30, 20)])):
         with pytest.raises(audio.TimedOut, match=r"longer than the limit of 0\.3 s"):
             hear(path)
 
@@ -493,7 +493,10 @@ def test_stretches_say_whether_they_are_music(
 ) -> None:
     path = write_audio(tmp_path / "show.flac", np.r_[tone(200, 4), tone(5000, 4)], RATE)
     classifier = Classifier.load(musical_bundle)  # which finds low sounds musical
-    song, talk = classifier.hear(path, [(0, 2), (2, 2)]), classifier.hear(path, [(4, 2), (6, 2)])
+    song, talk = (
+        classifier.classify_stretches(path, [(0, 2), (2, 2)]),
+        classifier.classify_stretches(path, [(4, 2), (6, 2)]),
+    )
     assert (song.verdict, talk.verdict) == ("music", "not music")
     assert [segment.start for segment in talk.segments] == pytest.approx([4, 6])
     assert (song.duration, talk.duration) == (4, 4)
@@ -504,9 +507,9 @@ def test_a_stretch_of_silence_does_not_hide_the_others(
     classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     path = write_audio(tmp_path / "fades.flac", np.r_[tone(200, 3), np.zeros(3 * RATE)], RATE)
-    assert classifier.hear(path, [(0, 2), (4, 2)]).genre == "low"
+    assert classifier.classify_stretches(path, [(0, 2), (4, 2)]).genre == "low"
     with pytest.raises(SilentAudio):
-        classifier.hear(path, [(3.5, 1), (4.5, 1)])
+        classifier.classify_stretches(path, [(3.5, 1), (4.5, 1)])
 
 
 def test_a_last_window_that_only_one_front_end_makes_is_left_out(
@@ -560,11 +563,11 @@ def test_the_time_a_file_may_take_goes_by_its_size(
 ) -> None:
     sizes: list[int] = []
 
-    def patience(size: int, limit: float | None) -> float:
+    def time_limit_for(size: int, limit: float | None) -> float:
         sizes.append(size)
         return 60.0
 
-    monkeypatch.setattr("tonearm.classifier.patience", patience)
+    monkeypatch.setattr("tonearm.classifier.time_limit_for", time_limit_for)
     classifier(song)
     classifier(io.BytesIO(song.read_bytes()))
     assert sizes == [song.stat().st_size] * 2
@@ -572,7 +575,7 @@ def test_the_time_a_file_may_take_goes_by_its_size(
 
 def test_a_classifier_apart_ends_with_its_context(tiny_bundle: Path, song: Path) -> None:
     before = {child.pid for child in multiprocessing.active_children()}
-    with Classifier.load(tiny_bundle).apart() as apart:
+    with Classifier.load(tiny_bundle).isolated() as apart:
         answer = apart.attempt(song)
         assert isinstance(answer, Prediction)
         assert answer.genre == "low"

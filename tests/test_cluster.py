@@ -16,8 +16,8 @@ import pytest
 from bundles import FRONT_END, tone
 from tonearm.cli import app
 from tonearm.errors import TonearmError
+from tonearm.library.analysis import Task
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Task
 from tonearm.library.scan import Scan, Tally
 from tonearm.library.store import Store
 

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from test_duet import METADATA
+from test_ensemble import METADATA
 from test_refine import audible_fcn
 from tonearm.bundle import Bundle
 from tonearm.features.logmel import LogMel
 from tonearm.models.student import Student
 from tonearm.synth import STYLES, render
+from tonearm.training import degradations
 from tonearm.training import denoise as stage
-from tonearm.training import playback
-from tonearm.training.denoise import Sound, denoise, hear_pairs
-from tonearm.training.duet import SECOND_FRONT_END, Denoiser, Duet
+from tonearm.training.degradations import add_noise, noise_numbers
+from tonearm.training.denoise import ClipFrames, denoise, embed_pairs
+from tonearm.training.ensemble import SECOND_FRONT_END, Denoiser, Ensemble
 from tonearm.training.export import export
-from tonearm.training.playback import numbers_amid_noise, with_noise
-from tonearm.training.recipe import DenoisingSettings, DuetSettings, Recipe, StudentSettings
+from tonearm.training.recipe import DenoisingSettings, EnsembleSettings, Recipe, StudentSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
 
 LABELS = ("blues", "jazz", "metal")
@@ -38,51 +38,51 @@ def recipe(**changes: object) -> Recipe:
     )
 
 
-def make_duet() -> Duet:
+def make_ensemble() -> Ensemble:
     torch.manual_seed(0)
     fcn = audible_fcn()
     student = Student(
         len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False, embedding_size=32
     )
     student.says_music = True
-    return Duet(student, fcn, DuetSettings(), LABELS).eval()
+    return Ensemble(student, fcn, EnsembleSettings(), LABELS).eval()
 
 
-def sounds(seed: int) -> list[list[Sound]]:
+def sounds(seed: int) -> list[list[ClipFrames]]:
     """Pieces of all styles, each as it is and twice amid noise."""
     rng = np.random.default_rng(seed)
     made = []
     for style in STYLES:
         piece = render(style, 3.0, RATE, seed)
-        noisy = [with_noise(piece, snr, rng) for snr in (10.0, 20.0)]
+        noisy = [add_noise(piece, snr, rng) for snr in (10.0, 20.0)]
         made.append(
             [
-                Sound(LogMel(STUDENT_FRONT_END)(samples), LogMel(SECOND_FRONT_END)(samples))
+                ClipFrames(LogMel(STUDENT_FRONT_END)(samples), LogMel(SECOND_FRONT_END)(samples))
                 for samples in (piece, *noisy)
             ]
         )
     return made
 
 
-def taught(folder: Path, chosen: Recipe) -> Duet:
-    duet = make_duet()
-    denoise(chosen, duet, sounds(0), folder / "last.pt", folder / "history.csv")
-    return duet
+def taught(folder: Path, chosen: Recipe) -> Ensemble:
+    ensemble = make_ensemble()
+    denoise(chosen, ensemble, sounds(0), folder / "last.pt", folder / "history.csv")
+    return ensemble
 
 
 def test_what_is_heard_amid_noise_comes_nearer_to_what_is_heard_without(tmp_path: Path) -> None:
-    duet = taught(tmp_path, recipe())
-    assert duet.denoiser is not None
-    assert not duet.denoiser.training
+    ensemble = taught(tmp_path, recipe())
+    assert ensemble.denoiser is not None
+    assert not ensemble.denoiser.training
     with (tmp_path / "history.csv").open() as file:
         errors = [float(row["error"]) for row in csv.DictReader(file)]
     assert errors[-1] < 0.8 * errors[0]
 
-    noisy, clean = hear_pairs(recipe(), duet, sounds(1))  # pieces it has not heard
+    noisy, clean = embed_pairs(recipe(), ensemble, sounds(1))  # pieces it has not heard
     with torch.inference_mode():
-        deviation = duet.denoiser.deviation
+        deviation = ensemble.denoiser.deviation
         before = ((noisy - clean) / deviation).square().mean(dim=1)
-        after = ((duet.denoiser(noisy) - clean) / deviation).square().mean(dim=1)
+        after = ((ensemble.denoiser(noisy) - clean) / deviation).square().mean(dim=1)
     amid_noise = before > 0
     assert amid_noise.float().mean() == pytest.approx(2 / 3)  # the others are as they are
     assert after[amid_noise].mean() < 0.8 * before[amid_noise].mean()
@@ -103,15 +103,15 @@ def test_a_new_denoiser_changes_nothing_and_learns_in_every_part() -> None:
 
 
 def test_the_exported_model_denoises_too_and_its_embedding_stays(tmp_path: Path) -> None:
-    duet = taught(tmp_path, recipe())
+    ensemble = taught(tmp_path, recipe())
     first = torch.from_numpy(sounds(2)[0][1].first[:100])[None]
     second = torch.from_numpy(sounds(2)[0][1].second[:62])[None]
-    bundle = Bundle.load(export(duet, METADATA, tmp_path / "with.onnx"))
+    bundle = Bundle.load(export(ensemble, METADATA, tmp_path / "with.onnx"))
     said = bundle.run(first.numpy(), second=second.numpy())
     with torch.inference_mode():
-        expected = duet.both(first, second)
-        duet.denoiser = None
-        without = duet.both(first, second)
+        expected = ensemble.both(first, second)
+        ensemble.denoiser = None
+        without = ensemble.both(first, second)
     np.testing.assert_allclose(said.logits, expected.logits, atol=1e-3)
     np.testing.assert_allclose(said.embedding, without.embedding, atol=1e-3)
     assert not np.allclose(said.logits, without.logits, atol=1e-2)
@@ -125,7 +125,7 @@ def test_what_was_learned_is_not_learned_again(
     def deaf(*_: object) -> None:
         raise AssertionError("nothing is left to hear for")
 
-    monkeypatch.setattr(stage, "hear_pairs", deaf)
+    monkeypatch.setattr(stage, "embed_pairs", deaf)
     again = taught(tmp_path, recipe())
     assert first.denoiser is not None
     assert again.denoiser is not None
@@ -141,13 +141,15 @@ def test_a_killed_stage_goes_on_to_the_same_end(
     class Killed(Exception):
         pass
 
-    def tell(line: str) -> None:
+    def log(line: str) -> None:
         if "step 40/" in line:
             raise Killed
 
     folder = tmp_path / "broken"
     with pytest.raises(Killed):
-        denoise(recipe(), make_duet(), sounds(0), folder / "last.pt", folder / "history.csv", tell)
+        denoise(
+            recipe(), make_ensemble(), sounds(0), folder / "last.pt", folder / "history.csv", log
+        )
     resumed = taught(folder, recipe())
     assert whole.denoiser is not None
     assert resumed.denoiser is not None
@@ -156,8 +158,8 @@ def test_a_killed_stage_goes_on_to_the_same_end(
 
 
 def test_each_of_so_many_playings_is_amid_other_noise() -> None:
-    numbers = numbers_amid_noise(3)
-    assert {playback.WAYS[number % len(playback.WAYS)] for number in numbers} == {
-        playback._amid_noise
-    }
+    numbers = noise_numbers(3)
+    assert {
+        degradations.DEGRADATIONS[number % len(degradations.DEGRADATIONS)] for number in numbers
+    } == {degradations._random_noise}
     assert len(set(numbers)) == 3

@@ -1,4 +1,4 @@
-"""Distillation: lessons kept on disk, both stages, going on after a break, and the bundle."""
+"""Distillation: segments kept on disk, both stages, going on after a break, and the bundle."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.synth import STYLES, render, write_wav
-from tonearm.training import conditions, fcn, imitate, lessons, teachers
-from tonearm.training.descent import Descent
+from tonearm.training import conditions, fcn, imitate, teachers, transfer_set
 from tonearm.training.distill import distill
-from tonearm.training.lessons import LessonStore, Segments
+from tonearm.training.optimisation import Optimisation
 from tonearm.training.recipe import (
     ConditionSettings,
     DenoisingSettings,
-    DescentSettings,
-    DuetSettings,
+    DistillOptimiserSettings,
+    EnsembleSettings,
     ImitationSettings,
-    LessonSettings,
     Recipe,
     RefinementSettings,
     StudentSettings,
+    TransferSettings,
     TuningSettings,
     music_folders,
     parse_recipe,
 )
 from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import TargetSpace, collate
-from tonearm.training.teachers import STUDENT_FRONT_END, Said
+from tonearm.training.teachers import STUDENT_FRONT_END, TeacherOutputs
+from tonearm.training.transfer_set import EvenlySpaced, TransferStore
 from tonearm.training.tune import Examples, _draw
 
 RATE = 16_000
 LABELS = ("blues", "jazz")
-SHORT = LessonSettings(segments=2, segment_seconds=3.5, spacing_seconds=4.0, shortest_seconds=6.0)
+SHORT = TransferSettings(segments=2, segment_seconds=3.5, spacing_seconds=4.0, shortest_seconds=6.0)
 
 
 def tiny(**changes: object) -> Recipe:
@@ -61,8 +61,8 @@ def tiny(**changes: object) -> Recipe:
     recipe = Recipe(
         checkpoint_steps=2,
         student=StudentSettings(embedding_size=16, audioset_weight=0.3),
-        duet=DuetSettings(fcn=0.0, fcn_embedding=0.0, fcn_tags=0.0),
-        lessons=SHORT,
+        ensemble=EnsembleSettings(fcn=0.0, fcn_embedding=0.0, fcn_tags=0.0),
+        transfer=SHORT,
         imitation=ImitationSettings(epochs=1, batch_size=3, components=8),
         tuning=TuningSettings(
             steps=3,
@@ -81,14 +81,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count: list[int] = []
 
     class Noted:
-        def listen(self, samples: np.ndarray, logmel: np.ndarray) -> Said:
+        def __call__(self, samples: np.ndarray, logmel: np.ndarray) -> TeacherOutputs:
             count.append(len(logmel))
             return said(np.random.default_rng(round(1e3 * float(np.abs(samples).sum()))))
 
     torch.manual_seed(0)
     tagger = AudioSetMobileNet().eval()
-    monkeypatch.setattr(lessons, "load_teachers", Noted)
-    for module in (lessons, teachers):
+    monkeypatch.setattr(transfer_set, "load_teachers", Noted)
+    for module in (transfer_set, teachers):
         monkeypatch.setattr(module, "teachers_fingerprint", lambda: "noted")
     monkeypatch.setattr("tonearm.models.student.load_pretrained", lambda: tagger)
     return count
@@ -115,44 +115,44 @@ def tracks(tmp_path: Path) -> list[Track]:
     ]
 
 
-def said(rng: np.random.Generator, patches: int = 2) -> Said:
+def said(rng: np.random.Generator, patches: int = 2) -> TeacherOutputs:
     sizes = ((patches, 1506), (patches, 50), 64, 50, 384, 527)
-    return Said(*(rng.normal(size=size).astype(np.float32) for size in sizes))
+    return TeacherOutputs(*(rng.normal(size=size).astype(np.float32) for size in sizes))
 
 
-# --- lessons
+# --- segments
 
 
 def test_lessons_are_made_once_and_hold_what_was_heard(
     tmp_path: Path, music: Path, asked: list[int]
 ) -> None:
     files = sorted(music.glob("*.wav"))
-    found = LessonStore(tmp_path / "cache", progress=False).of_music(files, SHORT)
+    found = TransferStore(tmp_path / "cache", progress=False).of_music(files, SHORT)
     assert len(found) == len(asked) == 6
-    assert len({lesson.recording for lesson in found}) == 3
-    again = LessonStore(tmp_path / "cache", progress=False).of_music(files[::-1], SHORT)
+    assert len({segment.recording for segment in found}) == 3
+    again = TransferStore(tmp_path / "cache", progress=False).of_music(files[::-1], SHORT)
     assert len(asked) == 6
     for one, other in zip(found, again, strict=True):
         assert one.recording == other.recording
         np.testing.assert_array_equal(one.logmel(), other.logmel())
-        np.testing.assert_array_equal(one.said.musicnn, other.said.musicnn)
+        np.testing.assert_array_equal(one.outputs.musicnn, other.outputs.musicnn)
     other_settings = replace(SHORT, segments=1)
-    LessonStore(tmp_path / "cache", progress=False).of_music(files, other_settings)
+    TransferStore(tmp_path / "cache", progress=False).of_music(files, other_settings)
     assert len(asked) == 9
 
 
 def test_a_clip_is_one_lesson_of_the_front_end(tmp_path: Path, asked: list[int]) -> None:
     clip = piece(tmp_path / "clip.wav", 1.0)
-    store = LessonStore(tmp_path / "cache", progress=False)
-    lesson = store.of_clips([clip], 60.0)[0]
-    assert lesson is not None
-    assert asked == [lesson.length]
-    samples = lessons.audio.read(clip, STUDENT_FRONT_END.sample_rate).samples
+    store = TransferStore(tmp_path / "cache", progress=False)
+    segment = store.of_clips([clip], 60.0)[0]
+    assert segment is not None
+    assert asked == [segment.length]
+    samples = transfer_set.audio.read(clip, STUDENT_FRONT_END.sample_rate).samples
     expected = LogMel(STUDENT_FRONT_END)(samples)
-    np.testing.assert_allclose(lesson.logmel(), expected, atol=5e-3)
-    looped = lesson.logmel(10, 2 * lesson.length)
-    np.testing.assert_array_equal(looped[: lesson.length - 10], lesson.logmel(10))
-    np.testing.assert_array_equal(looped[lesson.length - 10 :][:30], lesson.logmel(0, 30))
+    np.testing.assert_allclose(segment.logmel(), expected, atol=5e-3)
+    looped = segment.logmel(10, 2 * segment.length)
+    np.testing.assert_array_equal(looped[: segment.length - 10], segment.logmel(10))
+    np.testing.assert_array_equal(looped[segment.length - 10 :][:30], segment.logmel(0, 30))
 
 
 def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
@@ -161,10 +161,10 @@ def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
     good = piece(tmp_path / "good.wav", 1.0)
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"no audio at all")
-    store = LessonStore(tmp_path / "cache", progress=False)
+    store = TransferStore(tmp_path / "cache", progress=False)
     scrap = piece(tmp_path / "scrap.wav", 0.2)  # would fail as features, hours later
     found = store.of_clips([bad, good, tmp_path / "missing.wav", scrap], 60.0)
-    assert [lesson is not None for lesson in found] == [False, True, False, False]
+    assert [segment is not None for segment in found] == [False, True, False, False]
     refused = sorted(refused.path.name for refused in store.refused)
     assert refused == ["bad.wav", "missing.wav", "scrap.wav"]
     assert all("\n" not in str(refused) for refused in store.refused)
@@ -174,33 +174,33 @@ def test_a_strange_recording_does_not_stop_the_rest(
     tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strange, good = piece(tmp_path / "strange.wav", 1.0), piece(tmp_path / "good.wav", 1.0, seed=1)
-    read = lessons.audio.read
+    read = transfer_set.audio.read
 
     def odd(path: Path, *arguments: float) -> object:
         if path == strange:
             raise ZeroDivisionError("of one kind")
         return read(path, *arguments)
 
-    monkeypatch.setattr(lessons.audio, "read", odd)
-    store = LessonStore(tmp_path / "cache", progress=False)
+    monkeypatch.setattr(transfer_set.audio, "read", odd)
+    store = TransferStore(tmp_path / "cache", progress=False)
     found = store.of_clips([strange, good], 60.0)
-    assert [lesson is not None for lesson in found] == [False, True]
+    assert [segment is not None for segment in found] == [False, True]
     (refused,) = store.refused
     assert str(refused) == f"{strange}: unexpected ZeroDivisionError: of one kind"
 
 
 def test_a_lesson_broken_off_while_written_is_made_again(tmp_path: Path, asked: list[int]) -> None:
     clip = piece(tmp_path / "clip.wav", 1.0)
-    LessonStore(tmp_path / "cache", progress=False).of_clips([clip], 60.0)
+    TransferStore(tmp_path / "cache", progress=False).of_clips([clip], 60.0)
     for suffix in (".npz", ".npy"):
         stored = next((tmp_path / "cache").rglob(f"*{suffix}"))
         stored.write_bytes(stored.read_bytes()[:-100])
-        assert LessonStore(tmp_path / "cache", progress=False).of_clips([clip], 60.0)[0]
+        assert TransferStore(tmp_path / "cache", progress=False).of_clips([clip], 60.0)[0]
     assert len(asked) == 3
 
 
 def test_segments_are_spread_over_a_recording(tmp_path: Path) -> None:
-    plan = Segments(LessonSettings())
+    plan = EvenlySpaced(TransferSettings())
     for seconds, count in ((15.0, 0), (30.0, 2), (100.0, 5)):
         path = tmp_path / f"{seconds}.wav"
         write_wav(path, np.zeros(round(seconds * 8000), np.float32), 8000)
@@ -212,7 +212,7 @@ def test_segments_are_spread_over_a_recording(tmp_path: Path) -> None:
 def test_silence_and_sounds_teach_nothing(tmp_path: Path, asked: list[int]) -> None:
     write_wav(tmp_path / "silence.wav", np.zeros(9 * RATE, np.float32), RATE)
     piece(tmp_path / "sound.wav", 2.0)
-    store = LessonStore(tmp_path / "cache", progress=False)
+    store = TransferStore(tmp_path / "cache", progress=False)
     assert store.of_music(sorted(tmp_path.glob("*.wav")), SHORT) == []
     assert (asked, store.refused) == ([], ())
 
@@ -250,7 +250,7 @@ def test_soft_labels_follow_the_teachers_and_audioset() -> None:
     rng = np.random.default_rng(0)
     truth = np.array([0, 1] * 10)
 
-    def of(genre: int) -> Said:
+    def of(genre: int) -> TeacherOutputs:
         one = said(rng)
         return one._replace(mn04=one.mn04 + 3 * genre, fcn=one.fcn - 3 * genre)
 
@@ -320,7 +320,7 @@ def test_mixing_adds_powers_and_masking_hides_bands() -> None:
     assert 4 <= int(hidden.sum()) < 16
 
 
-# --- descent
+# --- optimisation
 
 
 class Dropping(nn.Module):
@@ -347,13 +347,15 @@ def descend(folder: Path, stop_at: int | None = None) -> Dropping:
         return {"square": network(x).square().mean(), "size": network(x).abs().mean()}
 
     groups = [(list(network.parameters()), 0.1)]
-    descent = Descent(network, groups, steps, DescentSettings(warmup_steps=2), seed=5)
-    return descent.run(
+    optimisation = Optimisation(
+        network, groups, steps, DistillOptimiserSettings(warmup_steps=2), seed=5
+    )
+    return optimisation.run(
         losses, checkpoint=folder / "last.pt", history=folder / "history.csv", every=2
     )
 
 
-def test_a_descent_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+def test_an_optimisation_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     unbroken = descend(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         descend(tmp_path / "broken", stop_at=5)
@@ -370,7 +372,9 @@ def test_a_descent_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     assert not unbroken.training
 
 
-def test_the_table_of_a_descent_has_means_over_the_steps_that_had_the_term(tmp_path: Path) -> None:
+def test_the_table_of_an_optimisation_has_means_over_the_steps_that_had_the_term(
+    tmp_path: Path,
+) -> None:
     network = Dropping()
 
     def losses(step: int) -> Mapping[str, Tensor]:
@@ -378,7 +382,7 @@ def test_the_table_of_a_descent_has_means_over_the_steps_that_had_the_term(tmp_p
         return {"always": loss} | ({"sometimes": loss * 0 + 2.0} if step % 2 else {})
 
     groups = [(list(network.parameters()), 0.1)]
-    Descent(network, groups, 4, DescentSettings(), seed=0).run(
+    Optimisation(network, groups, 4, DistillOptimiserSettings(), seed=0).run(
         losses, checkpoint=tmp_path / "last.pt", history=tmp_path / "history.csv", every=4
     )
     with (tmp_path / "history.csv").open() as file:
@@ -389,8 +393,8 @@ def test_no_norm_to_clip_to_leaves_gradients_as_they_are(tmp_path: Path) -> None
     network = Dropping()
     before = [parameter.detach().clone() for parameter in network.parameters()]
     groups = [(list(network.parameters()), 0.1)]
-    settings = DescentSettings(clip_norm=0.0, weight_decay=0.0)
-    Descent(network, groups, 4, settings, seed=0).run(
+    settings = DistillOptimiserSettings(clip_norm=0.0, weight_decay=0.0)
+    Optimisation(network, groups, 4, settings, seed=0).run(
         lambda step: {"loss": network(torch.ones(2, 8)).square().mean()},
         checkpoint=tmp_path / "last.pt",
         history=tmp_path / "history.csv",
@@ -440,18 +444,27 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
         (["--tuning.crop_shares", "[1.0]"], "equally many lengths above 0 and shares"),
         (["--tuning.crop_shares", "[0.0, 0.0, 0.0]"], "equally many lengths above 0 and shares"),
         (["--tuning.mask_low", "16"], "mask_low must be above 0 and below mask_high, got 16 and"),
-        (["--lessons.shortest_seconds", "8"], "shortest_seconds must be 2 more"),
+        (["--transfer.shortest_seconds", "8"], "shortest_seconds must be 2 more"),
         (["--imitation.held_out", "1"], "held_out must be 2 or more, got 1"),
         (["--refinement.share", "1.5"], "refinement.share must be from 0 to 1, got 1.5"),
         (["--denoising.dropout", "1.5"], "denoising.dropout must be from 0 to 1, got 1.5"),
-        (["--denoising.playbacks", "-1"], "denoising.playbacks must be 0 or more, got -1"),
-        (["--duet.full_band", "-1"], "duet.full_band must be from 0 to 1, got -1.0"),
+        (["--denoising.noisy_copies", "-1"], "denoising.noisy_copies must be 0 or more, got -1"),
+        (["--ensemble.full_band", "-1"], "ensemble.full_band must be from 0 to 1, got -1.0"),
         (["--data.split", "dice"], "dice"),
         (["--seed", "-1"], "seed must be from 0 to 4294967295, got -1"),
-        (["--tuning.descent.lr", "-1"], "tuning.descent.lr must be above 0, got -1"),
-        (["--tuning.descent.average", "1.5"], "descent.average must be from 0 to below 1, got 1.5"),
-        (["--imitation.descent.clip_norm", "-1"], "imitation.descent.clip_norm must be 0 or more"),
-        (["--denoising.descent.lowest", "2"], "denoising.descent.lowest must be from 0 to 1, got"),
+        (["--tuning.optimiser.lr", "-1"], "tuning.optimiser.lr must be above 0, got -1"),
+        (
+            ["--tuning.optimiser.average", "1.5"],
+            "optimiser.average must be from 0 to below 1, got 1.5",
+        ),
+        (
+            ["--imitation.optimiser.clip_norm", "-1"],
+            "imitation.optimiser.clip_norm must be 0 or more",
+        ),
+        (
+            ["--denoising.optimiser.lowest", "2"],
+            "denoising.optimiser.lowest must be from 0 to 1, got",
+        ),
         (["--tuning.stepz", "1"], "stepz"),
     ],
 )
@@ -479,7 +492,7 @@ def test_missing_music_is_told(
 def test_of_two_that_imitate_the_same_the_second_waits_and_finds_it_made(
     tmp_path: Path, music: Path, asked: list[int]
 ) -> None:
-    heard = LessonStore(tmp_path / "cache", progress=False).of_music(
+    heard = TransferStore(tmp_path / "cache", progress=False).of_music(
         sorted(music.glob("*.wav")), SHORT
     )
     said_by: dict[str, list[str]] = {"first": [], "second": []}
@@ -520,7 +533,7 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
 
     def run(labels: tuple[str, ...], members: list[Track], name: str) -> Path:
         return distill(
-            tiny(), members, labels, [music], tmp_path / name, tmp_path / "cache", tell=lines.append
+            tiny(), members, labels, [music], tmp_path / name, tmp_path / "cache", log=lines.append
         )
 
     bundle = run(LABELS, tracks, "run")
@@ -555,7 +568,7 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
     # Another run that differs in what is exported alone trains nothing.
     cooler = replace(tiny(), student=replace(tiny().student, temperature=0.5))
     exported = distill(
-        cooler, tracks, LABELS, [music], tmp_path / "cooler", tmp_path / "cache", tell=lines.append
+        cooler, tracks, LABELS, [music], tmp_path / "cooler", tmp_path / "cache", log=lines.append
     )
     assert not any(": step" in line for line in lines)
     assert Bundle.load(exported).metadata.temperature == 0.5
@@ -575,7 +588,7 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
         run(LABELS, tracks[:1], "alone")
 
 
-def test_a_duet_is_refined_and_denoised_once(
+def test_an_ensemble_is_refined_and_denoised_once(
     tmp_path: Path,
     music: Path,
     tracks: list[Track],
@@ -587,20 +600,22 @@ def test_a_duet_is_refined_and_denoised_once(
     monkeypatch.setattr(fcn, "load_fcn", lambda: published)
     lines: list[str] = []
 
-    def run(name: str, share: float, seed: int = 0, playbacks: int = 1) -> Path:
+    def run(name: str, share: float, seed: int = 0, noisy_copies: int = 1) -> Path:
         refinement = RefinementSettings(
-            share=share, stretches=3, playbacks=2, steps=2, batch_size=2
+            share=share, segments=3, degraded_copies=2, steps=2, batch_size=2
         )
         denoising = DenoisingSettings(
-            playbacks=playbacks,
+            noisy_copies=noisy_copies,
             hidden=4,
             steps=2,
             batch_size=2,
-            descent=DescentSettings(lr=1.0, warmup_steps=0),
+            optimiser=DistillOptimiserSettings(lr=1.0, warmup_steps=0),
         )
-        recipe = tiny(duet=DuetSettings(), refinement=refinement, denoising=denoising, seed=seed)
+        recipe = tiny(
+            ensemble=EnsembleSettings(), refinement=refinement, denoising=denoising, seed=seed
+        )
         return distill(
-            recipe, tracks, LABELS, [music], tmp_path / name, tmp_path / "cache", tell=lines.append
+            recipe, tracks, LABELS, [music], tmp_path / name, tmp_path / "cache", log=lines.append
         )
 
     frames = np.random.default_rng(0).normal(-20, 10, (1, 100, 96)).astype(np.float32)
@@ -617,11 +632,11 @@ def test_a_duet_is_refined_and_denoised_once(
     assert prediction.genre in LABELS
 
     assert any(line.startswith("denoising: step 2/2") for line in lines)
-    assert Bundle.load(refined).metadata.training["denoising_playbacks"] == 1
+    assert Bundle.load(refined).metadata.training["denoising_noisy_copies"] == 1
     with (refined.parent / "denoising.csv").open() as file:
         assert {"step", "error"} <= set(next(csv.reader(file)))
     lines.clear()
-    noisy = run("noisy", 1.0, playbacks=0)
+    noisy = run("noisy", 1.0, noisy_copies=0)
     assert not (noisy.parent / "denoising.csv").exists()
     assert not np.allclose(says(refined), says(noisy), atol=1e-4)
     again = run("again", 1.0)
@@ -629,7 +644,7 @@ def test_a_duet_is_refined_and_denoised_once(
     assert not any(": step" in line for line in lines)
 
     # Another share of the same way is gone without a step, and without the stage none is.
-    half, none = run("half", 0.5, playbacks=0), run("none", 0.0, playbacks=0)
+    half, none = run("half", 0.5, noisy_copies=0), run("none", 0.0, noisy_copies=0)
     assert not any(": step" in line for line in lines)
     assert not (none.parent / "refinement.csv").exists()
     assert not np.allclose(says(refined), says(none), atol=1e-5)

@@ -24,19 +24,18 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.evaluation.calibration import probabilities_at
-from tonearm.library import embeddings
+from tonearm.library import embeddings, head_replacement
 from tonearm.library import forecast as forecasting
-from tonearm.library import graft as grafting
 from tonearm.library.advice import advise
-from tonearm.library.anatomy import embedding_parts
+from tonearm.library.embedding_layout import embedding_parts
 from tonearm.library.embeddings import embed
 from tonearm.library.examples import from_dataset, from_tags, only, with_enough
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.forecast import forecast
-from tonearm.library.graft import GraftError, graft
 from tonearm.library.head import SMALLEST_DEVIATION, Head, fit_head
-from tonearm.library.kinship import kinship
+from tonearm.library.head_replacement import ReplaceHeadError, replace_head
 from tonearm.library.learn import TooFewExamples, learn
+from tonearm.library.related import related_groups
 
 RATE = FRONT_END.sample_rate
 PITCHES = {"Bass Music": (110, 350), "Mid": (900, 1500), "Whistles": (3500, 6000)}  # Hz
@@ -349,21 +348,21 @@ def test_artists_and_small_albums_tie_recordings() -> None:
         track(5),
         track(6),
     ]
-    kin = kinship(tracks)
+    kin = related_groups(tracks)
     assert kin.groups == (0, 0, 1, 1, 1, 2, 3)
     assert kin.unknown == 2
 
 
 def test_a_compilation_ties_nothing() -> None:
     tracks = [track(i, artist=f"artist {i}", album="Now That's Music") for i in range(4)]
-    assert kinship(tracks).groups == (0, 1, 2, 3)
-    assert kinship(tracks[:3]).groups == (0, 0, 0)
+    assert related_groups(tracks).groups == (0, 1, 2, 3)
+    assert related_groups(tracks[:3]).groups == (0, 0, 0)
 
 
 def test_albums_of_one_name_in_two_folders_are_two() -> None:
     one, other = track(0, artist="a", album="Best"), track(1, artist="b", album="Best")
     other = replace(other, path=Path("elsewhere/1.mp3"))
-    assert kinship([one, other]).groups == (0, 1)
+    assert related_groups([one, other]).groups == (0, 1)
 
 
 def test_folds_never_share_an_artist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,7 +523,9 @@ def outputs_of(path: Path) -> dict[str, np.ndarray]:
 def outputs_around(base: Path, head: Head) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What a bundle answers, and what it answers with another head."""
     metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
-    return outputs_of(base), outputs_of(graft(base, head, metadata, base.with_name("new.onnx")))
+    return outputs_of(base), outputs_of(
+        replace_head(base, head, metadata, base.with_name("new.onnx"))
+    )
 
 
 def add_output(model: onnx.ModelProto, name: str, nodes: Sequence[onnx.NodeProto]) -> None:
@@ -545,10 +546,10 @@ def test_a_bundle_that_is_not_finished_is_no_model(
         listed.append(bundle.available())  # as another process sees it, or all do after a kill
         return 1.0
 
-    monkeypatch.setattr(grafting, "_difference", wrong)
+    monkeypatch.setattr(head_replacement, "_difference", wrong)
     metadata = tiny_metadata(labels=("a", "b", "c"))
-    with pytest.raises(GraftError, match=r"mine\.onnx: the written scores differ"):
-        graft(tiny_bundle, head, metadata, tmp_path / "mine.onnx")
+    with pytest.raises(ReplaceHeadError, match=r"mine\.onnx: the written scores differ"):
+        replace_head(tiny_bundle, head, metadata, tmp_path / "mine.onnx")
     assert listed == [before]
     assert not list(tmp_path.iterdir())
 
@@ -596,7 +597,7 @@ def test_a_branch_that_reads_the_old_logits_is_followed(head: Head, tmp_path: Pa
 def test_a_second_front_end_is_kept(head: Head, tmp_path: Path) -> None:
     metadata = tiny_metadata(second_front_end=FRONT_END)
     base = write_bundle(tmp_path / "base.onnx", metadata)
-    new = graft(base, head, replace(metadata, labels=("x", "y", "z")), tmp_path / "new.onnx")
+    new = replace_head(base, head, replace(metadata, labels=("x", "y", "z")), tmp_path / "new.onnx")
     assert Classifier.load(new)(tone(440, 1), RATE).genre in "xyz"
 
 
@@ -612,7 +613,9 @@ def test_the_shipped_model_takes_a_head(tmp_path: Path) -> None:
     base = Bundle.load(Path(datasets.__file__).parents[1] / "weights" / "default.onnx")
     width = embeddings._width(base)
     head = Head(np.random.default_rng(4).normal(0, 0.1, (width, 2)), np.zeros(2))
-    new = graft(base.path, head, replace(base.metadata, labels=("x", "y")), tmp_path / "new.onnx")
+    new = replace_head(
+        base.path, head, replace(base.metadata, labels=("x", "y")), tmp_path / "new.onnx"
+    )
     before = Classifier(base)(tone(440, 1), RATE)
     after = Classifier.load(new)(tone(440, 1), RATE)
     np.testing.assert_array_equal(after.embedding, before.embedding)

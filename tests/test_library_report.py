@@ -19,7 +19,7 @@ from tonearm.library import projection
 from tonearm.library.entry import Model
 from tonearm.library.overview import overview
 from tonearm.library.report import write_report
-from tonearm.library.resemblance import directions
+from tonearm.library.similarity import unit_vectors
 from tonearm.library.store import Store
 from tonearm.library.tag_words import TagWords
 
@@ -59,7 +59,7 @@ def blobs(count: int, groups: int, width: int = 40) -> tuple[np.ndarray, np.ndar
     members = np.arange(count) % groups
     centres = random.normal(size=(groups, width))
     vectors = centres[members] + 0.3 * random.normal(size=(count, width))
-    return directions(vectors.astype(np.float32)), members
+    return unit_vectors(vectors.astype(np.float32)), members
 
 
 def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:

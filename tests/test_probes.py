@@ -18,9 +18,9 @@ from tonearm.errors import TonearmError
 from tonearm.evaluation.crossval import Round
 from tonearm.models import audioset
 from tonearm.synth import STYLES, render, write_wav
-from tonearm.training import lessons, musicnn, teachers
+from tonearm.training import musicnn, teachers, transfer_set
 from tonearm.training.probe import EMBEDDINGS, audioset_head, probe
-from tonearm.training.teachers import Said
+from tonearm.training.teachers import TeacherOutputs
 
 RATE = 16_000
 LABELS = ("blues", "jazz", "metal")
@@ -32,18 +32,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count: list[int] = []
 
     class Noted:
-        def listen(self, samples: np.ndarray, logmel: np.ndarray) -> Said:
+        def __call__(self, samples: np.ndarray, logmel: np.ndarray) -> TeacherOutputs:
             count.append(len(samples))
             rng = np.random.default_rng(len(count))
             sizes = ((2, 1506), (2, 50), 64, 50, 384, 527)
-            said = Said(*(rng.normal(size=size).astype(np.float32) for size in sizes))
+            said = TeacherOutputs(*(rng.normal(size=size).astype(np.float32) for size in sizes))
             loud = np.abs(samples).max() > 0.25
             said.mn04[:200] += 9 * loud
             said.audioset[list(audioset.GENRES["jazz" if loud else "blues"].values())] += 9
             return said
 
-    monkeypatch.setattr(lessons, "load_teachers", Noted)
-    for module in (lessons, teachers):
+    monkeypatch.setattr(transfer_set, "load_teachers", Noted)
+    for module in (transfer_set, teachers):
         monkeypatch.setattr(module, "teachers_fingerprint", lambda: "noted")
     return count
 
@@ -153,12 +153,12 @@ def test_what_cannot_be_heard_has_no_answer(
 
 
 @pytest.mark.parametrize("name", [*PROBES, JOINED, AUDIOSET])
-def test_what_is_stored_of_a_probe_is_known_by_the_lessons_and_the_code(
+def test_what_is_stored_of_a_probe_is_known_by_the_segments_and_the_code(
     asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     system = find_system(name, tmp_path, FeatureCache(tmp_path / "cache"))
     plain = system.fingerprint
-    monkeypatch.setattr(lessons, "LESSONS_VERSION", 99)
+    monkeypatch.setattr(transfer_set, "TRANSFER_VERSION", 99)
     newer = system.fingerprint
     (tmp_path / "probe.py").write_text("# other code\n")
     monkeypatch.setattr("tonearm.training.probe.__file__", str(tmp_path / "probe.py"))

@@ -12,17 +12,17 @@ import torch
 
 from tonearm.models.student import Student
 from tonearm.training import refine as stage
-from tonearm.training.duet import Duet
+from tonearm.training.ensemble import Ensemble
 from tonearm.training.fcn import Fcn
-from tonearm.training.recipe import DuetSettings, Recipe, RefinementSettings, StudentSettings
-from tonearm.training.refine import Upper, hear_stretches, refine
+from tonearm.training.recipe import EnsembleSettings, Recipe, RefinementSettings, StudentSettings
+from tonearm.training.refine import UpperLayers, draw_segments, refine
 
 LABELS = ("blues", "jazz", "metal")
 TRUTH = np.array([0, 0, 0, 2, 2])  # none of the second
 
 
 def recipe(**changes: object) -> Recipe:
-    settings = RefinementSettings(stretches=12, steps=30, batch_size=6, mixup=0.0, smoothing=0.0)
+    settings = RefinementSettings(segments=12, steps=30, batch_size=6, mixup=0.0, smoothing=0.0)
     return Recipe(
         checkpoint_steps=10,
         student=StudentSettings(window_seconds=1.0, hop_seconds=1.0),
@@ -49,41 +49,41 @@ def audible_fcn() -> Fcn:
     return fcn
 
 
-def make_duet() -> Duet:
+def make_ensemble() -> Ensemble:
     torch.manual_seed(0)
     fcn = audible_fcn()
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.0, pretrained=False)
-    duet = Duet(student, fcn, DuetSettings(), LABELS).eval()
-    heard = np.stack([duet.hear_windows([clip[0]]) for clip in clips()])
-    duet.fit_heads(heard, TRUTH)
-    return duet
+    ensemble = Ensemble(student, fcn, EnsembleSettings(), LABELS).eval()
+    heard = np.stack([ensemble.mean_fcn_features([clip[0]]) for clip in clips()])
+    ensemble.fit_heads(heard, TRUTH)
+    return ensemble
 
 
-def run(duet: Duet, folder: Path, chosen: Recipe) -> dict[str, torch.Tensor]:
-    refine(chosen, duet, clips(), TRUTH, folder / "last.pt", folder / "history.csv")
-    return {name: value.clone() for name, value in Upper(duet).state_dict().items()}
+def run(ensemble: Ensemble, folder: Path, chosen: Recipe) -> dict[str, torch.Tensor]:
+    refine(chosen, ensemble, clips(), TRUTH, folder / "last.pt", folder / "history.csv")
+    return {name: value.clone() for name, value in UpperLayers(ensemble).state_dict().items()}
 
 
 def test_the_upper_layers_learn_and_the_lower_ones_stay(tmp_path: Path) -> None:
-    duet = make_duet()
-    lower = {n: p.clone() for n, p in duet.fcn.named_parameters() if not n.startswith("layer4")}
+    ensemble = make_ensemble()
+    lower = {n: p.clone() for n, p in ensemble.fcn.named_parameters() if not n.startswith("layer4")}
     lower = {n: p for n, p in lower.items() if not n.startswith("layer5")}
-    run(duet, tmp_path, recipe(share=1.0))
+    run(ensemble, tmp_path, recipe(share=1.0))
     with (tmp_path / "history.csv").open() as file:
         losses = [float(row["on_all"]) for row in csv.DictReader(file)]
     assert losses[-1] < 0.7 * losses[0]
-    now = dict(duet.fcn.named_parameters())
+    now = dict(ensemble.fcn.named_parameters())
     assert all(torch.equal(now[name], value) for name, value in lower.items())
-    assert not duet.training
+    assert not ensemble.training
     window = torch.from_numpy(clips()[3][0][:50])[None]
     with torch.inference_mode():
-        assert duet.on_all(duet.hear(window)).argmax() == 2
+        assert ensemble.on_all(ensemble.fcn_features(window)).argmax() == 2
 
 
 def test_half_of_the_way_lies_between_what_was_and_what_was_learned(tmp_path: Path) -> None:
-    before = {n: v.clone() for n, v in Upper(make_duet()).state_dict().items()}
-    learned = run(make_duet(), tmp_path / "whole", recipe(share=1.0))
-    half = run(make_duet(), tmp_path / "half", recipe(share=0.5))
+    before = {n: v.clone() for n, v in UpperLayers(make_ensemble()).state_dict().items()}
+    learned = run(make_ensemble(), tmp_path / "whole", recipe(share=1.0))
+    half = run(make_ensemble(), tmp_path / "half", recipe(share=0.5))
     assert not torch.equal(before["layer4.conv.weight"], learned["layer4.conv.weight"])
     for name, value in half.items():
         torch.testing.assert_close(value, (before[name] + learned[name]) / 2, msg=name)
@@ -92,20 +92,20 @@ def test_half_of_the_way_lies_between_what_was_and_what_was_learned(tmp_path: Pa
 def test_what_was_learned_is_not_learned_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(make_duet(), tmp_path, recipe())
+    first = run(make_ensemble(), tmp_path, recipe())
 
     def deaf(*_: object) -> None:
         raise AssertionError("nothing is left to hear for")
 
-    monkeypatch.setattr(stage, "hear_stretches", deaf)
-    again = run(make_duet(), tmp_path, recipe())
+    monkeypatch.setattr(stage, "draw_segments", deaf)
+    again = run(make_ensemble(), tmp_path, recipe())
     for name, value in first.items():
         torch.testing.assert_close(again[name], value, msg=name)
 
 
-def test_stretches_are_of_each_genre_alike_and_of_playings_as_often_as_is_said() -> None:
-    duet = make_duet()
-    maps, genres = hear_stretches(recipe(stretches=40, smoothing=0.3), duet, clips(), TRUTH)
+def test_segments_are_balanced_over_genres_and_degraded_as_often_as_is_set() -> None:
+    ensemble = make_ensemble()
+    maps, genres = draw_segments(recipe(segments=40, smoothing=0.3), ensemble, clips(), TRUTH)
     assert maps.shape[:2] == (40, 128)
     assert maps.dtype == torch.float16
     torch.testing.assert_close(genres.sum(dim=1), torch.ones(40))
@@ -117,7 +117,7 @@ def test_stretches_are_of_each_genre_alike_and_of_playings_as_often_as_is_said()
             np.tile(np.linspace(-60, 0, 96, dtype=np.float32), (150, 1)),
         ]
     ]
-    for played, ways in ((0.0, 1), (1.0, 1), (0.5, 2)):
-        chosen = recipe(stretches=20, played=played)
-        maps, _ = hear_stretches(chosen, duet, one, np.array([1]))
-        assert len(torch.unique(maps.flatten(1).float().mean(dim=1).round(decimals=3))) == ways
+    for share, versions in ((0.0, 1), (1.0, 1), (0.5, 2)):
+        chosen = recipe(segments=20, degraded_share=share)
+        maps, _ = draw_segments(chosen, ensemble, one, np.array([1]))
+        assert len(torch.unique(maps.flatten(1).float().mean(dim=1).round(decimals=3))) == versions

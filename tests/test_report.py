@@ -21,7 +21,7 @@ from tonearm.cli.options import listed
 from tonearm.datasets import Dataset, LeakWarning, Track, load, split
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.heard import heard_warning, learned_text
+from tonearm.evaluation.inference import NothingClassified, evaluable_tracks, run_inference
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.report import (
@@ -31,7 +31,7 @@ from tonearm.evaluation.report import (
     worst_errors,
     write_report,
 )
-from tonearm.evaluation.trial import NothingHeard, judgeable, run_trial
+from tonearm.evaluation.training_overlap import overlap_warning, training_text
 from tonearm.prediction import Failure, Prediction
 
 LABELS = ("blues", "disco", "jazz")
@@ -91,7 +91,7 @@ SUBJECT = Subject(
 
 def test_answers_stand_beside_the_labels() -> None:
     songs = dataset({"blues.1.ogg": "blues", "jazz.1.ogg": "blues", "broken.ogg": "jazz"})
-    trial = run_trial(Oracle(), songs.tracks)
+    trial = run_inference(Oracle(), songs.tracks)
     assert trial.predictions.tracks == ("blues.1.ogg", "jazz.1.ogg")
     assert trial.predictions.predicted == ("blues", "jazz")
     assert trial.predictions.labels == LABELS
@@ -103,16 +103,16 @@ def test_a_track_without_audio_shifts_no_answers() -> None:
     songs = dataset({"blues.1.ogg": "blues", "jazz.1.ogg": "jazz"})
     pathless = Track("disco.1", None, "disco")
     with pytest.raises(UsageError, match=r"disco\.1: no audio file is known"):
-        run_trial(Oracle(), (pathless, *songs.tracks))
+        run_inference(Oracle(), (pathless, *songs.tracks))
 
 
 def test_labels_of_the_data_are_translated_or_refused() -> None:
     songs = dataset({"blues.1.ogg": "Blues", "disco.1.ogg": "disco"})
-    assert run_trial(Oracle(), songs.tracks, {"Blues": "blues"}).predictions.truth[0] == "blues"
+    assert run_inference(Oracle(), songs.tracks, {"Blues": "blues"}).predictions.truth[0] == "blues"
     with pytest.raises(TonearmError, match=r"does not know the label Blues .*--map"):
-        run_trial(Oracle(), songs.tracks)
+        run_inference(Oracle(), songs.tracks)
     with pytest.raises(UsageError, match="cannot rename 'Punk'"):
-        run_trial(Oracle(), songs.tracks, {"Punk": "disco"})
+        run_inference(Oracle(), songs.tracks, {"Punk": "disco"})
 
 
 def test_a_model_may_write_its_labels_in_another_form_of_unicode() -> None:
@@ -129,25 +129,25 @@ def test_a_model_may_write_its_labels_in_another_form_of_unicode() -> None:
                 yield Prediction(path, apart, 1.0, {apart: 1.0}, (), 30.0, False, music)
 
     songs = dataset({"1.ogg": composed, "2.ogg": "Rock"})
-    trial = run_trial(Accented(), songs.tracks, {"Rock": composed})
+    trial = run_inference(Accented(), songs.tracks, {"Rock": composed})
     assert trial.predictions.truth == (apart, apart)
 
 
 def test_nothing_decodable_is_an_error_that_names_a_file() -> None:
-    with pytest.raises(NothingHeard, match=r"none of 1 tracks .*broken.ogg: no audio stream"):
-        run_trial(Oracle(), dataset({"broken.ogg": "jazz"}).tracks)
+    with pytest.raises(NothingClassified, match=r"none of 1 tracks .*broken.ogg: no audio stream"):
+        run_inference(Oracle(), dataset({"broken.ogg": "jazz"}).tracks)
 
 
 def test_tracks_outside_the_partition_are_not_judged_unless_there_is_none() -> None:
     inside = dataset({"a": "blues"}, split="valid").tracks
     outside = dataset({"b": "blues", "c": "jazz"}).tracks
     both = Dataset("songs", Path("/music"), inside + outside, ("blues", "jazz"))
-    assert [track.id for track in judgeable(both)] == ["a"]
-    assert [track.id for track in judgeable(dataset({"b": "blues"}))] == ["b"]
+    assert [track.id for track in evaluable_tracks(both)] == ["a"]
+    assert [track.id for track in evaluable_tracks(dataset({"b": "blues"}))] == ["b"]
     with pytest.raises(TonearmError, match=r"no labelled track with audio .split 'test'"):
-        judgeable(both, split="test")
+        evaluable_tracks(both, split="test")
     with pytest.raises(UsageError, match="no label 'rock'; it has blues, jazz"):
-        judgeable(both, labels=["rock"])
+        evaluable_tracks(both, labels=["rock"])
 
 
 @pytest.mark.parametrize("word", ["valid", "validation", "Val", "dev"])
@@ -155,8 +155,8 @@ def test_a_part_goes_by_any_word_that_tables_have_for_it(tmp_path: Path, word: s
     rows = "path,label,split\na.wav,x,train\nb.wav,x,validation\nc.wav,x,Dev Set\n"
     (tmp_path / "m.csv").write_text(rows)
     data = load(tmp_path / "m.csv")
-    assert [track.id for track in judgeable(data, word)] == ["b.wav"]
-    assert [track.id for track in judgeable(data, "Dev Set")] == ["c.wav"]
+    assert [track.id for track in evaluable_tracks(data, word)] == ["b.wav"]
+    assert [track.id for track in evaluable_tracks(data, "Dev Set")] == ["c.wav"]
 
 
 def test_worst_errors_come_by_confidence() -> None:
@@ -372,20 +372,20 @@ def test_only_what_is_known_is_told_of_what_a_model_learned(
 ) -> None:
     model = Path(shutil.copy(tiny_bundle, tmp_path / "model.onnx"))
     tracks = (Track("a", tmp_path / "a.wav", "low"),)
-    assert heard_warning(Bundle.load(model), "music", tracks) is None
+    assert overlap_warning(Bundle.load(model), "music", tracks) is None
     (tmp_path / "tracks.json").write_text("[]")
-    assert heard_warning(Bundle.load(model), "music", tracks) is None
+    assert overlap_warning(Bundle.load(model), "music", tracks) is None
 
 
 def test_the_model_in_the_package_tells_of_gtzan(tmp_path: Path) -> None:
     tracks = (Track("blues.00000", tmp_path / "blues.00000.wav", "blues"),)
     shipped = Bundle.load(find("default"))
-    assert "learned from GTZAN" in str(heard_warning(shipped, "GTZAN", tracks))
-    assert heard_warning(shipped, "gtzan", tracks) is None  # a folder per genre of that name
+    assert "learned from GTZAN" in str(overlap_warning(shipped, "GTZAN", tracks))
+    assert overlap_warning(shipped, "gtzan", tracks) is None  # a folder per genre of that name
     # A run says itself what it held out.
     run = Bundle.load(Path(shutil.copy(shipped.path, tmp_path / "model.onnx")))
-    (tmp_path / "tracks.json").write_text(learned_text((), tracks, ["blues"]))
-    assert heard_warning(run, "GTZAN", tracks) is None
+    (tmp_path / "tracks.json").write_text(training_text((), tracks, ["blues"]))
+    assert overlap_warning(run, "GTZAN", tracks) is None
 
 
 def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:

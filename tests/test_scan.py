@@ -21,10 +21,10 @@ from tonearm import audio, media
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import scan as scan_module
+from tonearm.library.analysis import Analyser, Outcome, Task, model_of
 from tonearm.library.cluster import scan_cluster
 from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, model_of
 from tonearm.library.scan import Scan, kind_of
 from tonearm.library.sources import outermost, tasks
 from tonearm.library.store import Store
@@ -51,7 +51,7 @@ main()
 ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no UTF-8
 
 
-class OddListener(Listener):
+class OddListener(Analyser):
     """Hangs, is slow, or brings its process down, where a file's name says so."""
 
     def __call__(self, task: Task) -> Outcome:
@@ -63,7 +63,7 @@ class OddListener(Listener):
             time.sleep(self._time_limit)
             hurried = copy(self)
             hurried._time_limit = 1e-6
-            return Listener.__call__(hurried, task)
+            return Analyser.__call__(hurried, task)
         if name == "crashes":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(task)
@@ -299,7 +299,7 @@ def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     write_audio: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scan_module, "Listener", OddListener)
+    monkeypatch.setattr(scan_module, "Analyser", OddListener)
     for number, name in enumerate(("a", "crashes", "hangs", "slow", "z")):
         write_audio(tmp_path / f"{name}.wav", tone(200 + number, 0.5), RATE)
     tally = scanned(tmp_path, time_limit=2).tally
@@ -523,7 +523,7 @@ def listen(tiny_bundle: Path) -> Callable[[Path], Entry]:
     """`listen(path) -> Entry`, in this process, by the default excerpt."""
     excerpt = Excerpt()
     model = model_of(Bundle.load(tiny_bundle), excerpt)
-    listener = Listener(tiny_bundle, model, excerpt, None)
+    listener = Analyser(tiny_bundle, model, excerpt, None)
     return lambda path: listener(Task.of(str(path))).entry
 
 

@@ -32,14 +32,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.exceptions import HTTPException
 
 from bundles import FRONT_END, tone
-from tonearm.classifier import Classifier, ClassifierApart
+from tonearm.classifier import Classifier, IsolatedClassifier
 from tonearm.cli import serve
 from tonearm.errors import UsageError
 from tonearm.prediction import Failure, Prediction
-from tonearm.serving import Limits, Listeners, create_app, disk
+from tonearm.serving import Limits, WorkerPool, create_app, disk
 from tonearm.serving.api import Answer, Description
 from tonearm.serving.limits import LimitedUploads
-from tonearm.serving.listeners import NobodyListens
+from tonearm.serving.pool import NoWorker
 from tonearm.serving.statistics import Statistics
 from tonearm.workers import StartError, _Worker
 
@@ -81,7 +81,7 @@ def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]
     before = {child.pid for child in multiprocessing.active_children()}
     usual = tempfile.tempdir
     app = create_app(
-        Listeners(Classifier.load(model), processes),
+        WorkerPool(Classifier.load(model), processes),
         Limits(**limits),  # type: ignore[arg-type]
     )
     door = socket.create_server(("127.0.0.1", 0))
@@ -111,9 +111,9 @@ def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]
 
 
 @asynccontextmanager
-async def one_at_work(model: Path) -> AsyncIterator[tuple[Listeners, int]]:
+async def one_at_work(model: Path) -> AsyncIterator[tuple[WorkerPool, int]]:
     """Have a single process listen, and give its number too."""
-    listeners = Listeners(Classifier.load(model))
+    listeners = WorkerPool(Classifier.load(model))
     before = {child.pid for child in multiprocessing.active_children()}
     async with listeners.at_work():
         (process,) = {child.pid for child in multiprocessing.active_children()} - before
@@ -451,7 +451,7 @@ def test_health_tells_when_no_process_can_be_had(
 
     with served(tiny_bundle) as server:
         with monkeypatch.context() as patched:
-            patched.setattr(ClassifierApart, "attempt", exhausted)
+            patched.setattr(IsolatedClassifier, "attempt", exhausted)
             assert server.post(low).status_code == 503
             response = server.client.get("/health")
             assert response.status_code == 503
@@ -465,19 +465,19 @@ def test_health_tells_when_no_process_can_be_had(
 def test_a_process_that_cannot_be_replaced_leaves_recordings_to_the_others(
     tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = ClassifierApart.attempt
-    broken: list[ClassifierApart] = []
+    attempt = IsolatedClassifier.attempt
+    broken: list[IsolatedClassifier] = []
 
-    def one_fails(listener: ClassifierApart, path: Path) -> Any:
+    def one_fails(listener: IsolatedClassifier, path: Path) -> Any:
         broken.append(listener)
         if listener is broken[0]:
             raise StartError(1)
         return attempt(listener, path)
 
-    monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 60.0)
+    monkeypatch.setattr("tonearm.serving.pool.SOONEST_SECONDS", 60.0)
     with served(tiny_bundle, processes=2) as server:
         with monkeypatch.context() as patched:
-            patched.setattr(ClassifierApart, "attempt", one_fails)
+            patched.setattr(IsolatedClassifier, "attempt", one_fails)
             for _ in range(3):
                 assert server.post(low).status_code == 200
         assert server.client.get("/health").status_code == 200
@@ -492,14 +492,14 @@ def test_all_who_wait_are_told_when_nobody_can_listen(
         raise OSError(errno.EMFILE, "Too many open files")
 
     async def ask() -> list[BaseException | Any]:
-        listeners = Listeners(Classifier.load(tiny_bundle))
+        listeners = WorkerPool(Classifier.load(tiny_bundle))
         async with listeners.at_work():
-            monkeypatch.setattr(ClassifierApart, "attempt", exhausted)
+            monkeypatch.setattr(IsolatedClassifier, "attempt", exhausted)
             several = (listeners.attempt(low) for _ in range(3))
             return await asyncio.wait_for(asyncio.gather(*several, return_exceptions=True), 10)
 
-    monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 60.0)
-    assert [type(answer) for answer in asyncio.run(ask())] == [NobodyListens] * 3
+    monkeypatch.setattr("tonearm.serving.pool.SOONEST_SECONDS", 60.0)
+    assert [type(answer) for answer in asyncio.run(ask())] == [NoWorker] * 3
 
 
 @posix
@@ -515,7 +515,7 @@ def test_at_the_end_who_waits_is_told(tiny_bundle: Path, low: Path) -> None:
     begun, left, waited = asyncio.run(ask())
     assert isinstance(begun, Failure)
     assert isinstance(left, asyncio.CancelledError)
-    assert isinstance(waited, NobodyListens)
+    assert isinstance(waited, NoWorker)
     assert "the server is ending" in str(waited)
 
 
@@ -524,9 +524,9 @@ def test_a_process_that_is_being_replaced_ends_with_the_others(
 ) -> None:
     before = {child.pid for child in multiprocessing.active_children()}
 
-    begun, ended, ready = threading.Event(), threading.Event(), ClassifierApart.ready
+    begun, ended, ready = threading.Event(), threading.Event(), IsolatedClassifier.ready
 
-    def late(listener: ClassifierApart) -> None:
+    def late(listener: IsolatedClassifier) -> None:
         begun.set()
         time.sleep(0.5)  # until all has been closed
         ready(listener)
@@ -536,17 +536,17 @@ def test_a_process_that_is_being_replaced_ends_with_the_others(
         raise StartError(1)
 
     async def ask() -> None:
-        listeners = Listeners(Classifier.load(tiny_bundle))
+        listeners = WorkerPool(Classifier.load(tiny_bundle))
         async with listeners.at_work():
             with monkeypatch.context() as patched:
-                patched.setattr(ClassifierApart, "attempt", unable)
-                with pytest.raises(NobodyListens):
+                patched.setattr(IsolatedClassifier, "attempt", unable)
+                with pytest.raises(NoWorker):
                     await listeners.attempt(low)
-            monkeypatch.setattr(ClassifierApart, "ready", late)
+            monkeypatch.setattr(IsolatedClassifier, "ready", late)
             while not begun.is_set():
                 await asyncio.sleep(0.01)
 
-    monkeypatch.setattr("tonearm.serving.listeners.SOONEST_SECONDS", 0.0)
+    monkeypatch.setattr("tonearm.serving.pool.SOONEST_SECONDS", 0.0)
     asyncio.run(ask())
     assert ended.wait(30)
     assert {child.pid for child in multiprocessing.active_children()} <= before
@@ -733,7 +733,7 @@ def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_a_server_needs_a_process(tiny_bundle: Path) -> None:
     with pytest.raises(UsageError, match="workers"):
-        Listeners(Classifier.load(tiny_bundle), 0)
+        WorkerPool(Classifier.load(tiny_bundle), 0)
 
 
 @posix

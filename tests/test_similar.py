@@ -15,11 +15,11 @@ from tonearm.bundle import Bundle
 from tonearm.cli.app import app
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import similar as similar_module
+from tonearm.library.analysis import Analyser, Task, model_of
 from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Task, model_of
-from tonearm.library.resemblance import best_first, directions, likeness
 from tonearm.library.similar import similar
+from tonearm.library.similarity import best_first, cosine_similarity, unit_vectors
 from tonearm.library.store import Store
 
 RATE = FRONT_END.sample_rate
@@ -49,13 +49,13 @@ def store(tmp_path: Path, tones: Path, tiny_bundle: Path) -> Store:
     store = Store(tmp_path / "library.db", create=True)
     model = model_of(Bundle.load(tiny_bundle), Excerpt())
     store.add_model(model)
-    listener = Listener(tiny_bundle, model, Excerpt(), None)
+    listener = Analyser(tiny_bundle, model, Excerpt(), None)
     store.put(listener(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
     return store
 
 
 def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similar_module, "Listener", nowhere)
+    monkeypatch.setattr(similar_module, "Analyser", nowhere)
     entries = [
         placed("/m/gone", 1, 0, audio="a"),
         placed("/m/copy", 1, 0, audio="a"),
@@ -69,7 +69,7 @@ def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with open_store(tmp_path / "l.db", entries) as store:
         found = similar(store, "/m/gone")
         assert found.is_known
-        assert [(n.entry.path, round(n.likeness, 2)) for n in found.neighbours] == [
+        assert [(n.entry.path, round(n.similarity, 2)) for n in found.neighbours] == [
             ("/m/near", 0.95),
             ("/m/far", 0.0),
             ("/m/opposite", -1.0),
@@ -84,7 +84,7 @@ def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_known_file_is_not_decoded(
     store: Store, tones: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similar_module, "Listener", nowhere)
+    monkeypatch.setattr(similar_module, "Analyser", nowhere)
     found = similar(store, tones / "200.flac")
     assert [Path(n.entry.path).stem for n in found.neighbours] == ["250", "3000", "5000"]
 
@@ -136,10 +136,10 @@ def test_what_cannot_be_heard_is_one_line(store: Store, tmp_path: Path, tiny_bun
         similar(store, tmp_path / "none.mp3", model=tiny_bundle)
 
 
-def test_likeness_is_the_cosine() -> None:
+def test_similarity_is_the_cosine() -> None:
     vectors = np.array([[2, 0], [1, 1], [0, 0]], np.float32)
-    assert likeness(vectors, vectors[1]) == pytest.approx([0.5**0.5, 1, 0])
-    assert np.linalg.norm(directions(vectors), axis=1) == pytest.approx([1, 1, 0])
+    assert cosine_similarity(vectors, vectors[1]) == pytest.approx([0.5**0.5, 1, 0])
+    assert np.linalg.norm(unit_vectors(vectors), axis=1) == pytest.approx([1, 1, 0])
 
 
 def test_best_first_sorts_all_in_the_end() -> None:

@@ -248,7 +248,7 @@ def test_teachers_hear_clips_of_any_length(
     rng = np.random.default_rng(0)
     samples = rng.normal(0, 0.1, round(seconds * TEACHER_RATE)).astype(np.float32)
     frames = rng.normal(size=(round(seconds * 100), 128)).astype(np.float16)
-    said = untrained.listen(samples, frames)
+    said = untrained(samples, frames)
     assert said.musicnn.shape == (patches, musicnn.POOLED)
     assert said.musicnn_tags.shape == (patches, 50)
     assert (said.fcn.shape, said.fcn_tags.shape) == ((64,), (50,))
@@ -280,7 +280,7 @@ def test_teachers_say_what_the_reference_says(
     samples = audio.read(clip, TEACHER_RATE, 0, 6.5).samples
     ours = audio.read(clip, STUDENT_FRONT_END.sample_rate, 0, 6.5).samples
     teachers = load_teachers()
-    said = teachers.listen(samples, LogMel(STUDENT_FRONT_END)(ours))
+    said = teachers(samples, LogMel(STUDENT_FRONT_END)(ours))
 
     wave = torch.from_numpy(samples)[None]
     root = str(musicnn.find_musicnn().parent)

@@ -35,6 +35,7 @@ from tonearm.features.logmel import FRONT_ENDS
 from tonearm.models import create_model
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import parse, train
+from tonearm.training.build import build_network
 from tonearm.training.datamodule import (
     BalancedDraws,
     Clip,
@@ -46,7 +47,6 @@ from tonearm.training.datamodule import (
     draw_shares,
 )
 from tonearm.training.experiment import DataSettings, Experiment, ModelSettings, data_path
-from tonearm.training.making import make_network
 from tonearm.training.module import DivergedError, clip_log_probabilities, selection_score
 from tonearm.training.run import fit
 from tonearm.training.runfolder import RunError
@@ -207,14 +207,14 @@ def test_a_network_that_cannot_be_is_told_in_one_line(wrong: dict[str, Any]) -> 
     with pytest.raises(
         UsageError, match=rf"'cnn' does not work with .*{next(iter(wrong))}"
     ) as told:
-        make_network(replace(Experiment(), model=model), LABELS)
+        build_network(replace(Experiment(), model=model), LABELS)
 
     assert "\n" not in str(told.value)
 
 
 def test_trying_a_network_leaves_it_as_it_was_made() -> None:
     torch.manual_seed(0)
-    network = make_network(Experiment(), LABELS)
+    network = build_network(Experiment(), LABELS)
     following = torch.rand(3)
 
     torch.manual_seed(0)
@@ -232,8 +232,8 @@ def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() 
 
     known, unknown = ("jazz", "blues"), ("jazz", "techno")
 
-    assert make_network(experiment, known).genre_classes.tolist() == [[235, 230], [251, 251]]
-    assert make_network(experiment, unknown).audioset_weight == 0.0
+    assert build_network(experiment, known).genre_classes.tolist() == [[235, 230], [251, 251]]
+    assert build_network(experiment, unknown).audioset_weight == 0.0
 
 
 @pytest.mark.parametrize(

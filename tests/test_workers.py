@@ -17,13 +17,15 @@ import pytest
 
 from tonearm import workers
 from tonearm.errors import TonearmError, UsageError
-from tonearm.workers import Apart, Crash, StartError, as_finished, in_order
+from tonearm.workers import Crash, IsolatedWorker, StartError, as_finished, in_order
 
 
-def started(prepare: Callable[[], Callable[[int], Any]]) -> tuple[Apart[int, Any], BaseProcess]:
+def started(
+    prepare: Callable[[], Callable[[int], Any]],
+) -> tuple[IsolatedWorker[int, Any], BaseProcess]:
     """Start a function apart, and give its process too."""
     before = {child.pid for child in multiprocessing.active_children()}
-    apart = Apart(prepare, time_limit=lambda _: 30.0)
+    apart = IsolatedWorker(prepare, time_limit=lambda _: 30.0)
     apart.ready()
     (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
     return apart, process
@@ -204,14 +206,14 @@ def test_only_a_process_that_ends_by_itself_may_lack_the_guard() -> None:
 
 
 def test_a_function_apart_survives_its_crashes() -> None:
-    square = Apart(_square_or_die, time_limit=lambda number: 60.0)
+    square = IsolatedWorker(_square_or_die, time_limit=lambda number: 60.0)
     assert [square(number) for number in (2, 3, 4)] == [4, Crash(3, 7), 16]
     square.close()
-    wait = Apart(_sleep_or_hang, time_limit=lambda seconds: 0.5)
+    wait = IsolatedWorker(_sleep_or_hang, time_limit=lambda seconds: 0.5)
     assert [wait(30.0), wait(0.0)] == [Crash(30.0, None), 0.0]
     wait.close()
     with pytest.raises(StartError):
-        Apart(_die, time_limit=lambda number: 60.0)(1)
+        IsolatedWorker(_die, time_limit=lambda number: 60.0)(1)
 
 
 SCRIPT = """
@@ -267,7 +269,7 @@ def _never_ready() -> Callable[[int], int]:
 
 
 def test_a_process_that_cannot_begin_is_tried_again_at_the_next_call() -> None:
-    apart = Apart(_never_ready, time_limit=lambda _: 30.0)
+    apart = IsolatedWorker(_never_ready, time_limit=lambda _: 30.0)
     with pytest.raises(StartError, match="exit code 9"):
         apart.ready()
     for _ in range(2):
@@ -282,7 +284,7 @@ def test_a_process_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch
     late = r"did not start within 0\.5 s"
     with pytest.raises(StartError, match=late):
         list(as_finished(_sleep_at_start, [1], 1))
-    apart = Apart(_sleep_at_start, time_limit=lambda item: 60.0)
+    apart = IsolatedWorker(_sleep_at_start, time_limit=lambda item: 60.0)
     with pytest.raises(StartError, match=late):
         apart.ready()
     with pytest.raises(StartError, match=late):

@@ -199,13 +199,13 @@ class TonearmPlugin(plugins.BeetsPlugin):
         """Return the classifier, on first use loading it and checking the mapping's labels."""
         if self._classifier is None:
             from tonearm.classifier import Classifier
-            from tonearm.library.mapping import strangers
+            from tonearm.library.mapping import unknown_labels
 
             model = Path(self.config["model"].as_str()).expanduser()
             with _errors_for_users():
                 self._classifier = Classifier.load(model, self.config["threads"].get(int))
             labels = self._classifier.labels
-            if unknown := strangers(mapping, labels):
+            if unknown := unknown_labels(mapping, labels):
                 told = ", ".join(unknown), ", ".join(labels)
                 self._log.warning("the model never says {}: it knows {}", *told)
         return self._classifier

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tonearm.atomic import atomic_write
 from tonearm.errors import FileError, MissingExtraError, UsageError
 from tonearm.metadata import BundleMetadata, MetadataError
 from tonearm.text import is_path, listed
-from tonearm.whole import whole
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -230,7 +230,7 @@ def write_metadata(
     model = onnx.load(os.fspath(graph))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, kept | {METADATA_KEY: metadata.to_json()})
-    with whole(target) as file:
+    with atomic_write(target) as file:
         file.write(model.SerializeToString())
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio, bundle
-from tonearm.audible import as_path, checked_samples, path_of, refuse_inaudible
 from tonearm.bundle import Bundle, BundleError
 from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
-from tonearm.patience import GRACE_SECONDS, check_time_limit, patience
+from tonearm.inputs import as_path, check_audible, checked_samples, path_of
 from tonearm.prediction import Failure, Prediction, Segment, Thresholds
+from tonearm.time_limits import GRACE_SECONDS, check_time_limit, time_limit_for
 from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Classifier:
             raise UsageError("rate is for samples; a file knows its own")
         return self._classify_file(source, path)
 
-    def hear(
+    def classify_stretches(
         self, path: str | os.PathLike[str], stretches: Iterable[tuple[float, float]]
     ) -> Prediction:
         """Classify a file by some stretches of it, without decoding what lies between them.
@@ -177,7 +177,7 @@ class Classifier:
         deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
-        whole = _Heard(rate)
+        whole = _Scores(rate)
         truncated = False
         for start, seconds in stretches:
             try:
@@ -226,9 +226,9 @@ class Classifier:
         """Classify a file, returning a `Failure` for anything wrong with it or its name."""
         return self._answer(_path_or_failure(path))
 
-    def apart(self) -> ClassifierApart:
+    def isolated(self) -> IsolatedClassifier:
         """Return the same classifier running in a process of its own."""
-        return ClassifierApart(self)
+        return IsolatedClassifier(self)
 
     def _answer(self, file: Path | Failure) -> Prediction | Failure:
         """Classify a file, or return the failure that its name already caused."""
@@ -244,7 +244,7 @@ class Classifier:
     ) -> Iterator[Prediction | Failure]:
         from tonearm.workers import in_order
 
-        for result in in_order(self._in_process(), files, workers, time_limit=self._patience):
+        for result in in_order(self._in_process(), files, workers, time_limit=self._time_limit_of):
             yield self._told(result)
 
     def _in_process(self) -> Callable[[], Callable[[Path | Failure], Prediction | Failure]]:
@@ -261,12 +261,12 @@ class Classifier:
             return result
         if isinstance(result.item, Failure):
             return result.item
-        return Failure(result.item, result.reason(self._patience(result.item)))
+        return Failure(result.item, result.reason(self._time_limit_of(result.item)))
 
-    def _patience(self, file: Path | Failure) -> float:
+    def _time_limit_of(self, file: Path | Failure) -> float:
         """Return the seconds after which a process still working on a file is killed."""
         size = 0 if isinstance(file, Failure) else _size(file)
-        return patience(size, self.time_limit) + GRACE_SECONDS
+        return time_limit_for(size, self.time_limit) + GRACE_SECONDS
 
     def _classify_file(self, source: audio.Source, path: Path | None) -> Prediction:
         # The source as given, because errors name it: a `Path` would drop a slash of "http://".
@@ -285,15 +285,15 @@ class Classifier:
         descriptors = self._describe_samples(signal, rate) if self._descriptor_columns else None
         return self._conclude(None, self._listen(blocks, descriptors), truncated=False)
 
-    def _listen(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Heard:
+    def _listen(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Scores:
         """Score every window of a recording that comes in blocks of float32[n].
 
         Windows are run one at a time: on one thread, larger batches are no faster and do not fit
         in the processor's cache.
         """
         rate = self.bundle.metadata.front_end.sample_rate
-        heard = _Heard(rate)
-        copies = _shared(heard.through(blocks), len(self._logmels))
+        heard = _Scores(rate)
+        copies = _tee(heard.through(blocks), len(self._logmels))
         views = [
             self._windows(logmel, copy) for logmel, copy in zip(self._logmels, copies, strict=True)
         ]
@@ -322,9 +322,9 @@ class Classifier:
         ):
             yield (first / per_second, (first + len(window)) / per_second), window
 
-    def _conclude(self, path: Path | None, heard: _Heard, *, truncated: bool) -> Prediction:
+    def _conclude(self, path: Path | None, heard: _Scores, *, truncated: bool) -> Prediction:
         """Average the windows' scores into a prediction; raise if there was nothing to hear."""
-        refuse_inaudible(heard.seconds, heard.peak, str(path or "<samples>"))
+        check_audible(heard.seconds, heard.peak, str(path or "<samples>"))
         log_probabilities = log_softmax(np.stack(heard.logits))
         music: list[float | None] = [*heard.music] or [None] * len(heard.spans)
         segments = tuple(map(self._segment, heard.spans, log_probabilities, music))
@@ -399,11 +399,11 @@ class Classifier:
         return describe(samples)[np.newaxis, self._descriptor_columns]
 
 
-class ClassifierApart:
+class IsolatedClassifier:
     """A classifier in a process of its own, so that a crash or hang costs only one recording.
 
-    Made by `Classifier.apart`. It classifies one recording at a time, for one thread at a time. A
-    script needs the usual ``if __name__ == "__main__":`` guard. Used as a context manager, it is
+    Made by `Classifier.isolated`. It classifies one recording at a time, for one thread at a time.
+    A script needs the usual ``if __name__ == "__main__":`` guard. Used as a context manager, it is
     closed at the end; a later call starts a new process.
 
     Raises
@@ -413,10 +413,10 @@ class ClassifierApart:
     """
 
     def __init__(self, classifier: Classifier) -> None:
-        from tonearm.workers import Apart
+        from tonearm.workers import IsolatedWorker
 
         self._classifier = classifier
-        self._apart = Apart(classifier._in_process(), time_limit=classifier._patience)
+        self._apart = IsolatedWorker(classifier._in_process(), time_limit=classifier._time_limit_of)
 
     def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
         """Classify a file as `Classifier.attempt` does.
@@ -449,7 +449,7 @@ class ClassifierApart:
         """End the process; no other thread may be waiting for it."""
         self._apart.close()
 
-    def __enter__(self) -> ClassifierApart:
+    def __enter__(self) -> IsolatedClassifier:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -465,7 +465,7 @@ class _Deadline:
 
     def __init__(self, source: audio.Source, time_limit: float | None) -> None:
         self._name = audio.name_of(source)
-        self._limit = patience(_size(source), time_limit)
+        self._limit = time_limit_for(_size(source), time_limit)
         self._end = time.monotonic() + self._limit
 
     def over(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
@@ -477,7 +477,7 @@ class _Deadline:
             yield block
 
 
-class _Heard:
+class _Scores:
     """What is known so far of one recording: its windows' scores, length and peak."""
 
     def __init__(self, rate: int) -> None:
@@ -493,7 +493,7 @@ class _Heard:
     def seconds(self) -> float:
         return self._samples / self._rate
 
-    def add(self, stretch: _Heard, start: float) -> None:
+    def add(self, stretch: _Scores, start: float) -> None:
         """Add the results of a stretch that begins at `start` seconds."""
         self.spans += [(start + begin, start + end) for begin, end in stretch.spans]
         self.logits += stretch.logits
@@ -513,7 +513,7 @@ class _Heard:
             yield np.zeros(missing, np.float32)
 
 
-def _shared(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
+def _tee(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
     """Share one stream of blocks between several front ends, freeing blocks that all have read.
 
     `itertools.tee` does that too, but keeps up to 57 blocks.

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio
-from tonearm.audible import checked_samples, path_of
 from tonearm.bundle import Bundle, Outputs
 from tonearm.classifier import Classifier, log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
+from tonearm.inputs import checked_samples, path_of
 from tonearm.prediction import Prediction
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle

@@ -153,7 +153,7 @@ def as_finished(
         yield result
 
 
-class Apart(Generic[Item, Result]):
+class IsolatedWorker(Generic[Item, Result]):
     """A function in a process of its own, which is kept between calls and replaced if it dies.
 
     Parameters and errors are as in `as_finished`.

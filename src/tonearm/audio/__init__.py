@@ -10,7 +10,8 @@ samples, and `hearing` delivers the part that was asked for.
 
 from tonearm.audio.container import LIMIT_SECONDS, RIFF_UNKNOWN, AudioInfo
 from tonearm.audio.errors import AudioError, NotAudio, TimedOut, TooShort, Undecodable
-from tonearm.audio.hearing import (
+from tonearm.audio.identity import Identity, identify, probe
+from tonearm.audio.reading import (
     AudioStream,
     Recording,
     blocks,
@@ -19,7 +20,6 @@ from tonearm.audio.hearing import (
     resample,
     stream,
 )
-from tonearm.audio.identity import Identity, identify, probe
 from tonearm.audio.samples import LOUDEST, Samples
 from tonearm.audio.source import Source, name_of, size_of
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tonearm.atomic import atomic_write, write_text
 from tonearm.benchmark.systems import BundleSystem
 from tonearm.datasets.splits import Fold, GapWarning, Protocol, leak_warning, split
 from tonearm.datasets.track import Dataset
@@ -18,7 +19,6 @@ from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
 from tonearm.evaluation.crossval import System, cross_validate, held_out
 from tonearm.evaluation.predictions import Predictions
-from tonearm.whole import whole, write_whole
 
 NOT_TRAINED_ANEW = (
     "a finished model, not trained anew: on tracks that it learned from, its figures say nothing"
@@ -157,11 +157,11 @@ def write_results(
         path = out / "predictions" / name / f"{system}.csv"
         files.write(path, predictions)
         written.append(path)
-    write_whole(table, comparison.to_csv())
-    write_whole(out / f"{name}.svg", plots.to_svg(figure))
-    with whole(out / f"{name}.png") as file:
+    write_text(table, comparison.to_csv())
+    write_text(out / f"{name}.svg", plots.to_svg(figure))
+    with atomic_write(out / f"{name}.png") as file:
         file.write(plots.to_png(figure))
-    write_whole(page, render_page(name, benchmark, command, comparison))
+    write_text(page, render_page(name, benchmark, command, comparison))
     return written
 
 

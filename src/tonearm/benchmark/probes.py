@@ -17,7 +17,7 @@ from tonearm.evaluation.calibration import probabilities_at
 from tonearm.evaluation.crossval import FloatArray, Round
 
 if TYPE_CHECKING:
-    from tonearm.training.teachers import Said
+    from tonearm.training.teachers import TeacherOutputs
 
 AUDIOSET = "audioset"
 PROBES = ("probe-mn04", "probe-musicnn", "probe-fcn")
@@ -58,7 +58,7 @@ class ProbeSystem:
         """The name, regularisation, clip length, network weights, and code."""
         from tonearm.training.recipe import TuningSettings
 
-        return f"{self.name} {TuningSettings().soft_regularisation} {_heard_fingerprint()}"
+        return f"{self.name} {TuningSettings().soft_regularisation} {_outputs_fingerprint()}"
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Fit the probe and predict; nothing is random, and nothing is stored."""
@@ -67,7 +67,7 @@ class ProbeSystem:
 
         train, test, labels = given.train, given.test, given.labels
         networks = list(EMBEDDINGS) if self.name == JOINED else [self.name.removeprefix("probe-")]
-        said = _said([*train, *test], self.cache, self.workers)
+        said = _teacher_outputs([*train, *test], self.cache, self.workers)
         known = [
             (one, labels.index(str(track.label)))
             for track, one in zip(train, said, strict=False)
@@ -77,12 +77,12 @@ class ProbeSystem:
         if len(set(truth)) < 2:
             raise TonearmError(f"{self.name} needs decodable tracks of two genres to learn from")
 
-        def through(network: str, asked: list[Said]) -> FloatArray:
+        def through(network: str, asked: list[TeacherOutputs]) -> FloatArray:
             rows = np.stack([EMBEDDINGS[network](one) for one, _ in known])
             others = np.stack([EMBEDDINGS[network](one) for one in asked])
             return probe(rows, truth, others, len(labels), TuningSettings().soft_regularisation)
 
-        def judge(asked: list[Said]) -> FloatArray:
+        def judge(asked: list[TeacherOutputs]) -> FloatArray:
             joined: FloatArray = np.mean([through(name, asked) for name in networks], axis=0)
             return joined
 
@@ -105,43 +105,49 @@ class AudioSetSystem:
         """The name, the mapping of classes to genres, clip length, network weights, and code."""
         from tonearm.models import audioset
 
-        return f"{self.name} {audioset.GENRES} {_heard_fingerprint()}"
+        return f"{self.name} {audioset.GENRES} {_outputs_fingerprint()}"
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Predict with mn04; raise `TonearmError` if AudioSet has no class for a genre."""
         from tonearm.training.probe import audioset_head
 
-        def judge(heard: list[Said]) -> FloatArray:
+        def judge(heard: list[TeacherOutputs]) -> FloatArray:
             return audioset_head(np.stack([one.audioset for one in heard]), given.labels)
 
-        return _shares(_said(given.test, self.cache, self.workers), len(given.labels), judge)
+        return _shares(
+            _teacher_outputs(given.test, self.cache, self.workers), len(given.labels), judge
+        )
 
 
-def _heard_fingerprint() -> str:
+def _outputs_fingerprint() -> str:
     """Return a string that changes with the networks' outputs and the code that uses them."""
-    from tonearm.training import lessons, probe
+    from tonearm.training import probe, transfer_set
     from tonearm.training.recipe import TuningSettings
     from tonearm.training.teachers import teachers_fingerprint
 
     code = hashlib.sha256(Path(probe.__file__).read_bytes()).hexdigest()
-    heard = f"{lessons.LESSONS_VERSION} {TuningSettings().clip_seconds}"
+    heard = f"{transfer_set.TRANSFER_VERSION} {TuningSettings().clip_seconds}"
     return f"{heard} {teachers_fingerprint()} {code}"
 
 
-def _said(tracks: Sequence[Track], cache: FeatureCache, workers: int) -> list[Said | None]:
+def _teacher_outputs(
+    tracks: Sequence[Track], cache: FeatureCache, workers: int
+) -> list[TeacherOutputs | None]:
     """Return the networks' outputs for each track, or None for one that cannot be decoded."""
-    from tonearm.training.lessons import LessonStore
     from tonearm.training.recipe import TuningSettings
+    from tonearm.training.transfer_set import TransferStore
 
     paths = {track: track.path for track in tracks if track.path is not None}
-    store = LessonStore(cache.root, processes=workers)
-    lessons = store.of_clips(list(paths.values()), TuningSettings().clip_seconds)
-    heard = dict(zip(paths, lessons, strict=True))
-    return [lesson.said if (lesson := heard.get(track)) else None for track in tracks]
+    store = TransferStore(cache.root, processes=workers)
+    segments = store.of_clips(list(paths.values()), TuningSettings().clip_seconds)
+    by_track = dict(zip(paths, segments, strict=True))
+    return [segment.outputs if (segment := by_track.get(track)) else None for track in tracks]
 
 
 def _shares(
-    said: Sequence[Said | None], classes: int, judge: Callable[[list[Said]], FloatArray]
+    said: Sequence[TeacherOutputs | None],
+    classes: int,
+    judge: Callable[[list[TeacherOutputs]], FloatArray],
 ) -> FloatArray:
     """Return probabilities for the tracks that were decoded, and NaN rows for the others."""
     shares = np.full((len(said), classes), np.nan)

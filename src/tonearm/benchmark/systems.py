@@ -213,7 +213,7 @@ class NetworkSystem:
 class DistilledSystem:
     """A student, distilled afresh for each fold; the bundle it exports makes the predictions.
 
-    The lessons and the first stage do not depend on labels, and are shared by folds and seeds.
+    The segments and the first stage do not depend on labels, and are shared by folds and seeds.
     """
 
     config: Path

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tonearm.datasets import Dataset, Fold
+    from tonearm.evaluation.inference import Inference
     from tonearm.evaluation.metrics import Metrics
-    from tonearm.evaluation.trial import Trial
 
 LISTED_FAILURES = 5
 
@@ -98,14 +98,14 @@ def evaluate(
     from tonearm.classifier import Classifier
     from tonearm.evaluation.crossval import held_out
     from tonearm.evaluation.grouping import too_few
-    from tonearm.evaluation.heard import heard_warning
-    from tonearm.evaluation.trial import judgeable, run_trial
+    from tonearm.evaluation.inference import evaluable_tracks, run_inference
+    from tonearm.evaluation.training_overlap import overlap_warning
 
     if report is not None:
+        from tonearm.atomic import require_writable_folder
         from tonearm.evaluation.report import Subject, explain_errors, write_report
-        from tonearm.whole import require_room_for
 
-        require_room_for(report)  # now, rather than after all tracks are classified
+        require_writable_folder(report)  # now, rather than after all tracks are classified
     renamed = dict(_pair(text) for text in rename or ())
     with split_warnings():
         dataset = datasets.load(data, layout)
@@ -116,7 +116,7 @@ def evaluate(
     else:
         refuse(context, "fold", "folds", beside="without --protocol")
     wanted = listed(map(composed, labels or ()), dataset.labels)
-    tracks = judgeable(dataset, split, kind, wanted or None)
+    tracks = evaluable_tracks(dataset, split, kind, wanted or None)
     # A label that --labels leaves out may still be renamed.
     judged = {track.label for track in tracks}
     renamed = {
@@ -125,10 +125,10 @@ def evaluate(
         if label in judged or label not in dataset.labels
     }
     classifier = Classifier.load(model)
-    careful = heard_warning(classifier.bundle, dataset.name, tracks)
+    careful = overlap_warning(classifier.bundle, dataset.name, tracks)
     if careful:
         print(f"tonearm: careful: {careful}", file=sys.stderr)
-    trial = run_trial(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
+    trial = run_inference(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
     metrics = trial.predictions.metrics(bootstrap)
     if as_json:
         failures = [{"path": str(f.path), "error": f.error} for f in trial.failures]
@@ -191,7 +191,7 @@ def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Se
     return ", ".join(parts)
 
 
-def _print(metrics: Metrics, trial: Trial) -> None:
+def _print(metrics: Metrics, trial: Inference) -> None:
     from rich.table import Table
 
     console = table_console()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tonearm.cli.options import StoreArgument
-from tonearm.cli.strangers import warn_of_unknown_places
+from tonearm.cli.unknown_names import warn_of_unknown_paths
 from tonearm.text import printable
 
 
@@ -52,7 +52,7 @@ def export(
 
     with Store(store) as library:
         if paths:
-            if not warn_of_unknown_places(library, paths, missing=missing):
+            if not warn_of_unknown_paths(library, paths, missing=missing):
                 raise typer.Exit(1)
         elif not any(library.paths(missing=missing)):
             print(f"tonearm: {printable(str(store))} knows no file", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from tonearm.cli.options import StoreArgument, WordsOption, path_option, refuse
-from tonearm.cli.strangers import warn_of_strangers
+from tonearm.cli.unknown_names import warn_of_unknown_labels
 from tonearm.text import printable
 
 
@@ -68,7 +68,7 @@ def playlists(
     words = read_mapping(mapping) if mapping else {}
     choice = Choice(min_confidence, top, sort, limit, words, seed)
     with Store(store) as library:
-        warn_of_strangers(words, library.labels())
+        warn_of_unknown_labels(words, library.labels())
         written = write_playlists(library, output, choice, absolute=absolute)
     width = max((len(str(playlist.tracks)) for playlist in written), default=0)
     for playlist in written:

@@ -9,7 +9,7 @@ import typer
 
 from tonearm.cli.naming import named_after
 from tonearm.cli.options import StoreArgument, path_option
-from tonearm.cli.strangers import warn_of_strangers
+from tonearm.cli.unknown_names import warn_of_unknown_labels
 from tonearm.text import printable
 
 
@@ -52,7 +52,7 @@ def report(
     page = output or named_after(store, ".html")
     words = read_mapping(mapping) if mapping else {}
     with Store(store) as library:
-        warn_of_strangers(words, library.labels())
+        warn_of_unknown_labels(words, library.labels())
         with Console(stderr=True).status("drawing the map"):
             write_report(library, page, words, printable(title) if title else None)
     print(printable(str(page)))

@@ -75,7 +75,7 @@ def serve(
     with needs("serve"):
         import uvicorn
 
-        from tonearm.serving import Limits, Listeners, create_app
+        from tonearm.serving import Limits, WorkerPool, create_app
     from tonearm.classifier import Classifier
 
     classifier = Classifier.load(
@@ -84,7 +84,7 @@ def serve(
         unsure_threshold=unsure_threshold,
         time_limit=time_limit,
     )
-    listeners = Listeners(classifier, workers or processors())
+    listeners = WorkerPool(classifier, workers or processors())
     app = create_app(listeners, Limits(megabytes=max_megabytes, waiting=max_waiting))
     door = _opened(host, port)
     shown = f"[{host}]" if ":" in host else host

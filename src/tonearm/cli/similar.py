@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import path_option, refuse
-from tonearm.cli.strangers import warn_of_unknown_places
+from tonearm.cli.unknown_names import warn_of_unknown_paths
 from tonearm.text import printable, relative
 from tonearm.threads import keep_blas_single
 
@@ -71,7 +71,7 @@ def similar(
 
     left_out: tuple[str, ...] = ()
     with Store(store) as library:
-        if under and not warn_of_unknown_places(library, under):
+        if under and not warn_of_unknown_paths(library, under):
             raise typer.Exit(1)
         found = find(library, file, top, model=model, under=under or ())
         if found.neighbours and playlist:
@@ -95,7 +95,7 @@ def _record(neighbour: Neighbour) -> dict[str, object]:
     entry = neighbour.entry
     return {
         "path": entry.path,
-        "likeness": round(neighbour.likeness, 4),
+        "similarity": round(neighbour.similarity, 4),
         "genre": entry.genre,
         "confidence": entry.confidence,
         "verdict": entry.verdict,
@@ -111,4 +111,4 @@ def _print_table(neighbours: tuple[Neighbour, ...]) -> None:
         entry = each.entry
         path = relative(entry.path)
         named = path if not path.startswith(os.pardir) else entry.path
-        print(f"{each.likeness:5.2f}  {entry.genre:<{width}}  {printable(named)}")
+        print(f"{each.similarity:5.2f}  {entry.genre:<{width}}  {printable(named)}")

@@ -17,7 +17,7 @@ import typer
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ListeningOption, ModelOption, WordsOption, path_option, refuse
 from tonearm.cli.output import fitted, print_row, warn_unreadable
-from tonearm.cli.strangers import warn_of_strangers
+from tonearm.cli.unknown_names import warn_of_unknown_labels
 from tonearm.errors import UsageError
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -156,7 +156,7 @@ def _asked(
         from tonearm.library.store import Store
 
         with Store(store) as library:
-            warn_of_strangers(mapping, library.labels())
+            warn_of_unknown_labels(mapping, library.labels())
         known = Predictions.stored(store, paths or ())
         return _files(paths) if paths else list(known.paths), known
     if predictions is not None:
@@ -180,7 +180,7 @@ def _listener(model: str, workers: int, mapping: Mapping) -> Source:
     from tonearm.library.suggestions import listening
 
     classifier = Classifier.load(model)
-    warn_of_strangers(mapping, classifier.labels)
+    warn_of_unknown_labels(mapping, classifier.labels)
     return listening(classifier, workers)
 
 

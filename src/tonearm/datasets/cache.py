@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tonearm import audio
-from tonearm.audible import SHORTEST_SECONDS, SILENCE_PEAK, refuse_inaudible
+from tonearm.atomic import DRAFTS, atomic_write
 from tonearm.datasets.content import ContentIndex, Stamp
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
@@ -42,9 +42,9 @@ from tonearm.features.descriptors import (
     descriptor_names,
 )
 from tonearm.features.logmel import LogMel, LogMelConfig
+from tonearm.inputs import SHORTEST_SECONDS, SILENCE_PEAK, check_audible
 from tonearm.paths import cache_folder
 from tonearm.text import printable
-from tonearm.whole import DRAFTS, whole
 
 # Increment when a code change alters the numbers for the same audio and settings.
 CACHE_VERSION = 1
@@ -325,7 +325,7 @@ def _audible(
         samples += len(block)
         peak = max(peak, _peak(block))
         yield block
-    refuse_inaudible(samples / rate, peak, str(path))
+    check_audible(samples / rate, peak, str(path))
 
 
 def _peak(samples: NDArray[np.float32]) -> float:
@@ -342,7 +342,7 @@ def _write_settings(folder: Path, kind: Kind) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not note.exists():
-            with whole(note) as file:
+            with atomic_write(note) as file:
                 file.write(f"{_canonical(kind.settings())}\n".encode())
     except OSError as error:
         raise CacheError(f"{folder}: {error.strerror or error}") from error

@@ -16,7 +16,7 @@ import numpy as np
 from tonearm import audio, workers
 from tonearm.datasets import fingerprint, gtzan_facts
 from tonearm.datasets.fingerprint import Words
-from tonearm.datasets.progress import shown
+from tonearm.datasets.progress import with_progress
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError, unexpected
 from tonearm.text import printable
@@ -90,7 +90,9 @@ def check(
         raise UsageError(f"shortest: expected seconds from 0, got {shortest:g}")
     faults: list[Fault] = []
     heard: dict[str, _Heard] = {}
-    results = shown(_listened(dataset.tracks, processes), len(dataset), "listening", show=progress)
+    results = with_progress(
+        _listened(dataset.tracks, processes), len(dataset), "listening", show=progress
+    )
     for track, result in zip(dataset, results, strict=True):
         if isinstance(result, Fault):
             faults.append(result)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from tonearm import workers
 from tonearm.audio.errors import AudioError
 from tonearm.datasets.content import ContentIndex, Stamp, content_hash
-from tonearm.datasets.progress import shown
+from tonearm.datasets.progress import with_progress
 from tonearm.errors import TonearmError, unexpected
 
 Derived = TypeVar("Derived")
@@ -76,7 +76,7 @@ def derived(
             found[path] = stored
 
     results = _results(partial(_worker, read, prepare), tasks, processes)
-    bar = shown(results, len(tasks), what, show=progress and bool(tasks))
+    bar = with_progress(results, len(tasks), what, show=progress and bool(tasks))
     for task, result in zip(tasks, bar, strict=True):
         if isinstance(result, OSError):
             raise result

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tonearm.atomic import write_csv
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 from tonearm.errors import MissingExtraError
 from tonearm.text import not_utf8, relative
-from tonearm.whole import write_csv
 
 SUFFIXES = (".csv", ".parquet", ".pq")
 

@@ -19,7 +19,9 @@ from rich.progress import (
 Item = TypeVar("Item")
 
 
-def shown(items: Iterable[Item], total: int, what: str, *, show: bool = True) -> Iterator[Item]:
+def with_progress(
+    items: Iterable[Item], total: int, what: str, *, show: bool = True
+) -> Iterator[Item]:
     """Yield the items while a progress bar on standard error, if a terminal, counts them."""
     if not (show and sys.stderr.isatty()):
         yield from items

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tonearm.datasets import gtzan_facts
-from tonearm.datasets.ties import tied
+from tonearm.datasets.components import connected_components
 from tonearm.datasets.track import Dataset, DatasetError, Track
 from tonearm.errors import UsageError
 
@@ -262,7 +262,7 @@ def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
             own.append(("artist", artist_key(track.artist)))
         keys.append(own)
     groups: dict[int, list[int]] = defaultdict(list)
-    for place, number in enumerate(tied(keys)):
+    for place, number in enumerate(connected_components(keys)):
         groups[number].append(place)
     return list(groups.values())
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
-from tonearm.whole import whole
+from tonearm.atomic import atomic_write
 
 
 class StoredArray:
@@ -65,8 +65,8 @@ def write_array(
 ) -> None:
     """Write blocks of rows as one array, atomically.
 
-    A killed process leaves at most a draft of `tonearm.whole.whole`, and if two processes write the
-    same array, the last one wins.
+    A killed process leaves at most a draft of `tonearm.atomic.atomic_write`, and if two processes
+    write the same array, the last one wins.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def write_array(
         If the disk is full, or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         _write_header(file, (0, *row_shape), dtype)
         start, rows = file.tell(), 0
         for block in blocks:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.atomic import write_csv
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.grouping import Unit
 from tonearm.evaluation.metrics import Metrics, evaluate
-from tonearm.whole import write_csv
 
 # Names of the other columns; a class with one of these names is refused.
 KEY_COLUMNS = ("track", "label")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tonearm import __version__
+from tonearm.atomic import write_text
 from tonearm.errors import MissingExtraError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.grouping import too_few
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
-from tonearm.whole import write_whole
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier
@@ -133,9 +133,9 @@ def write_report(
 ) -> Path:
     """Write `metrics.json`, `predictions.csv` and `report.html`; return the path of the last."""
     files.write(folder / "predictions.csv", predictions)
-    write_whole(folder / "metrics.json", metrics.to_json())
+    write_text(folder / "metrics.json", metrics.to_json())
     page = folder / "report.html"
-    write_whole(page, render(predictions, metrics, subject, explained))
+    write_text(page, render(predictions, metrics, subject, explained))
     return page
 
 

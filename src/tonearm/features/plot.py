@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tonearm import audio
-from tonearm.audible import checked_samples
+from tonearm.atomic import atomic_write
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.features.mel import hz_to_mel
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
+from tonearm.inputs import checked_samples
 from tonearm.text import clock_text, printable
-from tonearm.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -316,7 +316,7 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
         with warnings.catch_warnings():
             # A name in a script that the font lacks is shown as boxes; that deserves no warning.
             warnings.filterwarnings("ignore", message="Glyph .* missing")
-            with whole(output) as file:
+            with atomic_write(output) as file:
                 kind = Path(output).suffix.lower().removeprefix(".")
                 figure.savefig(file, format=kind, dpi=DPI)
     except OSError as error:

@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tonearm import bundle
+from tonearm.atomic import atomic_write
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
 from tonearm.extras import needs
-from tonearm.library.entry import Entry, Model
-from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import (
-    Listener,
+from tonearm.library.analysis import (
+    Analyser,
     Outcome,
     Task,
-    allowance,
-    blank,
     check_work,
-    lost,
+    crashed_outcome,
+    empty_entry,
     model_of,
+    time_limit_of,
 )
+from tonearm.library.entry import Entry, Model
+from tonearm.library.excerpt import Excerpt
 from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute, at_hand, tasks
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
-from tonearm.whole import whole
-from tonearm.workers import Apart, Crash
+from tonearm.workers import Crash, IsolatedWorker
 
 if TYPE_CHECKING:
     from tonearm.library.partitions import Partitions, Plan
@@ -176,7 +176,7 @@ class _Actor:
         keep_blas_single()  # also, each actor has only one processor
         self._job = job
         self._folder = Partitions(job.output)
-        self._apart = Apart(
+        self._apart = IsolatedWorker(
             partial(
                 _RemoteListener,
                 job.model,
@@ -184,7 +184,7 @@ class _Actor:
                 job.excerpt,
                 job.time_limit,
             ),
-            time_limit=partial(allowance, time_limit=job.time_limit),
+            time_limit=partial(time_limit_of, time_limit=job.time_limit),
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class _Actor:
     def _listen(self, task: Task) -> Outcome:
         result = self._apart(task)
         if isinstance(result, Crash):
-            return lost(result, self._job.model, self._job.time_limit)
+            return crashed_outcome(result, self._job.model, self._job.time_limit)
         return result
 
 
@@ -217,13 +217,13 @@ def _kept(entry: Entry) -> Entry:
 
 
 class _RemoteListener:
-    """A `Listener` that also fetches files from elsewhere."""
+    """A `Analyser` that also fetches files from elsewhere."""
 
     def __init__(
         self, model: Model, bundle: Path, excerpt: Excerpt, time_limit: float | None
     ) -> None:
         self._model = model
-        self._listen = Listener(bundle, model, excerpt, None, time_limit)
+        self._listen = Analyser(bundle, model, excerpt, None, time_limit)
 
     def __call__(self, task: Task) -> Outcome:
         try:
@@ -231,7 +231,7 @@ class _RemoteListener:
                 outcome = self._listen(task._replace(path=path))
         except Exception as error:  # file systems raise errors of many kinds
             reason = " ".join(f"cannot be fetched: {error or type(error).__name__}".split())
-            return Outcome(replace(blank(task, self._model), error=reason), is_new=True)
+            return Outcome(replace(empty_entry(task, self._model), error=reason), is_new=True)
         return outcome._replace(entry=replace(outcome.entry, path=task.path))
 
 
@@ -304,6 +304,6 @@ def _unpacked(content: bytes) -> Path:
     path = cache_folder("bundles") / f"{hashlib.sha256(content).hexdigest()}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write(content)
     return path

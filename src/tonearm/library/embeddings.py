@@ -17,7 +17,7 @@ from tonearm.classifier import Classifier
 from tonearm.datasets.cache import Failure, FeatureCache, Kind
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track
-from tonearm.library.excerpt import Excerpt, hear
+from tonearm.library.excerpt import Excerpt, classify_excerpt
 
 # Increase it when a change of the code changes the embeddings for the same audio and model.
 EMBEDDINGS_VERSION = 1
@@ -99,8 +99,8 @@ class _Embedding(Kind):
         }
 
     def rows(self, path: Path) -> Iterator[Floats]:
-        duration = audio.identify(path).duration  # as in a scan; see `hear`
-        yield hear(self._classifier, path, duration, EXCERPT).embedding[np.newaxis]
+        duration = audio.identify(path).duration  # as in a scan; see `classify_excerpt`
+        yield classify_excerpt(self._classifier, path, duration, EXCERPT).embedding[np.newaxis]
 
     @cached_property
     def _classifier(self) -> Classifier:

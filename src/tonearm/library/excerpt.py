@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tonearm import audio
-from tonearm.audible import SilentAudio
 from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
+from tonearm.inputs import SilentAudio
 from tonearm.prediction import Prediction
 
 DEFAULT_SECONDS = 30.0
@@ -79,7 +79,7 @@ class Excerpt:
         return [((part + 0.5) * duration / count - length / 2, length) for part in range(count)]
 
 
-def hear(
+def classify_excerpt(
     classifier: Classifier, path: str | Path, duration: float | None, excerpt: Excerpt
 ) -> Prediction:
     """Classify a file by an excerpt, or by all of it if there is nothing to hear in the excerpt.
@@ -98,6 +98,6 @@ def hear(
     if stretches is None:
         return classifier(path)
     try:
-        return classifier.hear(path, stretches)
+        return classifier.classify_stretches(path, stretches)
     except (SilentAudio, audio.TooShort):  # there may be sound elsewhere
         return classifier(path)

@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
+from tonearm.atomic import atomic_write
 from tonearm.csvrows import csv_writer
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
-from tonearm.library.outputs import spare_the_library
+from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.rows import COLUMNS, probability_column, to_row
 from tonearm.library.store import Store
 from tonearm.text import printable
-from tonearm.whole import whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 STANDARD_OUTPUT = "-"
@@ -84,7 +84,7 @@ def export(
     if chosen == "parquet" and name == STANDARD_OUTPUT:
         raise UsageError("Parquet goes to a file, not to standard output")
     if name != STANDARD_OUTPUT:
-        spare_the_library(name, store.path)
+        refuse_to_overwrite(name, store.path)
     written = 0
 
     def rows() -> Generator[dict[str, Any]]:
@@ -121,7 +121,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     try:
-        with whole(name) as file:
+        with atomic_write(name) as file:
             yield file
     except OSError as error:
         raise ExportError(name, error.strerror or str(error)) from error

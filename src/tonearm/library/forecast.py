@@ -16,7 +16,7 @@ from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.grouping import Unit
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.library.head import Floats, fit_head
-from tonearm.library.kinship import kinship
+from tonearm.library.related import related_groups
 
 FOLDS = 5
 
@@ -28,7 +28,7 @@ class GenreForecast:
     Attributes
     ----------
     files, groups
-        Number of tracks to learn from, and of the groups that `tonearm.library.kinship` forms of
+        Number of tracks to learn from, and of the groups that `tonearm.library.related` forms of
         them.
     unit
         What a group is: "artist"; or "group" for any of an artist, an album or a track.
@@ -86,7 +86,7 @@ def forecast(
     parts: Sequence[int] = (),
     seed: int = 0,
 ) -> Forecast:
-    """Cross-validate a head, keeping each group of related tracks (`kinship`) in one fold.
+    """Cross-validate a head, keeping each group of related tracks (`related_groups`) in one fold.
 
     Each track is thus evaluated by a head trained neither on it nor on tracks related to it. It
     cannot be evaluated if its genre has no example outside its fold, or if only one genre has.
@@ -104,7 +104,7 @@ def forecast(
     """
     columns = {label: column for column, label in enumerate(labels)}
     truth = np.array([columns[str(track.label)] for track in tracks], dtype=np.int64)
-    kin = kinship(tracks)
+    kin = related_groups(tracks)
     folds = list(_folds(tracks, kin.groups, seed))
     scores = np.full((len(tracks), len(labels)), np.nan)
     for held_out in folds:

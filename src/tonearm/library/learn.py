@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 
 from tonearm import __version__, bundle
+from tonearm.atomic import require_writable_folder
 from tonearm.bundle import Bundle
 from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.datasets.track import Track, labels_of
 from tonearm.errors import TonearmError, UsageError
-from tonearm.library.anatomy import embedding_parts
+from tonearm.library.embedding_layout import embedding_parts
 from tonearm.library.embeddings import embed
 from tonearm.library.examples import with_enough
 from tonearm.library.forecast import Forecast, forecast
-from tonearm.library.graft import graft
 from tonearm.library.head import fit_head
+from tonearm.library.head_replacement import replace_head
 from tonearm.metadata import BundleMetadata
 from tonearm.text import printable
-from tonearm.whole import require_room_for
 
 FEWEST_FILES = 5  # per genre: with fewer, hardly any are left to evaluate it on
 SUFFIX = ".onnx"
@@ -115,7 +115,7 @@ def learn(
     parts = embedding_parts(base.path, embeddings.shape[1])
     expected = forecast(embeddings, kept, labels, parts)
     head = fit_head(embeddings, truth, len(labels), parts)
-    graft(base.path, head, _metadata(base, target.stem, kept, labels, expected), target)
+    replace_head(base.path, head, _metadata(base, target.stem, kept, labels, expected), target)
     return Learned(target, labels, expected, len(kept), heard.failures, left_out)
 
 
@@ -123,7 +123,7 @@ def _writable(target: Path, base: Path) -> Path:
     """Check that a bundle can be written to a path, before the work begins; return the path."""
     if target.suffix.lower() != SUFFIX:
         raise UsageError(f"{printable(str(target))}: expected a name that ends in {SUFFIX}")
-    require_room_for(target.parent)
+    require_writable_folder(target.parent)
     if target.exists() and target.samefile(base):
         raise UsageError(f"{printable(str(target))}: is the model to learn on: name another file")
     return target

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from tonearm.atomic import write_text
 from tonearm.library.entry import Entry
 from tonearm.text import relative
-from tonearm.whole import write_whole
 
 LONGEST_NAME = 100  # bytes; names may have 255, but some systems count in other units
 _FORBIDDEN = frozenset('<>:"/\\|?*')
@@ -68,7 +68,7 @@ def write_playlist(
             continue
         seconds = -1 if item.duration is None else max(1, round(item.duration))
         lines += [f"#EXTINF:{seconds},{_one_line(_called(item))}", line]
-    write_whole(target, "\n".join(lines) + "\n")
+    write_text(target, "\n".join(lines) + "\n")
     return tuple(left_out)
 
 

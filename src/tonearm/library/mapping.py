@@ -44,7 +44,7 @@ def read_mapping(path: str | os.PathLike[str]) -> Mapping:
     return {label: _words(path, label, value) for label, value in table.items()}
 
 
-def strangers(mapping: Iterable[str], labels: Collection[str]) -> list[str]:
+def unknown_labels(mapping: Iterable[str], labels: Collection[str]) -> list[str]:
     """Return the labels of a mapping that are none of a model's."""
     return [label for label in mapping if label not in labels]
 

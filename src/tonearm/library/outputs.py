@@ -10,7 +10,7 @@ from tonearm.media import is_recording
 from tonearm.text import printable
 
 
-def spare_the_library(target: str | os.PathLike[str], store: str | os.PathLike[str]) -> None:
+def refuse_to_overwrite(target: str | os.PathLike[str], store: str | os.PathLike[str]) -> None:
     """Refuse to write to a recording, or to the store that is read, which is often a slip.
 
     Raises

@@ -14,8 +14,8 @@ import numpy as np
 from tonearm.errors import TonearmError
 from tonearm.library import projection
 from tonearm.library.entry import Entry
-from tonearm.library.resemblance import directions
 from tonearm.library.scan import kind_of
+from tonearm.library.similarity import unit_vectors
 from tonearm.library.store import Floats, Store
 from tonearm.library.tag_words import TagWords, spelling_of
 from tonearm.text import printable, relative
@@ -286,7 +286,7 @@ def _common_folder(store: Store) -> str:
 
 def _draw_map(view: Overview, embeddings: Floats, places: Sequence[int]) -> None:
     """Place tracks on the map by the embeddings of the model that analysed the most files."""
-    heard = directions(embeddings)
+    heard = unit_vectors(embeddings)
     points = projection.lay_out(heard)
     view.map = projection.faithfulness(heard, points)
     if len(places) > projection.LANDMARKS:

@@ -17,11 +17,11 @@ from itertools import islice
 from typing import Any
 
 from tonearm import __version__
+from tonearm.atomic import atomic_write
 from tonearm.errors import MissingExtraError, TonearmError
-from tonearm.library.listener import Task
+from tonearm.library.analysis import Task
 from tonearm.library.sources import open_folder, persistently
 from tonearm.text import printable
-from tonearm.whole import whole
 
 try:
     import pyarrow as pa
@@ -274,7 +274,7 @@ class Partitions:
         if not _is_local(self._system):  # an object store shows only complete objects
             self._system.pipe_file(place, content)
             return
-        with whole(place) as file:  # its draft is a hidden file, which dataset readers skip
+        with atomic_write(place) as file:  # its draft is a hidden file, which dataset readers skip
             file.write(content)
 
     def _create_once(self, place: str, content: bytes) -> None:
@@ -284,7 +284,7 @@ class Partitions:
             if not _is_local(self._system):
                 self._system.pipe_file(place, content, mode="create")
                 return
-            with whole(place, replaces=False) as file:
+            with atomic_write(place, replaces=False) as file:
                 file.write(content)
 
 

@@ -65,7 +65,7 @@ def lay_out(directions: Floats, seed: int = 0) -> Floats:
     Parameters
     ----------
     directions : float32[N, E]
-        Unit vectors, as returned by `tonearm.library.resemblance.directions`.
+        Unit vectors, as returned by `tonearm.library.similarity.unit_vectors`.
     seed
         Seed of everything that is drawn at random; the same seed gives the same map.
 

@@ -13,16 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
+from tonearm.atomic import give_owner
 from tonearm.library.tags import TagError
-from tonearm.whole import give_owner
 
 # Draft names are hidden, so that nothing walking a library takes a draft for music, and short,
 # whatever the length of the name they replace.
 PREFIX = ".tonearm-"
 LONGEST_SUFFIX = 8  # bytes, with the dot: drafts keep the suffix, which identifies the format
 LEFT_OVER_SECONDS = 3600.0  # no file takes an hour to write: the process of an older draft is dead
-# Matches only drafts, including those of `tonearm.whole`: a user may well call a store or a journal
-# `.tonearm-library.db`.
+# Matches only drafts, including those of `tonearm.atomic`: a user may well call a store or a
+# journal `.tonearm-library.db`.
 _DRAFT = re.compile(
     rb"%b[0-9a-f]{16}(\.[^.]{1,%d})?" % (re.escape(PREFIX.encode()), LONGEST_SUFFIX - 1), re.DOTALL
 )

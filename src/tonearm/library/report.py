@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from tonearm import __version__
-from tonearm.library.outputs import spare_the_library
+from tonearm.atomic import write_text
+from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.overview import Overview, overview
 from tonearm.library.store import Store
 from tonearm.text import printable
-from tonearm.whole import write_whole
 
 # The page is a template and what fills its placeholders. All that depends on the library is data,
 # which the page's script inserts as text, so names of files and tracks are never parsed as HTML.
@@ -47,9 +47,9 @@ def write_report(
     TonearmError
         If the store knows no files, or the page cannot be written.
     """
-    spare_the_library(target, store.path)
+    refuse_to_overwrite(target, store.path)
     view = overview(store, mapping)
-    write_whole(target, render(view, title or printable(store.path.stem)))
+    write_text(target, render(view, title or printable(store.path.stem)))
     return view
 
 

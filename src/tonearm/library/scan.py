@@ -11,9 +11,17 @@ from itertools import islice
 
 from tonearm import bundle
 from tonearm.bundle import Bundle
+from tonearm.library.analysis import (
+    Analyser,
+    Outcome,
+    Task,
+    check_work,
+    crashed_outcome,
+    model_of,
+    time_limit_of,
+)
 from tonearm.library.entry import State
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Outcome, Task, allowance, check_work, lost, model_of
 from tonearm.library.sources import outermost
 from tonearm.library.store import Store
 from tonearm.media import recordings
@@ -151,7 +159,7 @@ class Scan:
         self._retry = retry
         self._prune = prune
         self._prepare = partial(
-            Listener, loaded.path, self.model, excerpt, store.path.absolute(), time_limit
+            Analyser, loaded.path, self.model, excerpt, store.path.absolute(), time_limit
         )
         self._surveyed = False
         self._inhabited: set[str] = set()  # paths below which recordings were found
@@ -170,10 +178,10 @@ class Scan:
         if self.tally.due:
             workers = min(self._workers, self.tally.due)
             due = (task for task, is_due in self._look() if is_due)
-            allowed = partial(allowance, time_limit=self._time_limit)
+            allowed = partial(time_limit_of, time_limit=self._time_limit)
             for result in as_finished(self._prepare, due, workers, time_limit=allowed):
                 outcome = (
-                    lost(result, self.model, self._time_limit)
+                    crashed_outcome(result, self.model, self._time_limit)
                     if isinstance(result, Crash)
                     else result
                 )

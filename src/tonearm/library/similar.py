@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from tonearm import bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
+from tonearm.library.analysis import Analyser, Task, model_of
 from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.listener import Listener, Task, model_of
 from tonearm.library.m3u import Item, write_playlist
-from tonearm.library.outputs import spare_the_library
-from tonearm.library.resemblance import best_first, likeness
+from tonearm.library.outputs import refuse_to_overwrite
+from tonearm.library.similarity import best_first, cosine_similarity
 from tonearm.library.store import Store
 from tonearm.text import printable
 
@@ -24,7 +24,7 @@ class Neighbour:
     """A track and its similarity to the given recording: the cosine, from -1 to 1."""
 
     entry: Entry
-    likeness: float
+    similarity: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def similar(
     paths, embeddings = store.embeddings(heard.model, under=under)
     if heard.embedding is None or not paths:
         return Neighbourhood(heard, is_known, ())
-    cosines = likeness(embeddings, heard.embedding)
+    cosines = cosine_similarity(embeddings, heard.embedding)
     neighbours: list[Neighbour] = []
     sounds = {heard.audio} - {None}
     for place in best_first(cosines):
@@ -113,7 +113,7 @@ def write_similar(
     TonearmError
         If it cannot be written.
     """
-    spare_the_library(target, store.path)
+    refuse_to_overwrite(target, store.path)
     items = [Item.of(found.heard), *(Item.of(each.entry) for each in found.neighbours)]
     return write_playlist(target, items, absolute=absolute)
 
@@ -140,7 +140,7 @@ def _heard(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entr
     return outcome.entry, not outcome.is_new
 
 
-def _listener(store: Store, loaded: Bundle) -> Listener:
+def _listener(store: Store, loaded: Bundle) -> Analyser:
     """Return a listener that analyses as much of a file as the scan of the store did.
 
     Raises
@@ -152,7 +152,7 @@ def _listener(store: Store, loaded: Bundle) -> Listener:
     for found in scanned:
         excerpt = Excerpt.parse(found.excerpt)
         if model_of(loaded, excerpt).key == found.key:
-            return Listener(loaded.path, found, excerpt, store.path)
+            return Analyser(loaded.path, found, excerpt, store.path)
     raise TonearmError(
         f"{printable(str(store.path))}: scanned by {_named(scanned)}, whose embeddings cannot be "
         f"compared with those of {loaded.metadata.name} ({printable(str(loaded.path))}): give its "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
-from tonearm.library.listener import Task
+from tonearm.library.analysis import Task
 from tonearm.media import is_recording, recordings
 from tonearm.text import printable
 

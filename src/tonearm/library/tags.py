@@ -22,7 +22,7 @@ from tonearm.audio import NotAudio, size_of
 from tonearm.errors import FileError
 from tonearm.library.chunks import obstacle
 from tonearm.library.id3_frames import DamagedTag, read_frames
-from tonearm.library.losses import loss
+from tonearm.library.tag_losses import tag_loss
 from tonearm.library.tag_words import spelling_of
 from tonearm.library.wav_info import WavInfo, read_info
 from tonearm.text import printable
@@ -149,7 +149,7 @@ def _opened_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, An
     tags: Any = media.tags
     if isinstance(tags, ID3):
         return media, _id3_to_write(path, tags)
-    reason = loss(path, media)
+    reason = tag_loss(path, media)
     if reason is not None:
         raise TagError(path, reason)
     return media, tags

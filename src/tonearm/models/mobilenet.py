@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tonearm.atomic import atomic_write
 from tonearm.errors import TonearmError, UsageError
 from tonearm.models.layers import (
     DenseBlock,
@@ -31,7 +32,6 @@ from tonearm.models.layers import (
 from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
 from tonearm.paths import cache_folder, pretrained_weights
-from tonearm.whole import whole
 
 AUDIOSET_CLASSES = 527
 PRETRAINED_WIDTH = 0.4
@@ -357,7 +357,7 @@ def _download(target: Path) -> None:
         with urllib.request.urlopen(PRETRAINED_URL, timeout=30) as response:
             content = response.read()
         _check(target, content)
-        with whole(target) as file:
+        with atomic_write(target) as file:
             file.write(content)
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         raise PretrainedError(

@@ -34,7 +34,7 @@ MUSIC_SLOPE = 2.0
 MUSIC_CENTRE = 1.65
 
 
-class Readings(NamedTuple):
+class StudentOutputs(NamedTuple):
     """The student's raw outputs for a batch."""
 
     genre: Tensor  # float32[batch, classes], logits of the genre head
@@ -42,7 +42,7 @@ class Readings(NamedTuple):
     embedding: Tensor  # float32[batch, embedding_size]
 
 
-class Judgement(NamedTuple):
+class GenreScores(NamedTuple):
     """The student's genre log-probabilities for a batch, separately for each of its heads."""
 
     genre: Tensor  # float32[batch, classes], log-probabilities of the genre head
@@ -129,7 +129,7 @@ class Student(GenreNetwork):
             logits = logits + self.audioset_weight * said.audioset
         return Outputs(logits, said.embedding, said.music)
 
-    def judge(self, logmel: Tensor) -> Judgement:
+    def judge(self, logmel: Tensor) -> GenreScores:
         """Return the parts that `both` combines, for float32[batch, frames, mels]."""
         readings = self.readings(logmel)
         of_genres = None
@@ -138,19 +138,19 @@ class Student(GenreNetwork):
             of_classes = -functional.softplus(-readings.audioset)
             of_genres = of_classes[:, self.genre_classes].amax(dim=2)
         music = self._music(readings.audioset) if self.says_music else None
-        return Judgement(readings.genre.log_softmax(dim=1), of_genres, readings.embedding, music)
+        return GenreScores(readings.genre.log_softmax(dim=1), of_genres, readings.embedding, music)
 
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
         """Embed float32[batch, frames, mels]; descriptors are ignored."""
         embedding: Tensor = self.project(self._pooled(required(logmel)))
         return embedding
 
-    def readings(self, logmel: Tensor) -> Readings:
+    def readings(self, logmel: Tensor) -> StudentOutputs:
         """Return the logits of both heads, and the embedding, of float32[batch, frames, mels]."""
         pooled = self._pooled(logmel)
         embedding = self.project(pooled)
         mean = pooled[:, : pooled.shape[1] // 2]
-        return Readings(self.classifier(embedding), self.audioset(mean), embedding)
+        return StudentOutputs(self.classifier(embedding), self.audioset(mean), embedding)
 
     def train(self, mode: bool = True) -> Student:
         """Switch between training and evaluation, except for pretrained batch normalisation.

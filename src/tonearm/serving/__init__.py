@@ -1,7 +1,7 @@
 """Genres over HTTP: the application, its limits on uploads, and its worker processes.
 
->>> from tonearm.serving import Listeners, create_app
->>> app = create_app(Listeners(Classifier.load()))  # doctest: +SKIP
+>>> from tonearm.serving import WorkerPool, create_app
+>>> app = create_app(WorkerPool(Classifier.load()))  # doctest: +SKIP
 """
 
 from tonearm.extras import needs
@@ -9,6 +9,6 @@ from tonearm.extras import needs
 with needs("serve"):
     from tonearm.serving.api import create_app
     from tonearm.serving.limits import Limits
-    from tonearm.serving.listeners import Listeners
+    from tonearm.serving.pool import WorkerPool
 
-__all__ = ["Limits", "Listeners", "create_app"]
+__all__ = ["Limits", "WorkerPool", "create_app"]

@@ -28,7 +28,7 @@ from tonearm.prediction import Failure, Verdict
 from tonearm.record import to_record
 from tonearm.serving.disk import Disk
 from tonearm.serving.limits import ENDING, REASON, LimitedUploads, Limits
-from tonearm.serving.listeners import Listeners, NobodyListens, told
+from tonearm.serving.pool import NoWorker, WorkerPool, reason_of
 from tonearm.serving.statistics import Statistics
 from tonearm.text import printable
 
@@ -129,7 +129,7 @@ _UPLOAD = {
 }
 
 
-def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
+def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
     """Create the application, which any ASGI server can run.
 
     The worker processes live as long as the application's lifespan, and it answers once all of
@@ -169,7 +169,7 @@ def create_app(listeners: Listeners, limits: Limits | None = None) -> FastAPI:
             HTTPException: _refused,
             RequestValidationError: _misunderstood,
             ClientDisconnect: _left,
-            NobodyListens: _unheard,
+            NoWorker: _unheard,
             OSError: unsaved,
             Exception: _broken,
         },
@@ -295,8 +295,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _misunderstood(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    told = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-    return JSONResponse({"error": "; ".join(told)}, 400)
+    reason_of = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return JSONResponse({"error": "; ".join(reason_of)}, 400)
 
 
 async def _unheard(request: Request, error: Exception) -> Response:
@@ -306,7 +306,7 @@ async def _unheard(request: Request, error: Exception) -> Response:
 
 def _unable(request: Request, error: Exception, lacking: str) -> Response:
     """Refuse a request while there is no process to handle it, or no room on the disk."""
-    reason = told(error)
+    reason = reason_of(error)
     logger.warning("%s: %s", request.url.path, reason)
     request.scope[REASON] = lacking
     return JSONResponse({"error": reason}, 503, {"Retry-After": str(UNABLE_SECONDS)})

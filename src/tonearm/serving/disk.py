@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tempfile import TemporaryFile
 
-from tonearm.serving.listeners import told
+from tonearm.serving.pool import reason_of
 
 TRIED_BYTES = 1_000_000  # the size of a short recording: a few bytes may fit even on a full disk
 
@@ -21,7 +21,7 @@ class Disk:
 
     def failed(self, error: OSError) -> None:
         """Note that an upload could not be saved."""
-        self._reason = told(error)
+        self._reason = reason_of(error)
 
     def saved(self) -> None:
         """Note that an upload was saved."""

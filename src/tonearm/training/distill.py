@@ -1,4 +1,4 @@
-"""Distil teachers into the student: lessons, imitation, tuning, refinement, denoising, export.
+"""Distil teachers into the student: segments, imitation, tuning, refinement, denoising, export.
 
 >>> from tonearm.training.distill import distill_dataset
 >>> from tonearm.training.recipe import parse_recipe
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from tonearm import datasets, media
+from tonearm.atomic import write_text
 from tonearm.bundle import RUN_BUNDLE, Bundle, write_metadata
 from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
@@ -29,26 +30,30 @@ from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
-from tonearm.evaluation.heard import RUN_TRACKS, learned_text
+from tonearm.evaluation.inference import run_inference
 from tonearm.evaluation.metrics import Metrics
-from tonearm.evaluation.trial import run_trial
+from tonearm.evaluation.training_overlap import RUN_TRACKS, training_text
 from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
-from tonearm.training.cut import cut
-from tonearm.training.denoise import Sound, denoise
-from tonearm.training.duet import SECOND_FRONT_END, Duet, require_heads
+from tonearm.training.degradations import Degradation, noise_numbers
+from tonearm.training.denoise import ClipFrames, denoise
+from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble, require_heads
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
-from tonearm.training.lessons import LESSONS_VERSION, Lesson, LessonStore, lessons_digest
-from tonearm.training.playback import Playback, numbers_amid_noise
 from tonearm.training.recipe import Recipe, music_folders
+from tonearm.training.recipe_windows import recipe_windows
 from tonearm.training.refine import refine
+from tonearm.training.transfer_set import (
+    TRANSFER_VERSION,
+    TransferSegment,
+    TransferStore,
+    transfer_digest,
+)
 from tonearm.training.tune import tune
-from tonearm.whole import write_whole
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 # Increase it when a code change alters the result of stage 2 for the same recipe and music.
 TUNING_VERSION = 2
@@ -58,7 +63,7 @@ REFINEMENT_VERSION = 1
 DENOISING_VERSION = 1
 # As long as these stay the same, the same recipe and data give the same model.
 VERSIONS = (
-    *(LESSONS_VERSION, IMITATION_VERSION, TUNING_VERSION),
+    *(TRANSFER_VERSION, IMITATION_VERSION, TUNING_VERSION),
     *(REFINEMENT_VERSION, DENOISING_VERSION),
 )
 
@@ -76,8 +81,8 @@ class Distilled:
     ----------
     folder
         The run's folder, with config.yaml, tracks.json, imitation.csv, history.csv, refinement.csv
-        and denoising.csv (for a duet), model.onnx and, if a fold was held out, metrics.json and
-        predictions.csv.
+        and denoising.csv (for an ensemble), model.onnx and, if a fold was held out, metrics.json
+        and predictions.csv.
     metrics
         Metrics on the held-out tracks, or None if there were none.
     """
@@ -97,7 +102,7 @@ def print_line(line: str) -> None:
 
 
 def distill_dataset(
-    recipe: Recipe, run_dir: Path, cache_dir: Path, *, workers: int = 1, tell: Tell = print_line
+    recipe: Recipe, run_dir: Path, cache_dir: Path, *, workers: int = 1, log: Log = print_line
 ) -> Distilled:
     """Call `distill` on a recipe's dataset, and evaluate the model on the held-out fold.
 
@@ -109,7 +114,7 @@ def distill_dataset(
         Folder of the feature cache; see `distill`.
     workers
         Number of processes that run the teachers and that classify.
-    tell
+    log
         Called with one-line progress messages.
 
     Raises
@@ -138,13 +143,13 @@ def distill_dataset(
         cache_dir,
         data=dataset.name,
         workers=workers,
-        tell=tell,
+        log=log,
     )
     if not held_out:  # metrics left by an earlier run in this folder are not this model's
         for name in (_METRICS, _PREDICTIONS):
             (run_dir / name).unlink(missing_ok=True)
         return Distilled(run_dir, None)
-    return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers, tell))
+    return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers, log))
 
 
 def distill(
@@ -157,7 +162,7 @@ def distill(
     *,
     data: str = "",
     workers: int = 1,
-    tell: Tell = print_line,
+    log: Log = print_line,
 ) -> Path:
     """Distil the teachers into a student that knows the genres of some tracks, and export it.
 
@@ -174,13 +179,13 @@ def distill(
     run_dir
         Folder for the recipe, the losses and the bundle.
     cache_dir
-        Folder for what runs share: the lessons, and the results of the four stages. Runs that
+        Folder for what runs share: the segments, and the results of the four stages. Runs that
         differ only in export settings (head weights, temperature) need no new training.
     data
         Name of the dataset that the tracks are from, stored in the bundle.
     workers
         Number of processes that run the teachers and compute features.
-    tell
+    log
         Called with one-line progress messages.
 
     Returns
@@ -196,18 +201,18 @@ def distill(
     MusicnnError, FcnError, PretrainedError
         If a teacher's weights are missing or invalid.
     """
-    if recipe.duet.of_fcn:  # fail now, not after the student has been trained
-        require_heads(recipe.duet, recipe.student.audioset_weight, labels)
+    if recipe.ensemble.uses_fcn:  # fail now, not after the student has been trained
+        require_heads(recipe.ensemble, recipe.student.audioset_weight, labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_whole(run_dir / "config.yaml", recipe.to_yaml())
-    store = LessonStore(cache_dir, processes=workers)
-    music = _music(store, recipe, unlabelled, tell)
-    tracks, clips = _clips(store, recipe, train_tracks, labels, tell)
-    write_whole(run_dir / RUN_TRACKS, learned_text(tracks, (), labels))
+    write_text(run_dir / "config.yaml", recipe.to_yaml())
+    store = TransferStore(cache_dir, processes=workers)
+    music = _music(store, recipe, unlabelled, log)
+    tracks, clips = _clips(store, recipe, train_tracks, labels, log)
+    write_text(run_dir / RUN_TRACKS, training_text(tracks, (), labels))
 
-    imitation = imitate(recipe, music, cache_dir, tell)
+    imitation = imitate(recipe, music, cache_dir, log)
     shutil.copyfile(imitation.history, run_dir / "imitation.csv")
     truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
     folder = cache_dir / _tuning_name(recipe, imitation, tracks, clips, labels)
@@ -220,38 +225,38 @@ def distill(
         labels,
         checkpoint=folder / "last.pt",
         history=folder / "history.csv",
-        tell=tell,
+        log=log,
     )
     shutil.copyfile(folder / "history.csv", run_dir / "history.csv")
     metadata = _metadata(recipe, student, data, tracks, music, labels)
-    if not recipe.duet.of_fcn:
+    if not recipe.ensemble.uses_fcn:
         return export(student, metadata, run_dir / RUN_BUNDLE)
-    tell("duet: hearing the FCN")
+    log("ensemble: running the FCN")
     cache = FeatureCache(cache_dir)
-    logmels = _heard(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
-    duet = make_duet(recipe, student, logmels, truth, labels)
+    logmels = _all_features(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
+    ensemble = make_ensemble(recipe, student, logmels, truth, labels)
     if recipe.refinement.share:
         folder = cache_dir / _refinement_name(recipe, tracks, clips, labels)
-        played = _played(_ways_to_play(recipe), tracks, cache, workers)
+        played = _degraded(_degradations(recipe), tracks, cache, workers)
         refine(
             recipe,
-            duet,
+            ensemble,
             list(zip(logmels, *played, strict=True)),
             truth,
             checkpoint=folder / "last.pt",
             history=folder / "history.csv",
-            tell=tell,
+            log=log,
         )
         shutil.copyfile(folder / "history.csv", run_dir / "refinement.csv")
-    if recipe.denoising.playbacks:
+    if recipe.denoising.noisy_copies:
         folder = cache_dir / _denoising_name(recipe, imitation, tracks, clips, labels)
         denoise(
             recipe,
-            duet,
-            _amid_noise(recipe, tracks, clips, logmels, cache, workers),
+            ensemble,
+            _noisy_versions(recipe, tracks, clips, logmels, cache, workers),
             checkpoint=folder / "last.pt",
             history=folder / "history.csv",
-            tell=tell,
+            log=log,
         )
         shutil.copyfile(folder / "history.csv", run_dir / "denoising.csv")
     metadata = replace(
@@ -259,16 +264,16 @@ def distill(
         second_front_end=SECOND_FRONT_END,
         attribution=f"{metadata.attribution}. Contains {fcn.ATTRIBUTION}",
     )
-    return export(duet, metadata, run_dir / RUN_BUNDLE)
+    return export(ensemble, metadata, run_dir / RUN_BUNDLE)
 
 
-def make_duet(
+def make_ensemble(
     recipe: Recipe,
     student: Student,
     logmels: Sequence[StoredArray],
     truth: NDArray[np.int64],
     labels: Sequence[str],
-) -> Duet:
+) -> Ensemble:
     """Combine a student with the FCN, and fit the heads on the FCN to labelled clips.
 
     As in the exported model, the FCN processes each clip window by window.
@@ -282,90 +287,97 @@ def make_duet(
     labels
         The genres of these columns.
     """
-    duet = Duet(student, fcn.load_fcn(), recipe.duet, labels).eval()
-    heard = [duet.hear_windows(list(cut(recipe, each, SECOND_FRONT_END))) for each in logmels]
-    duet.fit_heads(np.stack(heard), truth)
-    return duet
+    ensemble = Ensemble(student, fcn.load_fcn(), recipe.ensemble, labels).eval()
+    features = [
+        ensemble.mean_fcn_features(list(recipe_windows(recipe, each, SECOND_FRONT_END)))
+        for each in logmels
+    ]
+    ensemble.fit_heads(np.stack(features), truth)
+    return ensemble
 
 
-def _played(
-    ways: Sequence[Playback], tracks: Sequence[Track], cache: FeatureCache, workers: int
+def _degraded(
+    ways: Sequence[Degradation], tracks: Sequence[Track], cache: FeatureCache, workers: int
 ) -> list[list[StoredArray]]:
     """Return float[frames, mels] of each track, for each way of playing it."""
-    return [_heard(cache.features(tracks, way, workers=workers), cache) for way in ways]
+    return [_all_features(cache.features(tracks, way, workers=workers), cache) for way in ways]
 
 
-def _amid_noise(
+def _noisy_versions(
     recipe: Recipe,
     tracks: Sequence[Track],
-    clips: Sequence[Lesson],
+    clips: Sequence[TransferSegment],
     logmels: Sequence[StoredArray],
     cache: FeatureCache,
     workers: int,
-) -> Iterator[list[Sound]]:
+) -> Iterator[list[ClipFrames]]:
     """Yield for each clip its original version, followed by the recipe's noisy versions."""
-    first, second = (_played(ways, tracks, cache, workers) for ways in _ways_amid_noise(recipe))
-    for place, (lesson, logmel) in enumerate(zip(clips, logmels, strict=True)):
-        noisy = [Sound(own[place], other[place]) for own, other in zip(first, second, strict=True)]
-        yield [Sound(lesson.logmel(), logmel), *noisy]
+    first, second = (
+        _degraded(ways, tracks, cache, workers) for ways in _noise_degradations(recipe)
+    )
+    for place, (segment, logmel) in enumerate(zip(clips, logmels, strict=True)):
+        noisy = [
+            ClipFrames(own[place], other[place]) for own, other in zip(first, second, strict=True)
+        ]
+        yield [ClipFrames(segment.logmel(), logmel), *noisy]
 
 
-def _ways_to_play(recipe: Recipe) -> list[Playback]:
+def _degradations(recipe: Recipe) -> list[Degradation]:
     return [
-        Playback(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
-        for number in range(recipe.refinement.playbacks)
+        Degradation(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
+        for number in range(recipe.refinement.degraded_copies)
     ]
 
 
-def _ways_amid_noise(recipe: Recipe) -> list[list[Playback]]:
+def _noise_degradations(recipe: Recipe) -> list[list[Degradation]]:
     """Return the noisy ways to play, for the student and for the FCN, with the same noise."""
     return [
         [
-            Playback(front_end, number, recipe.tuning.clip_seconds)
-            for number in numbers_amid_noise(recipe.denoising.playbacks)
+            Degradation(front_end, number, recipe.tuning.clip_seconds)
+            for number in noise_numbers(recipe.denoising.noisy_copies)
         ]
         for front_end in (teachers.STUDENT_FRONT_END, SECOND_FRONT_END)
     ]
 
 
-def _heard(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
-    """Return the features of tracks, all of which must decode, as they did for the lessons."""
+def _all_features(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
+    """Return the features of tracks, all of which must decode, as they did for the segments."""
     if cache.failures:
         raise DatasetError(str(cache.failures[0]))
     return [logmel for logmel in stored if logmel is not None]
 
 
 def _music(
-    store: LessonStore, recipe: Recipe, unlabelled: Sequence[Path], tell: Tell
-) -> list[Lesson]:
+    store: TransferStore, recipe: Recipe, unlabelled: Sequence[Path], log: Log
+) -> list[TransferSegment]:
     files = [Path(path) for path in media.recordings(map(str, unlabelled))]
-    lessons = store.of_music(files, recipe.lessons)
-    _tell_refused(store, tell)
-    recordings = len({lesson.recording for lesson in lessons})
-    tell(f"music: {len(lessons)} lessons of {recordings} recordings in {len(files)} files")
-    return lessons
+    segments = store.of_music(files, recipe.transfer)
+    _log_refused(store, log)
+    recordings = len({segment.recording for segment in segments})
+    log(f"music: {len(segments)} segments of {recordings} recordings in {len(files)} files")
+    return segments
 
 
 def _clips(
-    store: LessonStore,
+    store: TransferStore,
     recipe: Recipe,
     tracks: Sequence[Track],
     labels: Sequence[str],
-    tell: Tell,
-) -> tuple[list[Track], list[Lesson]]:
-    """Return the tracks that can be used for training, and their lessons."""
+    log: Log,
+) -> tuple[list[Track], list[TransferSegment]]:
+    """Return the tracks that can be used for training, and their segments."""
     stranger = next((track for track in tracks if track.label not in labels), None)
     if stranger is not None:
         raise DatasetError(
             f"track {stranger.id}: label {stranger.label!r} is not among {', '.join(labels)}"
         )
-    heard = [(track, track.path) for track in tracks if track.path is not None]
-    lessons = store.of_clips([path for _, path in heard], recipe.tuning.clip_seconds)
-    _tell_refused(store, tell)
+    with_audio = [(track, track.path) for track in tracks if track.path is not None]
+    segments = store.of_clips([path for _, path in with_audio], recipe.tuning.clip_seconds)
+    _log_refused(store, log)
     found = [
-        (track, lesson)
-        for (track, _), lesson in zip(heard, lessons, strict=True)
-        if lesson is not None
+        (track, segment)
+        for (track, _), segment in zip(with_audio, segments, strict=True)
+        if segment is not None
     ]
     if not found:
         reason = f": {store.refused[0]}" if store.refused else ""
@@ -373,20 +385,20 @@ def _clips(
     known = sorted({str(track.label) for track, _ in found})
     if len(known) < 2:
         raise DatasetError(f"genres are told from each other, and all clips are {known[0]}")
-    tell(f"clips: {len(found)} of {len(tracks)} tracks")
-    return [track for track, _ in found], [lesson for _, lesson in found]
+    log(f"clips: {len(found)} of {len(tracks)} tracks")
+    return [track for track, _ in found], [segment for _, segment in found]
 
 
-def _tell_refused(store: LessonStore, tell: Tell) -> None:
+def _log_refused(store: TransferStore, log: Log) -> None:
     for refused in store.refused:
-        tell(f"left out: {refused}")
+        log(f"left out: {refused}")
 
 
 def _tuning_name(
     recipe: Recipe,
     imitation: Imitation,
     tracks: Sequence[Track],
-    clips: Sequence[Lesson],
+    clips: Sequence[TransferSegment],
     labels: Sequence[str],
 ) -> str:
     """Return a folder name that identifies everything the result of stage 2 depends on.
@@ -402,27 +414,27 @@ def _tuning_name(
         "tuning": asdict(recipe.tuning),
         "labels": list(labels),
         "truth": [track.label for track in tracks],
-        "clips": lessons_digest(clips),
+        "clips": transfer_digest(clips),
     }
     return _named("tuning", settings)
 
 
 def _refinement_name(
-    recipe: Recipe, tracks: Sequence[Track], clips: Sequence[Lesson], labels: Sequence[str]
+    recipe: Recipe, tracks: Sequence[Track], clips: Sequence[TransferSegment], labels: Sequence[str]
 ) -> str:
     """Return a folder name that identifies what stage 3 learns from; `share` does not matter."""
     settings = {
         "version": REFINEMENT_VERSION,
         "seed": recipe.seed,
         "student": {name: getattr(recipe.student, name) for name in _WINDOWING},
-        "duet": {name: getattr(recipe.duet, name) for name in _REGULARISATIONS},
+        "ensemble": {name: getattr(recipe.ensemble, name) for name in _REGULARISATIONS},
         "refinement": asdict(replace(recipe.refinement, share=1.0)),
         "clip_seconds": recipe.tuning.clip_seconds,
         "features": CACHE_VERSION,
-        "played": [way.folder_name() for way in _ways_to_play(recipe)],
+        "played": [way.folder_name() for way in _degradations(recipe)],
         "labels": list(labels),
         "truth": [track.label for track in tracks],
-        "clips": lessons_digest(clips),
+        "clips": transfer_digest(clips),
     }
     return _named("refinement", settings)
 
@@ -431,7 +443,7 @@ def _denoising_name(
     recipe: Recipe,
     imitation: Imitation,
     tracks: Sequence[Track],
-    clips: Sequence[Lesson],
+    clips: Sequence[TransferSegment],
     labels: Sequence[str],
 ) -> str:
     """Return a folder name that identifies what stage 4 learns from, including earlier stages."""
@@ -443,7 +455,7 @@ def _denoising_name(
         "share": share,
         "student": {name: getattr(recipe.student, name) for name in _WINDOWING},
         "denoising": asdict(recipe.denoising),
-        "played": [way.folder_name() for ways in _ways_amid_noise(recipe) for way in ways],
+        "played": [way.folder_name() for ways in _noise_degradations(recipe) for way in ways],
     }
     return _named("denoising", settings)
 
@@ -458,11 +470,11 @@ def _metadata(
     student: Student,
     data: str,
     tracks: Sequence[Track],
-    music: Sequence[Lesson],
+    music: Sequence[TransferSegment],
     labels: Sequence[str],
 ) -> BundleMetadata:
     front_end = teachers.STUDENT_FRONT_END
-    hours = sum(lesson.length for lesson in music) / front_end.frames_per_second / 3600
+    hours = sum(segment.length for segment in music) / front_end.frames_per_second / 3600
     return BundleMetadata(
         name=recipe.name,
         labels=tuple(labels),
@@ -474,14 +486,14 @@ def _metadata(
             "model": "student",
             "data": data,  # so that an evaluation on the same data is noticed
             "tracks": len(tracks),
-            "unlabelled_recordings": len({lesson.recording for lesson in music}),
+            "unlabelled_recordings": len({segment.recording for segment in music}),
             "unlabelled_hours": round(hours, 2),
             "imitation_epochs": recipe.imitation.epochs,
             "tuning_steps": recipe.tuning.steps,
             "audioset_weight": student.audioset_weight,
-            "duet": {name: getattr(recipe.duet, name) for name in _HEADS},
+            "ensemble": {name: getattr(recipe.ensemble, name) for name in _HEADS},
             "refinement_share": recipe.refinement.share,
-            "denoising_playbacks": recipe.denoising.playbacks,
+            "denoising_noisy_copies": recipe.denoising.noisy_copies,
             "seed": recipe.seed,
         },
         licence="Apache-2.0",
@@ -489,16 +501,14 @@ def _metadata(
     )
 
 
-def _judge(
-    bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, tell: Tell
-) -> Metrics:
+def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, log: Log) -> Metrics:
     """Write metrics.json and predictions.csv, and store the main figures in the bundle."""
-    trial = run_trial(Classifier.load(bundle), tracks, workers=workers)
+    trial = run_inference(Classifier.load(bundle), tracks, workers=workers)
     for failure in trial.failures:
-        tell(f"not judged: {failure.error}")
+        log(f"not judged: {failure.error}")
     predictions.write(run_dir / _PREDICTIONS, trial.predictions)
     metrics = trial.predictions.metrics()
-    write_whole(run_dir / _METRICS, metrics.to_json())
+    write_text(run_dir / _METRICS, metrics.to_json())
     figures = {
         "judged_on": "tracks that were held out of its training",
         "tracks": metrics.count,

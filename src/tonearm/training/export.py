@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tonearm.atomic import atomic_path
 from tonearm.bundle import Bundle, BundleError, write_metadata
 from tonearm.errors import TonearmError
 from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
 from tonearm.models.network import Outputs
-from tonearm.whole import drafted
 
 # Largest difference between torch and ONNX Runtime that is accepted as rounding.
 TOLERANCE = 1e-4
@@ -50,7 +50,7 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
     """
     network = copy.deepcopy(network).cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with drafted(path) as draft:
+    with atomic_path(path) as draft:
         _write_graph(network, metadata, draft)
         write_metadata(draft, metadata, draft)
         try:

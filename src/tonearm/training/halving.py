@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tonearm.atomic import atomic_write
 from tonearm.errors import MissingExtraError, TonearmError
-from tonearm.whole import whole
 
 if TYPE_CHECKING:
     import onnx
@@ -61,5 +61,5 @@ def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     except ImportError as error:
         raise MissingExtraError("onnx", "learn") from error
     halved = halve(onnx.load(os.fspath(source)))
-    with whole(target) as file:
+    with atomic_write(target) as file:
         file.write(halved.SerializeToString())

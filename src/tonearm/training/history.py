@@ -8,8 +8,8 @@ from typing import Any
 
 import lightning
 
-from tonearm.training.descent import write_figures
 from tonearm.training.module import GenreTraining
+from tonearm.training.optimisation import write_history
 
 COLUMNS = ("epoch", "seconds", "lr", "train_loss", "valid_loss", "valid_accuracy", "valid_f1")
 
@@ -60,4 +60,4 @@ class History(lightning.Callback):
         self.rows = list(state["rows"])
 
     def _write(self) -> None:
-        write_figures(self.path, COLUMNS, self.rows)
+        write_history(self.path, COLUMNS, self.rows)

@@ -18,12 +18,12 @@ from torch import Tensor
 from tonearm.errors import TonearmError
 from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
-from tonearm.training.descent import Descent, save_whole
-from tonearm.training.lessons import Lesson, lessons_digest
-from tonearm.training.pupil import Pupil, imitation_losses
+from tonearm.training.optimisation import Optimisation, save_checkpoint
 from tonearm.training.recipe import Recipe
 from tonearm.training.targets import Targets, TargetSpace, collate
+from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
 from tonearm.training.teachers import PATCH_SECONDS, STUDENT_FRONT_END
+from tonearm.training.transfer_set import TransferSegment, transfer_digest
 
 # Increase it when a code change alters the result for the same recipe and music.
 IMITATION_VERSION = 1
@@ -39,7 +39,7 @@ class Imitation:
     Attributes
     ----------
     weights
-        Weights of the pupil.
+        Weights of the network.
     space
         Space of the targets it was trained on.
     name
@@ -53,18 +53,18 @@ class Imitation:
     weights: dict[str, Tensor]
     space: TargetSpace
 
-    def put_into(self, pupil: Pupil) -> None:
-        """Copy the weights into a pupil, except for the genre head, which was not trained."""
-        own = pupil.state_dict()
+    def put_into(self, network: StudentWithTeacherHeads) -> None:
+        """Copy the weights into a network, except for the genre head, which was not trained."""
+        own = network.state_dict()
         learned = {k: v for k, v in self.weights.items() if not k.startswith(_GENRE_HEAD)}
-        pupil.load_state_dict({k: v for k, v in own.items() if k not in learned} | learned)
+        network.load_state_dict({k: v for k, v in own.items() if k not in learned} | learned)
 
 
 def imitate(
     recipe: Recipe,
-    music: Sequence[Lesson],
+    music: Sequence[TransferSegment],
     root: Path,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Imitation:
     """Train a student on unlabelled music, or load the result of an earlier run.
 
@@ -74,11 +74,11 @@ def imitate(
     Parameters
     ----------
     music
-        Lessons of unlabelled recordings.
+        Segments of unlabelled recordings.
     root
         Folder of the cache. The stage has a folder in it, named after the recipe and the music,
         with the checkpoint to resume from and the table `imitation.csv`.
-    tell
+    log
         Called with one-line progress messages.
 
     Raises
@@ -86,18 +86,18 @@ def imitate(
     TonearmError
         If there is too little music.
     """
-    if len({lesson.recording for lesson in music}) < 2:
+    if len({segment.recording for segment in music}) < 2:
         raise TonearmError(
             "a student imitates its teachers on music: 2 recordings or more are needed"
         )
     name = _name(recipe, music)
     folder = root / name
-    with _alone(folder, tell):
-        return _imitate(recipe, music, name, folder, tell)
+    with _alone(folder, log):
+        return _imitate(recipe, music, name, folder, log)
 
 
 @contextmanager
-def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def _alone(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process works in a folder, and lock it.
 
     Otherwise, two processes could each fit a target space, and resume from checkpoints that were
@@ -108,7 +108,7 @@ def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        tell(f"imitation: waiting for another process, which is at work in {folder}")
+        log(f"imitation: waiting for another process, which is at work in {folder}")
         lock.acquire()
     try:
         yield
@@ -118,37 +118,37 @@ def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
 
 def _imitate(
     recipe: Recipe,
-    music: Sequence[Lesson],
+    music: Sequence[TransferSegment],
     name: str,
     folder: Path,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Imitation:
     space = _space(folder / "targets.pt", music, recipe.imitation.components)
     torch.manual_seed(recipe.imitation.seed)
     # The genre head is a placeholder with one class, as the genres are not known in this stage.
     student = Student(1, embedding_size=recipe.student.embedding_size)
-    pupil = Pupil(student, space)
+    network = StudentWithTeacherHeads(student, space)
     learned, held_out = _divide(music, recipe.imitation.held_out)
-    tell(f"imitation: {len(learned)} lessons, {len(held_out)} held out, in {folder}")
-    weights = _descend(recipe, pupil, space, learned, held_out, folder, tell)
+    log(f"imitation: {len(learned)} segments, {len(held_out)} held out, in {folder}")
+    weights = _descend(recipe, network, space, learned, held_out, folder, log)
     return Imitation(name, folder / _HISTORY, weights, space)
 
 
-def _name(recipe: Recipe, music: Sequence[Lesson]) -> str:
+def _name(recipe: Recipe, music: Sequence[TransferSegment]) -> str:
     """Return a folder name that identifies everything the result of stage 1 depends on."""
     settings = {
         "version": IMITATION_VERSION,
         "embedding_size": recipe.student.embedding_size,
-        "segment_seconds": recipe.lessons.segment_seconds,
+        "segment_seconds": recipe.transfer.segment_seconds,
         "conditions": asdict(recipe.conditions),
         "imitation": asdict(recipe.imitation),
-        "music": lessons_digest(music),
+        "music": transfer_digest(music),
     }
     text = json.dumps(settings, sort_keys=True)
     return f"imitation-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
-def _space(path: Path, music: Sequence[Lesson], components: int) -> TargetSpace:
+def _space(path: Path, music: Sequence[TransferSegment], components: int) -> TargetSpace:
     """Load the target space, or fit and save it.
 
     If it were fitted again on another machine, a component could have the opposite sign, and the
@@ -156,32 +156,34 @@ def _space(path: Path, music: Sequence[Lesson], components: int) -> TargetSpace:
     """
     if path.exists():
         return TargetSpace.from_state(torch.load(path, map_location="cpu", weights_only=True))
-    space = TargetSpace.fit([lesson.said for lesson in music], components)
-    save_whole(space.to_state(), path)
+    space = TargetSpace.fit([segment.outputs for segment in music], components)
+    save_checkpoint(space.to_state(), path)
     return space
 
 
-def _divide(music: Sequence[Lesson], one_in: int) -> tuple[list[Lesson], list[Lesson]]:
-    """Hold out the lessons of one in `one_in` recordings, and of at least one recording."""
-    recordings = sorted({lesson.recording for lesson in music})
+def _divide(
+    music: Sequence[TransferSegment], one_in: int
+) -> tuple[list[TransferSegment], list[TransferSegment]]:
+    """Hold out the segments of one in `one_in` recordings, and of at least one recording."""
+    recordings = sorted({segment.recording for segment in music})
     judged = set(recordings[:: max(2, min(one_in, len(recordings)))])
     return (
-        [lesson for lesson in music if lesson.recording not in judged],
-        [lesson for lesson in music if lesson.recording in judged],
+        [segment for segment in music if segment.recording not in judged],
+        [segment for segment in music if segment.recording in judged],
     )
 
 
 def _descend(
     recipe: Recipe,
-    pupil: Pupil,
+    network: StudentWithTeacherHeads,
     space: TargetSpace,
-    learned: Sequence[Lesson],
-    held_out: Sequence[Lesson],
+    learned: Sequence[TransferSegment],
+    held_out: Sequence[TransferSegment],
     folder: Path,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, Tensor]:
     settings = recipe.imitation
-    targets = [space(lesson.said) for lesson in learned]
+    targets = [space(segment.outputs) for segment in learned]
     size = min(settings.batch_size, len(learned))
     steps_per_epoch = len(learned) // size
 
@@ -191,46 +193,48 @@ def _descend(
         rng = np.random.default_rng((settings.seed, epoch, place))
         chosen = order[place * size : (place + 1) * size]
         return _lesson_losses(
-            recipe, pupil, [learned[i] for i in chosen], [targets[i] for i in chosen], rng
+            recipe, network, [learned[i] for i in chosen], [targets[i] for i in chosen], rng
         )
 
-    def judge(averaged: Pupil) -> Mapping[str, float]:
+    def judge(averaged: StudentWithTeacherHeads) -> Mapping[str, float]:
         return _judge(recipe, averaged, space, held_out)
 
-    descent = Descent(
-        pupil,
-        pupil.groups(settings.descent),
+    optimisation = Optimisation(
+        network,
+        network.groups(settings.optimiser),
         settings.epochs * steps_per_epoch,
-        settings.descent,
+        settings.optimiser,
         settings.seed,
     )
-    taught = descent.run(
+    taught = optimisation.run(
         losses,
         checkpoint=folder / "last.pt",
         history=folder / _HISTORY,
         every=min(recipe.checkpoint_steps * 2, steps_per_epoch),
         judge=judge,
-        tell=lambda line: tell(f"imitation: {line}"),
+        log=lambda line: log(f"imitation: {line}"),
     )
     return taught.state_dict()
 
 
 def _lesson_losses(
     recipe: Recipe,
-    pupil: Pupil,
-    lessons: Sequence[Lesson],
+    network: StudentWithTeacherHeads,
+    segments: Sequence[TransferSegment],
     targets: Sequence[Targets],
     rng: np.random.Generator,
 ) -> Mapping[str, Tensor]:
     """Return the losses on whole segments, or on patches of them, under random conditions."""
     settings = recipe.imitation
-    patches: list[int | None] = [None] * len(lessons)
+    patches: list[int | None] = [None] * len(segments)
     if rng.random() < settings.patch_probability:
         patches = [int(rng.integers(len(target.musicnn))) for target in targets]
-    length = _frames(recipe.lessons.segment_seconds)
-    heard = [_heard(lesson, patch, length) for lesson, patch in zip(lessons, patches, strict=True)]
-    logmel = vary_conditions(torch.from_numpy(np.stack(heard)), recipe.conditions, rng)
-    terms = dict(imitation_losses(pupil(logmel), collate(targets, patches)))
+    length = _frames(recipe.transfer.segment_seconds)
+    crops = [
+        _crop(segment, patch, length) for segment, patch in zip(segments, patches, strict=True)
+    ]
+    logmel = vary_conditions(torch.from_numpy(np.stack(crops)), recipe.conditions, rng)
+    terms = dict(imitation_losses(network(logmel), collate(targets, patches)))
     terms["audioset"] = terms["audioset"] * settings.audioset
     if patches[0] is not None:
         # Only musicnn's targets are for the patch; the others are for the whole segment.
@@ -239,11 +243,11 @@ def _lesson_losses(
     return terms
 
 
-def _heard(lesson: Lesson, patch: int | None, length: int) -> NDArray[np.float32]:
-    """Return the frames of a patch of a lesson, or its first `length` frames if it is None."""
+def _crop(segment: TransferSegment, patch: int | None, length: int) -> NDArray[np.float32]:
+    """Return the frames of a patch of a segment, or its first `length` frames if it is None."""
     if patch is None:
-        return lesson.logmel(0, length)
-    return lesson.logmel(_frames(patch * PATCH_SECONDS), _frames(PATCH_SECONDS))
+        return segment.logmel(0, length)
+    return segment.logmel(_frames(patch * PATCH_SECONDS), _frames(PATCH_SECONDS))
 
 
 def _frames(seconds: float) -> int:
@@ -252,15 +256,18 @@ def _frames(seconds: float) -> int:
 
 @torch.inference_mode()
 def _judge(
-    recipe: Recipe, pupil: Pupil, space: TargetSpace, held_out: Sequence[Lesson]
+    recipe: Recipe,
+    network: StudentWithTeacherHeads,
+    space: TargetSpace,
+    held_out: Sequence[TransferSegment],
 ) -> Mapping[str, float]:
     """Return the mean losses on whole segments, without random conditions."""
     sums: dict[str, float] = {}
-    length, size = _frames(recipe.lessons.segment_seconds), recipe.imitation.batch_size
+    length, size = _frames(recipe.transfer.segment_seconds), recipe.imitation.batch_size
     for first in range(0, len(held_out), size):
-        lessons = held_out[first : first + size]
-        wanted = collate([space(lesson.said) for lesson in lessons], [None] * len(lessons))
-        answers = pupil(torch.from_numpy(np.stack([x.logmel(0, length) for x in lessons])))
+        segments = held_out[first : first + size]
+        wanted = collate([space(segment.outputs) for segment in segments], [None] * len(segments))
+        answers = network(torch.from_numpy(np.stack([x.logmel(0, length) for x in segments])))
         for name, loss in imitation_losses(answers, wanted).items():
-            sums[name] = sums.get(name, 0.0) + loss.item() * len(lessons)
+            sums[name] = sums.get(name, 0.0) + loss.item() * len(segments)
     return {f"held_out_{name}": value / len(held_out) for name, value in sums.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.models import audioset
-from tonearm.training.teachers import Said
+from tonearm.training.teachers import TeacherOutputs
 
 Floats = NDArray[np.float32]
 
@@ -18,10 +18,10 @@ LEAST_SPREAD = 1e-3  # least deviation a feature is divided by; most of musicnn'
 FURTHEST = 5.0  # standard deviations, so that no near-constant feature can decide alone
 
 # The embedding of each teacher, float32[D], for a clip.
-EMBEDDINGS: Mapping[str, Callable[[Said], Floats]] = {
-    "mn04": lambda said: said.mn04,
-    "musicnn": lambda said: said.musicnn.mean(axis=0),
-    "fcn": lambda said: said.fcn,
+EMBEDDINGS: Mapping[str, Callable[[TeacherOutputs], Floats]] = {
+    "mn04": lambda outputs: outputs.mn04,
+    "musicnn": lambda outputs: outputs.musicnn.mean(axis=0),
+    "fcn": lambda outputs: outputs.fcn,
 }
 
 

@@ -46,10 +46,10 @@ class EpochProgress(lightning.Callback):
     ) -> None:
         """Show the epoch's figures."""
         figures = self.module.figures
-        told = [f"loss {figures['train_loss']:.3f}"]
+        figures_text = [f"loss {figures['train_loss']:.3f}"]
         if "valid_f1" in figures:
-            told.append(f"validation F1 {figures['valid_f1']:.3f}")
-        self._progress.update(self._task, figures=", ".join(told))
+            figures_text.append(f"validation F1 {figures['valid_f1']:.3f}")
+        self._progress.update(self._task, figures=", ".join(figures_text))
 
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule

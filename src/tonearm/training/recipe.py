@@ -64,8 +64,8 @@ class StudentSettings:
 
 
 @dataclass(frozen=True)
-class DuetSettings:
-    """How the exported model weights its heads; see `tonearm.training.duet`.
+class EnsembleSettings:
+    """How the exported model weights its heads; see `tonearm.training.ensemble`.
 
     Attributes
     ----------
@@ -90,13 +90,13 @@ class DuetSettings:
     fcn_embedding_regularisation: float = 0.01
 
     @property
-    def of_fcn(self) -> float:
+    def uses_fcn(self) -> float:
         """Total weight of the heads on the FCN."""
         return self.fcn + self.fcn_embedding + self.fcn_tags
 
 
 @dataclass(frozen=True)
-class LessonSettings:
+class TransferSettings:
     """Which segments of unlabelled recordings are run through the teachers.
 
     Attributes
@@ -170,7 +170,7 @@ class ConditionSettings:
 
 
 @dataclass(frozen=True)
-class DescentSettings:
+class DistillOptimiserSettings:
     """How a stage optimises: AdamW with linear warm-up and cosine decay.
 
     Attributes
@@ -212,9 +212,9 @@ class ImitationSettings:
     seed
         Seed of this stage alone, so that runs with different seeds can share its result.
     epochs
-        Number of passes over the lessons.
+        Number of passes over the segments.
     batch_size
-        Lessons per step.
+        Segments per step.
     held_out
         One in this many recordings is held out to measure how well the imitation works.
     components
@@ -235,8 +235,8 @@ class ImitationSettings:
     patch_probability: float = 0.45
     patch_weight: float = 0.5
     audioset: float = 0.3
-    descent: DescentSettings = field(
-        default_factory=lambda: DescentSettings(
+    optimiser: DistillOptimiserSettings = field(
+        default_factory=lambda: DistillOptimiserSettings(
             lr=1.5e-3,
             pretrained_lr=4e-4,
             audioset_lr=4e-4,
@@ -297,7 +297,7 @@ class TuningSettings:
     mask_probability: float = 0.5
     mask_low: int = 4
     mask_high: int = 16
-    descent: DescentSettings = field(default_factory=DescentSettings)
+    optimiser: DistillOptimiserSettings = field(default_factory=DistillOptimiserSettings)
 
 
 @dataclass(frozen=True)
@@ -308,32 +308,32 @@ class RefinementSettings:
     ----------
     share
         Interpolation between the initial weights (0) and the learned ones (1); 0 skips the stage.
-    stretches
-        Number of crops of clips to train on, equally many of each genre.
-    playbacks
-        Number of altered versions of each clip; see `tonearm.training.playback`.
-    played
-        Share of the crops taken from an altered version instead of the original clip.
+    segments
+        Number of segments of clips to train on, equally many of each genre.
+    degraded_copies
+        Number of degraded versions of each clip; see `tonearm.training.degradations`.
+    degraded_share
+        Share of the segments taken from a degraded version instead of the original clip.
     steps, batch_size
-        Number of optimiser steps, and of crops in each.
+        Number of optimiser steps, and of segments in each.
     smoothing
         Share of a label spread evenly over all genres.
     mixup
-        Parameter of the Beta distribution of the shares in which two crops are mixed.
-    descent
+        Parameter of the Beta distribution of the shares in which two segments are mixed.
+    optimiser
         Its `pretrained_lr` applies to the FCN's layers, its `lr` to the heads.
     """
 
     share: float = 0.5
-    stretches: int = 4000
-    playbacks: int = 6
-    played: float = 0.5
+    segments: int = 4000
+    degraded_copies: int = 6
+    degraded_share: float = 0.5
     steps: int = 280
     batch_size: int = 32
     smoothing: float = 0.1
     mixup: float = 1.0
-    descent: DescentSettings = field(
-        default_factory=lambda: DescentSettings(
+    optimiser: DistillOptimiserSettings = field(
+        default_factory=lambda: DistillOptimiserSettings(
             lr=1e-4, pretrained_lr=1e-3, weight_decay=0.0, warmup_steps=20, average=0.98
         )
     )
@@ -341,11 +341,11 @@ class RefinementSettings:
 
 @dataclass(frozen=True)
 class DenoisingSettings:
-    """Stage 4: train a denoiser for the duet's embeddings; see `tonearm.training.denoise`.
+    """Stage 4: train a denoiser for the ensemble's embeddings; see `tonearm.training.denoise`.
 
     Attributes
     ----------
-    playbacks
+    noisy_copies
         Number of noisy versions of each clip; 0 skips the stage.
     hidden
         Size of the denoiser's hidden layer.
@@ -353,17 +353,19 @@ class DenoisingSettings:
         Dropout probability of the denoiser's input.
     steps, batch_size
         Number of optimiser steps, and of windows in each.
-    descent
+    optimiser
         Its `lr` applies to all weights.
     """
 
-    playbacks: int = 2
+    noisy_copies: int = 2
     hidden: int = 64
     dropout: float = 0.2
     steps: int = 800
     batch_size: int = 256
-    descent: DescentSettings = field(
-        default_factory=lambda: DescentSettings(weight_decay=1e-4, warmup_steps=50, average=0.99)
+    optimiser: DistillOptimiserSettings = field(
+        default_factory=lambda: DistillOptimiserSettings(
+            weight_decay=1e-4, warmup_steps=50, average=0.99
+        )
     )
 
 
@@ -389,8 +391,8 @@ class Recipe:
     checkpoint_steps: int = 50
     data: SourceSettings = field(default_factory=SourceSettings)
     student: StudentSettings = field(default_factory=StudentSettings)
-    duet: DuetSettings = field(default_factory=DuetSettings)
-    lessons: LessonSettings = field(default_factory=LessonSettings)
+    ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     conditions: ConditionSettings = field(default_factory=ConditionSettings)
     imitation: ImitationSettings = field(default_factory=ImitationSettings)
     tuning: TuningSettings = field(default_factory=TuningSettings)
@@ -400,22 +402,22 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, value in (
             ("checkpoint_steps", self.checkpoint_steps),
-            ("lessons.segments", self.lessons.segments),
-            ("lessons.segment_seconds", self.lessons.segment_seconds),
-            ("lessons.spacing_seconds", self.lessons.spacing_seconds),
+            ("transfer.segments", self.transfer.segments),
+            ("transfer.segment_seconds", self.transfer.segment_seconds),
+            ("transfer.spacing_seconds", self.transfer.spacing_seconds),
             ("tuning.clip_seconds", self.tuning.clip_seconds),
             ("imitation.epochs", self.imitation.epochs),
             ("imitation.batch_size", self.imitation.batch_size),
             ("tuning.steps", self.tuning.steps),
             ("tuning.labelled", self.tuning.labelled),
             ("student.temperature", self.student.temperature),
-            ("refinement.stretches", self.refinement.stretches),
+            ("refinement.segments", self.refinement.segments),
             ("refinement.steps", self.refinement.steps),
             ("refinement.batch_size", self.refinement.batch_size),
             ("denoising.hidden", self.denoising.hidden),
             ("denoising.steps", self.denoising.steps),
             ("denoising.batch_size", self.denoising.batch_size),
-            ("the sum of the weights of duet", self.duet.student + self.duet.of_fcn),
+            ("the sum of the weights of ensemble", self.ensemble.student + self.ensemble.uses_fcn),
         ):
             if not value > 0:
                 raise UsageError(f"{name} must be above 0, got {value}")
@@ -426,20 +428,20 @@ class Recipe:
         for name, share in (
             ("refinement.share", self.refinement.share),
             ("denoising.dropout", self.denoising.dropout),
-            ("duet.full_band", self.duet.full_band),
+            ("ensemble.full_band", self.ensemble.full_band),
         ):
             if not 0 <= share <= 1:
                 raise UsageError(f"{name} must be from 0 to 1, got {share}")
-        if self.denoising.playbacks < 0:
+        if self.denoising.noisy_copies < 0:
             raise UsageError(
-                f"denoising.playbacks must be 0 or more, got {self.denoising.playbacks}"
+                f"denoising.noisy_copies must be 0 or more, got {self.denoising.noisy_copies}"
             )
         if self.imitation.held_out < 2:
             raise UsageError(f"imitation.held_out must be 2 or more, got {self.imitation.held_out}")
-        if self.lessons.shortest_seconds < self.lessons.segment_seconds + 2:
+        if self.transfer.shortest_seconds < self.transfer.segment_seconds + 2:
             raise UsageError(
-                "lessons.shortest_seconds must be 2 more than segment_seconds or greater, got "
-                f"{self.lessons.shortest_seconds} and {self.lessons.segment_seconds}"
+                "transfer.shortest_seconds must be 2 more than segment_seconds or greater, got "
+                f"{self.transfer.shortest_seconds} and {self.transfer.segment_seconds}"
             )
         if not 0 < self.tuning.mask_low < self.tuning.mask_high:
             raise UsageError(
@@ -457,7 +459,7 @@ class Recipe:
             if not 0 <= seed <= HIGHEST_SEED:
                 raise UsageError(f"{name} must be from 0 to {HIGHEST_SEED}, got {seed}")
         for stage in ("imitation", "tuning", "refinement", "denoising"):
-            _check_descent(f"{stage}.descent", getattr(self, stage).descent)
+            _check_optimiser(f"{stage}.optimiser", getattr(self, stage).optimiser)
 
     def to_yaml(self) -> str:
         """Return the settings as the YAML that `parse_recipe` reads."""
@@ -468,7 +470,7 @@ class Recipe:
         return text
 
 
-def _check_descent(name: str, settings: DescentSettings) -> None:
+def _check_optimiser(name: str, settings: DistillOptimiserSettings) -> None:
     """Check that the settings of a stage's optimiser are within their ranges."""
     if not settings.lr > 0:
         raise UsageError(f"{name}.lr must be above 0, got {settings.lr}")

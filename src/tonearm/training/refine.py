@@ -1,6 +1,6 @@
-"""Stage 3 of a distillation: fine-tune the last two layers of a duet's FCN on genres.
+"""Stage 3 of a distillation: fine-tune the last two layers of an ensemble's FCN on genres.
 
-The lower layers process stretches of the labelled clips, some of them altered as in playback, once
+The lower layers process segments of the labelled clips, some of them degraded, once
 each; the last two layers and the heads on them are then trained on the resulting maps. Finally,
 their weights are interpolated with the initial ones, halfway by default (Wortsman et al. 2022,
 "Robust fine-tuning of zero-shot models"): what the FCN learned from a million songs helps on
@@ -21,32 +21,32 @@ from torch import Tensor, nn
 
 from tonearm.datasets.storage import StoredArray
 from tonearm.training.augment import Batch, crop, mix
-from tonearm.training.descent import Descent
-from tonearm.training.duet import SECOND_FRONT_END, Duet
+from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble
 from tonearm.training.experiment import AugmentSettings
 from tonearm.training.fcn import read_maps
-from tonearm.training.recipe import DescentSettings, Recipe
+from tonearm.training.optimisation import Optimisation
+from tonearm.training.recipe import DistillOptimiserSettings, Recipe
 
-# float[frames, 96] of the original clip, then of its altered versions (`training.playback`).
-Playings = Sequence[StoredArray]
+# float[frames, 96] of the original clip, then of its degraded versions (`training.playback`).
+Versions = Sequence[StoredArray]
 
 _AS_IT_IS = AugmentSettings(stretch=0.0, transpose=0.0)
 
 
-class Upper(nn.Module):
-    """The part that is trained: the last two layers of a duet's FCN, and the heads on them."""
+class UpperLayers(nn.Module):
+    """The part that is trained: the last two layers of an ensemble's FCN, and the heads on them."""
 
-    def __init__(self, duet: Duet) -> None:
+    def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
-        self.layer4, self.layer5 = duet.fcn.layer4, duet.fcn.layer5
-        self.on_embedding, self.on_all = duet.on_embedding, duet.on_all
+        self.layer4, self.layer5 = ensemble.fcn.layer4, ensemble.fcn.layer5
+        self.on_embedding, self.on_all = ensemble.on_embedding, ensemble.on_all
 
     def forward(self, maps: Tensor) -> dict[str, Tensor]:
         """Return the log-probabilities of each head by its name, float32[batch, classes]."""
-        heard = torch.cat(read_maps(self.layer4, self.layer5, maps), dim=1)
-        return {"on_embedding": self.on_embedding(heard), "on_all": self.on_all(heard)}
+        features = torch.cat(read_maps(self.layer4, self.layer5, maps), dim=1)
+        return {"on_embedding": self.on_embedding(features), "on_all": self.on_all(features)}
 
-    def groups(self, settings: DescentSettings) -> list[tuple[list[nn.Parameter], float]]:
+    def groups(self, settings: DistillOptimiserSettings) -> list[tuple[list[nn.Parameter], float]]:
         """Group the parameters by learning rate: FCN layers, heads."""
         layers = [*self.layer4.parameters(), *self.layer5.parameters()]
         heads = [*self.on_embedding.parameters(), *self.on_all.parameters()]
@@ -55,71 +55,71 @@ class Upper(nn.Module):
 
 def refine(
     recipe: Recipe,
-    duet: Duet,
-    clips: Sequence[Playings],
+    ensemble: Ensemble,
+    clips: Sequence[Versions],
     truth: NDArray[np.int64],
     checkpoint: Path,
     history: Path,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Fine-tune the last layers of a duet's FCN on genres, in place.
+    """Fine-tune the last layers of an ensemble's FCN on genres, in place.
 
     Parameters
     ----------
-    duet
-        The duet. Its heads must have been fitted; training starts from there.
+    ensemble
+        The ensemble. Its heads must have been fitted; training starts from there.
     clips
         Frames of `SECOND_FRONT_END`, of any length.
     truth
         int[clips], columns of the heads.
     checkpoint, history
         Files to resume from after an interruption, and for the losses.
-    tell
+    log
         Called with one-line progress messages.
     """
     settings = recipe.refinement
-    upper = Upper(duet)
+    upper = UpperLayers(ensemble)
     published = copy.deepcopy(upper.state_dict())
-    descent = Descent(
-        upper, upper.groups(settings.descent), settings.steps, settings.descent, recipe.seed
+    optimisation = Optimisation(
+        upper, upper.groups(settings.optimiser), settings.steps, settings.optimiser, recipe.seed
     )
 
     @functools.cache  # computed in the first step, so not at all if no steps remain
-    def heard() -> tuple[Tensor, Tensor]:
-        tell(f"refinement: hearing {settings.stretches} stretches")
-        return hear_stretches(recipe, duet, clips, truth)
+    def lower_maps() -> tuple[Tensor, Tensor]:
+        log(f"refinement: running the lower layers on {settings.segments} segments")
+        return draw_segments(recipe, ensemble, clips, truth)
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        maps, genres = heard()
+        maps, genres = lower_maps()
         rng = np.random.default_rng((recipe.seed, step))
         chosen = torch.from_numpy(rng.integers(0, len(maps), settings.batch_size))
         batch = mix(Batch(maps[chosen].float(), None, genres[chosen]), settings.mixup, rng)
         return {
-            name: -(batch.target * said).sum(dim=1).mean()
-            for name, said in upper(batch.logmel).items()
+            name: -(batch.target * log_probabilities).sum(dim=1).mean()
+            for name, log_probabilities in upper(batch.logmel).items()
         }
 
-    learned = descent.run(
+    learned = optimisation.run(
         losses,
         checkpoint=checkpoint,
         history=history,
         every=recipe.checkpoint_steps,
-        tell=lambda line: tell(f"refinement: {line}"),
+        log=lambda line: log(f"refinement: {line}"),
     ).state_dict()
     for name, value in upper.state_dict().items():
         value.copy_(torch.lerp(published[name], learned[name], settings.share))
-    duet.eval()
+    ensemble.eval()
 
 
 @torch.inference_mode()
-def hear_stretches(
-    recipe: Recipe, duet: Duet, clips: Sequence[Playings], truth: NDArray[np.int64]
+def draw_segments(
+    recipe: Recipe, ensemble: Ensemble, clips: Sequence[Versions], truth: NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
-    """Draw stretches of clips, equally many of each genre, and run the lower layers on them.
+    """Draw segments of clips, equally many of each genre, and run the lower layers on them.
 
     Returns
     -------
-    The maps of `Duet.lower`, float16[stretches, ...], and float32[stretches, classes], their
+    The maps of `Ensemble.lower`, float16[segments, ...], and float32[segments, classes], their
     smoothed labels.
     """
     settings = recipe.refinement
@@ -129,25 +129,25 @@ def hear_stretches(
         for seconds in (recipe.student.window_seconds, recipe.tuning.clip_seconds)
     )
     genres = np.unique(truth)
-    drawn = genres[np.arange(settings.stretches) % len(genres)]
-    classes = duet.num_classes
+    drawn = genres[np.arange(settings.segments) % len(genres)]
+    classes = ensemble.num_classes
     labels = np.eye(classes, dtype=np.float32)[drawn]
     labels = labels * (1 - settings.smoothing) + settings.smoothing / classes
     places = {genre: np.flatnonzero(truth == genre) for genre in genres}
     # One array for all maps: keeping small tensors among large temporary ones fragments memory.
     maps: Tensor | None = None
-    for place, genre in enumerate(drawn):  # one by one, which is faster, see `Duet`
-        clip = _one_playing(clips[rng.choice(places[genre])], settings.played, rng)
-        stretch = crop(clip[:longest], frames, SECOND_FRONT_END, _AS_IT_IS, 0.0, rng)
-        heard = duet.lower(torch.from_numpy(stretch)[np.newaxis])[0]
+    for place, genre in enumerate(drawn):  # one by one, which is faster, see `Ensemble`
+        clip = _one_version(clips[rng.choice(places[genre])], settings.degraded_share, rng)
+        segment = crop(clip[:longest], frames, SECOND_FRONT_END, _AS_IT_IS, 0.0, rng)
+        features = ensemble.lower(torch.from_numpy(segment)[np.newaxis])[0]
         if maps is None:
-            maps = torch.empty((len(drawn), *heard.shape), dtype=torch.float16)
-        maps[place] = heard
-    assert maps is not None  # a recipe has one stretch or more
+            maps = torch.empty((len(drawn), *features.shape), dtype=torch.float16)
+        maps[place] = features
+    assert maps is not None  # a recipe has one segment or more
     return maps, torch.from_numpy(labels)
 
 
-def _one_playing(clip: Playings, played: float, rng: np.random.Generator) -> StoredArray:
-    """Return the original clip, or with probability `played` one of its altered versions."""
-    other = len(clip) > 1 and rng.random() < played
+def _one_version(clip: Versions, degraded_share: float, rng: np.random.Generator) -> StoredArray:
+    """Return the original clip, or with that probability one of its degraded versions."""
+    other = len(clip) > 1 and rng.random() < degraded_share
     return clip[int(rng.integers(1, len(clip))) if other else 0]

@@ -20,25 +20,26 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from tonearm import datasets
+from tonearm.atomic import write_text
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
-from tonearm.evaluation.heard import learned_text
 from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.evaluation.training_overlap import training_text
 from tonearm.features.descriptors import descriptor_names
 from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
 from tonearm.paths import cache_folder
+from tonearm.training.build import build_network
 from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clips
-from tonearm.training.descent import load_whole, save_whole
 from tonearm.training.experiment import Experiment, ScheduleSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.history import History
-from tonearm.training.making import make_network
 from tonearm.training.module import SELECTION, GenreTraining, clip_log_probabilities
+from tonearm.training.optimisation import load_checkpoint, save_checkpoint
 from tonearm.training.progress import EpochProgress
 from tonearm.training.runfolder import (
     CHECKPOINTS,
@@ -50,7 +51,6 @@ from tonearm.training.runfolder import (
     note_contents,
     open_folder,
 )
-from tonearm.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,12 @@ def fit(
         torch.set_num_threads(experiment.schedule.threads)
     lightning.seed_everything(experiment.seed, verbose=False)
     config = experiment.front_end_config
-    network = make_network(experiment, labels)
-    open_folder(folder, experiment, learned_text(train_tracks, valid_tracks, labels), resume)
+    network = build_network(experiment, labels)
+    open_folder(folder, experiment, training_text(train_tracks, valid_tracks, labels), resume)
     clips: list[Clips] = []
     failures: list[Failure] = []
     for tracks in (train_tracks, valid_tracks):
-        heard = load_clips(
+        loaded = load_clips(
             tracks,
             labels,
             config,
@@ -190,8 +190,8 @@ def fit(
             descriptors=network.uses_descriptors,
             workers=workers,
         )
-        clips.append(heard)
-        failures.extend(heard.failures)
+        clips.append(loaded)
+        failures.extend(loaded.failures)
     train_clips, valid_clips = clips
     _require_genres(train_clips.tracks)
     note_contents(folder, cache.contents((*train_clips.tracks, *valid_clips.tracks)))
@@ -266,13 +266,13 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     schedule = module.experiment.schedule
     checkpoints = folder / CHECKPOINTS
     last = checkpoints / "last.ckpt"
-    state = load_whole(last) if last.exists() else None
+    state = load_checkpoint(last) if last.exists() else None
     if state is not None and _has_ended(state, schedule.epochs):
         return
     if state is not None:
         renamed, moved = _select_anew(state), _move(state, checkpoints)
         if renamed or moved:
-            save_whole(state, last)
+            save_checkpoint(state, last)
     judged = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / HISTORY, module),
@@ -383,7 +383,7 @@ def _move(state: dict[str, Any], folder: Path) -> bool:
 def _best_network(module: GenreTraining, folder: Path, *, judged: bool) -> GenreNetwork:
     """Load the averaged weights of the best epoch, or of the last if there was no validation."""
     file = folder / CHECKPOINTS / ("best.ckpt" if judged else "last.ckpt")
-    state = load_whole(file)
+    state = load_checkpoint(file)
     module.load_state_dict(state["state_dict"])
     network = module.averaged_network
     assert isinstance(network, GenreNetwork)
@@ -407,7 +407,7 @@ def _judge(
     )
     predictions.write(folder / PREDICTIONS, table)
     metrics = evaluate(table.truth_index, table.probabilities, labels, groups=table.groups)
-    write_whole(folder / METRICS, metrics.to_json())
+    write_text(folder / METRICS, metrics.to_json())
     return metrics
 
 

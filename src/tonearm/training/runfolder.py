@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import yaml
 
+from tonearm.atomic import write_text
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.errors import TonearmError
-from tonearm.evaluation.heard import RUN_TRACKS
+from tonearm.evaluation.training_overlap import RUN_TRACKS
 from tonearm.training.experiment import Experiment
-from tonearm.whole import write_whole
 
 Resume = Literal["auto", "never"]
 
@@ -44,7 +44,7 @@ def open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resu
     Parameters
     ----------
     learned
-        The text of `tonearm.evaluation.heard.learned_text`.
+        The text of `tonearm.evaluation.training_overlap.training_text`.
     resume
         "never" removes what an earlier run left, and nothing else.
 
@@ -61,11 +61,11 @@ def open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resu
         _remove_run(folder)
     elif (folder / CHECKPOINTS).exists():
         _refuse_other(folder, experiment, held, json.loads(learned))
-        write_whole(folder / CONFIG, experiment.to_yaml())
+        write_text(folder / CONFIG, experiment.to_yaml())
         return
     # The tracks first: a config.yaml without them would not be recognised as part of a run.
-    write_whole(folder / RUN_TRACKS, learned)
-    write_whole(folder / CONFIG, experiment.to_yaml())
+    write_text(folder / RUN_TRACKS, learned)
+    write_text(folder / CONFIG, experiment.to_yaml())
 
 
 def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
@@ -86,7 +86,7 @@ def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
     held = run.get("contents")
     if held is None:  # a new run, or one of a version that did not store them
         run["contents"] = dict(sorted(contents.items()))
-        write_whole(tracks, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
+        write_text(tracks, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
         return
     changed = sorted(
         track for track in held.keys() | contents.keys() if held.get(track) != contents.get(track)

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.models import audioset
 from tonearm.training.probe import EMBEDDINGS, audioset_head, probe
-from tonearm.training.teachers import Said
+from tonearm.training.teachers import TeacherOutputs
 
 Floats = NDArray[np.float32]
 
 
 def soft_labels(
-    clips: Sequence[Said],
+    clips: Sequence[TeacherOutputs],
     truth: NDArray[np.int64],
-    music: Sequence[Said],
+    music: Sequence[TeacherOutputs],
     labels: Sequence[str],
     *,
     regularisation: float,
@@ -54,10 +54,10 @@ def soft_labels(
     """
     scores = np.zeros((len(music), len(labels)))
     for embedding in EMBEDDINGS.values():
-        known = np.stack([embedding(said) for said in clips])
-        asked = np.stack([embedding(said) for said in music])
-        scores += probe(known, truth, asked, len(labels), regularisation) / len(EMBEDDINGS)
+        known = np.stack([embedding(outputs) for outputs in clips])
+        unlabelled = np.stack([embedding(outputs) for outputs in music])
+        scores += probe(known, truth, unlabelled, len(labels), regularisation) / len(EMBEDDINGS)
     if audioset_weight and audioset.knows(labels):
-        said_by_audioset = audioset_head(np.stack([said.audioset for said in music]), labels)
-        scores += audioset_weight * (said_by_audioset - said_by_audioset.mean(axis=0))
+        audioset_scores = audioset_head(np.stack([outputs.audioset for outputs in music]), labels)
+        scores += audioset_weight * (audioset_scores - audioset_scores.mean(axis=0))
     return probabilities_at(scores).astype(np.float32)

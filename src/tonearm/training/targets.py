@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tonearm.training.teachers import Said
+from tonearm.training.teachers import TeacherOutputs
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
     audioset: Floats  # float32[527], probabilities
 
 
-class Wanted(NamedTuple):
+class TargetBatch(NamedTuple):
     """The targets of a batch."""
 
     musicnn: Tensor  # float32[batch, components]
@@ -65,13 +65,13 @@ class TargetSpace:
     fcn_tags: Floats
 
     @classmethod
-    def fit(cls, lessons: Sequence[Said], components: int) -> TargetSpace:
-        """Fit the space to lessons, with at most this many components.
+    def fit(cls, segments: Sequence[TeacherOutputs], components: int) -> TargetSpace:
+        """Fit the space to segments, with at most this many components.
 
         It is fitted to unlabelled music only, so that it contains no information about labelled
         clips, held out or not.
         """
-        maps = np.concatenate([said.musicnn for said in lessons])
+        maps = np.concatenate([outputs.musicnn for outputs in segments])
         mean, deviation = maps.mean(axis=0), np.maximum(maps.std(axis=0), _LEAST_SPREAD)
         standard = (maps - mean) / deviation
         axes, spreads = _principal_axes(standard, components)
@@ -80,20 +80,20 @@ class TargetSpace:
             mean,
             deviation,
             (axes / scales).astype(np.float32),
-            _moments(np.concatenate([said.musicnn_tags for said in lessons])),
-            _moments(np.stack([said.fcn for said in lessons])),
-            _moments(np.stack([said.fcn_tags for said in lessons])),
+            _moments(np.concatenate([outputs.musicnn_tags for outputs in segments])),
+            _moments(np.stack([outputs.fcn for outputs in segments])),
+            _moments(np.stack([outputs.fcn_tags for outputs in segments])),
         )
 
-    def __call__(self, said: Said) -> Targets:
+    def __call__(self, outputs: TeacherOutputs) -> Targets:
         """Return the targets for the teachers' outputs on one segment of music."""
-        maps: Floats = _within((said.musicnn - self.mean) / self.deviation)
+        maps: Floats = _within((outputs.musicnn - self.mean) / self.deviation)
         return Targets(
             musicnn=_within(maps @ self.components),
-            musicnn_tags=_standard(said.musicnn_tags, self.musicnn_tags),
-            fcn=_standard(said.fcn, self.fcn),
-            fcn_tags=_standard(said.fcn_tags, self.fcn_tags),
-            audioset=(1 / (1 + np.exp(-said.audioset))).astype(np.float32),
+            musicnn_tags=_standard(outputs.musicnn_tags, self.musicnn_tags),
+            fcn=_standard(outputs.fcn, self.fcn),
+            fcn_tags=_standard(outputs.fcn_tags, self.fcn_tags),
+            audioset=(1 / (1 + np.exp(-outputs.audioset))).astype(np.float32),
         )
 
     def to_state(self) -> dict[str, Tensor]:
@@ -106,7 +106,7 @@ class TargetSpace:
         return cls(**{name: tensor.numpy() for name, tensor in state.items()})
 
 
-def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> Wanted:
+def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> TargetBatch:
     """Stack targets into a batch.
 
     Parameters
@@ -119,15 +119,15 @@ def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> Wanted
     def stacked(arrays: Iterable[Floats]) -> Tensor:
         return torch.from_numpy(np.stack(list(arrays)))
 
-    def heard(patched: Iterable[Floats]) -> Tensor:
+    def per_patch(patched: Iterable[Floats]) -> Tensor:
         return stacked(
             rows.mean(axis=0) if patch is None else rows[patch]
             for rows, patch in zip(patched, patches, strict=True)
         )
 
-    return Wanted(
-        heard(target.musicnn for target in targets),
-        heard(target.musicnn_tags for target in targets),
+    return TargetBatch(
+        per_patch(target.musicnn for target in targets),
+        per_patch(target.musicnn_tags for target in targets),
         stacked(target.fcn for target in targets),
         stacked(target.fcn_tags for target in targets),
         stacked(target.audioset for target in targets),

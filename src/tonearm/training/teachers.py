@@ -1,7 +1,7 @@
 """Three published networks as teachers, whose outputs a student learns to predict.
 
 Classifying needs none of the published files. A bundle contains weights of mn04, from which the
-student starts, and that of a duet also weights of the FCN; musicnn is needed for teaching only.
+student starts, and that of an ensemble also weights of the FCN; musicnn is needed only in training.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATCH_SECONDS = musicnn.PATCH_FRAMES / FRONT_ENDS[musicnn.FRONT_END].frames_per_
 ATTRIBUTION = f"Taught by {musicnn.ATTRIBUTION}, and {fcn.ATTRIBUTION}"
 
 
-class Said(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """The teachers' outputs for one segment of music.
 
     Patches are consecutive pieces of `PATCH_SECONDS`; musicnn ignores a remainder shorter than
@@ -52,7 +52,7 @@ class Teachers:
     mn04: AudioSetMobileNet
 
     @torch.inference_mode()
-    def listen(self, samples: Floats, logmel: NDArray[np.floating]) -> Said:
+    def __call__(self, samples: Floats, logmel: NDArray[np.floating]) -> TeacherOutputs:
         """Return the outputs of all three for one segment of music.
 
         A segment that is too short for a teacher is repeated until it is long enough.
@@ -64,15 +64,17 @@ class Teachers:
         logmel
             float[frames, 128], the frames of the same segment from `STUDENT_FRONT_END`.
         """
-        heard = self.musicnn(torch.from_numpy(_patches(_front_end(musicnn.FRONT_END, samples))))
+        of_musicnn = self.musicnn(
+            torch.from_numpy(_patches(_front_end(musicnn.FRONT_END, samples)))
+        )
         frames = _at_least(_front_end(fcn.FRONT_END, samples), fcn.SHORTEST_FRAMES)
-        tagged = self.fcn(torch.from_numpy(frames)[None])
+        of_fcn = self.fcn(torch.from_numpy(frames)[None])
         audioset, embedding = self.mn04(torch.from_numpy(np.asarray(logmel, np.float32))[None])
-        return Said(
-            musicnn=heard.pooled.numpy(),
-            musicnn_tags=heard.tags.numpy(),
-            fcn=tagged.embedding[0].numpy(),
-            fcn_tags=tagged.tags[0].numpy(),
+        return TeacherOutputs(
+            musicnn=of_musicnn.pooled.numpy(),
+            musicnn_tags=of_musicnn.tags.numpy(),
+            fcn=of_fcn.embedding[0].numpy(),
+            fcn_tags=of_fcn.tags[0].numpy(),
             mn04=embedding[0].numpy(),
             audioset=audioset[0].numpy(),
         )

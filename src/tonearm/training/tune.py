@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from tonearm.models import audioset
 from tonearm.models.student import Student
 from tonearm.training.conditions import mask_bands, mix, vary_conditions
-from tonearm.training.descent import Descent
 from tonearm.training.imitate import Imitation
-from tonearm.training.lessons import Lesson
-from tonearm.training.pupil import Pupil, imitation_losses
+from tonearm.training.optimisation import Optimisation
 from tonearm.training.recipe import Recipe
 from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import Targets, collate
+from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
 from tonearm.training.teachers import STUDENT_FRONT_END
+from tonearm.training.transfer_set import TransferSegment
 
 Floats = NDArray[np.float32]
 
@@ -32,19 +32,19 @@ class Examples:
 
     Attributes
     ----------
-    lessons
+    segments
         The clips, followed by the music.
     targets
-        The teachers' targets for each lesson.
+        The teachers' targets for each segment.
     genres
-        float32[lessons, labels], smoothed labels of the clips and soft labels of the music.
+        float32[segments, labels], smoothed labels of the clips and soft labels of the music.
     clips_of_genre
         Indices of the clips of each genre that has any.
     first_music
-        Index of the first lesson of the music.
+        Index of the first segment of the music.
     """
 
-    lessons: Sequence[Lesson]
+    segments: Sequence[TransferSegment]
     targets: Sequence[Targets]
     genres: Floats
     clips_of_genre: Sequence[NDArray[np.int64]]
@@ -54,13 +54,13 @@ class Examples:
 def tune(
     recipe: Recipe,
     imitation: Imitation,
-    clips: Sequence[Lesson],
+    clips: Sequence[TransferSegment],
     truth: NDArray[np.int64],
-    music: Sequence[Lesson],
+    music: Sequence[TransferSegment],
     labels: Sequence[str],
     checkpoint: Path,
     history: Path,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Student:
     """Train a student on genres, starting from the result of stage 1.
 
@@ -69,14 +69,14 @@ def tune(
     imitation
         The result of stage 1.
     clips
-        Lessons of labelled clips.
+        Segments of labelled clips.
     truth
         int[clips], indices in `labels`.
     music
-        Lessons of unlabelled music.
+        Segments of unlabelled music.
     checkpoint, history
         Files to resume from after an interruption, and for the losses.
-    tell
+    log
         Called with one-line progress messages.
 
     Returns
@@ -84,22 +84,22 @@ def tune(
     The student, in evaluation mode.
     """
     torch.manual_seed(recipe.seed)
-    pupil = Pupil(make_student(recipe, labels), imitation.space)
+    pupil = StudentWithTeacherHeads(make_student(recipe, labels), imitation.space)
     imitation.put_into(pupil)
     for parameter in pupil.student.classifier.parameters():
         # At first, all genres are equally likely and the genre loss does not move the embedding.
         nn.init.zeros_(parameter)
     examples = _examples(recipe, imitation, clips, truth, music, labels)
     settings = recipe.tuning
-    descent = Descent(
-        pupil, pupil.groups(settings.descent), settings.steps, settings.descent, recipe.seed
+    optimisation = Optimisation(
+        pupil, pupil.groups(settings.optimiser), settings.steps, settings.optimiser, recipe.seed
     )
-    taught = descent.run(
+    taught = optimisation.run(
         lambda step: _step_losses(recipe, pupil, examples, step),
         checkpoint=checkpoint,
         history=history,
         every=recipe.checkpoint_steps,
-        tell=lambda line: tell(f"tuning: {line}"),
+        log=lambda line: log(f"tuning: {line}"),
     )
     student: Student = taught.student
     return student
@@ -120,25 +120,25 @@ def make_student(recipe: Recipe, labels: Sequence[str]) -> Student:
 def _examples(
     recipe: Recipe,
     imitation: Imitation,
-    clips: Sequence[Lesson],
+    clips: Sequence[TransferSegment],
     truth: NDArray[np.int64],
-    music: Sequence[Lesson],
+    music: Sequence[TransferSegment],
     labels: Sequence[str],
 ) -> Examples:
     settings = recipe.tuning
-    lessons = [*clips, *music]
+    segments = [*clips, *music]
     hard = np.eye(len(labels), dtype=np.float32)[truth]
     soft = soft_labels(
-        [lesson.said for lesson in clips],
+        [segment.outputs for segment in clips],
         truth,
-        [lesson.said for lesson in music],
+        [segment.outputs for segment in music],
         labels,
         regularisation=settings.soft_regularisation,
         audioset_weight=settings.soft_audioset,
     )
     return Examples(
-        lessons,
-        [imitation.space(lesson.said) for lesson in lessons],
+        segments,
+        [imitation.space(segment.outputs) for segment in segments],
         np.concatenate([hard * (1 - settings.smoothing) + settings.smoothing / len(labels), soft]),
         [np.flatnonzero(truth == genre) for genre in np.unique(truth)],
         len(clips),
@@ -146,7 +146,7 @@ def _examples(
 
 
 def _step_losses(
-    recipe: Recipe, pupil: Pupil, examples: Examples, step: int
+    recipe: Recipe, pupil: StudentWithTeacherHeads, examples: Examples, step: int
 ) -> Mapping[str, Tensor]:
     settings = recipe.tuning
     rng = np.random.default_rng((recipe.seed, step))
@@ -156,7 +156,7 @@ def _step_losses(
     share = 0.5 if seconds == max(settings.crop_seconds) else 1.0
     chosen = _draw(examples, settings.labelled * share, settings.unlabelled * share, step, rng)
     frames = round(seconds * STUDENT_FRONT_END.frames_per_second)
-    crops = [_crop(examples.lessons[i], frames, rng) for i in chosen]
+    crops = [_crop(examples.segments[i], frames, rng) for i in chosen]
     logmel = vary_conditions(torch.from_numpy(np.stack(crops)), recipe.conditions, rng)
     genres = torch.from_numpy(examples.genres[chosen])
     weights = torch.from_numpy(
@@ -194,11 +194,11 @@ def _draw(
     genres, count = len(examples.clips_of_genre), max(1, round(labelled))
     order = rng.permutation((step * count + np.arange(count)) % genres)
     clips = [rng.choice(examples.clips_of_genre[genre]) for genre in order]
-    music = rng.integers(examples.first_music, len(examples.lessons), round(unlabelled))
+    music = rng.integers(examples.first_music, len(examples.segments), round(unlabelled))
     return np.concatenate([np.array(clips, dtype=np.int64), music])
 
 
-def _crop(lesson: Lesson, frames: int, rng: np.random.Generator) -> Floats:
-    """Cut a random crop from a lesson, which is repeated if it is too short."""
-    start = int(rng.integers(0, max(1, lesson.length - frames + 1)))
-    return lesson.logmel(start, frames)
+def _crop(segment: TransferSegment, frames: int, rng: np.random.Generator) -> Floats:
+    """Cut a random crop from a segment, which is repeated if it is too short."""
+    start = int(rng.integers(0, max(1, segment.length - frames + 1)))
+    return segment.logmel(start, frames)

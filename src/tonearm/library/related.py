@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tonearm.datasets.components import connected_components
 from tonearm.datasets.splits import artist_key
-from tonearm.datasets.ties import tied
 from tonearm.datasets.track import Track
 
 # An album of more artists is a compilation: its tracks were recorded separately, and if such albums
@@ -16,7 +16,7 @@ ARTISTS_OF_AN_ALBUM = 3
 
 
 @dataclass(frozen=True)
-class Kinship:
+class RelatedGroups:
     """The groups of some tracks.
 
     Attributes
@@ -31,7 +31,7 @@ class Kinship:
     unknown: int
 
 
-def kinship(tracks: Sequence[Track]) -> Kinship:
+def related_groups(tracks: Sequence[Track]) -> RelatedGroups:
     """Group tracks that are by one artist, or on one album of few artists.
 
     The album also joins what artist names separate: "Nina Simone" and "Nina Simone & Friends".
@@ -49,8 +49,8 @@ def kinship(tracks: Sequence[Track]) -> Kinship:
         if album and len(billed[album]) <= ARTISTS_OF_AN_ALBUM:
             own.append(("album", *album))
         keys.append(own)
-    return Kinship(
-        tuple(tied(keys)),
+    return RelatedGroups(
+        tuple(connected_components(keys)),
         sum(not artist and not album for artist, album in zip(artists, albums, strict=True)),
     )
 

@@ -15,7 +15,9 @@ from tonearm.windows import SHORTEST_TAIL_SECONDS, windows
 Floats = NDArray[np.float32]
 
 
-def cut(recipe: Recipe, frames: Floats | StoredArray, front_end: LogMelConfig) -> Iterator[Floats]:
+def recipe_windows(
+    recipe: Recipe, frames: Floats | StoredArray, front_end: LogMelConfig
+) -> Iterator[Floats]:
     """Yield the windows of the part of a clip that is used for training, float32[frames, mels].
 
     Parameters

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tonearm.atomic import atomic_path, atomic_write, require_writable_folder, write_text
 from tonearm.errors import TonearmError
-from tonearm.whole import drafted, require_room_for, whole, write_whole
 
 
 def test_a_block_that_ends_badly_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    write_whole(path, "old")
-    with pytest.raises(RuntimeError), whole(path) as file:
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
         file.write(b"half of it")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -29,12 +29,12 @@ def test_a_draft_that_fails_its_check_leaves_what_was_there(tmp_path: Path) -> N
     path.write_text("old")
     path.chmod(0o600)
     link.symlink_to(path)
-    with pytest.raises(RuntimeError), drafted(link) as draft:
+    with pytest.raises(RuntimeError), atomic_path(link) as draft:
         draft.write_text("wrong")
         assert not list(tmp_path.glob(".*.onnx"))
         raise RuntimeError
     assert path.read_text() == "old"
-    with drafted(link) as draft:
+    with atomic_path(link) as draft:
         draft.write_text("new")
         assert path.read_text() == "old"
     assert link.is_symlink()
@@ -48,7 +48,7 @@ def test_a_link_stays_one_and_the_new_file_is_as_private_as_the_old(tmp_path: Pa
     path.write_text("old")
     path.chmod(0o600)
     link.symlink_to(path)
-    write_whole(link, "new")
+    write_text(link, "new")
     assert link.is_symlink()
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -77,9 +77,9 @@ def test_who_cannot_give_a_file_away_gives_it_to_its_group(
     try:
         monkeypatch.setattr(os, "chown", chown)
         monkeypatch.setattr(Path, "stat", theirs)
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write(b"new")
-        with drafted(path) as draft:
+        with atomic_path(path) as draft:
             draft.touch()
     finally:
         os.umask(umask)
@@ -95,7 +95,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
-    write_whole(pipe, "through it")
+    write_text(pipe, "through it")
     reader.join(10)
     assert read == ["through it"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
@@ -104,11 +104,11 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(TonearmError, match=r"folder: Is a directory"):
-        write_whole(tmp_path / "folder", "text")
+        write_text(tmp_path / "folder", "text")
     (tmp_path / "file").touch()
     for deep in ("page", "album/page"):
         with pytest.raises(TonearmError, match="page: a file is where its folder should be"):
-            write_whole(tmp_path / "file" / deep, "text")
+            write_text(tmp_path / "file" / deep, "text")
 
 
 @pytest.mark.parametrize("knows_links", [True, False])
@@ -121,11 +121,11 @@ def test_a_file_that_does_not_give_way_is_the_first_one(
     if not knows_links:
         monkeypatch.setattr(os, "link", unknown)
     path = tmp_path / "plan.json"
-    with whole(path, replaces=False) as file:
+    with atomic_write(path, replaces=False) as file:
         file.write(b"first")
     assert path.read_bytes() == b"first"
     if knows_links:
-        with pytest.raises(FileExistsError), whole(path, replaces=False) as file:
+        with pytest.raises(FileExistsError), atomic_write(path, replaces=False) as file:
             file.write(b"second")
         assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
@@ -134,15 +134,15 @@ def test_a_file_that_does_not_give_way_is_the_first_one(
 def test_folders_are_made_and_what_cannot_be_made_is_told_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    require_room_for(tmp_path / "a" / "b")
+    require_writable_folder(tmp_path / "a" / "b")
     assert not (tmp_path / "a").exists()
-    with drafted(tmp_path / "a" / "b" / "mine.onnx") as draft:
+    with atomic_path(tmp_path / "a" / "b" / "mine.onnx") as draft:
         draft.write_text("new")
     assert (tmp_path / "a" / "b" / "mine.onnx").read_text() == "new"
     (tmp_path / "taken").touch()
     for folder in ("taken", "taken/c"):
         with pytest.raises(TonearmError, match=f"{folder}: a file is where its folder should be"):
-            require_room_for(tmp_path / folder)
+            require_writable_folder(tmp_path / folder)
     monkeypatch.setattr(os, "access", lambda *_: False)  # as root may write everywhere
     with pytest.raises(TonearmError, match="Permission denied"):
-        require_room_for(tmp_path / "d")
+        require_writable_folder(tmp_path / "d")

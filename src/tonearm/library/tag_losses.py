@@ -12,7 +12,7 @@ from mutagen.mp4 import MP4Tags
 from mutagen.ogg import OggFileType, OggPage
 
 
-def loss(path: str | os.PathLike[str], media: Any) -> str | None:
+def tag_loss(path: str | os.PathLike[str], media: Any) -> str | None:
     """Say what else would be lost if a genre were written; None if nothing would.
 
     ID3 is not checked here, since `tonearm.library.id3_frames` carries its frames over as bytes.

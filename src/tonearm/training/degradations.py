@@ -1,7 +1,8 @@
-"""Simulate playback of clips: at another pitch or speed, with noise, or through a codec.
+"""Degrade clips: change pitch or tempo, add noise, or pass them through a codec.
 
-Stages 3 and 4 of a distillation (`tonearm.training.refine` and `denoise`) train on clips played
-this way, with random strengths; `benchmarks/robustness.py` measures the effect of given strengths.
+Stages 3 and 4 of a distillation (`tonearm.training.refine` and `denoise`) train on clips
+degraded this way, with random strengths (Mauch and Ewert 2013, "The Audio Degradation Toolbox");
+`benchmarks/robustness.py` measures the effect of given strengths.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _SNR_DB = (15.0, 30.0)
 _OPUS_BITRATES = (24_000, 32_000, 48_000)
 
 
-class Playback(Kind):
-    """The log-mel frames of a recording after a random playback, as a feature for the cache.
+class Degradation(Kind):
+    """The log-mel frames of a recording after a random degradation, as a feature for the cache.
 
     The randomness depends only on the recording and the number, so it is reproducible.
 
@@ -48,12 +49,12 @@ class Playback(Kind):
     config
         Front end of the frames.
     number
-        From 0; consecutive numbers cycle through the four kinds of playback in `WAYS`.
+        From 0; consecutive numbers cycle through the four kinds in `DEGRADATIONS`.
     seconds
-        How much of the beginning of the recording is played.
+        How much of the beginning of the recording is used.
     """
 
-    name = "playback"
+    name = "degraded"
     dtype = np.float16
 
     def __init__(self, config: LogMelConfig, number: int, seconds: float) -> None:
@@ -68,14 +69,16 @@ class Playback(Kind):
         return {"kind": self.name, **own, **self.config.to_dict()}
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
-        """Play a file and yield its float32[frames, mels]; may raise `AudioError`."""
+        """Degrade a file and yield its float32[frames, mels]; may raise `AudioError`."""
         recording = audio.read(path, audio.probe(path).sample_rate, 0.0, self.seconds)
         rng = np.random.default_rng((self.number, zlib.crc32(recording.samples.tobytes())))
-        samples, rate = WAYS[self.number % len(WAYS)](recording.samples, recording.rate, rng)
+        samples, rate = DEGRADATIONS[self.number % len(DEGRADATIONS)](
+            recording.samples, recording.rate, rng
+        )
         yield LogMel(self.config)(resampled(samples, rate, self.config.sample_rate))
 
 
-def with_noise(samples: Samples, snr_db: float, rng: Generator) -> Samples:
+def add_noise(samples: Samples, snr_db: float, rng: Generator) -> Samples:
     """Add white noise `snr_db` decibels below the clip's power, and clip the sum to ±1."""
     level = np.sqrt(np.mean(np.square(samples, dtype=np.float64))) * 10 ** (-snr_db / 20)
     noise = level * rng.standard_normal(len(samples))
@@ -83,7 +86,7 @@ def with_noise(samples: Samples, snr_db: float, rng: Generator) -> Samples:
     return noisy
 
 
-def transposed(samples: Samples, rate: int, semitones: float) -> Samples:
+def pitch_shift(samples: Samples, rate: int, semitones: float) -> Samples:
     """Transpose mono samples by changing their speed and then restoring the tempo."""
     factor = SEMITONE**semitones
     chain = [
@@ -91,12 +94,12 @@ def transposed(samples: Samples, rate: int, semitones: float) -> Samples:
         ("aresample", f"{rate}"),
         ("atempo", f"{1 / factor:.6f}"),
     ]
-    return filtered(samples, rate, chain)
+    return apply_filters(samples, rate, chain)
 
 
-def at_tempo(samples: Samples, rate: int, factor: float) -> Samples:
+def time_stretch(samples: Samples, rate: int, factor: float) -> Samples:
     """Change the tempo of mono samples by a factor, at the same pitch."""
-    return filtered(samples, rate, [("atempo", f"{factor:.6f}")])
+    return apply_filters(samples, rate, [("atempo", f"{factor:.6f}")])
 
 
 def resampled(samples: Samples, rate: int, new_rate: int) -> Samples:
@@ -118,7 +121,7 @@ def encode(path: Path, samples: Samples, rate: int, codec: str, bitrate: int | N
         output.mux(stream.encode(None))
 
 
-def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Samples:
+def apply_filters(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Samples:
     """Apply FFmpeg filters, each a name and its arguments, to mono samples.
 
     Samples too short for the filters to output anything (some hundredths of a second) are returned
@@ -137,11 +140,11 @@ def filtered(samples: Samples, rate: int, chain: list[tuple[str, str]]) -> Sampl
         source.push(frame)
         while True:
             try:
-                heard = nodes[-1].pull()
+                output = nodes[-1].pull()
             except (av.BlockingIOError, av.EOFError):
                 break
-            assert isinstance(heard, av.AudioFrame)
-            pieces.append(heard.to_ndarray()[0])
+            assert isinstance(output, av.AudioFrame)
+            pieces.append(output.to_ndarray()[0])
     return np.concatenate(pieces) if pieces else samples
 
 
@@ -155,35 +158,35 @@ def _frames(signal: Samples, rate: int, layout: str) -> Iterator[av.AudioFrame]:
         yield frame
 
 
-def _at_another_pitch(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
-    return transposed(samples, rate, rng.uniform(-_SEMITONES, _SEMITONES)), rate
+def _random_pitch(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
+    return pitch_shift(samples, rate, rng.uniform(-_SEMITONES, _SEMITONES)), rate
 
 
-def _amid_noise(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
-    return with_noise(samples, rng.uniform(*_SNR_DB), rng), rate
+def _random_noise(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
+    return add_noise(samples, rng.uniform(*_SNR_DB), rng), rate
 
 
-def _at_another_tempo(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
-    return at_tempo(samples, rate, 1 + rng.uniform(-_SPEED, _SPEED)), rate
+def _random_tempo(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
+    return time_stretch(samples, rate, 1 + rng.uniform(-_SPEED, _SPEED)), rate
 
 
-def _through_opus(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
+def _random_opus(samples: Samples, rate: int, rng: Generator) -> tuple[Samples, int]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "played.opus"
+        path = Path(folder) / "degraded.opus"
         bitrate = int(rng.choice(_OPUS_BITRATES))
         encode(path, resampled(samples, rate, OPUS_RATE), OPUS_RATE, "libopus", bitrate)
         return audio.read(path, OPUS_RATE).samples, OPUS_RATE
 
 
-WAYS: tuple[Callable[[Samples, int, Generator], tuple[Samples, int]], ...] = (
-    _at_another_pitch,
-    _amid_noise,
-    _at_another_tempo,
-    _through_opus,
+DEGRADATIONS: tuple[Callable[[Samples, int, Generator], tuple[Samples, int]], ...] = (
+    _random_pitch,
+    _random_noise,
+    _random_tempo,
+    _random_opus,
 )
 
 
-def numbers_amid_noise(times: int) -> list[int]:
-    """Return the first `times` numbers that stand for playback with noise; see `Playback`."""
-    first = WAYS.index(_amid_noise)
-    return [first + len(WAYS) * each for each in range(times)]
+def noise_numbers(times: int) -> list[int]:
+    """Return the first `times` numbers that stand for added noise; see `Degradation`."""
+    first = DEGRADATIONS.index(_random_noise)
+    return [first + len(DEGRADATIONS) * each for each in range(times)]

@@ -21,7 +21,7 @@ class SilentAudio(audio.AudioError):
     """The recording can be decoded, but is silent."""
 
 
-def refuse_inaudible(seconds: float, peak: float, name: str) -> None:
+def check_audible(seconds: float, peak: float, name: str) -> None:
     """Raise `audio.TooShort` or `SilentAudio` if a recording is too short or silent."""
     if seconds < SHORTEST_SECONDS:
         heard = f"{seconds:.2f} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"

@@ -8,22 +8,22 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonearm.models.student import Readings, Student
-from tonearm.training.recipe import DescentSettings
-from tonearm.training.targets import TargetSpace, Wanted
+from tonearm.models.student import Student, StudentOutputs
+from tonearm.training.recipe import DistillOptimiserSettings
+from tonearm.training.targets import TargetBatch, TargetSpace
 
 
-class Answers(NamedTuple):
+class TeacherHeadOutputs(NamedTuple):
     """The outputs of a pupil for a batch."""
 
-    readings: Readings
+    readings: StudentOutputs
     musicnn: Tensor  # float32[batch, components]
     musicnn_tags: Tensor  # float32[batch, 50]
     fcn: Tensor  # float32[batch, 64]
     fcn_tags: Tensor  # float32[batch, 50]
 
 
-class Pupil(nn.Module):
+class StudentWithTeacherHeads(nn.Module):
     """The student, with linear heads on its embedding that are dropped when it ships.
 
     AudioSet's outputs need no head, as the student has kept the AudioSet classifier.
@@ -38,15 +38,15 @@ class Pupil(nn.Module):
         self.fcn = nn.Linear(size, space.fcn.shape[1])
         self.fcn_tags = nn.Linear(size, space.fcn_tags.shape[1])
 
-    def forward(self, logmel: Tensor) -> Answers:
+    def forward(self, logmel: Tensor) -> TeacherHeadOutputs:
         """Return the answers for float32[batch, frames, mels]."""
         readings = self.student.readings(logmel)
         z = readings.embedding
-        return Answers(
+        return TeacherHeadOutputs(
             readings, self.musicnn(z), self.musicnn_tags(z), self.fcn(z), self.fcn_tags(z)
         )
 
-    def groups(self, settings: DescentSettings) -> list[tuple[list[nn.Parameter], float]]:
+    def groups(self, settings: DistillOptimiserSettings) -> list[tuple[list[nn.Parameter], float]]:
         """Group the parameters by learning rate: features, AudioSet classifier, new layers."""
         features = list(self.student.features.parameters())
         audioset = list(self.student.audioset.parameters())
@@ -59,7 +59,7 @@ class Pupil(nn.Module):
         ]
 
 
-def imitation_losses(answers: Answers, wanted: Wanted) -> Mapping[str, Tensor]:
+def imitation_losses(answers: TeacherHeadOutputs, wanted: TargetBatch) -> Mapping[str, Tensor]:
     """Return the loss for each target: scalars by the target's name.
 
     Embeddings and tags are standardised, so their mean squared errors are comparable; the loss for

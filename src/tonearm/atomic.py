@@ -21,7 +21,7 @@ DRAFTS = ".tonearm-*.partial"  # glob pattern for the names of files that are no
 
 
 @contextmanager
-def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO[bytes]]:
     """Yield a file to write to, which replaces the one at `path` when the block succeeds.
 
     Until the new file is complete on disk, whatever was there before stays in place. The new file
@@ -50,11 +50,11 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
         with target.open("wb") as file:
             yield file
         return
-    draft = _draft_beside(target)
+    draft = _draft_path(target)
     try:
         with draft.open("wb") as file:
             if state is not None:
-                _open_to_the_same(draft, state)
+                _copy_owner_and_mode(draft, state)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -65,12 +65,12 @@ def whole(path: str | os.PathLike[str], *, replaces: bool = True) -> Iterator[IO
 
 
 @contextmanager
-def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the path of a draft, which replaces the file at `path` when the block succeeds.
 
-    As `whole` does it, for those who write to a name; before it is in place, the draft can be read
-    back and checked. It has no suffix that anything goes by: whatever ends the process, nobody
-    takes what is left of it for the file. Folders above it are made.
+    Like `atomic_write`, but for libraries that write to a path. The draft can be read back and
+    checked before it is put in place. It has no suffix, so that what a killed process leaves behind
+    is never mistaken for the file. Missing folders are created.
 
     Raises
     ------
@@ -78,12 +78,12 @@ def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the draft cannot replace the file.
     """
     target = Path(os.path.realpath(path))  # write through a link rather than replace it
-    draft = _draft_beside(target)
+    draft = _draft_path(target)
     try:
         yield draft
         with draft.open("r+b") as file:
             with suppress(FileNotFoundError):
-                _open_to_the_same(draft, target.stat())
+                _copy_owner_and_mode(draft, target.stat())
             os.fsync(file.fileno())
         draft.replace(target)
     finally:
@@ -105,7 +105,7 @@ def give_owner(path: Path, state: os.stat_result) -> None:
             os.chown(path, -1, state.st_gid)
 
 
-def _open_to_the_same(draft: Path, state: os.stat_result) -> None:
+def _copy_owner_and_mode(draft: Path, state: os.stat_result) -> None:
     """Give a draft the owner and permissions of the file it replaces."""
     give_owner(draft, state)
     draft.chmod(stat.S_IMODE(state.st_mode))
@@ -128,7 +128,7 @@ def _linked(draft: Path, target: Path) -> bool:
     return True
 
 
-def _draft_beside(target: Path) -> Path:
+def _draft_path(target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # which would sound as if the target were there already
@@ -139,14 +139,14 @@ def _draft_beside(target: Path) -> Path:
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table, header first, with `write_whole`; raise what that raises."""
+    """Write a table, header first, with `write_text`; raise what that raises."""
     table = io.StringIO()
     csv_writer(table).writerows(rows)
-    write_whole(path, table.getvalue())
+    write_text(path, table.getvalue())
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file of UTF-8, as `whole` does.
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file of UTF-8, as `atomic_write` does.
 
     Raises
     ------
@@ -154,14 +154,14 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
         If it cannot be written.
     """
     try:
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write(text.encode())
     except OSError as error:
         reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else error.strerror
         raise TonearmError(f"{printable(os.fspath(path))}: {reason or error}") from error
 
 
-def require_room_for(folder: str | os.PathLike[str]) -> None:
+def require_writable_folder(folder: str | os.PathLike[str]) -> None:
     """Refuse a folder that files cannot be written to, before work is done that would be lost.
 
     It need not be there, as it is made with the first file.

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tonearm.atomic import atomic_path
 from tonearm.bundle import Bundle, write_metadata
 from tonearm.errors import MissingExtraError, TonearmError
 from tonearm.library.head import Head
 from tonearm.metadata import BundleMetadata
-from tonearm.whole import drafted
 
 try:
     import onnx
@@ -26,11 +26,11 @@ EMBEDDING, LOGITS = "embedding", "logits"
 TOLERANCE = 1e-4
 
 
-class GraftError(TonearmError):
+class ReplaceHeadError(TonearmError):
     """The bundle cannot be written, or its scores differ from the head's."""
 
 
-def graft(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Path:
+def replace_head(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Path:
     """Write a bundle that combines an existing network with a new head.
 
     The head reads the graph's output ``embedding`` and writes ``logits``. All other outputs stay;
@@ -54,17 +54,17 @@ def graft(base: Path, head: Head, metadata: BundleMetadata, target: Path) -> Pat
     model = onnx.load(os.fspath(base))
     _replace_logits(model.graph, head)
     try:
-        with drafted(target) as draft:
+        with atomic_path(target) as draft:
             onnx.save(model, os.fspath(draft))
             write_metadata(draft, metadata, draft)
             difference = _difference(Bundle.load(draft), head)
             if not difference <= TOLERANCE:
-                raise GraftError(
+                raise ReplaceHeadError(
                     f"{target}: the written scores differ from the fitted ones by "
                     f"{difference:.1e}, more than {TOLERANCE:.0e}"
                 )
     except OSError as error:
-        raise GraftError(f"{target}: {error.strerror or error}") from error
+        raise ReplaceHeadError(f"{target}: {error.strerror or error}") from error
     return target
 
 

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 _SMALLEST = 1e-12  # minimum length of an embedding, to avoid division by zero
 
 
-def likeness(embeddings: Floats, embedding: Floats) -> Floats:
+def cosine_similarity(embeddings: Floats, embedding: Floats) -> Floats:
     """Return the similarity of recordings to a given one, from -1 to 1: float32[N].
 
     Parameters
@@ -24,25 +24,25 @@ def likeness(embeddings: Floats, embedding: Floats) -> Floats:
     embeddings : float32[N, E]
     embedding : float32[E]
     """
-    direction = directions(embedding[np.newaxis].copy())[0]
+    direction = unit_vectors(embedding[np.newaxis].copy())[0]
     cosines: Floats = embeddings @ direction / _lengths(embeddings)
     return cosines
 
 
-def directions(embeddings: Floats) -> Floats:
+def unit_vectors(embeddings: Floats) -> Floats:
     """Scale each embedding of float32[N, E] to length 1, in place; return the matrix."""
     embeddings /= _lengths(embeddings)[:, np.newaxis]
     return embeddings
 
 
-def best_first(likeness: Floats, first: int = 100) -> Iterator[int]:
+def best_first(similarity: Floats, first: int = 100) -> Iterator[int]:
     """Yield indices by descending similarity; sort all only if more than `first` are taken."""
-    if first < len(likeness):
-        top = np.argpartition(-likeness, first)[:first]
-        yield from top[np.argsort(-likeness[top], kind="stable")].tolist()
+    if first < len(similarity):
+        top = np.argpartition(-similarity, first)[:first]
+        yield from top[np.argsort(-similarity[top], kind="stable")].tolist()
     else:
         first = 0
-    yield from np.argsort(-likeness, kind="stable")[first:].tolist()
+    yield from np.argsort(-similarity, kind="stable")[first:].tolist()
 
 
 def _lengths(embeddings: Floats) -> Floats:

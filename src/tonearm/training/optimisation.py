@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tonearm.atomic import atomic_write, write_csv
 from tonearm.errors import TonearmError
-from tonearm.training.recipe import DescentSettings
-from tonearm.whole import whole, write_csv
+from tonearm.training.recipe import DistillOptimiserSettings
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -24,7 +24,7 @@ Network = TypeVar("Network", bound=nn.Module)
 _AVERAGE_DELAY = 20
 
 
-class Descent(Generic[Network]):
+class Optimisation(Generic[Network]):
     """AdamW over groups of weights, with a warm-up, a cosine and a moving average.
 
     The losses are computed from the number of the step. If they depend on nothing else (such as
@@ -47,7 +47,7 @@ class Descent(Generic[Network]):
         network: Network,
         groups: Sequence[tuple[Sequence[nn.Parameter], float]],
         steps: int,
-        settings: DescentSettings,
+        settings: DistillOptimiserSettings,
         seed: int,
     ) -> None:
         # Saves a fifth of the time in the convolutions; other layers are not affected.
@@ -72,7 +72,7 @@ class Descent(Generic[Network]):
         history: Path,
         every: int,
         judge: Callable[[Network], Mapping[str, float]] | None = None,
-        tell: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> Network:
         """Take all remaining steps.
 
@@ -89,7 +89,7 @@ class Descent(Generic[Network]):
             Number of steps between rows, and between checkpoints.
         judge
             Returns further figures for a row, computed with the averaged network.
-        tell
+        log
             Called with a one-line summary of each row.
 
         Returns
@@ -119,7 +119,7 @@ class Descent(Generic[Network]):
             self._rows.append(row)
             self._write_history(history)
             self._save(checkpoint)
-            tell(self._line(row, seconds / count))
+            log(self._line(row, seconds / count))
             sums, counts, since, begin = {}, {}, self.done, time.monotonic()
         self._write_history(history)
         return self.average
@@ -153,7 +153,7 @@ class Descent(Generic[Network]):
 
     def _write_history(self, path: Path) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        write_figures(path, columns, self._rows)
+        write_history(path, columns, self._rows)
 
     def _save(self, path: Path) -> None:
         state = {
@@ -163,10 +163,10 @@ class Descent(Generic[Network]):
             "optimiser": self._optimiser.state_dict(),
             "rows": self._rows,
         }
-        save_whole(state, path)
+        save_checkpoint(state, path)
 
     def _load(self, path: Path) -> None:
-        state = load_whole(path)
+        state = load_checkpoint(path)
         self.done = state["done"]
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -174,15 +174,15 @@ class Descent(Generic[Network]):
         self._rows = state["rows"]
 
 
-def save_whole(state: Mapping[str, Any], path: Path) -> None:
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Store tensors and plain values; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         torch.save(dict(state), file)
 
 
-def load_whole(path: Path) -> dict[str, Any]:
-    """Load a checkpoint written by `save_whole` or Lightning into main memory.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint written by `save_checkpoint` or Lightning into main memory.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _seed_torch(seed: int, step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
 
 
-def write_figures(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, float]]) -> None:
+def write_history(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, float]]) -> None:
     """Write a CSV table of training figures; cells of figures that a row lacks stay empty."""
     cells = ([f"{row[name]:.6g}" if name in row else "" for name in columns] for row in rows)
     write_csv(path, [columns, *cells])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 
 
-def tied(keys: Sequence[Iterable[Hashable]]) -> list[int]:
+def connected_components(keys: Sequence[Iterable[Hashable]]) -> list[int]:
     """Return each thing's group number, counted from 0 in order of first appearance.
 
     Parameters

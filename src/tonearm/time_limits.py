@@ -9,18 +9,18 @@ from tonearm.errors import UsageError
 # For everything done with a file. Three hours of music take some 40 s on one core, but a small file
 # that decodes to days of sound must not block for a day. Within this, reading and decoding have a
 # limit of their own (`audio.LIMIT_SECONDS`).
-PATIENCE_SECONDS, PATIENCE_SECONDS_PER_MEGABYTE = 120.0, 4.0
+FILE_LIMIT_SECONDS, FILE_LIMIT_SECONDS_PER_MEGABYTE = 120.0, 4.0
 
 # A process that hangs where it cannot check the time is killed this much later than it should have
 # stopped by itself, so that a file that is merely slow times out cleanly.
 GRACE_SECONDS = 10.0
 
 
-def patience(size: int, time_limit: float | None) -> float:
+def time_limit_for(size: int, time_limit: float | None) -> float:
     """Return the seconds a file of `size` bytes may take: the given limit, or one by its size."""
     if time_limit is not None:
         return time_limit
-    return PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGABYTE * max(0, size) / 1_000_000
+    return FILE_LIMIT_SECONDS + FILE_LIMIT_SECONDS_PER_MEGABYTE * max(0, size) / 1_000_000
 
 
 def check_time_limit(seconds: float | None) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from tonearm.classifier import Classifier, ClassifierApart
+from tonearm.classifier import Classifier, IsolatedClassifier
 from tonearm.errors import TonearmError, UsageError, unexpected
 from tonearm.prediction import Failure, Prediction
 from tonearm.serving.limits import ENDING
@@ -22,11 +22,11 @@ SOONEST_SECONDS, LATEST_SECONDS = 1.0, 30.0  # between attempts to restart a pro
 logger = logging.getLogger(__name__)
 
 
-class NobodyListens(TonearmError):
+class NoWorker(TonearmError):
     """No worker process is running, and none can be started at the moment."""
 
 
-class Listeners:
+class WorkerPool:
     """A pool of worker processes; a request waits while all of them are busy.
 
     If a process has died and cannot be replaced at once, the pool retries until it can; the others
@@ -67,12 +67,12 @@ class Listeners:
         StartError, OSError, UsageError
             If a process cannot be started.
         """
-        self._idle: deque[ClassifierApart] = deque()
-        self._waiting: deque[asyncio.Future[ClassifierApart]] = deque()
+        self._idle: deque[IsolatedClassifier] = deque()
+        self._waiting: deque[asyncio.Future[IsolatedClassifier]] = deque()
         self._revivals: set[asyncio.Task[None]] = set()
         # One thread to wait for each process.
         self._threads = ThreadPoolExecutor(self.processes)
-        crew: list[ClassifierApart] = []
+        crew: list[IsolatedClassifier] = []
         try:
             await self._start(crew)
             yield
@@ -91,18 +91,18 @@ class Listeners:
             for listener in crew:
                 listener.close()
 
-    async def _start(self, crew: list[ClassifierApart]) -> None:
+    async def _start(self, crew: list[IsolatedClassifier]) -> None:
         try:
             for _ in range(self.processes):
-                crew.append(self.classifier.apart())
+                crew.append(self.classifier.isolated())
             await asyncio.gather(*map(self._ready, crew))
         except Exception as error:  # `serve` reports the reason, even of unforeseen errors
-            self._reason = told(error)
+            self._reason = reason_of(error)
             raise
         self._idle.extend(crew)
         self._able = len(crew)
 
-    async def _ready(self, listener: ClassifierApart) -> None:
+    async def _ready(self, listener: IsolatedClassifier) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, listener.ready)
 
     async def attempt(self, path: Path) -> Prediction | Failure:
@@ -123,13 +123,13 @@ class Listeners:
             with suppress(StartError, OSError):  # never started: another process may take it
                 return await asyncio.shield(answer)
 
-    async def _next(self) -> ClassifierApart:
+    async def _next(self) -> IsolatedClassifier:
         """Return a process as soon as one is idle, in the order in which callers came."""
         if not self._able:
-            raise NobodyListens(self._reason)
+            raise NoWorker(self._reason)
         if self._idle:
             return self._idle.popleft()
-        turn: asyncio.Future[ClassifierApart] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[IsolatedClassifier] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             return await turn
@@ -138,7 +138,7 @@ class Listeners:
                 self._free(turn.result())  # it became idle just as the caller was cancelled
             raise
 
-    def _free(self, listener: ClassifierApart) -> None:
+    def _free(self, listener: IsolatedClassifier) -> None:
         """Hand an idle process to the next waiting caller, or keep it as idle."""
         while self._waiting:
             turn = self._waiting.popleft()
@@ -148,14 +148,14 @@ class Listeners:
         self._idle.append(listener)
 
     def _done(
-        self, listener: ClassifierApart, answer: asyncio.Future[Prediction | Failure]
+        self, listener: IsolatedClassifier, answer: asyncio.Future[Prediction | Failure]
     ) -> None:
         error = None if answer.cancelled() else answer.exception()
         if error is None:
             self._free(listener)
         elif self._able:  # otherwise the whole pool has ended
             self._able -= 1
-            self._reason = told(error)
+            self._reason = reason_of(error)
             logger.warning("a process cannot listen: %s", self._reason)
             revival = asyncio.ensure_future(self._revive(listener))
             self._revivals.add(revival)
@@ -164,13 +164,13 @@ class Listeners:
                 self._send_away()
 
     def _send_away(self) -> None:
-        """Raise `NobodyListens` for all waiting callers."""
+        """Raise `NoWorker` for all waiting callers."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_exception(NobodyListens(self._reason))
+                turn.set_exception(NoWorker(self._reason))
 
-    async def _revive(self, listener: ClassifierApart) -> None:
+    async def _revive(self, listener: IsolatedClassifier) -> None:
         """Try to restart a process until it is ready."""
         pause = SOONEST_SECONDS
         while True:
@@ -180,12 +180,12 @@ class Listeners:
                 await self._ready(listener)
                 break
             except (StartError, OSError) as error:
-                self._reason = told(error)
+                self._reason = reason_of(error)
         self._able += 1
         self._free(listener)
 
 
-def told(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return one line on what is wrong, for people who did not write the program."""
     if isinstance(error, StartError):
         return error.reason

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from tonearm.library.store import Store
 
 
-def warn_of_strangers(mapping: Iterable[str], labels: Iterable[str]) -> None:
+def warn_of_unknown_labels(mapping: Iterable[str], labels: Iterable[str]) -> None:
     """Warn of labels in a mapping that the model never predicts: often they are misspelt."""
-    from tonearm.library.mapping import strangers
+    from tonearm.library.mapping import unknown_labels
 
     known = list(labels)
-    unknown = strangers(mapping, known)
+    unknown = unknown_labels(mapping, known)
     if unknown and known:  # an empty store knows no labels yet
         named, there = (printable(", ".join(names)) for names in (unknown, known))
         print(f"tonearm: the model never says {named}: it knows {there}", file=sys.stderr)
 
 
-def warn_of_unknown_places(library: Store, places: Sequence[str], *, missing: bool = False) -> bool:
+def warn_of_unknown_paths(library: Store, places: Sequence[str], *, missing: bool = False) -> bool:
     """Warn of paths under which a store knows no file; return whether it knows one under any."""
     unknown = [place for place in places if not any(library.paths([place], missing=missing))]
     for place in unknown:

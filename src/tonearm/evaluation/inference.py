@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tonearm.datasets.progress import shown
+from tonearm.datasets.progress import with_progress
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.predictions import Predictions
@@ -18,11 +18,11 @@ from tonearm.prediction import Failure, Prediction
 from tonearm.text import composed
 
 
-class NothingHeard(TonearmError):
+class NothingClassified(TonearmError):
     """None of the tracks could be evaluated."""
 
 
-class Hearer(Protocol):
+class FileClassifier(Protocol):
     """What a trial needs from a classifier, such as `tonearm.classifier.Classifier`."""
 
     @property
@@ -36,7 +36,7 @@ class Hearer(Protocol):
 
 
 @dataclass(frozen=True)
-class Trial:
+class Inference:
     """The result of a trial: the predictions, the files that failed, and the time it took."""
 
     predictions: Predictions
@@ -44,19 +44,19 @@ class Trial:
     seconds: float
 
 
-def run_trial(
-    classifier: Hearer,
+def run_inference(
+    classifier: FileClassifier,
     tracks: Sequence[Track],
     rename: Mapping[str, str] | None = None,
     workers: int = 1,
     progress: bool = False,
-) -> Trial:
+) -> Inference:
     """Classify tracks and pair the predictions with the true labels.
 
     Parameters
     ----------
     tracks
-        Tracks that have a path and a label, as `judgeable` selects them.
+        Tracks that have a path and a label, as `evaluable_tracks` selects them.
     rename
         Maps labels of the data to the model's names for them (`{"Hip-Hop": "hiphop"}`).
     workers
@@ -80,7 +80,7 @@ def run_trial(
     failures: list[Failure] = []
     begin = time.perf_counter()
     answers = classifier.classify_files(paths, workers)
-    answers = shown(answers, len(paths), "listening", show=progress)
+    answers = with_progress(answers, len(paths), "listening", show=progress)
     for i, answer in zip(range(len(paths)), answers, strict=True):
         if isinstance(answer, Failure):
             failures.append(answer)
@@ -90,7 +90,7 @@ def run_trial(
     seconds = time.perf_counter() - begin
     if not rows:
         first = f", {failures[0].path}: {failures[0].error}" if failures else ""
-        raise NothingHeard(f"none of {len(tracks)} tracks could be judged{first}")
+        raise NothingClassified(f"none of {len(tracks)} tracks could be judged{first}")
     artists = [tracks[i].artist or "" for i in heard]
     predictions = Predictions(
         labels=classifier.labels,
@@ -99,10 +99,10 @@ def run_trial(
         probabilities=np.array(rows, dtype=np.float64),
         artists=tuple(artists) if any(artists) else None,
     )
-    return Trial(predictions, tuple(failures), seconds)
+    return Inference(predictions, tuple(failures), seconds)
 
 
-def judgeable(
+def evaluable_tracks(
     dataset: Dataset,
     split: str | None = None,
     kind: str | None = None,

@@ -12,7 +12,7 @@ from tonearm.datasets.track import Track
 RUN_TRACKS = "tracks.json"  # beside a run's bundle: its tracks' labels, by part and id
 
 
-def learned_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequence[str]) -> str:
+def training_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequence[str]) -> str:
     """Return as JSON a run's training and validation tracks, and the labels of its outputs.
 
     The order of the tracks does not matter. Audio paths are left out, since a run may be moved.
@@ -25,7 +25,7 @@ def learned_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequenc
     return json.dumps({"labels": list(labels), **tracks}, indent=1, ensure_ascii=False) + "\n"
 
 
-def heard_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str | None:
+def overlap_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str | None:
     """Return why a model's metrics on some tracks come out too high, or `None`.
 
     A run lists its tracks, and a distilled model separated from its run names its dataset. Nothing

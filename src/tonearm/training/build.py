@@ -15,7 +15,7 @@ from tonearm.training.experiment import Experiment
 from tonearm.windows import PADDED_SECONDS
 
 
-def make_network(experiment: Experiment, labels: Sequence[str]) -> GenreNetwork:
+def build_network(experiment: Experiment, labels: Sequence[str]) -> GenreNetwork:
     """Build an experiment's network, with the settings that follow from labels and front end.
 
     Parameters

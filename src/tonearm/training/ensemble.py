@@ -31,7 +31,7 @@ from tonearm.training.conditions import mel_power
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
 from tonearm.training.probe import FURTHEST, LEAST_SPREAD, fit
 from tonearm.training.pruning import pruned
-from tonearm.training.recipe import DuetSettings
+from tonearm.training.recipe import EnsembleSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
 
 SECOND_FRONT_END = FRONT_ENDS["htk32k"]  # the FCN's, from audio at the student's sample rate
@@ -45,11 +45,11 @@ MOST_GAIN_DB = 20.0
 
 # GTZAN's recordings end at 11 kHz, so none has energy above this frequency. A window is full-band
 # if its power above is at least FULL_BAND_DB relative to that of all bands, and dull if it is at
-# most DULL_DB; in between, `Duet.full_band` interpolates.
+# most DULL_DB; in between, `Ensemble.full_band` interpolates.
 BEYOND_HZ = 13_000.0
 FULL_BAND_DB, DULL_DB = -10.0, -20.0
 
-HEARD = EMBEDDING + BENEATH  # number of FCN features per window, the embedding first
+FCN_FEATURES = EMBEDDING + BENEATH  # number of FCN features per window, the embedding first
 
 Floats = NDArray[np.float32]
 
@@ -133,19 +133,19 @@ class Denoiser(_Standardising):
             nn.Dropout(dropout), nn.Linear(features, hidden), nn.ReLU(), last
         )
 
-    def forward(self, heard: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """Denoise float32[batch, features]; the shape stays the same."""
-        return heard + self.deviation * self.correction(heard)
+        return features + self.deviation * self.correction(features)
 
-    def correction(self, heard: Tensor) -> Tensor:
+    def correction(self, features: Tensor) -> Tensor:
         """Return the correction to the features, in standard deviations."""
-        corrected: Tensor = self.network(self.standard(heard))
+        corrected: Tensor = self.network(self.standard(features))
         return corrected
 
-    def scale_to(self, heard: Tensor) -> None:
+    def scale_to(self, features: Tensor) -> None:
         """Set the means and deviations from float32[windows, features]."""
-        self.mean = heard.mean(dim=0)
-        self.deviation = heard.std(dim=0).clamp(min=LEAST_SPREAD)
+        self.mean = features.mean(dim=0)
+        self.deviation = features.std(dim=0).clamp(min=LEAST_SPREAD)
 
 
 class TagHead(nn.Module):
@@ -199,7 +199,9 @@ def tags_are_of_use(genres: Sequence[str]) -> bool:
     return sum(bool(tags_of(genre)) for genre in genres) > 1
 
 
-def require_heads(settings: DuetSettings, audioset_weight: float, labels: Sequence[str]) -> None:
+def require_heads(
+    settings: EnsembleSettings, audioset_weight: float, labels: Sequence[str]
+) -> None:
     """Check that every recording is judged by at least one head with a weight above 0.
 
     Raises
@@ -212,17 +214,17 @@ def require_heads(settings: DuetSettings, audioset_weight: float, labels: Sequen
     elsewhere += settings.fcn_tags if tags_are_of_use(labels) else 0.0
     if not (at_home or elsewhere):
         raise UsageError(
-            "no head is left: duet.fcn_tags is the only weight above 0, and last.fm's tags "
+            "no head is left: ensemble.fcn_tags is the only weight above 0, and last.fm's tags "
             f"name fewer than two of {', '.join(labels)}"
         )
     if not (settings.full_band or elsewhere):
         raise UsageError(
-            "no head is left on recordings of full band: set duet.full_band or "
-            "duet.fcn_embedding above 0"
+            "no head is left on recordings of full band: set ensemble.full_band or "
+            "ensemble.fcn_embedding above 0"
         )
 
 
-class Duet(GenreNetwork):
+class Ensemble(GenreNetwork):
     """An average of genre heads: two of the student, and three on the FCN.
 
     The student has its genre head and the AudioSet head. Two of the heads on the FCN are linear.
@@ -244,10 +246,10 @@ class Duet(GenreNetwork):
     """
 
     def __init__(
-        self, student: Student, fcn: Fcn, settings: DuetSettings, labels: Sequence[str]
+        self, student: Student, fcn: Fcn, settings: EnsembleSettings, labels: Sequence[str]
     ) -> None:
         require_heads(settings, student.audioset_weight, labels)
-        super().__init__(student.embedding_size + HEARD, student.num_classes, 0.0)
+        super().__init__(student.embedding_size + FCN_FEATURES, student.num_classes, 0.0)
         self.student = student
         # Channels last, a single window takes a fifth of the time, and less than one in a batch.
         self.fcn: Fcn = pruned(fcn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -255,7 +257,7 @@ class Duet(GenreNetwork):
         self.says_music = student.says_music
         self.classifier = nn.Sequential()  # replaced by the heads
         self.on_embedding = LinearHead(EMBEDDING, student.num_classes)
-        self.on_all = LinearHead(HEARD, student.num_classes)
+        self.on_all = LinearHead(FCN_FEATURES, student.num_classes)
         self.by_tags = TagHead(labels)
         self.denoiser: Denoiser | None = None  # until one has been trained
         beyond = np.flatnonzero(band_centres(STUDENT_FRONT_END) > BEYOND_HZ)
@@ -276,19 +278,19 @@ class Duet(GenreNetwork):
             float32[batch, frames, 96] of `SECOND_FRONT_END`, for the same windows.
         """
         if second_logmel is None:
-            raise ValueError("a duet needs the frames of both front ends")
+            raise ValueError("an ensemble needs the frames of both front ends")
         frames = required(logmel)
         first = self.student.judge(frames)
-        of_fcn = self.hear(second_logmel)
-        own, heard = first.embedding, of_fcn
+        of_fcn = self.fcn_features(second_logmel)
+        own, features = first.embedding, of_fcn
         if self.denoiser is not None:
-            cleaned = self.denoiser(torch.cat([own, heard], dim=1))
-            own, heard = cleaned.split([own.shape[1], HEARD], dim=1)
-        embedding = heard[:, :EMBEDDING]
+            cleaned = self.denoiser(torch.cat([own, features], dim=1))
+            own, features = cleaned.split([own.shape[1], FCN_FEATURES], dim=1)
+        embedding = features[:, :EMBEDDING]
         weights = self.settings
         genre = self.student.classifier(own).log_softmax(dim=1)
-        at_home = [(weights.student, genre), (weights.fcn, self.on_all(heard))]
-        elsewhere = [(weights.fcn_embedding, self.on_embedding(heard))]
+        at_home = [(weights.student, genre), (weights.fcn, self.on_all(features))]
+        elsewhere = [(weights.fcn_embedding, self.on_embedding(features))]
         if self.by_tags.of_use:
             elsewhere.append((weights.fcn_tags, self.by_tags(self.fcn.dense(embedding))))
         total = _total(at_home) + _total(elsewhere)
@@ -305,14 +307,14 @@ class Duet(GenreNetwork):
         parts = [first.embedding, of_fcn[:, :EMBEDDING], of_fcn[:, EMBEDDING:]]
         return Outputs(logits, torch.cat(parts, dim=1), first.music)
 
-    def listen(self, logmel: Tensor, second_logmel: Tensor) -> Tensor:
+    def embed_windows(self, logmel: Tensor, second_logmel: Tensor) -> Tensor:
         """Return the embedding of windows before denoising; see `both`.
 
         Returns
         -------
-        float32[batch, embedding_size]: the student's embedding, then `HEARD` features of the FCN.
+        float32[batch, embedding_size]: the student's embedding, then `FCN_FEATURES` of the FCN.
         """
-        return torch.cat([self.student.embed(logmel), self.hear(second_logmel)], dim=1)
+        return torch.cat([self.student.embed(logmel), self.fcn_features(second_logmel)], dim=1)
 
     def full_band(self, logmel: Tensor) -> Tensor:
         """Return how full-band windows are: float32[batch, 1], from 0 (dull) to 1 (full-band).
@@ -327,42 +329,42 @@ class Duet(GenreNetwork):
         share = (level - DULL_DB) / (FULL_BAND_DB - DULL_DB)
         return share.clamp(0.0, 1.0)[:, None]
 
-    def hear(self, second_logmel: Tensor) -> Tensor:
+    def fcn_features(self, second_logmel: Tensor) -> Tensor:
         """Return the FCN's features of float32[batch, frames, 96] of any level and length.
 
         Returns
         -------
-        float32[batch, `HEARD`]
+        float32[batch, `FCN_FEATURES`]
         """
         maps = self.lower(second_logmel)
         return torch.cat(read_maps(self.fcn.layer4, self.fcn.layer5, maps), dim=1)
 
     def lower(self, second_logmel: Tensor) -> Tensor:
-        """Return the maps of the FCN's first layers for the input of `hear`; see `Fcn.lower`."""
+        """Return `Fcn.lower` of windows of any level and length, as `fcn_features` takes them."""
         maps: Tensor = self.fcn.lower(_repeated(_levelled(second_logmel)))
         return maps
 
-    def fit_heads(self, heard: Floats, truth: NDArray[np.int64]) -> None:
-        """Fit both linear heads to float32[clips, `HEARD`] of `hear_windows` and int[clips]."""
-        self.on_embedding.fit(heard, truth, self.settings.fcn_embedding_regularisation)
-        self.on_all.fit(heard, truth, self.settings.fcn_regularisation)
+    def fit_heads(self, features: Floats, truth: NDArray[np.int64]) -> None:
+        """Fit both linear heads to `mean_fcn_features` of clips, stacked, and to int[clips]."""
+        self.on_embedding.fit(features, truth, self.settings.fcn_embedding_regularisation)
+        self.on_all.fit(features, truth, self.settings.fcn_regularisation)
 
     @torch.inference_mode()
-    def hear_windows(self, windows: Sequence[Floats]) -> Floats:
-        """Return the mean of `hear` over a clip's windows, each float32[frames, 96]."""
-        heard = [self.hear(torch.from_numpy(window)[None])[0] for window in windows]
-        mean: Floats = torch.stack(heard).mean(dim=0).numpy()
+    def mean_fcn_features(self, windows: Sequence[Floats]) -> Floats:
+        """Return the mean of `fcn_features` over a clip's windows, each float32[frames, 96]."""
+        features = [self.fcn_features(torch.from_numpy(window)[None])[0] for window in windows]
+        mean: Floats = torch.stack(features).mean(dim=0).numpy()
         return mean
 
 
-def _total(said: Sequence[tuple[float, Tensor]]) -> float:
+def _total(heads: Sequence[tuple[float, Tensor]]) -> float:
     """Return the sum of the heads' weights."""
-    return sum(weight for weight, _ in said)
+    return sum(weight for weight, _ in heads)
 
 
-def _weighed(said: Sequence[tuple[float, Tensor]]) -> Tensor:
+def _weighed(heads: Sequence[tuple[float, Tensor]]) -> Tensor:
     """Return the weighted sum of the heads' scores."""
-    return torch.stack([weight * scores for weight, scores in said]).sum(dim=0)
+    return torch.stack([weight * scores for weight, scores in heads]).sum(dim=0)
 
 
 def _levelled(logmel: Tensor) -> Tensor:

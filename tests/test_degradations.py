@@ -9,8 +9,8 @@ import pytest
 
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.synth import render, write_wav
-from tonearm.training import playback
-from tonearm.training.playback import WAYS, Playback
+from tonearm.training import degradations
+from tonearm.training.degradations import DEGRADATIONS, Degradation
 
 RATE = 22_050
 FRONT_END = FRONT_ENDS["htk32k"]
@@ -30,21 +30,21 @@ def pitch(samples: np.ndarray) -> float:
 
 @pytest.mark.parametrize("semitones", [-1.5, 1.0])
 def test_transposing_moves_the_pitch_and_keeps_the_length(semitones: float) -> None:
-    played = playback.transposed(tone(440.0), RATE, semitones)
+    played = degradations.pitch_shift(tone(440.0), RATE, semitones)
     assert pitch(played) == pytest.approx(440.0 * 2 ** (semitones / 12), abs=2)
     assert len(played) == pytest.approx(2 * RATE, rel=0.05)
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.08])
 def test_another_tempo_keeps_the_pitch_and_changes_the_length(factor: float) -> None:
-    played = playback.at_tempo(tone(440.0), RATE, factor)
+    played = degradations.time_stretch(tone(440.0), RATE, factor)
     assert pitch(played) == pytest.approx(440.0, abs=2)
     assert len(played) == pytest.approx(2 * RATE / factor, rel=0.05)
 
 
 def test_noise_lies_as_far_below_as_is_said() -> None:
     clean = tone(440.0)
-    noise = playback.with_noise(clean, 20.0, np.random.default_rng(0)) - clean
+    noise = degradations.add_noise(clean, 20.0, np.random.default_rng(0)) - clean
     assert 10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) == pytest.approx(20, abs=0.2)
 
 
@@ -52,12 +52,12 @@ def test_a_recording_is_played_the_same_way_again(tmp_path: Path) -> None:
     path = tmp_path / "piece.wav"
     write_wav(path, render("rock-band", 3.0, RATE, seed=1), RATE)
     plain = LogMel(FRONT_END)(
-        playback.resampled(render("rock-band", 3.0, RATE, seed=1), RATE, 32_000)
+        degradations.resampled(render("rock-band", 3.0, RATE, seed=1), RATE, 32_000)
     )
     seen = []
-    for number in range(len(WAYS) + 1):
+    for number in range(len(DEGRADATIONS) + 1):
         frames, again = (
-            np.concatenate(list(Playback(FRONT_END, number, 60.0).rows(path))) for _ in range(2)
+            np.concatenate(list(Degradation(FRONT_END, number, 60.0).rows(path))) for _ in range(2)
         )
         np.testing.assert_array_equal(frames, again)
         assert frames.shape[1] == FRONT_END.n_mels
@@ -71,8 +71,8 @@ def test_a_recording_is_played_the_same_way_again(tmp_path: Path) -> None:
 def test_a_click_is_played_too(tmp_path: Path) -> None:
     path = tmp_path / "click.wav"
     write_wav(path, tone(440.0, 0.02), RATE)
-    for number in range(len(WAYS)):
-        frames = np.concatenate(list(Playback(FRONT_END, number, 60.0).rows(path)))
+    for number in range(len(DEGRADATIONS)):
+        frames = np.concatenate(list(Degradation(FRONT_END, number, 60.0).rows(path)))
         assert len(frames) == 2
         assert np.isfinite(frames).all()
 
@@ -80,9 +80,13 @@ def test_a_click_is_played_too(tmp_path: Path) -> None:
 def test_only_the_beginning_is_played(tmp_path: Path) -> None:
     path = tmp_path / "piece.wav"
     write_wav(path, render("rock-band", 3.0, RATE, seed=1), RATE)
-    for number in range(len(WAYS)):
-        frames = np.concatenate(list(Playback(FRONT_END, number, 1.0).rows(path)))
+    for number in range(len(DEGRADATIONS)):
+        frames = np.concatenate(list(Degradation(FRONT_END, number, 1.0).rows(path)))
         assert len(frames) / FRONT_END.frames_per_second == pytest.approx(1.0, abs=0.15)
     # Other numbers, lengths and front ends are kept apart.
-    kinds = (Playback(FRONT_END, 0, 1.0), Playback(FRONT_END, 4, 1.0), Playback(FRONT_END, 0, 2.0))
+    kinds = (
+        Degradation(FRONT_END, 0, 1.0),
+        Degradation(FRONT_END, 4, 1.0),
+        Degradation(FRONT_END, 0, 2.0),
+    )
     assert len({kind.folder_name() for kind in kinds}) == 3

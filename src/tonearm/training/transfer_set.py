@@ -1,13 +1,14 @@
-"""Keep lessons on disk: segments of music with the teachers' outputs.
+"""The transfer set of a distillation: segments of music with the teachers' outputs, on disk.
 
-Running the teachers takes a second per ten seconds of music, so each recording is processed once.
-Lessons are stored beside the features of `tonearm.datasets.cache`, under the same rules: a lesson
-is named after the content of its recording and all settings, and appears only when complete, so
-the work can be interrupted and resumed at any time, and shared between processes.
+A transfer set is what a student learns from in place of labels (Hinton et al. 2015). Running the
+teachers takes a second per ten seconds of music, so each recording is processed once. Segments are
+stored beside the features of `tonearm.datasets.cache`, under the same rules: they are named after
+the content of their recording and all settings, and appear only when complete, so the work can be
+interrupted and resumed at any time, and shared between processes.
 
     <root>/content.sqlite                           file -> hash of its content
-    <root>/lessons-<hash of settings>/<2 digits>/<hash of content>.npy    log-mel frames
-    <root>/lessons-<hash of settings>/<2 digits>/<hash of content>.npz    the teachers' outputs
+    <root>/transfer-<hash of settings>/<2 digits>/<hash of content>.npy    log-mel frames
+    <root>/transfer-<hash of settings>/<2 digits>/<hash of content>.npz    the teachers' outputs
 """
 
 from __future__ import annotations
@@ -26,35 +27,35 @@ import torch
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.audible import refuse_inaudible
+from tonearm.atomic import atomic_write
 from tonearm.datasets.cache import CacheError
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.inputs import check_audible
 from tonearm.text import printable
 from tonearm.training import fcn, musicnn
-from tonearm.training.recipe import LessonSettings
+from tonearm.training.recipe import TransferSettings
 from tonearm.training.teachers import (
     STUDENT_FRONT_END,
     TEACHER_RATE,
-    Said,
+    TeacherOutputs,
     load_teachers,
     teachers_fingerprint,
 )
-from tonearm.whole import whole
 
 Floats = NDArray[np.float32]
 
 # Increase it when a code change alters the numbers for the same audio and settings.
-LESSONS_VERSION = 1
+TRANSFER_VERSION = 1
 
 _QUIETEST = 1e-3  # mean absolute sample value; a quieter segment counts as silent
 _FIRST_SECOND = 1.0  # seconds skipped at the start of an unlabelled recording, often silence
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TransferSegment:
     """A segment of music and the teachers' outputs for it.
 
     Attributes
@@ -62,12 +63,12 @@ class Lesson:
     recording
         Hash of the content of the file it is from.
     stored
-        The log-mel frames of all lessons of the recording.
+        The log-mel frames of all segments of the recording.
     first
         Index of the segment's first frame in `stored`.
     length
         Number of its log-mel frames.
-    said
+    outputs
         The teachers' outputs.
     """
 
@@ -75,7 +76,7 @@ class Lesson:
     stored: StoredArray
     first: int
     length: int
-    said: Said
+    outputs: TeacherOutputs
 
     def logmel(self, start: int = 0, frames: int | None = None) -> Floats:
         """Read float32[frames, mels] from frame `start` on; past its end, the segment repeats."""
@@ -92,7 +93,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Refused:
-    """A recording without lessons, and the reason; `str` gives both in one line."""
+    """A recording without segments, and the reason; `str` gives both in one line."""
 
     path: Path
     reason: str
@@ -102,7 +103,7 @@ class Refused:
 
 
 class Plan(Protocol):
-    """Chooses the segments of a recording that become lessons; must be picklable."""
+    """Chooses the segments of a recording that become segments; must be picklable."""
 
     def __call__(self, path: Path) -> list[tuple[float, float]]:
         """Return the start and length of each segment in seconds; may raise `TonearmError`."""
@@ -110,7 +111,7 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class WholeClip:
-    """One lesson: the beginning of the recording, up to `seconds`."""
+    """One segment: the beginning of the recording, up to `seconds`."""
 
     seconds: float
 
@@ -120,10 +121,10 @@ class WholeClip:
 
 
 @dataclass(frozen=True)
-class Segments:
+class EvenlySpaced:
     """Evenly spaced segments of equal length."""
 
-    settings: LessonSettings
+    settings: TransferSettings
 
     def __call__(self, path: Path) -> list[tuple[float, float]]:
         """Return the segments; a recording that is too short has none."""
@@ -139,16 +140,16 @@ class Segments:
         return [(float(start), settings.segment_seconds) for start in starts]
 
 
-class LessonStore:
-    """Lessons of recordings, computed if missing and read from disk afterwards.
+class TransferStore:
+    """Segments of recordings, computed if missing and read from disk afterwards.
 
-    A recording that cannot be decoded does not stop the others: it has no lessons, and is listed
+    A recording that cannot be decoded does not stop the others: it has no segments, and is listed
     in `refused`, which covers the last call only.
 
     Parameters
     ----------
     root
-        Folder of the feature cache, which also holds the lessons; created if missing.
+        Folder of the feature cache, which also holds the segments; created if missing.
     processes
         Number of processes that run the teachers; with 1, this process does.
     progress
@@ -165,30 +166,32 @@ class LessonStore:
         except OSError as error:
             raise CacheError(f"{root}: {error.strerror or error}") from error
 
-    def of_clips(self, paths: Sequence[Path], seconds: float) -> list[Lesson | None]:
-        """Return one lesson per clip, from its start, or None for a clip without one.
+    def of_clips(self, paths: Sequence[Path], seconds: float) -> list[TransferSegment | None]:
+        """Return one segment per clip, from its start, or None for a clip without one.
 
         Raises
         ------
         CacheError
-            If a lesson cannot be written.
+            If a segment cannot be written.
         MusicnnError, FcnError, PretrainedError
             If a teacher's weights are missing or invalid.
         """
-        lessons = self._lessons(paths, WholeClip(seconds), "lessons of clips")
-        return [found[0] if found else None for found in lessons]
+        segments = self._segments(paths, WholeClip(seconds), "segments of clips")
+        return [found[0] if found else None for found in segments]
 
-    def of_music(self, paths: Sequence[Path], settings: LessonSettings) -> list[Lesson]:
-        """Return the lessons of unlabelled recordings, each recording once even if listed twice.
+    def of_music(self, paths: Sequence[Path], settings: TransferSettings) -> list[TransferSegment]:
+        """Return the segments of unlabelled recordings, each recording once even if listed twice.
 
         Their order depends only on the recordings' content. Raises the same errors as `of_clips`.
         """
-        lessons = self._lessons(paths, Segments(settings), "lessons of music")
-        distinct = {found[0].recording: found for found in lessons if found}
-        return [lesson for _, found in sorted(distinct.items()) for lesson in found]
+        segments = self._segments(paths, EvenlySpaced(settings), "segments of music")
+        distinct = {found[0].recording: found for found in segments if found}
+        return [segment for _, found in sorted(distinct.items()) for segment in found]
 
-    def _lessons(self, paths: Sequence[Path], plan: Plan, what: str) -> list[list[Lesson]]:
-        folder = self.root / f"lessons-{_settings_hash(plan)}"
+    def _segments(
+        self, paths: Sequence[Path], plan: Plan, what: str
+    ) -> list[list[TransferSegment]]:
+        folder = self.root / f"transfer-{_settings_hash(plan)}"
         # Several processes with several threads each would slow each other down.
         threads = 1 if self.processes > 1 else None
         try:
@@ -207,68 +210,70 @@ class LessonStore:
         return [found.get(path, []) for path in paths]
 
 
-def lessons_digest(lessons: Iterable[Lesson]) -> str:
+def transfer_digest(segments: Iterable[TransferSegment]) -> str:
     """Return a hash that changes with the recordings, or with any of the teachers' outputs."""
     digest = hashlib.blake2b(digest_size=16)
-    for lesson in lessons:
-        digest.update(f"{lesson.recording} {lesson.first} {lesson.length} ".encode())
-        for array in lesson.said:
+    for segment in segments:
+        digest.update(f"{segment.recording} {segment.first} {segment.length} ".encode())
+        for array in segment.outputs:
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
 def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str], None]:
-    """Return the function that computes and stores the lessons of one recording."""
+    """Return the function that computes and stores the segments of one recording."""
     if threads is not None:
         torch.set_num_threads(threads)
     teachers = load_teachers()
     logmel = LogMel(STUDENT_FRONT_END)
 
-    def lessons(path: Path) -> Iterator[tuple[Floats, Said]]:
+    def segments(path: Path) -> Iterator[tuple[Floats, TeacherOutputs]]:
         for start, seconds in plan(path):
             ours = audio.read(path, STUDENT_FRONT_END.sample_rate, start, seconds).samples
             theirs = audio.read(path, TEACHER_RATE, start, seconds).samples
             # Too short a piece would have no features to train on. Silence is only skipped, below.
-            refuse_inaudible(len(ours) / STUDENT_FRONT_END.sample_rate, np.inf, str(path))
+            check_audible(len(ours) / STUDENT_FRONT_END.sample_rate, np.inf, str(path))
             if np.abs(theirs).mean() >= _QUIETEST:
                 frames = logmel(ours)
-                yield frames, teachers.listen(theirs, frames)
+                yield frames, teachers(theirs, frames)
 
     def make(path: Path, content: str) -> None:
-        _write(folder, content, list(lessons(path)))
+        _write(folder, content, list(segments(path)))
 
     return make
 
 
-def _write(folder: Path, content: str, lessons: list[tuple[Floats, Said]]) -> None:
-    """Store a recording's lessons, the teachers' outputs last, as that file marks them complete."""
+def _write(folder: Path, content: str, segments: list[tuple[Floats, TeacherOutputs]]) -> None:
+    """Store a recording's segments; the teachers' outputs, stored last, mark them complete."""
     place = _place(folder, content)
     rows = (STUDENT_FRONT_END.n_mels,)
-    write_array(place.with_suffix(".npy"), (frames for frames, _ in lessons), np.float16, rows)
+    write_array(place.with_suffix(".npy"), (frames for frames, _ in segments), np.float16, rows)
     arrays: dict[str, NDArray[Any]] = {
-        "lengths": np.array([len(frames) for frames, _ in lessons], dtype=np.int64)
+        "lengths": np.array([len(frames) for frames, _ in segments], dtype=np.int64)
     }
-    for number, (_, said) in enumerate(lessons):
-        arrays |= {f"{name}.{number}": array for name, array in said._asdict().items()}
-    with whole(place.with_suffix(".npz")) as file:
+    for number, (_, outputs) in enumerate(segments):
+        arrays |= {f"{name}.{number}": array for name, array in outputs._asdict().items()}
+    with atomic_write(place.with_suffix(".npz")) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _read(folder: Path, content: str) -> list[Lesson] | None:
-    """Read the lessons of a recording, or return None if they are missing or incomplete."""
+def _read(folder: Path, content: str) -> list[TransferSegment] | None:
+    """Read the segments of a recording, or return None if they are missing or incomplete."""
     place = _place(folder, content)
-    lessons = []
+    segments = []
     first = 0
     try:
         stored = StoredArray(place.with_suffix(".npy"), np.float16, (STUDENT_FRONT_END.n_mels,))
         with np.load(place.with_suffix(".npz")) as arrays:
             for number, length in enumerate(arrays["lengths"].tolist()):
-                said = Said(*(arrays[f"{name}.{number}"] for name in Said._fields))
-                lessons.append(Lesson(content, stored, first, length, said))
+                outputs = TeacherOutputs(
+                    *(arrays[f"{name}.{number}"] for name in TeacherOutputs._fields)
+                )
+                segments.append(TransferSegment(content, stored, first, length, outputs))
                 first += length
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    return lessons
+    return segments
 
 
 def _place(folder: Path, content: str) -> Path:
@@ -277,7 +282,7 @@ def _place(folder: Path, content: str) -> Path:
 
 def _settings_hash(plan: Plan) -> str:
     settings = {
-        "version": LESSONS_VERSION,
+        "version": TRANSFER_VERSION,
         "plan": repr(plan),
         "teachers": teachers_fingerprint(),
         "front_ends": [

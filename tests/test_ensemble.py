@@ -12,26 +12,26 @@ from tonearm.audio import resample
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMel
-from tonearm.library.anatomy import embedding_parts
+from tonearm.library.embedding_layout import embedding_parts
 from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.synth import render
 from tonearm.training.augment import band_centres
-from tonearm.training.duet import (
-    HEARD,
+from tonearm.training.ensemble import (
+    FCN_FEATURES,
     REPEATED_FRAMES,
     SECOND_FRONT_END,
-    Duet,
+    Ensemble,
     LinearHead,
     TagHead,
 )
 from tonearm.training.export import export, largest_difference
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn
-from tonearm.training.recipe import DuetSettings
+from tonearm.training.recipe import EnsembleSettings
 
 LABELS = ("blues", "jazz", "metal")
 METADATA = BundleMetadata(
-    name="duet",
+    name="ensemble",
     labels=LABELS,
     front_end=FRONT_ENDS["efficientat"],
     second_front_end=SECOND_FRONT_END,
@@ -43,11 +43,11 @@ Floats = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def duet() -> Duet:
+def ensemble() -> Ensemble:
     torch.manual_seed(0)
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
     student.says_music = True
-    return Duet(student, Fcn().eval(), DuetSettings(), LABELS).eval()
+    return Ensemble(student, Fcn().eval(), EnsembleSettings(), LABELS).eval()
 
 
 def test_the_fcn_hears_the_same_from_samples_at_twice_the_rate() -> None:
@@ -62,33 +62,35 @@ def test_the_fcn_hears_the_same_from_samples_at_twice_the_rate() -> None:
     assert np.median(difference[audible]) < 0.1  # dB
 
 
-def test_a_duet_exports_with_both_inputs(duet: Duet, tmp_path: Path) -> None:
+def test_an_ensemble_exports_with_both_inputs(ensemble: Ensemble, tmp_path: Path) -> None:
     # Raises where ONNX Runtime and torch differ, also for windows shorter than the repetition.
-    path = export(duet, METADATA, tmp_path / "duet.onnx")
+    path = export(ensemble, METADATA, tmp_path / "ensemble.onnx")
     outputs = Bundle.load(path).run(
         np.zeros((1, 300, 128), np.float32), second=np.zeros((1, 188, 96), np.float32)
     )
     assert outputs.logits.shape == (1, 3)
-    assert outputs.embedding.shape == (1, duet.student.embedding_size + HEARD)
+    assert outputs.embedding.shape == (1, ensemble.student.embedding_size + FCN_FEATURES)
     assert outputs.extra["music"].shape == (1, 1)
     # Whoever learns from the embedding finds its parts in the graph.
-    width = duet.student.embedding_size
-    assert embedding_parts(path, width + HEARD) == (width, EMBEDDING, BENEATH)
+    width = ensemble.student.embedding_size
+    assert embedding_parts(path, width + FCN_FEATURES) == (width, EMBEDDING, BENEATH)
 
 
-def test_a_short_window_is_heard_again_and_again(duet: Duet) -> None:
+def test_a_short_window_is_heard_again_and_again(ensemble: Ensemble) -> None:
     once = np.random.default_rng(0).normal(-20, 10, (REPEATED_FRAMES // 3, 96)).astype(np.float32)
-    heard, thrice = (duet.hear_windows([window]) for window in (once, np.tile(once, (3, 1))))
-    assert heard.shape == (HEARD,)
+    heard, thrice = (
+        ensemble.mean_fcn_features([window]) for window in (once, np.tile(once, (3, 1)))
+    )
+    assert heard.shape == (FCN_FEATURES,)
     assert np.allclose(heard, thrice, atol=1e-4)
 
 
-def test_how_loud_a_window_is_says_nothing(duet: Duet) -> None:
+def test_how_loud_a_window_is_says_nothing(ensemble: Ensemble) -> None:
     logmel = np.random.default_rng(0).normal(0, 10, (625, 96)).astype(np.float32)
-    heard, softly = (duet.hear_windows([logmel + gain]) for gain in (0.0, -12.0))
+    heard, softly = (ensemble.mean_fcn_features([logmel + gain]) for gain in (0.0, -12.0))
     assert np.allclose(heard, softly, atol=1e-4)
     # But what is next to silent is not brought up to the level of music.
-    assert not np.allclose(heard, duet.hear_windows([logmel - 60]), atol=1e-2)
+    assert not np.allclose(heard, ensemble.mean_fcn_features([logmel - 60]), atol=1e-2)
 
 
 def test_a_head_is_the_logistic_regression_it_was_fitted_as() -> None:
@@ -116,9 +118,9 @@ def half_silent(frames: Floats, beyond_hz: float, fall: float) -> Floats:
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.25, 0.0])
-def test_a_duet_weighs_its_heads(kept: float) -> None:
+def test_an_ensemble_weighs_its_heads(kept: float) -> None:
     student = Student(len(LABELS), labels=LABELS, audioset_weight=0.2, pretrained=False)
-    duet = Duet(student, Fcn().eval(), DuetSettings(full_band=kept), LABELS).eval()
+    ensemble = Ensemble(student, Fcn().eval(), EnsembleSettings(full_band=kept), LABELS).eval()
     rng = np.random.default_rng(0)
     frames = rng.normal(0.5, 0.7, (300, 128)).astype(np.float32)
     first = torch.from_numpy(
@@ -126,15 +128,15 @@ def test_a_duet_weighs_its_heads(kept: float) -> None:
     )
     second = torch.from_numpy(rng.normal(-20, 10, (3, 188, 96)).astype(np.float32))
     with torch.inference_mode():
-        dull, between, full = duet.full_band(first)[:, 0].tolist()
+        dull, between, full = ensemble.full_band(first)[:, 0].tolist()
         assert (dull, full) == (0, 1) and 0.1 < between < 0.9
-        heard = duet.hear(second)
-        tags = duet.by_tags(duet.fcn.dense(heard[:, :EMBEDDING]))
+        heard = ensemble.fcn_features(second)
+        tags = ensemble.by_tags(ensemble.fcn.dense(heard[:, :EMBEDDING]))
         judged = student.judge(first)
         assert judged.audioset is not None
-        at_home = 0.5 * judged.genre + duet.on_all(heard)
-        elsewhere = duet.on_embedding(heard) + 0.3 * tags + 0.1 * judged.audioset
-        logits = duet(first, second)
+        at_home = 0.5 * judged.genre + ensemble.on_all(heard)
+        elsewhere = ensemble.on_embedding(heard) + 0.3 * tags + 0.1 * judged.audioset
+        logits = ensemble(first, second)
         torch.testing.assert_close(logits[0], (at_home + elsewhere)[0] / 2.8)
         for row, share in ((1, between), (2, 1.0)):
             weight = 1 - share * (1 - kept)
@@ -142,7 +144,7 @@ def test_a_duet_weighs_its_heads(kept: float) -> None:
             torch.testing.assert_close(logits[row], expected)
 
 
-def test_only_what_sounds_above_gtzan_is_of_full_band(duet: Duet) -> None:
+def test_only_what_sounds_above_gtzan_is_of_full_band(ensemble: Ensemble) -> None:
     rng = np.random.default_rng(0)
     sound = render("rock-band", 5.0, 32_000, 0)
     at_22k = np.concatenate(list(resample(sound, 32_000, 22_050)))
@@ -163,13 +165,17 @@ def test_only_what_sounds_above_gtzan_is_of_full_band(duet: Duet) -> None:
     front_end = LogMel(FRONT_ENDS["efficientat"])
     for name, samples in heard.items():
         with torch.inference_mode():
-            share = duet.full_band(torch.from_numpy(front_end(samples))[None]).item()
+            share = ensemble.full_band(torch.from_numpy(front_end(samples))[None]).item()
         assert share == (1.0 if "bright" in name else 0.0), name
 
 
-def test_an_export_compares_heads_of_dull_and_of_full_windows(duet: Duet, tmp_path: Path) -> None:
-    changed = Duet(duet.student, Fcn().eval(), DuetSettings(full_band=0.0), LABELS).eval()
-    bundle = Bundle.load(export(changed, METADATA, tmp_path / "duet.onnx"))
+def test_an_export_compares_heads_of_dull_and_of_full_windows(
+    ensemble: Ensemble, tmp_path: Path
+) -> None:
+    changed = Ensemble(
+        ensemble.student, Fcn().eval(), EnsembleSettings(full_band=0.0), LABELS
+    ).eval()
+    bundle = Bundle.load(export(changed, METADATA, tmp_path / "ensemble.onnx"))
     assert largest_difference(changed, bundle) < 1e-4
     changed.on_all.linear.bias.data[0] += 1.0  # which full windows do not ask
     assert largest_difference(changed, bundle) > 0.1
@@ -188,25 +194,25 @@ def test_tags_speak_for_the_genres_they_name() -> None:
     torch.testing.assert_close(shares[3], expected.log().mean().exp())
 
 
-def test_tags_that_name_no_two_genres_are_left_out(duet: Duet) -> None:
+def test_tags_that_name_no_two_genres_are_left_out(ensemble: Ensemble) -> None:
     labels = ("opera", "polka", "metal")
-    student = duet.student
+    student = ensemble.student
     assert not TagHead(labels).of_use and TagHead(LABELS).of_use
     first, second = torch.zeros(1, 300, 128), torch.zeros(1, 188, 96)
-    without = Duet(student, Fcn().eval(), DuetSettings(), labels).eval()
+    without = Ensemble(student, Fcn().eval(), EnsembleSettings(), labels).eval()
     with torch.inference_mode():
         said = without(first, second)
-        weightless = Duet(student, Fcn().eval(), DuetSettings(fcn_tags=0.0), LABELS).eval()
+        weightless = Ensemble(student, Fcn().eval(), EnsembleSettings(fcn_tags=0.0), LABELS).eval()
         for name in ("fcn", "on_all", "on_embedding"):
             getattr(weightless, name).load_state_dict(getattr(without, name).state_dict())
         torch.testing.assert_close(weightless(first, second), said)
     with pytest.raises(UsageError, match="no head is left"):
-        Duet(student, Fcn(), DuetSettings(student=0.0, fcn=0.0, fcn_embedding=0.0), labels)
-    at_home = DuetSettings(student=0.0, fcn_embedding=0.0, full_band=0.0)
+        Ensemble(student, Fcn(), EnsembleSettings(student=0.0, fcn=0.0, fcn_embedding=0.0), labels)
+    at_home = EnsembleSettings(student=0.0, fcn_embedding=0.0, full_band=0.0)
     with pytest.raises(UsageError, match="of full band"):
-        Duet(student, Fcn(), at_home, labels)
+        Ensemble(student, Fcn(), at_home, labels)
 
 
-def test_a_duet_needs_both_inputs(duet: Duet) -> None:
+def test_an_ensemble_needs_both_inputs(ensemble: Ensemble) -> None:
     with pytest.raises(ValueError, match="both front ends"):
-        duet(torch.zeros(1, 100, 128))
+        ensemble(torch.zeros(1, 100, 128))

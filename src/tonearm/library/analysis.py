@@ -14,11 +14,11 @@ from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
 from tonearm.library.entry import Entry, Model, Window
-from tonearm.library.excerpt import Excerpt, hear
+from tonearm.library.excerpt import Excerpt, classify_excerpt
 from tonearm.library.store import Store
 from tonearm.library.tags import Names, TagError, read_names
-from tonearm.patience import check_time_limit, patience
 from tonearm.prediction import Failure, Prediction
+from tonearm.time_limits import check_time_limit, time_limit_for
 from tonearm.workers import Crash
 
 KEY_DIGITS = 16  # of the hash of the bundle's bytes
@@ -81,7 +81,7 @@ def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:
     return Model(key, metadata.name, metadata.labels, str(excerpt))
 
 
-class Listener:
+class Analyser:
     """A function that analyses files one after the other; a scan has one in each process.
 
     Parameters
@@ -96,7 +96,7 @@ class Listener:
         Where to look up audio that was analysed before; nothing is written to it. None to analyse
         every file.
     time_limit
-        Seconds each reading of a file may take; see `tonearm.patience`.
+        Seconds each reading of a file may take; see `tonearm.time_limits`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Listener:
 
     def __call__(self, task: Task) -> Outcome:
         """Return what to store about a file; whatever is wrong with it becomes its error."""
-        entry = blank(task, self._model)
+        entry = empty_entry(task, self._model)
         try:
             names = _names(task.path)
             entry = replace(
@@ -133,25 +133,25 @@ class Listener:
                 known = self._store.heard(sound.digest, self._model.key)
                 if known is not None:
                     return Outcome(_retold(entry, known), is_new=False)
-            heard = hear(self._classifier, task.path, sound.duration, self._excerpt)
+            heard = classify_excerpt(self._classifier, task.path, sound.duration, self._excerpt)
             return Outcome(_told(entry, heard), is_new=True)
         except Exception as error:  # one strange file must not end a long job
             failure = Failure.of(Path(task.path), error)
             return Outcome(replace(entry, error=failure.error), is_new=True)
 
 
-def allowance(task: Task, time_limit: float | None) -> float:
+def time_limit_of(task: Task, time_limit: float | None) -> float:
     """Return the seconds until a file's process is killed, later than it should end by itself."""
-    return READINGS * patience(task.size, time_limit)
+    return READINGS * time_limit_for(task.size, time_limit)
 
 
-def lost(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
+def crashed_outcome(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
     """Return the outcome of a file whose process died or was killed."""
-    reason = crash.reason(allowance(crash.item, time_limit))
-    return Outcome(replace(blank(crash.item, model), error=reason), is_new=True)
+    reason = crash.reason(time_limit_of(crash.item, time_limit))
+    return Outcome(replace(empty_entry(crash.item, model), error=reason), is_new=True)
 
 
-def blank(task: Task, model: Model) -> Entry:
+def empty_entry(task: Task, model: Model) -> Entry:
     """Return the entry of a file about which nothing is known yet."""
     return Entry(
         path=task.path,
