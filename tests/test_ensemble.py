@@ -132,7 +132,7 @@ def test_an_ensemble_weighs_its_heads(kept: float) -> None:
         assert (dull, full) == (0, 1) and 0.1 < between < 0.9
         heard = ensemble.fcn_features(second)
         tags = ensemble.by_tags(ensemble.fcn.dense(heard[:, :EMBEDDING]))
-        judged = student.judge(first)
+        judged = student.genre_scores(first)
         assert judged.audioset is not None
         at_home = 0.5 * judged.genre + ensemble.on_all(heard)
         elsewhere = ensemble.on_embedding(heard) + 0.3 * tags + 0.1 * judged.audioset

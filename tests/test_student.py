@@ -1,4 +1,4 @@
-"""The student network: two readings in one answer, kept statistics, the same numbers in ONNX."""
+"""The student network: two outputs in one answer, kept statistics, the same numbers in ONNX."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def test_any_length_gives_logits_and_the_embedding() -> None:
 def test_logits_are_both_heads_weighed() -> None:
     student = small(0.25)
     logmel = frames(2, 200)
-    readings = student.readings(logmel)
-    likely = torch.sigmoid(readings.audioset).log()
+    outputs = student.outputs(logmel)
+    likely = torch.sigmoid(outputs.audioset).log()
     head = torch.stack(
         [likely[:, list(audioset.GENRES[label].values())].amax(1) for label in LABELS], dim=1
     )
-    expected = readings.genre.log_softmax(1) + 0.25 * head
+    expected = outputs.genre.log_softmax(1) + 0.25 * head
     torch.testing.assert_close(student(logmel), expected)
     alone = small(0.0)
-    torch.testing.assert_close(alone(logmel), alone.readings(logmel).genre.log_softmax(1))
+    torch.testing.assert_close(alone(logmel), alone.outputs(logmel).genre.log_softmax(1))
 
 
 def test_improbable_classes_do_not_become_minus_infinity() -> None:
@@ -179,7 +179,7 @@ def test_the_student_starts_with_what_the_published_tagger_knows(
     logmel = frames(1, 300)
     with torch.inference_mode():
         logits, _ = load_pretrained()(logmel)
-        torch.testing.assert_close(student.readings(logmel).audioset, logits)
+        torch.testing.assert_close(student.outputs(logmel).audioset, logits)
     assert "EfficientAT" in student.attribution
     published = {id(p) for p in student.pretrained_parameters()}
     new = {n for n, p in student.named_parameters() if id(p) not in published}

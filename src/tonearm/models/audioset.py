@@ -59,9 +59,9 @@ def genre_classes(labels: Iterable[str]) -> list[list[int]]:
     TonearmError
         If a genre has no classes.
     """
-    wanted = tuple(labels)
-    if foreign := [label for label in wanted if label not in GENRES]:
+    names = tuple(labels)
+    if foreign := [label for label in names if label not in GENRES]:
         raise TonearmError(
             f"AudioSet's classes are known for {', '.join(GENRES)}, not for {', '.join(foreign)}"
         )
-    return [list(GENRES[label].values()) for label in wanted]
+    return [list(GENRES[label].values()) for label in names]

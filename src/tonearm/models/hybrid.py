@@ -83,16 +83,16 @@ class Hybrid(GenreNetwork):
 
     def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
         """Return the logits and the frames' embedding; arguments as in `forward`."""
-        heard = super().both(logmel)
+        outputs = super().both(logmel)
         if self.numbers is None or self.second is None:
-            return heard
+            return outputs
         _, _, descriptors, has_descriptors = fill_missing(
             logmel, descriptors, self.n_mels, len(self.numbers.mean)
         )
-        first = heard.logits.log_softmax(dim=1)
+        first = outputs.logits.log_softmax(dim=1)
         second = self.second(self.numbers(descriptors)).log_softmax(dim=1)
         mean = (first + has_descriptors * second) / (1 + has_descriptors)
-        return Outputs(mean, heard.embedding)
+        return Outputs(mean, outputs.embedding)
 
     def branch_logits(
         self, logmel: Tensor | None, descriptors: Tensor | None = None

@@ -123,29 +123,29 @@ class Student(GenreNetwork):
         The logits are the log-probabilities of the genre head plus the weighted ones of the
         AudioSet head, in which a genre is as likely as the likeliest of its classes.
         """
-        said = self.judge(required(logmel))
-        logits = said.genre
-        if said.audioset is not None:
-            logits = logits + self.audioset_weight * said.audioset
-        return Outputs(logits, said.embedding, said.music)
+        scores = self.genre_scores(required(logmel))
+        logits = scores.genre
+        if scores.audioset is not None:
+            logits = logits + self.audioset_weight * scores.audioset
+        return Outputs(logits, scores.embedding, scores.music)
 
-    def judge(self, logmel: Tensor) -> GenreScores:
+    def genre_scores(self, logmel: Tensor) -> GenreScores:
         """Return the parts that `both` combines, for float32[batch, frames, mels]."""
-        readings = self.readings(logmel)
+        outputs = self.outputs(logmel)
         of_genres = None
         if self.audioset_weight:
             # log(sigmoid(x)), written so that ONNX Runtime does not round tiny values to log(0).
-            of_classes = -functional.softplus(-readings.audioset)
+            of_classes = -functional.softplus(-outputs.audioset)
             of_genres = of_classes[:, self.genre_classes].amax(dim=2)
-        music = self._music(readings.audioset) if self.says_music else None
-        return GenreScores(readings.genre.log_softmax(dim=1), of_genres, readings.embedding, music)
+        music = self._music(outputs.audioset) if self.says_music else None
+        return GenreScores(outputs.genre.log_softmax(dim=1), of_genres, outputs.embedding, music)
 
     def embed(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
         """Embed float32[batch, frames, mels]; descriptors are ignored."""
         embedding: Tensor = self.project(self._pooled(required(logmel)))
         return embedding
 
-    def readings(self, logmel: Tensor) -> StudentOutputs:
+    def outputs(self, logmel: Tensor) -> StudentOutputs:
         """Return the logits of both heads, and the embedding, of float32[batch, frames, mels]."""
         pooled = self._pooled(logmel)
         embedding = self.project(pooled)

@@ -64,16 +64,16 @@ def crop(
     float32[frames, mels]
     """
     speed = math.exp(rng.uniform(-1, 1) * math.log1p(settings.stretch))
-    wanted = max(2, round(frames * speed))
-    piece = wanted
+    length = max(2, round(frames * speed))
+    piece = length
     if rng.random() < loop_probability:
-        piece = round(wanted * rng.uniform(_SHORTEST_PIECE, 1.0))
+        piece = round(length * rng.uniform(_SHORTEST_PIECE, 1.0))
     piece = min(piece, len(logmel))
     start = int(rng.integers(len(logmel) - piece + 1))
-    order = (int(rng.integers(piece)) if piece < wanted else 0) + np.arange(wanted)
+    order = (int(rng.integers(piece)) if piece < length else 0) + np.arange(length)
     stretch = logmel[start : start + piece][order % piece].astype(np.float32)
-    if wanted != frames:
-        stretch = _resample(stretch, np.linspace(0, wanted - 1, frames))
+    if length != frames:
+        stretch = _resample(stretch, np.linspace(0, length - 1, frames))
     semitones = rng.uniform(-1, 1) * settings.transpose
     if semitones:
         stretch = _resample(stretch.T, _transposed_bands(front_end, semitones)).T
@@ -116,8 +116,8 @@ def mix(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
     share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(device)
 
     def blend(x: Tensor) -> Tensor:
-        own = share.reshape(-1, *[1] * (x.ndim - 1))
-        return own * x + (1 - own) * x[partner]
+        shares = share.reshape(-1, *[1] * (x.ndim - 1))
+        return shares * x + (1 - shares) * x[partner]
 
     descriptors = None if batch.descriptors is None else blend(batch.descriptors)
     return Batch(blend(batch.logmel), descriptors, blend(batch.target))

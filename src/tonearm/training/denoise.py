@@ -82,8 +82,8 @@ def denoise(
         rng = np.random.default_rng((recipe.seed, step))
         chosen = torch.from_numpy(rng.integers(0, len(pairs.noisy), settings.batch_size))
         noisy = pairs.noisy[chosen]
-        wanted = (pairs.clean[chosen] - noisy) / denoiser.deviation
-        return {"error": (denoiser.correction(noisy) - wanted).square().mean()}
+        correction = (pairs.clean[chosen] - noisy) / denoiser.deviation
+        return {"error": (denoiser.correction(noisy) - correction).square().mean()}
 
     ensemble.denoiser = optimisation.run(
         losses,

@@ -131,12 +131,12 @@ def distill_dataset(
         raise UsageError(f"data.fold must be from 0 to {len(folds) - 1}, got {source.fold}")
     fold = folds[source.fold or 0]
     held_out: tuple[Track, ...] = ()
-    learned = fold.train + fold.valid + fold.test
+    train_tracks = fold.train + fold.valid + fold.test
     if source.fold is not None:
-        learned, held_out = fold.train, fold.test or fold.valid
+        train_tracks, held_out = fold.train, fold.test or fold.valid
     bundle = distill(
         recipe,
-        learned,
+        train_tracks,
         dataset.labels,
         music_folders(recipe),
         run_dir,
@@ -315,9 +315,9 @@ def _noisy_versions(
     first, second = (
         _degraded(ways, tracks, cache, workers) for ways in _noise_degradations(recipe)
     )
-    for place, (segment, logmel) in enumerate(zip(clips, logmels, strict=True)):
+    for index, (segment, logmel) in enumerate(zip(clips, logmels, strict=True)):
         noisy = [
-            ClipFrames(own[place], other[place]) for own, other in zip(first, second, strict=True)
+            ClipFrames(own[index], other[index]) for own, other in zip(first, second, strict=True)
         ]
         yield [ClipFrames(segment.logmel(), logmel), *noisy]
 
@@ -366,10 +366,10 @@ def _clips(
     log: Log,
 ) -> tuple[list[Track], list[TransferSegment]]:
     """Return the tracks that can be used for training, and their segments."""
-    stranger = next((track for track in tracks if track.label not in labels), None)
-    if stranger is not None:
+    unknown = next((track for track in tracks if track.label not in labels), None)
+    if unknown is not None:
         raise DatasetError(
-            f"track {stranger.id}: label {stranger.label!r} is not among {', '.join(labels)}"
+            f"track {unknown.id}: label {unknown.label!r} is not among {', '.join(labels)}"
         )
     with_audio = [(track, track.path) for track in tracks if track.path is not None]
     segments = store.of_clips([path for _, path in with_audio], recipe.tuning.clip_seconds)
@@ -384,7 +384,7 @@ def _clips(
         raise DatasetError(f"none of {len(tracks)} tracks can be learned from{reason}")
     known = sorted({str(track.label) for track, _ in found})
     if len(known) < 2:
-        raise DatasetError(f"genres are told from each other, and all clips are {known[0]}")
+        raise DatasetError(f"at least two genres are needed, and all clips are {known[0]}")
     log(f"clips: {len(found)} of {len(tracks)} tracks")
     return [track for track, _ in found], [segment for _, segment in found]
 

@@ -86,8 +86,8 @@ class LinearHead(_Standardising):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map float32[batch, features or more] to float32[batch, classes]."""
-        own = features[:, : len(self.mean)]
-        log_probabilities: Tensor = self.linear(self.standard(own)).log_softmax(dim=1)
+        read = features[:, : len(self.mean)]
+        log_probabilities: Tensor = self.linear(self.standard(read)).log_softmax(dim=1)
         return log_probabilities
 
     def fit(self, features: Floats, truth: NDArray[np.int64], regularisation: float) -> None:
@@ -163,9 +163,11 @@ class TagHead(nn.Module):
     def __init__(self, labels: Sequence[str]) -> None:
         super().__init__()
         tags = [tags_of(label) for label in labels]
-        named = [genre for genre, own in enumerate(tags) if own]
+        named = [genre for genre, numbers in enumerate(tags) if numbers]
         self.of_use = tags_are_of_use(labels)
-        places = [named.index(genre) if own else len(named) for genre, own in enumerate(tags)]
+        places = [
+            named.index(genre) if numbers else len(named) for genre, numbers in enumerate(tags)
+        ]
         numbers = rectangle([tags[genre] for genre in named] or [[0]])
         self.register_buffer("tags", numbers, persistent=False)
         self.register_buffer("places", torch.tensor(places), persistent=False)
@@ -186,11 +188,11 @@ def tags_of(genre: str) -> list[int]:
     >>> [[TAGS[number] for number in tags_of(genre)] for genre in ("Hip Hop", "metal", "opera")]
     [['hip-hop'], ['metal', 'heavy metal'], []]
     """
-    wanted = spelling_of(genre)
+    name = spelling_of(genre)
     return [
         number
         for number, tag in enumerate(TAGS)
-        if wanted in (spelling_of(tag), spelling_of(tag.split()[-1]))
+        if name in (spelling_of(tag), spelling_of(tag.split()[-1]))
     ]
 
 
@@ -202,22 +204,22 @@ def tags_are_of_use(genres: Sequence[str]) -> bool:
 def require_heads(
     settings: EnsembleSettings, audioset_weight: float, labels: Sequence[str]
 ) -> None:
-    """Check that every recording is judged by at least one head with a weight above 0.
+    """Check that every recording is classified by at least one head with a weight above 0.
 
     Raises
     ------
     UsageError
         If no head is left, or none on full-band recordings.
     """
-    at_home = settings.student + settings.fcn
-    elsewhere = settings.fcn_embedding + settings.student * audioset_weight
-    elsewhere += settings.fcn_tags if tags_are_of_use(labels) else 0.0
-    if not (at_home or elsewhere):
+    specialised = settings.student + settings.fcn
+    general = settings.fcn_embedding + settings.student * audioset_weight
+    general += settings.fcn_tags if tags_are_of_use(labels) else 0.0
+    if not (specialised or general):
         raise UsageError(
             "no head is left: ensemble.fcn_tags is the only weight above 0, and last.fm's tags "
             f"name fewer than two of {', '.join(labels)}"
         )
-    if not (settings.full_band or elsewhere):
+    if not (settings.full_band or general):
         raise UsageError(
             "no head is left on recordings of full band: set ensemble.full_band or "
             "ensemble.fcn_embedding above 0"
@@ -280,32 +282,32 @@ class Ensemble(GenreNetwork):
         if second_logmel is None:
             raise ValueError("an ensemble needs the frames of both front ends")
         frames = required(logmel)
-        first = self.student.judge(frames)
+        of_student = self.student.genre_scores(frames)
         of_fcn = self.fcn_features(second_logmel)
-        own, features = first.embedding, of_fcn
+        embedding, features = of_student.embedding, of_fcn
         if self.denoiser is not None:
-            cleaned = self.denoiser(torch.cat([own, features], dim=1))
-            own, features = cleaned.split([own.shape[1], FCN_FEATURES], dim=1)
-        embedding = features[:, :EMBEDDING]
+            cleaned = self.denoiser(torch.cat([embedding, features], dim=1))
+            embedding, features = cleaned.split([embedding.shape[1], FCN_FEATURES], dim=1)
+        fcn_embedding = features[:, :EMBEDDING]
         weights = self.settings
-        genre = self.student.classifier(own).log_softmax(dim=1)
-        at_home = [(weights.student, genre), (weights.fcn, self.on_all(features))]
-        elsewhere = [(weights.fcn_embedding, self.on_embedding(features))]
+        genre = self.student.classifier(embedding).log_softmax(dim=1)
+        specialised = [(weights.student, genre), (weights.fcn, self.on_all(features))]
+        general = [(weights.fcn_embedding, self.on_embedding(features))]
         if self.by_tags.of_use:
-            elsewhere.append((weights.fcn_tags, self.by_tags(self.fcn.dense(embedding))))
-        total = _total(at_home) + _total(elsewhere)
-        if first.audioset is not None:
+            general.append((weights.fcn_tags, self.by_tags(self.fcn.dense(fcn_embedding))))
+        total = _total(specialised) + _total(general)
+        if of_student.audioset is not None:
             # Added to the genre head's log-probabilities, not averaged, so not part of the total.
-            elsewhere.append((weights.student * self.student.audioset_weight, first.audioset))
+            general.append((weights.student * self.student.audioset_weight, of_student.audioset))
         kept: Tensor | float = 1.0
         if weights.full_band < 1:
             kept = 1 - (1 - weights.full_band) * self.full_band(frames)
         # Scaled up to make up for the weight taken away, so that the temperature still fits.
-        everywhere = _total(at_home) + _total(elsewhere)
-        scale = everywhere / (kept * _total(at_home) + _total(elsewhere)) / total
-        logits = scale * (kept * _weighed(at_home) + _weighed(elsewhere))
-        parts = [first.embedding, of_fcn[:, :EMBEDDING], of_fcn[:, EMBEDDING:]]
-        return Outputs(logits, torch.cat(parts, dim=1), first.music)
+        everywhere = _total(specialised) + _total(general)
+        scale = everywhere / (kept * _total(specialised) + _total(general)) / total
+        logits = scale * (kept * _weighted(specialised) + _weighted(general))
+        parts = [of_student.embedding, of_fcn[:, :EMBEDDING], of_fcn[:, EMBEDDING:]]
+        return Outputs(logits, torch.cat(parts, dim=1), of_student.music)
 
     def embed_windows(self, logmel: Tensor, second_logmel: Tensor) -> Tensor:
         """Return the embedding of windows before denoising; see `both`.
@@ -362,7 +364,7 @@ def _total(heads: Sequence[tuple[float, Tensor]]) -> float:
     return sum(weight for weight, _ in heads)
 
 
-def _weighed(heads: Sequence[tuple[float, Tensor]]) -> Tensor:
+def _weighted(heads: Sequence[tuple[float, Tensor]]) -> Tensor:
     """Return the weighted sum of the heads' scores."""
     return torch.stack([weight * scores for weight, scores in heads]).sum(dim=0)
 

@@ -53,11 +53,11 @@ class Imitation:
     weights: dict[str, Tensor]
     space: TargetSpace
 
-    def put_into(self, network: StudentWithTeacherHeads) -> None:
+    def load_into(self, network: StudentWithTeacherHeads) -> None:
         """Copy the weights into a network, except for the genre head, which was not trained."""
-        own = network.state_dict()
-        learned = {k: v for k, v in self.weights.items() if not k.startswith(_GENRE_HEAD)}
-        network.load_state_dict({k: v for k, v in own.items() if k not in learned} | learned)
+        state = network.state_dict()
+        weights = {k: v for k, v in self.weights.items() if not k.startswith(_GENRE_HEAD)}
+        network.load_state_dict({k: v for k, v in state.items() if k not in weights} | weights)
 
 
 def imitate(
@@ -128,9 +128,9 @@ def _imitate(
     # The genre head is a placeholder with one class, as the genres are not known in this stage.
     student = Student(1, embedding_size=recipe.student.embedding_size)
     network = StudentWithTeacherHeads(student, space)
-    learned, held_out = _divide(music, recipe.imitation.held_out)
-    log(f"imitation: {len(learned)} segments, {len(held_out)} held out, in {folder}")
-    weights = _descend(recipe, network, space, learned, held_out, folder, log)
+    train, held_out = _divide(music, recipe.imitation.held_out)
+    log(f"imitation: {len(train)} segments, {len(held_out)} held out, in {folder}")
+    weights = _descend(recipe, network, space, train, held_out, folder, log)
     return Imitation(name, folder / _HISTORY, weights, space)
 
 
@@ -166,10 +166,10 @@ def _divide(
 ) -> tuple[list[TransferSegment], list[TransferSegment]]:
     """Hold out the segments of one in `one_in` recordings, and of at least one recording."""
     recordings = sorted({segment.recording for segment in music})
-    judged = set(recordings[:: max(2, min(one_in, len(recordings)))])
+    held_out = set(recordings[:: max(2, min(one_in, len(recordings)))])
     return (
-        [segment for segment in music if segment.recording not in judged],
-        [segment for segment in music if segment.recording in judged],
+        [segment for segment in music if segment.recording not in held_out],
+        [segment for segment in music if segment.recording in held_out],
     )
 
 
@@ -177,27 +177,27 @@ def _descend(
     recipe: Recipe,
     network: StudentWithTeacherHeads,
     space: TargetSpace,
-    learned: Sequence[TransferSegment],
+    train: Sequence[TransferSegment],
     held_out: Sequence[TransferSegment],
     folder: Path,
     log: Callable[[str], None],
 ) -> dict[str, Tensor]:
     settings = recipe.imitation
-    targets = [space(segment.outputs) for segment in learned]
-    size = min(settings.batch_size, len(learned))
-    steps_per_epoch = len(learned) // size
+    targets = [space(segment.outputs) for segment in train]
+    size = min(settings.batch_size, len(train))
+    steps_per_epoch = len(train) // size
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        epoch, place = divmod(step, steps_per_epoch)
-        order = np.random.default_rng((settings.seed, epoch)).permutation(len(learned))
-        rng = np.random.default_rng((settings.seed, epoch, place))
-        chosen = order[place * size : (place + 1) * size]
+        epoch, batch = divmod(step, steps_per_epoch)
+        order = np.random.default_rng((settings.seed, epoch)).permutation(len(train))
+        rng = np.random.default_rng((settings.seed, epoch, batch))
+        chosen = order[batch * size : (batch + 1) * size]
         return _lesson_losses(
-            recipe, network, [learned[i] for i in chosen], [targets[i] for i in chosen], rng
+            recipe, network, [train[i] for i in chosen], [targets[i] for i in chosen], rng
         )
 
-    def judge(averaged: StudentWithTeacherHeads) -> Mapping[str, float]:
-        return _judge(recipe, averaged, space, held_out)
+    def validate(averaged: StudentWithTeacherHeads) -> Mapping[str, float]:
+        return _validate(recipe, averaged, space, held_out)
 
     optimisation = Optimisation(
         network,
@@ -206,15 +206,15 @@ def _descend(
         settings.optimiser,
         settings.seed,
     )
-    taught = optimisation.run(
+    averaged_network = optimisation.run(
         losses,
         checkpoint=folder / "last.pt",
         history=folder / _HISTORY,
         every=min(recipe.checkpoint_steps * 2, steps_per_epoch),
-        judge=judge,
+        validate=validate,
         log=lambda line: log(f"imitation: {line}"),
     )
-    return taught.state_dict()
+    return averaged_network.state_dict()
 
 
 def _lesson_losses(
@@ -255,7 +255,7 @@ def _frames(seconds: float) -> int:
 
 
 @torch.inference_mode()
-def _judge(
+def _validate(
     recipe: Recipe,
     network: StudentWithTeacherHeads,
     space: TargetSpace,
@@ -266,8 +266,8 @@ def _judge(
     length, size = _frames(recipe.transfer.segment_seconds), recipe.imitation.batch_size
     for first in range(0, len(held_out), size):
         segments = held_out[first : first + size]
-        wanted = collate([space(segment.outputs) for segment in segments], [None] * len(segments))
-        answers = network(torch.from_numpy(np.stack([x.logmel(0, length) for x in segments])))
-        for name, loss in imitation_losses(answers, wanted).items():
+        targets = collate([space(segment.outputs) for segment in segments], [None] * len(segments))
+        outputs = network(torch.from_numpy(np.stack([x.logmel(0, length) for x in segments])))
+        for name, loss in imitation_losses(outputs, targets).items():
             sums[name] = sums.get(name, 0.0) + loss.item() * len(segments)
     return {f"held_out_{name}": value / len(held_out) for name, value in sums.items()}

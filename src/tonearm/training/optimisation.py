@@ -71,7 +71,7 @@ class Optimisation(Generic[Network]):
         checkpoint: Path,
         history: Path,
         every: int,
-        judge: Callable[[Network], Mapping[str, float]] | None = None,
+        validate: Callable[[Network], Mapping[str, float]] | None = None,
         log: Callable[[str], None] = lambda line: None,
     ) -> Network:
         """Take all remaining steps.
@@ -87,7 +87,7 @@ class Optimisation(Generic[Network]):
             that had the term.
         every
             Number of steps between rows, and between checkpoints.
-        judge
+        validate
             Returns further figures for a row, computed with the averaged network.
         log
             Called with a one-line summary of each row.
@@ -115,7 +115,7 @@ class Optimisation(Generic[Network]):
             count = self.done - since
             row = {"step": float(self.done), "seconds": seconds}
             row |= {name: value / counts[name] for name, value in sums.items()}
-            row |= judge(self.average) if judge is not None else {}
+            row |= validate(self.average) if validate is not None else {}
             self._rows.append(row)
             self._write_history(history)
             self._save(checkpoint)

@@ -26,7 +26,7 @@ EMBEDDINGS: Mapping[str, Callable[[TeacherOutputs], Floats]] = {
 
 
 def probe(
-    known: Floats, truth: NDArray[np.int64], asked: Floats, classes: int, regularisation: float
+    known: Floats, truth: NDArray[np.int64], test: Floats, classes: int, regularisation: float
 ) -> NDArray[np.float64]:
     """Return the predictions of a linear probe fitted to labelled clips.
 
@@ -40,7 +40,7 @@ def probe(
         float32[N, D], embeddings of labelled clips.
     truth
         int[N], their genres, below `classes`; at least two different ones.
-    asked
+    test
         float32[M, D], embeddings to predict genres for.
     regularisation
         C, the inverse strength of the regularisation.
@@ -50,8 +50,8 @@ def probe(
     float64[M, classes], log-probabilities.
     """
     fitted = fit(known, truth, regularisation)
-    shares = np.zeros((len(asked), classes))
-    shares[:, fitted.classifier.classes_] = fitted.classifier.predict_proba(fitted.standard(asked))
+    shares = np.zeros((len(test), classes))
+    shares[:, fitted.classifier.classes_] = fitted.classifier.predict_proba(fitted.standard(test))
     return np.log(np.maximum(shares, _LEAST_SHARE))
 
 

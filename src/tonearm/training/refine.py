@@ -136,13 +136,13 @@ def draw_segments(
     places = {genre: np.flatnonzero(truth == genre) for genre in genres}
     # One array for all maps: keeping small tensors among large temporary ones fragments memory.
     maps: Tensor | None = None
-    for place, genre in enumerate(drawn):  # one by one, which is faster, see `Ensemble`
+    for row, genre in enumerate(drawn):  # one by one, which is faster, see `Ensemble`
         clip = _one_version(clips[rng.choice(places[genre])], settings.degraded_share, rng)
         segment = crop(clip[:longest], frames, SECOND_FRONT_END, _AS_IT_IS, 0.0, rng)
         features = ensemble.lower(torch.from_numpy(segment)[np.newaxis])[0]
         if maps is None:
             maps = torch.empty((len(drawn), *features.shape), dtype=torch.float16)
-        maps[place] = features
+        maps[row] = features
     assert maps is not None  # a recipe has one segment or more
     return maps, torch.from_numpy(labels)
 

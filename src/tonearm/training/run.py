@@ -202,7 +202,7 @@ def fit(
     module = GenreTraining(network, experiment, labels)
     _train(module, GenreData(experiment, train_clips, valid_clips), folder)
 
-    best = _best_network(module, folder, judged=len(valid_clips) > 0)
+    best = _best_network(module, folder, validated=len(valid_clips) > 0)
     metrics, temperature = None, 1.0
     if len(valid_clips):
         scores = score_clips(best, valid_clips, experiment)
@@ -237,7 +237,7 @@ def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> 
 def _require_genres(tracks: Sequence[Track]) -> None:
     known = sorted({str(track.label) for track in tracks})
     if len(known) < 2:
-        raise DatasetError(f"genres are told from each other, and all tracks are {known[0]}")
+        raise DatasetError(f"at least two genres are needed, and all tracks are {known[0]}")
 
 
 def _require_devices(schedule: ScheduleSettings) -> None:
@@ -273,15 +273,15 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
         renamed, moved = _select_anew(state), _move(state, checkpoints)
         if renamed or moved:
             save_checkpoint(state, last)
-    judged = len(data.valid) > 0
+    validated = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / HISTORY, module),
     ]
     if sys.stderr.isatty():
         callbacks.append(EpochProgress(module))
-    if judged:
+    if validated:
         callbacks += [
-            _LastEpochJudged(),
+            _ValidateLastEpoch(),
             EarlyStopping(
                 SELECTION,
                 mode="max",
@@ -303,7 +303,7 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             **_hardware(schedule),
             max_epochs=schedule.epochs,
             check_val_every_n_epoch=schedule.validate_every,
-            limit_val_batches=1.0 if judged else 0,
+            limit_val_batches=1.0 if validated else 0,
             num_sanity_val_steps=0,
             gradient_clip_val=module.experiment.optimiser.clip_norm,
             deterministic="warn",
@@ -318,7 +318,7 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
         raise KeyboardInterrupt
 
 
-class _LastEpochJudged(lightning.Callback):
+class _ValidateLastEpoch(lightning.Callback):
     """Validate the last epoch even if it is not a multiple of `validate_every`.
 
     The learning rate reaches zero there, so the last epoch is often the best one.
@@ -380,9 +380,9 @@ def _move(state: dict[str, Any], folder: Path) -> bool:
     return moved
 
 
-def _best_network(module: GenreTraining, folder: Path, *, judged: bool) -> GenreNetwork:
+def _best_network(module: GenreTraining, folder: Path, *, validated: bool) -> GenreNetwork:
     """Load the averaged weights of the best epoch, or of the last if there was no validation."""
-    file = folder / CHECKPOINTS / ("best.ckpt" if judged else "last.ckpt")
+    file = folder / CHECKPOINTS / ("best.ckpt" if validated else "last.ckpt")
     state = load_checkpoint(file)
     module.load_state_dict(state["state_dict"])
     network = module.averaged_network

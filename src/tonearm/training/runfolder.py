@@ -38,12 +38,12 @@ class RunError(TonearmError):
     """A run's folder does not match the experiment; the text names the folder and the reason."""
 
 
-def open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resume) -> None:
+def open_folder(folder: Path, experiment: Experiment, tracks_text: str, resume: Resume) -> None:
     """Create the folder, or check that the run in it is of this experiment and these tracks.
 
     Parameters
     ----------
-    learned
+    tracks_text
         The text of `tonearm.evaluation.training_overlap.training_text`.
     resume
         "never" removes what an earlier run left, and nothing else.
@@ -60,11 +60,11 @@ def open_folder(folder: Path, experiment: Experiment, learned: str, resume: Resu
     elif resume == "never":
         _remove_run(folder)
     elif (folder / CHECKPOINTS).exists():
-        _refuse_other(folder, experiment, held, json.loads(learned))
+        _refuse_other(folder, experiment, held, json.loads(tracks_text))
         write_text(folder / CONFIG, experiment.to_yaml())
         return
     # The tracks first: a config.yaml without them would not be recognised as part of a run.
-    write_text(folder / RUN_TRACKS, learned)
+    write_text(folder / RUN_TRACKS, tracks_text)
     write_text(folder / CONFIG, experiment.to_yaml())
 
 
@@ -128,16 +128,16 @@ def _remove_run(folder: Path) -> None:
 
 
 def _refuse_other(
-    folder: Path, experiment: Experiment, held: Mapping[str, Any], learned: Mapping[str, Any]
+    folder: Path, experiment: Experiment, held: Mapping[str, Any], train_tracks: Mapping[str, Any]
 ) -> None:
     before = _decisive((folder / CONFIG).read_text("utf-8"))
-    wanted = _decisive(experiment.to_yaml())
-    if before != wanted:
+    now = _decisive(experiment.to_yaml())
+    if before != now:
         raise RunError(
             f"{folder}: holds a run of another experiment (they differ in "
-            f"{', '.join(_differences(before, wanted))}); {_REMEDY}"
+            f"{', '.join(_differences(before, now))}); {_REMEDY}"
         )
-    if {key: value for key, value in held.items() if key != "contents"} != learned:
+    if {key: value for key, value in held.items() if key != "contents"} != train_tracks:
         raise RunError(f"{folder}: holds a run on other tracks or labels; {_REMEDY}")
 
 
@@ -158,9 +158,9 @@ def _decisive(text: str) -> dict[str, Any]:
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     different = []
     for key in sorted(a.keys() | b.keys()):
-        ours, theirs = a.get(key), b.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            different += [f"{key}.{inner}" for inner in _differences(ours, theirs)]
-        elif ours != theirs:
+        first, second = a.get(key), b.get(key)
+        if isinstance(first, dict) and isinstance(second, dict):
+            different += [f"{key}.{inner}" for inner in _differences(first, second)]
+        elif first != second:
             different.append(key)
     return different

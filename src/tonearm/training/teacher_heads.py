@@ -14,9 +14,9 @@ from tonearm.training.targets import TargetBatch, TargetSpace
 
 
 class TeacherHeadOutputs(NamedTuple):
-    """The outputs of a pupil for a batch."""
+    """The outputs of the student and its teacher heads for a batch."""
 
-    readings: StudentOutputs
+    student: StudentOutputs
     musicnn: Tensor  # float32[batch, components]
     musicnn_tags: Tensor  # float32[batch, 50]
     fcn: Tensor  # float32[batch, 64]
@@ -39,11 +39,11 @@ class StudentWithTeacherHeads(nn.Module):
         self.fcn_tags = nn.Linear(size, space.fcn_tags.shape[1])
 
     def forward(self, logmel: Tensor) -> TeacherHeadOutputs:
-        """Return the answers for float32[batch, frames, mels]."""
-        readings = self.student.readings(logmel)
-        z = readings.embedding
+        """Return the outputs for float32[batch, frames, mels]."""
+        outputs = self.student.outputs(logmel)
+        z = outputs.embedding
         return TeacherHeadOutputs(
-            readings, self.musicnn(z), self.musicnn_tags(z), self.fcn(z), self.fcn_tags(z)
+            outputs, self.musicnn(z), self.musicnn_tags(z), self.fcn(z), self.fcn_tags(z)
         )
 
     def groups(self, settings: DistillOptimiserSettings) -> list[tuple[list[nn.Parameter], float]]:
@@ -59,19 +59,19 @@ class StudentWithTeacherHeads(nn.Module):
         ]
 
 
-def imitation_losses(answers: TeacherHeadOutputs, wanted: TargetBatch) -> Mapping[str, Tensor]:
+def imitation_losses(outputs: TeacherHeadOutputs, targets: TargetBatch) -> Mapping[str, Tensor]:
     """Return the loss for each target: scalars by the target's name.
 
     Embeddings and tags are standardised, so their mean squared errors are comparable; the loss for
     AudioSet is binary cross-entropy, summed over its classes.
     """
     return {
-        "musicnn": functional.mse_loss(answers.musicnn, wanted.musicnn),
-        "musicnn_tags": functional.mse_loss(answers.musicnn_tags, wanted.musicnn_tags),
-        "fcn": functional.mse_loss(answers.fcn, wanted.fcn),
-        "fcn_tags": functional.mse_loss(answers.fcn_tags, wanted.fcn_tags),
+        "musicnn": functional.mse_loss(outputs.musicnn, targets.musicnn),
+        "musicnn_tags": functional.mse_loss(outputs.musicnn_tags, targets.musicnn_tags),
+        "fcn": functional.mse_loss(outputs.fcn, targets.fcn),
+        "fcn_tags": functional.mse_loss(outputs.fcn_tags, targets.fcn_tags),
         "audioset": functional.binary_cross_entropy_with_logits(
-            answers.readings.audioset, wanted.audioset, reduction="none"
+            outputs.student.audioset, targets.audioset, reduction="none"
         )
         .sum(dim=1)
         .mean(),

@@ -229,13 +229,15 @@ def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str
 
     def segments(path: Path) -> Iterator[tuple[Floats, TeacherOutputs]]:
         for start, seconds in plan(path):
-            ours = audio.read(path, STUDENT_FRONT_END.sample_rate, start, seconds).samples
-            theirs = audio.read(path, TEACHER_RATE, start, seconds).samples
+            student_samples = audio.read(
+                path, STUDENT_FRONT_END.sample_rate, start, seconds
+            ).samples
+            teacher_samples = audio.read(path, TEACHER_RATE, start, seconds).samples
             # Too short a piece would have no features to train on. Silence is only skipped, below.
-            check_audible(len(ours) / STUDENT_FRONT_END.sample_rate, np.inf, str(path))
-            if np.abs(theirs).mean() >= _QUIETEST:
-                frames = logmel(ours)
-                yield frames, teachers(theirs, frames)
+            check_audible(len(student_samples) / STUDENT_FRONT_END.sample_rate, np.inf, str(path))
+            if np.abs(teacher_samples).mean() >= _QUIETEST:
+                frames = logmel(student_samples)
+                yield frames, teachers(teacher_samples, frames)
 
     def make(path: Path, content: str) -> None:
         _write(folder, content, list(segments(path)))
@@ -245,26 +247,26 @@ def _maker(folder: Path, plan: Plan, threads: int | None) -> Callable[[Path, str
 
 def _write(folder: Path, content: str, segments: list[tuple[Floats, TeacherOutputs]]) -> None:
     """Store a recording's segments; the teachers' outputs, stored last, mark them complete."""
-    place = _place(folder, content)
+    path = _path(folder, content)
     rows = (STUDENT_FRONT_END.n_mels,)
-    write_array(place.with_suffix(".npy"), (frames for frames, _ in segments), np.float16, rows)
+    write_array(path.with_suffix(".npy"), (frames for frames, _ in segments), np.float16, rows)
     arrays: dict[str, NDArray[Any]] = {
         "lengths": np.array([len(frames) for frames, _ in segments], dtype=np.int64)
     }
     for number, (_, outputs) in enumerate(segments):
         arrays |= {f"{name}.{number}": array for name, array in outputs._asdict().items()}
-    with atomic_write(place.with_suffix(".npz")) as file:
+    with atomic_write(path.with_suffix(".npz")) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def _read(folder: Path, content: str) -> list[TransferSegment] | None:
     """Read the segments of a recording, or return None if they are missing or incomplete."""
-    place = _place(folder, content)
+    path = _path(folder, content)
     segments = []
     first = 0
     try:
-        stored = StoredArray(place.with_suffix(".npy"), np.float16, (STUDENT_FRONT_END.n_mels,))
-        with np.load(place.with_suffix(".npz")) as arrays:
+        stored = StoredArray(path.with_suffix(".npy"), np.float16, (STUDENT_FRONT_END.n_mels,))
+        with np.load(path.with_suffix(".npz")) as arrays:
             for number, length in enumerate(arrays["lengths"].tolist()):
                 outputs = TeacherOutputs(
                     *(arrays[f"{name}.{number}"] for name in TeacherOutputs._fields)
@@ -276,7 +278,7 @@ def _read(folder: Path, content: str) -> list[TransferSegment] | None:
     return segments
 
 
-def _place(folder: Path, content: str) -> Path:
+def _path(folder: Path, content: str) -> Path:
     return folder / content[:2] / content
 
 

@@ -84,24 +84,24 @@ def tune(
     The student, in evaluation mode.
     """
     torch.manual_seed(recipe.seed)
-    pupil = StudentWithTeacherHeads(make_student(recipe, labels), imitation.space)
-    imitation.put_into(pupil)
-    for parameter in pupil.student.classifier.parameters():
+    network = StudentWithTeacherHeads(make_student(recipe, labels), imitation.space)
+    imitation.load_into(network)
+    for parameter in network.student.classifier.parameters():
         # At first, all genres are equally likely and the genre loss does not move the embedding.
         nn.init.zeros_(parameter)
     examples = _examples(recipe, imitation, clips, truth, music, labels)
     settings = recipe.tuning
     optimisation = Optimisation(
-        pupil, pupil.groups(settings.optimiser), settings.steps, settings.optimiser, recipe.seed
+        network, network.groups(settings.optimiser), settings.steps, settings.optimiser, recipe.seed
     )
-    taught = optimisation.run(
-        lambda step: _step_losses(recipe, pupil, examples, step),
+    averaged = optimisation.run(
+        lambda step: _step_losses(recipe, network, examples, step),
         checkpoint=checkpoint,
         history=history,
         every=recipe.checkpoint_steps,
         log=lambda line: log(f"tuning: {line}"),
     )
-    student: Student = taught.student
+    student: Student = averaged.student
     return student
 
 
@@ -146,7 +146,7 @@ def _examples(
 
 
 def _step_losses(
-    recipe: Recipe, pupil: StudentWithTeacherHeads, examples: Examples, step: int
+    recipe: Recipe, network: StudentWithTeacherHeads, examples: Examples, step: int
 ) -> Mapping[str, Tensor]:
     settings = recipe.tuning
     rng = np.random.default_rng((recipe.seed, step))
@@ -166,19 +166,19 @@ def _step_losses(
     mixed = rng.random() < settings.mixup_probability
     if mixed:
         drawn = float(rng.beta(settings.mixup_alpha, settings.mixup_alpha))
-        own = max(drawn, 1 - drawn)
+        share_of_first = max(drawn, 1 - drawn)
         partner = torch.from_numpy(rng.permutation(len(chosen)))
-        logmel = mix(logmel, own, partner)
-        genres = own * genres + (1 - own) * genres[partner]
+        logmel = mix(logmel, share_of_first, partner)
+        genres = share_of_first * genres + (1 - share_of_first) * genres[partner]
     if rng.random() < settings.mask_probability:
         logmel = mask_bands(logmel, settings.mask_low, settings.mask_high, rng)
 
-    answers = pupil(logmel)
-    crossed = -(genres * answers.readings.genre.log_softmax(dim=1)).sum(dim=1)
-    terms = {"genre": (crossed * weights).mean()}
+    outputs = network(logmel)
+    cross_entropy = -(genres * outputs.student.genre.log_softmax(dim=1)).sum(dim=1)
+    terms = {"genre": (cross_entropy * weights).mean()}
     if not mixed:  # there are no teacher outputs for mixtures
-        wanted = collate([examples.targets[i] for i in chosen], [None] * len(chosen))
-        for name, loss in imitation_losses(answers, wanted).items():
+        targets = collate([examples.targets[i] for i in chosen], [None] * len(chosen))
+        for name, loss in imitation_losses(outputs, targets).items():
             weight = settings.audioset if name == "audioset" else settings.imitation
             terms[name] = weight * loss
     return terms
