@@ -45,6 +45,7 @@ from tonearm.training.recipe import (
     music_folders,
     parse_recipe,
 )
+from tonearm.training.runfolder import RunError
 from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import TargetSpace, collate
 from tonearm.training.teachers import STUDENT_FRONT_END, TeacherOutputs
@@ -425,6 +426,26 @@ def test_every_genre_is_drawn_as_often(genres: int, count: int) -> None:
     assert (drawn == 3 * count).all()
 
 
+@pytest.mark.parametrize(
+    ("left", "text", "reason"),
+    [
+        ("config.yaml", "services: {web: {}}", "holds config.yaml, but not that of a distillation"),
+        ("config.yaml", "{", "holds config.yaml, but not that of a distillation"),
+        ("checkpoints/last.ckpt", "", "holds checkpoints, so no distillation"),
+    ],
+)
+def test_a_folder_of_something_else_is_not_overwritten(
+    tmp_path: Path, music: Path, tracks: list[Track], left: str, text: str, reason: str
+) -> None:
+    file = tmp_path / "run" / left
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    with pytest.raises(RunError, match=reason):
+        distill(tiny(), tracks, LABELS, [music], tmp_path / "run", tmp_path / "cache")
+    assert file.read_text() == text
+    assert not (tmp_path / "cache").exists()
+
+
 # --- the recipe
 
 
@@ -584,7 +605,9 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
 
     with pytest.raises(DatasetError, match="label 'jazz' is not among blues"):
         run(("blues",), tracks, "wrong")
-    with pytest.raises(DatasetError, match="at least two genres are needed, and all clips are blues"):
+    with pytest.raises(
+        DatasetError, match="two genres are needed, and all clips are blues"
+    ):
         run(LABELS, tracks[:1], "alone")
 
 

@@ -45,6 +45,7 @@ from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.recipe_windows import recipe_windows
 from tonearm.training.refine import refine
+from tonearm.training.runfolder import CONFIG, METRICS, PREDICTIONS, check_distillation_folder
 from tonearm.training.transfer_set import (
     TRANSFER_VERSION,
     TransferSegment,
@@ -67,7 +68,6 @@ VERSIONS = (
     *(REFINEMENT_VERSION, DENOISING_VERSION),
 )
 
-_METRICS, _PREDICTIONS = "metrics.json", "predictions.csv"
 _WINDOWING = ("window_seconds", "hop_seconds")
 _REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
 _HEADS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
@@ -146,7 +146,7 @@ def distill_dataset(
         log=log,
     )
     if not held_out:  # metrics left by an earlier run in this folder are not this model's
-        for name in (_METRICS, _PREDICTIONS):
+        for name in (METRICS, PREDICTIONS):
             (run_dir / name).unlink(missing_ok=True)
         return Distilled(run_dir, None)
     return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers, log))
@@ -198,6 +198,8 @@ def distill(
         If a track's label is not among `labels`, all have the same one, or none can be decoded.
     UsageError
         If there is too little music, or no head has a weight.
+    RunError
+        If the folder holds anything but an earlier distillation.
     MusicnnError, FcnError, PretrainedError
         If a teacher's weights are missing or invalid.
     """
@@ -205,8 +207,8 @@ def distill(
         require_heads(recipe.ensemble, recipe.student.audioset_weight, labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(run_dir / "config.yaml", recipe.to_yaml())
+    check_distillation_folder(run_dir)
+    write_text(run_dir / CONFIG, recipe.to_yaml())
     store = TransferStore(cache_dir, processes=workers)
     music = _music(store, recipe, unlabelled, log)
     tracks, clips = _clips(store, recipe, train_tracks, labels, log)
@@ -506,9 +508,9 @@ def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, l
     trial = run_inference(Classifier.load(bundle), tracks, workers=workers)
     for failure in trial.failures:
         log(f"not judged: {failure.error}")
-    predictions.write(run_dir / _PREDICTIONS, trial.predictions)
+    predictions.write(run_dir / PREDICTIONS, trial.predictions)
     metrics = trial.predictions.metrics()
-    write_text(run_dir / _METRICS, metrics.to_json())
+    write_text(run_dir / METRICS, metrics.to_json())
     figures = {
         "judged_on": "tracks that were held out of its training",
         "tracks": metrics.count,

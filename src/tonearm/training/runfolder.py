@@ -68,6 +68,24 @@ def open_folder(folder: Path, experiment: Experiment, tracks_text: str, resume: 
     write_text(folder / CONFIG, experiment.to_yaml())
 
 
+def check_distillation_folder(folder: Path) -> None:
+    """Check that a distillation would overwrite nothing in a folder but an earlier distillation.
+
+    Raises
+    ------
+    RunError
+        If the folder holds a run of `train`, or another program's config.yaml.
+    """
+    for name in (CHECKPOINTS, LOGS):
+        if (folder / name).exists():
+            raise RunError(f"{folder}: holds {name}, so no distillation; name another --run folder")
+    config = folder / CONFIG
+    if config.exists() and "imitation" not in _decisive(config.read_text("utf-8", "replace")):
+        raise RunError(
+            f"{folder}: holds {CONFIG}, but not that of a distillation; name another --run folder"
+        )
+
+
 def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
     """Store hashes of the audio of a run's tracks, or check that the audio has not changed.
 
