@@ -1,4 +1,4 @@
-"""Writes tiny bundles whose answers a test can foresee."""
+"""Writes tiny bundles whose outputs a test can foresee."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def tiny_graph(
 
     The first label's logit is the energy in the lower half of the bands, the second's in the upper
     half. With descriptors, a first column that is there (not NaN) adds 100 to the first logit.
-    With a second front end, the number of its frames is a further output. Asked for "music", low
-    sounds are music and high ones are not.
+    With a second front end, the number of its frames is a further output. By the output "music",
+    low sounds are music and high ones are not.
     """
     half = mels // 2
     weights = np.zeros((mels, labels), np.float32)
@@ -62,7 +62,7 @@ def tiny_graph(
         helper.make_node("Transpose", ["logmel"], ["bands"], perm=[0, 2, 1]),
         helper.make_node("GlobalAveragePool", ["bands"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["embedding"]),
-        helper.make_node("Gemm", ["embedding", "weights"], ["heard"]),
+        helper.make_node("Gemm", ["embedding", "weights"], ["scores"]),
     ]
     constants = [numpy_helper.from_array(weights, "weights")]
     if descriptors:
@@ -74,10 +74,10 @@ def tiny_graph(
             helper.make_node("IsNaN", ["descriptors"], ["missing"]),
             helper.make_node("Not", ["missing"], ["there"]),
             helper.make_node("Cast", ["there"], ["mask"], to=TensorProto.FLOAT),
-            helper.make_node("Gemm", ["mask", "bonus", "heard"], ["logits"]),
+            helper.make_node("Gemm", ["mask", "bonus", "scores"], ["logits"]),
         ]
     else:
-        nodes.append(helper.make_node("Identity", ["heard"], ["logits"]))
+        nodes.append(helper.make_node("Identity", ["scores"], ["logits"]))
     nodes.append(helper.make_node("ReduceMax", ["logmel"], ["loudest"], keepdims=0))
     constants.append(numpy_helper.from_array(weights[:, :1] - weights[:, 1:2], "musical"))
     nodes.append(helper.make_node("Gemm", ["embedding", "musical"], ["music"]))

@@ -47,7 +47,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the labels "low" and "high" that hears which a tone is."""
+    """A bundle of the labels "low" and "high" that tells which a tone is."""
     from bundles import tiny_metadata, write_bundle
 
     return write_bundle(tmp_path_factory.mktemp("bundle") / "tiny.onnx", tiny_metadata())
@@ -55,7 +55,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def musical_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, its windows side by side, which takes low tones for music and high ones not."""
+    """The same, its windows side by side, which predicts music for low tones, not for high ones."""
     from bundles import tiny_metadata, write_bundle
 
     path = tmp_path_factory.mktemp("bundle") / "musical.onnx"
@@ -72,9 +72,9 @@ def program(
 
     def program(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tonearm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             app.main()
-        code = ended.value.code
+        code = exit_info.value.code
         assert code is None or isinstance(code, int)
         return code or 0, *capsys.readouterr()
 
@@ -112,7 +112,7 @@ def encode(
     layout : str, optional
         FFmpeg's name of the channel layout, by default the usual one for the channel count.
     container : str, optional
-        FFmpeg's name of the container where the suffix does not tell.
+        FFmpeg's name of the container where the suffix does not determine it.
     """
     path = Path(path)
     signal = np.atleast_2d(np.asarray(samples, dtype=np.float32))
@@ -125,7 +125,7 @@ def encode(
         output.metadata.update(metadata or {})
         layout = layout or LAYOUTS[len(signal)]
         stream = output.add_stream(codec, rate=rate, layout=layout, options=options)
-        # Lossless encoders take their first format if not told, and that may be 8 bit.
+        # Lossless encoders take their first format by default, and that may be 8 bit.
         formats = [form for form in stream.codec.audio_formats or () if form.bytes > 1]
         if formats:
             stream.format = formats[0]
@@ -144,7 +144,7 @@ def encode(
 
 @pytest.fixture
 def on_another_drive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is asked for, no way leads there, as on Windows from drive to drive."""
+    """No relative path leads anywhere, as on Windows from drive to drive."""
 
     def relpath(path: str, start: str = os.curdir) -> str:
         return ntpath.relpath("E:\\music", "D:\\")
@@ -155,13 +155,13 @@ def on_another_drive(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """`lock(folder)`: from now on nobody may list it, not even root."""
-    whole = os.scandir
+    scandir = os.scandir
 
     def lock(folder: Path) -> None:
         def guarded(path: str | Path) -> object:
             if str(path) == str(folder):
                 raise PermissionError(13, "Permission denied", path)
-            return whole(path)
+            return scandir(path)
 
         monkeypatch.setattr(media.os, "scandir", guarded)
 

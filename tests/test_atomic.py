@@ -60,23 +60,23 @@ def test_who_cannot_give_a_file_away_gives_it_to_its_group(
     path = tmp_path / "page.html"
     path.write_text("old")
     path.chmod(0o640)
-    own, looked, given = path.stat(), Path.stat, []
+    original, real_stat, calls = path.stat(), Path.stat, []
 
-    def chown(which: Path, user: int, group: int) -> None:
-        given.append((user, group, stat.S_IMODE(which.stat().st_mode) & 0o077))
+    def chown(target: Path, user: int, group: int) -> None:
+        calls.append((user, group, stat.S_IMODE(target.stat().st_mode) & 0o077))
         if user != -1:
             raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    def theirs(file: Path, **how: bool) -> os.stat_result:
-        state = list(looked(file, **how))
+    def stat_of_another_owner(file: Path, **options: bool) -> os.stat_result:
+        state = list(real_stat(file, **options))
         if file == path:
-            state[stat.ST_UID], state[stat.ST_GID] = own.st_uid + 1, own.st_gid + 1
+            state[stat.ST_UID], state[stat.ST_GID] = original.st_uid + 1, original.st_gid + 1
         return os.stat_result(state)
 
     umask = os.umask(0o077)
     try:
         monkeypatch.setattr(os, "chown", chown)
-        monkeypatch.setattr(Path, "stat", theirs)
+        monkeypatch.setattr(Path, "stat", stat_of_another_owner)
         with atomic_write(path) as file:
             file.write(b"new")
         with atomic_path(path) as draft:
@@ -84,8 +84,8 @@ def test_who_cannot_give_a_file_away_gives_it_to_its_group(
     finally:
         os.umask(umask)
     # And before others may read it.
-    user, group = own.st_uid + 1, own.st_gid + 1
-    assert given == [(user, group, 0), (-1, group, 0)] * 2
+    user, group = original.st_uid + 1, original.st_gid + 1
+    assert calls == [(user, group, 0), (-1, group, 0)] * 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
@@ -101,7 +101,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(TonearmError, match=r"folder: Is a directory"):
         write_text(tmp_path / "folder", "text")
@@ -111,27 +111,27 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
             write_text(tmp_path / "file" / deep, "text")
 
 
-@pytest.mark.parametrize("knows_links", [True, False])
+@pytest.mark.parametrize("supports_links", [True, False])
 def test_a_file_that_does_not_give_way_is_the_first_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows_links: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supports_links: bool
 ) -> None:
-    def unknown(*_: object) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    if not knows_links:
-        monkeypatch.setattr(os, "link", unknown)
+    if not supports_links:
+        monkeypatch.setattr(os, "link", refuse)
     path = tmp_path / "plan.json"
     with atomic_write(path, replaces=False) as file:
         file.write(b"first")
     assert path.read_bytes() == b"first"
-    if knows_links:
+    if supports_links:
         with pytest.raises(FileExistsError), atomic_write(path, replaces=False) as file:
             file.write(b"second")
         assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folders_are_made_and_what_cannot_be_made_is_told_before(
+def test_folders_are_made_and_what_cannot_be_made_is_reported_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_writable_folder(tmp_path / "a" / "b")

@@ -1,4 +1,4 @@
-"""Hearing, on files the tests write themselves: the signal, the window, the errors, the limits."""
+"""Decoding files that the tests write: the signal, the window, the errors, the limits."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def noise(rate: int, seconds: float, channels: int | None = None, seed: int = 0)
     return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
-def decibels(reference: np.ndarray, heard: np.ndarray) -> float:
-    """Signal to noise ratio of `heard`."""
-    error = reference.astype(float) - heard
+def decibels(reference: np.ndarray, decoded: np.ndarray) -> float:
+    """Signal to noise ratio of `decoded`."""
+    error = reference.astype(float) - decoded
     return float(10 * np.log10((reference.astype(float) ** 2).mean() / ((error**2).mean() + 1e-30)))
 
 
-# What is heard
+# What is decoded
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_lossless_formats_give_the_signal_back(
 ) -> None:
     left, right = tone(44100), tone(44100, frequency=1000)
     path = write_audio(tmp_path / f"a{suffix}", np.stack([left, right]), 44100, codec)
-    heard = audio.read(path, 44100)
-    assert heard.samples.dtype == np.float32
-    assert heard.rate == 44100
-    assert not heard.truncated
-    assert heard.duration == pytest.approx(1.0)
-    np.testing.assert_allclose(heard.samples, (left + right) / 2, atol=tolerance + 1e-7)
+    recording = audio.read(path, 44100)
+    assert recording.samples.dtype == np.float32
+    assert recording.rate == 44100
+    assert not recording.truncated
+    assert recording.duration == pytest.approx(1.0)
+    np.testing.assert_allclose(recording.samples, (left + right) / 2, atol=tolerance + 1e-7)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_lossless_formats_give_the_signal_back(
 def test_lossy_formats_give_the_tone_at_its_pitch_and_level(
     tmp_path: Path, write_audio: Write, suffix: str, codec: str
 ) -> None:
-    both = np.stack([tone(48000, 2.0)] * 2)
-    path = write_audio(tmp_path / f"a{suffix}", both, 48000, codec, bitrate=192_000)
-    heard = audio.read(path, 16000)
-    assert heard.duration == pytest.approx(2.0, abs=0.1)
-    middle = heard.samples[8000:24000]
+    stereo = np.stack([tone(48000, 2.0)] * 2)
+    path = write_audio(tmp_path / f"a{suffix}", stereo, 48000, codec, bitrate=192_000)
+    recording = audio.read(path, 16000)
+    assert recording.duration == pytest.approx(2.0, abs=0.1)
+    middle = recording.samples[8000:24000]
     assert np.abs(np.fft.rfft(middle)).argmax() == 440
     assert np.sqrt((middle**2).mean()) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
 
@@ -111,8 +111,8 @@ def test_mono_is_the_mean_of_the_channels(
     sound = noise(44100, 0.5, channels)
     for suffix, codec in ((".wav", "pcm_f32le"), (".flac", "flac"), (".wv", "wavpack")):
         path = write_audio(tmp_path / f"a{suffix}", sound, 44100, codec)
-        heard = audio.read(path, 44100).samples
-        np.testing.assert_allclose(heard, sound.mean(axis=0), atol=2e-5)
+        samples = audio.read(path, 44100).samples
+        np.testing.assert_allclose(samples, sound.mean(axis=0), atol=2e-5)
 
 
 def test_many_channels_without_a_layout(tmp_path: Path) -> None:
@@ -156,17 +156,17 @@ def test_resampling_agrees_with_soxr(tmp_path: Path, write_audio: Write, rate: i
     moments = np.arange(5 * 44100) / 44100
     sweep = (0.5 * signal.chirp(moments, 20, 5, 0.4 * min(rate, 44100))).astype(np.float32)
     path = write_audio(tmp_path / "a.wav", sweep, 44100, "pcm_f32le")
-    heard = audio.read(path, rate).samples
+    resampled = audio.read(path, rate).samples
     expected = librosa.resample(sweep, orig_sr=44100, target_sr=rate, res_type="soxr_vhq")
-    assert abs(len(heard) - len(expected)) <= 1
+    assert abs(len(resampled) - len(expected)) <= 1
     inside = slice(rate // 50, 5 * rate - rate // 50)  # the edges are a matter of taste
-    assert decibels(expected[inside], heard[inside]) > 70
+    assert decibels(expected[inside], resampled[inside]) > 70
 
 
 def test_resampling_leaves_nothing_above_half_the_rate(tmp_path: Path, write_audio: Write) -> None:
     path = write_audio(tmp_path / "a.wav", tone(44100, frequency=10_000), 44100, "pcm_f32le")
-    heard = audio.read(path, 16000).samples[1000:-1000]
-    assert np.abs(heard).max() < 1e-4
+    samples = audio.read(path, 16000).samples[1000:-1000]
+    assert np.abs(samples).max() < 1e-4
 
 
 def test_blocks_are_of_one_length_and_equal_to_the_whole(
@@ -180,7 +180,7 @@ def test_blocks_are_of_one_length_and_equal_to_the_whole(
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
-def test_stream_tells_what_it_delivered(tmp_path: Path, write_audio: Write) -> None:
+def test_stream_reports_what_it_delivered(tmp_path: Path, write_audio: Write) -> None:
     path = write_audio(tmp_path / "a.flac", noise(44100, 3.0), 44100)
     with audio.stream(path, 16000, block_seconds=1.0) as sound:
         assert sound.info.codec == "flac"
@@ -201,11 +201,11 @@ def test_a_stream_can_be_left_early(tmp_path: Path, write_audio: Write) -> None:
 def test_change_of_rate_and_channels_midway(tmp_path: Path, write_audio: Write) -> None:
     first = write_audio(tmp_path / "a.mp3", tone(44100, 2.0), 44100)
     second = write_audio(tmp_path / "b.mp3", np.stack([tone(22050, 2.0)] * 2), 22050)
-    both = tmp_path / "both.mp3"
-    both.write_bytes(first.read_bytes() + second.read_bytes())
-    heard = audio.read(both, 16000)
-    assert heard.duration == pytest.approx(4.0, abs=0.3)
-    for part in (heard.samples[8000:24000], heard.samples[40000:56000]):
+    joined = tmp_path / "both.mp3"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    recording = audio.read(joined, 16000)
+    assert recording.duration == pytest.approx(4.0, abs=0.3)
+    for part in (recording.samples[8000:24000], recording.samples[40000:56000]):
         assert np.abs(np.fft.rfft(part)).argmax() == 440
 
 
@@ -214,22 +214,22 @@ def test_damage_in_float_samples_becomes_silence(tmp_path: Path, write_audio: Wr
     path = write_audio(tmp_path / "a.wav", sound, 44100, "pcm_f32le")
     data = bytearray(path.read_bytes())
     end = len(data) // 4 * 4
-    for place, value in ((4000, np.nan), (8000, np.inf), (12000, -np.inf), (16000, 1e30)):
-        at = end - 4 * 44100 + 4 * place
-        data[at : at + 4] = np.float32(value).tobytes()
+    for position, value in ((4000, np.nan), (8000, np.inf), (12000, -np.inf), (16000, 1e30)):
+        offset = end - 4 * 44100 + 4 * position
+        data[offset : offset + 4] = np.float32(value).tobytes()
     path.write_bytes(data)
     for rate in (44100, 16000):
-        heard = audio.read(path, rate).samples
-        assert np.isfinite(heard).all()
-        assert np.abs(heard).max() < 0.7
+        samples = audio.read(path, rate).samples
+        assert np.isfinite(samples).all()
+        assert np.abs(samples).max() < 0.7
 
 
 def test_picture_and_video_beside_the_sound_are_ignored(tmp_path: Path, write_audio: Write) -> None:
     path = tmp_path / "film.mkv"
     write_film(path, seconds=2.0)
-    heard = audio.read(path, 16000)
-    assert heard.duration == pytest.approx(2.0, abs=0.05)
-    assert not heard.truncated
+    recording = audio.read(path, 16000)
+    assert recording.duration == pytest.approx(2.0, abs=0.05)
+    assert not recording.truncated
 
 
 def test_a_picture_that_outlasts_the_sound_does_not_make_it_break_off(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_sound_that_begins_late_does_not_break_off(tmp_path: Path) -> None:
         assert not audio.identify(path).truncated, name
 
 
-def test_a_film_that_does_not_say_how_long_its_sound_is_is_not_cut(tmp_path: Path) -> None:
+def test_a_film_without_the_duration_of_its_sound_is_not_truncated(tmp_path: Path) -> None:
     path = tmp_path / "film.mkv"
     write_film(path, seconds=2.0, picture_seconds=6.0)
     data = path.read_bytes()
@@ -270,9 +270,9 @@ def test_a_gap_in_the_sound_is_no_early_end(tmp_path: Path, write_audio: Write) 
             if packet.pts is not None and not 2.0 < packet.pts * packet.time_base < 4.0:
                 packet.stream = track
                 target.mux(packet)
-    heard = audio.read(gappy, 16000)
-    assert heard.duration == pytest.approx(4.0, abs=0.6)
-    assert not heard.truncated
+    recording = audio.read(gappy, 16000)
+    assert recording.duration == pytest.approx(4.0, abs=0.6)
+    assert not recording.truncated
     assert not audio.identify(gappy).truncated
     gappy.write_bytes(gappy.read_bytes()[: gappy.stat().st_size * 2 // 3])
     assert audio.read(gappy, 16000).truncated
@@ -326,18 +326,18 @@ def test_window_does_not_read_what_comes_before(
     tmp_path: Path, write_audio: Write, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_audio(tmp_path / f"a{suffix}", noise(48000, 60.0), 48000, bitrate=192_000)
-    taken = 0
+    bytes_read = 0
     plain_read = LimitedFile.read
 
     def counting_read(source: LimitedFile, size: int = -1, /) -> bytes:
-        nonlocal taken
+        nonlocal bytes_read
         data = plain_read(source, size)
-        taken += len(data)
+        bytes_read += len(data)
         return data
 
     monkeypatch.setattr(LimitedFile, "read", counting_read)
     audio.read(path, 16000, start=50.0, duration=1.0)
-    assert taken < 0.4 * path.stat().st_size
+    assert bytes_read < 0.4 * path.stat().st_size
 
 
 def test_window_over_the_end_and_after_it(tmp_path: Path, write_audio: Write) -> None:
@@ -405,9 +405,9 @@ def test_file_that_breaks_off_gives_what_there_is(tmp_path: Path, write_audio: W
     for suffix in (".wav", ".flac", ".mp3", ".ogg", ".mka"):
         path = write_audio(tmp_path / f"a{suffix}", noise(44100, 6.0), 44100)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        heard = audio.read(path, 16000)
-        assert heard.truncated, suffix
-        assert 2.0 < heard.duration < 4.5
+        recording = audio.read(path, 16000)
+        assert recording.truncated, suffix
+        assert 2.0 < recording.duration < 4.5
         if suffix in (".wav", ".flac", ".mp3"):
             assert not audio.read(path, 16000, duration=1.0).truncated
 
@@ -430,9 +430,9 @@ def test_damage_in_the_middle_is_skipped(tmp_path: Path, write_audio: Write) -> 
         middle, length = len(data) // 2, len(data) // 10
         data[middle : middle + length] = bytes(length)
         path.write_bytes(data)
-        heard = audio.read(path, 16000)
-        assert heard.truncated, suffix
-        assert heard.duration == pytest.approx(6.0, abs=1.2)
+        recording = audio.read(path, 16000)
+        assert recording.truncated, suffix
+        assert recording.duration == pytest.approx(6.0, abs=1.2)
 
 
 def test_tags_and_junk_at_the_ends_are_no_damage(tmp_path: Path, write_audio: Write) -> None:
@@ -446,25 +446,25 @@ def test_injected_faults_end_in_samples_or_an_audio_error(
     tmp_path: Path, write_audio: Write, suffix: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole = write_audio(tmp_path / f"a{suffix}", noise(48000, 2.0, 2), 48000).read_bytes()
-    chance = random.Random(suffix)
+    rng = random.Random(suffix)
     path = tmp_path / f"damaged{suffix}"
     for case in range(30):
         data = bytearray(whole)
         if case % 3 == 0:
-            del data[chance.randrange(len(data)) :]
-        for _ in range(chance.choice((0, 1, 10, 100)) if case % 3 == 0 else case):
+            del data[rng.randrange(len(data)) :]
+        for _ in range(rng.choice((0, 1, 10, 100)) if case % 3 == 0 else case):
             # Every third time within the header, where it hurts most.
-            reach = min(len(data), 400) if case % 3 == 1 else len(data)
-            if reach:
-                data[chance.randrange(reach)] = chance.randrange(256)
+            end = min(len(data), 400) if case % 3 == 1 else len(data)
+            if end:
+                data[rng.randrange(end)] = rng.randrange(256)
         path.write_bytes(data)
-        began = time.process_time()
+        start_time = time.process_time()
         try:
-            for samples in audio.blocks(path, 16000, start=chance.choice((0, 1.2))):
+            for samples in audio.blocks(path, 16000, start=rng.choice((0, 1.2))):
                 assert np.isfinite(samples).all()
         except audio.AudioError as error:
             assert "\n" not in str(error)
-        assert time.process_time() - began < 10
+        assert time.process_time() - start_time < 10
     assert capfd.readouterr() == ("", "")  # neither FFmpeg nor PyAV says anything
 
 
@@ -588,7 +588,7 @@ def test_metadata_in_another_encoding(tmp_path: Path, write_audio: Write) -> Non
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".mp3", ".m4a", ".ogg"])
-def test_an_open_file_is_heard_as_its_path_is(
+def test_an_open_file_is_read_as_its_path_is(
     tmp_path: Path, write_audio: Write, suffix: str
 ) -> None:
     path = write_audio(tmp_path / f"a{suffix}", tone(44100, 4.0), 44100)
@@ -605,7 +605,7 @@ def test_an_open_file_is_heard_as_its_path_is(
             assert not source.closed
 
 
-def test_open_files_that_cannot_be_heard(tmp_path: Path) -> None:
+def test_open_files_that_cannot_be_read(tmp_path: Path) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if size:

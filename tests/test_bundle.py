@@ -113,7 +113,7 @@ def test_metadata_that_is_no_object_is_refused(text: str) -> None:
         BundleMetadata.from_json(text)
 
 
-def test_a_bundle_answers_in_its_labels(tmp_path: Path) -> None:
+def test_a_bundle_predicts_its_labels(tmp_path: Path) -> None:
     loaded = Bundle.load(write_bundle(tmp_path / "tiny.onnx", tiny_metadata()))
     frames = np.zeros((3, 50, FRONT_END.n_mels), np.float32)
     frames[0, :, :10] = 1
@@ -141,7 +141,7 @@ def test_unknown_descriptors_reach_the_graph_as_nan(tmp_path: Path) -> None:
     assert loaded.run(frames, np.ones((1, 2), np.float32)).logits.tolist() == [[100, 0]]
 
 
-def test_what_a_graph_cannot_answer_is_an_error_of_the_bundle(tmp_path: Path) -> None:
+def test_what_a_graph_cannot_compute_is_an_error_of_the_bundle(tmp_path: Path) -> None:
     path = write_bundle(tmp_path / "tiny.onnx", tiny_metadata())
     loaded = Bundle.load(path)
     with pytest.raises(BundleError, match=r"tiny\.onnx: its graph fails: .*logmel") as caught:
@@ -241,7 +241,7 @@ def _descriptors_only_promised(path: Path) -> None:
         (_descriptors_only_promised, "expected 'descriptors', 'logmel', got 'logmel'"),
     ],
 )
-def test_a_file_that_is_no_usable_bundle_says_why(
+def test_a_file_that_is_no_usable_bundle_is_refused_with_the_reason(
     tmp_path: Path, write: Any, complaint: str
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -267,12 +267,12 @@ def test_a_model_is_found_by_name_by_path_and_by_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
-    named = write_bundle(tmp_path / "mine.onnx", tiny_metadata())
+    bundle_path = write_bundle(tmp_path / "mine.onnx", tiny_metadata())
     run = tmp_path / "run"
     run.mkdir()
-    assert bundle.find("mine") == named
-    assert bundle.find(named) == named
-    assert bundle.available()["mine"] == named
+    assert bundle.find("mine") == bundle_path
+    assert bundle.find(bundle_path) == bundle_path
+    assert bundle.available()["mine"] == bundle_path
     (tmp_path / "._mine.onnx").write_bytes(b"what macOS leaves on foreign disks")
     assert "._mine" not in bundle.available()
     with pytest.raises(BundleError, match=r"run: a folder without model\.onnx"):
@@ -289,16 +289,16 @@ def test_a_model_is_found_by_name_by_path_and_by_run(
 def test_built_in_bundles_can_be_replaced_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = write_bundle(tmp_path / "default.onnx", tiny_metadata())
+    replacement = write_bundle(tmp_path / "default.onnx", tiny_metadata())
     monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
-    assert bundle.find("default") == own
+    assert bundle.find("default") == replacement
     monkeypatch.delenv("TONEARM_MODELS")
-    assert own not in bundle.available().values()
+    assert replacement not in bundle.available().values()
 
 
-@pytest.mark.parametrize("known", bundle.builtin().items(), ids=lambda item: item[0])
-def test_every_built_in_bundle_loads(known: tuple[str, Path]) -> None:
-    _, path = known
+@pytest.mark.parametrize("builtin", bundle.builtin().items(), ids=lambda item: item[0])
+def test_every_built_in_bundle_loads(builtin: tuple[str, Path]) -> None:
+    _, path = builtin
     metadata = Bundle.load(path).metadata
     assert metadata.licence
     assert metadata.attribution

@@ -64,7 +64,7 @@ def test_the_windows_in_time_are_the_timeline(classifier: Classifier, song: Path
     assert ends[-1] <= 5
 
 
-def test_a_model_that_does_not_say_what_is_music_leaves_it_open(
+def test_a_model_without_a_music_output_predicts_no_probability_of_music(
     classifier: Classifier, song: Path
 ) -> None:
     prediction = classifier(song)
@@ -77,7 +77,7 @@ def test_it_is_music_if_half_of_it_is(musical_bundle: Path) -> None:
     low, high = tone(200, 2), tone(5000, 2)  # the tiny model finds low sounds musical
     spoken_intro = classifier(np.r_[high, high, low, low], RATE)
     windows = [segment.music for segment in spoken_intro.segments]
-    assert [chance > 0.5 for chance in windows if chance] == [False, False, True, True]
+    assert [p > 0.5 for p in windows if p] == [False, False, True, True]
     assert spoken_intro.music is not None
     assert spoken_intro.music > 0.5
     with_jingle = classifier(np.concatenate([high] * 9 + [low]), RATE)
@@ -119,7 +119,7 @@ def test_thresholds_are_the_models_unless_given(tmp_path: Path) -> None:
     assert Classifier.load(path, unsure_threshold=0).thresholds == Thresholds(0.2, 0)
 
 
-def test_processes_judge_by_the_same_thresholds(tiny_bundle: Path, song: Path) -> None:
+def test_processes_use_the_same_thresholds(tiny_bundle: Path, song: Path) -> None:
     strict = Classifier.load(tiny_bundle, unsure_threshold=1.0)
     (result,) = strict.classify_files([song], workers=2)
     assert isinstance(result, Prediction)
@@ -140,7 +140,7 @@ def test_the_clip_is_the_mean_of_its_windows_in_the_log_domain(
     assert [warm(song).probabilities[g] for g in ("low", "high")] == pytest.approx(tempered)
 
 
-def test_samples_and_files_get_the_same_answer(classifier: Classifier, song: Path) -> None:
+def test_samples_and_files_get_the_same_prediction(classifier: Classifier, song: Path) -> None:
     from_file = classifier(song)
     from_samples = classifier(audio.read(song, RATE).samples, RATE)
     assert from_samples == dataclasses.replace(from_file, path=None)
@@ -176,12 +176,12 @@ def test_samples_of_another_rate_are_resampled(classifier: Classifier) -> None:
 def test_what_is_no_recording_is_refused(
     classifier: Classifier, samples: Any, rate: Any, complaint: str
 ) -> None:
-    for ask in (classifier, lambda samples, rate: explain(classifier, samples, rate=rate)):
+    for call in (classifier, lambda samples, rate: explain(classifier, samples, rate=rate)):
         with pytest.raises(UsageError, match=complaint):
-            ask(samples, rate)
+            call(samples, rate)
 
 
-def test_an_open_file_gets_the_answer_of_its_path(
+def test_an_open_file_gets_the_prediction_of_its_path(
     classifier: Classifier, song: Path, tmp_path: Path
 ) -> None:
     expected = classifier(song)
@@ -191,7 +191,7 @@ def test_an_open_file_gets_the_answer_of_its_path(
     uploaded = io.BytesIO(song.read_bytes())
     assert classifier(uploaded) == dataclasses.replace(expected, path=None)
     assert explain(classifier, uploaded).prediction.genre == "low"
-    metadata = tiny_metadata(descriptors=("tempo",))  # which are heard in a pass of their own
+    metadata = tiny_metadata(descriptors=("tempo",))  # which are computed in a pass of their own
     both = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
     assert both(uploaded).probabilities["low"] > 0.999
 
@@ -240,7 +240,7 @@ def test_a_clip_shorter_than_a_window_is_one_window(classifier: Classifier) -> N
         assert (segment.start, segment.end) == (0, pytest.approx(seconds))
 
 
-def test_too_little_to_hear_is_an_error(classifier: Classifier) -> None:
+def test_too_short_or_silent_is_an_error(classifier: Classifier) -> None:
     with pytest.raises(audio.TooShort, match=r"0\.10 s"):
         classifier(tone(200, 0.1), RATE)
     with pytest.raises(audio.TooShort):
@@ -250,7 +250,7 @@ def test_too_little_to_hear_is_an_error(classifier: Classifier) -> None:
     assert classifier(1e-3 * tone(200, 3), RATE).duration == 3  # quiet is not silent
 
 
-def test_a_file_that_breaks_off_is_heard_as_far_as_it_goes(
+def test_a_file_that_breaks_off_is_classified_as_far_as_it_goes(
     classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     whole = write_audio(tmp_path / "whole.flac", tone(5000, 4), RATE)
@@ -277,7 +277,7 @@ def test_a_long_file_needs_no_more_memory_than_a_song(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_many_files_are_answered_in_order(
+def test_results_of_many_files_come_in_order(
     classifier: Classifier, song: Path, tmp_path: Path, workers: int
 ) -> None:
     broken = tmp_path / "broken.mp3"
@@ -295,8 +295,8 @@ def test_what_names_no_file_costs_nothing_else(
     classifier: Classifier, song: Path, workers: int
 ) -> None:
     names: list[Any] = [None, song, "", [song]]
-    none, heard, empty, listed = classifier.classify_files(names, workers)
-    assert isinstance(heard, Prediction)
+    none, prediction, empty, listed = classifier.classify_files(names, workers)
+    assert isinstance(prediction, Prediction)
     for failure, got in ((none, "NoneType"), (empty, "an empty text"), (listed, "list")):
         assert isinstance(failure, Failure)
         assert failure.error.endswith(f"got {got}")
@@ -331,24 +331,24 @@ def test_the_time_limit_counts_what_the_network_takes_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write_audio(tmp_path / "minute.flac", np.zeros(60 * RATE), RATE)
-    quick = Bundle.run
+    run = Bundle.run
 
     def slow(*arguments: object) -> Outputs:
         time.sleep(0.05)
-        return quick(*arguments)
+        return run(*arguments)
 
     monkeypatch.setattr(Bundle, "run", slow)
-    hasty = Classifier.load(tiny_bundle, time_limit=0.3)
-    for hear in (hasty, lambda path: hasty.classify_stretches(path, [(0, 20), (30, 20)])):
+    limited = Classifier.load(tiny_bundle, time_limit=0.3)
+    for classify in (limited, lambda path: limited.classify_stretches(path, [(0, 20), (30, 20)])):
         with pytest.raises(audio.TimedOut, match=r"longer than the limit of 0\.3 s"):
-            hear(path)
+            classify(path)
 
 
 def _hang_on_absent(*_: object) -> Callable[[Path], object]:
     def attempt(path: Path) -> object:
         if not path.exists():
             time.sleep(1000)
-        return Failure(path, "heard")
+        return Failure(path, "reached")
 
     return attempt
 
@@ -362,7 +362,7 @@ def test_a_process_that_hangs_costs_one_file(
     results = Classifier.load(tiny_bundle, time_limit=1).classify_files([absent, song], workers=2)
     assert [(result.path, result.error) for result in results if isinstance(result, Failure)] == [
         (absent, "given up after 1 s"),
-        (song, "heard"),
+        (song, "reached"),
     ]
 
 
@@ -383,7 +383,7 @@ def test_processes_find_a_model_that_was_named_from_another_folder(
     assert copy.deepcopy(classifier)(song) == expected
 
 
-def test_processes_say_what_is_wrong_with_a_model(
+def test_processes_report_what_is_wrong_with_a_model(
     tiny_bundle: Path, song: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "gone.onnx"
@@ -413,7 +413,7 @@ def test_descriptors_are_of_the_middle_of_what_is_there(
     path = write_bundle(tmp_path / "a.onnx", tiny_metadata(descriptors=("tempo",)))
     file = write_audio(tmp_path / "cut.flac", tone(5000, 90), RATE)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 4])
-    # The tiny model hears "low" in any descriptor that is there, and otherwise the high tone.
+    # The tiny model predicts "low" for any descriptor that is there, and otherwise "high".
     assert Classifier.load(path)(file).genre == "low"
 
 
@@ -460,7 +460,7 @@ def test_the_public_names_are_there_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.7, 2.0, 3.25, 7.1])
-def test_a_second_front_end_hears_the_same_windows(
+def test_a_second_front_end_gets_the_same_windows(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     # Twice as many frames a second, so that both kinds of windows end elsewhere.
@@ -470,11 +470,11 @@ def test_a_second_front_end_hears_the_same_windows(
     counts: list[tuple[int, int]] = []
     run = classifier.bundle.run
 
-    def noted(logmel: np.ndarray, descriptors: None, second: np.ndarray) -> Outputs:
+    def recording_run(logmel: np.ndarray, descriptors: None, second: np.ndarray) -> Outputs:
         counts.append((logmel.shape[1], second.shape[1]))
         return run(logmel, descriptors, second)
 
-    monkeypatch.setattr(classifier.bundle, "run", noted)
+    monkeypatch.setattr(classifier.bundle, "run", recording_run)
     sound = tone(200, seconds)
     prediction = classifier(sound, RATE)
     alone = Classifier.load(tiny_bundle)(sound, RATE)
@@ -483,12 +483,12 @@ def test_a_second_front_end_hears_the_same_windows(
     assert all(abs(2 * first - second) <= 2 for first, second in counts)
 
 
-def test_an_attempt_fails_in_words_also_for_what_is_no_path(tiny_bundle: Path) -> None:
-    answer = Classifier.load(tiny_bundle).attempt(None)  # type: ignore[arg-type]
-    assert answer == Failure(Path("None"), "expected a file's path, got NoneType")
+def test_an_attempt_returns_a_failure_also_for_what_is_no_path(tiny_bundle: Path) -> None:
+    result = Classifier.load(tiny_bundle).attempt(None)  # type: ignore[arg-type]
+    assert result == Failure(Path("None"), "expected a file's path, got NoneType")
 
 
-def test_stretches_say_whether_they_are_music(
+def test_stretches_have_a_music_verdict(
     musical_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     path = write_audio(tmp_path / "show.flac", np.r_[tone(200, 4), tone(5000, 4)], RATE)
@@ -531,11 +531,11 @@ def test_the_middle_of_a_recording_is_described(
     described: list[float] = []
     run = classifier.bundle.run
 
-    def noted(logmel: np.ndarray, descriptors: np.ndarray, second: None) -> Outputs:
+    def recording_run(logmel: np.ndarray, descriptors: np.ndarray, second: None) -> Outputs:
         described.append(float(descriptors[0, 0]))
         return run(logmel, descriptors, second)
 
-    monkeypatch.setattr(classifier.bundle, "run", noted)
+    monkeypatch.setattr(classifier.bundle, "run", recording_run)
     loud, soft = tone(200, 30), 0.01 * tone(200, 30)
     sound = np.r_[soft, loud, soft]
     classifier(write_audio(tmp_path / "song.flac", sound, RATE))
@@ -546,16 +546,16 @@ def test_the_middle_of_a_recording_is_described(
 def test_there_are_no_more_processes_than_files(
     classifier: Classifier, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    worker_counts: list[int] = []
 
     def in_order(prepare: object, files: object, workers: int, **_: object) -> list[Failure]:
-        asked.append(workers)
+        worker_counts.append(workers)
         return []
 
     monkeypatch.setattr("tonearm.workers.in_order", in_order)
     for files, workers in ((3, 2), (2, 3), (1000, 2)):
         list(classifier.classify_files([song] * files, workers=workers))
-    assert asked == [2, 2, 2]
+    assert worker_counts == [2, 2, 2]
 
 
 def test_the_time_a_file_may_take_goes_by_its_size(
@@ -573,12 +573,12 @@ def test_the_time_a_file_may_take_goes_by_its_size(
     assert sizes == [song.stat().st_size] * 2
 
 
-def test_a_classifier_apart_ends_with_its_context(tiny_bundle: Path, song: Path) -> None:
+def test_an_isolated_classifier_ends_with_its_context(tiny_bundle: Path, song: Path) -> None:
     before = {child.pid for child in multiprocessing.active_children()}
-    with Classifier.load(tiny_bundle).isolated() as apart:
-        answer = apart.attempt(song)
-        assert isinstance(answer, Prediction)
-        assert answer.genre == "low"
+    with Classifier.load(tiny_bundle).isolated() as isolated:
+        result = isolated.attempt(song)
+        assert isinstance(result, Prediction)
+        assert result.genre == "low"
         assert not {child.pid for child in multiprocessing.active_children()} <= before
     assert {child.pid for child in multiprocessing.active_children()} <= before
 
@@ -587,7 +587,7 @@ def test_scores_of_any_size_have_a_softmax() -> None:
     assert log_softmax(np.array([[0.0, 2000.0]])).tolist() == [[-2000.0, 0.0]]
 
 
-def test_an_error_of_ours_costs_one_file_and_is_said_as_it_is(
+def test_a_tonearm_error_costs_one_file_and_keeps_its_message(
     classifier: Classifier, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

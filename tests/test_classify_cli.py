@@ -83,12 +83,14 @@ def test_json_with_timeline_and_top(run: Run, music: Path) -> None:
         music / "low.flac",
         music / "broken.mp3",
     )
-    heard, failed = map(json.loads, output.splitlines())
-    assert list(heard) == list(failed) == [*KEYS, "segments"]
-    assert list(heard["probabilities"]) == ["low"]
-    assert [segment["start"] for segment in heard["segments"]] == pytest.approx([0, 1], abs=0.05)
-    assert heard["segments"][-1]["end"] == pytest.approx(heard["duration"], abs=0.02)
-    assert list(heard["segments"][0]["probabilities"]) == ["low"]
+    classified, failed = map(json.loads, output.splitlines())
+    assert list(classified) == list(failed) == [*KEYS, "segments"]
+    assert list(classified["probabilities"]) == ["low"]
+    assert [segment["start"] for segment in classified["segments"]] == pytest.approx(
+        [0, 1], abs=0.05
+    )
+    assert classified["segments"][-1]["end"] == pytest.approx(classified["duration"], abs=0.02)
+    assert list(classified["segments"][0]["probabilities"]) == ["low"]
     assert failed["segments"] is None
 
 
@@ -240,26 +242,26 @@ def test_names_and_reasons_are_whole_where_no_terminal_cuts_them(
 def test_a_closed_output_is_as_silent_as_none(music: Path, tiny_bundle: Path, closed: str) -> None:
     arguments = [sys.executable, "-m", "tonearm", "classify", str(music / "low.flac")]
     command = f"{shlex.join([*arguments, '--model', str(tiny_bundle)])} {closed}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    completed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell's way to close a stream")
 def test_closed_streams_are_open_in_processes_that_are_started(tmp_path: Path) -> None:
     # Else the first files that a worker opens get the numbers of its standard streams.
     found = tmp_path / "found"
-    asks = f"""
+    child = f"""
 import os, pathlib
 rdevs = [os.fstat(number).st_rdev for number in (0, 1, 2)]
 pathlib.Path({str(found)!r}).write_text(str(set(rdevs) == {{os.stat(os.devnull).st_rdev}}))
 """
-    starts = f"""
+    parent = f"""
 import subprocess, sys
 from tonearm.cli import app
 app._open_what_is_closed()
-subprocess.run([sys.executable, "-c", {asks!r}], check=True)
+subprocess.run([sys.executable, "-c", {child!r}], check=True)
 """
-    command = f"{shlex.join([sys.executable, '-c', starts])} <&- >&- 2>&-"
+    command = f"{shlex.join([sys.executable, '-c', parent])} <&- >&- 2>&-"
     subprocess.run(["sh", "-c", command], check=True)
     assert found.read_text() == "True"
 
@@ -278,15 +280,15 @@ def test_a_deleted_folder_is_not_called_output(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_behind_the_output_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "tonearm", "models"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
-    assert done.returncode == 1
-    assert done.stderr == "tonearm: output: No space left on device\n"
+    assert completed.returncode == 1
+    assert completed.stderr == "tonearm: output: No space left on device\n"
 
 
 def test_a_closed_pipe_ends_quietly(tiny_bundle: Path, music: Path) -> None:
@@ -306,10 +308,10 @@ def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, music: Path) -> None:
     process.send_signal(signal.SIGINT)
     # Not `communicate`, which knows nothing of lines that were read together with the first.
     rest = process.stdout.read()
-    done = [json.loads(line) for line in [first, *rest.splitlines()]]
+    records = [json.loads(line) for line in [first, *rest.splitlines()]]
     assert process.wait(timeout=60) == 130
     assert process.stderr is not None
-    assert process.stderr.read() == f"tonearm: interrupted after {len(done)} of 3000 files\n"
+    assert process.stderr.read() == f"tonearm: interrupted after {len(records)} of 3000 files\n"
 
 
 def _started(model: Path, *files: Path) -> subprocess.Popen[str]:
@@ -328,11 +330,11 @@ def test_a_file_may_take_so_long(
     run: Run, tmp_path: Path, write_audio: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_audio(tmp_path / "minute.flac", tone(200, 60), FRONT_END.sample_rate)
-    quick = Bundle.run
+    run_bundle = Bundle.run
 
     def slow(*arguments: Any) -> Outputs:
         time.sleep(0.2)
-        return quick(*arguments)
+        return run_bundle(*arguments)
 
     monkeypatch.setattr(Bundle, "run", slow)
     code, output, _ = run("classify", "--time-limit", 1, "--model", "tiny", path)
@@ -353,14 +355,14 @@ def test_models_are_listed(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     assert tiny["bytes"] == tiny_bundle.stat().st_size
 
 
-def test_one_model_is_told_in_full(run: Run, tmp_path: Path) -> None:
+def test_one_model_is_shown_in_full(run: Run, tmp_path: Path) -> None:
     metadata = tiny_metadata(licence="MIT", metrics={"gtzan": {"accuracy": 0.5}})
     path = write_bundle(tmp_path / "own.onnx", metadata)
     _, output, _ = run("models", path)
-    told = dict(line.split(maxsplit=1) for line in output.splitlines())
-    assert told["labels"] == "low, high"
-    assert told["licence"] == "MIT"
-    assert told["metrics.gtzan.accuracy"] == "0.5"
+    fields = dict(line.split(maxsplit=1) for line in output.splitlines())
+    assert fields["labels"] == "low, high"
+    assert fields["licence"] == "MIT"
+    assert fields["metrics.gtzan.accuracy"] == "0.5"
     assert json.loads(run("models", path, "--json")[1])["licence"] == "MIT"
 
 

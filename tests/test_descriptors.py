@@ -32,11 +32,11 @@ def frames(piece: np.ndarray) -> FrameDescriptors:
     return describe_frames(piece)
 
 
-def assert_close(ours: np.ndarray, theirs: np.ndarray, share: float = 0.01) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray, share: float = 0.01) -> None:
     """Every frame within a share of librosa's value, or of 1 % of the usual size near zero."""
-    theirs = theirs.T.reshape(ours.shape)
-    usual = np.abs(theirs).mean()
-    np.testing.assert_allclose(ours, theirs, rtol=share, atol=0.01 * share * usual)
+    expected = expected.T.reshape(actual.shape)
+    mean_magnitude = np.abs(expected).mean()
+    np.testing.assert_allclose(actual, expected, rtol=share, atol=0.01 * share * mean_magnitude)
 
 
 def test_mfcc(piece: np.ndarray, frames: FrameDescriptors) -> None:
@@ -76,16 +76,16 @@ def test_onset_strength(piece: np.ndarray, frames: FrameDescriptors) -> None:
 
 
 def test_tempogram(piece: np.ndarray, frames: FrameDescriptors) -> None:
-    ours = tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND)
-    theirs = librosa.feature.tempogram(
-        onset_envelope=frames.onsets, sr=RATE, win_length=len(ours)
+    actual = tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND)
+    expected = librosa.feature.tempogram(
+        onset_envelope=frames.onsets, sr=RATE, win_length=len(actual)
     ).mean(axis=1)
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_tempo_equals_librosa(piece: np.ndarray, frames: FrameDescriptors) -> None:
-    ours = tempo.tempo(tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND), FRAMES_PER_SECOND)
-    assert ours == pytest.approx(librosa.feature.tempo(y=piece, sr=RATE)[0])
+    actual = tempo.tempo(tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND), FRAMES_PER_SECOND)
+    assert actual == pytest.approx(librosa.feature.tempo(y=piece, sr=RATE)[0])
 
 
 @pytest.mark.parametrize("bpm", [60, 75, 90, 120, 140, 180])

@@ -1,4 +1,4 @@
-"""The evidence is where the sound is that decides, and a person can see it."""
+"""The evidence is where the decisive sound is, and a person can see it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATE = FRONT_END.sample_rate
 
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> Classifier:
-    """Says "low" or "high" by which half of the bands is louder."""
+    """Predicts "low" or "high" by which half of the bands is louder."""
     return Classifier.load(tiny_bundle)
 
 
@@ -61,13 +61,15 @@ def test_what_speaks_for_one_of_two_genres_speaks_against_the_other(
     assert np.abs(high.evidence).max() > 0.1
 
 
-def test_nothing_covered_is_what_the_classifier_answers(
+def test_nothing_covered_gives_the_classifiers_prediction(
     classifier: Classifier, sequence: np.ndarray
 ) -> None:
     hearing = Hearing(classifier, Recording(sequence, RATE))
-    chances = np.exp(hearing.log_probabilities(np.zeros((len(hearing.times), len(hearing.bands)))))
-    answer = classifier(sequence, RATE).probabilities
-    assert dict(zip(classifier.labels, chances, strict=True)) == pytest.approx(answer)
+    probabilities = np.exp(
+        hearing.log_probabilities(np.zeros((len(hearing.times), len(hearing.bands))))
+    )
+    expected = classifier(sequence, RATE).probabilities
+    assert dict(zip(classifier.labels, probabilities, strict=True)) == pytest.approx(expected)
 
 
 def test_everything_covered_leaves_one_steady_sound(
@@ -75,29 +77,31 @@ def test_everything_covered_leaves_one_steady_sound(
 ) -> None:
     hearing = Hearing(classifier, Recording(sequence, RATE))
     everything = np.ones((len(hearing.times), len(hearing.bands)))
-    # The tiny network answers by the mean frame, which is what each frame has become.
-    chances = np.exp(hearing.log_probabilities(everything))
-    assert chances == pytest.approx(np.exp(hearing.log_probabilities(0 * everything)), rel=0.2)
+    # The tiny network scores the mean frame, which is what each frame has become.
+    probabilities = np.exp(hearing.log_probabilities(everything))
+    assert probabilities == pytest.approx(
+        np.exp(hearing.log_probabilities(0 * everything)), rel=0.2
+    )
 
 
 def test_both_front_ends_are_covered(tmp_path: Path, sequence: np.ndarray) -> None:
     second = dataclasses.replace(FRONT_ENDS["htk16k"], hop_length=128)
     path = write_bundle(tmp_path / "two.onnx", tiny_metadata(second_front_end=second))
     two = Classifier.load(path)
-    asked: list[np.ndarray] = []
+    inputs: list[np.ndarray] = []
     run = two.bundle.run
 
-    def listening(logmel: np.ndarray, descriptors: object, other: np.ndarray) -> object:
-        asked.append(other[0])
+    def recording_run(logmel: np.ndarray, descriptors: object, other: np.ndarray) -> object:
+        inputs.append(other[0])
         return run(logmel, None, other)
 
     hearing = Hearing(two, Recording(sequence, RATE))
-    hearing._bundle.run = listening  # type: ignore[method-assign, assignment]
+    hearing._bundle.run = recording_run  # type: ignore[method-assign, assignment]
     cover = np.zeros((len(hearing.times), len(hearing.bands)))
     cover[:2, :3] = 1.0  # the low tone and all that is around it
     hearing.log_probabilities(cover)
-    seconds = np.arange(len(asked[0])) * 128 / RATE
-    loud = asked[0][:, :30].max(axis=1)
+    seconds = np.arange(len(inputs[0])) * 128 / RATE
+    loud = inputs[0][:, :30].max(axis=1)
     assert loud[seconds < 1].max() < loud[(seconds > 1.6) & (seconds < 1.9)].min() - 3
 
 
@@ -107,7 +111,7 @@ def test_evidence_anywhere_passes_through_the_patches(low: Explanation) -> None:
     assert between[0, 0] == pytest.approx(low.evidence[:2, 0].mean(), rel=1e-4)
 
 
-def test_a_stretch_of_a_file_tells_where_it_is(
+def test_a_stretch_of_a_file_has_times_of_the_whole_file(
     classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     file = write_audio(tmp_path / "a.flac", np.concatenate([tone(5000, 6), tone(300, 2)]), RATE)
@@ -167,7 +171,7 @@ def test_a_file_that_breaks_off_is_explained_where_there_is_something(
     assert explained.recording.duration == pytest.approx(2.0)
 
 
-def test_it_judges_as_its_classifier_does(
+def test_it_uses_the_thresholds_and_the_time_limit_of_its_classifier(
     tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     file = write_audio(tmp_path / "a.flac", tone(300, 2) + tone(5000, 2), RATE)
@@ -181,18 +185,18 @@ def test_it_judges_as_its_classifier_does(
 
 
 @pytest.mark.parametrize(
-    ("asked", "complaint"),
+    ("arguments", "complaint"),
     [
         ({"rate": 0}, "rate must be"),
         ({"rate": RATE, "start": -1.0}, "start: expected seconds from 0"),
         ({"rate": RATE, "duration": float("nan")}, "duration: expected seconds above 0"),
     ],
 )
-def test_stretches_that_cannot_be_meant(
-    classifier: Classifier, asked: dict[str, Any], complaint: str
+def test_stretches_out_of_range_are_refused(
+    classifier: Classifier, arguments: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(UsageError, match=complaint):
-        explain(classifier, tone(300, 1), **asked)
+        explain(classifier, tone(300, 1), **arguments)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.2])
@@ -218,7 +222,7 @@ def test_errors_name_the_file_and_the_reason(
 
 @pytest.fixture(scope="module")
 def hearing() -> Hearing:
-    """A synthetic piece as the shipped model hears it."""
+    """A synthetic piece, prepared for the shipped model."""
     shipped = Classifier.load()
     rate = shipped.bundle.metadata.front_end.sample_rate
     return Hearing(shipped, Recording(synth.render(synth.STYLES[0], 10.0, rate), rate))
@@ -235,7 +239,7 @@ def test_covering_what_supports_costs_more_than_covering_anything(
     """The deletion test of Petsiuk et al. 2018 on the shipped model."""
     column = Classifier.load().labels.index(hearing.prediction.genre)
     order = np.argsort(-evidence, axis=None)
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
     def remaining(patches: np.ndarray) -> float:
         cover = np.zeros(evidence.size)
@@ -244,10 +248,10 @@ def test_covering_what_supports_costs_more_than_covering_anything(
 
     for share in (0.1, 0.2, 0.3):
         count = round(share * evidence.size)
-        by_chance = [
-            remaining(random.choice(evidence.size, count, replace=False)) for _ in range(4)
+        random_patches = [
+            remaining(rng.choice(evidence.size, count, replace=False)) for _ in range(4)
         ]
-        assert remaining(order[:count]) < min(by_chance)
+        assert remaining(order[:count]) < min(random_patches)
 
 
 def test_other_genres_have_other_evidence(hearing: Hearing, evidence: np.ndarray) -> None:
@@ -262,13 +266,13 @@ class TestPlot:
     def _matplotlib(self) -> None:
         pytest.importorskip("matplotlib")
 
-    def test_it_shows_evidence_answer_and_timeline(self, low: Explanation) -> None:
+    def test_it_shows_evidence_ranking_and_timeline(self, low: Explanation) -> None:
         from tonearm.explanation_plot import plot
 
-        spectrum, _, answer, timeline = plot(low).axes
+        spectrum, _, ranking, timeline = plot(low).axes
         assert spectrum.get_title(loc="left").startswith("Evidence for low (")
         assert "kHz" in " ".join(label.get_text() for label in spectrum.get_yticklabels())
-        assert {"low", "high"} <= {text.get_text() for text in answer.texts}
+        assert {"low", "high"} <= {text.get_text() for text in ranking.texts}
         assert timeline.get_xlim() == pytest.approx((0.0, 4.0))
         assert timeline.get_xlabel() == "time (s)"
 
@@ -280,10 +284,10 @@ class TestPlot:
 
         explained = explain(classifier, tone(300, seconds), rate=RATE, duration=seconds)
         path = Path("a $strange name$ " * 20 + "音.mp3")
-        named = dataclasses.replace(
+        renamed = dataclasses.replace(
             explained, prediction=dataclasses.replace(explained.prediction, path=path)
         )
-        save_plot(named, tmp_path / "out.png", dark=True)
+        save_plot(renamed, tmp_path / "out.png", dark=True)
         assert (tmp_path / "out.png").stat().st_size > 10_000
 
     def test_a_picture_that_cannot_be_finished_leaves_the_old_one(
@@ -293,13 +297,13 @@ class TestPlot:
 
         from tonearm.explanation_plot import save_plot
 
-        def half(figure: Figure, file: Any, **settings: Any) -> None:
+        def fail_halfway(figure: Figure, file: Any, **settings: Any) -> None:
             file.write(b"half")
             raise OSError(28, "No space left on device")
 
         output = tmp_path / "out.png"
         output.write_bytes(b"the old one")
-        monkeypatch.setattr(Figure, "savefig", half)
+        monkeypatch.setattr(Figure, "savefig", fail_halfway)
         with pytest.raises(TonearmError, match=r"out\.png: No space left on device"):
             save_plot(low, output)
         assert output.read_bytes() == b"the old one"

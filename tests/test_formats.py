@@ -1,4 +1,4 @@
-"""Hearing, on odd and broken files from other projects' tests: samples or one line, and soon."""
+"""Decoding odd and broken files from other projects' tests: samples or one line, and soon."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tonearm import audio
 
 pytestmark = pytest.mark.shared
 
-# Files with nothing in them that could be heard: headers and tags without sound, pictures,
+# Files in which nothing can be decoded: headers and tags without sound, pictures,
 # damage on purpose, and one codec FFmpeg has no decoder for (Monkey's Audio before 3.95).
-SILENT = {
+WITHOUT_AUDIO = {
     "004-adts-sf-escape.aac",
     "006-Pnossnd.aif",
     "008-Poffset.aif",
@@ -58,17 +58,17 @@ def test_every_odd_file_gives_samples_or_one_line(
     assert len(names) == 182
     failed = set()
     for name in names:
-        began = time.process_time()
+        start_time = time.process_time()
         try:
-            heard = audio.read(folder / name, 32000)
-            assert np.isfinite(heard.samples).all(), name
-            assert len(heard.samples), name
+            recording = audio.read(folder / name, 32000)
+            assert np.isfinite(recording.samples).all(), name
+            assert len(recording.samples), name
         except audio.AudioError as error:
             failed.add(name)
             assert len(str(error).splitlines()) == 1, name
             assert "Errno" not in str(error), name
-        assert time.process_time() - began < 10, name
-    assert failed == SILENT
+        assert time.process_time() - start_time < 10, name
+    assert failed == WITHOUT_AUDIO
     assert capfd.readouterr() == ("", "")
 
 

@@ -35,7 +35,7 @@ def _run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nothing_of_the_machine_is_noted_for_others(
+def test_no_telemetry_identifier_is_stored(
     tmp_path: Path, write_audio: Callable[..., Path], tiny_bundle: Path
 ) -> None:
     file = write_audio(tmp_path / "tone.flac", tone(300, 1), FRONT_END.sample_rate)

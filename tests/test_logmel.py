@@ -42,21 +42,21 @@ def joined(log_mel: LogMel, blocks: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("style", STYLES)
 def test_equals_librosa(style: str) -> None:
     samples = render(style, seconds=3.0, rate=22050, seed=1)
-    ours = LogMel(FRONT_ENDS["librosa"])(samples)
+    actual = LogMel(FRONT_ENDS["librosa"])(samples)
     mel = librosa.feature.melspectrogram(y=samples, sr=22050)
-    theirs = librosa.power_to_db(mel, ref=1.0, top_db=None).T
-    assert ours.dtype == np.float32
-    np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
+    expected = librosa.power_to_db(mel, ref=1.0, top_db=None).T
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("htk", "scale"), [(False, "slaney"), (True, "htk")])
 @pytest.mark.parametrize("norm", ["slaney", None])
 def test_filterbank_equals_librosa(htk: bool, scale: str, norm: str | None) -> None:
-    ours = mel_filterbank(16000, 512, 40, 50.0, 7000.0, scale, norm)
-    theirs = librosa.filters.mel(
+    actual = mel_filterbank(16000, 512, 40, 50.0, 7000.0, scale, norm)
+    expected = librosa.filters.mel(
         sr=16000, n_fft=512, n_mels=40, fmin=50.0, fmax=7000.0, htk=htk, norm=norm
     )
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.mark.shared
@@ -78,8 +78,8 @@ def test_equals_published_front_end(name: str, shared: Path, monkeypatch) -> Non
         power = frontends.power_spec(wave, 512, 256, torch.hann_window(512))
         bank = torch.from_numpy(frontends.mel_htk(16000, 512, 96))
         reference = 10 * torch.log10(torch.clamp(bank @ power, min=1e-10))
-    ours = LogMel(FRONT_ENDS[name])(samples)
-    np.testing.assert_allclose(ours, reference[0].numpy().T, atol=1e-3, rtol=0)
+    actual = LogMel(FRONT_ENDS[name])(samples)
+    np.testing.assert_allclose(actual, reference[0].numpy().T, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
@@ -203,7 +203,7 @@ def test_settings_that_cannot_be_computed_are_refused(
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
-def test_a_single_sample_is_heard(name: str) -> None:
+def test_a_single_sample_has_a_frame(name: str) -> None:
     log_mel = LogMel(FRONT_ENDS[name])
     for blocks in ([noise(1)], [noise(0), noise(1)], [noise(1), noise(0)]):
         assert len(list(log_mel.stream(blocks))) == 1

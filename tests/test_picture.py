@@ -47,36 +47,40 @@ def test_silence_is_dark() -> None:
     assert not render(LogMel(FRONT_ENDS["librosa"])(np.zeros(RATE))).any()
 
 
-def survey(samples: np.ndarray, columns: int, block: int = 5000) -> Overview:
+def summarise(samples: np.ndarray, columns: int, block: int = 5000) -> Overview:
     blocks = [samples[i : i + block] for i in range(0, len(samples), block)]
     return overview(blocks, plot_config(RATE, len(samples) / RATE, columns=columns), columns)
 
 
 def test_overview_has_bounded_columns() -> None:
     for seconds in (0.5, 3.0, 20.0):
-        seen = survey(tone(440, seconds), columns=20)
-        assert len(seen.decibels) <= 81
-        assert len(seen.low) == len(seen.high) <= 81
-        assert seen.seconds == pytest.approx(seconds)
-        assert seen.column_seconds * len(seen.decibels) == pytest.approx(seconds, rel=0.1)
-        assert seen.step_seconds * len(seen.low) == pytest.approx(seconds, rel=0.1)
+        summary = summarise(tone(440, seconds), columns=20)
+        assert len(summary.decibels) <= 81
+        assert len(summary.low) == len(summary.high) <= 81
+        assert summary.seconds == pytest.approx(seconds)
+        assert summary.column_seconds * len(summary.decibels) == pytest.approx(seconds, rel=0.1)
+        assert summary.step_seconds * len(summary.low) == pytest.approx(seconds, rel=0.1)
 
 
 def test_overview_averages_power() -> None:
     samples = synthesise("rock-band", seconds=6.0)
-    fine, coarse = survey(samples, columns=400), survey(samples, columns=20)
+    fine, coarse = summarise(samples, columns=400), summarise(samples, columns=20)
     assert fine.config.n_mels == coarse.config.n_mels
-    mean = [np.mean(10 ** (seen.decibels / 10), axis=0) for seen in (fine, coarse)]
+    mean = [np.mean(10 ** (summary.decibels / 10), axis=0) for summary in (fine, coarse)]
     np.testing.assert_allclose(*mean, rtol=0.1)
 
 
 def test_overview_keeps_the_peaks() -> None:
     samples = np.zeros(30 * RATE, dtype=np.float32)
     samples[10 * RATE], samples[20 * RATE] = 0.9, -0.7
-    seen = survey(samples, columns=30)
-    assert seen.high.argmax() * seen.step_seconds == pytest.approx(10, abs=seen.step_seconds)
-    assert seen.low.argmin() * seen.step_seconds == pytest.approx(20, abs=seen.step_seconds)
-    assert (seen.high.max(), seen.low.min()) == pytest.approx((0.9, -0.7))
+    summary = summarise(samples, columns=30)
+    assert summary.high.argmax() * summary.step_seconds == pytest.approx(
+        10, abs=summary.step_seconds
+    )
+    assert summary.low.argmin() * summary.step_seconds == pytest.approx(
+        20, abs=summary.step_seconds
+    )
+    assert (summary.high.max(), summary.low.min()) == pytest.approx((0.9, -0.7))
 
 
 @pytest.mark.parametrize("n_mels", [16, 128, 256, 512])
@@ -119,7 +123,7 @@ class TestPlot:
         wave = plot(tone(440), rate).axes[1]  # type: ignore[arg-type]
         assert wave.get_title(loc="right") == "2.0 s · 22.05 kHz"
 
-    def test_above_what_is_heard_nothing_is_drawn(self) -> None:
+    def test_above_the_audible_nothing_is_drawn(self) -> None:
         from tonearm.features.plot import plot
 
         figure = plot(tone(440, rate=192_000), 192_000)
@@ -167,7 +171,7 @@ class TestPlot:
     def test_time_axis(self, seconds: float, start: float, labels: list[str], unit: str) -> None:
         from tonearm.features.plot import draw
 
-        seen = Overview(
+        summary = Overview(
             decibels=np.zeros((10, 16), np.float32),
             column_seconds=seconds / 10,
             low=-np.ones(10, np.float32),
@@ -176,7 +180,7 @@ class TestPlot:
             seconds=seconds,
             config=plot_config(16000, n_mels=16),
         )
-        spectrum = draw(seen, "", start=start).axes[0]
+        spectrum = draw(summary, "", start=start).axes[0]
         assert [text.get_text() for text in spectrum.get_xticklabels()][:2] == labels
         assert spectrum.get_xlabel() == unit
 
@@ -222,11 +226,11 @@ class TestPlot:
         notes = []
         draw = plot.draw
 
-        def noting(seen: Overview, title: str, note: str, **settings: object) -> object:
+        def recording_draw(summary: Overview, title: str, note: str, **settings: object) -> object:
             notes.append(note)
-            return draw(seen, title, note, **settings)
+            return draw(summary, title, note, **settings)
 
-        monkeypatch.setattr(plot, "draw", noting)
+        monkeypatch.setattr(plot, "draw", recording_draw)
         path = write_audio(tmp_path / "a.flac", tone(440, 20.0), RATE)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         plot.save_plot(path, tmp_path / "out.png")

@@ -79,14 +79,14 @@ class Server:
 def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]:
     """Serve a bundle, and see that nothing is left when it ends."""
     before = {child.pid for child in multiprocessing.active_children()}
-    usual = tempfile.tempdir
+    tempdir = tempfile.tempdir
     app = create_app(
         WorkerPool(Classifier.load(model), processes),
         Limits(**limits),  # type: ignore[arg-type]
     )
-    door = socket.create_server(("127.0.0.1", 0))
+    server_socket = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, args=([door],))
+    thread = threading.Thread(target=server.run, args=([server_socket],))
     thread.start()
     wait_for(lambda: server.started or not thread.is_alive())
     assert server.started
@@ -94,7 +94,7 @@ def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
         served = Server(
-            f"http://127.0.0.1:{door.getsockname()[1]}",
+            f"http://127.0.0.1:{server_socket.getsockname()[1]}",
             Path(folder),
             [pid for pid in children if pid],
         )
@@ -103,7 +103,7 @@ def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]
             wait_for(lambda: served.count("tonearm_uploads") == 0)
             assert list(served.uploads.iterdir()) == []
         finally:
-            tempfile.tempdir = usual
+            tempfile.tempdir = tempdir
             served.client.close()
             server.should_exit = True
             thread.join()
@@ -111,19 +111,19 @@ def served(model: Path, processes: int = 1, **limits: float) -> Iterator[Server]
 
 
 @asynccontextmanager
-async def one_at_work(model: Path) -> AsyncIterator[tuple[WorkerPool, int]]:
-    """Have a single process listen, and give its number too."""
-    listeners = WorkerPool(Classifier.load(model))
+async def one_worker(model: Path) -> AsyncIterator[tuple[WorkerPool, int]]:
+    """Run a pool of a single process, and yield the process's id too."""
+    pool = WorkerPool(Classifier.load(model))
     before = {child.pid for child in multiprocessing.active_children()}
-    async with listeners.at_work():
+    async with pool.at_work():
         (process,) = {child.pid for child in multiprocessing.active_children()} - before
         assert process
-        yield listeners, process
+        yield pool, process
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
-    while not happened():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -139,7 +139,7 @@ def low(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
     return write_audio(tmp_path / "low.flac", tone(200, 5), RATE)
 
 
-def test_the_answer_is_that_of_the_classifier(
+def test_the_result_is_that_of_the_classifier(
     server: Server, musical_bundle: Path, low: Path
 ) -> None:
     response = server.post(low)
@@ -151,7 +151,7 @@ def test_the_answer_is_that_of_the_classifier(
     assert len(response.json()["segments"]) > 1
 
 
-def test_what_cannot_be_heard_says_why_and_the_others_are_heard(
+def test_undecodable_files_get_a_reason_and_the_others_are_classified(
     server: Server, tmp_path: Path, low: Path, write_audio: Callable[..., Path]
 ) -> None:
     broken = tmp_path / "broken.mp3"
@@ -161,24 +161,24 @@ def test_what_cannot_be_heard_says_why_and_the_others_are_heard(
     for file, reason in ((broken, "not a media file"), (silent, "silent")):
         response = server.post(file)
         assert response.status_code == 422
-        answer = response.json()
-        assert answer["path"] == file.name
-        assert answer["genre"] is None
-        assert reason in answer["error"]
-        assert "\n" not in answer["error"]
+        result = response.json()
+        assert result["path"] == file.name
+        assert result["genre"] is None
+        assert reason in result["error"]
+        assert "\n" not in result["error"]
     assert server.count("tonearm_recordings_total", verdict="failed") == before + 2
     assert server.post(low).json()["genre"] == "low"
 
 
-def test_many_at_once_each_get_their_own_answer(
+def test_many_at_once_each_get_their_own_result(
     server: Server, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     pitches = {f"{hertz}.flac": hertz for hertz in (150, 200, 300, 4000, 5000, 6000)}
     files = [write_audio(tmp_path / name, tone(hertz, 3), RATE) for name, hertz in pitches.items()]
     with ThreadPoolExecutor(6) as threads:
-        answers = [response.json() for response in threads.map(server.post, files * 3)]
-    assert [answer["path"] for answer in answers] == [*pitches] * 3
-    assert [answer["genre"] for answer in answers] == ["low", "low", "low", *["high"] * 3] * 3
+        results = [response.json() for response in threads.map(server.post, files * 3)]
+    assert [result["path"] for result in results] == [*pitches] * 3
+    assert [result["genre"] for result in results] == ["low", "low", "low", *["high"] * 3] * 3
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_many_at_once_each_get_their_own_answer(
         ({"files": [("file", ("a.wav", b"1")), ("file", ("b.wav", b"2"))]}, "files"),
     ],
 )
-def test_a_request_that_is_not_as_it_should_be_is_told_what_is_wrong(
+def test_a_malformed_request_is_refused_with_the_reason(
     server: Server, call: dict[str, Any], named: str
 ) -> None:
     response = server.client.post("/classify", **call)
@@ -254,7 +254,7 @@ def test_an_upload_that_is_too_large_is_refused(server: Server, announced: bool)
     ("target", "status"),
     [("POST /classify", 400), ("POST /nowhere", 404), ("PUT /classify", 405)],
 )
-def test_what_is_answered_early_is_not_taken_in_without_end(
+def test_after_an_early_response_the_upload_is_not_read_without_end(
     server: Server, monkeypatch: pytest.MonkeyPatch, target: str, status: int
 ) -> None:
     monkeypatch.setattr("tonearm.serving.limits.LINGER_SECONDS", 0.2)
@@ -262,18 +262,18 @@ def test_what_is_answered_early_is_not_taken_in_without_end(
         client.sendall(
             f"{target} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         )
-        answer = b""
+        response = b""
         with suppress(ConnectionError):  # on Linux it may come before the end
             for _ in range(1000):
                 client.sendall(b"1000\r\n" + bytes(4096) + b"\r\n")
                 if select.select([client], [], [], 0.01)[0]:
                     if not (part := client.recv(1000)):
                         break
-                    answer += part
+                    response += part
             else:
                 pytest.fail("it takes all in")
-    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    assert b"connection: close" in answer.lower()
+    assert response.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"connection: close" in response.lower()
 
 
 def test_who_sends_all_before_reading_is_answered_too(server: Server) -> None:
@@ -292,10 +292,10 @@ def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> Non
                 b"Content-Length: 1000\r\n"
                 b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
             )
-            answer = client.makefile().read()
-        assert answer.startswith("HTTP/1.1 408")
-        assert "the upload came too slowly" in answer
-        assert "connection: close" in answer.lower()
+            response = client.makefile().read()
+        assert response.startswith("HTTP/1.1 408")
+        assert "the upload came too slowly" in response
+        assert "connection: close" in response.lower()
         wait_for(lambda: server.count("tonearm_uploads") == 0)
         assert server.post(low).status_code == 200
 
@@ -314,7 +314,7 @@ def test_an_upload_that_never_ends_is_given_up(tiny_bundle: Path) -> None:
 
 
 @posix
-def test_beyond_those_that_may_wait_it_says_that_it_is_busy(tiny_bundle: Path, low: Path) -> None:
+def test_uploads_beyond_the_queue_are_refused_as_busy(tiny_bundle: Path, low: Path) -> None:
     with served(tiny_bundle, waiting=1) as server, ThreadPoolExecutor(2) as threads:
         (process,) = server.processes
         os.kill(process, signal.SIGSTOP)
@@ -333,7 +333,7 @@ def test_beyond_those_that_may_wait_it_says_that_it_is_busy(tiny_bundle: Path, l
 
 
 @posix
-def test_who_has_left_is_not_listened_to(tiny_bundle: Path, low: Path) -> None:
+def test_an_upload_of_a_disconnected_client_is_not_classified(tiny_bundle: Path, low: Path) -> None:
     with served(tiny_bundle) as server, ThreadPoolExecutor(2) as threads:
         (process,) = server.processes
         os.kill(process, signal.SIGSTOP)
@@ -370,25 +370,25 @@ def test_a_process_that_died_idle_costs_no_recording(tiny_bundle: Path, low: Pat
 
 
 @posix
-def test_nobody_gets_the_answer_to_another_request(
+def test_nobody_gets_the_result_of_another_request(
     tiny_bundle: Path, low: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     high = write_audio(tmp_path / "high.flac", tone(5000, 2), RATE)
 
-    async def ask() -> None:
-        async with one_at_work(tiny_bundle) as (listeners, process):
+    async def attempt_twice() -> None:
+        async with one_worker(tiny_bundle) as (pool, process):
             os.kill(process, signal.SIGSTOP)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(listeners.attempt(low), 0.1)
+                await asyncio.wait_for(pool.attempt(low), 0.1)
             os.kill(process, signal.SIGCONT)
-            answer = await listeners.attempt(high)
-            assert isinstance(answer, Prediction)
-            assert (answer.path, answer.genre) == (high, "high")
+            prediction = await pool.attempt(high)
+            assert isinstance(prediction, Prediction)
+            assert (prediction.path, prediction.genre) == (high, "high")
 
-    asyncio.run(ask())
+    asyncio.run(attempt_twice())
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     server: Server, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -401,7 +401,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert server.post(low).status_code == 200
 
 
-def test_a_disk_that_fills_up_while_a_form_comes_is_told(
+def test_a_disk_that_fills_up_while_a_form_comes_is_reported(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -415,7 +415,7 @@ def test_a_disk_that_fills_up_while_a_form_comes_is_told(
         assert server.count("tonearm_refusals_total", status="503", reason="disk") == 1
 
 
-def test_health_tells_of_a_full_disk_until_it_has_room_again(
+def test_health_reports_a_full_disk_until_it_has_room_again(
     server: Server, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -443,7 +443,7 @@ def test_health_tells_of_a_full_disk_until_it_has_room_again(
             assert health() == (200, "ok")
 
 
-def test_health_tells_when_no_process_can_be_had(
+def test_health_reports_that_no_process_can_start(
     tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*_: object) -> None:
@@ -457,7 +457,7 @@ def test_health_tells_when_no_process_can_be_had(
             assert response.status_code == 503
             assert "Too many open files" in response.json()["status"]
             assert server.count("tonearm_refusals_total", status="503", reason="process") == 1
-        # By itself: who is told that nobody can listen sends no recording that would show it.
+        # By itself: clients that know of the error send no recording that would show it.
         wait_for(lambda: server.client.get("/health").json()["status"] == "ok")
         assert server.post(low).status_code == 200
 
@@ -468,13 +468,13 @@ def test_a_process_that_cannot_be_replaced_leaves_recordings_to_the_others(
     attempt = IsolatedClassifier.attempt
     broken: list[IsolatedClassifier] = []
 
-    def one_fails(listener: IsolatedClassifier, path: Path) -> Any:
-        broken.append(listener)
-        if listener is broken[0]:
+    def one_fails(worker: IsolatedClassifier, path: Path) -> Any:
+        broken.append(worker)
+        if worker is broken[0]:
             raise StartError(1)
-        return attempt(listener, path)
+        return attempt(worker, path)
 
-    monkeypatch.setattr("tonearm.serving.pool.SOONEST_SECONDS", 60.0)
+    monkeypatch.setattr("tonearm.serving.pool.MIN_RETRY_SECONDS", 60.0)
     with served(tiny_bundle, processes=2) as server:
         with monkeypatch.context() as patched:
             patched.setattr(IsolatedClassifier, "attempt", one_fails)
@@ -484,39 +484,39 @@ def test_a_process_that_cannot_be_replaced_leaves_recordings_to_the_others(
         assert broken.count(broken[0]) == 1
 
 
-def test_all_who_wait_are_told_when_nobody_can_listen(
+def test_all_waiting_callers_get_an_error_when_no_process_can_start(
     tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*_: object) -> None:
         time.sleep(0.2)
         raise OSError(errno.EMFILE, "Too many open files")
 
-    async def ask() -> list[BaseException | Any]:
-        listeners = WorkerPool(Classifier.load(tiny_bundle))
-        async with listeners.at_work():
+    async def attempt_all() -> list[BaseException | Any]:
+        pool = WorkerPool(Classifier.load(tiny_bundle))
+        async with pool.at_work():
             monkeypatch.setattr(IsolatedClassifier, "attempt", exhausted)
-            several = (listeners.attempt(low) for _ in range(3))
-            return await asyncio.wait_for(asyncio.gather(*several, return_exceptions=True), 10)
+            attempts = (pool.attempt(low) for _ in range(3))
+            return await asyncio.wait_for(asyncio.gather(*attempts, return_exceptions=True), 10)
 
-    monkeypatch.setattr("tonearm.serving.pool.SOONEST_SECONDS", 60.0)
-    assert [type(answer) for answer in asyncio.run(ask())] == [NoWorker] * 3
+    monkeypatch.setattr("tonearm.serving.pool.MIN_RETRY_SECONDS", 60.0)
+    assert [type(error) for error in asyncio.run(attempt_all())] == [NoWorker] * 3
 
 
 @posix
-def test_at_the_end_who_waits_is_told(tiny_bundle: Path, low: Path) -> None:
-    async def ask() -> list[BaseException | Any]:
-        async with one_at_work(tiny_bundle) as (listeners, process):
+def test_at_the_end_waiting_callers_get_an_error(tiny_bundle: Path, low: Path) -> None:
+    async def attempt_all() -> list[BaseException | Any]:
+        async with one_worker(tiny_bundle) as (pool, process):
             os.kill(process, signal.SIGSTOP)
-            several = [asyncio.ensure_future(listeners.attempt(low)) for _ in range(3)]
+            attempts = [asyncio.ensure_future(pool.attempt(low)) for _ in range(3)]
             await asyncio.sleep(0.1)
-            several[1].cancel()
-        return await asyncio.wait_for(asyncio.gather(*several, return_exceptions=True), 30)
+            attempts[1].cancel()
+        return await asyncio.wait_for(asyncio.gather(*attempts, return_exceptions=True), 30)
 
-    begun, left, waited = asyncio.run(ask())
-    assert isinstance(begun, Failure)
-    assert isinstance(left, asyncio.CancelledError)
-    assert isinstance(waited, NoWorker)
-    assert "the server is ending" in str(waited)
+    running, cancelled, waiting = asyncio.run(attempt_all())
+    assert isinstance(running, Failure)
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert isinstance(waiting, NoWorker)
+    assert "the server is ending" in str(waiting)
 
 
 def test_a_process_that_is_being_replaced_ends_with_the_others(
@@ -524,30 +524,30 @@ def test_a_process_that_is_being_replaced_ends_with_the_others(
 ) -> None:
     before = {child.pid for child in multiprocessing.active_children()}
 
-    begun, ended, ready = threading.Event(), threading.Event(), IsolatedClassifier.ready
+    restart_began, ended, ready = threading.Event(), threading.Event(), IsolatedClassifier.ready
 
-    def late(listener: IsolatedClassifier) -> None:
-        begun.set()
+    def ready_late(worker: IsolatedClassifier) -> None:
+        restart_began.set()
         time.sleep(0.5)  # until all has been closed
-        ready(listener)
+        ready(worker)
         ended.set()
 
-    def unable(*_: object) -> None:
+    def fail_to_start(*_: object) -> None:
         raise StartError(1)
 
-    async def ask() -> None:
-        listeners = WorkerPool(Classifier.load(tiny_bundle))
-        async with listeners.at_work():
+    async def fail_and_close() -> None:
+        pool = WorkerPool(Classifier.load(tiny_bundle))
+        async with pool.at_work():
             with monkeypatch.context() as patched:
-                patched.setattr(IsolatedClassifier, "attempt", unable)
+                patched.setattr(IsolatedClassifier, "attempt", fail_to_start)
                 with pytest.raises(NoWorker):
-                    await listeners.attempt(low)
-            monkeypatch.setattr(IsolatedClassifier, "ready", late)
-            while not begun.is_set():
+                    await pool.attempt(low)
+            monkeypatch.setattr(IsolatedClassifier, "ready", ready_late)
+            while not restart_began.is_set():
                 await asyncio.sleep(0.01)
 
-    monkeypatch.setattr("tonearm.serving.pool.SOONEST_SECONDS", 0.0)
-    asyncio.run(ask())
+    monkeypatch.setattr("tonearm.serving.pool.MIN_RETRY_SECONDS", 0.0)
+    asyncio.run(fail_and_close())
     assert ended.wait(30)
     assert {child.pid for child in multiprocessing.active_children()} <= before
 
@@ -566,20 +566,20 @@ def test_who_leaves_in_the_middle_of_an_upload_is_no_error(
 
 
 def test_later_versions_of_http_are_limited_too() -> None:
-    async def takes_all(scope: Any, receive: Any, send: Any) -> None:
+    async def read_all(scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["more_body"]:
             pass
 
     async def endless() -> dict[str, Any]:
         return {"type": "http.request", "body": bytes(1_000_000), "more_body": True}
 
-    async def nowhere(message: Any) -> None:
+    async def never_sent(message: Any) -> None:
         raise AssertionError(message)
 
-    app = LimitedUploads(takes_all, Limits(megabytes=5), 1, Statistics())
+    app = LimitedUploads(read_all, Limits(megabytes=5), 1, Statistics())
     scope = {"type": "http", "method": "POST", "http_version": "2", "headers": []}
     with pytest.raises(HTTPException, match="larger than 5 MB"):
-        asyncio.run(app(scope, endless, nowhere))
+        asyncio.run(app(scope, endless, never_sent))
 
 
 def test_an_upload_that_still_comes_at_the_end_is_refused() -> None:
@@ -589,7 +589,7 @@ def test_an_upload_that_still_comes_at_the_end_is_refused() -> None:
     async def never(*_: Any) -> Any:
         await asyncio.sleep(60)
 
-    async def ask() -> None:
+    async def cancel_upload() -> None:
         app = LimitedUploads(waits, Limits(), 1, Statistics())
         headers = [(b"content-length", b"10")]
         scope = {"type": "http", "method": "POST", "http_version": "1.1", "headers": headers}
@@ -599,7 +599,7 @@ def test_an_upload_that_still_comes_at_the_end_is_refused() -> None:
         await upload
 
     with pytest.raises(HTTPException, match="the server is ending"):
-        asyncio.run(ask())
+        asyncio.run(cancel_upload())
 
 
 @pytest.mark.parametrize("name", ["a\nb.flac", "../../etc/passwd.flac", "x" * 500, "\x00.flac"])
@@ -617,23 +617,23 @@ def test_a_recording_that_brings_its_process_down_fails_alone(
     with served(tiny_bundle) as server, ThreadPoolExecutor(1) as threads:
         (process,) = server.processes
         os.kill(process, signal.SIGSTOP)
-        begun = threading.Event()
+        assigned = threading.Event()
         start = _Worker.start
 
-        def noted(worker: Any, *what: Any) -> None:
-            start(worker, *what)
-            begun.set()
+        def recording_start(worker: Any, *arguments: Any) -> None:
+            start(worker, *arguments)
+            assigned.set()
 
-        monkeypatch.setattr(_Worker, "start", noted)
-        answer = threads.submit(server.post, low)
-        assert begun.wait(30)  # before that, the process would have died idle
+        monkeypatch.setattr(_Worker, "start", recording_start)
+        response = threads.submit(server.post, low)
+        assert assigned.wait(30)  # before that, the process would have died idle
         os.kill(process, signal.SIGKILL)
-        assert answer.result().status_code == 422
-        assert answer.result().json()["error"] == "the process died reading it (-9)"
+        assert response.result().status_code == 422
+        assert response.result().json()["error"] == "the process died reading it (-9)"
         assert server.post(low).json()["genre"] == "low"
 
 
-def test_it_tells_of_itself_its_model_and_what_it_has_done(
+def test_it_reports_its_health_its_model_and_its_metrics(
     server: Server, low: Path, musical_bundle: Path
 ) -> None:
     metadata = Classifier.load(musical_bundle).bundle.metadata
@@ -647,13 +647,13 @@ def test_it_tells_of_itself_its_model_and_what_it_has_done(
     assert server.count("tonearm_recordings_total", verdict="music") == music + 1
 
 
-def test_the_schema_describes_what_is_answered(server: Server, low: Path, tmp_path: Path) -> None:
+def test_the_schema_describes_the_results(server: Server, low: Path, tmp_path: Path) -> None:
     schema = server.client.get("/openapi.json").json()
     operation = schema["paths"]["/classify"]["post"]
     assert {"200", "400", "413", "422", "503"} <= operation["responses"].keys()
     (tmp_path / "broken").write_text("no music")
-    for answer in (server.post(low, timeline=True), server.post(tmp_path / "broken")):
-        values = answer.json()
+    for response in (server.post(low, timeline=True), server.post(tmp_path / "broken")):
+        values = response.json()
         assert Answer.model_validate(values).model_dump(include=values.keys()) == values
 
 
@@ -661,8 +661,8 @@ def test_the_schema_names_what_clients_call_and_describes_the_model(server: Serv
     paths = server.client.get("/openapi.json").json()["paths"]
     named = {operation["operationId"] for path in paths.values() for operation in path.values()}
     assert named == {"classify", "health", "model", "metrics"}
-    answer = paths["/model"]["get"]["responses"]["200"]["content"]["application/json"]
-    assert answer["schema"] == {"$ref": "#/components/schemas/Description"}
+    content = paths["/model"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert content["schema"] == {"$ref": "#/components/schemas/Description"}
     values = server.client.get("/model").json()
     assert Description.model_validate(values).model_dump() == values
 
@@ -681,32 +681,32 @@ const pauses = [];
 let tries = 0;
 """
 PAGE_TRIAL = """
-const heardWindow = { verdict: "unsure", probabilities: { pop: 0.2, reggae: 0.4 } };
-const state = { said: [], set textContent(text) { this.said.push(text); } };
-listen({ file: new Blob(), article: null, state }).then(() => {
-  console.log(JSON.stringify({ pauses, tries, said: state.said, kind: state.className,
-    cell: briefly(heardWindow) }));
+const unsureWindow = { verdict: "unsure", probabilities: { pop: 0.2, reggae: 0.4 } };
+const state = { texts: [], set textContent(text) { this.texts.push(text); } };
+classify({ file: new Blob(), article: null, state }).then(() => {
+  console.log(JSON.stringify({ pauses, tries, texts: state.texts, kind: state.className,
+    cell: shortVerdict(unsureWindow) }));
 });
 """
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 @pytest.mark.parametrize(("retry_after", "pauses"), [("1", [1, 2, 4, 8, 16, 30]), ("30", [30, 30])])
-def test_the_page_says_what_it_waits_for_and_gives_up(
+def test_the_page_shows_what_it_waits_for_and_gives_up(
     server: Server, tmp_path: Path, retry_after: str, pauses: list[int]
 ) -> None:
     page = server.client.get("/").text
     script = page.split("<script>")[1].split("</script>")[0]
     trial = tmp_path / "trial.js"
     trial.write_text(PAGE_STAND_INS + script + PAGE_TRIAL, encoding="utf-8")
-    ran = subprocess.run(
+    completed = subprocess.run(
         ["node", trial, retry_after], capture_output=True, text=True, timeout=30, check=True
     )
-    seen = json.loads(ran.stdout)
-    assert (seen["pauses"], seen["tries"]) == (pauses, len(pauses) + 1)
-    assert f"No space left on device; next try in {pauses[0]} s" in seen["said"]
-    assert (seen["said"][-1], seen["kind"]) == ("No space left on device", "error")
-    assert seen["cell"] == "? reggae"  # at the width of a phone there is room for no more
+    result = json.loads(completed.stdout)
+    assert (result["pauses"], result["tries"]) == (pauses, len(pauses) + 1)
+    assert f"No space left on device; next try in {pauses[0]} s" in result["texts"]
+    assert (result["texts"][-1], result["kind"]) == ("No space left on device", "error")
+    assert result["cell"] == "? reggae"  # at the width of a phone there is room for no more
 
 
 def test_the_page_takes_nothing_from_elsewhere(server: Server) -> None:
@@ -738,7 +738,7 @@ def test_a_server_needs_a_process(tiny_bundle: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_end(
+def test_the_command_serves_until_a_signal_ends_it(
     number: signal.Signals, tiny_bundle: Path, low: Path
 ) -> None:
     command = [sys.executable, "-m", "tonearm", "serve", "--port", "0", "--workers", "1"]
@@ -805,20 +805,20 @@ def test_a_second_signal_ends_it_at_once_and_leaves_nothing(
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
-    with serve._opened("127.0.0.1", 0) as door:
+    with serve._opened("127.0.0.1", 0) as server_socket:
         # By this asyncio knows TCP, and then sends what it has at once (TCP_NODELAY).
-        assert door.proto == socket.IPPROTO_TCP
+        assert server_socket.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize(
-    ("instead", "told"),
+    ("factory", "message"),
     [
         ("partial(os._exit, 3)", "a worker process died while starting (exit code 3)"),
         ("1 / 0", "unexpected ZeroDivisionError: division by zero"),
     ],
 )
-def test_processes_that_cannot_start_are_told_in_one_line(
-    tmp_path: Path, instead: str, told: str
+def test_processes_that_cannot_start_are_reported_in_one_line(
+    tmp_path: Path, factory: str, message: str
 ) -> None:
     script = tmp_path / "serve.py"
     script.write_text(
@@ -827,18 +827,22 @@ def test_processes_that_cannot_start_are_told_in_one_line(
         "from tonearm.classifier import Classifier\n"
         "from tonearm.cli.app import main\n"
         "if __name__ == '__main__':\n"
-        f"    Classifier._in_process = lambda self: {instead}\n"
+        f"    Classifier._worker_factory = lambda self: {factory}\n"
         "    sys.argv = ['tonearm', 'serve', '--port', '0', '--workers', '2']\n"
         "    main()\n"
     )
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"tonearm: {told}\n")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (
+        1,
+        "",
+        f"tonearm: {message}\n",
+    )
 
 
 @posix
-def test_an_address_that_is_taken_is_told_in_one_line(
+def test_an_address_that_is_taken_is_reported_in_one_line(
     program: Callable[..., tuple[int, str, str]], tiny_bundle: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -25,7 +25,7 @@ def test_names_fit_into_a_line(name: str, shown: str) -> None:
     assert printable(name) == shown
 
 
-def test_the_line_is_told_that_is_not_utf8() -> None:
+def test_the_line_that_is_not_utf8_is_named() -> None:
     with pytest.raises(UnicodeDecodeError) as caught:
         "für\nElise\n".encode("latin-1").decode()
     assert not_utf8(caught.value) == "not UTF-8 (line 1)"

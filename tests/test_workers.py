@@ -20,15 +20,15 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.workers import Crash, IsolatedWorker, StartError, as_finished, in_order
 
 
-def started(
+def start_isolated(
     prepare: Callable[[], Callable[[int], Any]],
 ) -> tuple[IsolatedWorker[int, Any], BaseProcess]:
-    """Start a function apart, and give its process too."""
+    """Start an isolated function, and return its process too."""
     before = {child.pid for child in multiprocessing.active_children()}
-    apart = IsolatedWorker(prepare, time_limit=lambda _: 30.0)
-    apart.ready()
+    isolated = IsolatedWorker(prepare, time_limit=lambda _: 30.0)
+    isolated.ready()
     (process,) = (child for child in multiprocessing.active_children() if child.pid not in before)
-    return apart, process
+    return isolated, process
 
 
 def _square_or_die() -> Callable[[int], int]:
@@ -47,7 +47,7 @@ def test_results_come_in_order_and_a_crash_costs_one_item() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere signals cannot be held back")
-def test_a_process_that_is_starting_does_not_hear_ctrl_c(tmp_path: Path) -> None:
+def test_a_process_that_is_starting_ignores_ctrl_c(tmp_path: Path) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     # In a program of its own: what multiprocessing starts beside the first process matters.
     program = tmp_path / "program.py"
@@ -58,7 +58,7 @@ def test_a_process_that_is_starting_does_not_hear_ctrl_c(tmp_path: Path) -> None
         "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)\n"
         "if __name__ == '__main__':\n"
         "    child = multiprocessing.get_context('spawn').Process(target=say)\n"
-        "    with workers._held_back():\n"
+        "    with workers._signals_blocked():\n"
         "        child.start()\n"
         "    child.join()\n"
         "    say()\n"
@@ -66,36 +66,36 @@ def test_a_process_that_is_starting_does_not_hear_ctrl_c(tmp_path: Path) -> None
     assert subprocess.check_output([sys.executable, program], text=True) == "True\nFalse\n"
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
     # And once it serves, it ignores what is the parent's to decide, and holds nothing back.
-    for_parent = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for held, handler in in_order(_say_signals, for_parent, workers=2):
-        assert (held, handler) == (False, signal.SIG_IGN)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for blocked, handler in in_order(_report_signals, signals, workers=2):
+        assert (blocked, handler) == (False, signal.SIG_IGN)
 
 
-def _say_signals() -> Callable[[int], tuple[bool, object]]:
+def _report_signals() -> Callable[[int], tuple[bool, object]]:
     return lambda number: (
         number in signal.pthread_sigmask(signal.SIG_BLOCK, []),
         signal.getsignal(number),
     )
 
 
-def _answer_at_length() -> Callable[[int], bytes]:
+def _return_many_bytes() -> Callable[[int], bytes]:
     return bytes
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
-def test_a_process_killed_in_the_middle_of_its_answer_costs_its_item() -> None:
-    apart, process = started(_answer_at_length)
-    received = apart._worker.pipe.recv
+def test_a_process_killed_while_sending_its_result_costs_its_item() -> None:
+    isolated, process = start_isolated(_return_many_bytes)
+    receive = isolated._worker.pipe.recv
 
-    def late() -> bytes:
-        assert apart._worker.pipe.poll(30)  # it has begun to answer, and its pipe is full
+    def receive_late() -> bytes:
+        assert isolated._worker.pipe.poll(30)  # it has begun to send, and its pipe is full
         process.kill()
         process.join()
-        return received()
+        return receive()
 
-    apart._worker.pipe.recv = late  # type: ignore[method-assign]
-    assert isinstance(apart(50_000_000), Crash)
-    apart.close()
+    isolated._worker.pipe.recv = receive_late  # type: ignore[method-assign]
+    assert isinstance(isolated(50_000_000), Crash)
+    isolated.close()
 
 
 def test_items_are_taken_only_as_they_are_needed() -> None:
@@ -167,7 +167,7 @@ def test_a_worker_that_hangs_goes_with_its_parent() -> None:
 
 
 def test_behind_a_slow_item_few_others_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "AHEAD", 3)
+    monkeypatch.setattr(workers, "LOOKAHEAD", 3)
     taken = []
 
     def items() -> Iterator[float]:
@@ -190,7 +190,7 @@ def _no_model() -> Callable[[int], int]:
     raise TonearmError("model.onnx: no such file")
 
 
-def test_a_process_says_why_it_cannot_start(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_reports_why_it_cannot_start(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(StartError) as caught:
         list(in_order(_no_model, [1, 2], workers=2))
     assert str(caught.value) == "a worker process could not start: model.onnx: no such file"
@@ -201,11 +201,14 @@ def test_a_process_says_why_it_cannot_start(capfd: pytest.CaptureFixture[str]) -
 def test_only_a_process_that_ends_by_itself_may_lack_the_guard() -> None:
     assert "__main__" in str(StartError(1))
     assert "__main__" not in str(StartError(-9))
-    again = pickle.loads(pickle.dumps(StartError(None, "no such file")))
-    assert (str(again), again.reason) == (str(StartError(None, "no such file")), again.reason)
+    unpickled = pickle.loads(pickle.dumps(StartError(None, "no such file")))
+    assert (str(unpickled), unpickled.reason) == (
+        str(StartError(None, "no such file")),
+        unpickled.reason,
+    )
 
 
-def test_a_function_apart_survives_its_crashes() -> None:
+def test_an_isolated_function_survives_its_crashes() -> None:
     square = IsolatedWorker(_square_or_die, time_limit=lambda number: 60.0)
     assert [square(number) for number in (2, 3, 4)] == [4, Crash(3, 7), 16]
     square.close()
@@ -230,7 +233,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_on_standard_input_is_told_to_be_a_file() -> None:
+def test_a_script_on_standard_input_is_refused() -> None:
     ended = subprocess.run(
         [sys.executable], input=SCRIPT, capture_output=True, text=True, check=True
     )
@@ -254,14 +257,14 @@ def _start_workers() -> str:
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
 def test_a_process_that_was_stopped_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_JOIN_SECONDS", 0.2)
-    apart, process = started(_square_or_die)
+    isolated, process = start_isolated(_square_or_die)
     assert process.pid
     os.kill(process.pid, signal.SIGSTOP)
-    apart.close()
+    isolated.close()
     process.join(10)
     assert not process.is_alive()
-    assert apart(2) == 4  # asked again, it begins anew
-    apart.close()
+    assert isolated(2) == 4  # called again, it starts anew
+    isolated.close()
 
 
 def _never_ready() -> Callable[[int], int]:
@@ -269,27 +272,27 @@ def _never_ready() -> Callable[[int], int]:
 
 
 def test_a_process_that_cannot_begin_is_tried_again_at_the_next_call() -> None:
-    apart = IsolatedWorker(_never_ready, time_limit=lambda _: 30.0)
+    isolated = IsolatedWorker(_never_ready, time_limit=lambda _: 30.0)
     with pytest.raises(StartError, match="exit code 9"):
-        apart.ready()
+        isolated.ready()
     for _ in range(2):
         with pytest.raises(StartError, match="exit code 9"):
-            apart(1)
-    apart.close()
+            isolated(1)
+    isolated.close()
 
 
 def test_a_process_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {child.pid for child in multiprocessing.active_children()}
     monkeypatch.setattr("tonearm.workers.START_SECONDS", 0.5)
-    late = r"did not start within 0\.5 s"
-    with pytest.raises(StartError, match=late):
+    message = r"did not start within 0\.5 s"
+    with pytest.raises(StartError, match=message):
         list(as_finished(_sleep_at_start, [1], 1))
-    apart = IsolatedWorker(_sleep_at_start, time_limit=lambda item: 60.0)
-    with pytest.raises(StartError, match=late):
-        apart.ready()
-    with pytest.raises(StartError, match=late):
-        apart(1)
-    apart.close()
+    isolated = IsolatedWorker(_sleep_at_start, time_limit=lambda item: 60.0)
+    with pytest.raises(StartError, match=message):
+        isolated.ready()
+    with pytest.raises(StartError, match=message):
+        isolated(1)
+    isolated.close()
     assert {child.pid for child in multiprocessing.active_children()} <= before
 
 
@@ -300,8 +303,8 @@ def _sleep_at_start() -> Callable[[int], int]:
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it is ended in another way")
 def test_a_process_that_died_idle_costs_no_item() -> None:
-    apart, process = started(_square_or_die)
+    isolated, process = start_isolated(_square_or_die)
     process.kill()
     process.join(10)
-    assert apart(2) == 4
-    apart.close()
+    assert isolated(2) == 4
+    isolated.close()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tonearm.explanation import Explanation, explain
     from tonearm.prediction import Failure, Prediction, Segment
 
-_HOMES = {
+_MODULES = {
     "Classifier": "tonearm.classifier",
     "Explanation": "tonearm.explanation",
     "Failure": "tonearm.prediction",
@@ -45,9 +45,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first access, so that `import tonearm` costs nothing."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -58,7 +58,7 @@ def atomic_write(path: str | os.PathLike[str], *, replaces: bool = True) -> Iter
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if replaces or not _linked(draft, target):
+        if replaces or not _hard_link(draft, target):
             draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def _copy_owner_and_mode(draft: Path, state: os.stat_result) -> None:
     draft.chmod(stat.S_IMODE(state.st_mode))
 
 
-def _linked(draft: Path, target: Path) -> bool:
+def _hard_link(draft: Path, target: Path) -> bool:
     """Hard-link a draft to its final name, and return whether the drive supports that.
 
     Raises
@@ -171,10 +171,10 @@ def require_writable_folder(folder: str | os.PathLike[str]) -> None:
     TonearmError
         If it cannot be made, or nothing can be written in it.
     """
-    place = Path(os.path.realpath(folder))
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
+    ancestor = Path(os.path.realpath(folder))
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    if not ancestor.is_dir():
         raise TonearmError(f"{printable(os.fspath(folder))}: {_NO_FOLDER}")
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not os.access(ancestor, os.W_OK | os.X_OK):
         raise TonearmError(f"{printable(os.fspath(folder))}: {os.strerror(errno.EACCES)}")

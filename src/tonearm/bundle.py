@@ -154,14 +154,14 @@ class Bundle:
         if second is not None:
             inputs["second_logmel"] = second
         try:
-            answers = self._session.run(self._output_names, inputs)
+            outputs = self._session.run(self._output_names, inputs)
         except Exception as error:  # ONNX Runtime's error classes share no base below Exception
             raise BundleError(self.path, f"its graph fails: {_first_line(error)}") from error
-        answers = dict(zip(self._output_names, answers, strict=True))
-        for name in _ANSWERS & set(answers):
-            if not np.isfinite(answers[name]).all():
+        outputs = dict(zip(self._output_names, outputs, strict=True))
+        for name in _KNOWN_OUTPUTS & set(outputs):
+            if not np.isfinite(outputs[name]).all():
                 raise BundleError(self.path, f"its graph answers NaN or infinity as {name!r}")
-        return Outputs(answers.pop("logits"), answers.pop("embedding"), answers)
+        return Outputs(outputs.pop("logits"), outputs.pop("embedding"), outputs)
 
 
 def builtin() -> dict[str, Path]:
@@ -194,8 +194,8 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
         If it is a path (it has a separator or a suffix), and there is no model.
     """
     bundles = available()
-    if (named := bundles.get(os.fspath(name_or_path))) is not None:
-        return named
+    if (bundle_path := bundles.get(os.fspath(name_or_path))) is not None:
+        return bundle_path
     path = Path(name_or_path)
     if path.is_dir():
         if not (path / RUN_BUNDLE).is_file():
@@ -228,8 +228,8 @@ def write_metadata(
     except ImportError as error:
         raise MissingExtraError("onnx", "learn") from error
     model = onnx.load(os.fspath(graph))
-    kept = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, kept | {METADATA_KEY: metadata.to_json()})
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, properties | {METADATA_KEY: metadata.to_json()})
     with atomic_write(target) as file:
         file.write(model.SerializeToString())
 
@@ -274,7 +274,7 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
     if missing := {"logits", "embedding"} - set(outputs):
         raise MetadataError(f"graph outputs: {listed(missing)} missing, got {listed(outputs)}")
     for node in nodes:
-        if (node.name in inputs or node.name in _ANSWERS) and node.type != "tensor(float)":
+        if (node.name in inputs or node.name in _KNOWN_OUTPUTS) and node.type != "tensor(float)":
             raise MetadataError(f"graph has {node.name!r} as {node.type}, expected tensor(float)")
     _check_width("logits", outputs["logits"], len(metadata.labels), "labels")
     if "music" in outputs:
@@ -286,14 +286,14 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
         _check_width("descriptors", inputs["descriptors"], len(metadata.descriptors), "descriptors")
 
 
-_ANSWERS = {"logits", "embedding", "music"}  # the outputs whose meaning is known
+_KNOWN_OUTPUTS = {"logits", "embedding", "music"}  # the outputs whose meaning is known
 
 
-def _check_width(name: str, shape: list[int | str | None], expected: int, what: str) -> None:
+def _check_width(name: str, shape: list[int | str | None], expected: int, unit: str) -> None:
     # A symbolic (string) or unknown (None) width cannot contradict the metadata.
     width = shape[-1] if shape else 0
     if isinstance(width, int) and width != expected:
-        raise MetadataError(f"graph has {width} columns in {name!r}, metadata {expected} {what}")
+        raise MetadataError(f"graph has {width} columns in {name!r}, metadata {expected} {unit}")
 
 
 def _bundles_in(folder: Path) -> dict[str, Path]:

@@ -107,10 +107,10 @@ class Classifier:
             If the file exists but cannot be used.
         """
         loaded = Bundle.load(bundle.find(model), threads)
-        own = loaded.metadata
+        metadata = loaded.metadata
         thresholds = Thresholds(
-            own.music_threshold if music_threshold is None else music_threshold,
-            own.unsure_threshold if unsure_threshold is None else unsure_threshold,
+            metadata.music_threshold if music_threshold is None else music_threshold,
+            metadata.unsure_threshold if unsure_threshold is None else unsure_threshold,
         )
         return cls(loaded, time_limit=time_limit, thresholds=thresholds)
 
@@ -177,16 +177,16 @@ class Classifier:
         deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
-        whole = _Scores(rate)
+        scores = _Scores(rate)
         truncated = False
         for start, seconds in stretches:
             try:
                 with audio.stream(path, rate, start, seconds, time_limit=self.time_limit) as blocks:
-                    whole.add(self._listen(deadline.over(blocks), descriptors), start)
+                    scores.add(self._score_windows(deadline.enforce(blocks), descriptors), start)
                     truncated |= blocks.truncated
             except audio.TooShort:
                 truncated = True
-        return self._conclude(path, whole, truncated=truncated)
+        return self._aggregate(path, scores, truncated=truncated)
 
     def classify_files(
         self, paths: Iterable[str | os.PathLike[str]], workers: int = 1
@@ -219,18 +219,18 @@ class Classifier:
         files = map(_path_or_failure, paths)
         workers = min(workers, length_hint(paths, workers))  # do not start processes that stay idle
         if workers <= 1:
-            return map(self._answer, files)
+            return map(self._attempt, files)
         return self._classify_in_processes(files, workers)
 
     def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
         """Classify a file, returning a `Failure` for anything wrong with it or its name."""
-        return self._answer(_path_or_failure(path))
+        return self._attempt(_path_or_failure(path))
 
     def isolated(self) -> IsolatedClassifier:
         """Return the same classifier running in a process of its own."""
         return IsolatedClassifier(self)
 
-    def _answer(self, file: Path | Failure) -> Prediction | Failure:
+    def _attempt(self, file: Path | Failure) -> Prediction | Failure:
         """Classify a file, or return the failure that its name already caused."""
         if isinstance(file, Failure):
             return file
@@ -244,16 +244,20 @@ class Classifier:
     ) -> Iterator[Prediction | Failure]:
         from tonearm.workers import in_order
 
-        for result in in_order(self._in_process(), files, workers, time_limit=self._time_limit_of):
-            yield self._told(result)
+        for result in in_order(
+            self._worker_factory(), files, workers, time_limit=self._time_limit_of
+        ):
+            yield self._without_crash(result)
 
-    def _in_process(self) -> Callable[[], Callable[[Path | Failure], Prediction | Failure]]:
+    def _worker_factory(self) -> Callable[[], Callable[[Path | Failure], Prediction | Failure]]:
         """Return a picklable function that makes the same classifier in another process."""
         return partial(
             _prepare, self.bundle.path, self.bundle.threads, self.time_limit, self.thresholds
         )
 
-    def _told(self, result: Prediction | Failure | Crash[Path | Failure]) -> Prediction | Failure:
+    def _without_crash(
+        self, result: Prediction | Failure | Crash[Path | Failure]
+    ) -> Prediction | Failure:
         """Turn the `Crash` of a process into the `Failure` of its file; pass on other results."""
         from tonearm.workers import Crash
 
@@ -274,8 +278,8 @@ class Classifier:
         descriptors = self._describe_file(source) if self._descriptor_columns else None
         rate = self.bundle.metadata.front_end.sample_rate
         with audio.stream(source, rate, time_limit=self.time_limit) as blocks:
-            heard = self._listen(deadline.over(blocks), descriptors)
-            return self._conclude(path, heard, truncated=blocks.truncated)
+            scores = self._score_windows(deadline.enforce(blocks), descriptors)
+            return self._aggregate(path, scores, truncated=blocks.truncated)
 
     def _classify_samples(self, samples: npt.NDArray[np.floating], rate: int | None) -> Prediction:
         if rate is None:
@@ -283,31 +287,31 @@ class Classifier:
         signal = checked_samples(samples)
         blocks = audio.resample(signal, rate, self.bundle.metadata.front_end.sample_rate)
         descriptors = self._describe_samples(signal, rate) if self._descriptor_columns else None
-        return self._conclude(None, self._listen(blocks, descriptors), truncated=False)
+        return self._aggregate(None, self._score_windows(blocks, descriptors), truncated=False)
 
-    def _listen(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Scores:
+    def _score_windows(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Scores:
         """Score every window of a recording that comes in blocks of float32[n].
 
         Windows are run one at a time: on one thread, larger batches are no faster and do not fit
         in the processor's cache.
         """
         rate = self.bundle.metadata.front_end.sample_rate
-        heard = _Scores(rate)
-        copies = _tee(heard.through(blocks), len(self._logmels))
-        views = [
+        scores = _Scores(rate)
+        copies = _tee(scores.monitor(blocks), len(self._logmels))
+        window_streams = [
             self._windows(logmel, copy) for logmel, copy in zip(self._logmels, copies, strict=True)
         ]
         # A last window that only one of the front ends yields (by rounding) is left out.
-        for (span, window), *others in zip(*views, strict=False):
+        for (span, window), *others in zip(*window_streams, strict=False):
             second = others[0][1][np.newaxis] if others else None
             outputs = self.bundle.run(window[np.newaxis], descriptors, second)
-            heard.spans.append(span)
-            heard.logits.append(outputs.logits[0])
-            heard.embeddings.append(outputs.embedding[0])
+            scores.spans.append(span)
+            scores.logits.append(outputs.logits[0])
+            scores.embeddings.append(outputs.embedding[0])
             if (music := outputs.extra.get("music")) is not None:
-                heard.music.append(_sigmoid(float(music[0, 0])))
-        heard.spans = [(start, min(end, heard.seconds)) for start, end in heard.spans]
-        return heard
+                scores.music.append(_sigmoid(float(music[0, 0])))
+        scores.spans = [(start, min(end, scores.seconds)) for start, end in scores.spans]
+        return scores
 
     def _windows(
         self, logmel: LogMel, blocks: Iterable[Floats]
@@ -322,24 +326,24 @@ class Classifier:
         ):
             yield (first / per_second, (first + len(window)) / per_second), window
 
-    def _conclude(self, path: Path | None, heard: _Scores, *, truncated: bool) -> Prediction:
-        """Average the windows' scores into a prediction; raise if there was nothing to hear."""
-        check_audible(heard.seconds, heard.peak, str(path or "<samples>"))
-        log_probabilities = log_softmax(np.stack(heard.logits))
-        music: list[float | None] = [*heard.music] or [None] * len(heard.spans)
-        segments = tuple(map(self._segment, heard.spans, log_probabilities, music))
+    def _aggregate(self, path: Path | None, scores: _Scores, *, truncated: bool) -> Prediction:
+        """Average the windows' scores into a prediction; raise if the recording is not audible."""
+        check_audible(scores.seconds, scores.peak, str(path or "<samples>"))
+        log_probabilities = log_softmax(np.stack(scores.logits))
+        music: list[float | None] = [*scores.music] or [None] * len(scores.spans)
+        segments = tuple(map(self._segment, scores.spans, log_probabilities, music))
         probabilities = self._ranked(log_probabilities.mean(axis=0))
         genre, confidence = next(iter(probabilities.items()))
-        is_music = _mean_of_better_half(heard.music) if heard.music else None
+        is_music = _mean_of_top_half(scores.music) if scores.music else None
         return Prediction(
             path=path,
             genre=genre,
             confidence=confidence,
             probabilities=probabilities,
             segments=segments,
-            duration=heard.seconds,
+            duration=scores.seconds,
             truncated=truncated,
-            embedding=np.mean(heard.embeddings, axis=0, dtype=np.float32),
+            embedding=np.mean(scores.embeddings, axis=0, dtype=np.float32),
             music=is_music,
             verdict=self.thresholds.verdict(is_music, confidence),
         )
@@ -416,7 +420,9 @@ class IsolatedClassifier:
         from tonearm.workers import IsolatedWorker
 
         self._classifier = classifier
-        self._apart = IsolatedWorker(classifier._in_process(), time_limit=classifier._time_limit_of)
+        self._worker = IsolatedWorker(
+            classifier._worker_factory(), time_limit=classifier._time_limit_of
+        )
 
     def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
         """Classify a file as `Classifier.attempt` does.
@@ -426,7 +432,7 @@ class IsolatedClassifier:
         StartError
             If the process, or its replacement, died or failed before it could begin.
         """
-        return self._classifier._told(self._apart(_path_or_failure(path)))
+        return self._classifier._without_crash(self._worker(_path_or_failure(path)))
 
     def ready(self) -> None:
         """Wait until the process has loaded the model, replacing the process if it has died.
@@ -436,18 +442,18 @@ class IsolatedClassifier:
         StartError
             If it dies or fails before that.
         """
-        self._apart.ready()
+        self._worker.ready()
 
     def kill(self) -> None:
         """End the process while another thread waits for it; that thread gets a `Failure`.
 
         If the process is still loading the model, that thread gets a `StartError`.
         """
-        self._apart.kill()
+        self._worker.kill()
 
     def close(self) -> None:
         """End the process; no other thread may be waiting for it."""
-        self._apart.close()
+        self._worker.close()
 
     def __enter__(self) -> IsolatedClassifier:
         return self
@@ -468,7 +474,7 @@ class _Deadline:
         self._limit = time_limit_for(_size(source), time_limit)
         self._end = time.monotonic() + self._limit
 
-    def over(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
+    def enforce(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
         """Pass blocks on; raise `audio.TimedOut` once the time is up."""
         for block in blocks:
             if time.monotonic() > self._end:
@@ -502,7 +508,7 @@ class _Scores:
         self.peak = max(self.peak, stretch.peak)
         self._samples += stretch._samples
 
-    def through(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
+    def monitor(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
         """Pass blocks on, noting length and peak; append zeros if the recording is very short."""
         for block in blocks:
             self._samples += len(block)
@@ -513,25 +519,25 @@ class _Scores:
             yield np.zeros(missing, np.float32)
 
 
-def _tee(blocks: Iterable[Floats], listeners: int) -> list[Iterator[Floats]]:
-    """Share one stream of blocks between several front ends, freeing blocks that all have read.
+def _tee(blocks: Iterable[Floats], readers: int) -> list[Iterator[Floats]]:
+    """Share one stream of blocks between several readers, freeing blocks that all have read.
 
     `itertools.tee` does that too, but keeps up to 57 blocks.
     """
     source = iter(blocks)
-    waiting: list[deque[Floats]] = [deque() for _ in range(listeners)]
+    queues: list[deque[Floats]] = [deque() for _ in range(readers)]
 
-    def listen(own: deque[Floats]) -> Iterator[Floats]:
+    def read(pending: deque[Floats]) -> Iterator[Floats]:
         while True:
-            if not own:
+            if not pending:
                 block = next(source, None)
                 if block is None:
                     return
-                for queue in waiting:
-                    queue.append(block)
-            yield own.popleft()
+                for other in queues:
+                    other.append(block)
+            yield pending.popleft()
 
-    return [listen(own) for own in waiting]
+    return [read(pending) for pending in queues]
 
 
 def _descriptor_columns(model: Bundle) -> list[int]:
@@ -546,7 +552,7 @@ def _descriptor_columns(model: Bundle) -> list[int]:
     return [columns[name] for name in model.metadata.descriptors]
 
 
-def _mean_of_better_half(probabilities: list[float]) -> float:
+def _mean_of_top_half(probabilities: list[float]) -> float:
     """Return the mean over the half of the windows that sound most like music.
 
     This way a song stays music despite a spoken introduction, applause or a silent end. Averaging
@@ -569,11 +575,11 @@ def log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
     return normalised
 
 
-def _path_or_failure(named: object) -> Path | Failure:
+def _path_or_failure(name: object) -> Path | Failure:
     try:
-        return as_path(named)
+        return as_path(name)
     except UsageError as error:
-        return Failure(Path(repr(named)), str(error))
+        return Failure(Path(repr(name)), str(error))
 
 
 def _size(source: audio.Source) -> int:
@@ -591,4 +597,4 @@ def _prepare(
 ) -> Callable[[Path | Failure], Prediction | Failure]:
     """Make a worker process's classifier."""
     model = Bundle.load(path, threads)
-    return Classifier(model, time_limit=time_limit, thresholds=thresholds)._answer
+    return Classifier(model, time_limit=time_limit, thresholds=thresholds)._attempt

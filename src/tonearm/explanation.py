@@ -25,7 +25,7 @@ from tonearm.prediction import Prediction
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
 # A recording longer by less than this is explained as a whole: clips of 30 s are often a few
 # milliseconds longer, and that offset would shift the windows from those that were classified.
-SPARED_SECONDS = 1.0
+LENGTH_TOLERANCE_SECONDS = 1.0
 PATCH_SECONDS = 1.0
 FEWEST_PATCHES = 4  # in time, for a recording of a few seconds
 BANDS = 8  # of equal width in mel
@@ -71,9 +71,9 @@ class Explanation:
         It interpolates between patches just as they fade into each other when covered, so it shows
         no more detail than was measured.
         """
-        along_time = _shares(seconds, self.times)
-        along_mel = _shares(_mel(hertz), _mel(self.bands))
-        return np.asarray(along_time @ self.evidence @ along_mel.T)
+        time_weights = _interpolation_weights(seconds, self.times)
+        mel_weights = _interpolation_weights(_mel(hertz), _mel(self.bands))
+        return np.asarray(time_weights @ self.evidence @ mel_weights.T)
 
 
 def explain(
@@ -120,16 +120,16 @@ def explain(
         raise UsageError(f"start: expected seconds from 0, got {start}")
     if not 0 < duration < np.inf:
         raise UsageError(f"duration: expected seconds above 0, got {duration}")
-    target = classifier.bundle.metadata.front_end.sample_rate
+    model_rate = classifier.bundle.metadata.front_end.sample_rate
     path = None
     if isinstance(source, np.ndarray):
-        recording, start = _stretch_of_samples(source, rate, target, start, duration)
+        recording, start = _stretch_of_samples(source, rate, model_rate, start, duration)
     else:
         path = path_of(source)
         if rate is not None:
             raise UsageError("rate is for samples; a file knows its own")
         limit = classifier.time_limit
-        recording, start = _stretch_of_file(source, target, start, duration, limit)
+        recording, start = _stretch_of_file(source, model_rate, start, duration, limit)
     hearing = Hearing(classifier, recording, path, start)
     explained = genre or hearing.prediction.genre
     return Explanation(
@@ -163,18 +163,18 @@ class Hearing:
         path: Path | None = None,
         start: float = 0.0,
     ) -> None:
-        notes = _Notebook(classifier.bundle)
+        captured = _CapturingBundle(classifier.bundle)
         try:
-            prediction = Classifier(notes, thresholds=classifier.thresholds)(
+            prediction = Classifier(captured, thresholds=classifier.thresholds)(
                 recording.samples, recording.rate
             )
         except audio.AudioError as error:
             raise type(error)(str(path or error.path), error.reason) from None
-        begins = [segment.start for segment in prediction.segments]
-        self.prediction = _placed(prediction, path, start, truncated=recording.truncated)
+        starts = [segment.start for segment in prediction.segments]
+        self.prediction = _with_offset(prediction, path, start, truncated=recording.truncated)
         self._bundle = classifier.bundle
         self._column = {label: i for i, label in enumerate(classifier.labels)}
-        self._logits = np.concatenate(notes.logits)
+        self._logits = np.concatenate(captured.logits)
 
         front_ends = self._bundle.metadata.front_ends
         highest = _mel(max(front_end.f_max for front_end in front_ends))
@@ -182,21 +182,26 @@ class Hearing:
         self.bands = mel_to_hz(mels)
         count = max(FEWEST_PATCHES, round(prediction.duration / PATCH_SECONDS))
         self.times = (np.arange(count) + 0.5) / count * prediction.duration
-        self._along_mel = [
-            _shares(_mel(band_centres(end.n_mels, end.f_min, end.f_max, end.scale)), mels)
+        self._mel_weights = [
+            _interpolation_weights(
+                _mel(band_centres(end.n_mels, end.f_min, end.f_max, end.scale)), mels
+            )
             for end in front_ends
         ]
         # The second front end's window begins within a frame of the first one's.
         self._windows = [
             _Window(
-                asked.descriptors,
-                asked.frames,
+                inputs.descriptors,
+                inputs.frames,
                 [
-                    _shares(begin + np.arange(frames.shape[1]) / end.frames_per_second, self.times)
-                    for frames, end in zip(asked.frames, front_ends, strict=True)
+                    _interpolation_weights(
+                        window_start + np.arange(frames.shape[1]) / end.frames_per_second,
+                        self.times,
+                    )
+                    for frames, end in zip(inputs.frames, front_ends, strict=True)
                 ],
             )
-            for begin, asked in zip(begins, notes.questions, strict=True)
+            for window_start, inputs in zip(starts, captured.inputs, strict=True)
         ]
         self._level = [
             np.concatenate([window.frames[i][0] for window in self._windows]).mean(axis=0)
@@ -214,11 +219,15 @@ class Hearing:
         cover = np.asarray(cover, np.float32)
         logits = self._logits.copy()
         for i, window in enumerate(self._windows):
-            if (window.along_time[0] @ cover).any():  # otherwise the window is unchanged
+            if (window.time_weights[0] @ cover).any():  # otherwise the window is unchanged
                 first, *second = (
-                    frames + (along_time @ cover @ along_mel.T) * (level - frames)
-                    for frames, along_time, along_mel, level in zip(
-                        window.frames, window.along_time, self._along_mel, self._level, strict=True
+                    frames + (time_weights @ cover @ mel_weights.T) * (level - frames)
+                    for frames, time_weights, mel_weights, level in zip(
+                        window.frames,
+                        window.time_weights,
+                        self._mel_weights,
+                        self._level,
+                        strict=True,
                     )
                 )
                 outputs = self._bundle.run(first, window.descriptors, *second)
@@ -240,7 +249,7 @@ class Hearing:
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Inputs:
     """The network's inputs for one window."""
 
     descriptors: Floats | None
@@ -248,18 +257,18 @@ class _Question:
 
 
 @dataclass(frozen=True)
-class _Window(_Question):
-    """The inputs for a window, and the shares of its frames that belong to each patch."""
+class _Window(_Inputs):
+    """The inputs for a window, and the weight of each patch at each of its frames."""
 
-    along_time: list[Floats]  # float32[frames, T] for each front end
+    time_weights: list[Floats]  # float32[frames, T] for each front end
 
 
-class _Notebook(Bundle):
+class _CapturingBundle(Bundle):
     """A bundle that records its inputs and logits, exactly as a classifier feeds it."""
 
     def __init__(self, bundle: Bundle) -> None:
         vars(self).update(vars(bundle))
-        self.questions: list[_Question] = []
+        self.inputs: list[_Inputs] = []
         self.logits: list[Floats] = []
 
     def run(
@@ -267,7 +276,7 @@ class _Notebook(Bundle):
     ) -> Outputs:
         outputs = super().run(logmel, descriptors, second)
         frames = [logmel] if second is None else [logmel, second]
-        self.questions.append(_Question(descriptors, frames))
+        self.inputs.append(_Inputs(descriptors, frames))
         self.logits.append(outputs.logits)
         return outputs
 
@@ -286,16 +295,16 @@ def _stretch_of_file(
 def _middle(length: float, duration: float) -> tuple[float, float]:
     """Return start and duration, in seconds, of the stretch to explain in a recording."""
     left_out = length - duration
-    if left_out < SPARED_SECONDS:
+    if left_out < LENGTH_TOLERANCE_SECONDS:
         # Not the length itself, which may be reported slightly too short.
-        return 0.0, duration + SPARED_SECONDS
+        return 0.0, duration + LENGTH_TOLERANCE_SECONDS
     return left_out / 2, duration
 
 
 def _stretch_of_samples(
     samples: npt.NDArray[np.floating],
     rate: int | None,
-    target: int,
+    model_rate: int,
     start: float | None,
     duration: float,
 ) -> tuple[audio.Recording, float]:
@@ -307,15 +316,15 @@ def _stretch_of_samples(
     if start is None:
         start, duration = _middle(len(samples) / rate, duration)
     stretch = samples[round(start * rate) : round((start + duration) * rate)]
-    blocks = list(audio.resample(stretch, rate, target))
+    blocks = list(audio.resample(stretch, rate, model_rate))
     joined = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    return audio.Recording(joined, target, truncated=False), start
+    return audio.Recording(joined, model_rate, truncated=False), start
 
 
-def _placed(
+def _with_offset(
     prediction: Prediction, path: Path | None, start: float, *, truncated: bool
 ) -> Prediction:
-    """Return a stretch's prediction with the file's path and times within the whole file."""
+    """Return a stretch's prediction with the file's path, and times offset by its start."""
     segments = tuple(
         replace(segment, start=segment.start + start, end=segment.end + start)
         for segment in prediction.segments
@@ -327,8 +336,8 @@ def _mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return hz_to_mel(np.asarray(hertz, np.float64))
 
 
-def _shares(points: npt.ArrayLike, centres: npt.ArrayLike) -> Floats:
-    """Return the share of each point that belongs to each patch, given ascending centres.
+def _interpolation_weights(points: npt.ArrayLike, centres: npt.ArrayLike) -> Floats:
+    """Return the weight of each patch at each point, given the patches' ascending centres.
 
     Patches fade linearly into their neighbours: to the network, a hard edge would be an event.
 

@@ -84,15 +84,15 @@ def plot(
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.02)
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout=layout)
         FigureCanvasAgg(figure)
-        beside = 12 * max(1.0, 1000 / width)  # room for the genres' names at any size
-        grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, beside])
+        ranking_width = 12 * max(1.0, 1000 / width)  # room for the genres' names at any size
+        grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, ranking_width])
         spectrum = figure.add_subplot(grid[0, 0])
         bar = figure.add_subplot(grid[0, 1])
-        answer = figure.add_subplot(grid[0, 2])
+        ranking = figure.add_subplot(grid[0, 2])
         timeline = figure.add_subplot(grid[1, 0], sharex=spectrum)
 
-        share = prediction.probabilities[explanation.genre]
-        headline = f"Evidence for {explanation.genre} ({_per_cent(share)})"
+        probability = prediction.probabilities[explanation.genre]
+        headline = f"Evidence for {explanation.genre} ({_per_cent(probability)})"
         if prediction.verdict != "music":
             headline += f", and {prediction.verdict}"
         name = printable(prediction.path.name) if prediction.path else ""
@@ -109,7 +109,7 @@ def plot(
         scale = max(float(np.abs(explanation.evidence).max()), _SMALLEST_SCALE)
         _draw_evidence(spectrum, explanation, scale, width, height)
         _draw_scale(figure, bar, scale)
-        _draw_answer(answer, explanation, palette, colours)
+        _draw_ranking(ranking, explanation, palette, colours)
         _draw_timeline(timeline, explanation, palette, width)
         spectrum.tick_params(labelbottom=False)
         spectrum.set_xlabel("")
@@ -120,24 +120,24 @@ def _draw_evidence(
     axes: Axes, explanation: Explanation, scale: float, width: int, height: int
 ) -> None:
     """Draw the spectrogram, with the level as brightness and the evidence as colour."""
-    seen = _overview(explanation, columns=width)
-    times = explanation.start + seen.column_seconds * np.arange(len(seen.decibels))
-    config = seen.config
+    summary = _overview(explanation, columns=width)
+    times = explanation.start + summary.column_seconds * np.arange(len(summary.decibels))
+    config = summary.config
     hertz = band_centres(config.n_mels, config.f_min, config.f_max, config.scale)
     evidence = explanation.at(times, hertz) / scale
-    level = np.clip(relative(seen.decibels) / RANGE_DB + 1.0, 0.0, 1.0)
+    level = np.clip(relative(summary.decibels) / RANGE_DB + 1.0, 0.0, 1.0)
     brightness = _DARKEST + (1.0 - _DARKEST) * level
     hues = _colour_map()((evidence.T + 1.0) / 2.0)[..., :3]
-    left = explanation.start - seen.column_seconds / 2
-    right = left + len(seen.decibels) * seen.column_seconds
+    left = explanation.start - summary.column_seconds / 2
+    right = left + len(summary.decibels) * summary.column_seconds
     axes.imshow(
         hues * brightness.T[..., np.newaxis],
         origin="lower",
         aspect="auto",
         extent=(left, right, 0.0, config.n_mels),
     )
-    axes.set_xlim(explanation.start, explanation.start + seen.seconds)
-    spectrogram.label_frequency(axes, seen, round(0.7 * height))
+    axes.set_xlim(explanation.start, explanation.start + summary.seconds)
+    spectrogram.label_frequency(axes, summary, round(0.7 * height))
 
 
 def _draw_scale(figure: Figure, axes: Axes, scale: float) -> None:
@@ -150,22 +150,27 @@ def _draw_scale(figure: Figure, axes: Axes, scale: float) -> None:
     bar.outline.set_visible(False)
 
 
-def _draw_answer(
+def _draw_ranking(
     axes: Axes, explanation: Explanation, palette: dict[str, str], colours: dict[str, str]
 ) -> None:
     """Draw bars for the most probable genres, always including the one explained."""
-    ranked = explanation.prediction.probabilities
-    listed = list(ranked)[:_LISTED]
-    if explanation.genre not in listed:
-        listed[-1] = explanation.genre
-    places = np.arange(len(listed))[::-1]
-    shares = [ranked[genre] for genre in listed]
-    axes.barh(places, shares, 0.3, color=[palette.get(genre, REST) for genre in listed])
-    for place, genre, share in zip(places, listed, shares, strict=True):
+    probabilities = explanation.prediction.probabilities
+    genres = list(probabilities)[:_LISTED]
+    if explanation.genre not in genres:
+        genres[-1] = explanation.genre
+    positions = np.arange(len(genres))[::-1]
+    values = [probabilities[genre] for genre in genres]
+    axes.barh(positions, values, 0.3, color=[palette.get(genre, REST) for genre in genres])
+    for position, genre, probability in zip(positions, genres, values, strict=True):
         weight = "bold" if genre == explanation.genre else "normal"
-        axes.text(0.0, place + 0.22, genre, va="bottom", fontweight=weight, parse_math=False)
+        axes.text(0.0, position + 0.22, genre, va="bottom", fontweight=weight, parse_math=False)
         axes.text(
-            1.0, place + 0.22, _per_cent(share), va="bottom", ha="right", color=colours["muted"]
+            1.0,
+            position + 0.22,
+            _per_cent(probability),
+            va="bottom",
+            ha="right",
+            color=colours["muted"],
         )
     axes.set(xlim=(0.0, 1.0), ylim=(-0.6, _LISTED - 0.1))
     axes.set_title("Answer", loc="left")
@@ -250,5 +255,5 @@ def _readable_on(colour: str) -> str:
     return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
 
 
-def _per_cent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
+def _per_cent(probability: float) -> str:
+    return f"{100 * probability:.0f} %" if probability >= 0.005 else "< 1 %"

@@ -24,8 +24,8 @@ class SilentAudio(audio.AudioError):
 def check_audible(seconds: float, peak: float, name: str) -> None:
     """Raise `audio.TooShort` or `SilentAudio` if a recording is too short or silent."""
     if seconds < SHORTEST_SECONDS:
-        heard = f"{seconds:.2f} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
-        raise audio.TooShort(name, f"only {heard} of audio, {SHORTEST_SECONDS} s are needed")
+        length = f"{seconds:.2f} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
+        raise audio.TooShort(name, f"only {length} of audio, {SHORTEST_SECONDS} s are needed")
     if peak < SILENCE_PEAK:
         raise SilentAudio(name, f"silent: {seconds:.1f} s with nothing to hear")
 
@@ -45,22 +45,22 @@ def path_of(source: object) -> Path | None:
         return Path(source)
     raise UsageError(
         "expected a file's path, a file open as binary, or a NumPy array of samples and their "
-        f"rate, got {_what(source)}"
+        f"rate, got {_described(source)}"
     )
 
 
-def as_path(named: object) -> Path:
+def as_path(name: object) -> Path:
     """Return a file's name as a path, or raise `UsageError` if it cannot name a file."""
-    if _names_a_file(named):
-        return Path(named)
-    raise UsageError(f"expected a file's path, got {_what(named)}")
+    if _names_a_file(name):
+        return Path(name)
+    raise UsageError(f"expected a file's path, got {_described(name)}")
 
 
 def _names_a_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(source, str | os.PathLike) and bool(os.fspath(source))
 
 
-def _what(source: object) -> str:
+def _described(source: object) -> str:
     return "an empty text" if source == "" else type(source).__name__
 
 

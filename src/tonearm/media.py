@@ -1,4 +1,4 @@
-"""Find the audio files meant by the files and folders that a user names."""
+"""Find the audio files that the paths given by a user refer to."""
 
 # ruff: noqa: PTH112, PTH118, PTH122 - a pathlib.Path would lose the user's own spelling (./a.mp3).
 
@@ -44,7 +44,7 @@ def recordings(
         if not path:
             raise UsageError("'' is no file")
         if os.path.isdir(path):
-            yield from _below(path, unreadable or (lambda error: None))
+            yield from _walk(path, unreadable or (lambda error: None))
         else:
             yield path
 
@@ -54,31 +54,33 @@ def is_recording(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def _below(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
+def _walk(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
     """Yield the recordings below a folder, keeping only listings along the way in memory."""
-    ahead = [(folder, True)]
-    while ahead:
-        path, is_folder = ahead.pop()
+    stack = [(folder, True)]
+    while stack:
+        path, is_folder = stack.pop()
         if not is_folder:
             yield path
             continue
         try:
             with os.scandir(path) as entries:
-                found = [(entry.name, _is_folder(entry)) for entry in entries if _is_meant(entry)]
+                found = [
+                    (entry.name, _is_folder(entry)) for entry in entries if _is_included(entry)
+                ]
         except OSError as error:
             unreadable(error)
             continue
-        found.sort(key=_as_in_paths, reverse=True)
-        ahead += [(os.path.join(path, name), is_folder) for name, is_folder in found]
+        found.sort(key=_sort_key, reverse=True)
+        stack += [(os.path.join(path, name), is_folder) for name, is_folder in found]
 
 
-def _as_in_paths(named: tuple[str, bool]) -> str:
+def _sort_key(entry: tuple[str, bool]) -> str:
     """Return a name as it appears in paths: sorting by it makes the walk follow path order."""
-    name, is_folder = named
+    name, is_folder = entry
     return os.path.join(name, "") if is_folder else name
 
 
-def _is_meant(entry: os.DirEntry[str]) -> bool:
+def _is_included(entry: os.DirEntry[str]) -> bool:
     """Check whether an entry is a recording, or a folder to walk through."""
     if _is_folder(entry):
         return not entry.name.startswith(".") and not entry.is_symlink()

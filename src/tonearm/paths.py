@@ -12,9 +12,9 @@ def cache_folder(name: str) -> Path:
     It is in the folder that the environment variable TONEARM_CACHE names, or else in `tonearm`
     in the user's cache folder (XDG_CACHE_HOME, or `.cache` in the home folder).
     """
-    chosen = os.environ.get("TONEARM_CACHE")
-    if chosen:
-        return Path(chosen) / name
+    folder = os.environ.get("TONEARM_CACHE")
+    if folder:
+        return Path(folder) / name
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "tonearm" / name
 
@@ -25,9 +25,9 @@ def state_folder(name: str) -> Path:
     It is in the folder that the environment variable TONEARM_STATE names, or else in `tonearm`
     in the user's state folder (XDG_STATE_HOME, or `.local/state` in the home folder).
     """
-    chosen = os.environ.get("TONEARM_STATE")
-    if chosen:
-        return Path(chosen) / name
+    folder = os.environ.get("TONEARM_STATE")
+    if folder:
+        return Path(folder) / name
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "tonearm" / name
 
@@ -44,7 +44,7 @@ def pretrained_weights(name: str) -> Path | None:
         Name of the file, including its original folders if the bare name is not specific enough.
     """
     found: list[Path] = []
-    if chosen := os.environ.get("TONEARM_PRETRAINED"):
-        direct = Path(chosen) / name
-        found = [direct] if direct.is_file() else sorted(Path(chosen).glob(f"**/{name}"))
+    if folder := os.environ.get("TONEARM_PRETRAINED"):
+        direct = Path(folder) / name
+        found = [direct] if direct.is_file() else sorted(Path(folder).glob(f"**/{name}"))
     return next(filter(Path.is_file, [*found, cache_folder("pretrained") / name]), None)

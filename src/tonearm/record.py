@@ -66,7 +66,9 @@ def to_record(
 
 
 def _shortened(probabilities: dict[str, float], top: int | None) -> dict[str, float | None]:
-    return {genre: _rounded(chance) for genre, chance in islice(probabilities.items(), top)}
+    return {
+        genre: _rounded(probability) for genre, probability in islice(probabilities.items(), top)
+    }
 
 
 def _rounded(probability: float | None) -> float | None:

@@ -45,11 +45,11 @@ def render(style: str, seconds: float = 10.0, rate: int = 22050, seed: int = 0) 
     UsageError
         If the style is unknown.
     """
-    if style not in _SCORES:
+    if style not in _COMPOSERS:
         raise UsageError(f"unknown style {style!r}: expected one of {', '.join(STYLES)}")
     rng = np.random.default_rng([seed, STYLES.index(style)])
     band = _Band(seconds, rate, rng)
-    _SCORES[style](band)
+    _COMPOSERS[style](band)
     return band.mix()
 
 
@@ -132,10 +132,10 @@ class _Instrument:
     ) -> Sound:
         numbers = np.arange(1, max(2, min(48, int(0.45 * rate / hz) + 1)), 2 if self.odd else 1)
         strengths = numbers.astype(np.float64) ** -self.tilt
-        bright = _look_up(_one_cycle(numbers, strengths), cycles)
+        bright = _read_wavetable(_wavetable(numbers, strengths), cycles)
         if self.dulling is None:
             return bright
-        dull = _look_up(_one_cycle(numbers, strengths / numbers), cycles)
+        dull = _read_wavetable(_wavetable(numbers, strengths / numbers), cycles)
         fading = np.exp(-t / self.dulling).astype(np.float32)
         return dull + fading * (bright - dull)
 
@@ -148,14 +148,14 @@ class _Instrument:
 
 
 class _Band:
-    """Mixes the instruments of one piece on a tape."""
+    """Mixes the instruments of one piece."""
 
     def __init__(self, seconds: float, rate: int, rng: np.random.Generator) -> None:
         self.seconds = seconds
         self.rate = rate
         self.rng = rng
-        self._tape = np.zeros(round(seconds * rate), dtype=np.float32)
-        self._room = 0.0
+        self._samples = np.zeros(round(seconds * rate), dtype=np.float32)
+        self._reverberation_seconds = 0.0
         self._sounds: dict[object, Sound] = {}
 
     def bars(self, beat: float, beats: int = 4) -> list[float]:
@@ -164,7 +164,7 @@ class _Band:
 
     def note(
         self,
-        who: _Instrument,
+        instrument: _Instrument,
         at: float,
         pitches: int | tuple[int, ...],
         seconds: float,
@@ -172,10 +172,10 @@ class _Band:
     ) -> None:
         """Play a note or a chord of MIDI pitches."""
         chord = (pitches,) if isinstance(pitches, int) else pitches
-        key = (who, chord, round(seconds, 3))
+        key = (instrument, chord, round(seconds, 3))
         if key not in self._sounds:
-            self._sounds[key] = who.play(chord, seconds, self.rate)
-        self._lay(self._sounds[key], at, gain)
+            self._sounds[key] = instrument.play(chord, seconds, self.rate)
+        self._add(self._sounds[key], at, gain)
 
     def hit(
         self, drum: Callable[[int, np.random.Generator], Sound], at: float, gain: float
@@ -183,35 +183,37 @@ class _Band:
         """Strike a drum, with slightly varying strength."""
         if drum not in self._sounds:
             self._sounds[drum] = drum(self.rate, self.rng)
-        self._lay(self._sounds[drum], at, gain * self.rng.uniform(0.85, 1.0))
+        self._add(self._sounds[drum], at, gain * self.rng.uniform(0.85, 1.0))
 
-    def hum(self, sound: Sound) -> None:
+    def add_background(self, sound: Sound) -> None:
         """Add a background as long as the piece."""
-        self._tape += sound
+        self._samples += sound
 
-    def hall(self, seconds: float) -> None:
+    def set_reverberation(self, seconds: float) -> None:
         """Set the reverberation time of the room that the whole band plays in."""
-        self._room = seconds
+        self._reverberation_seconds = seconds
 
     def mix(self) -> Sound:
         """Return the finished piece, levelled and faded out over its last 30 ms."""
-        tape = self._tape
-        if self._room and len(tape):
-            t = np.arange(round(self._room * self.rate)) / self.rate
-            ringing = self.rng.standard_normal(len(t)) * np.exp(-5.0 * t / self._room)
-            ringing /= np.sqrt(np.sum(ringing**2)) or 1.0
-            tape = tape + 0.4 * _convolve(tape, ringing.astype(np.float32))
-        fade = np.arange(len(tape), 0, -1, dtype=np.float32) / np.float32(0.03 * self.rate)
-        tape = tape * np.minimum(fade, np.float32(1.0))
-        peak = np.abs(tape).max(initial=0.0)
-        level: Sound = tape * np.float32(0.8 / peak) if peak else tape
-        return level
+        samples = self._samples
+        if self._reverberation_seconds and len(samples):
+            t = np.arange(round(self._reverberation_seconds * self.rate)) / self.rate
+            impulse_response = self.rng.standard_normal(len(t)) * np.exp(
+                -5.0 * t / self._reverberation_seconds
+            )
+            impulse_response /= np.sqrt(np.sum(impulse_response**2)) or 1.0
+            samples = samples + 0.4 * _convolve(samples, impulse_response.astype(np.float32))
+        fade = np.arange(len(samples), 0, -1, dtype=np.float32) / np.float32(0.03 * self.rate)
+        samples = samples * np.minimum(fade, np.float32(1.0))
+        peak = np.abs(samples).max(initial=0.0)
+        normalised: Sound = samples * np.float32(0.8 / peak) if peak else samples
+        return normalised
 
-    def _lay(self, sound: Sound, at: float, gain: float) -> None:
+    def _add(self, sound: Sound, at: float, gain: float) -> None:
         start = round(at * self.rate)
-        stop = min(start + len(sound), len(self._tape))
+        stop = min(start + len(sound), len(self._samples))
         if start < stop:
-            self._tape[start:stop] += np.float32(gain) * sound[: stop - start]
+            self._samples[start:stop] += np.float32(gain) * sound[: stop - start]
 
 
 # Instruments
@@ -239,7 +241,7 @@ def _orchestral(band: _Band) -> None:
     beat = 60 / 72
     key = int(band.rng.integers(55, 62))
     degrees = band.rng.permutation([0, 3, 4, 5, 1])
-    band.hall(1.6)
+    band.set_reverberation(1.6)
     walk = 7
     for i, bar in enumerate(band.bars(beat)):
         degree = int(degrees[i % len(degrees)]) if i else 0
@@ -351,7 +353,7 @@ def _hip_hop_beat(band: _Band) -> None:
     kicks = (0.0, 1.75, 2.5) if band.rng.random() < 0.5 else (0.0, 0.75, 2.25)
     swing = 0.06 * beat
     crackle = band.rng.standard_normal(round(band.seconds * band.rate)).astype(np.float32)
-    band.hum(np.where(np.abs(crackle) > 3.6, 0.05 * crackle, 0.002 * crackle))
+    band.add_background(np.where(np.abs(crackle) > 3.6, 0.05 * crackle, 0.002 * crackle))
     for i, bar in enumerate(band.bars(beat)):
         degree = degrees[(i // 2) % 4]
         chord = (*_triad(key, _MINOR, degree), _degree(key, _MINOR, degree + 6))
@@ -366,7 +368,7 @@ def _hip_hop_beat(band: _Band) -> None:
             band.hit(_closed_hat, bar + quaver * beat / 2 + (quaver % 2) * swing, 0.25)
 
 
-_SCORES: dict[str, Callable[[_Band], None]] = {
+_COMPOSERS: dict[str, Callable[[_Band], None]] = {
     "orchestral": _orchestral,
     "electronic-dance": _electronic_dance,
     "rock-band": _rock_band,
@@ -374,7 +376,7 @@ _SCORES: dict[str, Callable[[_Band], None]] = {
     "offbeat": _offbeat,
     "hip-hop-beat": _hip_hop_beat,
 }
-STYLES: tuple[str, ...] = tuple(_SCORES)
+STYLES: tuple[str, ...] = tuple(_COMPOSERS)
 
 
 def _kick(rate: int, rng: np.random.Generator) -> Sound:
@@ -451,23 +453,23 @@ def _triad(key: int, scale: tuple[int, ...], degree: int) -> tuple[int, int, int
     )
 
 
-_CYCLE = 2048  # samples in the table of one cycle
+_WAVETABLE_LENGTH = 2048  # samples in the table of one cycle
 
 
-def _one_cycle(numbers: NDArray[np.int64], strengths: NDArray[np.float64]) -> Sound:
+def _wavetable(numbers: NDArray[np.int64], amplitudes: NDArray[np.float64]) -> Sound:
     """Return one cycle of a sum of sine partials, with the first sample repeated at the end."""
-    spectrum = np.zeros(_CYCLE // 2 + 1, dtype=np.complex128)
-    spectrum[numbers] = -0.5j * _CYCLE * strengths / np.sqrt(np.sum(strengths**2))
+    spectrum = np.zeros(_WAVETABLE_LENGTH // 2 + 1, dtype=np.complex128)
+    spectrum[numbers] = -0.5j * _WAVETABLE_LENGTH * amplitudes / np.sqrt(np.sum(amplitudes**2))
     cycle = np.fft.irfft(spectrum)
     return np.append(cycle, cycle[0]).astype(np.float32)
 
 
-def _look_up(cycle: Sound, cycles: NDArray[np.float64]) -> Sound:
+def _read_wavetable(wavetable: Sound, cycles: NDArray[np.float64]) -> Sound:
     """Read the table at positions given in cycles, interpolating linearly."""
-    position = (cycles % 1.0) * _CYCLE
-    whole = position.astype(np.int32)
-    part = (position - whole).astype(np.float32)
-    sound: Sound = cycle[whole] + part * (cycle[whole + 1] - cycle[whole])
+    position = (cycles % 1.0) * _WAVETABLE_LENGTH
+    index = position.astype(np.int32)
+    fraction = (position - index).astype(np.float32)
+    sound: Sound = wavetable[index] + fraction * (wavetable[index + 1] - wavetable[index])
     return sound
 
 

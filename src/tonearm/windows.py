@@ -32,21 +32,21 @@ def windows(
         The index of the window's first frame, and its frames; a recording shorter than a window
         yields one window of its own length.
     """
-    held: list[npt.NDArray[np.float32]] = []
-    begin = end = 0  # the range of the frames held, counted from the start of the recording
-    following = 0  # first frame of the next window
+    buffer: list[npt.NDArray[np.float32]] = []
+    buffer_start = buffer_end = 0  # in frames from the start of the recording
+    next_start = 0  # first frame of the next window
     for piece in frames:
-        held.append(piece)
-        end += len(piece)
-        if end < following + length:
+        buffer.append(piece)
+        buffer_end += len(piece)
+        if buffer_end < next_start + length:
             continue
-        joined = np.concatenate(held)
-        while following + length <= end:
-            yield following, joined[following - begin : following - begin + length]
-            following += hop
-        begin = end - length
-        held = [joined[-length:]]
-    covered = following - hop + length if following else 0
-    if end - covered >= (shortest_tail if covered else 1):
-        tail = np.concatenate(held)[-length:]
-        yield end - len(tail), tail
+        joined = np.concatenate(buffer)
+        while next_start + length <= buffer_end:
+            yield next_start, joined[next_start - buffer_start : next_start - buffer_start + length]
+            next_start += hop
+        buffer_start = buffer_end - length
+        buffer = [joined[-length:]]
+    covered = next_start - hop + length if next_start else 0
+    if buffer_end - covered >= (shortest_tail if covered else 1):
+        tail = np.concatenate(buffer)[-length:]
+        yield buffer_end - len(tail), tail

@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # How far `in_order` lets the others run ahead of a slow item; their results wait in memory.
-AHEAD = 1000  # items
+LOOKAHEAD = 1000  # items
 
 # A forked child would inherit ONNX Runtime's and BLAS's locks without the threads that hold them.
 _SPAWN = multiprocessing.get_context("spawn")
@@ -32,7 +32,7 @@ _READY = None  # a process's first message; a string instead is the reason why i
 START_SECONDS = 180.0
 # Ctrl-C, closing a terminal and systemd's stop signal every process of a group. Only the parent
 # decides what happens to its workers, which end with it in any case.
-_FOR_PARENT = {
+_PARENT_SIGNALS = {
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 }
 _JOIN_SECONDS = 5.0  # to wait for a killed process; one stuck on a dead network drive does not end
@@ -45,7 +45,7 @@ class StartError(TonearmError):
     ----------
     exit_code
         The process's exit code, negative for the signal that ended it; None if it was given up.
-    told
+    message
         The process's own error message.
 
     Attributes
@@ -54,16 +54,16 @@ class StartError(TonearmError):
         The message without the advice to the author of the script.
     """
 
-    def __init__(self, exit_code: int | None, told: str = "") -> None:
-        super().__init__(exit_code, told)  # both, so that the error survives pickling
-        if told:
-            self.reason = f"a worker process could not start: {told}"
+    def __init__(self, exit_code: int | None, message: str = "") -> None:
+        super().__init__(exit_code, message)  # both, so that the error survives pickling
+        if message:
+            self.reason = f"a worker process could not start: {message}"
         elif exit_code is None:
             self.reason = f"a worker process did not start within {START_SECONDS:g} s"
         else:
             self.reason = f"a worker process died while starting (exit code {exit_code})"
         # Without the guard, a process ends by itself and sends no message.
-        self._may_lack_guard = not told and (exit_code is None or exit_code >= 0)
+        self._may_lack_guard = not message and (exit_code is None or exit_code >= 0)
 
     def __str__(self) -> str:
         if not self._may_lack_guard:
@@ -105,16 +105,16 @@ def in_order(
 ) -> Iterator[Result | Crash[Item]]:
     """Yield ``prepare()(item)`` for every item, in the items' order.
 
-    Parameters and errors are as in `as_finished`. While an item is slow, at most `AHEAD` of those
-    after it are started and their results kept.
+    Parameters and errors are as in `as_finished`. While an item is slow, at most `LOOKAHEAD` of
+    those after it are started and their results kept.
     """
     finished: dict[int, Result | Crash[Item]] = {}
-    following = 0  # position of the next result to yield
-    for position, result in _finished(prepare, items, workers, time_limit, AHEAD):
+    next_position = 0  # position of the next result to yield
+    for position, result in _results(prepare, items, workers, time_limit, LOOKAHEAD):
         finished[position] = result
-        while following in finished:
-            yield finished.pop(following)
-            following += 1
+        while next_position in finished:
+            yield finished.pop(next_position)
+            next_position += 1
 
 
 def as_finished(
@@ -149,7 +149,7 @@ def as_finished(
     UsageError
         If this process may not start others.
     """
-    for _, result in _finished(prepare, items, workers, time_limit, inf):
+    for _, result in _results(prepare, items, workers, time_limit, inf):
         yield result
 
 
@@ -171,7 +171,7 @@ class IsolatedWorker(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result | Crash[Item]:
         """Apply the function to an item; return a `Crash` if the process dies or takes too long."""
-        self._worker = _able(self._worker, self._prepare)
+        self._worker = _usable_worker(self._worker, self._prepare)
         self._worker.start((0, item), self._time_limit(item))
         while True:
             if outcomes := _collect([self._worker]):
@@ -185,7 +185,7 @@ class IsolatedWorker(Generic[Item, Result]):
         StartError
             If it dies before that.
         """
-        self._worker = _able(self._worker, self._prepare)
+        self._worker = _usable_worker(self._worker, self._prepare)
         self._worker.wait_until_ready()
 
     def kill(self) -> None:
@@ -200,40 +200,41 @@ class IsolatedWorker(Generic[Item, Result]):
         self._worker.stop()
 
 
-def _finished(
+def _results(
     prepare: Callable[[], Callable[[Item], Result]],
     items: Iterable[Item],
     workers: int,
     time_limit: Callable[[Item], float] | None,
-    ahead: float,
+    lookahead: float,
 ) -> Iterator[tuple[int, Result | Crash[Item]]]:
     """Yield every item's position and result, each as soon as it is finished.
 
-    An item is started only if it is fewer than `ahead` positions after the oldest unfinished one.
+    An item is started only if it is fewer than `lookahead` positions after the oldest unfinished
+    one.
     """
-    waiting = enumerate(items)
-    begun = 0
+    tasks = enumerate(items)
+    started = 0
     outcomes: list[tuple[int, Result | Crash[Item]]] = []
-    crew: list[_Worker[Item, Result]] = [_Worker(prepare) for _ in range(workers)]
+    pool: list[_Worker[Item, Result]] = [_Worker(prepare) for _ in range(workers)]
     try:
         while True:
-            for place in range(workers):
-                oldest = min((worker.task[0] for worker in crew if worker.task), default=begun)
-                if crew[place].task or begun - oldest >= ahead:
+            for index in range(workers):
+                oldest = min((worker.task[0] for worker in pool if worker.task), default=started)
+                if pool[index].task or started - oldest >= lookahead:
                     continue
-                task = next(waiting, None)
+                task = next(tasks, None)
                 if task is None:
                     break
-                crew[place] = _able(crew[place], prepare)
-                crew[place].start(task, time_limit(task[1]) if time_limit else inf)
-                begun += 1
+                pool[index] = _usable_worker(pool[index], prepare)
+                pool[index].start(task, time_limit(task[1]) if time_limit else inf)
+                started += 1
             yield from outcomes  # only now: the processes are busy again meanwhile
-            busy = [worker for worker in crew if worker.task]
+            busy = [worker for worker in pool if worker.task]
             if not busy:
                 return
             outcomes = _collect(busy)
     finally:
-        for worker in crew:
+        for worker in pool:
             worker.stop()
 
 
@@ -241,9 +242,9 @@ def _collect(
     busy: Sequence[_Worker[Item, Result]],
 ) -> list[tuple[int, Result | Crash[Item]]]:
     """Wait for an event from one of the workers, and return what is finished by then."""
-    soonest = min(worker.deadline for worker in busy) - time.monotonic()
+    remaining = min(worker.deadline for worker in busy) - time.monotonic()
     pipes = [worker.pipe for worker in busy]
-    ready = wait(pipes, None if soonest == inf else max(0.0, soonest))
+    ready = wait(pipes, None if remaining == inf else max(0.0, remaining))
     outcomes: list[tuple[int, Result | Crash[Item]]] = []
     for worker in busy:
         if worker.pipe in ready:
@@ -266,16 +267,16 @@ class _Worker(Generic[Item, Result]):
 
     def __init__(self, prepare: Callable[[], Callable[[Item], Result]]) -> None:
         _check_may_start()
-        self.pipe, theirs = _SPAWN.Pipe()
+        self.pipe, child_pipe = _SPAWN.Pipe()
         self.task: tuple[int, Item] | None = None
         self.deadline = inf
-        self._is_over = False
+        self._has_stopped = False
         self._limit = inf
         self._is_ready = False
-        self._process = _SPAWN.Process(target=_serve, args=(prepare, theirs), daemon=True)
-        with _held_back():
+        self._process = _SPAWN.Process(target=_serve, args=(prepare, child_pipe), daemon=True)
+        with _signals_blocked():
             self._process.start()
-        theirs.close()  # so that the pipe closes when the process ends
+        child_pipe.close()  # so that the pipe closes when the process ends
 
     def start(self, task: tuple[int, Item], limit: float) -> None:
         """Assign an item, whose `limit` in seconds runs from now or once the process is ready."""
@@ -289,7 +290,7 @@ class _Worker(Generic[Item, Result]):
     @property
     def has_ended(self) -> bool:
         """Whether the process must be replaced, because it was given up or died while idle."""
-        return self._is_over or not self._process.is_alive()
+        return self._has_stopped or not self._process.is_alive()
 
     def wait_until_ready(self) -> None:
         """Receive the process's first message; raises `StartError` if the process cannot start."""
@@ -299,15 +300,15 @@ class _Worker(Generic[Item, Result]):
             if not self.pipe.poll(START_SECONDS):
                 self.stop()
                 raise StartError(None)
-            told = self.pipe.recv()
+            message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             exit_code = self._process.exitcode
             self.stop()
             raise StartError(exit_code) from None
-        if told is not _READY:
+        if message is not _READY:
             self.stop()
-            raise StartError(None, told)
+            raise StartError(None, message)
         self._is_ready = True
 
     def collect(self) -> list[tuple[int, Result | Crash[Item]]]:
@@ -337,19 +338,19 @@ class _Worker(Generic[Item, Result]):
         return position, Crash(item, None)
 
     def end_process(self) -> None:
-        """Just kill the process, since it may hang where no request reaches it."""
+        """Kill the process at once, since it may hang where no request reaches it."""
         self._process.kill()
 
     def stop(self) -> None:
         """End the process, if it is still running, and close the pipe."""
         self.task = None
-        self._is_over = True
+        self._has_stopped = True
         self.end_process()
         self._process.join(_JOIN_SECONDS)
         self.pipe.close()
 
 
-def _able(
+def _usable_worker(
     worker: _Worker[Item, Result], prepare: Callable[[], Callable[[Item], Result]]
 ) -> _Worker[Item, Result]:
     """Return the worker if it can take an item, otherwise a new one."""
@@ -375,7 +376,7 @@ def _check_may_start() -> None:
 
 
 @contextmanager
-def _held_back() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Block signals meant for the parent; a process started meanwhile inherits the mask.
 
     Until its imports are done, a new process cannot yet declare that it ignores them.
@@ -383,10 +384,10 @@ def _held_back() -> Iterator[None]:
     if os.name != "posix":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
     # Started with the first process, it unblocks some of these signals here: block them again.
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
     try:
         yield
     finally:
@@ -395,13 +396,13 @@ def _held_back() -> Iterator[None]:
 
 def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) -> None:
     """Process items until the parent is gone (the body of each process)."""
-    for number in _FOR_PARENT:
+    for number in _PARENT_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if os.name == "posix":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_PARENT)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENT_SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        work = prepare()
+        function = prepare()
     except TonearmError as error:  # the parent reports it, once for all processes
         with suppress(ConnectionError):
             pipe.send(str(error))
@@ -409,7 +410,7 @@ def _serve(prepare: Callable[[], Callable[[Item], Result]], pipe: Connection) ->
     with suppress(EOFError, ConnectionError):  # the parent has gone, perhaps in mid-item
         pipe.send(_READY)
         while True:
-            pipe.send(work(pipe.recv()))
+            pipe.send(function(pipe.recv()))
 
 
 def _end_with_parent() -> None:

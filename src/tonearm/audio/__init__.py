@@ -2,10 +2,10 @@
 
 FFmpeg (through PyAV, which includes it) opens and decodes; the channels are averaged; FFmpeg's
 libswresample changes the rate. Everything is streamed: a three-hour file needs no more memory than
-a song, unless `read` is asked for all of it.
+a song, unless `read` reads all of it.
 
 `source` provides the bytes, `container` the frames in them, `samples` turns those into mono
-samples, and `hearing` delivers the part that was asked for.
+samples, and `reading` delivers the requested part.
 """
 
 from tonearm.audio.container import LIMIT_SECONDS, RIFF_UNKNOWN, AudioInfo

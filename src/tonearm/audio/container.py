@@ -27,9 +27,9 @@ from tonearm.audio.source import (
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
 
 # Codecs whose packets share frames: a seek lands 0.1 s off.
-SEEKS_ASTRAY = ("wmav1", "wmav2", "wmapro", "wmavoice")
+INACCURATE_SEEK_CODECS = ("wmav1", "wmav2", "wmapro", "wmavoice")
 # Here FFmpeg seeks by the header's byte rate, which is inexact: a seek lands whole seconds off.
-ADPCM, SEEKS_BY_BYTE_RATE = "adpcm_", ("wav", "w64")
+ADPCM, BYTE_RATE_SEEK_CONTAINERS = "adpcm_", ("wav", "w64")
 
 # A file that is shorter than its header says by more than both of these is truncated.
 SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
@@ -39,7 +39,7 @@ SHORTFALL_SECONDS, SHORTFALL_SHARE = 0.25, 0.02
 LIMIT_SECONDS, LIMIT_SECONDS_PER_MEGABYTE = 60.0, 1.0
 
 OGG_PAGE = 65_536  # bytes; no page is longer
-OGG_BEGINS = 0x02  # flag of the first page of a stream
+OGG_BOS_FLAG = 0x02  # flag of the first page of a stream
 OGG_FIRST_PAGES = 4_096  # bytes; enough for the first pages of all streams, each a short header
 
 RIFF_UNKNOWN = 0x7FFF_0000  # bytes; values from here on mean that the size is unknown
@@ -98,7 +98,7 @@ class OpenFile:
         self.size = size
         with self.clock:
             self._open()
-        self._is_told, duration = self._header_duration()
+        self._is_stream_duration, duration = self._header_duration()
         self.info = self._info(duration)
 
     def reopen(self) -> None:
@@ -122,7 +122,7 @@ class OpenFile:
 
     def seek(self, seconds: float) -> bool:
         """Seek to a position at or before `seconds`; return False if the format cannot seek."""
-        if not self._stream.time_base or self._seeks_astray():
+        if not self._stream.time_base or self._seeks_inaccurately():
             return False
         stamp = int((seconds + self.origin) / self._stream.time_base)
         try:
@@ -143,10 +143,10 @@ class OpenFile:
             try:
                 frames = packet.decode()
             except DECODER_ERRORS as error:
-                self.complaint = reason_of(error)
+                self.last_error = reason_of(error)
                 failed = True
             if frames and not LOWEST_RATE <= frames[0].sample_rate <= HIGHEST_RATE:
-                self.complaint = f"a sample rate of {frames[0].sample_rate} Hz"
+                self.last_error = f"a sample rate of {frames[0].sample_rate} Hz"
                 failed = True
             elif frames:
                 self.damaged |= decoded and failed
@@ -164,30 +164,30 @@ class OpenFile:
 
     def length(self, end: float) -> float | None:
         """Return the file's length in seconds, given that its last packet ends at `end`."""
-        announced = self.info.duration
-        if announced is None or self._estimated(announced) or self._is_chained():
-            return end or announced
-        return announced
+        header_duration = self.info.duration
+        if header_duration is None or self._is_estimate(header_duration) or self._is_chained():
+            return end or header_duration
+        return header_duration
 
     def breaks_off(self, end: float) -> bool:
         """Check whether a file whose sound ended at `end` seconds should have continued."""
-        if self._source.failed or self._cut_packet:
+        if self._source.failed or self._last_packet_damaged:
             return True
-        if self.info.container == "ogg" and self._ogg_page_cut():
+        if self.info.container == "ogg" and self._ends_within_ogg_page():
             return True
-        if self.info.container == "wav" and self._riff_cut():
+        if self.info.container == "wav" and self._is_riff_truncated():
             return True
-        announced = self.info.duration
-        if announced is None or self._estimated(announced):
+        header_duration = self.info.duration
+        if header_duration is None or self._is_estimate(header_duration):
             return False
         if self.info.container == MATROSKA:  # which may have gaps; elsewhere a gap is damage
             end = max(end, self._last_end)
-        return announced - end > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * announced)
+        return header_duration - end > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * header_duration)
 
     def _open(self) -> None:
         self.damaged = False
-        self.complaint = ""
-        self._cut_packet = False
+        self.last_error = ""
+        self._last_packet_damaged = False
         self._first_byte: int | None = None
         self._last_stamp = 0  # end of the last packet
         try:
@@ -252,23 +252,23 @@ class OpenFile:
             return True, float(stream.duration * stream.time_base)
         if not self._container.duration:
             return False, None
-        whole = self._container.duration / av.time_base
-        is_alone = all(
+        file_duration = self._container.duration / av.time_base
+        is_only_stream = all(
             other is stream or other.disposition & av.stream.Disposition.attached_pic
             for other in self._container.streams
         )
         if self._container.format.name != MATROSKA:
-            return is_alone, whole
+            return is_only_stream, file_duration
         # In Matroska, a duration counts from the beginning of the file, wherever the sound begins.
-        late = max(0.0, self.origin)
-        if is_alone:
-            return True, whole - late
+        stream_start = max(0.0, self.origin)
+        if is_only_stream:
+            return True, file_duration - stream_start
         tag = MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
         if tag is None:
-            return False, whole - late
+            return False, file_duration - stream_start
         hours, minutes, seconds = map(float, tag.groups())
-        told = 3600 * hours + 60 * minutes + seconds
-        return True, told if BY_MKVMERGE in stream.metadata else told - late
+        tagged = 3600 * hours + 60 * minutes + seconds
+        return True, tagged if BY_MKVMERGE in stream.metadata else tagged - stream_start
 
     def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
         failures = 0
@@ -277,7 +277,7 @@ class OpenFile:
                 for packet in self._container.demux(self._stream):
                     self._check_time()
                     failures = 0
-                    self._cut_packet = packet.is_corrupt
+                    self._last_packet_damaged = packet.is_corrupt
                     if self._first_byte is None:
                         self._first_byte = packet.pos
                     if packet.pts is not None:
@@ -287,20 +287,20 @@ class OpenFile:
                     yield packet
                 break
             except DECODER_ERRORS as error:
-                self.complaint = reason_of(error)
-                self._cut_packet = True
+                self.last_error = reason_of(error)
+                self._last_packet_damaged = True
                 failures += 1
         self._check_time()
 
-    def _seeks_astray(self) -> bool:
+    def _seeks_inaccurately(self) -> bool:
         """Check whether a seek would land in the wrong place."""
         container, codec = self.info.container, self.info.codec
-        if container in SEEKS_BY_BYTE_RATE and codec.startswith(ADPCM):
+        if container in BYTE_RATE_SEEK_CONTAINERS and codec.startswith(ADPCM):
             return True
-        return codec in SEEKS_ASTRAY or self._is_chained()
+        return codec in INACCURATE_SEEK_CODECS or self._is_chained()
 
     def _check_time(self) -> None:
-        if self.clock.passed:
+        if self.clock.expired:
             raise TimedOut(self.path, f"took longer than the limit of {self.clock.limit:g} s")
 
     @property
@@ -308,22 +308,22 @@ class OpenFile:
         """End of the last packet so far, in seconds of the file."""
         return self._last_stamp * float(self._stream.time_base or 0) - self.origin
 
-    def _estimated(self, duration: float) -> bool:
+    def _is_estimate(self, duration: float) -> bool:
         """Check whether a duration is unreliable as the length of the sound.
 
         It may be that of a video stream beside the sound. And if the format does not store it
         (ADTS, MP3 without a Xing header), FFmpeg guesses it from the size of the file and the bit
         rate of the first frames.
         """
-        if not self._is_told:
+        if not self._is_stream_duration:
             return True
         rate = self._stream.codec_context.bit_rate
         if not rate:
             return False
-        guess = 8 * (self.size - (self._first_byte or 0)) / rate
-        return abs(guess - duration) <= SHORTFALL_SHARE * duration
+        estimate = 8 * (self.size - (self._first_byte or 0)) / rate
+        return abs(estimate - duration) <= SHORTFALL_SHARE * duration
 
-    def _ogg_page_cut(self) -> bool:
+    def _ends_within_ogg_page(self) -> bool:
         """Check whether the file ends within an Ogg page (RFC 3533, 6), silently lost by FFmpeg."""
         page = self._last_ogg_page(2 * OGG_PAGE)
         lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
@@ -340,7 +340,7 @@ class OpenFile:
         head = self._bytes(0, OGG_FIRST_PAGES)
         serials = set()
         page = max(0, head.find(b"OggS"))
-        while len(head) > page + 27 and head[page + 5] & OGG_BEGINS:
+        while len(head) > page + 27 and head[page + 5] & OGG_BOS_FLAG:
             serials.add(head[page + 14 : page + 18])
             lengths = head[page + 27 : page + 27 + head[page + 26]]
             page += 27 + len(lengths) + sum(lengths)
@@ -351,18 +351,18 @@ class OpenFile:
         tail = self._bytes(max(0, self.size - reach), reach)
         return tail[tail.rfind(b"OggS") :]
 
-    def _riff_cut(self) -> bool:
+    def _is_riff_truncated(self) -> bool:
         """Check whether a WAV file is shorter than its header says, which FFmpeg does not report.
 
         Programs that write to a pipe leave a size of 0 or about 2 or 4 GB.
         """
         head = self._bytes(0, 8)
-        announced = int.from_bytes(head[4:8], "little")
-        return head[:4] == b"RIFF" and self.size + 1 < announced + 8 < RIFF_UNKNOWN
+        riff_size = int.from_bytes(head[4:8], "little")
+        return head[:4] == b"RIFF" and self.size + 1 < riff_size + 8 < RIFF_UNKNOWN
 
     def _bytes(self, position: int, count: int) -> bytes:
-        before = self._source.tell()  # to restore it for FFmpeg, which reads on from there
+        previous = self._source.tell()  # to restore it for FFmpeg, which reads on from there
         self._source.seek(position)
         data = self._source.read(count)
-        self._source.seek(before)
+        self._source.seek(previous)
         return data

@@ -59,11 +59,11 @@ def identify(path: Source, *, time_limit: float | None = None) -> Identity:
         info = file.info
         # The same packets at another rate are a different sound. Everything else a decoder needs is
         # in the packets, or cannot change while they stay the same.
-        sound = hashlib.sha256(f"{info.codec} {info.sample_rate} {info.channels}\n".encode())
-        end = file.hash_packets(sound.update)
+        hasher = hashlib.sha256(f"{info.codec} {info.sample_rate} {info.channels}\n".encode())
+        end = file.hash_packets(hasher.update)
         truncated = file.breaks_off(end)
         return Identity(
-            digest=sound.hexdigest()[:DIGEST_LENGTH],
+            digest=hasher.hexdigest()[:DIGEST_LENGTH],
             duration=(truncated and end) or file.length(end),
             truncated=truncated,
         )

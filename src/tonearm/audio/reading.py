@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from tonearm.audio.container import HIGHEST_RATE, LOWEST_RATE, OpenFile
 from tonearm.audio.errors import AudioError, TooShort, Undecodable
-from tonearm.audio.samples import GATHERED, Samples, at_most, downmixed, in_blocks, resampled
+from tonearm.audio.samples import FIFO_SAMPLES, Samples, at_most, downmixed, in_blocks, resampled
 from tonearm.audio.source import Source
 from tonearm.errors import UsageError
 from tonearm.mono import checked_mono
@@ -96,7 +96,7 @@ def stream(
         Any file FFmpeg can read; of a video, the sound is read. A file that is already open
         (``io.BytesIO(data)``) is read from its beginning and left open.
     rate : int
-        Samples per second wanted.
+        Requested samples per second.
     start : float, default 0
         Seconds to skip at the beginning. If the format supports seeking, they are not decoded, and
         the position is accurate to 50 ms.
@@ -130,7 +130,7 @@ def resample(samples: ArrayLike, rate: int, new_rate: int) -> Iterator[Samples]:
     samples : float[n]
         Mono.
     rate, new_rate : int
-        Samples per second that they have, and that are wanted.
+        Samples per second before and after.
 
     Raises
     ------
@@ -141,8 +141,8 @@ def resample(samples: ArrayLike, rate: int, new_rate: int) -> Iterator[Samples]:
     rate, new_rate = checked_rate("rate", rate), checked_rate("new_rate", new_rate)
     pieces = (
         # Contiguous, which a column is not; and a copy, because at equal rates it is passed on.
-        np.array(signal[i : i + GATHERED], np.float32, order="C")
-        for i in range(0, len(signal), GATHERED)
+        np.array(signal[i : i + FIFO_SAMPLES], np.float32, order="C")
+        for i in range(0, len(signal), FIFO_SAMPLES)
     )
     return resampled(((piece, rate) for piece in pieces), new_rate)
 
@@ -189,10 +189,10 @@ class AudioStream:
         self.seconds = 0.0
         self.truncated = False
         self._start = start
-        self._wanted = None if duration is None else max(1, round(duration * rate))
+        self._max_samples = None if duration is None else max(1, round(duration * rate))
         self._file = OpenFile(path, time_limit)
         self.info = self._file.info
-        self._blocks = self._deliver(max(1, round(block_seconds * rate)))
+        self._blocks = self._read_blocks(max(1, round(block_seconds * rate)))
 
     def __iter__(self) -> Iterator[Samples]:
         return self
@@ -217,30 +217,30 @@ class AudioStream:
         self._blocks.close()
         self._file.close()
 
-    def _deliver(self, block: int) -> Generator[Samples]:
+    def _read_blocks(self, block: int) -> Generator[Samples]:
         delivered = 0
         with contextlib.closing(self._file):
-            place = _Place(self._file, self._start)
-            sound = at_most(resampled(place.sound(), self.rate), self._wanted)
+            decoder = _Decoder(self._file, self._start)
+            sound = at_most(resampled(decoder.pieces(), self.rate), self._max_samples)
             for samples in in_blocks(sound, block):
                 delivered += len(samples)
                 self.seconds = delivered / self.rate
                 self.truncated = self._file.damaged
                 yield samples
-            if self._wanted is None or delivered < self._wanted:
-                self.truncated = self._file.damaged or self._file.breaks_off(place.end)
+            if self._max_samples is None or delivered < self._max_samples:
+                self.truncated = self._file.damaged or self._file.breaks_off(decoder.end)
         if not delivered:
-            raise self._nothing(place.end)
+            raise self._no_samples_error(decoder.end)
 
-    def _nothing(self, end: float) -> AudioError:
+    def _no_samples_error(self, end: float) -> AudioError:
         codec, announced = self.info.codec, self.info.duration
         if end > 0 and self._start > 0:
             reason = f"ends at {end:.2f} s, and was asked for from {self._start:g} s on"
             return TooShort(self._file.path, reason)
         if end > 0:
             return TooShort(self._file.path, f"lasts only {1000 * end:.2g} ms")
-        if self._file.complaint:
-            reason = f"its {codec} audio does not decode ({self._file.complaint})"
+        if self._file.last_error:
+            reason = f"its {codec} audio does not decode ({self._file.last_error})"
         elif announced:
             reason = f"holds nothing of the {announced:.2f} s of {codec} audio its header announces"
         else:
@@ -248,7 +248,7 @@ class AudioStream:
         return Undecodable(self._file.path, reason)
 
 
-class _Place:
+class _Decoder:
     """Finds the starting point in a file, and tracks the position of the decoder.
 
     Attributes
@@ -262,10 +262,10 @@ class _Place:
         self._file = file
         self._start = start
 
-    def sound(self) -> Iterator[tuple[Samples, int]]:
+    def pieces(self) -> Iterator[tuple[Samples, int]]:
         """Yield mono pieces from the start on, each with its sample rate."""
         skip: int | None = None
-        for samples, rate in downmixed(self._begin()):
+        for samples, rate in downmixed(self._frames_near_start()):
             if skip is None:
                 skip = max(0, round((self._start - self.end) * rate))
             self.end += len(samples) / rate
@@ -273,20 +273,20 @@ class _Place:
                 yield samples[skip:], rate
             skip = max(0, skip - len(samples))
 
-    def _begin(self) -> Iterator[av.AudioFrame]:
+    def _frames_near_start(self) -> Iterator[av.AudioFrame]:
         if self._start <= PREROLL or not self._file.seek(self._start - PREROLL):
             return self._file.frames()
         frames = self._file.frames()
         first = next(frames, None)
         if first is not None and first.time is not None:
-            landed = first.time - self._file.origin
-            if landed <= self._start + SEEK_TOLERANCE:
-                self.end = landed
+            position = first.time - self._file.origin
+            if position <= self._start + SEEK_TOLERANCE:
+                self.end = position
                 return itertools.chain((first,), frames)
         self._file.reopen()  # the seek failed or went too far: decode from the beginning
         return self._file.frames()
 
 
-def _check(fine: bool, name: str, value: object, expected: str) -> None:
-    if not fine:
+def _check(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
         raise UsageError(f"{name} must be {expected}, not {value}")

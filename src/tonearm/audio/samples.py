@@ -16,7 +16,7 @@ Samples = NDArray[np.float32]
 # Frames are gathered to this many samples before anything is computed: a frame has about 1000
 # samples, and resampling frame by frame in Python costs as much as decoding. Larger blocks gain
 # nothing and do not fit in the processor's cache.
-GATHERED = 32_768  # samples per channel
+FIFO_SAMPLES = 32_768  # samples per channel
 
 # Samples of float files louder than this (or NaN) are damage rather than sound, and are set to 0.
 LOUDEST = 1e6  # full scale is 1
@@ -34,25 +34,25 @@ SAMPLE_FORMATS: dict[str, tuple[type[np.generic], float]] = {
 
 def downmixed(frames: Iterable[av.AudioFrame]) -> Iterator[tuple[Samples, int]]:
     """Gather frames of the same format, and yield their channels' mean with its sample rate."""
-    kind = None
-    gathered = av.AudioFifo()
+    current_format = None
+    fifo = av.AudioFifo()
     for frame in frames:
-        frame_kind = (frame.sample_rate, frame.format.name, frame.layout.nb_channels)
-        if frame_kind != kind:  # the first frame, or a file concatenated from several
-            if gathered.samples:
-                yield _mean_channel(gathered)
-            gathered = av.AudioFifo()
-            kind = frame_kind
+        frame_format = (frame.sample_rate, frame.format.name, frame.layout.nb_channels)
+        if frame_format != current_format:  # the first frame, or a file concatenated from several
+            if fifo.samples:
+                yield _mean_channel(fifo)
+            fifo = av.AudioFifo()
+            current_format = frame_format
         frame.pts = None  # otherwise the queue insists on gapless time stamps
-        gathered.write(frame)
-        if gathered.samples >= GATHERED:
-            yield _mean_channel(gathered)
-    if gathered.samples:
-        yield _mean_channel(gathered)
+        fifo.write(frame)
+        if fifo.samples >= FIFO_SAMPLES:
+            yield _mean_channel(fifo)
+    if fifo.samples:
+        yield _mean_channel(fifo)
 
 
-def _mean_channel(gathered: av.AudioFifo) -> tuple[Samples, int]:
-    frame = gathered.read()
+def _mean_channel(fifo: av.AudioFifo) -> tuple[Samples, int]:
+    frame = fifo.read()
     assert frame is not None  # only called on a queue that holds something
     name = frame.format.name
     dtype, full_scale = SAMPLE_FORMATS[name.removesuffix("p")]
@@ -118,10 +118,10 @@ def in_blocks(sound: Iterable[Samples], size: int) -> Iterator[Samples]:
     for samples in sound:
         used = 0
         while used < len(samples):
-            taken = samples[used : used + size - filled]
-            block[filled : filled + len(taken)] = taken
-            used += len(taken)
-            filled += len(taken)
+            part = samples[used : used + size - filled]
+            block[filled : filled + len(part)] = part
+            used += len(part)
+            filled += len(part)
             if filled == size:
                 yield block
                 block = np.empty(size, np.float32)

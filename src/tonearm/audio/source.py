@@ -73,18 +73,18 @@ class Clock:
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._left = limit
+        self._remaining = limit
         self._deadline = np.inf
 
     def __enter__(self) -> Clock:
-        self._deadline = time.monotonic() + self._left
+        self._deadline = time.monotonic() + self._remaining
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left = self._deadline - time.monotonic()
+        self._remaining = self._deadline - time.monotonic()
 
     @property
-    def passed(self) -> bool:
+    def expired(self) -> bool:
         """Whether the limit has passed; meaningful inside a `with` block."""
         return time.monotonic() > self._deadline
 
@@ -105,7 +105,7 @@ class LimitedFile:
 
     def read(self, size: int = -1, /) -> bytes:
         """Read the next bytes, or none once the time is up."""
-        if self._clock.passed:
+        if self._clock.expired:
             return b""
         try:
             return self._file.read(size) or b""

@@ -63,7 +63,7 @@ def describe(samples: ArrayLike) -> NDArray[np.float32]:
         frames.contrast.mean(axis=0),
         frames.contrast.std(axis=0),
     ]
-    for track in (
+    for series in (
         frames.centroid,
         frames.bandwidth,
         frames.rolloff,
@@ -71,7 +71,7 @@ def describe(samples: ArrayLike) -> NDArray[np.float32]:
         frames.rms,
         frames.onsets,
     ):
-        values.append(np.array([track.mean(), track.std()]))
+        values.append(np.array([series.mean(), series.std()]))
     values.append(np.array([tempo.tempo(tempogram, FRAMES_PER_SECOND), profile.max()]))
     values.append(profile)
     return np.concatenate(values).astype(np.float32)
@@ -83,9 +83,9 @@ def descriptor_names() -> tuple[str, ...]:
     mfcc = [f"mfcc{i:02d}" for i in range(1, spectral.MFCC_COUNT + 1)]
     chroma = [f"chroma_{pitch}" for pitch in _PITCHES]
     contrast = [f"contrast{i}" for i in range(1, spectral.CONTRAST_BANDS + 1)]
-    names = [f"{name}_{what}" for what in ("mean", "std", "change_std") for name in mfcc]
+    names = [f"{name}_{statistic}" for statistic in ("mean", "std", "change_std") for name in mfcc]
     for group in (chroma, contrast):
-        names += [f"{name}_{what}" for what in ("mean", "std") for name in group]
+        names += [f"{name}_{statistic}" for statistic in ("mean", "std") for name in group]
     for name in ("centroid", "bandwidth", "rolloff", "zero_crossing_rate", "rms", "onset"):
         names += [f"{name}_mean", f"{name}_std"]
     names += ["tempo", "pulse_clarity"]

@@ -18,7 +18,7 @@ from tonearm.mono import as_mono
 Log = Literal["ln", "log10", "db"]
 
 # Settings outside these ranges are damage or a prank: they would exhaust memory or exceed float32.
-_WHOLE: dict[str, tuple[int, int]] = {
+_INTEGER_RANGES: dict[str, tuple[int, int]] = {
     "sample_rate": (1_000, 1_000_000),
     "n_fft": (1, 16_384),
     "win_length": (1, 16_384),
@@ -26,7 +26,7 @@ _WHOLE: dict[str, tuple[int, int]] = {
     "n_mels": (1, 1_024),
 }
 _SMALLEST, _LARGEST = 1e-30, 1e12
-_FLOATS = ("f_min", "f_max", "preemphasis", "offset", "gain", "shift", "divisor")
+_FLOAT_SETTINGS = ("f_min", "f_max", "preemphasis", "offset", "gain", "shift", "divisor")
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "window": get_args(Window),
@@ -109,14 +109,14 @@ class LogMelConfig:
             )
 
     def _check_numbers(self) -> None:
-        for name, (least, most) in _WHOLE.items():
+        for name, (least, most) in _INTEGER_RANGES.items():
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
                 raise UsageError(
                     f"front end {name}: expected a whole number from {least} to {most}, "
                     f"got {value!r:.40}"
                 )
-        for name in _FLOATS:
+        for name in _FLOAT_SETTINGS:
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not abs(value) <= _LARGEST:

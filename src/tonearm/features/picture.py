@@ -88,11 +88,11 @@ def overview(blocks: Iterable[ArrayLike], config: LogMelConfig, columns: int) ->
     columns : int
         As soon as there are four times this many columns, they are averaged in pairs.
     """
-    spectra = _Bounded(4 * columns, config.n_mels, np.mean)
-    extremes = _Bounded(4 * columns, 2, np.max)
+    spectra = _BoundedRows(4 * columns, config.n_mels, np.mean)
+    extremes = _BoundedRows(4 * columns, 2, np.max)
     samples = 0
 
-    def listened() -> Iterator[NDArray[np.float32]]:
+    def with_extremes() -> Iterator[NDArray[np.float32]]:
         nonlocal samples
         rest = np.empty(0, dtype=np.float32)
         for block in map(as_mono, blocks):
@@ -105,16 +105,16 @@ def overview(blocks: Iterable[ArrayLike], config: LogMelConfig, columns: int) ->
         if len(rest):
             extremes.add(_extremes(rest[None]))
 
-    for frames in LogMel(config).stream(listened()):
+    for frames in LogMel(config).stream(with_extremes()):
         spectra.add(np.power(np.float32(10.0), frames / np.float32(10.0)))
 
     hop_seconds = 1.0 / config.frames_per_second
-    extent = extremes.rows()
+    merged_extremes = extremes.rows()
     return Overview(
         decibels=np.float32(10.0) * np.log10(np.maximum(spectra.rows(), np.float32(config.offset))),
         column_seconds=spectra.merged * hop_seconds,
-        low=-extent[:, 0],
-        high=extent[:, 1],
+        low=-merged_extremes[:, 0],
+        high=merged_extremes[:, 1],
         step_seconds=extremes.merged * hop_seconds,
         seconds=samples / config.sample_rate,
         config=config,
@@ -159,37 +159,39 @@ def plot_config(
     )
 
 
-class _Bounded:
+class _BoundedRows:
     """Rows that are merged in pairs whenever they reach a limit."""
 
     def __init__(self, limit: int, width: int, merge: Callable[..., Any]) -> None:
         self.merged = 1  # rows added for each row kept
-        self._kept = np.empty((limit + limit % 2, width), dtype=np.float32)
+        self._stored = np.empty((limit + limit % 2, width), dtype=np.float32)
         self._count = 0
-        self._waiting = np.empty((0, width), dtype=np.float32)
+        self._pending = np.empty((0, width), dtype=np.float32)
         self._merge = merge
 
     def add(self, rows: NDArray[np.float32]) -> None:
         """Add more rows, float32[k, width]."""
-        self._waiting = np.concatenate([self._waiting, rows])
-        while whole := min(len(self._waiting) // self.merged, len(self._kept) - self._count):
-            taken = self._waiting[: whole * self.merged]
-            self._kept[self._count : self._count + whole] = self._by(taken, self.merged)
-            self._count += whole
-            self._waiting = self._waiting[len(taken) :]
-            if self._count == len(self._kept):
+        self._pending = np.concatenate([self._pending, rows])
+        while count := min(len(self._pending) // self.merged, len(self._stored) - self._count):
+            groups = self._pending[: count * self.merged]
+            self._stored[self._count : self._count + count] = self._merge_groups(
+                groups, self.merged
+            )
+            self._count += count
+            self._pending = self._pending[len(groups) :]
+            if self._count == len(self._stored):
                 self._count //= 2
-                self._kept[: self._count] = self._by(self._kept, 2)
+                self._stored[: self._count] = self._merge_groups(self._stored, 2)
                 self.merged *= 2
 
     def rows(self) -> NDArray[np.float32]:
         """Return all rows; the last may stand for fewer added rows than the others."""
-        kept = self._kept[: self._count]
-        if len(self._waiting) == 0:
-            return kept
-        return np.concatenate([kept, self._by(self._waiting, len(self._waiting))])
+        stored = self._stored[: self._count]
+        if len(self._pending) == 0:
+            return stored
+        return np.concatenate([stored, self._merge_groups(self._pending, len(self._pending))])
 
-    def _by(self, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    def _merge_groups(self, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         merged = self._merge(rows.reshape(-1, size, rows.shape[1]), axis=1)
         return np.asarray(merged, dtype=np.float32)
 

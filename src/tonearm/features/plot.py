@@ -80,19 +80,19 @@ def save_plot(
     check_picture(output, width, height)
     _check_mels(n_mels)
     info = audio.probe(path)
-    rate = _shown_rate(info.sample_rate)
+    rate = _display_rate(info.sample_rate)
     expected = info.duration and max(0.0, info.duration - start)
     if duration is not None:
         expected = min(duration, expected or duration)
     config = plot_config(rate, expected, n_mels, columns=width)
     with audio.stream(path, rate, start, duration) as sound:
-        seen = overview(sound, config, columns=width)
+        summary = overview(sound, config, columns=width)
         codec = info.codec.partition("_")[0].upper()  # PCM, whatever its word length
-        note = f"{_length(seen.seconds)} · {codec} · {info.sample_rate / 1000:g} kHz"
+        note = f"{_duration_text(summary.seconds)} · {codec} · {info.sample_rate / 1000:g} kHz"
         if sound.truncated:
             note += " · breaks off"
     name = printable(Path(path).name)
-    save(draw(seen, name, note, start=start, width=width, height=height, dark=dark), output)
+    save(draw(summary, name, note, start=start, width=width, height=height, dark=dark), output)
 
 
 def plot(
@@ -136,15 +136,15 @@ def plot(
         raise UsageError("there are no samples to draw")
     _check_size(width, height)
     _check_mels(n_mels)
-    shown = _shown_rate(rate)
-    config = plot_config(shown, len(signal) / rate, n_mels, columns=width)
-    seen = overview(audio.resample(signal, rate, shown), config, columns=width)
-    note = f"{_length(seen.seconds)} · {rate / 1000:g} kHz"
-    return draw(seen, title, note, width=width, height=height, dark=dark)
+    display_rate = _display_rate(rate)
+    config = plot_config(display_rate, len(signal) / rate, n_mels, columns=width)
+    summary = overview(audio.resample(signal, rate, display_rate), config, columns=width)
+    note = f"{_duration_text(summary.seconds)} · {rate / 1000:g} kHz"
+    return draw(summary, title, note, width=width, height=height, dark=dark)
 
 
 def draw(
-    seen: Overview,
+    summary: Overview,
     title: str,
     note: str = "",
     *,
@@ -157,7 +157,7 @@ def draw(
 
     Parameters
     ----------
-    seen : Overview
+    summary : Overview
         The overview to draw.
     title, note : str
         Texts above the plot, on the left and on the right.
@@ -182,46 +182,51 @@ def draw(
         wave = figure.add_subplot(grid[0, 0], sharex=spectrum)
         bar = figure.add_subplot(grid[1, 1])
 
-        _draw_wave(wave, seen, start, colours)
+        _draw_wave(wave, summary, start, colours)
         # `parse_math=False`, because a dollar sign in a file's name does not start a formula.
         # The title's letters, about 9 pixels wide, get what margins, colour bar and note leave.
         room = (width - 230 - 7 * len(note)) // 9
         wave.set_title(shortened(title, max(room, 8)), loc="left", parse_math=False)
         wave.set_title(note, loc="right", fontsize=9, fontweight="normal", color=colours["muted"])
 
-        left = start - seen.column_seconds / 2
+        left = start - summary.column_seconds / 2
         image = spectrum.imshow(
-            relative(seen.decibels).T,
+            relative(summary.decibels).T,
             origin="lower",
             aspect="auto",
             cmap="magma",
             vmin=-RANGE_DB,
             vmax=0.0,
-            extent=(left, left + len(seen.decibels) * seen.column_seconds, 0.0, seen.config.n_mels),
+            extent=(
+                left,
+                left + len(summary.decibels) * summary.column_seconds,
+                0.0,
+                summary.config.n_mels,
+            ),
         )
-        spectrum.set_xlim(start, start + seen.seconds)
-        label_time(spectrum, start, seen.seconds, width)
-        label_frequency(spectrum, seen, height)
+        spectrum.set_xlim(start, start + summary.seconds)
+        label_time(spectrum, start, summary.seconds, width)
+        label_frequency(spectrum, summary, height)
         figure.colorbar(image, cax=bar, label="level (dB, loudest = 0)").outline.set_visible(False)
     return figure
 
 
-def _draw_wave(axes: Axes, seen: Overview, start: float, colours: dict[str, str]) -> None:
-    times = start + seen.step_seconds * np.arange(len(seen.low) + 1)
-    low, high = (np.append(edge, edge[-1:]) for edge in (seen.low, seen.high))
+def _draw_wave(axes: Axes, summary: Overview, start: float, colours: dict[str, str]) -> None:
+    times = start + summary.step_seconds * np.arange(len(summary.low) + 1)
+    low, high = (np.append(edge, edge[-1:]) for edge in (summary.low, summary.high))
     axes.fill_between(times, low, high, step="post", color=colours["wave"], linewidth=0.4)
-    peak = max(float(-seen.low.min()), float(seen.high.max()), 1e-3)
+    peak = max(float(-summary.low.min()), float(summary.high.max()), 1e-3)
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
     axes.axis("off")
 
 
 def label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
     """Label the time axis at round times, as many as fit; in minutes if there are any."""
-    most = max(2, width // 90)  # labels that fit side by side
-    step = next((s for s in _SECONDS_PER_TICK if seconds / s <= most), _SECONDS_PER_TICK[-1])
+    max_labels = max(2, width // 90)  # labels that fit side by side
+    step = next((s for s in _SECONDS_PER_TICK if seconds / s <= max_labels), _SECONDS_PER_TICK[-1])
     ticks = np.arange(np.ceil(start / step), np.floor((start + seconds) / step) + 1) * step
-    clock = start + seconds > 60
-    if clock and step >= 1:
+    as_clock = start + seconds > 60
+    if as_clock and step >= 1:
         labels = [clock_text(tick) for tick in ticks]
         axes.set_xlabel("time (h:mm:ss)" if start + seconds >= 3600 else "time (m:ss)")
     else:
@@ -231,20 +236,20 @@ def label_time(axes: Axes, start: float, seconds: float, width: int) -> None:
     axes.set_xticks(ticks, labels)
 
 
-def label_frequency(axes: Axes, seen: Overview, height: int) -> None:
+def label_frequency(axes: Axes, summary: Overview, height: int) -> None:
     """Label the frequency axis, a mel scale, an octave apart where there is room."""
-    config = seen.config
+    config = summary.config
     lowest, highest = float(hz_to_mel(config.f_min)), float(hz_to_mel(config.f_max))
-    shown: dict[int, float] = {}
-    place = np.inf
+    ticks: dict[int, float] = {}
+    above = np.inf
     for hz in sorted(_TICKS_HZ, reverse=True):
         # Band i is drawn from i to i + 1, and its triangle peaks at edge i + 1.
         share = (float(hz_to_mel(float(hz))) - lowest) / (highest - lowest)
-        lower = max(0.0, share * (config.n_mels + 1) - 0.5)
-        if hz <= 0.95 * config.f_max and place - lower >= 25 / height * config.n_mels:
-            shown[hz] = place = lower
-    labels = [f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz" for hz in shown]
-    axes.set_yticks(list(shown.values()), labels)
+        position = max(0.0, share * (config.n_mels + 1) - 0.5)
+        if hz <= 0.95 * config.f_max and above - position >= 25 / height * config.n_mels:
+            ticks[hz] = above = position
+    labels = [f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz" for hz in ticks]
+    axes.set_yticks(list(ticks.values()), labels)
     axes.set_ylim(0.0, config.n_mels)
     axes.set_ylabel("frequency (mel scale)")
 
@@ -273,19 +278,19 @@ def style(colours: dict[str, str]) -> dict[Any, Any]:
     }
 
 
-def _shown_rate(rate: int) -> int:
+def _display_rate(rate: int) -> int:
     return min(max(rate, _RATES[0]), _RATES[1])
 
 
-def _length(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
     return clock_text(seconds) if seconds >= 60 else f"{seconds:.1f} s"
 
 
-def shortened(title: str, most: int) -> str:
-    """Shorten a title to at most `most` characters, keeping its more informative end."""
-    return title if len(title) <= most else "…" + title[len(title) - most + 1 :]
+def shortened(title: str, max_length: int) -> str:
+    """Shorten a title to at most `max_length` characters, keeping its more informative end."""
+    return title if len(title) <= max_length else "…" + title[len(title) - max_length + 1 :]
 
 
 def check_picture(output: str | os.PathLike[str], width: int, height: int) -> None:

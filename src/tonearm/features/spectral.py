@@ -29,7 +29,7 @@ def mfcc(log_mel: NDArray[np.float32], count: int = MFCC_COUNT) -> NDArray[np.fl
     log_mel : float32[frames, n_mels]
         In dB, already limited in range (`limit_range`).
     """
-    return np.asarray(log_mel @ _cosines(log_mel.shape[1], count))
+    return np.asarray(log_mel @ _dct_matrix(log_mel.shape[1], count))
 
 
 def chroma(power: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
@@ -91,8 +91,8 @@ def centroid_and_bandwidth(
 
 def rolloff(magnitude: NDArray[np.float32], rate: int, share: float = 0.85) -> NDArray[np.float64]:
     """Return the frequency in Hz below which a share of each frame's magnitude lies."""
-    reached = np.cumsum(magnitude, axis=1, dtype=np.float64)
-    first = np.argmax(reached >= share * reached[:, -1:], axis=1)
+    cumulative = np.cumsum(magnitude, axis=1, dtype=np.float64)
+    first = np.argmax(cumulative >= share * cumulative[:, -1:], axis=1)
     return np.asarray(first * (rate / 2 / (magnitude.shape[1] - 1)))
 
 
@@ -135,7 +135,7 @@ def _frame_sums(values: NDArray[np.float64], frame: int, hop: int) -> NDArray[np
 
 
 @cache
-def _cosines(n_mels: int, count: int) -> NDArray[np.float32]:
+def _dct_matrix(n_mels: int, count: int) -> NDArray[np.float32]:
     """Return the first columns of an orthonormal DCT-II, float32[n_mels, count]."""
     phase = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(count))
     cosines = np.sqrt(2.0 / n_mels) * np.cos(phase)

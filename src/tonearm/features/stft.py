@@ -55,14 +55,14 @@ class PowerSpectrum:
         self.hop_length = hop_length
         self.window = hann(win_length, window)
         self._padding = padding
-        self._half = n_fft // 2
+        self._half_fft = n_fft // 2
 
     def frame_count(self, samples: int) -> int:
         """Return the number of frames for a number of samples: 0 only for an empty signal."""
         if samples == 0:
             return 0
         if self._padding == "reflect":
-            samples = max(samples, self._half + 1)
+            samples = max(samples, self._half_fft + 1)
         return 1 + samples // self.hop_length
 
     def __call__(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -79,11 +79,11 @@ class PowerSpectrum:
         # affects the phase but not the power, so they are put first, followed by zeros.
         first = (self.n_fft - win) // 2
         frames = np.zeros((FRAMES_AT_ONCE, self.n_fft), dtype=np.float64)
-        spectrum = np.empty((FRAMES_AT_ONCE, self._half + 1), dtype=np.complex64)
-        power = np.empty((FRAMES_AT_ONCE, self._half + 1), dtype=np.float32)
+        spectrum = np.empty((FRAMES_AT_ONCE, self._half_fft + 1), dtype=np.complex64)
+        power = np.empty((FRAMES_AT_ONCE, self._half_fft + 1), dtype=np.float32)
 
-        for run in self._whole_frames(blocks):
-            windows = sliding_window_view(run, self.n_fft)[:: self.hop_length]
+        for segment in self._whole_frames(blocks):
+            windows = sliding_window_view(segment, self.n_fft)[:: self.hop_length]
             for start in range(0, len(windows), FRAMES_AT_ONCE):
                 group = windows[start : start + FRAMES_AT_ONCE, first : first + win]
                 k = len(group)
@@ -96,46 +96,46 @@ class PowerSpectrum:
 
     def _whole_frames(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Cut the padded signal into runs of whole frames; each run starts where a frame starts."""
-        held = np.empty(0, dtype=np.float32)
+        buffer = np.empty(0, dtype=np.float32)
         started = False
         tail = np.empty(0, dtype=np.float32)  # the last samples, to be mirrored after the end
         for block in blocks:
             if len(block) == 0:
                 continue
-            tail = np.concatenate([tail, block[-self._half - 1 :]])[-self._half - 1 :]
-            held = np.concatenate([held, block])
+            tail = np.concatenate([tail, block[-self._half_fft - 1 :]])[-self._half_fft - 1 :]
+            buffer = np.concatenate([buffer, block])
             if not started:
-                if len(held) <= self._half:
+                if len(buffer) <= self._half_fft:
                     continue
-                held = np.concatenate([self._before(held), held])
+                buffer = np.concatenate([self._left_padding(buffer), buffer])
                 started = True
-            whole = self._frames_in(len(held))
+            whole = self._frames_in(len(buffer))
             if whole:
-                yield held[: (whole - 1) * self.hop_length + self.n_fft]
-                held = held[whole * self.hop_length :]
+                yield buffer[: (whole - 1) * self.hop_length + self.n_fft]
+                buffer = buffer[whole * self.hop_length :]
 
         if not started:
-            if len(held) == 0:
+            if len(buffer) == 0:
                 return
             if self._padding == "reflect":
-                tail = held = np.pad(held, (0, self._half + 1 - len(held)))
-            held = np.concatenate([self._before(held), held])
-        held = np.concatenate([held, self._behind(tail)])
-        if self._frames_in(len(held)):
-            yield held
+                tail = buffer = np.pad(buffer, (0, self._half_fft + 1 - len(buffer)))
+            buffer = np.concatenate([self._left_padding(buffer), buffer])
+        buffer = np.concatenate([buffer, self._right_padding(tail)])
+        if self._frames_in(len(buffer)):
+            yield buffer
 
     def _frames_in(self, samples: int) -> int:
         return max(0, 1 + (samples - self.n_fft) // self.hop_length)
 
-    def _before(self, head: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _left_padding(self, head: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._padding == "zeros":
-            return np.zeros(self._half, dtype=np.float32)
-        return head[self._half : 0 : -1]
+            return np.zeros(self._half_fft, dtype=np.float32)
+        return head[self._half_fft : 0 : -1]
 
-    def _behind(self, tail: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _right_padding(self, tail: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._padding == "zeros":
-            return np.zeros(self._half, dtype=np.float32)
-        return tail[-2::-1][: self._half]
+            return np.zeros(self._half_fft, dtype=np.float32)
+        return tail[-2::-1][: self._half_fft]
 
 
 def hann(length: int, window: Window = "hann") -> NDArray[np.float64]:

@@ -86,16 +86,16 @@ def tempo_profile(
     overlaps itself count as 0.
     """
     n = len(onsets)
-    around = onsets.astype(np.float64) - onsets.mean()
+    centred = onsets.astype(np.float64) - onsets.mean()
     edges = SLOWEST_BPM * (FASTEST_BPM / SLOWEST_BPM) ** (np.arange(bands + 1) / bands)
     lags = 60.0 * frames_per_second / edges
     n_fft = _fast_length(n + int(lags[0]) + 1)
-    products = np.fft.irfft(np.abs(np.fft.rfft(around, n_fft)) ** 2, n_fft)[: int(lags[0]) + 1]
+    products = np.fft.irfft(np.abs(np.fft.rfft(centred, n_fft)) ** 2, n_fft)[: int(lags[0]) + 1]
     overlap = (n - np.arange(len(products))) / n
     correlation = np.zeros_like(products)
     if products[0] > 1e-12 * n:
-        counts = overlap >= 0.25
-        correlation[counts] = products[counts] / overlap[counts] / products[0]
+        has_overlap = overlap >= 0.25
+        correlation[has_overlap] = products[has_overlap] / overlap[has_overlap] / products[0]
     profile = [
         # At least one lag, because the fastest bands are narrower than a frame.
         correlation[min(int(shortest) + 1, int(longest)) : int(longest) + 1].max()

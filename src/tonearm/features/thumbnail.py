@@ -38,12 +38,12 @@ def describe_picture(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     if picture.ndim != 2 or picture.size == 0:
         raise UsageError(f"expected a picture of one shade a pixel, got shape {picture.shape}")
     shades = picture.astype(np.float32)
-    small = _shrunk(_shrunk(shades, ROWS).T, COLUMNS).T
-    bands = _shrunk(shades, BANDS)
+    small = _average_rows(_average_rows(shades, ROWS).T, COLUMNS).T
+    bands = _average_rows(shades, BANDS)
     return np.concatenate([small.ravel(), bands.mean(axis=1), bands.std(axis=1)])
 
 
-def _shrunk(shades: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+def _average_rows(shades: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     """Average neighbouring rows to get `rows` of them; if there are too few, repeat some."""
     starts = np.arange(rows) * len(shades) // rows
     sizes = np.maximum(np.diff(starts, append=len(shades)), 1)

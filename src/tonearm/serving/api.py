@@ -1,4 +1,4 @@
-"""The server's application: it answers an uploaded recording as `classify --json` would."""
+"""The server's application: it returns for an upload what `classify --json` would print."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tonearm import __version__
 from tonearm.prediction import Failure, Verdict
 from tonearm.record import to_record
 from tonearm.serving.disk import Disk
-from tonearm.serving.limits import ENDING, REASON, LimitedUploads, Limits
+from tonearm.serving.limits import REFUSAL_REASON, SHUTTING_DOWN, LimitedUploads, Limits
 from tonearm.serving.pool import NoWorker, WorkerPool, reason_of
 from tonearm.serving.statistics import Statistics
 from tonearm.text import printable
@@ -37,13 +37,13 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
-MOST_LISTED = 1000  # genres
-MOST_FIELDS = 10  # form fields besides the file; none of them is read
-CLIENT_LEFT = 499  # nginx's code; only the log shows it
-UNABLE_SECONDS = 30  # before a retry; a full disk takes longer to clear than a queue
+MAX_LISTED_GENRES = 1000
+MAX_FORM_FIELDS = 10  # form fields besides the file; none of them is read
+CLIENT_CLOSED_REQUEST = 499  # nginx's code; only the log shows it
+UNAVAILABLE_RETRY_SECONDS = 30  # before a retry; a full disk takes longer to clear than a queue
 
 # The page loads nothing from other hosts, and no other page may embed it.
-_POLICY = (
+_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'none'"
 )
@@ -132,8 +132,8 @@ _UPLOAD = {
 def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
     """Create the application, which any ASGI server can run.
 
-    The worker processes live as long as the application's lifespan, and it answers once all of
-    them are ready.
+    The worker processes live as long as the application's lifespan, which begins once all of them
+    are ready.
 
     Parameters
     ----------
@@ -147,11 +147,11 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
     statistics = Statistics()
     disk = Disk()
 
-    async def unsaved(request: Request, error: Exception) -> Response:
-        """Answer that an upload cannot be saved at the moment."""
+    async def save_failed(request: Request, error: Exception) -> Response:
+        """Return the error that an upload cannot be saved at the moment."""
         assert isinstance(error, OSError)
         disk.failed(error)
-        return _unable(request, error, "disk")
+        return _unavailable(request, error, "disk")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -166,12 +166,12 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
         docs_url=None,  # FastAPI's two pages load scripts from other hosts
         redoc_url=None,
         exception_handlers={
-            HTTPException: _refused,
-            RequestValidationError: _misunderstood,
-            ClientDisconnect: _left,
-            NoWorker: _unheard,
-            OSError: unsaved,
-            Exception: _broken,
+            HTTPException: _http_error,
+            RequestValidationError: _validation_error,
+            ClientDisconnect: _client_disconnected,
+            NoWorker: _no_worker,
+            OSError: save_failed,
+            Exception: _internal_error,
         },
         generate_unique_id_function=lambda route: route.name,  # method names in generated clients
         redirect_slashes=False,  # would redirect to any host that the client names
@@ -179,7 +179,7 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
     app.add_middleware(
         LimitedUploads,
         limits=limits or Limits(),
-        listening=listeners.processes,
+        concurrent=listeners.processes,
         statistics=statistics,
     )
 
@@ -197,7 +197,7 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
         request: Request,
         timeline: Annotated[bool, Query(description="Add every window in time.")] = False,
         top: Annotated[
-            int | None, Query(ge=1, le=MOST_LISTED, description="How many genres to list.")
+            int | None, Query(ge=1, le=MAX_LISTED_GENRES, description="How many genres to list.")
         ] = None,
     ) -> Response:
         """Classify a recording in any format that FFmpeg reads."""
@@ -208,16 +208,16 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
                 file = form.get("file")
                 if not isinstance(file, UploadFile):
                     raise HTTPException(400, "file: expected one, in a form (multipart/form-data)")
-                begun = time.monotonic()
+                received_at = time.monotonic()
                 name = printable(file.filename or "")
-                path = await run_sync(_saved, file, folder)
+                path = await run_sync(_save_upload, file, folder)
                 disk.saved()
             finally:
                 await form.close()
-            result = await _unless_left(request, listeners.attempt(path))
+            result = await _unless_disconnected(request, listeners.attempt(path))
         if result is None:
             raise ClientDisconnect
-        statistics.answered(result, time.monotonic() - begun)
+        statistics.record_result(result, time.monotonic() - received_at)
         record = to_record(name, result, top=top, timeline=timeline)
         return JSONResponse(record, 422 if isinstance(result, Failure) else 200)
 
@@ -240,8 +240,8 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
         return Response(statistics.exposition(), media_type=statistics.content_type)
 
     @get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def drop() -> Response:
-        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+    async def upload_page() -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": _CONTENT_SECURITY_POLICY})
 
     return app
 
@@ -252,12 +252,12 @@ async def _form(request: Request) -> FormData:
     FastAPI itself would accept up to a thousand files, and report a full disk as a bad request.
     """
     try:
-        return await request.form(max_files=1, max_fields=MOST_FIELDS)
+        return await request.form(max_files=1, max_fields=MAX_FORM_FIELDS)
     except UnicodeError:  # undecodable in the character set that the client names
         raise HTTPException(400, "the form cannot be read") from None
 
 
-def _saved(upload: UploadFile, folder: str) -> Path:
+def _save_upload(upload: UploadFile, folder: str) -> Path:
     """Write an upload to a named file, which a worker process can open."""
     suffix = PurePath(upload.filename or "").suffix
     # FFmpeg uses the suffix if the beginning of a file does not identify its format.
@@ -268,50 +268,52 @@ def _saved(upload: UploadFile, folder: str) -> Path:
     return path
 
 
-async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
-    """Wait for work and return its result, or None if the client disconnects first."""
-    working = asyncio.ensure_future(work)
+async def _unless_disconnected(request: Request, awaitable: Awaitable[Result]) -> Result | None:
+    """Return the result of an awaitable, or None if the client disconnects first."""
+    task = asyncio.ensure_future(awaitable)
     # The upload is complete: the only message still to come is that the client disconnects.
-    leaving = asyncio.ensure_future(request.receive())
+    disconnect = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
+        await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
     except asyncio.CancelledError:  # the server's time to shut down is over
-        raise HTTPException(503, ENDING) from None
+        raise HTTPException(503, SHUTTING_DOWN) from None
     finally:
-        working.cancel()
-        leaving.cancel()
+        task.cancel()
+        disconnect.cancel()
 
 
-async def _left(request: Request, error: Exception) -> Response:
+async def _client_disconnected(request: Request, error: Exception) -> Response:
     """Return an empty response for a client that has disconnected; only the log shows it."""
-    return Response(status_code=CLIENT_LEFT)
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
 
 
-async def _misunderstood(request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    reason_of = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-    return JSONResponse({"error": "; ".join(reason_of)}, 400)
+    messages = (
+        f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()
+    )
+    return JSONResponse({"error": "; ".join(messages)}, 400)
 
 
-async def _unheard(request: Request, error: Exception) -> Response:
-    """Answer that no worker process is running at the moment."""
-    return _unable(request, error, "process")
+async def _no_worker(request: Request, error: Exception) -> Response:
+    """Return the error that no worker process is running at the moment."""
+    return _unavailable(request, error, "process")
 
 
-def _unable(request: Request, error: Exception, lacking: str) -> Response:
+def _unavailable(request: Request, error: Exception, resource: str) -> Response:
     """Refuse a request while there is no process to handle it, or no room on the disk."""
     reason = reason_of(error)
     logger.warning("%s: %s", request.url.path, reason)
-    request.scope[REASON] = lacking
-    return JSONResponse({"error": reason}, 503, {"Retry-After": str(UNABLE_SECONDS)})
+    request.scope[REFUSAL_REASON] = resource
+    return JSONResponse({"error": reason}, 503, {"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})
 
 
-async def _broken(request: Request, error: Exception) -> Response:
-    """Answer that the server has an internal error; the log has the details."""
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """Return the error that the server has failed; the log has the details."""
     return JSONResponse({"error": "something is wrong in the server"}, 500)

@@ -6,7 +6,7 @@ from tempfile import TemporaryFile
 
 from tonearm.serving.pool import reason_of
 
-TRIED_BYTES = 1_000_000  # the size of a short recording: a few bytes may fit even on a full disk
+TRIAL_BYTES = 1_000_000  # the size of a short recording: a few bytes may fit even on a full disk
 
 
 class Disk:
@@ -32,7 +32,7 @@ class Disk:
         if self._reason is not None:
             try:
                 with TemporaryFile(prefix="tonearm-") as file:
-                    file.write(bytes(TRIED_BYTES))
+                    file.write(bytes(TRIAL_BYTES))
             except OSError as error:
                 self.failed(error)
             else:

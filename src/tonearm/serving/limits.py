@@ -16,9 +16,10 @@ from tonearm.errors import UsageError
 from tonearm.serving.statistics import Statistics
 
 RETRY_SECONDS = 1
-ENDING = "the server is ending"
-REASON = "tonearm.refusal"  # scope key for the reason of a refusal that is not the request's fault
-LINGER_SECONDS = 5.0  # how long to keep reading an upload that has been answered
+SHUTTING_DOWN = "the server is ending"
+# Scope key for the reason of a refusal that is not the request's fault.
+REFUSAL_REASON = "tonearm.refusal"
+LINGER_SECONDS = 5.0  # how long to keep reading an upload after the response
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,20 @@ class LimitedUploads:
         The wrapped application.
     limits
         Limits on each upload, and on how many may wait.
-    listening
+    concurrent
         How many uploads are classified at once.
     statistics
         Where uploads in progress and refusals are counted.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, listening: int, statistics: Statistics
+        self, app: ASGIApp, limits: Limits, concurrent: int, statistics: Statistics
     ) -> None:
         self._app = app
         self._limits = limits
-        self._most_bytes = round(limits.megabytes * 1_000_000)
-        self._most_inside = listening + limits.waiting
-        self._inside = 0
+        self._max_bytes = round(limits.megabytes * 1_000_000)
+        self._max_uploads = concurrent + limits.waiting
+        self._uploads = 0
         self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,43 +91,45 @@ class LimitedUploads:
         body = _Body(scope, receive, send, self._limits)
         if scope["method"] != "POST":
             await self._app(scope, body.receive, body.send)
-        elif self._inside >= self._most_inside:
-            scope[REASON] = "queue"
+        elif self._uploads >= self._max_uploads:
+            scope[REFUSAL_REASON] = "queue"
             headers = {"Retry-After": str(RETRY_SECONDS)}
-            await self._refuse(503, f"busy with {self._inside} recordings", headers, body)
-        elif _announced(scope) > self._most_bytes:
+            await self._refuse(503, f"busy with {self._uploads} recordings", headers, body)
+        elif _content_length(scope) > self._max_bytes:
             await self._refuse(413, _too_large(self._limits), None, body)
         else:
-            self._inside += 1
-            self._statistics.inside.set(self._inside)
+            self._uploads += 1
+            self._statistics.uploads.set(self._uploads)
             try:
-                await self._app(scope, body.receive, self._noting(body))
+                await self._app(scope, body.receive, self._counting_send(body))
             finally:
-                self._inside -= 1
-                self._statistics.inside.set(self._inside)
+                self._uploads -= 1
+                self._statistics.uploads.set(self._uploads)
 
     async def _refuse(
         self, status: int, reason: str, headers: dict[str, str] | None, body: _Body
     ) -> None:
         refusal = JSONResponse({"error": reason}, status, headers)
-        await refusal(body.scope, body.receive, self._noting(body))
+        await refusal(body.scope, body.receive, self._counting_send(body))
 
-    def _noting(self, body: _Body) -> Send:
-        """Return a `send` that counts refusals; 422, 499 and 500 answer accepted uploads."""
+    def _counting_send(self, body: _Body) -> Send:
+        """Return a `send` that counts refusals; 422, 499 and 500 are for accepted uploads."""
 
-        async def noting(message: Message) -> None:
+        async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if status >= 400 and status not in (422, 499, 500):
-                    usual = "request" if status < 500 else "ending"
-                    self._statistics.refused(status, body.scope.get(REASON, usual))
+                    default_reason = "request" if status < 500 else "ending"
+                    self._statistics.record_refusal(
+                        status, body.scope.get(REFUSAL_REASON, default_reason)
+                    )
             await body.send(message)
 
-        return noting
+        return counting_send
 
 
 class _Body:
-    """The body of a request, which arrives in pieces, and the answer to it."""
+    """The body of a request, which arrives in pieces, and the response to it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
         self.scope = scope
@@ -134,31 +137,33 @@ class _Body:
         self._send = send
         self._limits = limits
         self._received = 0
-        self._is_whole = not _has_body(scope)
+        self._is_complete = not _has_body(scope)
         self._end = asyncio.get_running_loop().time() + limits.upload_seconds
 
     async def receive(self) -> Message:
         """Return the next piece; raise an `HTTPException` if the body exceeds the limits."""
-        if self._is_whole:  # the only message still to come is that the client disconnects
+        if self._is_complete:  # the only message still to come is that the client disconnects
             return await self._receive()
-        left = self._end - asyncio.get_running_loop().time()
+        remaining = self._end - asyncio.get_running_loop().time()
         try:
-            message = await asyncio.wait_for(self._receive(), min(left, self._limits.idle_seconds))
+            message = await asyncio.wait_for(
+                self._receive(), min(remaining, self._limits.idle_seconds)
+            )
         except TimeoutError:
             raise HTTPException(408, "the upload came too slowly") from None
         except asyncio.CancelledError:  # the server's time to shut down is over
-            raise HTTPException(503, ENDING) from None
-        self._note(message)
+            raise HTTPException(503, SHUTTING_DOWN) from None
+        self._count_received(message)
         if self._received > self._limits.megabytes * 1_000_000:
             raise HTTPException(413, _too_large(self._limits))
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; after the last one, keep reading the body for a while.
+        """Send a part of the response; after the last one, keep reading the body for a while.
 
         Otherwise a client that sends everything before it reads would find the connection closed.
         """
-        if self._is_whole:
+        if self._is_complete:
             await self._send(message)
         elif message["type"] == "http.response.start":
             if self.scope["http_version"].startswith("1"):  # later versions close the stream
@@ -170,13 +175,13 @@ class _Body:
             await self._send({**message, "more_body": True})
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(LINGER_SECONDS):
-                    while not self._is_whole:
-                        self._note(await self._receive())
+                    while not self._is_complete:
+                        self._count_received(await self._receive())
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _note(self, message: Message) -> None:
+    def _count_received(self, message: Message) -> None:
         self._received += len(message.get("body", b""))
-        self._is_whole = not message.get("more_body", False)
+        self._is_complete = not message.get("more_body", False)
 
 
 def _too_large(limits: Limits) -> str:
@@ -190,7 +195,7 @@ def _has_body(scope: Scope) -> bool:
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
-def _announced(scope: Scope) -> int:
-    """Return how many bytes the client says it will send; 0 if it does not say."""
+def _content_length(scope: Scope) -> int:
+    """Return the announced length of the body in bytes; 0 if the client does not announce it."""
     length = Headers(scope=scope).get("content-length", "")
     return int(length) if length.isdecimal() else 0

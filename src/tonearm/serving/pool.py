@@ -14,10 +14,10 @@ from pathlib import Path
 from tonearm.classifier import Classifier, IsolatedClassifier
 from tonearm.errors import TonearmError, UsageError, unexpected
 from tonearm.prediction import Failure, Prediction
-from tonearm.serving.limits import ENDING
+from tonearm.serving.limits import SHUTTING_DOWN
 from tonearm.workers import StartError
 
-SOONEST_SECONDS, LATEST_SECONDS = 1.0, 30.0  # between attempts to restart a process
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 30.0  # between attempts to restart a process
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ class WorkerPool:
             raise UsageError(f"workers: expected 1 or more, got {processes}")
         self.classifier = classifier
         self.processes = processes
-        self._able = 0  # processes that are running, whether busy or idle
+        self._running = 0  # processes that are running, whether busy or idle
         self._reason = "the processes have not been started: the application's lifespan does that"
 
     @property
     def trouble(self) -> str | None:
         """Why no process is running at the moment; None if at least one is."""
-        return None if self._able else self._reason
+        return None if self._running else self._reason
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -69,120 +69,120 @@ class WorkerPool:
         """
         self._idle: deque[IsolatedClassifier] = deque()
         self._waiting: deque[asyncio.Future[IsolatedClassifier]] = deque()
-        self._revivals: set[asyncio.Task[None]] = set()
+        self._restarts: set[asyncio.Task[None]] = set()
         # One thread to wait for each process.
         self._threads = ThreadPoolExecutor(self.processes)
-        crew: list[IsolatedClassifier] = []
+        workers: list[IsolatedClassifier] = []
         try:
-            await self._start(crew)
+            await self._start(workers)
             yield
         finally:
-            if self._able:  # otherwise the reason is already set
-                self._able, self._reason = 0, ENDING
-            self._send_away()
-            for revival in self._revivals:
-                revival.cancel()
-            for listener in crew:
-                listener.kill()
+            if self._running:  # otherwise the reason is already set
+                self._running, self._reason = 0, SHUTTING_DOWN
+            self._reject_waiting()
+            for restart in self._restarts:
+                restart.cancel()
+            for worker in workers:
+                worker.kill()
             # The threads notice that their processes ended; one may just have started another.
             with suppress(TimeoutError):
-                async with asyncio.timeout(LATEST_SECONDS):
+                async with asyncio.timeout(MAX_RETRY_SECONDS):
                     await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
-            for listener in crew:
-                listener.close()
+            for worker in workers:
+                worker.close()
 
-    async def _start(self, crew: list[IsolatedClassifier]) -> None:
+    async def _start(self, workers: list[IsolatedClassifier]) -> None:
         try:
             for _ in range(self.processes):
-                crew.append(self.classifier.isolated())
-            await asyncio.gather(*map(self._ready, crew))
+                workers.append(self.classifier.isolated())
+            await asyncio.gather(*map(self._ready, workers))
         except Exception as error:  # `serve` reports the reason, even of unforeseen errors
             self._reason = reason_of(error)
             raise
-        self._idle.extend(crew)
-        self._able = len(crew)
+        self._idle.extend(workers)
+        self._running = len(workers)
 
-    async def _ready(self, listener: IsolatedClassifier) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, listener.ready)
+    async def _ready(self, worker: IsolatedClassifier) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, worker.ready)
 
     async def attempt(self, path: Path) -> Prediction | Failure:
         """Classify a file as `Classifier.attempt` does, as soon as a process is idle.
 
         Raises
         ------
-        NobodyListens
+        NoWorker
             If no process is running, and none can be started.
         """
         while True:
-            listener = await self._next()
+            worker = await self._acquire()
             loop = asyncio.get_running_loop()
-            answer = loop.run_in_executor(self._threads, listener.attempt, path)
+            future = loop.run_in_executor(self._threads, worker.attempt, path)
             # If the caller is cancelled meanwhile, the process stays busy: it becomes idle only
             # when its own work is done.
-            answer.add_done_callback(partial(self._done, listener))
+            future.add_done_callback(partial(self._attempt_finished, worker))
             with suppress(StartError, OSError):  # never started: another process may take it
-                return await asyncio.shield(answer)
+                return await asyncio.shield(future)
 
-    async def _next(self) -> IsolatedClassifier:
+    async def _acquire(self) -> IsolatedClassifier:
         """Return a process as soon as one is idle, in the order in which callers came."""
-        if not self._able:
+        if not self._running:
             raise NoWorker(self._reason)
         if self._idle:
             return self._idle.popleft()
-        turn: asyncio.Future[IsolatedClassifier] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        waiter: asyncio.Future[IsolatedClassifier] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
         try:
-            return await turn
+            return await waiter
         except asyncio.CancelledError:
-            if not turn.cancelled() and not turn.exception():
-                self._free(turn.result())  # it became idle just as the caller was cancelled
+            if not waiter.cancelled() and not waiter.exception():
+                self._release(waiter.result())  # it became idle just as the caller was cancelled
             raise
 
-    def _free(self, listener: IsolatedClassifier) -> None:
+    def _release(self, worker: IsolatedClassifier) -> None:
         """Hand an idle process to the next waiting caller, or keep it as idle."""
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(listener)
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(worker)
                 return
-        self._idle.append(listener)
+        self._idle.append(worker)
 
-    def _done(
-        self, listener: IsolatedClassifier, answer: asyncio.Future[Prediction | Failure]
+    def _attempt_finished(
+        self, worker: IsolatedClassifier, future: asyncio.Future[Prediction | Failure]
     ) -> None:
-        error = None if answer.cancelled() else answer.exception()
+        error = None if future.cancelled() else future.exception()
         if error is None:
-            self._free(listener)
-        elif self._able:  # otherwise the whole pool has ended
-            self._able -= 1
+            self._release(worker)
+        elif self._running:  # otherwise the whole pool has ended
+            self._running -= 1
             self._reason = reason_of(error)
             logger.warning("a process cannot listen: %s", self._reason)
-            revival = asyncio.ensure_future(self._revive(listener))
-            self._revivals.add(revival)
-            revival.add_done_callback(self._revivals.discard)
-            if not self._able:
-                self._send_away()
+            restart = asyncio.ensure_future(self._restart(worker))
+            self._restarts.add(restart)
+            restart.add_done_callback(self._restarts.discard)
+            if not self._running:
+                self._reject_waiting()
 
-    def _send_away(self) -> None:
+    def _reject_waiting(self) -> None:
         """Raise `NoWorker` for all waiting callers."""
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_exception(NoWorker(self._reason))
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(NoWorker(self._reason))
 
-    async def _revive(self, listener: IsolatedClassifier) -> None:
+    async def _restart(self, worker: IsolatedClassifier) -> None:
         """Try to restart a process until it is ready."""
-        pause = SOONEST_SECONDS
+        delay = MIN_RETRY_SECONDS
         while True:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LATEST_SECONDS)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, MAX_RETRY_SECONDS)
             try:
-                await self._ready(listener)
+                await self._ready(worker)
                 break
             except (StartError, OSError) as error:
                 self._reason = reason_of(error)
-        self._able += 1
-        self._free(listener)
+        self._running += 1
+        self._release(worker)
 
 
 def reason_of(error: BaseException) -> str:

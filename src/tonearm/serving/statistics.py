@@ -8,7 +8,7 @@ from prometheus_client.exposition import generate_latest
 from tonearm.prediction import Failure, Prediction
 
 # From a half-minute clip on an idle processor to an hour of music queued behind others.
-_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+_LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
 class Statistics:
@@ -24,13 +24,13 @@ class Statistics:
             ["verdict"],
             registry=self._registry,
         )
-        self._sound = Counter(
+        self._audio_seconds = Counter(
             "tonearm_sound_seconds", "Length of the recordings heard.", registry=self._registry
         )
-        self._answers = Histogram(
+        self._latency = Histogram(
             "tonearm_answer_seconds",
             "From the end of an upload to its answer, waiting included.",
-            buckets=_SECONDS,
+            buckets=_LATENCY_BUCKETS,
             registry=self._registry,
         )
         self._refusals = Counter(
@@ -40,22 +40,22 @@ class Statistics:
             ["status", "reason"],
             registry=self._registry,
         )
-        self.inside = Gauge(
+        self.uploads = Gauge(
             "tonearm_uploads",
             "Uploads on their way, waiting or being listened to.",
             registry=self._registry,
         )
 
-    def answered(self, result: Prediction | Failure, seconds: float) -> None:
-        """Record an answer, and how long it took."""
-        self._answers.observe(seconds)
+    def record_result(self, result: Prediction | Failure, seconds: float) -> None:
+        """Record a result, and how long it took."""
+        self._latency.observe(seconds)
         if isinstance(result, Failure):
             self._recordings.labels("failed").inc()
         else:
             self._recordings.labels(result.verdict).inc()
-            self._sound.inc(result.duration)
+            self._audio_seconds.inc(result.duration)
 
-    def refused(self, status: int, reason: str) -> None:
+    def record_refusal(self, status: int, reason: str) -> None:
         """Record a refused upload; the reason is request, queue, process, disk or ending."""
         self._refusals.labels(str(status), reason).inc()
 
