@@ -38,19 +38,19 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     order, width = ("little", 4) if data.startswith(b"RIFF") else ("big", 4)
     if data.startswith(b"FRM8"):
         width = 8
-    place = 4 + width + 4
-    while place + 4 + width <= len(data):
-        size = int.from_bytes(data[place + 4 : place + 4 + width], order)  # type: ignore[arg-type]
-        start = place + 4 + width
-        yield data[place : place + 4], data[start : start + size]
-        place = start + size + size % 2
+    offset = 4 + width + 4
+    while offset + 4 + width <= len(data):
+        size = int.from_bytes(data[offset + 4 : offset + 4 + width], order)  # type: ignore[arg-type]
+        start = offset + 4 + width
+        yield data[offset : offset + 4], data[start : start + size]
+        offset = start + size + size % 2
 
 
 def id3v2_tag(data: bytes) -> bytes:
     """The file from its ID3v2 tag on; empty if there is none."""
     if data.startswith(b"DSD "):
-        place = int.from_bytes(data[20:28], "little")
-        data = data[place:] if place else b""
+        offset = int.from_bytes(data[20:28], "little")
+        data = data[offset:] if offset else b""
     elif data.startswith((b"RIFF", b"FORM", b"FRM8")):
         data = next((body for name, body in _chunks(data) if name.upper() == b"ID3 "), b"")
     return data if data.startswith(b"ID3") else b""
@@ -83,16 +83,16 @@ def _id3v1(data: bytes) -> Iterator[Field]:
 def _flac(data: bytes) -> Iterator[Field]:
     if not data.startswith((b"fLaC", b"ID3")) or b"fLaC" not in data:
         return
-    place, last = data.index(b"fLaC") + 4, False
+    offset, last = data.index(b"fLaC") + 4, False
     while not last:
-        kind, last = data[place] & 0x7F, bool(data[place] & 0x80)
-        size = int.from_bytes(data[place + 1 : place + 4])
-        block = data[place + 4 : place + 4 + size]
+        kind, last = data[offset] & 0x7F, bool(data[offset] & 0x80)
+        size = int.from_bytes(data[offset + 1 : offset + 4])
+        block = data[offset + 4 : offset + 4 + size]
         if kind == 4:
             yield from _comments(block)
         elif kind != 1:  # padding
             yield "flac", bytes([kind]), block
-        place += 4 + size
+        offset += 4 + size
 
 
 def _ogg(data: bytes) -> Iterator[Field]:
@@ -104,43 +104,47 @@ def _ogg(data: bytes) -> Iterator[Field]:
 
 
 def _comments(block: bytes) -> Iterator[Field]:
-    place = 4 + int.from_bytes(block[:4], "little")
-    yield "vorbis", b"(vendor)", block[4:place]
-    count = int.from_bytes(block[place : place + 4], "little")
-    place += 4
+    offset = 4 + int.from_bytes(block[:4], "little")
+    yield "vorbis", b"(vendor)", block[4:offset]
+    count = int.from_bytes(block[offset : offset + 4], "little")
+    offset += 4
     for _ in range(count):
-        size = int.from_bytes(block[place : place + 4], "little")
-        name, sign, value = block[place + 4 : place + 4 + size].partition(b"=")
+        size = int.from_bytes(block[offset : offset + 4], "little")
+        name, sign, value = block[offset + 4 : offset + 4 + size].partition(b"=")
         yield "vorbis", name, sign + value
-        place += 4 + size
+        offset += 4 + size
 
 
 def _second_packets(data: bytes) -> Iterator[bytes]:
     """The second packet of every stream in an Ogg file."""
     packets: dict[bytes, list[bytes]] = {}
-    place = 0
-    while data[place : place + 4] == b"OggS":
-        sizes = data[place + 27 : place + 27 + data[place + 26]]
-        stream = packets.setdefault(data[place + 14 : place + 18], [b""])
-        place += 27 + len(sizes)
+    offset = 0
+    while data[offset : offset + 4] == b"OggS":
+        sizes = data[offset + 27 : offset + 27 + data[offset + 26]]
+        stream = packets.setdefault(data[offset + 14 : offset + 18], [b""])
+        offset += 27 + len(sizes)
         for size in sizes:
             if len(stream) < 3:
-                stream[-1] += data[place : place + size]
+                stream[-1] += data[offset : offset + size]
                 if size < 255:
                     stream.append(b"")
-            place += size
+            offset += size
     yield from (stream[1] for stream in packets.values() if len(stream) > 1)
 
 
 def _atoms(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = 0
-    while place + 8 <= len(data):
-        size, name, head = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8], 8
+    offset = 0
+    while offset + 8 <= len(data):
+        size, name, head = (
+            int.from_bytes(data[offset : offset + 4]),
+            data[offset + 4 : offset + 8],
+            8,
+        )
         if size == 1:
-            size, head = int.from_bytes(data[place + 8 : place + 16]), 16
-        size = size or len(data) - place
-        yield name, data[place + head : place + size]
-        place += max(size, 8)
+            size, head = int.from_bytes(data[offset + 8 : offset + 16]), 16
+        size = size or len(data) - offset
+        yield name, data[offset + head : offset + size]
+        offset += max(size, 8)
 
 
 def _mp4(data: bytes) -> Iterator[Field]:

@@ -1,4 +1,4 @@
-"""Writes small stores of tracks that nobody had to listen to."""
+"""Writes small stores of tracks that were not analysed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MODEL = Model("ours/30/00", "ours", ("blues", "jazz", "hiphop", "rock"), "30")
 
 
 def track(path: str, genre: str = "jazz", confidence: float = 0.8, **changes: object) -> Entry:
-    """A track whose other genres share what its own leaves."""
+    """A track; the other genres share the remaining probability."""
     rest = (1 - confidence) / (len(MODEL.labels) - 1)
-    chances = {genre: confidence} | {label: rest for label in MODEL.labels if label != genre}
+    probabilities = {genre: confidence} | {label: rest for label in MODEL.labels if label != genre}
     known = Entry(
         path=path,
         size=1000,
@@ -28,7 +28,7 @@ def track(path: str, genre: str = "jazz", confidence: float = 0.8, **changes: ob
         genre=genre,
         confidence=confidence,
         verdict="music",
-        probabilities=chances,
+        probabilities=probabilities,
         embedding=np.eye(len(MODEL.labels), dtype=np.float32)[MODEL.labels.index(genre)],
     )
     return replace(known, **changes)  # type: ignore[arg-type]

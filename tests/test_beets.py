@@ -97,17 +97,19 @@ def library(beet: Beets, album: Path) -> Beets:
 
 @pytest.fixture
 def lastgenre(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """What last.fm will tell lastgenre, by title of the track; nothing for others."""
+    """The genres that last.fm returns to lastgenre, by title of the track; none for others."""
     pytest.importorskip("pylast", reason="pylast, which lastgenre needs, is not installed")
     from beetsplug.lastgenre.client import LastFmClient
 
-    answers: dict[str, list[str]] = {}
+    genres_by_title: dict[str, list[str]] = {}
     monkeypatch.setattr(
         LastFmClient,
         "fetch",
-        lambda self, kind, model, *_: answers.get(model.title, []) if kind == "track" else [],
+        lambda self, kind, model, *_: (
+            genres_by_title.get(model.title, []) if kind == "track" else []
+        ),
     )
-    return answers
+    return genres_by_title
 
 
 def test_import_fills_what_is_empty(beet: Beets, album: Path) -> None:

@@ -32,7 +32,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from tonearm.library import sources  # noqa: E402
 from tonearm.library.cluster import scan_cluster  # noqa: E402
 from tonearm.library.partitions import Partitions  # noqa: E402
-from tonearm.library.sources import at_hand, tasks  # noqa: E402
+from tonearm.library.sources import local_copy, tasks  # noqa: E402
 
 RATE = FRONT_END.sample_rate
 
@@ -89,16 +89,16 @@ def run(*arguments: Any, **settings: Any) -> Tally:
 
 def write_plan(output: Path | str, files: Iterable[Task]) -> Partitions:
     partitions = Partitions(str(output))
-    partitions.lay_out(
+    partitions.create_plan(
         files, ["s3://music"], "tiny/30/0", b"onnx", 2, {"/locked": "Permission denied"}
     )
     return partitions
 
 
 def test_files_in_a_store_of_objects() -> None:
-    system = fsspec.filesystem("memory")
+    filesystem = fsspec.filesystem("memory")
     for name in ("b/2.mp3", "b/1.OGG", "b/cover.jpg", "b/.hidden.mp3", ".trash/3.mp3", "a.flac"):
-        system.pipe_file(f"/records/{name}", b"abc")
+        filesystem.pipe_file(f"/records/{name}", b"abc")
     found = list(tasks(["memory://records", "memory://records/b/cover.jpg"]))
     assert found == [
         Task("memory:///records/a.flac", 3, -1),
@@ -106,7 +106,7 @@ def test_files_in_a_store_of_objects() -> None:
         Task("memory:///records/b/2.mp3", 3, -1),
         Task("memory://records/b/cover.jpg", 3, -1),
     ]
-    with at_hand("memory:///records/b/1.OGG") as path:
+    with local_copy("memory:///records/b/1.OGG") as path:
         assert path.endswith(".OGG")
         assert Path(path).read_bytes() == b"abc"
     assert not Path(path).exists()
@@ -125,11 +125,11 @@ def test_sources_that_are_not_there(source: str, message: str) -> None:
         list(tasks([source]))
 
 
-@pytest.mark.parametrize("place", ["memory://plans", None])
-def test_partitions_keep_files_and_results(place: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("location", ["memory://plans", None])
+def test_partitions_keep_files_and_results(location: str | None, tmp_path: Path) -> None:
     files = [Task(os.fsdecode(b"/m/\xff.mp3"), 5, 7)]
     files += [Task(f"s3://m/{number}.mp3", number, -1) for number in (1, 2)]
-    output = place or tmp_path / "plans"
+    output = location or tmp_path / "plans"
     partitions = Partitions(str(output))
     assert partitions.plan() is None
     assert partitions.done() == set()
@@ -140,11 +140,15 @@ def test_partitions_keep_files_and_results(place: str | None, tmp_path: Path) ->
     assert plan.unreadable == {"/locked": "Permission denied"}
     assert partitions.bundle() == b"onnx"
     assert partitions.tasks(0) + partitions.tasks(1) == files
-    partitions.put(1, pa.table({"genre": ["jazz"], "verdict": ["unsure"], "error": [None]}))
+    partitions.write_results(
+        1, pa.table({"genre": ["jazz"], "verdict": ["unsure"], "error": [None]})
+    )
     assert partitions.done() == {1}
-    partitions.put(0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]}))
+    partitions.write_results(
+        0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]})
+    )
     assert partitions.counts() == ({"jazz": 1, "unsure": 1}, {})
-    if place is None:
+    if location is None:
         plan_file = tmp_path / "plans" / "scan.json"
         written = json.loads(plan_file.read_text())
         for change, complaint in (
@@ -157,9 +161,9 @@ def test_partitions_keep_files_and_results(place: str | None, tmp_path: Path) ->
                 partitions.plan()
 
 
-@pytest.mark.parametrize("place", ["memory://races", None])
-def test_of_two_scans_at_once_one_is_told(place: str | None, tmp_path: Path) -> None:
-    output = place or tmp_path / "plans"
+@pytest.mark.parametrize("location", ["memory://races", None])
+def test_of_two_scans_at_once_one_fails(location: str | None, tmp_path: Path) -> None:
+    output = location or tmp_path / "plans"
 
     def slow() -> Iterator[Task]:
         yield Task("/m/1.mp3", 1, 1)
@@ -167,16 +171,18 @@ def test_of_two_scans_at_once_one_is_told(place: str | None, tmp_path: Path) -> 
 
     with pytest.raises(TonearmError, match="another scan has begun there meanwhile"):
         write_plan(output, slow())
-    held = Partitions(str(output))
-    assert held.tasks(0) == [Task("/m/2.mp3", 2, 2), Task("/m/3.mp3", 3, 3)]
-    assert held.bundle() == b"onnx"
-    system, root = sources.open_folder(str(output))
-    assert len(system.find(root)) == 3  # nothing of the other one is left
+    partitions = Partitions(str(output))
+    assert partitions.tasks(0) == [Task("/m/2.mp3", 2, 2), Task("/m/3.mp3", 3, 3)]
+    assert partitions.bundle() == b"onnx"
+    filesystem, root = sources.open_folder(str(output))
+    assert len(filesystem.find(root)) == 3  # nothing of the other one is left
 
 
 def test_damaged_results_are_no_results(tmp_path: Path) -> None:
     partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
-    partitions.put(0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]}))
+    partitions.write_results(
+        0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]})
+    )
     empty = tmp_path / "results" / "part-000001.parquet"
     empty.touch()
     assert partitions.done() == {0}
@@ -193,25 +199,29 @@ def test_a_result_whose_bytes_went_wrong_is_damaged(tmp_path: Path) -> None:
     partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
     genres = ["jazz", "rock", "blues"] * 100
     columns = {"genre": genres, "verdict": ["music"] * 300, "error": [None, "is empty", "é"] * 100}
-    partitions.put(0, pa.table(columns))
+    partitions.write_results(0, pa.table(columns))
     result = tmp_path / "results" / "part-000000.parquet"
     content = result.read_bytes()
-    told = 0
-    for place in range(len(content)):
-        result.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    detected = 0
+    for position in range(len(content)):
+        result.write_bytes(
+            content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
+        )
         try:
             partitions.counts()  # not every byte matters
         except TonearmError as error:
             assert "damaged results; remove them and scan again" in str(error)
-            told += 1
-    assert told > len(content) / 3
+            detected += 1
+    assert detected > len(content) / 3
 
 
 def test_results_out_of_reach_are_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
-    partitions.put(0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]}))
+    partitions.write_results(
+        0, pa.table({"genre": ["jazz"], "verdict": ["music"], "error": [None]})
+    )
 
     def unplugged(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -235,18 +245,18 @@ def test_writing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sources, "_PAUSE_SECONDS", 0)
     calls = []
 
-    def put(system: Any, place: str, content: bytes) -> None:
-        calls.append(place)
+    def put(filesystem: Any, path: str, content: bytes) -> None:
+        calls.append(path)
         if len(calls) < 3:
             raise ConnectionError("reset")
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", put)
-    Partitions("memory://flaky").put(0, pa.table({"genre": ["jazz"]}))
+    Partitions("memory://flaky").write_results(0, pa.table({"genre": ["jazz"]}))
     assert calls == ["/flaky/results/part-000000.parquet"] * 3
     calls[:] = []
     monkeypatch.setattr(sources, "ATTEMPTS", 2)
     with pytest.raises(ConnectionError):
-        Partitions("memory://flaky").put(0, pa.table({"genre": ["jazz"]}))
+        Partitions("memory://flaky").write_results(0, pa.table({"genre": ["jazz"]}))
 
 
 @pytest.mark.slow

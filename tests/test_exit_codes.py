@@ -1,4 +1,4 @@
-"""What the program answers with: docs/classify.md, "Exit codes"."""
+"""The exit codes of the program: docs/classify.md, "Exit codes"."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ Run = Callable[[str], tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def place(
+def workspace(
     tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, write_audio: Callable[..., Path]
 ) -> Path:
-    """A folder with two recordings of each of two genres, and files that are no good."""
-    place = tmp_path_factory.mktemp("place")
+    """A folder with two recordings of each of two genres, and unusable files."""
+    workspace = tmp_path_factory.mktemp("workspace")
     for label, hertz in (("low", 200), ("high", 5000)):
-        (place / "genres" / label).mkdir(parents=True)
-        (place / "noise" / label).mkdir(parents=True)
+        (workspace / "genres" / label).mkdir(parents=True)
+        (workspace / "noise" / label).mkdir(parents=True)
         for number in range(2):
             song = write_audio(
-                place / "genres" / label / f"{number}.flac", tone(hertz + number, 3), RATE
+                workspace / "genres" / label / f"{number}.flac", tone(hertz + number, 3), RATE
             )
-            (place / "noise" / label / f"{number}.flac").write_text(f"no music {number}")
-    shutil.copy(song, place / "song.flac")
-    shutil.copy(tiny_bundle, place / "tiny.onnx")
-    (place / "empty").mkdir()
-    (place / "file").write_text("no folder")
-    (place / "text.db").write_text("no store, but long enough to be one " * 100)
+            (workspace / "noise" / label / f"{number}.flac").write_text(f"no music {number}")
+    shutil.copy(song, workspace / "song.flac")
+    shutil.copy(tiny_bundle, workspace / "tiny.onnx")
+    (workspace / "empty").mkdir()
+    (workspace / "file").write_text("no folder")
+    (workspace / "text.db").write_text("no store, but long enough to be one " * 100)
     for suffix in ("csv", "toml", "yaml", "json", "jsonl", "db", "onnx"):
-        (place / f"bin.{suffix}").write_bytes(b"path,label\nseed = 'caf\xe9'\n")
-    open_store(place / "library.db", [track(str(place / "song.flac"))]).close()
-    return place
+        (workspace / f"bin.{suffix}").write_bytes(b"path,label\nseed = 'caf\xe9'\n")
+    open_store(workspace / "library.db", [track(str(workspace / "song.flac"))]).close()
+    return workspace
 
 
 @pytest.fixture
 def run(
-    place: Path,
+    workspace: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     program: Callable[..., tuple[int, str, str]],
 ) -> Run:
     """`run("classify song.flac") -> (exit code, output, errors)`, in a copy of the folder."""
-    folder = tmp_path / "place"
-    shutil.copytree(place, folder)
+    folder = tmp_path / "workspace"
+    shutil.copytree(workspace, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TONEARM_MODELS", str(folder))
     monkeypatch.setenv("TONEARM_STATE", str(tmp_path / "state"))
@@ -184,8 +184,8 @@ def test_what_else_fails_is_1(run: Run, line: str, complaint: str) -> None:
     code, _, errors = run(line)
     assert code == 1
     assert complaint in errors
-    for told in filter(None, errors.splitlines()):  # neither boxes, nor tracebacks, nor bars
-        assert told.startswith(("tonearm: ", "mfcc-svm, ", "tiny, ")), told
+    for message in filter(None, errors.splitlines()):  # neither boxes, nor tracebacks, nor bars
+        assert message.startswith(("tonearm: ", "mfcc-svm, ", "tiny, ")), message
 
 
 @pytest.mark.parametrize(

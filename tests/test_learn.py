@@ -107,9 +107,9 @@ def test_a_folder_becomes_a_model_that_classifies(run: Run, music: Path, tmp_pat
     assert "No artist and no album stood on both sides." in output
     classifier = Classifier.load(tmp_path / "mine.onnx")
     assert classifier.labels == tuple(sorted(PITCHES))
-    heard = [classifier(path) for path in sorted(music.glob("*/*.flac"))]
-    assert [p.genre for p in heard] == [p.path.parent.name for p in heard if p.path]
-    assert heard[0].segments[0].genre == heard[0].genre
+    predictions = [classifier(path) for path in sorted(music.glob("*/*.flac"))]
+    assert [p.genre for p in predictions] == [p.path.parent.name for p in predictions if p.path]
+    assert predictions[0].segments[0].genre == predictions[0].genre
 
 
 def test_a_table_and_tags_teach_the_same(run: Run, music: Path, tmp_path: Path) -> None:
@@ -156,24 +156,24 @@ def test_a_learned_model_can_be_learned_on(
     assert Classifier.load(second.path)(music / "Mid" / "0.flac").genre == "Mid"
 
 
-def test_what_was_heard_is_not_heard_again(
+def test_cached_embeddings_are_not_computed_again(
     music: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracks = from_dataset(datasets.load(music)).tracks[:3]
     cache = FeatureCache(tmp_path)
     model = Bundle.load(tiny_bundle)
     first = embed(tracks[:2], model, cache)
-    heard: list[Path] = []
+    embedded: list[Path] = []
     rows = embeddings._Embedding.rows
     monkeypatch.setattr(
-        embeddings._Embedding, "rows", lambda kind, path: heard.append(path) or rows(kind, path)
+        embeddings._Embedding, "rows", lambda kind, path: embedded.append(path) or rows(kind, path)
     )
     again = embed(tracks, model, cache)
-    assert heard == [tracks[2].path]
+    assert embedded == [tracks[2].path]
     np.testing.assert_array_equal(again.values[:2], first.values)
 
 
-def test_two_processes_hear_the_same_as_one(
+def test_two_processes_compute_the_same_as_one(
     music: Path, tiny_bundle: Path, cache: FeatureCache, tmp_path: Path
 ) -> None:
     tracks = from_dataset(datasets.load(music)).tracks[:4]
@@ -183,7 +183,7 @@ def test_two_processes_hear_the_same_as_one(
     np.testing.assert_array_equal(one.values, two.values)
 
 
-def test_of_a_long_file_the_middle_is_heard(
+def test_of_a_long_file_the_middle_is_embedded(
     tiny_bundle: Path,
     tmp_path: Path,
     write_audio: Callable[..., Path],
@@ -250,7 +250,7 @@ def test_too_few_files_are_one_clear_line(run: Run, music: Path, tmp_path: Path)
     assert not (tmp_path / "mine.onnx").exists()
 
 
-def test_a_misspelt_genre_is_told_before_anything_is_heard(
+def test_a_misspelt_genre_is_reported_before_anything_is_decoded(
     run: Run, music: Path, tmp_path: Path
 ) -> None:
     code, output, errors = run(music, "--genres", "mid, whistels,Whistles")
@@ -279,13 +279,13 @@ def test_a_small_genre_is_left_out_with_a_word(run: Run, music: Path, tmp_path: 
         ("tiny.onnx", "is the model to learn on"),
     ],
 )
-def test_where_the_bundle_cannot_go_is_said_first(out: str, reason: str, tmp_path: Path) -> None:
+def test_an_unwritable_bundle_path_is_reported_first(out: str, reason: str, tmp_path: Path) -> None:
     base = write_bundle(tmp_path / "tiny.onnx", tiny_metadata())
     with pytest.raises(UsageError, match=reason):
         learn([track(0)], tmp_path / out, model=base)
 
 
-def test_nothing_to_learn_is_said(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_nothing_to_learn_is_an_error(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(TooFewExamples, match="got none"):
         learn([], tmp_path / "mine.onnx", model=tiny_bundle)
 
@@ -348,9 +348,9 @@ def test_artists_and_small_albums_tie_recordings() -> None:
         track(5),
         track(6),
     ]
-    kin = related_groups(tracks)
-    assert kin.groups == (0, 0, 1, 1, 1, 2, 3)
-    assert kin.unknown == 2
+    related = related_groups(tracks)
+    assert related.groups == (0, 0, 1, 1, 1, 2, 3)
+    assert related.unknown == 2
 
 
 def test_a_compilation_ties_nothing() -> None:
@@ -368,26 +368,28 @@ def test_albums_of_one_name_in_two_folders_are_two() -> None:
 def test_folds_never_share_an_artist(monkeypatch: pytest.MonkeyPatch) -> None:
     values, tracks = clouds(per_genre=12)
     tracks = [replace(t, artist=f"artist {i % 7}") for i, t in enumerate(tracks)]
-    rows = {row.tobytes(): place for place, row in enumerate(values)}
-    learned: list[set[str]] = []
-    judged: dict[int, set[str]] = defaultdict(set)
+    rows = {row.tobytes(): index for index, row in enumerate(values)}
+    trained_artists: list[set[str]] = []
+    evaluated_artists: dict[int, set[str]] = defaultdict(set)
     fit = fit_head
 
     class Spy(Head):
         def logits(self, embeddings: np.ndarray) -> np.ndarray:
-            judged[len(learned)] |= {tracks[rows[r.tobytes()]].artist or "" for r in embeddings}
+            evaluated_artists[len(trained_artists)] |= {
+                tracks[rows[r.tobytes()]].artist or "" for r in embeddings
+            }
             return super().logits(embeddings)
 
     def spy(embeddings: np.ndarray, *rest: object) -> Head:
-        learned.append({tracks[rows[r.tobytes()]].artist or "" for r in embeddings})
+        trained_artists.append({tracks[rows[r.tobytes()]].artist or "" for r in embeddings})
         head = fit(embeddings, *rest)  # type: ignore[arg-type]
         return Spy(head.weights, head.biases)
 
     monkeypatch.setattr(forecasting, "fit_head", spy)
-    assert forecast(values, tracks, "abc").folds == len(learned) == 5
-    for fold, artists in enumerate(learned, start=1):
-        assert artists.isdisjoint(judged[fold])
-    assert set.union(*judged.values()) == {f"artist {i}" for i in range(7)}
+    assert forecast(values, tracks, "abc").folds == len(trained_artists) == 5
+    for fold, artists in enumerate(trained_artists, start=1):
+        assert artists.isdisjoint(evaluated_artists[fold])
+    assert set.union(*evaluated_artists.values()) == {f"artist {i}" for i in range(7)}
 
 
 # The forecast
@@ -395,9 +397,9 @@ def test_folds_never_share_an_artist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_forecast_is_near_what_comes(tmp_path: Path) -> None:
     values, tracks = clouds(per_genre=80, spread=3.0)
-    places = np.arange(len(tracks))
-    few = places % 80 < 20
-    expected = forecast(values[few], [tracks[i] for i in places[few]], "abc")
+    indices = np.arange(len(tracks))
+    few = indices % 80 < 20
+    expected = forecast(values[few], [tracks[i] for i in indices[few]], "abc")
     head = fit_head(values[few], truth_of(tracks)[few], 3)
     right = head.logits(values[~few]).argmax(axis=1) == truth_of(tracks)[~few]
     assert expected.metrics is not None
@@ -408,7 +410,7 @@ def test_a_forecast_is_near_what_comes(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error::tonearm.datasets.SplitWarning")
-def test_a_genre_of_one_artist_is_not_judged() -> None:
+def test_a_genre_of_one_artist_is_not_evaluated() -> None:
     values, tracks = clouds(per_genre=6)
     tracks = [replace(t, artist="Only One") if t.label == "b" else t for t in tracks]
     expected = forecast(values, tracks, "abc")
@@ -423,13 +425,13 @@ def test_advice_counts_artists_only_where_all_are_known() -> None:
     names = {"a": ["Ann", "Bob"], "b": ["Ann B", "Bob B", "Bob B & Friends"], "c": ["Cid", None]}
     albums = {"Bob B": "LP", "Bob B & Friends": "LP"}  # which makes one group of two artists
     named = []
-    for place, t in enumerate(tracks):
-        artist = names[str(t.label)][place % len(names[str(t.label)])]
+    for index, t in enumerate(tracks):
+        artist = names[str(t.label)][index % len(names[str(t.label)])]
         named.append(replace(t, artist=artist, album=albums.get(artist or "")))
     needs = advise(forecast(values, named, "abc"))
     assert "only 2 artists" in needs["a"]
     assert "only 2 groups" in needs["b"]
-    assert "only 4 groups" in needs["c"]  # Cid, and three recordings by nobody knows whom
+    assert "only 4 groups" in needs["c"]  # Cid, and three recordings of unknown artists
 
 
 def test_genres_of_one_artist_each_have_no_forecast(tmp_path: Path) -> None:
@@ -496,12 +498,12 @@ def test_the_bundle_computes_the_heads_probabilities(
 ) -> None:
     tracks = from_dataset(datasets.load(music)).tracks
     learned = learn(tracks, tmp_path / "mine.onnx", model=tiny_bundle, cache=cache)
-    heard = embed(tracks, Bundle.load(tiny_bundle), cache)
-    truth = np.array([learned.labels.index(t.label or "") for t in heard.tracks])
-    head = fit_head(heard.values, truth, 3)
-    expected = probabilities_at(head.logits(heard.values), learned.forecast.temperature)
+    embedded = embed(tracks, Bundle.load(tiny_bundle), cache)
+    truth = np.array([learned.labels.index(t.label or "") for t in embedded.tracks])
+    head = fit_head(embedded.values, truth, 3)
+    expected = probabilities_at(head.logits(embedded.values), learned.forecast.temperature)
     classifier = Classifier.load(learned.path)
-    for row, example in zip(expected, heard.tracks, strict=True):
+    for row, example in zip(expected, embedded.tracks, strict=True):
         prediction = classifier(example.path or "")
         got = [prediction.probabilities[label] for label in learned.labels]
         np.testing.assert_allclose(got, row, atol=1e-5)
@@ -516,12 +518,12 @@ def head() -> Head:
 
 def outputs_of(path: Path) -> dict[str, np.ndarray]:
     frames = np.random.default_rng(3).normal(size=(2, 50, FRONT_END.n_mels)).astype(np.float32)
-    answer = Bundle.load(path).run(frames)
-    return {"logits": answer.logits, "embedding": answer.embedding, **answer.extra}
+    outputs = Bundle.load(path).run(frames)
+    return {"logits": outputs.logits, "embedding": outputs.embedding, **outputs.extra}
 
 
 def outputs_around(base: Path, head: Head) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What a bundle answers, and what it answers with another head."""
+    """The outputs of a bundle, and its outputs with another head."""
     metadata = replace(tiny_metadata(), labels=("x", "y", "z"))
     return outputs_of(base), outputs_of(
         replace_head(base, head, metadata, base.with_name("new.onnx"))
@@ -546,7 +548,7 @@ def test_a_bundle_that_is_not_finished_is_no_model(
         listed.append(bundle.available())  # as another process sees it, or all do after a kill
         return 1.0
 
-    monkeypatch.setattr(head_replacement, "_difference", wrong)
+    monkeypatch.setattr(head_replacement, "_max_difference", wrong)
     metadata = tiny_metadata(labels=("a", "b", "c"))
     with pytest.raises(ReplaceHeadError, match=r"mine\.onnx: the written scores differ"):
         replace_head(tiny_bundle, head, metadata, tmp_path / "mine.onnx")
@@ -579,9 +581,9 @@ def test_a_branch_that_reads_the_old_logits_is_followed(head: Head, tmp_path: Pa
     model = onnx.load(base)
     branches = {}
     for name, kind in (("then_branch", "Neg"), ("else_branch", "Abs")):
-        answer = helper.make_tensor_value_info(kind, onnx.TensorProto.FLOAT, ["batch", 2])
+        output = helper.make_tensor_value_info(kind, onnx.TensorProto.FLOAT, ["batch", 2])
         branches[name] = helper.make_graph(
-            [helper.make_node(kind, ["logits"], [kind])], kind, [], [answer]
+            [helper.make_node(kind, ["logits"], [kind])], kind, [], [output]
         )
     nodes = [
         helper.make_node("Constant", [], ["yes"], value_ints=[1]),
@@ -656,7 +658,7 @@ def test_learning_needs_no_torch(
     assert "3 genres" in done.stdout
 
 
-def test_what_a_table_keeps_from_learning_is_told(run: Run, music: Path, tmp_path: Path) -> None:
+def test_tracks_that_a_table_excludes_are_reported(run: Run, music: Path, tmp_path: Path) -> None:
     files = sorted(file for file in music.rglob("*") if file.is_file())
     rows = [f"{file},{file.parent.name},{'train' if n else 'test'}" for n, file in enumerate(files)]
     table = tmp_path / "songs.csv"
@@ -667,7 +669,7 @@ def test_what_a_table_keeps_from_learning_is_told(run: Run, music: Path, tmp_pat
 
 
 @pytest.mark.parametrize(("package", "name"), [("sklearn", "scikit-learn"), ("onnx", "onnx")])
-def test_what_is_not_installed_is_said_first(package: str, name: str, tmp_path: Path) -> None:
+def test_missing_packages_are_reported_first(package: str, name: str, tmp_path: Path) -> None:
     done = without(package, "learn", tmp_path, "--out", tmp_path / "mine.onnx")
     assert done.returncode == 1
     assert done.stderr == (

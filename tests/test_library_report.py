@@ -136,7 +136,7 @@ def test_embeddings_of_another_model_are_not_on_the_map(tmp_path: Path) -> None:
     assert (view.tracks.second[1], view.tracks.runner_up[1]) == (-1, 0)
 
 
-def test_what_another_model_hears_meanwhile_is_not_shown(
+def test_results_of_another_model_written_meanwhile_are_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = Model("theirs/30/00", "theirs", ("calm",), "30")
@@ -190,7 +190,7 @@ def test_tags_are_read_as_labels(tag: str, labels: set[str]) -> None:
     assert TagWords(MODEL.labels).meant([tag]) == labels
 
 
-def test_own_words_mean_what_the_mapping_says() -> None:
+def test_user_words_mean_what_the_mapping_says() -> None:
     words = TagWords(
         MODEL.labels, {"jazz": ("Rock (slow)",), "rock": ("Loud",), "polka": ("Jazz",)}
     )

@@ -67,22 +67,29 @@ def test_each_track_is_in_the_list_of_its_genre(tmp_path: Path) -> None:
 
 
 def test_a_track_may_be_in_several_lists(tmp_path: Path) -> None:
-    chances = {"jazz": 0.5, "blues": 0.4, "rock": 0.1}
-    entries = [track("/m/1", probabilities=chances), track("/m/2", probabilities={"jazz": 1.0})]
+    probabilities = {"jazz": 0.5, "blues": 0.4, "rock": 0.1}
+    entries = [
+        track("/m/1", probabilities=probabilities),
+        track("/m/2", probabilities={"jazz": 1.0}),
+    ]
     found = lists(tmp_path, entries, top=2, min_confidence=0.3)
     assert found == {"blues": ["/m/1"], "jazz": ["/m/2", "/m/1"]}
     assert lists(tmp_path, entries, top=3, min_confidence=0.45) == {"jazz": ["/m/2", "/m/1"]}
 
 
 def test_a_mapping_names_the_lists(tmp_path: Path) -> None:
-    chances = {"jazz": 0.4, "blues": 0.3, "rock": 0.3}
-    entries = [track("/m/1", probabilities=chances), track("/m/2", "rock"), track("/m/3", "hiphop")]
+    probabilities = {"jazz": 0.4, "blues": 0.3, "rock": 0.3}
+    entries = [
+        track("/m/1", probabilities=probabilities),
+        track("/m/2", "rock"),
+        track("/m/3", "hiphop"),
+    ]
     mapping = {"jazz": ("Old", "Quiet"), "blues": ("Old",), "rock": ()}
     found = lists(tmp_path, entries, mapping=mapping, min_confidence=0.5)
     assert found == {"Old": ["/m/1"], "hiphop": ["/m/3"]}  # 0.4 and 0.3 are 0.7
 
 
-def test_copies_of_a_sound_are_listed_once(tmp_path: Path) -> None:
+def test_copies_of_the_same_audio_are_listed_once(tmp_path: Path) -> None:
     entries = [track("/m/1", audio="a"), track("/m/2", audio="a"), track("/m/3"), track("/m/4")]
     assert lists(tmp_path, entries) == {"jazz": ["/m/1", "/m/3", "/m/4"]}
 
@@ -99,16 +106,16 @@ def test_a_name_that_fits_takes_the_place_of_a_copys_that_does_not(tmp_path: Pat
 def test_links_are_looked_up_once_for_each_track_of_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    resolved: list[str] = []
     resolve = os.path.realpath
 
     def counted(path: str, **options: bool) -> str:
-        asked.append(os.fspath(path))
+        resolved.append(os.fspath(path))
         return resolve(path, **options)
 
     monkeypatch.setattr(os.path, "realpath", counted)
     lists(tmp_path, [track(f"/m/{i}/a") for i in range(100)], absolute=False, limit=10)
-    assert len([path for path in asked if path.startswith("/m/")]) == 10
+    assert len([path for path in resolved if path.startswith("/m/")]) == 10
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,7 @@ def test_the_tracks_are_sorted(sort: str, expected: str, tmp_path: Path) -> None
     assert lists(tmp_path, entries, sort=sort, limit=2)["jazz"] == found[:2]
 
 
-def test_chance_is_told_by_a_seed(tmp_path: Path) -> None:
+def test_the_random_order_depends_on_the_seed(tmp_path: Path) -> None:
     entries = [track(f"/m/{i}") for i in range(30)]
     first = lists(tmp_path, entries, sort="random", seed=1)["jazz"]
     assert first != [entry.path for entry in entries]

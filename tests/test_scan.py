@@ -51,7 +51,7 @@ main()
 ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no UTF-8
 
 
-class OddListener(Analyser):
+class OddAnalyser(Analyser):
     """Hangs, is slow, or brings its process down, where a file's name says so."""
 
     def __call__(self, task: Task) -> Outcome:
@@ -101,9 +101,9 @@ def scanned(store: Store, tiny_bundle: Path) -> Callable[..., Scan]:
         settings = {"model": tiny_bundle, "workers": 1} | options
         scan = Scan(store, paths, **settings)  # type: ignore[arg-type]
         for outcome in scan:
-            kept = store.entry(outcome.entry.path)
-            assert kept is not None
-            assert kept.scanned_at == outcome.entry.scanned_at
+            stored = store.entry(outcome.entry.path)
+            assert stored is not None
+            assert stored.scanned_at == outcome.entry.scanned_at
         return scan
 
     return scanned
@@ -113,7 +113,7 @@ def genres(store: Store) -> dict[str, str | None]:
     return {os.path.basename(entry.path): entry.genre for entry in store.entries()}  # noqa: PTH119
 
 
-def test_a_library_is_listened_to_once(
+def test_a_library_is_analysed_once(
     music: Path, store: Store, scanned: Callable[..., Scan]
 ) -> None:
     tally = scanned(music, music / "deep").tally
@@ -141,7 +141,7 @@ def test_a_library_is_listened_to_once(
     assert scanned(music / "broken.mp3", retry=True).tally.failed == 1
 
 
-def test_only_what_changed_is_listened_to_again(
+def test_only_changed_files_are_analysed_again(
     music: Path, store: Store, scanned: Callable[..., Scan], write_audio: Callable[..., Path]
 ) -> None:
     scanned(music)
@@ -237,7 +237,7 @@ def test_a_disk_that_is_not_mounted_is_not_forgotten(
 
 
 @pytest.mark.parametrize(
-    ("left", "kept"),
+    ("left", "remaining"),
     [
         ("nothing", 0),  # deleted
         ("empty folder", 2),  # a disk that is not mounted, as far as anyone can tell
@@ -251,7 +251,7 @@ def test_below_an_empty_folder_nothing_is_forgotten(
     scanned: Callable[..., Scan],
     write_audio: Callable[..., Path],
     left: str,
-    kept: int,
+    remaining: int,
 ) -> None:
     disk = music / "disk"
     (disk / "album").mkdir(parents=True)
@@ -264,11 +264,11 @@ def test_below_an_empty_folder_nothing_is_forgotten(
     if left in ("cover", "hidden file"):
         (disk / {"cover": "cover.jpg"}.get(left, ".hidden")).touch()
     tally = scanned(music, prune=True).tally
-    assert (tally.missing, tally.pruned) == (kept, 2 - kept)
-    assert len(list(store.missing([disk]))) == kept
+    assert (tally.missing, tally.pruned) == (remaining, 2 - remaining)
+    assert len(list(store.missing([disk]))) == remaining
 
 
-def test_another_model_or_excerpt_listens_anew(
+def test_another_model_or_excerpt_analyses_again(
     store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     file = write_audio(tmp_path / "low.flac", tone(200, 40), RATE)
@@ -299,7 +299,7 @@ def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     write_audio: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scan_module, "Analyser", OddListener)
+    monkeypatch.setattr(scan_module, "Analyser", OddAnalyser)
     for number, name in enumerate(("a", "crashes", "hangs", "slow", "z")):
         write_audio(tmp_path / f"{name}.wav", tone(200 + number, 0.5), RATE)
     tally = scanned(tmp_path, time_limit=2).tally
@@ -382,7 +382,7 @@ def facts(path: Path) -> list[tuple[Entry, bytes]]:
         ]
 
 
-def test_what_cannot_be_scanned_is_said_at_once(store: Store, tmp_path: Path) -> None:
+def test_what_cannot_be_scanned_is_reported_at_once(store: Store, tmp_path: Path) -> None:
     with pytest.raises(TonearmError, match="no such file or folder: /"):
         Scan(store, [tmp_path / "nothing"])
     with pytest.raises(UsageError, match="workers"):
@@ -415,8 +415,8 @@ def test_what_no_walk_leads_to_is_not_taken_for_part_of_one(tmp_path: Path) -> N
     (tmp_path / "music" / "d.mp3").symlink_to(tmp_path / "music" / "a.mp3")
     apart = ["", "link", "link/deep", "odd.bin", ".b.mp3", ".hidden/c.mp3", ".hidden/deep"]
     paths = [str(Path(tmp_path, "music", name)) for name in [*apart, "a.mp3", "d.mp3"]]
-    kept = [path for path in paths[:7] if not path.endswith("link/deep")]
-    assert outermost(paths) == tuple(kept)
+    expected = [path for path in paths[:7] if not path.endswith("link/deep")]
+    assert outermost(paths) == tuple(expected)
     assert [task.path for task in tasks([*paths[:1], *paths[-2:], *paths[:1]])] == paths[-2:]
 
 
@@ -449,7 +449,7 @@ def test_another_process_may_write_while_the_known_files_are_looked_for(
     assert scan.tally.missing == 600
 
 
-def test_an_unreadable_folder_is_told_and_kept(
+def test_an_unreadable_folder_is_reported_and_its_files_stay(
     music: Path, store: Store, tiny_bundle: Path, lock: Callable[[Path], None]
 ) -> None:
     lock(music / "deep")
@@ -477,7 +477,7 @@ def test_a_folder_may_be_named_with_a_separator_at_its_end(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name", ["a.mp3", "a.flac", "a.ogg", "a.opus", "a.m4a", "a.wav", "a.aiff", "a.wma", "a.wv"]
 )
-def test_a_sound_stays_itself_under_other_tags(
+def test_the_audio_hash_does_not_depend_on_tags(
     name: str, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     rate = 48000 if name.endswith("opus") else 44100
@@ -492,7 +492,7 @@ def test_a_sound_stays_itself_under_other_tags(
     assert audio.identify(other).digest != before.digest
 
 
-def test_a_file_that_breaks_off_is_another_sound(
+def test_a_truncated_file_has_another_audio_hash(
     tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     path = write_audio(tmp_path / "a.wav", tone(440, 2), RATE)
@@ -519,45 +519,45 @@ def test_excerpts_are_spread_over_the_recording() -> None:
 
 
 @pytest.fixture
-def listen(tiny_bundle: Path) -> Callable[[Path], Entry]:
-    """`listen(path) -> Entry`, in this process, by the default excerpt."""
+def analyse(tiny_bundle: Path) -> Callable[[Path], Entry]:
+    """`analyse(path) -> Entry`, in this process, by the default excerpt."""
     excerpt = Excerpt()
     model = model_of(Bundle.load(tiny_bundle), excerpt)
-    listener = Analyser(tiny_bundle, model, excerpt, None)
-    return lambda path: listener(Task.of(str(path))).entry
+    analyser = Analyser(tiny_bundle, model, excerpt, None)
+    return lambda path: analyser(Task.of(str(path))).entry
 
 
-def test_of_a_long_file_the_stretches_are_heard(
-    listen: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
+def test_of_a_long_file_the_stretches_are_analysed(
+    analyse: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     # High but for 10 s around 1/6, 1/2 and 5/6 of the 90 s.
     low, high = partial(tone, 200), partial(tone, 5000)
     parts = [high(10), low(10), high(20), low(10), high(20), low(10), high(10)]
-    entry = listen(write_audio(tmp_path / "a.flac", np.concatenate(parts), RATE))
+    entry = analyse(write_audio(tmp_path / "a.flac", np.concatenate(parts), RATE))
     assert (entry.genre, entry.error) == ("low", None)
     assert entry.duration == pytest.approx(90)
     assert entry.segments[0].start == 10
     assert entry.segments[-1].end == pytest.approx(80, abs=0.1)
 
 
-def test_a_long_file_silent_in_its_stretches_is_heard_as_a_whole(
-    listen: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
+def test_a_long_file_silent_in_its_stretches_is_analysed_as_a_whole(
+    analyse: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     sound = np.zeros(60 * RATE, np.float32)
     sound[: 2 * RATE] = tone(5000, 2)
-    entry = listen(write_audio(tmp_path / "a.flac", sound, RATE))
+    entry = analyse(write_audio(tmp_path / "a.flac", sound, RATE))
     assert entry.error is None
     assert len(entry.segments) == 60
-    silent = listen(write_audio(tmp_path / "b.flac", 0 * sound, RATE))
+    silent = analyse(write_audio(tmp_path / "b.flac", 0 * sound, RATE))
     assert silent.error == "silent: 60.0 s with nothing to hear"
 
 
-def test_a_long_file_that_breaks_off_is_heard_as_far_as_it_goes(
-    listen: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
+def test_a_truncated_long_file_is_analysed_to_its_end(
+    analyse: Callable[[Path], Entry], tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     path = write_audio(tmp_path / "a.flac", tone(200, 90), RATE)
     path.write_bytes(path.read_bytes()[: int(0.6 * path.stat().st_size)])
-    entry = listen(path)
+    entry = analyse(path)
     assert (entry.genre, entry.truncated) == ("low", True)
     assert entry.segments[-1].end < 60
 

@@ -29,8 +29,8 @@ def placed(path: str, *embedding: float, **changes: object) -> Entry:
     return track(path, embedding=np.array(embedding, np.float32), **changes)
 
 
-def nowhere(*_: object) -> None:
-    raise AssertionError("something was listened to")
+def unused_analyser(*_: object) -> None:
+    raise AssertionError("something was analysed")
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def store(tmp_path: Path, tones: Path, tiny_bundle: Path) -> Store:
     store = Store(tmp_path / "library.db", create=True)
     model = model_of(Bundle.load(tiny_bundle), Excerpt())
     store.add_model(model)
-    listener = Analyser(tiny_bundle, model, Excerpt(), None)
-    store.put(listener(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
+    analyser = Analyser(tiny_bundle, model, Excerpt(), None)
+    store.put(analyser(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
     return store
 
 
 def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similar_module, "Analyser", nowhere)
+    monkeypatch.setattr(similar_module, "Analyser", unused_analyser)
     entries = [
         placed("/m/gone", 1, 0, audio="a"),
         placed("/m/copy", 1, 0, audio="a"),
@@ -75,8 +75,8 @@ def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             ("/m/opposite", -1.0),
         ]
         assert len(similar(store, "/m/gone", top=1).neighbours) == 1
-        (only,) = similar(store, "/m/gone", under=["/m/far"]).neighbours
-        assert only.entry.path == "/m/far"
+        (single,) = similar(store, "/m/gone", under=["/m/far"]).neighbours
+        assert single.entry.path == "/m/far"
         with pytest.raises(UsageError, match="top"):
             similar(store, "/m/gone", top=0)
 
@@ -84,12 +84,12 @@ def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_known_file_is_not_decoded(
     store: Store, tones: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similar_module, "Analyser", nowhere)
+    monkeypatch.setattr(similar_module, "Analyser", unused_analyser)
     found = similar(store, tones / "200.flac")
     assert [Path(n.entry.path).stem for n in found.neighbours] == ["250", "3000", "5000"]
 
 
-def test_any_other_file_is_heard(
+def test_an_unknown_file_is_analysed(
     store: Store, tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
 ) -> None:
     other = write_audio(tmp_path / "other.wav", tone(4900, 2), RATE)
@@ -99,7 +99,7 @@ def test_any_other_file_is_heard(
     assert store.entry(other) is None  # asking writes nothing
 
 
-def test_a_known_sound_under_another_name_is_recognised(
+def test_known_audio_under_another_name_is_recognised(
     store: Store, tones: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     copy = (tones / "200.flac").rename(tmp_path / "copy.flac")
@@ -108,7 +108,7 @@ def test_a_known_sound_under_another_name_is_recognised(
     assert Path(found.neighbours[0].entry.path).stem == "250"  # not the copy's own sound
 
 
-def test_a_file_that_has_changed_is_heard_again(
+def test_a_file_that_has_changed_is_analysed_again(
     store: Store, tones: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
 ) -> None:
     write_audio(tones / "200.flac", tone(4900, 3), RATE)
@@ -121,14 +121,16 @@ def test_another_model_is_refused(
     store: Store, tones: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     other = write_audio(tmp_path / "other.wav", tone(4900, 2), RATE)
-    stranger = write_bundle(tmp_path / "stranger.onnx", tiny_metadata(name="stranger"))
-    with pytest.raises(TonearmError, match=r"scanned by tiny/30/\w+, .* of stranger") as error:
-        similar(store, other, model=stranger)
+    other_model = write_bundle(tmp_path / "other.onnx", tiny_metadata(name="other"))
+    with pytest.raises(TonearmError, match=r"scanned by tiny/30/\w+, .* of other") as error:
+        similar(store, other, model=other_model)
     assert "\n" not in str(error.value)
-    assert similar(store, tones / "200.flac", model=stranger).neighbours  # needs no listening
+    assert similar(store, tones / "200.flac", model=other_model).neighbours  # nothing is analysed
 
 
-def test_what_cannot_be_heard_is_one_line(store: Store, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_what_cannot_be_analysed_is_one_line(
+    store: Store, tmp_path: Path, tiny_bundle: Path
+) -> None:
     (tmp_path / "text.mp3").write_text("no music")
     with pytest.raises(TonearmError, match=r"text\.mp3: is not a media file"):
         similar(store, tmp_path / "text.mp3", model=tiny_bundle)
@@ -204,7 +206,7 @@ def test_a_playlist_takes_the_place_of_no_recording(store: Store, tones: Path) -
     assert len(store) > 0
 
 
-def test_a_folder_that_the_store_does_not_know_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_the_store_does_not_know_is_reported(tmp_path: Path) -> None:
     open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
     named = ["similar", "/m/a", "--store", str(tmp_path / "l.db"), "--under", "/Wildd"]
     complaint = f"tonearm: {tmp_path}/l.db knows no file in /Wildd\n"

@@ -13,9 +13,9 @@ from tonearm.errors import UsageError
 from tonearm.library.entry import Entry, Model, State, Window
 from tonearm.library.store import SCHEMA_VERSION, Store, StoreError
 
-OURS = Model("ours/30/00", "ours", ("low", "high"), "30")
-THEIRS = Model("theirs/all/11", "theirs", ("calm",), "all")
-CHANCES = {"high": 0.75, "low": 0.25}
+MODEL = Model("ours/30/00", "ours", ("low", "high"), "30")
+OTHER_MODEL = Model("theirs/all/11", "theirs", ("calm",), "all")
+PROBABILITIES = {"high": 0.75, "low": 0.25}
 
 
 def entry(path: str, **changes: object) -> Entry:
@@ -23,7 +23,7 @@ def entry(path: str, **changes: object) -> Entry:
         path=path,
         size=1000,
         mtime_ns=1_700_000_000_123_456_789,
-        model=OURS.key,
+        model=MODEL.key,
         scanned_at=1.7e9,
         audio="a" * 32,
         duration=61.5,
@@ -34,8 +34,8 @@ def entry(path: str, **changes: object) -> Entry:
         tagged=("Rock", "Guitars"),
         artist="Someone",
         title="Ænema \N{SNOWMAN}",
-        probabilities=CHANCES,
-        segments=(Window(5.25, 15.25, CHANCES),),
+        probabilities=PROBABILITIES,
+        segments=(Window(5.25, 15.25, PROBABILITIES),),
         embedding=np.array([1, -2, 0.5], np.float32),
     )
     return replace(known, **changes)  # type: ignore[arg-type]
@@ -44,15 +44,15 @@ def entry(path: str, **changes: object) -> Entry:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "library.db", create=True)
-    store.add_model(OURS)
-    store.add_model(THEIRS)
+    store.add_model(MODEL)
+    store.add_model(OTHER_MODEL)
     return store
 
 
 def test_an_entry_comes_back_as_it_was(store: Store) -> None:
     odd = entry(os.fsdecode(b"/music/caf\xe9/" + b"x" * 255))
     failed = Entry(
-        path="/music/b", size=0, mtime_ns=0, model=OURS.key, scanned_at=1.0, error="is empty"
+        path="/music/b", size=0, mtime_ns=0, model=MODEL.key, scanned_at=1.0, error="is empty"
     )
     store.put([odd, failed])
     with Store(store.path) as other:  # while the first is open
@@ -82,7 +82,7 @@ def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
     assert list(store.paths(["/m/a/b", "/m/a", "/m/a/1", "/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
 
 
-def test_many_paths_are_asked_for_in_parts(store: Store) -> None:
+def test_many_paths_are_queried_in_batches(store: Store) -> None:
     paths = [f"/m/{number:04}" for number in range(1200)]
     store.put([entry(path) for path in paths])
     store.put([entry("/m/0007/x", genre="low"), entry("/n", missing=True)])
@@ -107,7 +107,7 @@ def test_what_is_missing_is_not_shown(store: Store) -> None:
     assert list(store.paths(missing=True)) == ["/m/1", "/m/2", "/m/3"]
     assert store.embeddings()[0] == ["/m/1"]
     assert store.genres() == {"high": 1}
-    assert store.models() == {OURS: 1, THEIRS: 0}
+    assert store.models() == {MODEL: 1, OTHER_MODEL: 0}
     assert store.count_missing() == 2
 
     assert store.forget_moved([]) == 1  # its sound is in /m/1
@@ -118,38 +118,38 @@ def test_what_is_missing_is_not_shown(store: Store) -> None:
     assert len(store) == 1
 
 
-def test_states_and_sounds(store: Store) -> None:
+def test_states_and_audio_hashes(store: Store) -> None:
     paths = [f"/m/{number}" for number in range(1200)]
     store.put([entry(path) for path in paths])
     store.put([entry("/m/7", genre=None, error="damaged", audio=None, embedding=None)])
     states = store.states([*paths, "/m/unknown"])
     assert len(states) == 1200
-    assert states["/m/8"] == State(1000, 1_700_000_000_123_456_789, OURS.key, False, False)
+    assert states["/m/8"] == State(1000, 1_700_000_000_123_456_789, MODEL.key, False, False)
     assert states["/m/7"].failed
-    found = store.heard("a" * 32, OURS.key)
+    found = store.heard("a" * 32, MODEL.key)
     assert found is not None
     assert found.genre == "high"
-    assert store.heard("a" * 32, THEIRS.key) is None
-    assert store.heard("b" * 32, OURS.key) is None
+    assert store.heard("a" * 32, OTHER_MODEL.key) is None
+    assert store.heard("b" * 32, MODEL.key) is None
 
 
 def test_embeddings_are_those_of_one_model(store: Store) -> None:
     assert store.embeddings()[1].shape == (0, 0)
     store.put([entry("/m/2", embedding=np.array([7e4, -7e4, 1e-3], np.float32)), entry("/m/1")])
     calm = {"calm": 1.0}
-    store.put([entry("/m/0", model=THEIRS.key, probabilities=calm, segments=())])
+    store.put([entry("/m/0", model=OTHER_MODEL.key, probabilities=calm, segments=())])
     store.put([entry("/m/3", genre=None, error="damaged", embedding=None)])
     paths, values = store.embeddings()
     assert paths == ["/m/1", "/m/2"]
     assert values.dtype == np.float32
     assert values.tolist() == [[1, -2, 0.5], [65504, -65504, pytest.approx(1e-3, rel=1e-3)]]
-    assert store.embeddings(THEIRS.key)[0] == ["/m/0"]
+    assert store.embeddings(OTHER_MODEL.key)[0] == ["/m/0"]
     assert store.embeddings(under=["/m/1"])[0] == ["/m/1"]
     with pytest.raises(UsageError, match="no model 'nobody'"):
         store.embeddings("nobody")
 
 
-def test_counts_tell_what_stands(store: Store) -> None:
+def test_counts_are_by_genre_or_verdict(store: Store) -> None:
     store.put(
         [
             entry("/m/1"),
@@ -240,12 +240,12 @@ def test_another_process_may_hold_the_file_while_a_store_is_made(tmp_path: Path)
     later = threading.Timer(0.3, busy.execute, ["COMMIT"])
     later.start()
     with Store(path, create=True) as store:
-        store.add_model(OURS)
+        store.add_model(MODEL)
     later.join()
     busy.close()
 
 
-def test_a_full_disk_is_said_to_be_full(store: Store) -> None:
+def test_a_full_disk_is_reported(store: Store) -> None:
     store.put([entry("/m/1")])
     store._database.execute("PRAGMA max_page_count = 1")  # no more than there are
     with pytest.raises(StoreError, match="disk is full"):

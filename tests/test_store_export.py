@@ -19,7 +19,7 @@ from tonearm.library.store import Store
 
 MODEL = Model("tiny/30/00", "tiny", ("low", "model"), "30")  # a genre called like a column
 ODD = os.fsdecode(b"/music/caf\xe9.mp3")
-CHANCES = {"low": 0.75, "model": 0.25}
+PROBABILITIES = {"low": 0.75, "model": 0.25}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "library.db", create=True)
     store.add_model(MODEL)
     known = {"size": 10, "mtime_ns": 1_700_000_000_123_456_789, "model": MODEL.key}
-    heard = Entry(
+    classified = Entry(
         path=ODD,
         scanned_at=1_700_000_000.9,
         audio="a" * 32,
@@ -39,14 +39,14 @@ def store(tmp_path: Path) -> Store:
         tagged=("Rock", "Pop"),
         title='Say; "what"\nnow',
         album="Car\rriage",
-        probabilities=CHANCES,
-        segments=(Window(5.0, 15.0, CHANCES),),
+        probabilities=PROBABILITIES,
+        segments=(Window(5.0, 15.0, PROBABILITIES),),
         embedding=np.array([1, -0.5], np.float32),
         **known,
     )
     failed = Entry(path="/music/b.mp3", scanned_at=0.0, error="is empty", **known)
     gone = Entry(path="/music/z.mp3", scanned_at=0.0, missing=True, error="is empty", **known)
-    store.put([heard, failed, gone])
+    store.put([classified, failed, gone])
     return store
 
 
@@ -54,28 +54,32 @@ def test_csv_has_a_column_for_every_genre(store: Store, tmp_path: Path) -> None:
     target = tmp_path / "library.csv"
     export(store, target)
     with target.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        failed, heard = csv.DictReader(file)
+        failed, classified = csv.DictReader(file)
     assert (failed["path"], failed["error"], failed["genre"]) == ("/music/b.mp3", "is empty", "")
-    assert heard["path"] == ODD
-    assert heard["title"] == 'Say; "what"\nnow'
-    assert heard["album"] == "Car\rriage"
+    assert classified["path"] == ODD
+    assert classified["title"] == 'Say; "what"\nnow'
+    assert classified["album"] == "Car\rriage"
     assert b"\r\n" not in target.read_bytes()
-    assert heard["tagged"] == "Rock; Pop"
-    assert (heard["p_low"], heard["p_model"], heard["model"]) == ("0.75", "0.25", "tiny/30/00")
-    assert heard["scanned_at"] == "2023-11-14T22:13:20+00:00"
-    assert heard["mtime_ns"] == "1700000000123456789"
+    assert classified["tagged"] == "Rock; Pop"
+    assert (classified["p_low"], classified["p_model"], classified["model"]) == (
+        "0.75",
+        "0.25",
+        "tiny/30/00",
+    )
+    assert classified["scanned_at"] == "2023-11-14T22:13:20+00:00"
+    assert classified["mtime_ns"] == "1700000000123456789"
 
 
 def test_json_lines_hold_everything(store: Store, tmp_path: Path) -> None:
     target = tmp_path / "library.jsonl"
     export(store, target, missing=True, timeline=True, embeddings=True)
-    failed, heard, gone = map(json.loads, target.read_text(encoding="ascii").splitlines())
+    failed, classified, gone = map(json.loads, target.read_text(encoding="ascii").splitlines())
     assert (failed["genre"], failed["probabilities"], failed["embedding"]) == (None, {}, None)
-    assert heard["path"] == ODD
-    assert heard["tagged"] == ["Rock", "Pop"]
-    assert heard["probabilities"] == CHANCES
-    assert heard["segments"] == [{"start": 5.0, "end": 15.0, "probabilities": CHANCES}]
-    assert heard["embedding"] == [1, -0.5]
+    assert classified["path"] == ODD
+    assert classified["tagged"] == ["Rock", "Pop"]
+    assert classified["probabilities"] == PROBABILITIES
+    assert classified["segments"] == [{"start": 5.0, "end": 15.0, "probabilities": PROBABILITIES}]
+    assert classified["embedding"] == [1, -0.5]
     assert gone["missing"] is True
 
 
@@ -83,13 +87,17 @@ def test_parquet_has_types(store: Store, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     target = tmp_path / "library.parquet"
     export(store, target, timeline=True, embeddings=True)
-    failed, heard = parquet.read_table(target).to_pylist()
+    failed, classified = parquet.read_table(target).to_pylist()
     assert (failed["error"], failed["p_low"]) == ("is empty", None)
-    assert heard["path"] == "/music/caf\\udce9.mp3"
-    assert (heard["p_low"], heard["p_model"], heard["tagged"]) == (0.75, 0.25, ["Rock", "Pop"])
-    (segment,) = heard["segments"]
-    assert dict(segment["probabilities"]) == CHANCES
-    assert heard["embedding"] == [1, -0.5]
+    assert classified["path"] == "/music/caf\\udce9.mp3"
+    assert (classified["p_low"], classified["p_model"], classified["tagged"]) == (
+        0.75,
+        0.25,
+        ["Rock", "Pop"],
+    )
+    (segment,) = classified["segments"]
+    assert dict(segment["probabilities"]) == PROBABILITIES
+    assert classified["embedding"] == [1, -0.5]
     export(store, target, under=["/nowhere"])
     assert parquet.read_table(target).num_rows == 0
 

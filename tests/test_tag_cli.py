@@ -92,7 +92,7 @@ def test_plan_write_and_undo(run: Run, music: Path, tmp_path: Path) -> None:
     assert (code, output.splitlines()[-1]) == (1, "1 kept, 1 failed")
 
 
-def test_predictions_take_the_place_of_listening(
+def test_stored_predictions_replace_classification(
     run: Run, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, lines, _ = run("classify", "--json", "--model", "tiny", music)
@@ -229,7 +229,9 @@ def test_the_way_back_can_be_typed_as_it_is_printed(run: Run, music: Path, tmp_p
     assert shlex.split(output.splitlines()[-1])[3:] == ["--undo", str(journal)]
 
 
-def test_unreadable_folders_are_told(run: Run, music: Path, lock: Callable[[Path], None]) -> None:
+def test_unreadable_folders_are_reported(
+    run: Run, music: Path, lock: Callable[[Path], None]
+) -> None:
     locked = music / "locked"
     locked.mkdir()
     lock(locked)

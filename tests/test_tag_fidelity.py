@@ -63,7 +63,7 @@ def unsynchronised(data: bytes) -> bytes:
 
 
 def is_refused(path: Path, reason: str) -> None:
-    """Whether a file cannot be written, which is told beforehand, and stays as it was."""
+    """Assert that a file is refused, already by `check_writable`, and stays unchanged."""
     before = path.read_bytes()
     for refuse in (check_writable, lambda file: write_genres(file, ["Jazz"])):
         with pytest.raises(TagError) as error:
@@ -85,8 +85,8 @@ def tagged(tmp_path: Path, write_audio: Callable[..., Path]) -> Callable[..., Pa
             numbers += [(4096, 4), (0, 4)]
             form = b"".join(number.to_bytes(size, "little") for number, size in numbers)
             form = b"fmt " + (52).to_bytes(8, "little") + form
-            place = 28 + len(form) + len(sound)
-            sizes = (28, place + len(tag), place)
+            offset = 28 + len(form) + len(sound)
+            sizes = (28, offset + len(tag), offset)
             head = b"DSD " + b"".join(size.to_bytes(8, "little") for size in sizes)
             path.write_bytes(head + form + sound + tag)
             return path
@@ -98,9 +98,9 @@ def tagged(tmp_path: Path, write_audio: Callable[..., Path]) -> Callable[..., Pa
             size = len(data) + len(chunk) - 8
             data = data[:4] + size.to_bytes(4, order) + data[8:] + chunk
         else:
-            own = data.startswith(b"ID3")
+            has_id3 = data.startswith(b"ID3")
             length = sum(b << s for b, s in zip(data[6:10], (21, 14, 7, 0), strict=True))
-            data = tag + (data[10 + length :] if own else data)
+            data = tag + (data[10 + length :] if has_id3 else data)
         path.write_bytes(data)
         return path
 

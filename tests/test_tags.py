@@ -94,8 +94,8 @@ def song(recordings: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     return copy
 
 
-def says(label: str | None, confidence: float = 0.9, error: str | None = None) -> Source:
-    """A source that says the same of every file."""
+def constant_source(label: str | None, confidence: float = 0.9, error: str | None = None) -> Source:
+    """A source with the same suggestion for every file."""
 
     def suggest(paths: Any) -> Iterator[Suggestion]:
         return (Suggestion(label, confidence, error) for _ in paths)
@@ -108,16 +108,16 @@ def write(
 ) -> list[Change]:
     """Plan and apply."""
     with Journal(journal) as notes:
-        return list(apply(plan(paths, says(label), Rules(**rules)), notes))
+        return list(apply(plan(paths, constant_source(label), Rules(**rules)), notes))
 
 
 def audio_hash(path: Path) -> tuple[int, str]:
-    """Length and hash of what FFmpeg hands its decoder.
+    """Length and hash of the packets that FFmpeg passes to its decoder.
 
-    FFmpeg takes the tag behind the last frame of Monkey's Audio for a part of it: of that what is
-    decoded counts.
+    FFmpeg treats the tag after the last frame of Monkey's Audio as part of it, so the decoded
+    samples are hashed instead.
     """
-    heard = hashlib.sha256()
+    digest = hashlib.sha256()
     size = 0
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
@@ -129,11 +129,11 @@ def audio_hash(path: Path) -> tuple[int, str]:
             pieces = (bytes(packet) for packet in container.demux(stream) if packet.size)
         try:
             for piece in pieces:
-                heard.update(piece)
+                digest.update(piece)
                 size += len(piece)
         except av.error.FFmpegError as error:  # an odd file: it must break off where it did
-            heard.update(type(error).__name__.encode())
-    return size, heard.hexdigest()
+            digest.update(type(error).__name__.encode())
+    return size, digest.hexdigest()
 
 
 def other_fields(path: Path) -> Counter[Field]:
@@ -151,7 +151,7 @@ def test_every_kind_of_file_gets_its_genre_and_its_bytes_back(
     song: Callable[..., Path], suffix: str
 ) -> None:
     path = song(suffix)
-    before, heard, fields = path.read_bytes(), audio_hash(path), other_fields(path)
+    before, sound, fields = path.read_bytes(), audio_hash(path), other_fields(path)
     assert read_genres(path) == ()
 
     assert [change.action for change in write(path, label="Färöese Jazz")] == ["write"]
@@ -161,7 +161,7 @@ def test_every_kind_of_file_gets_its_genre_and_its_bytes_back(
     assert write(path, label="soul", policy="append")[0].action == "keep"
     assert write(path, label="Blues", policy="replace")[0].action == "write"
     assert read_genres(path) == ("Blues",)
-    assert (audio_hash(path), other_fields(path)) == (heard, fields)
+    assert (audio_hash(path), other_fields(path)) == (sound, fields)
 
     for _ in range(3):
         assert [done.action for done in undo()] == ["restore"]
@@ -328,12 +328,12 @@ def test_the_number_of_mp4_gives_way(song: Callable[..., Path]) -> None:
     media.save()
     # As iTunes writes it: an atom that holds a number; here a free one fills what it leaves.
     spelled = path.read_bytes()
-    place = spelled.index(b"\xa9gen") - 4
-    size = int.from_bytes(spelled[place : place + 4], "big")
+    offset = spelled.index(b"\xa9gen") - 4
+    size = int.from_bytes(spelled[offset : offset + 4], "big")
     number = b"\0\0\0\x1agnre\0\0\0\x12data" + bytes(8) + b"\0\5"
     free = (size - len(number)).to_bytes(4, "big") + b"free"
     atoms = (number + free).ljust(size, b"\0")
-    path.write_bytes(spelled[:place] + atoms + spelled[place + size :])
+    path.write_bytes(spelled[:offset] + atoms + spelled[offset + size :])
     assert read_genres(path) == ("Disco",)
     write(path, label="Jazz", policy="replace")
     assert read_genres(path) == ("Jazz",)
@@ -380,7 +380,7 @@ def test_files_that_hold_no_tags_are_refused_in_one_line(
             write_genres(path, ["Jazz"])
 
 
-def test_what_has_no_place_for_a_tag_is_told_beforehand(song: Callable[..., Path]) -> None:
+def test_files_that_cannot_hold_a_tag_are_reported_beforehand(song: Callable[..., Path]) -> None:
     wav = song("wav").read_bytes()
     data = wav.index(b"data") + 4
     unknown = b"\xff\xff\xff\xff"
@@ -396,7 +396,7 @@ def test_what_has_no_place_for_a_tag_is_told_beforehand(song: Callable[..., Path
     ]:
         path = song("mp3", f"odd.{suffix}")
         path.write_bytes(content)
-        [planned] = plan([path], says("jazz"))
+        [planned] = plan([path], constant_source("jazz"))
         assert (planned.action, planned.reason) == ("fail", reason)
         with pytest.raises(TagError) as error:
             write_genres(path, ["Jazz"])
@@ -455,7 +455,7 @@ def test_rules(
 ) -> None:
     path = song("flac")
     write_genres(path, ["Soul"])
-    [change] = plan([path], says("jazz", confidence), Rules(**rules))
+    [change] = plan([path], constant_source("jazz", confidence), Rules(**rules))
     assert (change.action, change.old, change.new) == (action, ("Soul",), new)
     assert reason in change.reason
 
@@ -467,26 +467,26 @@ def test_rules_out_of_range_are_refused() -> None:
         Rules(above=0.5, below=0.5)
 
 
-def test_only_files_that_may_be_written_are_asked_about(
+def test_only_files_that_may_be_written_are_classified(
     song: Callable[..., Path], tmp_path: Path
 ) -> None:
     tagged, link, bare = song("flac", "tagged.flac"), tmp_path / "link.flac", song("mp3")
     write_genres(tagged, ["Soul"])
     link.symlink_to(bare)
-    asked: list[str] = []
+    requested: list[str] = []
 
     def source(paths: Any) -> Iterator[Suggestion]:
-        asked.extend(paths)
+        requested.extend(paths)
         return iter([Suggestion("jazz", 1.0)])
 
     changes = list(plan([tagged, bare, link, bare, tmp_path / "absent.mp3"], source))
-    assert asked == [str(bare)]
+    assert requested == [str(bare)]
     assert [change.action for change in changes] == ["keep", "write", "keep", "keep", "fail"]
     assert changes[2].reason == changes[3].reason == "the same file as one before"
 
 
-def test_what_the_source_cannot_say_is_a_failure(song: Callable[..., Path]) -> None:
-    [change] = plan([song("flac")], says(None, error="silent"))
+def test_a_file_without_a_suggestion_is_a_failure(song: Callable[..., Path]) -> None:
+    [change] = plan([song("flac")], constant_source(None, error="silent"))
     assert (change.action, change.reason, change.new) == ("fail", "silent", ())
 
 
@@ -525,7 +525,7 @@ def test_folders_that_cannot_be_written_to_are_refused_beforehand(
 
         monkeypatch.setattr(os, "access", access)
     try:
-        [planned] = plan([path], says("jazz"))
+        [planned] = plan([path], constant_source("jazz"))
     finally:
         path.parent.chmod(0o755)
     assert (planned.action, planned.reason) == ("fail", "its folder is read-only")
@@ -541,14 +541,14 @@ def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "tta", "flac"])
-def test_where_the_sound_follows_the_tag_bytes_are_compared_not_packets(
+def test_where_the_audio_follows_the_tag_bytes_are_compared_not_packets(
     song: Callable[..., Path], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # To take a file apart into packets costs more than all the rest of tagging.
-    def unwanted(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise AssertionError("the packets were read")
 
-    monkeypatch.setattr(audio, "identify", unwanted)
+    monkeypatch.setattr(audio, "identify", fail)
     path = song(suffix)
     if suffix == "mp3":
         path.write_bytes(path.read_bytes() + b"TAG" + bytes(124) + b"\xff")
@@ -557,7 +557,7 @@ def test_where_the_sound_follows_the_tag_bytes_are_compared_not_packets(
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_byte_of_the_sound_that_changes_is_heard(
+def test_a_changed_byte_of_the_audio_is_detected(
     song: Callable[..., Path], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(path: Path, genres: Any) -> None:
@@ -577,7 +577,7 @@ def test_a_byte_of_the_sound_that_changes_is_heard(
     assert path.read_bytes() == before
 
 
-def test_the_end_of_an_id3_tag_does_not_become_sound(song: Callable[..., Path]) -> None:
+def test_the_end_of_an_id3_tag_does_not_become_audio(song: Callable[..., Path]) -> None:
     # Version 2.4 allows a tag to end with a copy of its header, which mutagen does not know.
     path = song("mp3")
     content = path.read_bytes()
@@ -586,13 +586,13 @@ def test_the_end_of_an_id3_tag_does_not_become_sound(song: Callable[..., Path]) 
     )
     head = content[:5] + bytes([content[5] | 0x10]) + content[6:10]
     path.write_bytes(head + content[10:length] + b"3DI" + head[3:] + content[length:])
-    before, heard = path.read_bytes(), audio_hash(path)
+    before, sound = path.read_bytes(), audio_hash(path)
     [change] = write(path)
-    assert audio_hash(path) == heard
+    assert audio_hash(path) == sound
     assert change.action == "write" or path.read_bytes() == before
 
 
-def test_what_would_sound_different_is_left_alone(tmp_path: Path) -> None:
+def test_files_whose_audio_would_change_are_left_alone(tmp_path: Path) -> None:
     # The fragments say where in the file their sound lies, which a tag before them moves.
     path = tmp_path / "live.m4a"
     options = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
@@ -617,7 +617,7 @@ def test_permissions_stay_and_the_time_if_asked(song: Callable[..., Path]) -> No
     os.utime(path, ns=(10**18, 10**18))
     state = path.stat()
     with Journal() as notes:
-        list(apply(plan([path], says("jazz")), notes, keep_mtime=True))
+        list(apply(plan([path], constant_source("jazz")), notes, keep_mtime=True))
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert (path.stat().st_uid, path.stat().st_gid) == (state.st_uid, state.st_gid)
     assert path.stat().st_mtime_ns == 10**18
@@ -676,7 +676,7 @@ def test_a_file_that_changes_meanwhile_is_left_alone(
     song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = song("flac")
-    changes = list(plan([path], says("jazz")))
+    changes = list(plan([path], constant_source("jazz")))
     write_genres(path, ["Soul"])
     with Journal() as notes:
         [failed] = apply(changes, notes)
@@ -984,9 +984,7 @@ def test_mappings(tmp_path: Path, name: str, text: str) -> None:
         ("m.toml", "a = " + "[" * 100_000, "m.toml: maximum recursion"),
     ],
 )
-def test_mappings_that_say_something_else(
-    tmp_path: Path, name: str, text: str, complaint: str
-) -> None:
+def test_invalid_mappings(tmp_path: Path, name: str, text: str, complaint: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(TonearmError, match=complaint) as error:
         read_mapping(tmp_path / name)
@@ -1059,10 +1057,10 @@ def test_every_odd_file_survives_tagging(shared: Path, tmp_path: Path) -> None:
         # A new tag may say more: who has written it, or what an ID3v1 tag says.
         assert other_fields(path) >= other_fields(original), path.name
         try:
-            heard = audio_hash(original)
+            sound = audio_hash(original)
         except (av.error.FFmpegError, IndexError):  # no audio that FFmpeg finds
             continue
-        assert audio_hash(path) == heard, path.name
+        assert audio_hash(path) == sound, path.name
     assert len(written) >= 160
     assert {Path(done.path).name for done in undo() if done.action == "restore"} == written
     for original, path in zip(originals, paths, strict=True):

@@ -88,9 +88,9 @@ class TonearmPlugin(plugins.BeetsPlugin):
         self._classifier: Classifier | None = None
         self._import_settings: _Settings | None = None
         if self.config["auto"].get(bool):
-            self.import_stages = [self._imported]
-            self.register_listener("pluginload", self._queue_up)
-            self.register_listener("import_begin", self._import_begins)
+            self.import_stages = [self._classify_imported]
+            self.register_listener("pluginload", self._move_stage_last)
+            self.register_listener("import_begin", self._read_import_settings)
 
     def commands(self) -> list[ui.Subcommand]:
         """Return the command `beet tonearm`."""
@@ -115,26 +115,26 @@ class TonearmPlugin(plugins.BeetsPlugin):
         settings = self._settings()
         items = list(library.items(query))
         write = ui.should_write(options.write)
-        counts = self._fill(items, settings, write=write, show=True)
+        counts = self._fill_genres(items, settings, write=write, show=True)
         summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         self._log.info("{}{}", "would be: " if settings.pretend else "", summary or "no tracks")
 
-    def _import_begins(self, session: ImportSession) -> None:
+    def _read_import_settings(self, session: ImportSession) -> None:
         """Read the settings before the first album is imported, so that errors show at once."""
         self._import_settings = self._settings()
 
-    def _imported(self, session: ImportSession, task: ImportTask) -> None:
+    def _classify_imported(self, session: ImportSession, task: ImportTask) -> None:
         """Classify the tracks that have just been added to the library.
 
         Tags are not written here: beets does so itself after the import stages, if configured to.
         """
         settings = self._import_settings or self._settings()
-        self._fill(task.imported_items(), settings, write=False, show=settings.pretend)
+        self._fill_genres(task.imported_items(), settings, write=False, show=settings.pretend)
 
-    def _queue_up(self) -> None:
+    def _move_stage_last(self) -> None:
         """Move this plugin's import stage behind those of all other plugins.
 
-        Stages run in the order in which the plugins are configured. Whatever that is, this plugin
+        Stages run in the order in which the plugins are configured. In any order, this plugin
         has to see the genres that another (lastgenre, say) finds, and must not keep it from looking
         for them.
         """
@@ -162,15 +162,15 @@ class TonearmPlugin(plugins.BeetsPlugin):
 
         return read_mapping(self.config["mapping"].as_filename())
 
-    def _fill(
+    def _fill_genres(
         self, items: Sequence[Item], settings: _Settings, *, write: bool, show: bool
     ) -> Counter[str]:
         """Classify the items that may get a genre, and count the outcomes for all items."""
-        waiting = [item for item in items if settings.force or not _has_genre(item)]
+        pending = [item for item in items if settings.force or not _has_genre(item)]
         counts: Counter[str] = Counter()
         albums: dict[int | None, Album] = {}
-        for item, result in zip(waiting, self._listen(waiting, settings), strict=True):
-            outcome = self._settle(item, result, settings)
+        for item, result in zip(pending, self._classify(pending, settings), strict=True):
+            outcome = self._apply_prediction(item, result, settings)
             counts[outcome] += 1
             if show:
                 ui.show_model_changes(item, fields=[FIELD])
@@ -184,11 +184,13 @@ class TonearmPlugin(plugins.BeetsPlugin):
             item.store()
         for album in albums.values():
             _summarise(album, force=settings.force)
-        if kept := len(items) - len(waiting):
-            counts["had one already"] = kept
+        if skipped := len(items) - len(pending):
+            counts["had one already"] = skipped
         return counts
 
-    def _listen(self, items: Sequence[Item], settings: _Settings) -> Iterable[Prediction | Failure]:
+    def _classify(
+        self, items: Sequence[Item], settings: _Settings
+    ) -> Iterable[Prediction | Failure]:
         if not items:
             return ()
         paths = [os.fsdecode(syspath(item.path)) for item in items]
@@ -206,11 +208,13 @@ class TonearmPlugin(plugins.BeetsPlugin):
                 self._classifier = Classifier.load(model, self.config["threads"].get(int))
             labels = self._classifier.labels
             if unknown := unknown_labels(mapping, labels):
-                told = ", ".join(unknown), ", ".join(labels)
-                self._log.warning("the model never says {}: it knows {}", *told)
+                names = ", ".join(unknown), ", ".join(labels)
+                self._log.warning("the model never says {}: it knows {}", *names)
         return self._classifier
 
-    def _settle(self, item: Item, result: Prediction | Failure, settings: _Settings) -> str:
+    def _apply_prediction(
+        self, item: Item, result: Prediction | Failure, settings: _Settings
+    ) -> str:
         """Set an item's fields from its prediction, and return the outcome in a few words."""
         from tonearm.prediction import Failure
 
@@ -239,9 +243,9 @@ class TonearmPlugin(plugins.BeetsPlugin):
         return "given a genre"
 
 
-def _has_genre(named: Item | Album) -> bool:
+def _has_genre(item: Item | Album) -> bool:
     """Check whether a track or album has a genre; blank ones do not count, as in `tonearm tag`."""
-    genres = named[FIELD] or ()
+    genres = item[FIELD] or ()
     return any(genre.strip() for genre in ([genres] if isinstance(genres, str) else genres))
 
 

@@ -7,7 +7,7 @@ from tonearm.library.forecast import Forecast, GenreForecast
 FEW_FILES = 10
 FEW_ARTISTS = 5  # with fewer, a model learns how these artists sound rather than the genre
 LOW_RECALL = 0.7
-MISTAKEN_SHARE = 0.15  # share of a genre's tracks predicted as one other that is worth reporting
+CONFUSED_SHARE = 0.15  # share of a genre's tracks predicted as one other that is worth reporting
 
 
 def advise(forecast: Forecast) -> dict[str, str]:
@@ -16,12 +16,12 @@ def advise(forecast: Forecast) -> dict[str, str]:
     The genres that need them most come first.
     """
     grouped = forecast.unknown < sum(genre.files for genre in forecast.genres)
-    found = {
+    reasons_by_label = {
         genre.label: reasons
         for genre in sorted(forecast.genres, key=lambda genre: (genre.recall, genre.files))
         if (reasons := _reasons(genre, grouped=grouped))
     }
-    return {label: "; ".join(reasons) for label, reasons in found.items()}
+    return {label: "; ".join(reasons) for label, reasons in reasons_by_label.items()}
 
 
 def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:
@@ -29,16 +29,18 @@ def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:
     if genre.files < FEW_FILES:
         reasons.append(f"only {genre.files} files")
     if grouped and genre.groups < FEW_ARTISTS:
-        one = genre.groups == 1
-        reasons.append(f"all of one {genre.unit}" if one else f"only {genre.groups} {genre.unit}s")
+        single = genre.groups == 1
+        reasons.append(
+            f"all of one {genre.unit}" if single else f"only {genre.groups} {genre.unit}s"
+        )
     if not genre.judged:
         return [*reasons, "could not be judged"]
     low = genre.recall < LOW_RECALL
     if low:
-        right = round(genre.recall * genre.judged)
-        reasons.append(f"{right} of {genre.judged} recognised")
+        correct = round(genre.recall * genre.judged)
+        reasons.append(f"{correct} of {genre.judged} recognised")
     if genre.taken_for:
         other, count = genre.taken_for[0]
-        if count >= 2 and count / genre.judged >= MISTAKEN_SHARE:
+        if count >= 2 and count / genre.judged >= CONFUSED_SHARE:
             reasons.append(f"{count} taken for {other}")
     return reasons

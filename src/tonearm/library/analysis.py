@@ -25,7 +25,7 @@ KEY_DIGITS = 16  # of the hash of the bundle's bytes
 
 # A file is read to identify it and again to classify it, and each reading may take the time limit.
 # Only what hangs where it cannot check the time is killed.
-READINGS = 2.0
+READS_PER_FILE = 2.0
 
 
 class Task(NamedTuple):
@@ -53,14 +53,14 @@ class Outcome(NamedTuple):
     entry
         The complete entry.
     is_new
-        Whether the file was analysed; otherwise the store knew its audio under some name.
+        Whether the file was analysed; otherwise the store already had its audio, under any path.
     """
 
     entry: Entry
     is_new: bool
 
 
-def check_work(workers: int | None, time_limit: float | None) -> None:
+def check_limits(workers: int | None, time_limit: float | None) -> None:
     """Check the number of processes and the time limit of a scan.
 
     Raises
@@ -114,7 +114,7 @@ class Analyser:
         self._time_limit = time_limit
 
     def __call__(self, task: Task) -> Outcome:
-        """Return what to store about a file; whatever is wrong with it becomes its error."""
+        """Return what to store about a file; any exception becomes its error."""
         entry = empty_entry(task, self._model)
         try:
             names = _names(task.path)
@@ -125,24 +125,29 @@ class Analyser:
                 album=names.album,
                 title=names.title,
             )
-            sound = audio.identify(task.path, time_limit=self._time_limit)
+            identity = audio.identify(task.path, time_limit=self._time_limit)
             entry = replace(
-                entry, audio=sound.digest, duration=sound.duration, truncated=sound.truncated
+                entry,
+                audio=identity.digest,
+                duration=identity.duration,
+                truncated=identity.truncated,
             )
             if self._store is not None:
-                known = self._store.heard(sound.digest, self._model.key)
+                known = self._store.heard(identity.digest, self._model.key)
                 if known is not None:
-                    return Outcome(_retold(entry, known), is_new=False)
-            heard = classify_excerpt(self._classifier, task.path, sound.duration, self._excerpt)
-            return Outcome(_told(entry, heard), is_new=True)
-        except Exception as error:  # one strange file must not end a long job
+                    return Outcome(_with_known_result(entry, known), is_new=False)
+            prediction = classify_excerpt(
+                self._classifier, task.path, identity.duration, self._excerpt
+            )
+            return Outcome(_with_prediction(entry, prediction), is_new=True)
+        except Exception as error:  # one bad file must not end a long scan
             failure = Failure.of(Path(task.path), error)
             return Outcome(replace(entry, error=failure.error), is_new=True)
 
 
 def time_limit_of(task: Task, time_limit: float | None) -> float:
     """Return the seconds until a file's process is killed, later than it should end by itself."""
-    return READINGS * time_limit_for(task.size, time_limit)
+    return READS_PER_FILE * time_limit_for(task.size, time_limit)
 
 
 def crashed_outcome(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
@@ -169,7 +174,7 @@ def _names(path: str) -> Names:
         return Names()
 
 
-def _retold(entry: Entry, known: Entry) -> Entry:
+def _with_known_result(entry: Entry, known: Entry) -> Entry:
     """Return an entry with the results of a known one that has the same audio."""
     return replace(
         entry,
@@ -184,7 +189,7 @@ def _retold(entry: Entry, known: Entry) -> Entry:
     )
 
 
-def _told(entry: Entry, prediction: Prediction) -> Entry:
+def _with_prediction(entry: Entry, prediction: Prediction) -> Entry:
     """Return an entry with the results of a prediction."""
     return replace(
         entry,

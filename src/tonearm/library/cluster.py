@@ -1,4 +1,4 @@
-"""Scan with a cluster: Ray Data distributes partitions of files, results are kept in Parquet."""
+"""Scan with a cluster: Ray Data distributes partitions of files, results are stored in Parquet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tonearm.library.analysis import (
     Analyser,
     Outcome,
     Task,
-    check_work,
+    check_limits,
     crashed_outcome,
     empty_entry,
     model_of,
@@ -32,7 +32,7 @@ from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
-from tonearm.library.sources import absolute, at_hand, tasks
+from tonearm.library.sources import absolute, local_copy, tasks
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -59,7 +59,7 @@ def scan_cluster(
     partition_files: int = PARTITION_FILES,
     time_limit: float | None = None,
 ) -> Iterator[Tally]:
-    """Analyse all recordings in some places with all processors of a Ray cluster.
+    """Analyse all recordings in some folders, files or URLs with all processors of a Ray cluster.
 
     The files are listed once, in partitions. Each partition becomes one Parquet file in the folder
     ``results`` of the output, with a row for each recording (see `parquet.schema`). The file is
@@ -86,7 +86,7 @@ def scan_cluster(
         Maximum number of actors, each with one processor; by default, the present number of
         processors. For a cluster that grows on demand, give the number it may grow to.
     partition_files
-        Recordings in a partition; a resumed scan keeps the number it began with.
+        Recordings in a partition; a resumed scan keeps the number it started with.
     time_limit
         As in `Scan`; the time to fetch a file counts only towards the doubled limit.
 
@@ -108,7 +108,7 @@ def scan_cluster(
     ClusterError
         If partitions are missing at the end.
     """
-    check_work(workers, time_limit)
+    check_limits(workers, time_limit)
     if partition_files < 1:
         raise UsageError(f"partition files: expected 1 or more, got {partition_files}")
     ray = _ray()
@@ -123,8 +123,8 @@ def scan_cluster(
         time_limit=time_limit,
     )
     folder = Partitions(job.output)
-    places = tuple(absolute(os.fspath(source)) for source in sources)
-    plan = _plan(folder, places, job.model, loaded.path.read_bytes(), partition_files)
+    locations = tuple(absolute(os.fspath(source)) for source in sources)
+    plan = _plan(folder, locations, job.model, loaded.path.read_bytes(), partition_files)
     due = sorted(set(range(plan.partitions)) - folder.done())
     tally = Tally(
         found=plan.files, due=sum(map(plan.files_in, due)), unreadable=dict(plan.unreadable)
@@ -132,8 +132,8 @@ def scan_cluster(
     yield tally
     if due:
         for row in _results(ray, job, due, workers):
-            tally.done += row["heard"] + row["failed"]
-            tally.heard += row["heard"]
+            tally.done += row["classified"] + row["failed"]
+            tally.heard += row["classified"]
             tally.failed += row["failed"]
             tally.seconds_of_music += row["seconds_of_music"]
             yield tally
@@ -176,11 +176,11 @@ class _Actor:
         keep_blas_single()  # also, each actor has only one processor
         self._job = job
         self._folder = Partitions(job.output)
-        self._apart = IsolatedWorker(
+        self._worker = IsolatedWorker(
             partial(
-                _RemoteListener,
+                _RemoteAnalyser,
                 job.model,
-                _unpacked(self._folder.bundle()),
+                _bundle_file(self._folder.bundle()),
                 job.excerpt,
                 job.time_limit,
             ),
@@ -192,43 +192,43 @@ class _Actor:
         from tonearm.library.parquet import to_table
 
         partition = int(row["partition"])
-        entries = [self._listen(task).entry for task in self._folder.tasks(partition)]
-        rows = [to_row(_kept(entry), timeline=True, embeddings=True) for entry in entries]
-        self._folder.put(partition, to_table(rows, self._job.model.labels))
+        entries = [self._analyse(task).entry for task in self._folder.tasks(partition)]
+        rows = [to_row(_rounded(entry), timeline=True, embeddings=True) for entry in entries]
+        self._folder.write_results(partition, to_table(rows, self._job.model.labels))
         failed = sum(entry.genre is None for entry in entries)
         return {
-            "heard": len(entries) - failed,
+            "classified": len(entries) - failed,
             "failed": failed,
             "seconds_of_music": sum(entry.duration or 0.0 for entry in entries if entry.genre),
         }
 
-    def _listen(self, task: Task) -> Outcome:
-        result = self._apart(task)
+    def _analyse(self, task: Task) -> Outcome:
+        result = self._worker(task)
         if isinstance(result, Crash):
             return crashed_outcome(result, self._job.model, self._job.time_limit)
         return result
 
 
-def _kept(entry: Entry) -> Entry:
+def _rounded(entry: Entry) -> Entry:
     """Round an entry's embedding to the precision of a store; compression then halves its size."""
     if entry.embedding is None:
         return entry
     return replace(entry, embedding=entry.embedding.astype(np.float16).astype(np.float32))
 
 
-class _RemoteListener:
-    """A `Analyser` that also fetches files from elsewhere."""
+class _RemoteAnalyser:
+    """An `Analyser` that also fetches remote files."""
 
     def __init__(
         self, model: Model, bundle: Path, excerpt: Excerpt, time_limit: float | None
     ) -> None:
         self._model = model
-        self._listen = Analyser(bundle, model, excerpt, None, time_limit)
+        self._analyse = Analyser(bundle, model, excerpt, None, time_limit)
 
     def __call__(self, task: Task) -> Outcome:
         try:
-            with at_hand(task.path) as path:
-                outcome = self._listen(task._replace(path=path))
+            with local_copy(task.path) as path:
+                outcome = self._analyse(task._replace(path=path))
         except Exception as error:  # file systems raise errors of many kinds
             reason = " ".join(f"cannot be fetched: {error or type(error).__name__}".split())
             return Outcome(replace(empty_entry(task, self._model), error=reason), is_new=True)
@@ -247,14 +247,14 @@ def _plan(
     if plan is None:
         unreadable: dict[str, str] = {}
 
-        def note(error: OSError) -> None:
+        def note_unreadable(error: OSError) -> None:
             unreadable[printable(os.fsdecode(error.filename))] = error.strerror or str(error)
 
-        files = tasks(sources, note)
-        return folder.lay_out(files, sources, model.key, bundle, partition_files, unreadable)
+        files = tasks(sources, note_unreadable)
+        return folder.create_plan(files, sources, model.key, bundle, partition_files, unreadable)
     if plan.sources != sources:
-        before = ", ".join(plan.sources)
-        raise TonearmError(f"{printable(folder.path)}: holds a scan of {printable(before)}")
+        previous = ", ".join(plan.sources)
+        raise TonearmError(f"{printable(folder.path)}: holds a scan of {printable(previous)}")
     if plan.model != model.key:
         raise TonearmError(
             f"{printable(folder.path)}: holds a scan by {plan.model}, not by {model.key}"
@@ -264,23 +264,23 @@ def _plan(
 
 def _results(ray: Any, job: _Job, due: list[int], workers: int | None) -> Iterator[dict[str, Any]]:
     """Have the actors analyse partitions, and yield the counts of each."""
-    is_own = not ray.is_initialized()
-    if is_own:
+    starts_ray = not ray.is_initialized()
+    if starts_ray:
         _connect(ray)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         actors = ray.data.ActorPoolStrategy(
-            min_size=1,  # if a node is lost, there may be no place for its actors
+            min_size=1,  # if a node is lost, no other may have room for its actors
             max_size=workers or max(1, int(ray.cluster_resources().get("CPU", 1))),
             max_tasks_in_flight_per_actor=_IN_FLIGHT,
         )
         partitions = ray.data.from_items(
             [{"partition": number} for number in due], override_num_blocks=len(due)
         )
-        listened = partitions.map(_Actor, fn_constructor_args=(job,), compute=actors, num_cpus=1)
-        yield from listened.iter_rows()
+        results = partitions.map(_Actor, fn_constructor_args=(job,), compute=actors, num_cpus=1)
+        yield from results.iter_rows()
     finally:
-        if is_own:
+        if starts_ray:
             ray.shutdown()
 
 
@@ -299,7 +299,7 @@ def _ray() -> Any:
     return ray
 
 
-def _unpacked(content: bytes) -> Path:
+def _bundle_file(content: bytes) -> Path:
     """Write a bundle's bytes to a file on this node, shared by its actors; return its path."""
     path = cache_folder("bundles") / f"{hashlib.sha256(content).hexdigest()}.onnx"
     if not path.is_file():

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 CELL = 64  # bytes: the unit of comparison
 BLOCK = CELL << 14  # bytes compared at a time, 1 MiB
-LONG_CELLS = 16  # shortest stretch, 1 KiB, to search for if it is at neither usual position
-SEARCHES = 8  # most stretches searched for, each of which may have moved by its own distance
+MIN_SEARCH_CELLS = 16  # shortest stretch, 1 KiB, to search for if it is at neither usual position
+MAX_SEARCHES = 8  # most stretches searched for, each of which may have moved by its own distance
 
 Bytes = npt.NDArray[np.uint8]
 
-_OWN = 255  # marks a cell that only the old file has
+_UNMATCHED = 255  # marks a cell that only the old file has
 
 
 @dataclass(frozen=True)
@@ -72,35 +72,39 @@ def difference(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Delt
     have moved, by the few bytes of the genre field before them: the longest remaining stretches
     are searched for.
     """
-    before, after = np.frombuffer(_mapped(old), np.uint8), _mapped(new)
+    before, after = np.frombuffer(_memory_map(old), np.uint8), _memory_map(new)
     shifts = [0, len(after) - len(before)]
-    places = np.full(-(-len(before) // CELL), _OWN, np.uint8)
+    matches = np.full(-(-len(before) // CELL), _UNMATCHED, np.uint8)
     for index in range(2):
-        _settle(places, before, after, 0, len(places), shifts, index)
-    for _ in range(SEARCHES):
-        own = [(stop - start, start, stop) for place, start, stop in _runs(places) if place == _OWN]
-        length, start, stop = max(own, default=(0, 0, 0))
-        shift = _searched(before, after, start, stop) if length >= LONG_CELLS else None
+        _mark_matches(matches, before, after, 0, len(matches), shifts, index)
+    for _ in range(MAX_SEARCHES):
+        unmatched = [
+            (stop - start, start, stop)
+            for shift_index, start, stop in _runs(matches)
+            if shift_index == _UNMATCHED
+        ]
+        length, start, stop = max(unmatched, default=(0, 0, 0))
+        shift = _find_shift(before, after, start, stop) if length >= MIN_SEARCH_CELLS else None
         if shift is None:
             break
         shifts.append(shift)
-        _settle(places, before, after, start, stop, shifts, len(shifts) - 1)
-    return _described(places, before, shifts)
+        _mark_matches(matches, before, after, start, stop, shifts, len(shifts) - 1)
+    return _encode(matches, before, shifts)
 
 
 def restore(delta: Delta, new: str | os.PathLike[str], output: BinaryIO) -> None:
     """Write the old file's bytes, given the new file."""
-    after = memoryview(_mapped(new))
-    taken = 0
+    after = memoryview(_memory_map(new))
+    consumed = 0
     for source, length in delta.pieces:
         if source is None:
-            output.write(delta.own[taken : taken + length])
-            taken += length
+            output.write(delta.own[consumed : consumed + length])
+            consumed += length
         else:
             output.write(after[source : source + length])
 
 
-def _mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
+def _memory_map(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
     """Return a file's bytes, read on access."""
     with Path(path).open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
@@ -108,8 +112,8 @@ def _mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _settle(
-    places: Bytes,
+def _mark_matches(
+    matches: Bytes,
     before: Bytes,
     after: mmap.mmap | bytes,
     start: int,
@@ -118,15 +122,15 @@ def _settle(
     index: int,
 ) -> None:
     """Mark the unmarked cells from `start` to `stop` that the new file has at a given shift."""
-    moved = np.frombuffer(after, np.uint8)
+    after_bytes = np.frombuffer(after, np.uint8)
     for first in range(start, stop, BLOCK // CELL):
         last = min(stop, first + BLOCK // CELL)
         block = before[first * CELL : last * CELL]
-        equal = _equal(block, moved, first * CELL + shifts[index])
-        places[first:last][equal & (places[first:last] == _OWN)] = index
+        equal = _equal_cells(block, after_bytes, first * CELL + shifts[index])
+        matches[first:last][equal & (matches[first:last] == _UNMATCHED)] = index
 
 
-def _equal(block: Bytes, after: Bytes, start: int) -> npt.NDArray[np.bool_]:
+def _equal_cells(block: Bytes, after: Bytes, start: int) -> npt.NDArray[np.bool_]:
     """Return bool[cells], the cells of a block that the other file has too, from `start` on."""
     equal = np.zeros(-(-len(block) // CELL) * CELL, np.bool_)
     equal[len(block) :] = True  # padding of the last cell counts as equal
@@ -137,7 +141,7 @@ def _equal(block: Bytes, after: Bytes, start: int) -> npt.NDArray[np.bool_]:
     return cells
 
 
-def _searched(before: Bytes, after: mmap.mmap | bytes, start: int, stop: int) -> int | None:
+def _find_shift(before: Bytes, after: mmap.mmap | bytes, start: int, stop: int) -> int | None:
     """Return how far the cells from `start` to `stop` moved, or None if they are not found."""
     for cell in (start + (stop - start) * part // 4 for part in (2, 1, 3)):
         sample = before[cell * CELL : (cell + 1) * CELL].tobytes()
@@ -147,20 +151,20 @@ def _searched(before: Bytes, after: mmap.mmap | bytes, start: int, stop: int) ->
     return None
 
 
-def _described(places: Bytes, before: Bytes, shifts: list[int]) -> Delta:
+def _encode(matches: Bytes, before: Bytes, shifts: list[int]) -> Delta:
     pieces: list[tuple[int | None, int]] = []
-    own = bytearray()
-    for place, first, last in _runs(places):
+    literals = bytearray()
+    for shift_index, first, last in _runs(matches):
         start, stop = first * CELL, min(last * CELL, len(before))
-        if place == _OWN:
+        if shift_index == _UNMATCHED:
             pieces.append((None, stop - start))
-            own += before[start:stop].tobytes()
+            literals += before[start:stop].tobytes()
         else:
-            pieces.append((start + shifts[place], stop - start))
-    return Delta(tuple(pieces), bytes(own))
+            pieces.append((start + shifts[shift_index], stop - start))
+    return Delta(tuple(pieces), bytes(literals))
 
 
-def _runs(places: Bytes) -> list[tuple[int, int, int]]:
+def _runs(matches: Bytes) -> list[tuple[int, int, int]]:
     """Return runs of equal neighbouring cells: (their value, first cell, cell after the last)."""
-    edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
-    return [(int(places[start]), start, stop) for start, stop in pairwise(edges) if start < stop]
+    edges = [0, *(np.flatnonzero(np.diff(matches)) + 1).tolist(), len(matches)]
+    return [(int(matches[start]), start, stop) for start, stop in pairwise(edges) if start < stop]

@@ -13,7 +13,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("onnx", "learn") from error
 
-PASSING = ("Cast", "Identity")  # operators that leave the values as they are
+PASS_THROUGH = ("Cast", "Identity")  # operators that leave the values as they are
 
 
 def embedding_parts(model: Path, width: int) -> tuple[int, ...]:
@@ -35,18 +35,18 @@ def embedding_parts(model: Path, width: int) -> tuple[int, ...]:
         The widths in order; just `width` if there is only one part or the parts are unknown.
     """
     graph = onnx.shape_inference.infer_shapes(onnx.load(os.fspath(model))).graph
-    makers = {name: node for node in graph.node for name in node.output}
-    maker = makers.get("embedding")
-    while maker is not None and maker.op_type in PASSING:
-        maker = makers.get(maker.input[0])
-    if maker is None or maker.op_type != "Concat":
+    producers = {name: node for node in graph.node for name in node.output}
+    producer = producers.get("embedding")
+    while producer is not None and producer.op_type in PASS_THROUGH:
+        producer = producers.get(producer.input[0])
+    if producer is None or producer.op_type != "Concat":
         return (width,)
-    widths = {value.name: _last(value) for value in (*graph.value_info, *graph.input)}
-    parts = tuple(widths.get(name, 0) for name in maker.input)
+    widths = {value.name: _last_dimension(value) for value in (*graph.value_info, *graph.input)}
+    parts = tuple(widths.get(name, 0) for name in producer.input)
     return parts if all(parts) and sum(parts) == width else (width,)
 
 
-def _last(value: Any) -> int:
+def _last_dimension(value: Any) -> int:
     """Return the last dimension of a tensor, or 0 if unknown."""
     sizes = value.type.tensor_type.shape.dim
     return int(sizes[-1].dim_value) if sizes else 0

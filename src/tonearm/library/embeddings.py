@@ -1,4 +1,4 @@
-"""Embeddings of recordings, kept on disk so that each is computed once."""
+"""Embeddings of recordings, cached on disk so that each is computed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tonearm.library.excerpt import Excerpt, classify_excerpt
 # Increase it when a change of the code changes the embeddings for the same audio and model.
 EMBEDDINGS_VERSION = 1
 
-EXCERPT = Excerpt()  # as in a scan: more of a song says little more about its genre
+EXCERPT = Excerpt()  # as in a scan: more of a song hardly improves the prediction
 
 Floats = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ class Embeddings:
     Attributes
     ----------
     tracks
-        The N tracks with embeddings, in the order in which they were given.
+        The N tracks with embeddings, in the order of the input.
     values
         float32[N, E], the mean over each track's windows.
     failures
@@ -70,11 +70,11 @@ def embed(
     """
     kind = _Embedding(model)
     rows = cache.features(tracks, kind, progress=progress, workers=workers)
-    heard = [(track, row) for track, row in zip(tracks, rows, strict=True) if row is not None]
-    values = [np.asarray(row)[0] for _, row in heard]
+    decoded = [(track, row) for track, row in zip(tracks, rows, strict=True) if row is not None]
+    values = [np.asarray(row)[0] for _, row in decoded]
     return Embeddings(
-        tuple(track for track, _ in heard),
-        np.array(values, dtype=np.float32).reshape(len(heard), *kind.row_shape),
+        tuple(track for track, _ in decoded),
+        np.array(values, dtype=np.float32).reshape(len(decoded), *kind.row_shape),
         cache.failures,
     )
 

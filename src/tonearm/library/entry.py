@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the store knows of a file without its results: enough to tell whether it is up to date.
+    """What the store knows of a file without its results: enough to check whether it is up to date.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Entry:
     genre, confidence
         The most probable genre and its probability; None after an error.
     music
-        Probability that it is music at all; None if the model does not say.
+        Probability that it is music at all; None if the model does not predict it.
     verdict
         "music" if the genre is accepted, else "not music" or "unsure" (see `tonearm.Prediction`).
     error

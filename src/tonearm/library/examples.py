@@ -1,4 +1,4 @@
-"""Tracks to learn from, with the genres that people gave them."""
+"""Tracks to learn from, with the genres that people assigned to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.text import printable
 
-HELD_BACK = "test"  # the part of a dataset that is for evaluation, not for learning
+TEST_SPLIT = "test"  # the part of a dataset that is for evaluation, not for learning
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def from_dataset(dataset: Dataset) -> Examples:
     usable = [
         track
         for track in files
-        if track.split != HELD_BACK and not (partitioned and track.split is None)
+        if track.split != TEST_SPLIT and not (partitioned and track.split is None)
     ]
     labelled = [track for track in usable if track.label is not None]
     return Examples(
-        tuple(map(_with_names, labelled)),
+        tuple(map(_with_tag_names, labelled)),
         unlabelled=len(usable) - len(labelled),
         held_back=len(files) - len(usable),
     )
@@ -78,10 +78,10 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
             failures.append(Failure(track, error.reason))
             continue
         if names.genres:
-            tracks.append(_named(replace(track, label=names.genres[0]), names))
+            tracks.append(_with_artist_and_album(replace(track, label=names.genres[0]), names))
         else:
             unlabelled += 1
-    return Examples(_spelled_alike(tracks), tuple(failures), unlabelled)
+    return Examples(_with_common_spellings(tracks), tuple(failures), unlabelled)
 
 
 def with_enough(
@@ -95,9 +95,9 @@ def with_enough(
         The tracks of the former; name and number of files of each of the latter.
     """
     files = Counter(str(track.label) for track in tracks)
-    few = tuple((label, count) for label, count in sorted(files.items()) if count < fewest)
-    dropped = {label for label, _ in few}
-    return tuple(track for track in tracks if track.label not in dropped), few
+    too_few = tuple((label, count) for label, count in sorted(files.items()) if count < fewest)
+    dropped = {label for label, _ in too_few}
+    return tuple(track for track in tracks if track.label not in dropped), too_few
 
 
 def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
@@ -110,30 +110,34 @@ def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
     """
     known = {spelling_of(str(track.label)): str(track.label) for track in tracks}
     if unknown := [genre for genre in genres if spelling_of(genre) not in known]:
-        there = ", ".join(sorted(known.values())) or "none"
-        raise UsageError(printable(f"no example of {', '.join(unknown)}: the genres are {there}"))
-    wanted = set(map(spelling_of, genres))
-    return tuple(track for track in tracks if spelling_of(str(track.label)) in wanted)
+        available = ", ".join(sorted(known.values())) or "none"
+        raise UsageError(
+            printable(f"no example of {', '.join(unknown)}: the genres are {available}")
+        )
+    selected = set(map(spelling_of, genres))
+    return tuple(track for track in tracks if spelling_of(str(track.label)) in selected)
 
 
-def _with_names(track: Track) -> Track:
+def _with_tag_names(track: Track) -> Track:
     """Add artist and album from the file's tags if neither is known."""
     if track.path is None or track.artist is not None or track.album is not None:
         return track
     try:
-        return _named(track, read_names(track.path))
+        return _with_artist_and_album(track, read_names(track.path))
     except TagError:
         return track
 
 
-def _named(track: Track, names: Names) -> Track:
+def _with_artist_and_album(track: Track, names: Names) -> Track:
     return replace(track, artist=names.artist, album=names.album)
 
 
-def _spelled_alike(tracks: Sequence[Track]) -> tuple[Track, ...]:
+def _with_common_spellings(tracks: Sequence[Track]) -> tuple[Track, ...]:
     """Give every genre its most frequent spelling."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for track in tracks:
         spellings[spelling_of(str(track.label))][str(track.label)] += 1
-    usual = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
-    return tuple(replace(track, label=usual[spelling_of(str(track.label))]) for track in tracks)
+    most_common = {key: counts.most_common(1)[0][0] for key, counts in spellings.items()}
+    return tuple(
+        replace(track, label=most_common[spelling_of(str(track.label))]) for track in tracks
+    )

@@ -35,7 +35,7 @@ class Excerpt:
 
     @classmethod
     def parse(cls, text: str) -> Excerpt:
-        """Parse what a user writes: a number of seconds, or ``all``.
+        """Parse what a user enters: a number of seconds, or ``all``.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Excerpt:
         Returns
         -------
         list of (start, length) or None
-            In seconds; None to analyse the whole recording, because that was asked for, it is no
+            In seconds; None to analyse the whole recording, because that was requested, it is no
             longer than the excerpt, or its length is unknown.
         """
         if self.seconds is None or duration is None or duration <= self.seconds:
@@ -82,7 +82,7 @@ class Excerpt:
 def classify_excerpt(
     classifier: Classifier, path: str | Path, duration: float | None, excerpt: Excerpt
 ) -> Prediction:
-    """Classify a file by an excerpt, or by all of it if there is nothing to hear in the excerpt.
+    """Classify a file by an excerpt, or by all of it if the excerpt is silent.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def export(
     target
         A file, or ``"-"`` for standard output (not for Parquet).
     format
-        By default, what the target's suffix says, and CSV on standard output. In CSV and Parquet,
+        By default, that of the target's suffix, or CSV on standard output. In CSV and Parquet,
         every genre has a column for its probability; in CSV, the genres of the tags are joined by
         semicolons.
     under
@@ -67,7 +67,7 @@ def export(
     Raises
     ------
     UsageError
-        If the format is unknown or cannot hold what is asked for, or if the target is a recording
+        If the format is unknown or cannot hold what is requested, or if the target is a recording
         or the store.
     ExportError
         If the target cannot be written.
@@ -75,29 +75,29 @@ def export(
         If pyarrow is not installed, for Parquet.
     """
     name = os.fspath(target)
-    chosen = format or _format_of(name)
-    if chosen not in _WRITERS:
+    table_format = format or _format_of(name)
+    if table_format not in _WRITERS:
         expected = ", ".join(get_args(Format))
-        raise UsageError(f"unknown format {chosen!r}: expected one of {expected}")
-    if chosen == "csv" and (timeline or embeddings):
+        raise UsageError(f"unknown format {table_format!r}: expected one of {expected}")
+    if table_format == "csv" and (timeline or embeddings):
         raise UsageError("a CSV table has no room for timelines and embeddings: use jsonl, parquet")
-    if chosen == "parquet" and name == STANDARD_OUTPUT:
+    if table_format == "parquet" and name == STANDARD_OUTPUT:
         raise UsageError("Parquet goes to a file, not to standard output")
     if name != STANDARD_OUTPUT:
         refuse_to_overwrite(name, store.path)
-    written = 0
+    row_count = 0
 
     def rows() -> Generator[dict[str, Any]]:
-        nonlocal written
+        nonlocal row_count
         # The consumer may stop early: end the query then, before the store is closed.
         with closing(store.entries(under, missing=missing)) as entries:
             for entry in entries:
                 yield to_row(entry, timeline=timeline, embeddings=embeddings)
-                written += 1
+                row_count += 1
 
-    with _opened(name) as file, closing(rows()) as table:
-        _WRITERS[chosen](file, table, store.labels())
-    return written
+    with _open_target(name) as file, closing(rows()) as table:
+        _WRITERS[table_format](file, table, store.labels())
+    return row_count
 
 
 def _format_of(name: str) -> str:
@@ -113,7 +113,7 @@ def _format_of(name: str) -> str:
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[IO[bytes]]:
+def _open_target(name: str) -> Iterator[IO[bytes]]:
     """Yield standard output, or a file that replaces the target once it is complete."""
     if name == STANDARD_OUTPUT:
         sys.stdout.flush()
@@ -134,12 +134,12 @@ def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence
         writer = csv_writer(text)
         writer.writerow((*COLUMNS, "tagged", *map(probability_column, labels)))
         for row in rows:
-            chances = row["probabilities"]
+            probabilities = row["probabilities"]
             writer.writerow(
                 (
                     *(row[column] for column in COLUMNS),
                     "; ".join(row["tagged"]),
-                    *(chances.get(label) for label in labels),
+                    *(probabilities.get(label) for label in labels),
                 )
             )
     finally:

@@ -33,7 +33,7 @@ class GenreForecast:
     unit
         What a group is: "artist"; or "group" for any of an artist, an album or a track.
     judged
-        Number of tracks that could be evaluated; `forecast` says which cannot.
+        Number of tracks that could be evaluated; see `forecast` for those that cannot.
     precision, recall, f1
         Over all evaluated tracks; meaningless if none of this genre was evaluated.
     taken_for
@@ -104,31 +104,31 @@ def forecast(
     """
     columns = {label: column for column, label in enumerate(labels)}
     truth = np.array([columns[str(track.label)] for track in tracks], dtype=np.int64)
-    kin = related_groups(tracks)
-    folds = list(_folds(tracks, kin.groups, seed))
+    related = related_groups(tracks)
+    folds = list(_folds(tracks, related.groups, seed))
     scores = np.full((len(tracks), len(labels)), np.nan)
     for held_out in folds:
-        rest = np.setdiff1d(np.arange(len(tracks)), held_out)
-        heard = np.unique(truth[rest])
-        judged = held_out[np.isin(truth[held_out], heard)]
-        if len(heard) > 1 and len(judged):
-            head = fit_head(embeddings[rest], truth[rest], len(labels), parts)
-            scores[judged] = head.logits(embeddings[judged])
-    judged = np.flatnonzero(np.isfinite(scores).all(axis=1))
-    groups = np.array(kin.groups)
+        training = np.setdiff1d(np.arange(len(tracks)), held_out)
+        trained_classes = np.unique(truth[training])
+        evaluated = held_out[np.isin(truth[held_out], trained_classes)]
+        if len(trained_classes) > 1 and len(evaluated):
+            head = fit_head(embeddings[training], truth[training], len(labels), parts)
+            scores[evaluated] = head.logits(embeddings[evaluated])
+    evaluated = np.flatnonzero(np.isfinite(scores).all(axis=1))
+    groups = np.array(related.groups)
     temperature, metrics = 1.0, None
-    if len(judged):
-        temperature = fit_temperature(scores[judged], truth[judged])
+    if len(evaluated):
+        temperature = fit_temperature(scores[evaluated], truth[evaluated])
         metrics = evaluate(
-            truth[judged],
-            probabilities_at(scores[judged], temperature),
+            truth[evaluated],
+            probabilities_at(scores[evaluated], temperature),
             labels,
             seed=seed,
-            groups=groups[judged].tolist(),
+            groups=groups[evaluated].tolist(),
         )
     return Forecast(
         tuple(
-            _genre(
+            _genre_forecast(
                 label,
                 [track for track in tracks if track.label == label],
                 groups[truth == column].tolist(),
@@ -140,7 +140,7 @@ def forecast(
         metrics,
         temperature,
         len(folds),
-        kin.unknown,
+        related.unknown,
     )
 
 
@@ -154,8 +154,8 @@ def _folds(
     # Each group is passed as an artist: "artist-kfold" never divides those, and spreads each genre
     # evenly.
     members = tuple(
-        replace(track, id=str(place), artist=f"group {group}", split=None)
-        for place, (track, group) in enumerate(zip(tracks, groups, strict=True))
+        replace(track, id=str(index), artist=f"group {group}", split=None)
+        for index, (track, group) in enumerate(zip(tracks, groups, strict=True))
     )
     dataset = Dataset("examples", Path(), members, labels_of(members))
     with warnings.catch_warnings():
@@ -166,7 +166,7 @@ def _folds(
         yield np.array(sorted(int(track.id) for track in fold.valid), dtype=np.int64)
 
 
-def _genre(
+def _genre_forecast(
     label: str,
     tracks: Sequence[Track],
     groups: Sequence[int],
@@ -174,25 +174,25 @@ def _genre(
     metrics: Metrics | None,
 ) -> GenreForecast:
     """Return the forecast for a genre from its own tracks, their groups and the overall metrics."""
-    kin = len(set(groups))
+    group_count = len(set(groups))
     artists = {artist_key(track.artist or "") for track in tracks}
-    unit: Unit = "artist" if "" not in artists and len(artists) == kin else "group"
+    unit: Unit = "artist" if "" not in artists and len(artists) == group_count else "group"
     if metrics is None:
-        return GenreForecast(label, len(tracks), kin, unit, 0, 0.0, 0.0, 0.0, ())
+        return GenreForecast(label, len(tracks), group_count, unit, 0, 0.0, 0.0, 0.0, ())
     column = labels.index(label)
     row, counts = metrics.per_class[column], metrics.confusion[column]
-    others = sorted(
+    confusions = sorted(
         ((labels[i], count) for i, count in enumerate(counts) if count and i != column),
         key=lambda other: -other[1],
     )
     return GenreForecast(
         label,
         len(tracks),
-        kin,
+        group_count,
         unit,
         row.support,
         row.precision,
         row.recall,
         row.f1,
-        tuple(others),
+        tuple(confusions),
     )

@@ -22,7 +22,7 @@ STRENGTH = 1.0
 # A dimension that hardly varies over a hundred tracks may vary over the next: standard deviations
 # are raised to at least this share of the median one.
 SMALLEST_DEVIATION = 0.05
-UNHEARD = float(np.log(1e-6))  # the score of a genre without examples
+UNSEEN_LOGIT = float(np.log(1e-6))  # the score of a genre without examples
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -115,7 +115,7 @@ def layer_of(fitted: Any, genres: int) -> tuple[Doubles, Doubles]:
         coefficients = np.vstack([-coefficients, coefficients]) / 2
         intercepts = np.hstack([-intercepts, intercepts]) / 2
     weights = np.zeros((genres, coefficients.shape[1]))
-    biases = np.full(genres, UNHEARD)
+    biases = np.full(genres, UNSEEN_LOGIT)
     weights[fitted.classes_] = coefficients
     biases[fitted.classes_] = intercepts
     return weights, biases

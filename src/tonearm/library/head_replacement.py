@@ -47,7 +47,7 @@ def replace_head(base: Path, head: Head, metadata: BundleMetadata, target: Path)
 
     Raises
     ------
-    GraftError
+    ReplaceHeadError
         If the bundle cannot be written, or its scores differ from the head's by more than
         `TOLERANCE`.
     """
@@ -57,7 +57,7 @@ def replace_head(base: Path, head: Head, metadata: BundleMetadata, target: Path)
         with atomic_path(target) as draft:
             onnx.save(model, os.fspath(draft))
             write_metadata(draft, metadata, draft)
-            difference = _difference(Bundle.load(draft), head)
+            difference = _max_difference(Bundle.load(draft), head)
             if not difference <= TOLERANCE:
                 raise ReplaceHeadError(
                     f"{target}: the written scores differ from the fitted ones by "
@@ -69,11 +69,13 @@ def replace_head(base: Path, head: Head, metadata: BundleMetadata, target: Path)
 
 
 def _replace_logits(graph: Any, head: Head) -> None:
-    taken = {name for node in graph.node for name in (*node.input, *node.output)}
-    taken |= {tensor.name for tensor in graph.initializer}
-    old, weights, biases = (_unused(name, taken) for name in ("base_logits", "weights", "biases"))
+    used_names = {name for node in graph.node for name in (*node.input, *node.output)}
+    used_names |= {tensor.name for tensor in graph.initializer}
+    old, weights, biases = (
+        _unused_name(name, used_names) for name in ("base_logits", "weights", "biases")
+    )
     # Other outputs may depend on the old logits, so keep these; unused nodes are removed below.
-    for node in _nodes(graph):
+    for node in _all_nodes(graph):
         _rename(node.input, LOGITS, old)
         _rename(node.output, LOGITS, old)
     graph.initializer.extend(
@@ -84,9 +86,9 @@ def _replace_logits(graph: Any, head: Head) -> None:
     )
     graph.node.append(helper.make_node("Gemm", [EMBEDDING, weights, biases], [LOGITS]))
     shape: list[str | int] = ["batch", len(head.biases)]
-    for place, output in enumerate(graph.output):
+    for index, output in enumerate(graph.output):
         if output.name == LOGITS:
-            graph.output[place].CopyFrom(
+            graph.output[index].CopyFrom(
                 helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape)
             )
     _prune(graph)
@@ -95,16 +97,16 @@ def _replace_logits(graph: Any, head: Head) -> None:
 def _prune(graph: Any) -> None:
     """Remove the nodes and constants that no output depends on."""
     needed = {output.name for output in graph.output}
-    kept = []
+    needed_nodes = []
     for node in reversed(graph.node):  # in a valid graph a node comes after those it reads
         if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(name for inner in _within(node) for name in inner.input)
-    kept.reverse()
+            needed_nodes.append(node)
+            needed.update(name for inner in _with_inner_nodes(node) for name in inner.input)
+    needed_nodes.reverse()
     constants = [tensor for tensor in graph.initializer if tensor.name in needed]
     shapes = [value for value in graph.value_info if value.name in needed]
     for field, entries in (
-        (graph.node, kept),
+        (graph.node, needed_nodes),
         (graph.initializer, constants),
         (graph.value_info, shapes),
     ):
@@ -115,33 +117,33 @@ def _prune(graph: Any) -> None:
         field.extend(copies)
 
 
-def _nodes(graph: Any) -> Iterable[Any]:
+def _all_nodes(graph: Any) -> Iterable[Any]:
     """Yield the nodes of a graph, including those inside branches and loops."""
     for node in graph.node:
-        yield from _within(node)
+        yield from _with_inner_nodes(node)
 
 
-def _within(node: Any) -> Iterable[Any]:
+def _with_inner_nodes(node: Any) -> Iterable[Any]:
     """Yield a node and, if it is a branch or a loop, the nodes inside."""
     yield node
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            yield from _nodes(graph)
+            yield from _all_nodes(graph)
 
 
 def _rename(names: Any, old: str, new: str) -> None:
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if name == old:
-            names[place] = new
+            names[index] = new
 
 
-def _unused(name: str, taken: set[str]) -> str:
-    while name in taken:
+def _unused_name(name: str, used_names: set[str]) -> str:
+    while name in used_names:
         name = f"{name}_"
     return name
 
 
-def _difference(bundle: Bundle, head: Head) -> float:
+def _max_difference(bundle: Bundle, head: Head) -> float:
     """Return the largest difference between a bundle's scores and the head's on random input."""
     rng = np.random.default_rng(0)
     frames = [

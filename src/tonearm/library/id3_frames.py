@@ -68,28 +68,30 @@ def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
     if frames is None:
         raise DamagedTag("something in its ID3 tag is no frame, and writing would destroy it")
     if version == 4:
-        frames = [_alone(frame, unsynchronised=bool(flags & UNSYNCHRONISED)) for frame in frames]
+        frames = [
+            _standalone(frame, unsynchronised=bool(flags & UNSYNCHRONISED)) for frame in frames
+        ]
     return tuple(frames)
 
 
 def _split(table: bytes, version: int, *, synchsafe: bool) -> list[RawFrame] | None:
     """Split a table into frames; return None if it is not one when sizes are read this way."""
-    name, length = (3, 6) if version == 2 else (4, HEADER_BYTES)
-    frames, place = [], 0
-    while place + length <= len(table) and table[place]:
-        header = table[place : place + length]
-        digits = header[name : 2 * name]
-        if synchsafe and max(digits) > 0x7F:
+    name_length, header_length = (3, 6) if version == 2 else (4, HEADER_BYTES)
+    frames, position = [], 0
+    while position + header_length <= len(table) and table[position]:
+        header = table[position : position + header_length]
+        size_bytes = header[name_length : 2 * name_length]
+        if synchsafe and max(size_bytes) > 0x7F:
             return None
-        size = _synchsafe(digits) if synchsafe else int.from_bytes(digits, "big")
-        place += length + size
-        if place > len(table) or not _NAME.fullmatch(header[:name]):
+        size = _synchsafe(size_bytes) if synchsafe else int.from_bytes(size_bytes, "big")
+        position += header_length + size
+        if position > len(table) or not _NAME.fullmatch(header[:name_length]):
             return None
-        frames.append(RawFrame(header, table[place - size : place]))
-    return None if table[place:].strip(b"\0") else frames
+        frames.append(RawFrame(header, table[position - size : position]))
+    return None if table[position:].strip(b"\0") else frames
 
 
-def _alone(frame: RawFrame, *, unsynchronised: bool) -> RawFrame:
+def _standalone(frame: RawFrame, *, unsynchronised: bool) -> RawFrame:
     """Return a 2.4 frame with the tag's unsynchronisation flag as its own and a synchsafe size."""
     name, (first, second) = frame.header[:4], frame.header[8:]
     if unsynchronised and b"\xff\x00" in frame.content:
@@ -115,6 +117,6 @@ def _extended_header_bytes(table: bytes, version: int) -> int:
 def _synchsafe(digits: bytes) -> int:
     """Decode a number that is stored as seven bits per byte."""
     number = 0
-    for digit in digits:
-        number = number << 7 | digit & 0x7F
+    for byte in digits:
+        number = number << 7 | byte & 0x7F
     return number

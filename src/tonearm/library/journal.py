@@ -77,13 +77,13 @@ class Journal:
     Parameters
     ----------
     path
-        Where the journal is; an existing one is continued. By default a new one in `folder`.
+        Path of the journal; an existing one is continued. By default a new one in `folder`.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path) if path is not None else _new_path()
         self._file: IO[bytes] | None = None
-        self._is_blank = False  # created by this object, with nothing recorded yet
+        self._is_empty = False  # created by this object, with nothing recorded yet
 
     def __enter__(self) -> Journal:
         return self
@@ -117,28 +117,28 @@ class Journal:
             self._file.write(json.dumps(record).encode("ascii") + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._is_blank = False
+            self._is_empty = False
         except OSError as error:
-            self._give_up()
+            self._discard()
             raise JournalError(self.path, f"no journal: {error.strerror or error}") from error
 
-    def _give_up(self) -> None:
+    def _discard(self) -> None:
         """Close the file, and remove it if nothing was recorded in it."""
         with suppress(OSError):  # writing out the buffer fails once more
             if self._file is not None:
                 self._file.close()
         self._file = None
-        if self._is_blank:
+        if self._is_empty:
             self.path.unlink(missing_ok=True)
 
     def _open(self) -> IO[bytes]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size:
-            _records(self.path)  # raises if this is not a journal
+            _read_records(self.path)  # raises if this is not a journal
             file = self.path.open("ab")
             file.write(b"\n")  # keeps a truncated last line apart from the next one
             return file
-        self._is_blank = not self.path.exists()
+        self._is_empty = not self.path.exists()
         file = self.path.open("ab")
         file.write(json.dumps({"tonearm_journal": FORMAT, "created": _now()}).encode() + b"\n")
         sync_folder(self.path.parent)
@@ -162,21 +162,21 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
         if not Path(name).is_file():
             raise TonearmError(f"no journal {printable(os.fspath(name))}")
         return Path(name)
-    place = printable(str(folder()))
+    location = printable(str(folder()))
     undone = 0
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
         try:
-            records = _records(path)
+            records = _read_records(path)
         except JournalError:  # left by a process that was killed before its first entry
             continue
-        if not _standing(records):
+        if not _not_withdrawn(records):
             continue
         if "undone" not in records[-1]:
             return path
         undone += 1
     if undone:
-        raise TonearmError(f"nothing to undo: every journal in {place} is undone")
-    raise TonearmError(f"nothing to undo: no journal in {place}")
+        raise TonearmError(f"nothing to undo: every journal in {location} is undone")
+    raise TonearmError(f"nothing to undo: no journal in {location}")
 
 
 def read(path: Path) -> list[Entry]:
@@ -188,23 +188,23 @@ def read(path: Path) -> list[Entry]:
         If the file cannot be read, is damaged, is not a journal or has another format version.
     """
     try:
-        return list(map(Entry.from_dict, _standing(_records(path))))
+        return list(map(Entry.from_dict, _not_withdrawn(_read_records(path))))
     except (KeyError, TypeError, ValueError) as error:
         raise JournalError(path, f"an entry is damaged: {error!r}") from error
 
 
-def _standing(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _not_withdrawn(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the records of files that were replaced, or were about to be."""
-    standing: list[dict[str, Any]] = []
+    remaining: list[dict[str, Any]] = []
     for record in records:
         if "path" in record:
-            standing.append(record)
-        elif "withdrawn" in record and standing and standing[-1]["path"] == record["withdrawn"]:
-            standing.pop()
-    return standing
+            remaining.append(record)
+        elif "withdrawn" in record and remaining and remaining[-1]["path"] == record["withdrawn"]:
+            remaining.pop()
+    return remaining
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def _read_records(path: Path) -> list[dict[str, Any]]:
     """Return the records after the first line, without truncated ones."""
     records = []
     try:

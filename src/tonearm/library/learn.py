@@ -88,7 +88,7 @@ def learn(
     fewest
         Genres with fewer tracks are left out.
     cache
-        Where to keep the embeddings; by default the user's feature cache.
+        Where to cache the embeddings; by default the user's feature cache.
     workers
         Processes that share the work of computing embeddings.
     progress
@@ -104,22 +104,23 @@ def learn(
         If the bundle cannot be written.
     """
     base = Bundle.load(bundle.find(model))
-    target = _writable(Path(out), base.path)
-    _require_two(*with_enough(tracks, fewest), fewest)  # fail before what may be an hour of work
-    heard = embed(tracks, base, cache or FeatureCache(), workers=workers, progress=progress)
-    kept, left_out = with_enough(heard.tracks, fewest)
-    _require_two(kept, left_out, fewest)
-    labels = labels_of(kept)
-    embeddings = heard.values[[track.label in labels for track in heard.tracks]]
-    truth = np.array([labels.index(str(track.label)) for track in kept], dtype=np.int64)
+    target = _checked_target(Path(out), base.path)
+    # Fail before what may be an hour of work.
+    _require_two_genres(*with_enough(tracks, fewest), fewest)
+    embedded = embed(tracks, base, cache or FeatureCache(), workers=workers, progress=progress)
+    usable, left_out = with_enough(embedded.tracks, fewest)
+    _require_two_genres(usable, left_out, fewest)
+    labels = labels_of(usable)
+    embeddings = embedded.values[[track.label in labels for track in embedded.tracks]]
+    truth = np.array([labels.index(str(track.label)) for track in usable], dtype=np.int64)
     parts = embedding_parts(base.path, embeddings.shape[1])
-    expected = forecast(embeddings, kept, labels, parts)
+    expected = forecast(embeddings, usable, labels, parts)
     head = fit_head(embeddings, truth, len(labels), parts)
-    replace_head(base.path, head, _metadata(base, target.stem, kept, labels, expected), target)
-    return Learned(target, labels, expected, len(kept), heard.failures, left_out)
+    replace_head(base.path, head, _metadata(base, target.stem, usable, labels, expected), target)
+    return Learned(target, labels, expected, len(usable), embedded.failures, left_out)
 
 
-def _writable(target: Path, base: Path) -> Path:
+def _checked_target(target: Path, base: Path) -> Path:
     """Check that a bundle can be written to a path, before the work begins; return the path."""
     if target.suffix.lower() != SUFFIX:
         raise UsageError(f"{printable(str(target))}: expected a name that ends in {SUFFIX}")
@@ -129,7 +130,9 @@ def _writable(target: Path, base: Path) -> Path:
     return target
 
 
-def _require_two(tracks: Sequence[Track], left_out: Sequence[tuple[str, int]], fewest: int) -> None:
+def _require_two_genres(
+    tracks: Sequence[Track], left_out: Sequence[tuple[str, int]], fewest: int
+) -> None:
     labels = labels_of(tuple(tracks))
     if len(labels) < 2:
         counts = Counter(str(track.label) for track in tracks)
@@ -142,21 +145,21 @@ def _require_two(tracks: Sequence[Track], left_out: Sequence[tuple[str, int]], f
 def _metadata(
     base: Bundle, name: str, tracks: Sequence[Track], labels: tuple[str, ...], expected: Forecast
 ) -> BundleMetadata:
-    about = base.metadata
-    owed = f" It stands on: {about.attribution}" if about.attribution else ""
+    base_metadata = base.metadata
+    credit = f" It stands on: {base_metadata.attribution}" if base_metadata.attribution else ""
     return replace(
-        about,
+        base_metadata,
         name=name,
         labels=labels,
         temperature=expected.temperature,
         training={
             "method": "tonearm learn: logistic regression on the embedding of another model",
-            "base": about.name,
+            "base": base_metadata.name,
             "tracks": len(tracks),
             "tracks_by_genre": dict(sorted(Counter(str(t.label) for t in tracks).items())),
         },
         metrics=_metrics(expected),
-        attribution=f"Learned by its owner from {len(tracks)} recordings of their own.{owed}",
+        attribution=f"Learned by its owner from {len(tracks)} recordings of their own.{credit}",
         tonearm_version=__version__,
     )
 

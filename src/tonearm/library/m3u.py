@@ -12,15 +12,15 @@ from tonearm.atomic import write_text
 from tonearm.library.entry import Entry
 from tonearm.text import relative
 
-LONGEST_NAME = 100  # bytes; names may have 255, but some systems count in other units
+MAX_NAME_BYTES = 100  # bytes; names may have 255, but some systems count in other units
 _FORBIDDEN = frozenset('<>:"/\\|?*')
-_DEVICES = frozenset(
+_RESERVED = frozenset(
     ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)))
 )
 
 
 class Item(NamedTuple):
-    """What a playlist says about a track: its path, its length in seconds, and its names."""
+    """A track in a playlist: its path, its length in seconds, and its artist and title."""
 
     path: str
     duration: float | None = None
@@ -49,7 +49,7 @@ def write_playlist(
     items
         The tracks, in playing order.
     title
-        What players may call the playlist.
+        The name that players may show.
     absolute
         Whether to write absolute paths, instead of paths relative to the playlist's folder.
 
@@ -67,7 +67,7 @@ def write_playlist(
             left_out.append(item.path)
             continue
         seconds = -1 if item.duration is None else max(1, round(item.duration))
-        lines += [f"#EXTINF:{seconds},{_one_line(_called(item))}", line]
+        lines += [f"#EXTINF:{seconds},{_one_line(_display_title(item))}", line]
     write_text(target, "\n".join(lines) + "\n")
     return tuple(left_out)
 
@@ -82,17 +82,17 @@ def names_of(titles: Sequence[str]) -> list[str]:
     """Return a file name for each title, without suffix, that every file system accepts.
 
     Characters that some system forbids become ``_``; names that Windows reserves for devices are
-    prefixed with it. Names that are equal apart from case are told apart by a number.
+    prefixed with it. Names that are equal apart from case are distinguished by a number.
     """
     names: list[str] = []
-    taken: set[str] = set()
+    used: set[str] = set()
     for title in titles:
-        name = base = _safe(title)
+        name = base = _safe_name(title)
         number = 1
-        while name.casefold() in taken:
+        while name.casefold() in used:
             number += 1
             name = f"{base} ({number})"
-        taken.add(name.casefold())
+        used.add(name.casefold())
         names.append(name)
     return names
 
@@ -121,13 +121,13 @@ def _folder_of(path: str | os.PathLike[str]) -> str:
 
 
 def _relative(path: str, folder: str) -> str:
-    itself = os.path.join(_folder_of(path), os.path.basename(path))  # noqa: PTH118, PTH119
-    way = relative(itself, folder)
+    resolved = os.path.join(_folder_of(path), os.path.basename(path))  # noqa: PTH118, PTH119
+    relative_path = relative(resolved, folder)
     # The path may begin like a comment, or with a blank.
-    return os.path.join(os.curdir, way) if way[0] in "# \t" else way  # noqa: PTH118
+    return os.path.join(os.curdir, relative_path) if relative_path[0] in "# \t" else relative_path  # noqa: PTH118
 
 
-def _called(item: Item) -> str:
+def _display_title(item: Item) -> str:
     title = item.title or os.path.splitext(os.path.basename(item.path))[0]  # noqa: PTH119, PTH122
     return f"{item.artist} - {title}" if item.artist else title
 
@@ -136,9 +136,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
-def _safe(title: str) -> str:
+def _safe_name(title: str) -> str:
     title = unicodedata.normalize("NFC", title)  # some systems treat both forms as one name
-    signs = (sign if sign.isprintable() and sign not in _FORBIDDEN else "_" for sign in title)
-    name = "".join(signs).encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore")
+    characters = (c if c.isprintable() and c not in _FORBIDDEN else "_" for c in title)
+    name = "".join(characters).encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
     name = name.strip(" .")  # Windows drops them at the end; a leading dot hides a file
-    return f"_{name}" if not name or name.partition(".")[0].casefold() in _DEVICES else name
+    return f"_{name}" if not name or name.partition(".")[0].casefold() in _RESERVED else name

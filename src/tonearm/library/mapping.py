@@ -25,34 +25,34 @@ def read_mapping(path: str | os.PathLike[str]) -> Mapping:
     Raises
     ------
     TonearmError
-        If the file cannot be read or says something else.
+        If the file cannot be read or holds something else.
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise _unusable(path, f"expected one of {', '.join(_READERS)}")
+        raise _error(path, f"expected one of {', '.join(_READERS)}")
     try:
         table = reader(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise _unusable(path, error.strerror or str(error)) from error
+        raise _error(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise _unusable(path, not_utf8(error)) from error
+        raise _error(path, not_utf8(error)) from error
     except (ValueError, csv.Error, RecursionError) as error:  # of all formats
-        raise _unusable(path, " ".join(str(error).split())) from error
+        raise _error(path, " ".join(str(error).split())) from error
     if not isinstance(table, dict):
-        raise _unusable(path, "expected a table of label and genre")
+        raise _error(path, "expected a table of label and genre")
     return {label: _words(path, label, value) for label, value in table.items()}
 
 
 def unknown_labels(mapping: Iterable[str], labels: Collection[str]) -> list[str]:
-    """Return the labels of a mapping that are none of a model's."""
+    """Return the labels of a mapping that the model does not have."""
     return [label for label in mapping if label not in labels]
 
 
 def _words(path: Path, label: str, value: object) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise _unusable(path, f"{label}: expected a word or a list of words, not {value!r}")
+        raise _error(path, f"{label}: expected a word or a list of words, not {value!r}")
     stripped = (word.strip() for word in words)
     return tuple(dict.fromkeys(word for word in stripped if word))
 
@@ -71,7 +71,7 @@ def _parse_csv(text: str) -> dict[str, list[str]]:
     return table
 
 
-def _unusable(path: Path, reason: str) -> TonearmError:
+def _error(path: Path, reason: str) -> TonearmError:
     return TonearmError(f"mapping {printable(str(path))}: {reason}")
 
 

@@ -11,7 +11,7 @@ from tonearm.text import printable
 
 
 def refuse_to_overwrite(target: str | os.PathLike[str], store: str | os.PathLike[str]) -> None:
-    """Refuse to write to a recording, or to the store that is read, which is often a slip.
+    """Refuse to write to a recording, or to the store that is read, which is often a mistake.
 
     Raises
     ------
@@ -19,8 +19,8 @@ def refuse_to_overwrite(target: str | os.PathLike[str], store: str | os.PathLike
         If the target, or the file that a link there leads to, is one of them.
     """
     path = Path(os.path.realpath(target))
-    named = printable(os.fspath(target))
+    shown = printable(os.fspath(target))
     if path == Path(os.path.realpath(store)):
-        raise UsageError(f"{named} is the store itself, and would be written over")
+        raise UsageError(f"{shown} is the store itself, and would be written over")
     if path.is_file() and is_recording(path.name):
-        raise UsageError(f"{named} is a recording, and would be written over")
+        raise UsageError(f"{shown} is a recording, and would be written over")

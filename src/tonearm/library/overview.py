@@ -94,7 +94,7 @@ class Tags:
 
 
 @dataclass
-class Listening:
+class ModelUsage:
     """A model that analysed some of the files: its name, its excerpt and the number of files."""
 
     name: str
@@ -137,7 +137,7 @@ class Overview:
     root_address: str = ""
     first: float | None = None
     last: float | None = None
-    models: list[Listening] = field(default_factory=list)
+    models: list[ModelUsage] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     tracks: Tracks = field(default_factory=Tracks)
@@ -166,30 +166,30 @@ def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -
         view.missing = store.count_missing()
         for model, files in store.models().items():
             if files:
-                view.models.append(Listening(model.name, model.excerpt, files))
+                view.models.append(ModelUsage(model.name, model.excerpt, files))
                 view.labels += [label for label in model.labels if label not in view.labels]
         root = _common_folder(store)
         view.root = printable(root)
         view.root_address = Path(root).as_uri()
-        gathering = _Gathering(view, root, TagWords(view.labels, mapping))
+        builder = _OverviewBuilder(view, root, TagWords(view.labels, mapping))
         for entry in store.entries():
-            gathering.add(entry)
+            builder.add(entry)
         paths, embeddings = store.embeddings()
-    gathering.finish()
+    builder.finish()
     if paths:
-        _draw_map(view, embeddings, [gathering.places[path] for path in paths])
+        _draw_map(view, embeddings, [builder.track_indices[path] for path in paths])
     return view
 
 
-class _Gathering:
+class _OverviewBuilder:
     """Adds the entries of a store to an overview, one by one."""
 
     def __init__(self, view: Overview, root: str, words: TagWords) -> None:
-        self.places: dict[str, int] = {}  # indices of the tracks, by path
+        self.track_indices: dict[str, int] = {}  # indices of the tracks, by path
         self._view = view
         self._root = root
         self._words = words
-        self._numbers = {label: number for number, label in enumerate(view.labels)}
+        self._label_indices = {label: index for index, label in enumerate(view.labels)}
         self._folders: dict[str, int] = {}
         self._errors: dict[str, list[tuple[str, str]]] = defaultdict(list)
         self._foreign: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
@@ -198,12 +198,12 @@ class _Gathering:
         view = self._view
         view.first = min(view.first or entry.scanned_at, entry.scanned_at)
         view.last = max(view.last or entry.scanned_at, entry.scanned_at)
-        below = PurePath(relative(entry.path, self._root)).as_posix()
+        relative_path = PurePath(relative(entry.path, self._root)).as_posix()
         if entry.genre is None:
             reason = entry.error or "no genre"
-            self._errors[kind_of(reason)].append((printable(below), reason))
+            self._errors[kind_of(reason)].append((printable(relative_path), reason))
             return
-        self._add_track(entry, below)
+        self._add_track(entry, relative_path)
         if VERDICTS[view.tracks.verdict[-1]] == "music":
             self._compare_tags(entry)
 
@@ -212,28 +212,28 @@ class _Gathering:
         confidence = self._view.tracks.confidence
         tags.disagreeing.sort(key=lambda row: -confidence[row[0]])
         tags.foreign = sorted(
-            map(_foreign, self._foreign.values()), key=lambda row: (-row[1], row[0])
+            map(_summarise_foreign, self._foreign.values()), key=lambda row: (-row[1], row[0])
         )
         self._view.errors = sorted(self._errors.items(), key=lambda kind: (-len(kind[1]), kind[0]))
 
-    def _add_track(self, entry: Entry, below: str) -> None:
+    def _add_track(self, entry: Entry, relative_path: str) -> None:
         tracks = self._view.tracks
-        place = len(tracks)
-        self.places[entry.path] = place
-        folder, _, name = below.rpartition("/")
-        number = self._folders.setdefault(folder, len(self._folders))
-        if number == len(self._view.folders):
+        index = len(tracks)
+        self.track_indices[entry.path] = index
+        folder, _, name = relative_path.rpartition("/")
+        folder_index = self._folders.setdefault(folder, len(self._folders))
+        if folder_index == len(self._view.folders):
             self._view.folders.append(printable(folder))
-        if printable(below) != below:
-            tracks.spelled[place] = quote(os.fsencode(below))
+        if printable(relative_path) != relative_path:
+            tracks.spelled[index] = quote(os.fsencode(relative_path))
         ranked = [*entry.probabilities.items(), ("", 0.0)]
-        tracks.folder.append(number)
+        tracks.folder.append(folder_index)
         tracks.name.append(printable(name))
         tracks.artist.append(entry.artist or "")
         tracks.title.append(entry.title or "")
         tracks.seconds.append(round(entry.duration or 0))
-        tracks.genre.append(self._numbers[str(entry.genre)])
-        tracks.second.append(self._numbers.get(ranked[1][0], -1))
+        tracks.genre.append(self._label_indices[str(entry.genre)])
+        tracks.second.append(self._label_indices.get(ranked[1][0], -1))
         tracks.confidence.append(round(1000 * (entry.confidence or 0)))
         tracks.runner_up.append(round(1000 * ranked[1][1]))
         tracks.verdict.append(VERDICTS.index(entry.verdict or "music"))
@@ -241,27 +241,27 @@ class _Gathering:
         tracks.y.append(-1)
 
     def _compare_tags(self, entry: Entry) -> None:
-        tags, heard = self._view.tags, str(entry.genre)
+        tags, predicted = self._view.tags, str(entry.genre)
         if not entry.tagged:
             tags.untagged += 1
             return
         meant = self._words.meant(entry.tagged)
-        said = "; ".join(entry.tagged)
-        if heard in meant:
+        tag_text = "; ".join(entry.tagged)
+        if predicted in meant:
             tags.agreeing += 1
         elif meant:
-            tags.disagreeing.append((self.places[entry.path], said, sorted(meant)))
+            tags.disagreeing.append((self.track_indices[entry.path], tag_text, sorted(meant)))
         else:
-            self._foreign[spelling_of(said)][said, heard] += 1
+            self._foreign[spelling_of(tag_text)][tag_text, predicted] += 1
 
 
-def _foreign(tracks: Counter[tuple[str, str]]) -> tuple[str, int, str]:
+def _summarise_foreign(tracks: Counter[tuple[str, str]]) -> tuple[str, int, str]:
     """Summarise a tag for `Tags.foreign`, given its tracks by spelling and predicted genre."""
-    spellings, heard = Counter[str](), Counter[str]()
-    for (said, genre), count in tracks.items():
-        spellings[said] += count
-        heard[genre] += count
-    return spellings.most_common(1)[0][0], tracks.total(), heard.most_common(1)[0][0]
+    spellings, predicted = Counter[str](), Counter[str]()
+    for (tag_text, genre), count in tracks.items():
+        spellings[tag_text] += count
+        predicted[genre] += count
+    return spellings.most_common(1)[0][0], tracks.total(), predicted.most_common(1)[0][0]
 
 
 def _common_folder(store: Store) -> str:
@@ -284,13 +284,13 @@ def _common_folder(store: Store) -> str:
     return root
 
 
-def _draw_map(view: Overview, embeddings: Floats, places: Sequence[int]) -> None:
+def _draw_map(view: Overview, embeddings: Floats, track_indices: Sequence[int]) -> None:
     """Place tracks on the map by the embeddings of the model that analysed the most files."""
-    heard = unit_vectors(embeddings)
-    points = projection.lay_out(heard)
-    view.map = projection.faithfulness(heard, points)
-    if len(places) > projection.LANDMARKS:
+    vectors = unit_vectors(embeddings)
+    points = projection.lay_out(vectors)
+    view.map = projection.faithfulness(vectors, points)
+    if len(track_indices) > projection.LANDMARKS:
         view.landmarks = projection.LANDMARKS
-    steps = np.rint(np.clip(points, 0, 1) * GRID).astype(int).tolist()
-    for place, (x, y) in zip(places, steps, strict=True):
-        view.tracks.x[place], view.tracks.y[place] = x, y
+    coordinates = np.rint(np.clip(points, 0, 1) * GRID).astype(int).tolist()
+    for index, (x, y) in zip(track_indices, coordinates, strict=True):
+        view.tracks.x[index], view.tracks.y[index] = x, y

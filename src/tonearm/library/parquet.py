@@ -29,14 +29,14 @@ def schema(labels: Sequence[str]) -> pa.Schema:
 
 def to_table(rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> pa.Table:
     """Return a table of rows, given as `rows.to_row` returns them."""
-    return pa.Table.from_pylist([_flat(row) for row in rows], schema(labels))
+    return pa.Table.from_pylist([_flattened(row) for row in rows], schema(labels))
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
+def _flattened(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with a column for each probability, and with text that Parquet can store."""
     texts = {name: _text(value) for name, value in row.items() if isinstance(value, str)}
-    chances = {probability_column(label): p for label, p in row["probabilities"].items()}
-    return row | texts | {"tagged": [_text(genre) for genre in row["tagged"]]} | chances
+    probabilities = {probability_column(label): p for label, p in row["probabilities"].items()}
+    return row | texts | {"tagged": [_text(genre) for genre in row["tagged"]]} | probabilities
 
 
 def _text(value: str) -> str:

@@ -20,7 +20,7 @@ from tonearm import __version__
 from tonearm.atomic import atomic_write
 from tonearm.errors import MissingExtraError, TonearmError
 from tonearm.library.analysis import Task
-from tonearm.library.sources import open_folder, persistently
+from tonearm.library.sources import open_folder, with_retries
 from tonearm.text import printable
 
 try:
@@ -47,7 +47,7 @@ class Plan:
     Attributes
     ----------
     sources
-        As the user named them, with local ones made absolute.
+        As the user entered them, with local ones made absolute.
     model
         `Model.key`.
     partition_files
@@ -107,7 +107,7 @@ class Partitions:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._system, self._root = open_folder(path)
+        self._filesystem, self._root = open_folder(path)
 
     def plan(self) -> Plan | None:
         """Return the plan, or None if none was completed.
@@ -117,9 +117,9 @@ class Partitions:
         TonearmError
             If the plan cannot be read.
         """
-        self._system.invalidate_cache()
+        self._filesystem.invalidate_cache()
         try:
-            text = persistently(lambda: self._system.cat_file(self._place(PLAN)))
+            text = with_retries(lambda: self._filesystem.cat_file(self._join(PLAN)))
         except FileNotFoundError:
             return None
         try:
@@ -129,10 +129,10 @@ class Partitions:
             return Plan(**values | {"sources": tuple(values["sources"])})
         except (ValueError, KeyError, TypeError) as error:
             raise TonearmError(
-                f"{printable(self._place(PLAN))}: no plan of a scan: {error}"
+                f"{printable(self._join(PLAN))}: no plan of a scan: {error}"
             ) from error
 
-    def lay_out(
+    def create_plan(
         self,
         tasks: Iterable[Task],
         sources: Sequence[str],
@@ -151,22 +151,22 @@ class Partitions:
             If another scan has written its plan meanwhile.
         """
         layout = uuid.uuid4().hex[:8]
-        place = self._place(FILES, layout)
-        self._put(posixpath.join(place, MODEL), bundle)
-        waiting = iter(tasks)
+        path = self._join(FILES, layout)
+        self._write(posixpath.join(path, MODEL), bundle)
+        remaining = iter(tasks)
         files = 0
-        while batch := list(islice(waiting, partition_files)):
+        while batch := list(islice(remaining, partition_files)):
             rows = [(os.fsencode(task.path), task.size, task.mtime_ns) for task in batch]
             columns = [pa.array(column) for column in zip(*rows, strict=True)]
             table = pa.table(columns, schema=_FILES_SCHEMA)
-            self._put_table(posixpath.join(place, _part(files // partition_files)), table)
+            self._write_table(posixpath.join(path, _part_name(files // partition_files)), table)
             files += len(batch)
         plan = Plan(tuple(sources), model, partition_files, files, layout, unreadable)
         content = json.dumps(asdict(plan), indent=1).encode()
-        persistently(lambda: self._create_once(self._place(PLAN), content))
+        with_retries(lambda: self._create_once(self._join(PLAN), content))
         if (written := self.plan()) is None or written.layout != layout:
             with suppress(OSError):
-                self._system.rm(place, recursive=True)
+                self._filesystem.rm(path, recursive=True)
             raise TonearmError(
                 f"{printable(self.path)}: another scan has begun there meanwhile; the same call "
                 "again joins it, if it is of the same"
@@ -175,22 +175,22 @@ class Partitions:
 
     def bundle(self) -> bytes:
         """Return the content of the model's bundle."""
-        place = posixpath.join(self._layout, MODEL)
-        return bytes(persistently(lambda: self._system.cat_file(place)))
+        path = posixpath.join(self._layout, MODEL)
+        return bytes(with_retries(lambda: self._filesystem.cat_file(path)))
 
     def tasks(self, partition: int) -> list[Task]:
         """Return the files of a partition."""
-        place = posixpath.join(self._layout, _part(partition))
-        content = persistently(lambda: self._system.cat_file(place))
+        listing = posixpath.join(self._layout, _part_name(partition))
+        content = with_retries(lambda: self._filesystem.cat_file(listing))
         columns = pyarrow.parquet.read_table(io.BytesIO(content)).to_pydict().values()
         return [
             Task(os.fsdecode(path), size, mtime_ns)
             for path, size, mtime_ns in zip(*columns, strict=True)
         ]
 
-    def put(self, partition: int, results: pa.Table) -> None:
+    def write_results(self, partition: int, results: pa.Table) -> None:
         """Write the results of a partition."""
-        self._put_table(self._place(RESULTS, _part(partition)), results)
+        self._write_table(self._join(RESULTS, _part_name(partition)), results)
 
     def done(self) -> set[int]:
         """Return the partitions that have results.
@@ -200,11 +200,11 @@ class Partitions:
         Raises
         ------
         TonearmError
-            If there are other files among them that readers of the folder would take for results.
+            If other files are among them that readers of the folder would mistake for results.
         """
-        self._system.invalidate_cache()
+        self._filesystem.invalidate_cache()
         try:
-            found = persistently(lambda: self._system.ls(self._place(RESULTS), detail=True))
+            found = with_retries(lambda: self._filesystem.ls(self._join(RESULTS), detail=True))
         except FileNotFoundError:
             return set()
         done = set()
@@ -231,13 +231,15 @@ class Partitions:
         errors: Counter[str] = Counter()
         if not self.done():  # without recordings there is no folder either
             return genres, errors
-        place = self._place(RESULTS)
+        path = self._join(RESULTS)
         try:
-            dataset = pyarrow.dataset.dataset(place, format="parquet", filesystem=self._system)
+            dataset = pyarrow.dataset.dataset(path, format="parquet", filesystem=self._filesystem)
             for batch in dataset.to_batches(columns=["genre", "verdict", "error"]):
-                stands = pyarrow.compute.equal(batch["verdict"], "music")
-                shown = pyarrow.compute.if_else(stands, batch["genre"], batch["verdict"])
-                genres.update(_frequencies(shown))
+                is_music = pyarrow.compute.equal(batch["verdict"], "music")
+                genre_or_verdict = pyarrow.compute.if_else(
+                    is_music, batch["genre"], batch["verdict"]
+                )
+                genres.update(_frequencies(genre_or_verdict))
                 errors.update(_frequencies(batch["error"]))
         # Arrow reports most faults of a file's content as an OSError, but one without an errno.
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
@@ -245,7 +247,7 @@ class Partitions:
                 raise
             reason = str(error).splitlines()[0]
             raise TonearmError(
-                f"{printable(place)}: damaged results; remove them and scan again: {reason}"
+                f"{printable(path)}: damaged results; remove them and scan again: {reason}"
             ) from error
         return genres, errors
 
@@ -255,40 +257,40 @@ class Partitions:
         plan = self.plan()
         if plan is None:
             raise TonearmError(f"{printable(self.path)}: no scan is planned there")
-        return self._place(FILES, plan.layout)
+        return self._join(FILES, plan.layout)
 
-    def _place(self, *names: str) -> str:
+    def _join(self, *names: str) -> str:
         return posixpath.join(self._root, *names)
 
-    def _put_table(self, place: str, table: pa.Table) -> None:
+    def _write_table(self, path: str, table: pa.Table) -> None:
         content = io.BytesIO()
         pyarrow.parquet.write_table(table, content, compression="zstd")
-        self._put(place, content.getvalue())
+        self._write(path, content.getvalue())
 
-    def _put(self, place: str, content: bytes) -> None:
+    def _write(self, path: str, content: bytes) -> None:
         """Write a file, which appears complete or not at all."""
-        persistently(lambda: self._put_once(place, content))
+        with_retries(lambda: self._write_once(path, content))
 
-    def _put_once(self, place: str, content: bytes) -> None:
-        self._system.makedirs(posixpath.dirname(place), exist_ok=True)
-        if not _is_local(self._system):  # an object store shows only complete objects
-            self._system.pipe_file(place, content)
+    def _write_once(self, path: str, content: bytes) -> None:
+        self._filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
+        if not _is_local(self._filesystem):  # an object store shows only complete objects
+            self._filesystem.pipe_file(path, content)
             return
-        with atomic_write(place) as file:  # its draft is a hidden file, which dataset readers skip
+        with atomic_write(path) as file:  # its draft is a hidden file, which dataset readers skip
             file.write(content)
 
-    def _create_once(self, place: str, content: bytes) -> None:
+    def _create_once(self, path: str, content: bytes) -> None:
         """Write a file unless it exists: of several concurrent writers, the first one wins."""
         # Where that is impossible (some network drives and stores), the last one wins.
         with suppress(FileExistsError):
-            if not _is_local(self._system):
-                self._system.pipe_file(place, content, mode="create")
+            if not _is_local(self._filesystem):
+                self._filesystem.pipe_file(path, content, mode="create")
                 return
-            with atomic_write(place, replaces=False) as file:
+            with atomic_write(path, replaces=False) as file:
                 file.write(content)
 
 
-def _part(partition: int) -> str:
+def _part_name(partition: int) -> str:
     return f"part-{partition:06}.parquet"
 
 

@@ -125,7 +125,7 @@ def write_playlists(
     fits = partial(can_hold, os.path.join(folder, SUFFIX), absolute=absolute)  # noqa: PTH118
     lists = {
         genre: _sorted(members, choice)[: choice.limit]
-        for genre, members in sorted(_members(store.entries(), choice, fits).items())
+        for genre, members in sorted(_members_by_genre(store.entries(), choice, fits).items())
     }
     written = []
     for (genre, members), name in zip(lists.items(), names_of(list(lists)), strict=True):
@@ -136,44 +136,44 @@ def write_playlists(
     return written
 
 
-def _members(
+def _members_by_genre(
     entries: Iterable[Entry], choice: Choice, fits: Callable[[str], bool]
 ) -> dict[str, list[_Member]]:
     """Return the tracks of each genre, preferring copies whose names a playlist can hold."""
     members: dict[str, list[_Member]] = defaultdict(list)
-    heard: set[str] = set()
-    for entry in _last(entries, lambda entry: not fits(entry.path)):
+    seen_audio: set[str] = set()
+    for entry in _defer(entries, lambda entry: not fits(entry.path)):
         if entry.genre is None or entry.verdict not in (None, "music"):
             continue
-        if entry.audio is not None and entry.audio in heard:
+        if entry.audio is not None and entry.audio in seen_audio:
             continue
-        heard.add(entry.audio or "")
-        for genre, confidence in _genres(entry.probabilities, choice).items():
+        seen_audio.add(entry.audio or "")
+        for genre, confidence in _genre_probabilities(entry.probabilities, choice).items():
             members[genre].append(_Member(Item.of(entry), entry.album or "", confidence))
     return members
 
 
-def _last(entries: Iterable[Entry], is_last: Callable[[Entry], bool]) -> Iterator[Entry]:
-    """Yield entries, with the few for which `is_last` is true after all others."""
-    put_off = []
+def _defer(entries: Iterable[Entry], is_deferred: Callable[[Entry], bool]) -> Iterator[Entry]:
+    """Yield entries, with the few for which `is_deferred` is true after all others."""
+    deferred = []
     for entry in entries:
-        if is_last(entry):
-            put_off.append(entry)
+        if is_deferred(entry):
+            deferred.append(entry)
         else:
             yield entry
-    yield from put_off
+    yield from deferred
 
 
-def _genres(probabilities: Mapping[str, float], choice: Choice) -> dict[str, float]:
+def _genre_probabilities(probabilities: Mapping[str, float], choice: Choice) -> dict[str, float]:
     """Return a track's genres for the playlists, in the user's words, with probabilities."""
-    shares: dict[str, float] = defaultdict(float)
-    wanted = set()
-    for rank, (label, share) in enumerate(probabilities.items()):
+    totals: dict[str, float] = defaultdict(float)
+    selected = set()
+    for rank, (label, probability) in enumerate(probabilities.items()):
         for word in choice.mapping.get(label, (label,)):
-            shares[word] += share
+            totals[word] += probability
             if rank < choice.top:
-                wanted.add(word)
-    return {word: shares[word] for word in wanted if shares[word] >= choice.min_confidence}
+                selected.add(word)
+    return {word: totals[word] for word in selected if totals[word] >= choice.min_confidence}
 
 
 def _sorted(members: list[_Member], choice: Choice) -> list[_Member]:

@@ -1,4 +1,4 @@
-"""A map of recordings: points in the plane that lie close together if they sound alike."""
+"""A map of recordings: points in the plane that are close together if they sound alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEIGHBOURS, MID_NEAR, FURTHER = 5, 5, 20  # pairs per point
 PHASES = (100, 100, 250)  # steps: global structure, then neighbourhoods, then near pairs only
 FIRST_MID_WEIGHT, MID_WEIGHT = 1000.0, 3.0
 NEAR_WEIGHTS = (2.0, 3.0, 1.0)
-STEP, MOMENTUM, SPREAD_MEMORY = 1.0, 0.9, 0.999  # parameters of Adam
+LEARNING_RATE, BETA1, BETA2 = 1.0, 0.9, 0.999  # parameters of Adam
 
 # Adjustments to the finished layout, so that there is more to see than a few spots far apart.
 EVENNESS = 0.5  # how far each axis is moved from distances to ranks
@@ -67,7 +67,7 @@ def lay_out(directions: Floats, seed: int = 0) -> Floats:
     directions : float32[N, E]
         Unit vectors, as returned by `tonearm.library.similarity.unit_vectors`.
     seed
-        Seed of everything that is drawn at random; the same seed gives the same map.
+        Seed of the random numbers; the same seed gives the same map.
 
     Returns
     -------
@@ -75,85 +75,85 @@ def lay_out(directions: Floats, seed: int = 0) -> Floats:
         From 0 to 1 along the longer side, centred along the other.
     """
     random = np.random.default_rng(seed)
-    components = _principal(directions, COMPONENTS)
+    components = _principal_components(directions, COMPONENTS)
     count = len(components)
     if count <= LANDMARKS:
-        return _framed(_spread(_evened(_pacmap(components, random))))
-    chosen = np.sort(random.choice(count, LANDMARKS, replace=False))
-    landmarks = _pacmap(components[chosen], random)
+        return _to_unit_square(_push_apart(_equalised(_pacmap(components, random))))
+    landmark_indices = np.sort(random.choice(count, LANDMARKS, replace=False))
+    landmarks = _pacmap(components[landmark_indices], random)
     points = np.empty((count, 2), np.float32)
     for first in range(0, count, _BLOCK):
         block = slice(first, first + _BLOCK)
-        places, squares = _nearest(components[block], components[chosen], ANCHORS)
-        weights = 1.0 / (squares + 1e-6)
+        indices, squared = _nearest(components[block], components[landmark_indices], ANCHORS)
+        weights = 1.0 / (squared + 1e-6)
         weights /= weights.sum(axis=1, keepdims=True)
-        points[block] = np.einsum("nk,nkd->nd", weights, landmarks[places])
-    points[chosen] = landmarks
-    return _framed(_evened(points))
+        points[block] = np.einsum("nk,nkd->nd", weights, landmarks[indices])
+    points[landmark_indices] = landmarks
+    return _to_unit_square(_equalised(points))
 
 
 def faithfulness(
     directions: Floats, points: Floats, *, nearest: int = 10, sample: int = 500, seed: int = 0
 ) -> Faithfulness:
-    """Measure, on a sample of the points, how much of what sounds alike is near on the map."""
+    """Measure, on a sample of the points, what share of similar recordings is near on the map."""
     count = len(points)
     nearest = min(nearest, max(count - 1, 0))
     reach = min(max(3 * nearest, count // 100), max(count - 1, 0))
     if not nearest:
         return Faithfulness(1.0, nearest, reach, 1.0)
     random = np.random.default_rng(seed)
-    chosen = random.choice(count, min(sample, count), replace=False)
-    alike, _ = _nearest(directions[chosen], directions, nearest, without=chosen)
-    near, _ = _nearest(points[chosen], points, reach, without=chosen)
-    kept = np.mean([np.isin(a, b).mean() for a, b in zip(alike, near, strict=True)])
+    sampled = random.choice(count, min(sample, count), replace=False)
+    similar, _ = _nearest(directions[sampled], directions, nearest, exclude=sampled)
+    near, _ = _nearest(points[sampled], points, reach, exclude=sampled)
+    kept = np.mean([np.isin(a, b).mean() for a, b in zip(similar, near, strict=True)])
     return Faithfulness(float(kept), nearest, reach, reach / (count - 1))
 
 
-def _principal(vectors: Floats, most: int) -> Floats:
-    """Project vectors onto their `most` widest principal components, padded to at least two."""
+def _principal_components(vectors: Floats, count: int) -> Floats:
+    """Project vectors onto their `count` widest principal components, padded to at least two."""
     if not len(vectors):
         return np.zeros((0, 2), np.float32)
     mean = vectors.mean(axis=0)
-    spreads = vectors.T @ vectors / np.float32(len(vectors)) - np.outer(mean, mean)
-    _, axes = np.linalg.eigh(spreads)
-    widest = axes[:, ::-1][:, :most]
-    kept: Floats = vectors @ widest - mean @ widest
-    missing = max(0, 2 - kept.shape[1])
-    return np.pad(kept, ((0, 0), (0, missing)))
+    covariance = vectors.T @ vectors / np.float32(len(vectors)) - np.outer(mean, mean)
+    _, axes = np.linalg.eigh(covariance)
+    widest = axes[:, ::-1][:, :count]
+    projected: Floats = vectors @ widest - mean @ widest
+    missing = max(0, 2 - projected.shape[1])
+    return np.pad(projected, ((0, 0), (0, missing)))
 
 
 def _nearest(
-    queries: Floats, vectors: Floats, count: int, without: Integers | None = None
+    queries: Floats, vectors: Floats, count: int, exclude: Integers | None = None
 ) -> tuple[Integers, Floats]:
     """Find the vectors nearest to each query, in no order, and their squared distances.
 
     Parameters
     ----------
-    without
+    exclude
         intp[Q], for each query the index of a vector to ignore: its own.
 
     Returns
     -------
-    places : intp[Q, count]
-    squares : float32[Q, count]
+    indices : intp[Q, count]
+    squared : float32[Q, count]
     """
     norms = np.einsum("ne,ne->n", vectors, vectors)
-    places = np.empty((len(queries), count), np.intp)
-    squares = np.empty((len(queries), count), np.float32)
+    indices = np.empty((len(queries), count), np.intp)
+    squared = np.empty((len(queries), count), np.float32)
     rows = max(1, min(_BLOCK, _BLOCK * _LONG // max(1, len(vectors))))
     for first in range(0, len(queries), rows):
         block = slice(first, first + rows)
         part = queries[block]
-        found = norms - 2.0 * (part @ vectors.T)
-        if without is not None:
-            found[np.arange(len(part)), without[block]] = np.inf
+        distances = norms - 2.0 * (part @ vectors.T)
+        if exclude is not None:
+            distances[np.arange(len(part)), exclude[block]] = np.inf
         if count < len(vectors):
-            places[block] = np.argpartition(found, count - 1, axis=1)[:, :count]
+            indices[block] = np.argpartition(distances, count - 1, axis=1)[:, :count]
         else:
-            places[block] = np.arange(len(vectors))
-        own = np.einsum("ne,ne->n", part, part)[:, np.newaxis]
-        squares[block] = np.take_along_axis(found, places[block], axis=1) + own
-    return places, np.maximum(squares, 0.0)
+            indices[block] = np.arange(len(vectors))
+        query_norms = np.einsum("ne,ne->n", part, part)[:, np.newaxis]
+        squared[block] = np.take_along_axis(distances, indices[block], axis=1) + query_norms
+    return indices, np.maximum(squared, 0.0)
 
 
 def _pacmap(components: Floats, random: np.random.Generator) -> Floats:
@@ -166,30 +166,30 @@ def _pacmap(components: Floats, random: np.random.Generator) -> Floats:
     mid = _mid_near(components, random)
     far = random.integers(count, size=(count, FURTHER))
     points = start * 0.01
-    momentum, spread = np.zeros_like(points), np.zeros_like(points)
+    momentum, second_moment = np.zeros_like(points), np.zeros_like(points)
     for step in range(sum(PHASES)):
         near_weight, mid_weight = _weights(step)
         gradient = _gradient(points, near, 10.0 * near_weight, 10.0)
         gradient += _gradient(points, far, -1.0, 1.0)
         if mid_weight:
             gradient += _gradient(points, mid, 10_000.0 * mid_weight, 10_000.0)
-        momentum += (1 - MOMENTUM) * (gradient - momentum)
-        spread += (1 - SPREAD_MEMORY) * (gradient**2 - spread)
-        rate = STEP * np.sqrt(1 - SPREAD_MEMORY ** (step + 1)) / (1 - MOMENTUM ** (step + 1))
-        points -= rate * momentum / (np.sqrt(spread) + 1e-7)
+        momentum += (1 - BETA1) * (gradient - momentum)
+        second_moment += (1 - BETA2) * (gradient**2 - second_moment)
+        rate = LEARNING_RATE * np.sqrt(1 - BETA2 ** (step + 1)) / (1 - BETA1 ** (step + 1))
+        points -= rate * momentum / (np.sqrt(second_moment) + 1e-7)
     return points
 
 
 def _mid_near(components: Floats, random: np.random.Generator) -> Integers:
     """Draw mid-near pairs: a point with the second nearest of six random points."""
     count = len(components)
-    drawn = random.integers(count, size=(count, MID_NEAR, 6))
+    candidates = random.integers(count, size=(count, MID_NEAR, 6))
     pairs = np.empty((count, MID_NEAR), np.intp)
-    for place in range(MID_NEAR):
-        others = components[drawn[:, place]]
-        squares = ((others - components[:, np.newaxis]) ** 2).sum(axis=2)
-        second = np.argpartition(squares, 1, axis=1)[:, 1]
-        pairs[:, place] = drawn[np.arange(count), place, second]
+    for column in range(MID_NEAR):
+        others = components[candidates[:, column]]
+        squared = ((others - components[:, np.newaxis]) ** 2).sum(axis=2)
+        second = np.argpartition(squared, 1, axis=1)[:, 1]
+        pairs[:, column] = candidates[np.arange(count), column, second]
     return pairs
 
 
@@ -209,15 +209,15 @@ def _gradient(points: Floats, pairs: Integers, strength: float, softness: float)
     Here d = 1 + distance squared. With equal strength and softness, this is the gradient of the
     paper's ``d / (softness + d)``.
     """
-    between = points[:, np.newaxis] - points[pairs]
-    d = 1.0 + (between**2).sum(axis=2, keepdims=True)
-    return _summed(between * (2.0 * strength / (softness + d) ** 2), pairs)
+    differences = points[:, np.newaxis] - points[pairs]
+    d = 1.0 + (differences**2).sum(axis=2, keepdims=True)
+    return _sum_forces(differences * (2.0 * strength / (softness + d) ** 2), pairs)
 
 
-def _summed(forces: Floats, pairs: Integers) -> Floats:
+def _sum_forces(forces: Floats, pairs: Integers) -> Floats:
     """Sum forces float32[N, K, 2] over the pairs' first points, minus those over the second.
 
-    A point that was drawn as its own partner feels no force, as the two cancel.
+    The force on a point that was paired with itself is zero, as the two cancel.
     """
     second = [
         np.bincount(pairs.ravel(), forces[..., axis].ravel(), len(forces)) for axis in range(2)
@@ -226,37 +226,37 @@ def _summed(forces: Floats, pairs: Integers) -> Floats:
     return total
 
 
-def _evened(points: Floats) -> Floats:
+def _equalised(points: Floats) -> Floats:
     """Move the points towards their ranks on each axis: gaps and crowds shrink, the order stays."""
     if not len(points):
         return points
     ranks = points.argsort(axis=0, kind="stable").argsort(axis=0) / max(1, len(points) - 1)
     extent = np.maximum(np.ptp(points, axis=0), 1e-12)
     shares = (points - points.min(axis=0)) / extent
-    evened: Floats = ((1 - EVENNESS) * shares + EVENNESS * ranks).astype(np.float32)
-    return evened
+    equalised: Floats = ((1 - EVENNESS) * shares + EVENNESS * ranks).astype(np.float32)
+    return equalised
 
 
-def _spread(points: Floats, rounds: int = 40) -> Floats:
-    """Push apart points that lie too close together, if there are few points."""
+def _push_apart(points: Floats, rounds: int = 40) -> Floats:
+    """Push apart points that are too close together, if there are few points."""
     count = len(points)
     if not 1 < count <= SPREAD_COUNT:
         return points
     gap = SPREAD_GAP / np.sqrt(count)
     for _ in range(rounds):
-        near, squares = _nearest(points, points, min(12, count - 1), np.arange(count))
-        lengths = np.sqrt(np.maximum(squares, 1e-12))[..., np.newaxis]
-        between = points[:, np.newaxis] - points[near]
-        push = between / lengths * np.maximum(0.0, gap - lengths)
+        near, squared = _nearest(points, points, min(12, count - 1), np.arange(count))
+        lengths = np.sqrt(np.maximum(squared, 1e-12))[..., np.newaxis]
+        differences = points[:, np.newaxis] - points[near]
+        push = differences / lengths * np.maximum(0.0, gap - lengths)
         points = points + 0.25 * push.sum(axis=1)
     return points
 
 
-def _framed(points: Floats) -> Floats:
+def _to_unit_square(points: Floats) -> Floats:
     """Shift and scale points into the unit square, keeping their proportions."""
     if not len(points):
         return points
     low, high = points.min(axis=0), points.max(axis=0)
     side = max(float((high - low).max()), 1e-12)
-    framed: Floats = (points - (low + high) / 2) / side + 0.5
-    return framed
+    scaled: Floats = (points - (low + high) / 2) / side + 0.5
+    return scaled

@@ -12,7 +12,7 @@ from tonearm.datasets.track import Track
 
 # An album of more artists is a compilation: its tracks were recorded separately, and if such albums
 # joined their artists, a whole collection could end up as a single group.
-ARTISTS_OF_AN_ALBUM = 3
+MAX_ALBUM_ARTISTS = 3
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ def related_groups(tracks: Sequence[Track]) -> RelatedGroups:
     """
     artists = [artist_key(track.artist) if track.artist else "" for track in tracks]
     albums = [_album_key(track) for track in tracks]
-    billed: dict[tuple[str, str], set[str]] = defaultdict(set)
+    album_artists: dict[tuple[str, str], set[str]] = defaultdict(set)
     for artist, album in zip(artists, albums, strict=True):
         if album and artist:
-            billed[album].add(artist)
+            album_artists[album].add(artist)
     keys = []
     for artist, album in zip(artists, albums, strict=True):
-        own: list[tuple[str, ...]] = [("artist", artist)] if artist else []
-        if album and len(billed[album]) <= ARTISTS_OF_AN_ALBUM:
-            own.append(("album", *album))
-        keys.append(own)
+        track_keys: list[tuple[str, ...]] = [("artist", artist)] if artist else []
+        if album and len(album_artists[album]) <= MAX_ALBUM_ARTISTS:
+            track_keys.append(("album", *album))
+        keys.append(track_keys)
     return RelatedGroups(
         tuple(connected_components(keys)),
         sum(not artist and not album for artist, album in zip(artists, albums, strict=True)),

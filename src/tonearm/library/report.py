@@ -20,7 +20,7 @@ from tonearm.text import printable
 # The page is a template and what fills its placeholders. All that depends on the library is data,
 # which the page's script inserts as text, so names of files and tracks are never parsed as HTML.
 PARTS = "page"
-FRAME, STYLE, PROGRAM = "page.html", "page.css", "page.js"
+TEMPLATE, STYLE, SCRIPT = "page.html", "page.css", "page.js"
 
 
 def write_report(
@@ -56,20 +56,20 @@ def write_report(
 def render(view: Overview, title: str) -> str:
     """Return the HTML page that shows an overview."""
     about = {"title": title, "version": __version__, "date": time.time()}
-    gaps = {
+    placeholders = {
         "title": html.escape(title),
-        "style": _part(STYLE),
-        "program": _part(PROGRAM),
-        "data": _embedded(vars(view) | about),
+        "style": _page_part(STYLE),
+        "program": _page_part(SCRIPT),
+        "data": _inline_json(vars(view) | about),
     }
-    return re.sub(r"{{(\w+)}}", lambda gap: gaps[gap[1]], _part(FRAME))
+    return re.sub(r"{{(\w+)}}", lambda match: placeholders[match[1]], _page_part(TEMPLATE))
 
 
-def _part(name: str) -> str:
+def _page_part(name: str) -> str:
     return (files(__package__) / PARTS / name).read_text(encoding="utf-8")
 
 
-def _embedded(data: object) -> str:
+def _inline_json(data: object) -> str:
     """Return data as JSON in which no HTML parser sees the end of the enclosing element."""
     text = json.dumps(
         data, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=vars

@@ -15,7 +15,7 @@ from tonearm.library.analysis import (
     Analyser,
     Outcome,
     Task,
-    check_work,
+    check_limits,
     crashed_outcome,
     model_of,
     time_limit_of,
@@ -30,7 +30,7 @@ from tonearm.workers import Crash, as_finished
 
 _VARYING = re.compile(r"(?<![\w(.-])\d+(\.\d+)?(e[+-]\d+)?(?![\w.]| s are needed)")
 BATCH = 500  # paths looked up in the store at once
-LISTINGS = 256  # folder listings remembered while looking for missing files
+CACHED_LISTINGS = 256  # folder listings remembered while looking for missing files
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Scan:
         retry: bool = False,
         prune: bool = False,
     ) -> None:
-        check_work(workers, time_limit)
+        check_limits(workers, time_limit)
         self.paths = outermost(map(os.fsdecode, paths))
         self.tally = Tally()
         excerpt = excerpt or Excerpt()
@@ -162,12 +162,12 @@ class Scan:
             Analyser, loaded.path, self.model, excerpt, store.path.absolute(), time_limit
         )
         self._surveyed = False
-        self._inhabited: set[str] = set()  # paths below which recordings were found
+        self._nonempty: set[str] = set()  # paths below which recordings were found
         store.add_model(self.model)
 
     def survey(self) -> None:
         """Count the recordings found and due; iterating does this first if it was not done."""
-        for _, is_due in self._look():
+        for _, is_due in self._examine():
             self.tally.found += 1
             self.tally.due += is_due
         self._surveyed = True
@@ -177,9 +177,9 @@ class Scan:
             self.survey()
         if self.tally.due:
             workers = min(self._workers, self.tally.due)
-            due = (task for task, is_due in self._look() if is_due)
-            allowed = partial(time_limit_of, time_limit=self._time_limit)
-            for result in as_finished(self._prepare, due, workers, time_limit=allowed):
+            due = (task for task, is_due in self._examine() if is_due)
+            limit_of = partial(time_limit_of, time_limit=self._time_limit)
+            for result in as_finished(self._prepare, due, workers, time_limit=limit_of):
                 outcome = (
                     crashed_outcome(result, self.model, self._time_limit)
                     if isinstance(result, Crash)
@@ -190,14 +190,14 @@ class Scan:
                     self._store.put([outcome.entry])
                 self.tally.add(outcome)
                 yield outcome
-        self._settle()
+        self._update_gone()
 
-    def _look(self) -> Iterator[tuple[Task, bool]]:
+    def _examine(self) -> Iterator[tuple[Task, bool]]:
         """Yield every recording below the paths, and whether it is due."""
-        files = self._files()
+        files = self._recordings()
         while batch := list(islice(files, BATCH)):
             known = self._store.states(batch)
-            back = []
+            reappeared = []
             for path in batch:
                 task, state = Task.of(path), known.get(path)
                 is_due = state is None or self._is_outdated(task, state)
@@ -205,15 +205,15 @@ class Scan:
                     # A file that vanished since its folder was listed keeps its entry.
                     is_due = os.path.lexists(path)
                 if state is not None and state.missing and not is_due:
-                    back.append(path)
+                    reappeared.append(path)
                 yield task, is_due
-            if back:
-                self._store.mark(back, missing=False)
+            if reappeared:
+                self._store.mark(reappeared, missing=False)
 
-    def _files(self) -> Iterator[str]:
+    def _recordings(self) -> Iterator[str]:
         for path in self.paths:
             for file in recordings([path], self._note_unreadable):
-                self._inhabited.add(path)
+                self._nonempty.add(path)
                 yield file
 
     def _note_unreadable(self, error: OSError) -> None:
@@ -224,10 +224,10 @@ class Scan:
             return True
         return state.model != self.model.key or (state.failed and self._retry)
 
-    def _settle(self) -> None:
-        """Update the entries of known files that are no longer in their place."""
+    def _update_gone(self) -> None:
+        """Update the entries of known files that are no longer at their path."""
         # Read first, then write: SQLite does not wait for locks when a read becomes a write.
-        is_gone = _finder_of_gone(self.paths)
+        is_gone = _gone_checker(self.paths)
         gone = list(filter(is_gone, self._store.paths(self.paths)))
         self._store.mark(gone, missing=True)
         self.tally.moved = self._store.forget_moved(self.paths)
@@ -239,7 +239,7 @@ class Scan:
         """Return the missing files that are not merely on an unmounted disk."""
         is_left_empty = cache(_is_left_empty)
         # Without any path to search below, the store would return all missing files.
-        missing = self._store.missing(sorted(self._inhabited)) if self._inhabited else ()
+        missing = self._store.missing(sorted(self._nonempty)) if self._nonempty else ()
         return [path for path in missing if not is_left_empty(os.path.dirname(path))]  # noqa: PTH120
 
 
@@ -261,16 +261,16 @@ def _is_left_empty(folder: str) -> bool:
         return True
 
 
-def _finder_of_gone(named: Iterable[str]) -> Callable[[str], bool]:
+def _gone_checker(scanned: Iterable[str]) -> Callable[[str], bool]:
     """Return a function that checks whether a file is gone; none is in an unreadable folder.
 
     Names are looked up in the folder's listing, which has their actual spelling. A drive that
     ignores case would confirm any other spelling too, and renaming ``Song.flac`` to ``song.flac``
     would leave two entries. Paths that the user named are looked up as spelled there.
     """
-    spelled_by_user = set(named)
+    given_by_user = set(scanned)
 
-    @lru_cache(LISTINGS)
+    @lru_cache(CACHED_LISTINGS)
     def names(folder: str) -> frozenset[str] | None:
         try:
             return frozenset(os.listdir(folder))  # noqa: PTH208
@@ -280,10 +280,10 @@ def _finder_of_gone(named: Iterable[str]) -> Callable[[str], bool]:
             return None
 
     def is_gone(path: str) -> bool:
-        if path in spelled_by_user:
+        if path in given_by_user:
             return not os.path.lexists(path)
         folder, name = os.path.split(path)
-        there = names(folder)
-        return there is not None and name not in there
+        listed = names(folder)
+        return listed is not None and name not in listed
 
     return is_gone

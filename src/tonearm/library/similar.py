@@ -79,22 +79,22 @@ def similar(
     """
     if top < 1:
         raise UsageError(f"top: expected 1 or more, got {top}")
-    heard, is_known = _heard(store, os.fspath(path), model)
-    paths, embeddings = store.embeddings(heard.model, under=under)
-    if heard.embedding is None or not paths:
-        return Neighbourhood(heard, is_known, ())
-    cosines = cosine_similarity(embeddings, heard.embedding)
+    query, is_known = _find_or_analyse(store, os.fspath(path), model)
+    paths, embeddings = store.embeddings(query.model, under=under)
+    if query.embedding is None or not paths:
+        return Neighbourhood(query, is_known, ())
+    cosines = cosine_similarity(embeddings, query.embedding)
     neighbours: list[Neighbour] = []
-    sounds = {heard.audio} - {None}
-    for place in best_first(cosines):
-        entry = None if paths[place] == heard.path else store.entry(paths[place])
-        if entry is None or entry.verdict == "not music" or entry.audio in sounds:
+    seen_audio = {query.audio} - {None}
+    for index in best_first(cosines):
+        entry = None if paths[index] == query.path else store.entry(paths[index])
+        if entry is None or entry.verdict == "not music" or entry.audio in seen_audio:
             continue
-        sounds |= {entry.audio} - {None}
-        neighbours.append(Neighbour(entry, float(cosines[place])))
+        seen_audio |= {entry.audio} - {None}
+        neighbours.append(Neighbour(entry, float(cosines[index])))
         if len(neighbours) == top:
             break
-    return Neighbourhood(heard, is_known, tuple(neighbours))
+    return Neighbourhood(query, is_known, tuple(neighbours))
 
 
 def write_similar(
@@ -114,11 +114,11 @@ def write_similar(
         If it cannot be written.
     """
     refuse_to_overwrite(target, store.path)
-    items = [Item.of(found.heard), *(Item.of(each.entry) for each in found.neighbours)]
+    items = [Item.of(found.heard), *(Item.of(neighbour.entry) for neighbour in found.neighbours)]
     return write_playlist(target, items, absolute=absolute)
 
 
-def _heard(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entry, bool]:
+def _find_or_analyse(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entry, bool]:
     """Return the entry of a recording, analysing it if necessary, and whether it was known.
 
     Raises
@@ -133,32 +133,32 @@ def _heard(store: Store, path: str, model: str | os.PathLike[str]) -> tuple[Entr
         if is_gone or (task.size, task.mtime_ns) == (known.size, known.mtime_ns):
             return known, True
     loaded = Bundle.load(bundle.find(model))
-    listener = _listener(store, loaded)
-    outcome = listener(task)
+    analyser = _analyser_for(store, loaded)
+    outcome = analyser(task)
     if outcome.entry.error is not None:
         raise TonearmError(f"{printable(path)}: {outcome.entry.error}")
     return outcome.entry, not outcome.is_new
 
 
-def _listener(store: Store, loaded: Bundle) -> Analyser:
-    """Return a listener that analyses as much of a file as the scan of the store did.
+def _analyser_for(store: Store, loaded: Bundle) -> Analyser:
+    """Return an analyser that uses the same model and excerpt as the scan of the store.
 
     Raises
     ------
     TonearmError
         If the model has not scanned the store.
     """
-    scanned = [found for found, files in store.models().items() if files]
-    for found in scanned:
-        excerpt = Excerpt.parse(found.excerpt)
-        if model_of(loaded, excerpt).key == found.key:
-            return Analyser(loaded.path, found, excerpt, store.path)
+    models = [model for model, files in store.models().items() if files]
+    for model in models:
+        excerpt = Excerpt.parse(model.excerpt)
+        if model_of(loaded, excerpt).key == model.key:
+            return Analyser(loaded.path, model, excerpt, store.path)
     raise TonearmError(
-        f"{printable(str(store.path))}: scanned by {_named(scanned)}, whose embeddings cannot be "
+        f"{printable(str(store.path))}: scanned by {_keys(models)}, whose embeddings cannot be "
         f"compared with those of {loaded.metadata.name} ({printable(str(loaded.path))}): give its "
         "bundle with --model, or scan again"
     )
 
 
-def _named(models: Sequence[Model]) -> str:
+def _keys(models: Sequence[Model]) -> str:
     return " and ".join(model.key for model in models) or "no model"

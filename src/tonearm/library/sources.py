@@ -1,4 +1,4 @@
-"""Recordings wherever they lie: below local folders, or in any store that fsspec reaches."""
+"""Recordings in local folders, or in any file system or object store that fsspec supports."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from tonearm.library.analysis import Task
 from tonearm.media import is_recording, recordings
 from tonearm.text import printable
 
-ATTEMPTS = 3  # at anything that goes through a network
+ATTEMPTS = 3  # of any operation over a network
 _PAUSE_SECONDS = 2.0  # before the second attempt; doubled before the third
 
 Result = TypeVar("Result")
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is an address (``s3://bucket/music``), not a place in the file system."""
+    """Check whether a path is a URL (``s3://bucket/music``), not a local path."""
     return "://" in path
 
 
 def absolute(path: str) -> str:
-    """Return a path so that it means the same wherever a process is started."""
+    """Return an absolute path; URLs are returned unchanged."""
     return path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 (keeps links)
 
 
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return local paths, absolute, each once and without those that are met in another's walk.
+    """Return local paths, absolute, each once and without those that a walk of another reaches.
 
     Raises
     ------
     TonearmError
-        If one is not there.
+        If one does not exist.
     UsageError
-        If one is an address.
+        If one is a URL.
     """
-    named: dict[str, None] = {}
+    absolute_paths: dict[str, None] = {}
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110
             if is_remote(path):
                 raise UsageError(f"{printable(path)}: addresses need --engine ray")
             raise TonearmError(f"no such file or folder: {printable(path)}")
-        named[os.path.abspath(path)] = None  # noqa: PTH100 (keeps links)
-    return tuple(path for path in named if not _is_met(path, named))
+        absolute_paths[os.path.abspath(path)] = None  # noqa: PTH100 (keeps links)
+    return tuple(path for path in absolute_paths if not _is_covered(path, absolute_paths))
 
 
-def _is_met(path: str, named: Container[str]) -> bool:
-    """Whether `media.recordings` of a named folder above a path leads to it."""
+def _is_covered(path: str, named: Container[str]) -> bool:
+    """Check whether `media.recordings` of one of the folders above a path reaches it."""
     while _is_walked(path):
         folder = os.path.dirname(path)  # noqa: PTH120
         if folder == path:  # the root
@@ -65,7 +65,7 @@ def _is_met(path: str, named: Container[str]) -> bool:
 
 
 def _is_walked(path: str) -> bool:
-    """Whether a walk through the folder of a path takes it for a recording, or goes into it."""
+    """Check whether a walk of the folder of a path yields it as a recording, or enters it."""
     name = os.path.basename(path)  # noqa: PTH119
     if os.path.isdir(path):  # noqa: PTH112
         return not name.startswith(".") and not os.path.islink(path)  # noqa: PTH114
@@ -75,57 +75,57 @@ def _is_walked(path: str) -> bool:
 def tasks(
     sources: Iterable[str], unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[Task]:
-    """Yield the recordings meant by some folders, files and addresses, sorted within each folder.
+    """Yield the recordings in some folders, files and URLs, sorted within each folder.
 
-    Local ones come first, and each once, however many of the sources it is in.
-    What is found at an address follows the rules of `media.recordings`. Its time of modification
-    is not asked for.
+    Local ones come first, each only once, even if several sources contain it. Remote ones are
+    selected by the rules of `media.recordings`; their modification time is not requested.
 
     Parameters
     ----------
     sources
-        As a person names them.
+        As a user enters them.
     unreadable
-        Is told of local folders that cannot be read; by default they count as empty.
+        Called with the error for each local folder that cannot be read; by default such folders
+        count as empty.
 
     Raises
     ------
     TonearmError
-        If a source is not there.
+        If a source does not exist.
     UsageError
-        If nobody knows its protocol.
+        If the protocol of a URL is unknown.
     """
     named = dict.fromkeys(sources)
     local = outermost(source for source in named if not is_remote(source))
     yield from map(Task.of, recordings(local, unreadable))
     for address in filter(is_remote, named):
-        yield from _at(address)
+        yield from _tasks_at(address)
 
 
 def open_folder(path: str) -> tuple[Any, str]:
-    """Return the fsspec file system a folder or file lies in, and the path it has there.
+    """Return the fsspec file system of a folder or file, and its path in that file system.
 
     Raises
     ------
     MissingExtraError
         If fsspec is not installed.
     UsageError
-        If it does not know the protocol, or lacks the package for it.
+        If fsspec does not know the protocol, or the package for it is not installed.
     """
     try:
         from fsspec.core import url_to_fs
     except ImportError:
         raise MissingExtraError("fsspec", "cluster") from None
     try:
-        system, place = url_to_fs(path)
+        filesystem, root = url_to_fs(path)
     except (ImportError, ValueError) as error:
         raise UsageError(f"{printable(path)}: {' '.join(str(error).split())}") from error
-    return system, str(place)
+    return filesystem, str(root)
 
 
 @contextmanager
-def at_hand(path: str) -> Iterator[str]:
-    """Give a recording's local path; what lies elsewhere is fetched, and removed afterwards.
+def local_copy(path: str) -> Iterator[str]:
+    """Yield a recording's local path; a remote one is downloaded, and removed afterwards.
 
     Raises
     ------
@@ -135,15 +135,15 @@ def at_hand(path: str) -> Iterator[str]:
     if not is_remote(path):
         yield path
         return
-    system, place = open_folder(path)
+    filesystem, remote_path = open_folder(path)
     with tempfile.TemporaryDirectory(prefix="tonearm-") as folder:
-        copy = Path(folder, "recording").with_suffix(posixpath.splitext(place)[1])
-        persistently(lambda: system.get_file(place, str(copy)))
+        copy = Path(folder, "recording").with_suffix(posixpath.splitext(remote_path)[1])
+        with_retries(lambda: filesystem.get_file(remote_path, str(copy)))
         yield str(copy)
 
 
-def persistently(call: Callable[[], Result]) -> Result:
-    """Call something up to three times, as long as it raises OSError; the last one is raised."""
+def with_retries(call: Callable[[], Result]) -> Result:
+    """Call a function up to three times if it raises OSError; the last error is raised."""
     for attempt in range(ATTEMPTS - 1):
         try:
             return call()
@@ -154,17 +154,17 @@ def persistently(call: Callable[[], Result]) -> Result:
     return call()
 
 
-def _at(address: str) -> Iterator[Task]:
-    system, root = open_folder(address)
-    if not persistently(lambda: system.exists(root)):
+def _tasks_at(address: str) -> Iterator[Task]:
+    filesystem, root = open_folder(address)
+    if not with_retries(lambda: filesystem.exists(root)):
         raise TonearmError(f"nothing there: {printable(address)}")
-    if persistently(lambda: system.isfile(root)):
-        yield Task(address, int(system.size(root) or 0), -1)
+    if with_retries(lambda: filesystem.isfile(root)):
+        yield Task(address, int(filesystem.size(root) or 0), -1)
         return
-    # By default, what cannot be listed would be passed over in silence.
-    for _, folders, files in system.walk(root, detail=True, on_error="raise"):
+    # By default, folders that cannot be listed would be silently skipped.
+    for _, folders, files in filesystem.walk(root, detail=True, on_error="raise"):
         for name in [name for name in folders if name.startswith(".")]:
             del folders[name]
         for name in sorted(filter(is_recording, files)):
             found = files[name]
-            yield Task(system.unstrip_protocol(found["name"]), int(found["size"] or 0), -1)
+            yield Task(filesystem.unstrip_protocol(found["name"]), int(found["size"] or 0), -1)

@@ -117,17 +117,17 @@ class Store:
         mode = "rwc" if create else "rw"
         # SQLite needs side files for a file that may change, and cannot create them on, say, a
         # read-only drive.
-        is_fixed = not create and not _is_writable(self.path)
-        if is_fixed:
+        is_read_only = not create and not _is_writable(self.path)
+        if is_read_only:
             self._refuse_unfinished()
             mode = "ro&immutable=1"
-        address = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
-        with self._one_line_errors():
+        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
+        with self._store_errors():
             self._database = sqlite3.connect(
-                address, uri=True, timeout=_WAIT_SECONDS, isolation_level=None
+                uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None
             )
             try:
-                self._prepare(create=create, is_fixed=is_fixed)
+                self._prepare(create=create, is_read_only=is_read_only)
             except BaseException:
                 self._database.close()
                 raise
@@ -145,7 +145,7 @@ class Store:
 
     def __len__(self) -> int:
         """Return the number of known files, including missing ones."""
-        return int(self._one("SELECT count(*) FROM files"))
+        return int(self._scalar("SELECT count(*) FROM files"))
 
     # Reading
 
@@ -157,7 +157,7 @@ class Store:
             "GROUP BY models.id ORDER BY 2 DESC, 1"
         )
         known = self._known_models()
-        return {known[number]: count for number, count in counts}
+        return {known[model_id]: count for model_id, count in counts}
 
     def labels(self) -> tuple[str, ...]:
         """Return the genres of all models, each once, in the order of `models`."""
@@ -175,7 +175,7 @@ class Store:
         missing
             Whether to include missing files.
         """
-        for where, values in _under(under, missing=missing):
+        for where, values in _path_conditions(under, missing=missing):
             for row in self._query(
                 f"SELECT {', '.join(COLUMNS)} FROM files WHERE {where} ORDER BY path", values
             ):
@@ -213,24 +213,24 @@ class Store:
         UsageError
             If the store does not know the model.
         """
-        numbers = {known.key: number for number, known in self._known_models().items()}
+        model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
         if model is None:
             busiest = next(iter(self.models()), None)
             if busiest is None:
                 return [], np.empty((0, 0), np.float32)
             model = busiest.key
-        if model not in numbers:
-            raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(numbers)})")
+        if model not in model_ids:
+            raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(model_ids)})")
         conditions = [
-            (f"{where} AND model = ? AND embedding IS NOT NULL", [*values, numbers[model]])
-            for where, values in _under(under, missing=False)
+            (f"{where} AND model = ? AND embedding IS NOT NULL", [*values, model_ids[model]])
+            for where, values in _path_conditions(under, missing=False)
         ]
         count = width = 0
         for where, values in conditions:
-            for some, widest in self._query(
+            for part_count, widest in self._query(
                 f"SELECT count(*), max(length(embedding)) FROM files WHERE {where}", values
             ):
-                count, width = count + some, max(width, widest or 0)
+                count, width = count + part_count, max(width, widest or 0)
         rows = chain.from_iterable(
             self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values)
             for where, values in conditions
@@ -249,12 +249,12 @@ class Store:
         known = self._known_models()
         found: dict[str, State] = {}
         for first in range(0, len(paths), _QUERY_SIZE):
-            part = [os.fsencode(path) for path in paths[first : first + _QUERY_SIZE]]
-            places = ", ".join("?" * len(part))
+            batch = [os.fsencode(path) for path in paths[first : first + _QUERY_SIZE]]
+            placeholders = ", ".join("?" * len(batch))
             for path, size, mtime_ns, model, failed, missing in self._query(
                 "SELECT path, size, mtime_ns, model, error IS NOT NULL, missing "
-                f"FROM files WHERE path IN ({places})",
-                part,
+                f"FROM files WHERE path IN ({placeholders})",
+                batch,
             ):
                 key = known[model].key
                 found[os.fsdecode(path)] = State(size, mtime_ns, key, bool(failed), bool(missing))
@@ -282,14 +282,14 @@ class Store:
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
     ) -> Iterator[str]:
         """Yield the paths of the entries that `entries` would yield, at a fraction of the cost."""
-        for where, values in _under(under, missing=missing):
+        for where, values in _path_conditions(under, missing=missing):
             query = f"SELECT path FROM files WHERE {where} ORDER BY path"
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
 
     def missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> Iterator[str]:
         """Yield the paths of the files that were missing at the last scan."""
-        for where, values in _under(under, missing=True):
+        for where, values in _path_conditions(under, missing=True):
             query = f"SELECT path FROM files WHERE {where} AND missing ORDER BY path"
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
@@ -297,8 +297,8 @@ class Store:
     def count_missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> int:
         """Return how many files were missing at the last scan."""
         return sum(
-            self._one(f"SELECT count(*) FROM files WHERE {where} AND missing", values)
-            for where, values in _under(under, missing=True)
+            self._scalar(f"SELECT count(*) FROM files WHERE {where} AND missing", values)
+            for where, values in _path_conditions(under, missing=True)
         )
 
     def genres(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
@@ -330,13 +330,13 @@ class Store:
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Write all of the entries or none, replacing what was known about their paths."""
-        numbers = {known.key: number for number, known in self._known_models().items()}
-        labels = {known.key: known.labels for known in self._known_models().values()}
-        rows = [_row(entry, numbers[entry.model], labels[entry.model]) for entry in entries]
-        places = ", ".join("?" * len(COLUMNS))
+        model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
+        model_labels = {known.key: known.labels for known in self._known_models().values()}
+        rows = [_row(entry, model_ids[entry.model], model_labels[entry.model]) for entry in entries]
+        placeholders = ", ".join("?" * len(COLUMNS))
         with self._transaction():
             self._database.executemany(
-                f"INSERT OR REPLACE INTO files ({', '.join(COLUMNS)}) VALUES ({places})", rows
+                f"INSERT OR REPLACE INTO files ({', '.join(COLUMNS)}) VALUES ({placeholders})", rows
             )
 
     def mark(self, paths: Iterable[str], *, missing: bool) -> None:
@@ -355,7 +355,7 @@ class Store:
                 self._database.execute(
                     f"DELETE FROM files WHERE {where} AND missing AND EXISTS ({same})", values
                 ).rowcount
-                for where, values in _under(under, missing=True)
+                for where, values in _path_conditions(under, missing=True)
             )
 
     def forget_missing(self, paths: Iterable[str]) -> int:
@@ -370,13 +370,13 @@ class Store:
 
     def _refuse_unfinished(self) -> None:
         """Refuse a read-only store whose last writes are still in its write-ahead log."""
-        beside = Path(f"{self.path}-wal")
-        if beside.exists() and beside.stat().st_size:
+        wal = Path(f"{self.path}-wal")
+        if wal.exists() and wal.stat().st_size:
             raise StoreError(
-                self.path, f"cannot be written to, and the end of a scan is in {beside.name} still"
+                self.path, f"cannot be written to, and the end of a scan is in {wal.name} still"
             )
 
-    def _prepare(self, *, create: bool, is_fixed: bool) -> None:
+    def _prepare(self, *, create: bool, is_read_only: bool) -> None:
         """Check that the file is a store, or turn an empty file into one if `create` is set.
 
         Nothing is written to any other file.
@@ -385,9 +385,9 @@ class Store:
             is_store = self._is_store()
         if not is_store and not create:
             raise StoreError(self.path, "not a store of tonearm scan, but an empty file")
-        if is_fixed:
+        if is_read_only:
             return
-        self._share()
+        self._enable_wal()
         self._database.execute("PRAGMA synchronous = NORMAL")  # in WAL safe but for a power cut
         if is_store:
             return
@@ -401,11 +401,11 @@ class Store:
 
     def _is_store(self) -> bool:
         """Return True for a store and False for an empty file; refuse anything else."""
-        version = self._one("PRAGMA user_version")
-        application = self._one("PRAGMA application_id")
+        version = self._scalar("PRAGMA user_version")
+        application = self._scalar("PRAGMA application_id")
         if application not in (0, APPLICATION_ID) or (version and not application):
             raise StoreError(self.path, "not a store of tonearm scan, but another program's file")
-        if not version and self._one("SELECT count(*) FROM sqlite_master"):
+        if not version and self._scalar("SELECT count(*) FROM sqlite_master"):
             raise StoreError(self.path, "not a store of tonearm scan")
         if version > SCHEMA_VERSION:
             raise StoreError(
@@ -415,17 +415,17 @@ class Store:
             )
         return bool(version)
 
-    def _share(self) -> None:
+    def _enable_wal(self) -> None:
         """Switch to WAL, where readers and the writer do not block each other.
 
         SQLite's own timeout does not apply to the switch.
         """
-        until = time.monotonic() + _WAIT_SECONDS
+        deadline = time.monotonic() + _WAIT_SECONDS
         while True:
             try:
                 self._database.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(_RETRY_SECONDS)
             else:
@@ -433,10 +433,10 @@ class Store:
 
     def _known_models(self) -> dict[int, Model]:
         """Return the models by id, reading them again only if there are more than before."""
-        if self._one("SELECT count(*) FROM models") != len(self._models):
+        if self._scalar("SELECT count(*) FROM models") != len(self._models):
             self._models = {
-                number: Model(key, name, tuple(json.loads(labels)), excerpt)
-                for number, key, name, labels, excerpt in self._query(
+                model_id: Model(key, name, tuple(json.loads(labels)), excerpt)
+                for model_id, key, name, labels, excerpt in self._query(
                     "SELECT id, key, name, labels, excerpt FROM models"
                 )
             }
@@ -444,8 +444,8 @@ class Store:
 
     def _entry(self, row: Sequence[Any]) -> Entry:
         values = dict(zip(COLUMNS, row, strict=True))
-        number, blob = values["model"], values["embedding"]
-        model = self._models.get(number) or self._known_models()[number]
+        model_id, blob = values["model"], values["embedding"]
+        model = self._models.get(model_id) or self._known_models()[model_id]
         return Entry(
             **values
             | {
@@ -460,28 +460,28 @@ class Store:
             }
         )
 
-    def _counts(self, what: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
+    def _counts(self, expression: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
         counts: Counter[str] = Counter()
-        for where, values in _under(under, missing=False):
+        for where, values in _path_conditions(under, missing=False):
             for name, count in self._query(
-                f"SELECT {what} AS what, count(*) FROM files WHERE {where} "
-                "AND what IS NOT NULL GROUP BY what",
+                f"SELECT {expression} AS value, count(*) FROM files WHERE {where} "
+                "AND value IS NOT NULL GROUP BY value",
                 values,
             ):
                 counts[name] += count
         return Counter(dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))))
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
-        with self._one_line_errors(), closing(self._database.execute(sql, values)) as rows:
+        with self._store_errors(), closing(self._database.execute(sql, values)) as rows:
             yield from rows
 
-    def _one(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        with self._one_line_errors():
+    def _scalar(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        with self._store_errors():
             return self._database.execute(sql, values).fetchone()[0]
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        with self._one_line_errors():
+        with self._store_errors():
             self._database.execute(f"BEGIN {kind}")
             try:
                 yield
@@ -492,7 +492,7 @@ class Store:
                 raise
 
     @contextmanager
-    def _one_line_errors(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -504,17 +504,21 @@ def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:
     values = {name: getattr(entry, name) for name in COLUMNS}
     values["path"] = os.fsencode(entry.path)
     values["model"] = model
-    values["tagged"] = _json([_text(genre) for genre in entry.tagged])
+    values["tagged"] = _json([_encodable(genre) for genre in entry.tagged])
     for name in ("artist", "album", "title", "error"):
-        values[name] = _text(values[name])
+        values[name] = _encodable(values[name])
     for name in ("probabilities", "segments", "embedding"):
         values[name] = None
     if entry.genre is not None:
         values["probabilities"] = _json({k: round(p, 6) for k, p in entry.probabilities.items()})
         values["segments"] = _json(
             [
-                (round(start, 2), round(end, 2), [round(chances[label], 4) for label in labels])
-                for start, end, chances in entry.segments
+                (
+                    round(start, 2),
+                    round(end, 2),
+                    [round(probabilities[label], 4) for label in labels],
+                )
+                for start, end, probabilities in entry.segments
             ]
         )
     if entry.embedding is not None:
@@ -529,13 +533,13 @@ def _is_writable(path: Path) -> bool:
 
 def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
     windows = []
-    for start, end, chances in json.loads(text or "[]"):
-        ranked = sorted(zip(labels, chances, strict=True), key=lambda pair: -pair[1])
+    for start, end, probabilities in json.loads(text or "[]"):
+        ranked = sorted(zip(labels, probabilities, strict=True), key=lambda pair: -pair[1])
         windows.append(Window(start, end, dict(ranked)))
     return tuple(windows)
 
 
-def _under(
+def _path_conditions(
     paths: Sequence[str | os.PathLike[str]], *, missing: bool
 ) -> Iterator[tuple[str, list[Any]]]:
     """Yield SQL conditions, and their values, for paths that are one of `paths` or below one.
@@ -543,45 +547,45 @@ def _under(
     Many paths need several conditions, since SQLite limits the size of a query. No file meets two
     of them, and files that meet an earlier one sort before those that meet a later one.
     """
-    there = "1" if missing else "NOT missing"
+    presence = "1" if missing else "NOT missing"
     if not paths:
-        yield there, []
-    ranges = iter(_ranges(paths))
-    while part := list(islice(ranges, _QUERY_SIZE // 2)):
+        yield presence, []
+    ranges = iter(_path_ranges(paths))
+    while batch := list(islice(ranges, _QUERY_SIZE // 2)):
         # A join in this order finds each range by index; many ORs would be tested on every file.
         found = (
-            f"WITH asked (first, past) AS (VALUES {', '.join(['(?, ?)'] * len(part))}) "
-            "SELECT f.rowid FROM asked CROSS JOIN files AS f ON f.path >= first AND f.path < past"
+            f"WITH ranges (first, past) AS (VALUES {', '.join(['(?, ?)'] * len(batch))}) "
+            "SELECT f.rowid FROM ranges CROSS JOIN files AS f ON f.path >= first AND f.path < past"
         )
-        yield f"files.rowid IN ({found}) AND {there}", list(chain.from_iterable(part))
+        yield f"files.rowid IN ({found}) AND {presence}", list(chain.from_iterable(batch))
 
 
-def _ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, bytes]]:
+def _path_ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, bytes]]:
     """Return the ranges of bytes that contain all paths that are one of `paths` or below one.
 
     The ranges are half-open and sorted, and no two overlap.
     """
     ranges = set()
     for path in map(_absolute, paths):
-        itself = os.fsencode(path)
+        encoded = os.fsencode(path)
         below = os.fsencode(os.path.join(path, ""))  # noqa: PTH118 (ends in a separator)
         # All paths below a folder sort between its path (ending in a separator) and the same path
         # with the last byte incremented.
-        ranges |= {(itself, itself + b"\0"), (below, below[:-1] + bytes([below[-1] + 1]))}
-    apart: list[tuple[bytes, bytes]] = []
+        ranges |= {(encoded, encoded + b"\0"), (below, below[:-1] + bytes([below[-1] + 1]))}
+    merged: list[tuple[bytes, bytes]] = []
     for first, end in sorted(ranges):
-        if apart and first < apart[-1][1]:
-            apart[-1] = (apart[-1][0], max(end, apart[-1][1]))
+        if merged and first < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            apart.append((first, end))
-    return apart
+            merged.append((first, end))
+    return merged
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps symbolic links)
 
 
-def _text(value: str | None) -> str | None:
+def _encodable(value: str | None) -> str | None:
     """Return text that SQLite can store: lone surrogates are replaced."""
     return value if value is None else value.encode("utf-8", "replace").decode()
 

@@ -37,8 +37,8 @@ class Suggestion:
     error: str | None = None
 
 
-def _heard(label: str | None, confidence: float | None, verdict: str | None) -> Suggestion:
-    """Suggest the most probable genre, unless the file is not music."""
+def _suggestion(label: str | None, confidence: float | None, verdict: str | None) -> Suggestion:
+    """Return the most probable genre as a suggestion, unless the file is not music."""
     if verdict == "not music":
         return Suggestion(None, error="not music")
     return Suggestion(label, confidence or 0.0)
@@ -58,7 +58,7 @@ def listening(classifier: Classifier, workers: int = 1) -> Source:
             if isinstance(result, Failure):
                 yield Suggestion(None, error=result.error)
             else:
-                yield _heard(result.genre, result.confidence, result.verdict)
+                yield _suggestion(result.genre, result.confidence, result.verdict)
 
     return suggest
 
@@ -69,13 +69,15 @@ class Predictions:
     Attributes
     ----------
     paths
-        The files it has predictions for, as they were named.
+        The files it has predictions for, as they were entered.
     """
 
-    def __init__(self, known: Iterable[tuple[str, Suggestion, _Sound | None]]) -> None:
+    def __init__(self, known: Iterable[tuple[str, Suggestion, _ScannedFile | None]]) -> None:
         found = list(known)
         self.paths = tuple(path for path, _, _ in found)
-        self._known = {os.path.realpath(path): (what, sound) for path, what, sound in found}
+        self._known = {
+            os.path.realpath(path): (suggestion, scanned) for path, suggestion, scanned in found
+        }
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Predictions:
@@ -117,41 +119,41 @@ class Predictions:
         with Store(path) as store:
             # If a path finds nothing, it may have been scanned through another link. Predictions
             # are looked up by real path, so reading all of them is always right.
-            if not all(any(store.paths([place])) for place in under):
+            if not all(any(store.paths([folder])) for folder in under):
                 under = ()
             return cls(
                 (
                     entry.path,
                     Suggestion(None, error=entry.error)
                     if entry.error
-                    else _heard(entry.genre, entry.confidence, entry.verdict),
-                    _Sound(entry.size, entry.mtime_ns, entry.audio),
+                    else _suggestion(entry.genre, entry.confidence, entry.verdict),
+                    _ScannedFile(entry.size, entry.mtime_ns, entry.audio),
                 )
                 for entry in store.entries(under)
             )
 
     def __call__(self, paths: Sequence[str]) -> Iterator[Suggestion]:
         """Yield the suggestion for each file."""
-        return map(self._about, map(os.path.realpath, paths))
+        return map(self._lookup, map(os.path.realpath, paths))
 
-    def _about(self, path: str) -> Suggestion:
+    def _lookup(self, path: str) -> Suggestion:
         if path not in self._known:
             return Suggestion(None, error="no prediction")
-        found, sound = self._known[path]
-        if found.label is not None and sound is not None and not sound.is_still_in(path):
+        suggestion, scanned = self._known[path]
+        if suggestion.label is not None and scanned is not None and not scanned.is_unchanged(path):
             return Suggestion(None, error="not what was scanned: scan it again")
-        return found
+        return suggestion
 
 
-class _Sound(NamedTuple):
-    """What a scan recorded of a file: size in bytes, modification time and hash of its sound."""
+class _ScannedFile(NamedTuple):
+    """What a scan recorded of a file: size in bytes, modification time and hash of its audio."""
 
     size: int
     mtime_ns: int
     audio: str | None
 
-    def is_still_in(self, path: str) -> bool:
-        """Check whether a file still has this sound (True if unreadable: reported elsewhere)."""
+    def is_unchanged(self, path: str) -> bool:
+        """Check whether a file still has this audio (True if unreadable: reported elsewhere)."""
         try:
             state = os.stat(path)  # noqa: PTH116
             if (state.st_size, state.st_mtime_ns) == (self.size, self.mtime_ns):
@@ -175,7 +177,7 @@ def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
         confidence = float(record["confidence"])
         if not 0 <= confidence <= 1:  # rejects NaN too
             raise ValueError
-        return path, _heard(label, confidence, record.get("verdict"))
+        return path, _suggestion(label, confidence, record.get("verdict"))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise TonearmError(
             f"{printable(name)}:{number}: expected an object with path, genre and confidence, "

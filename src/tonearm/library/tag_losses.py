@@ -13,7 +13,7 @@ from mutagen.ogg import OggFileType, OggPage
 
 
 def tag_loss(path: str | os.PathLike[str], media: Any) -> str | None:
-    """Say what else would be lost if a genre were written; None if nothing would.
+    """Return what else would be lost if a genre were written; None if nothing would.
 
     ID3 is not checked here, since `tonearm.library.id3_frames` carries its frames over as bytes.
 
@@ -25,17 +25,17 @@ def tag_loss(path: str | os.PathLike[str], media: Any) -> str | None:
         The file as mutagen has read it, unchanged.
     """
     tags = media.tags
-    if isinstance(tags, VComment) and tags and not _stand_in(path, media):
+    if isinstance(tags, VComment) and tags and not _are_written_alike(path, media):
         return "a field of its tags is not UTF-8 or has no name, and writing would destroy it"
     if isinstance(tags, MP4Tags):
         # mutagen writes back fields it cannot decode, unless it has decoded another of that name.
-        lost = [name for name in tags._failed_atoms if name in tags and name != "\xa9gen"]
-        if lost:
+        undecodable = [name for name in tags._failed_atoms if name in tags and name != "\xa9gen"]
+        if undecodable:
             return "a field of its tags cannot be decoded, and writing would destroy it"
     return None
 
 
-def _stand_in(path: str | os.PathLike[str], media: Any) -> bool:
+def _are_written_alike(path: str | os.PathLike[str], media: Any) -> bool:
     """Check whether a file's Vorbis comments are byte for byte what mutagen would write."""
     comments: bytes = media.tags.write(framing=False)
     info: Any = media.info

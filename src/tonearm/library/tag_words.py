@@ -38,25 +38,25 @@ class TagWords:
         self, labels: Iterable[str], mapping: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         known = tuple(labels)
-        self._own: dict[str, set[str]] = {}
+        self._user_words: dict[str, set[str]] = {}
         for label, words in (mapping or {}).items():
             for word in words if label in known else ():
-                self._own.setdefault(spelling_of(word), set()).add(label)
+                self._user_words.setdefault(spelling_of(word), set()).add(label)
         self._words: dict[str, str] = {}
         for label in known:
             spelling = spelling_of(label)
             for word in (*KINDS.get(spelling, ()), spelling):
                 self._words[word] = label
-        self._meant = lru_cache(maxsize=10_000)(self._read)
+        self._meant = lru_cache(maxsize=10_000)(self._interpret)
 
     def meant(self, tags: Iterable[str]) -> frozenset[str]:
         """Return the labels that any of the tags means; none if they mean something else."""
         return frozenset().union(*map(self._meant, tags))
 
-    def _read(self, tag: str) -> frozenset[str]:
-        own = self._own.get(spelling_of(tag))
-        if own is not None:
-            return frozenset(own)
+    def _interpret(self, tag: str) -> frozenset[str]:
+        user_labels = self._user_words.get(spelling_of(tag))
+        if user_labels is not None:
+            return frozenset(user_labels)
         words = [spelling_of(word) for word in re.findall(r"\w+", tag) if word.strip("_")]
         runs = (
             "".join(words[first : first + length])
@@ -69,5 +69,5 @@ class TagWords:
 def spelling_of(word: str) -> str:
     """Reduce a tag to letters and digits without case and accents; one without any is unchanged."""
     plain = unicodedata.normalize("NFKD", word.casefold())
-    kept = re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))
-    return kept or word
+    stripped = re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))
+    return stripped or word

@@ -21,7 +21,7 @@ from tonearm.library.replacement import (
     remove_leftovers,
     replaceable,
 )
-from tonearm.library.sound import sounds_alike
+from tonearm.library.sound import same_audio
 from tonearm.library.suggestions import Source, Suggestion
 from tonearm.library.tag_words import spelling_of
 from tonearm.library.tags import TagError, check_writable, read_genres, write_genres
@@ -47,7 +47,7 @@ class Rules:
     Raises
     ------
     UsageError
-        If a value is unknown or out of range, or no confidence lies between the bounds.
+        If a value is unknown or out of range, or no confidence is between the bounds.
     """
 
     policy: Policy = "missing"
@@ -77,7 +77,7 @@ class Change:
     old, new
         The genres in its tags before and after; the same unless the file is written.
     label, confidence
-        The suggestion; None if there was none or the source was not asked.
+        The suggestion; None if there was none or it was not needed.
     action
         ``"write"``, ``"keep"`` or ``"fail"``.
     reason
@@ -98,7 +98,7 @@ def plan(
 ) -> Iterator[Change]:
     """Plan what would be written, without changing anything.
 
-    All tags are read first, so that the source is asked only about files where its answer can
+    All tags are read first, so that the source predicts only files where its suggestion can
     matter: with the policy "missing", those without a genre.
 
     Parameters
@@ -113,15 +113,15 @@ def plan(
     Yields
     ------
     Change
-        One for each path, in the order of `paths`, each as soon as the source has answered.
+        One for each path, in the order of `paths`, each as soon as its suggestion is available.
     """
     rules = rules or Rules()
     seen: set[str] = set()
-    looked = [_look(os.fspath(path), rules, seen) for path in paths]
-    open_cases = [change.path for change, settled in looked if not settled]
-    suggestions = source(open_cases) if open_cases else iter(())
-    for change, settled in looked:
-        yield change if settled else _decide(change, next(suggestions), rules)
+    inspected = [_inspect(os.fspath(path), rules, seen) for path in paths]
+    undecided = [change.path for change, is_decided in inspected if not is_decided]
+    suggestions = source(undecided) if undecided else iter(())
+    for change, is_decided in inspected:
+        yield change if is_decided else _decide(change, next(suggestions), rules)
 
 
 def apply(
@@ -152,16 +152,16 @@ def apply(
     journal.JournalError
         If the journal cannot be written: no file is changed without it.
     """
-    swept: set[Path] = set()
+    cleaned: set[Path] = set()
     for change in changes:
         if change.action != "write":
             yield change
             continue
         try:
             target, state = replaceable(change.path)
-            if target.parent not in swept:
+            if target.parent not in cleaned:
                 remove_leftovers(target.parent)
-                swept.add(target.parent)
+                cleaned.add(target.parent)
             _rewrite(change, target, state, journal, keep_mtime=keep_mtime)
         except TagError as error:
             yield _failed(change, error.reason)
@@ -171,8 +171,8 @@ def apply(
             yield change
 
 
-def _look(path: str, rules: Rules, seen: set[str]) -> tuple[Change, bool]:
-    """Return what is known about a file before asking the source, and whether that settles it."""
+def _inspect(path: str, rules: Rules, seen: set[str]) -> tuple[Change, bool]:
+    """Return what is known about a file without a suggestion, and whether that is sufficient."""
     change = Change(path, (), (), None, None, "keep", "")
     target = os.path.realpath(path)
     if target in seen:
@@ -200,7 +200,7 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
         return replace(change, reason=f"less sure than {rules.above:g}")
     if rules.below is not None and confidence >= rules.below:
         return replace(change, reason=f"not less sure than {rules.below:g}")
-    new = _joined(change.old, words) if rules.policy == "append" else words
+    new = _appended(change.old, words) if rules.policy == "append" else words
     if new == change.old:
         return replace(change, reason="is there already")
     try:
@@ -212,10 +212,10 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
     return replace(change, new=new, action="write", reason=reason or "had none")
 
 
-def _joined(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+def _appended(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the existing genres, followed by the words that are not among them in any spelling."""
-    spelled = set(map(spelling_of, old))
-    return (*old, *(word for word in words if spelling_of(word) not in spelled))
+    spellings = set(map(spelling_of, old))
+    return (*old, *(word for word in words if spelling_of(word) not in spellings))
 
 
 def _rewrite(
@@ -230,7 +230,7 @@ def _rewrite(
         write_genres(copy, change.new)
         if read_genres(copy) != change.new:
             raise TagError(target, "its tags cannot hold the genre")
-        if not sounds_alike(target, copy):
+        if not same_audio(target, copy):
             raise TagError(target, "writing its tags would change what is heard")
         prepare(copy, target)
         if not keep_mtime:

@@ -55,8 +55,8 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
     TagError
         If the file is missing, damaged or in a format whose tags mutagen cannot read.
     """
-    with _one_line_errors(path):
-        return _first_of(map(_genres, _all_tags(path))) or ()
+    with _tag_errors(path):
+        return _first(map(_genres, _all_tags(path))) or ()
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,12 @@ def read_names(path: str | os.PathLike[str]) -> Names:
     TagError
         If the file is missing, damaged or in a format whose tags mutagen cannot read.
     """
-    with _one_line_errors(path):
+    with _tag_errors(path):
         found = list(_all_tags(path))
-        genres = _first_of(map(_genres, found)) or ()
+        genres = _first(map(_genres, found)) or ()
         artist, album, title = (
-            _first_of(_text(tags, _fields(tags)[place]) for tags in found) for place in (1, 2, 3)
+            _first(_first_value(tags, _field_names(tags)[index]) for tags in found)
+            for index in (1, 2, 3)
         )
         return Names(genres, artist, album, title)
 
@@ -108,9 +109,9 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
     TagError
         If mutagen cannot write tags to the file, or another field would be lost.
     """
-    with _one_line_errors(path):
-        media, tags = _opened_to_write(path)
-        field, *_ = _fields(tags)
+    with _tag_errors(path):
+        media, tags = _open_to_write(path)
+        field, *_ = _field_names(tags)
         if field == "TCON":
             _write_id3(path, tags, genres)
             return
@@ -118,7 +119,7 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
         if "WM/GenreID" in tags:
             del tags["WM/GenreID"]
         # An ID3v1 tag may follow the APEv2 tag, and mutagen would drop it.
-        with _id3v1_kept(path, genres) if field == "Genre" else nullcontext():
+        with _id3v1_preserved(path, genres) if field == "Genre" else nullcontext():
             media.save(path)
 
 
@@ -130,11 +131,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     TagError
         If the file cannot hold a tag, or other fields would be lost.
     """
-    with _one_line_errors(path):
-        _opened_to_write(path)
+    with _tag_errors(path):
+        _open_to_write(path)
 
 
-def _opened_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, Any]:
+def _open_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, Any]:
     """Return a file and its tag, holding everything that must be written back besides the genre.
 
     Raises
@@ -181,7 +182,7 @@ def _all_tags(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield APEv2(path)  # type: ignore[no-untyped-call]
 
 
-def _fields(tags: Any) -> tuple[str, str, str, str]:
+def _field_names(tags: Any) -> tuple[str, str, str, str]:
     """Return the names of the genre, artist, album and title fields in this kind of tag."""
     for kind, names in FIELDS.items():
         if isinstance(tags, kind):
@@ -191,7 +192,7 @@ def _fields(tags: Any) -> tuple[str, str, str, str]:
 
 def _genres(tags: Any) -> tuple[str, ...]:
     """Return the genres in a tag of any kind, without blank ones."""
-    field, *_ = _fields(tags)
+    field, *_ = _field_names(tags)
     if field == "TCON":
         found = [genre for frame in tags.getall(field) for genre in frame.genres]
     else:
@@ -199,12 +200,12 @@ def _genres(tags: Any) -> tuple[str, ...]:
     return tuple(genre for genre in map(str.strip, found) if genre)
 
 
-def _text(tags: Any, field: str) -> str | None:
+def _first_value(tags: Any, field: str) -> str | None:
     """Return the first value of a field that is not blank, or None."""
-    return _first_of(map(str.strip, map(str, tags.get(field, ()))))
+    return _first(map(str.strip, map(str, tags.get(field, ()))))
 
 
-def _first_of(values: Iterable[Value]) -> Value | None:
+def _first(values: Iterable[Value]) -> Value | None:
     """Return the first value that is not empty, or None."""
     return next(filter(None, values), None)
 
@@ -216,9 +217,9 @@ def _id3_to_write(path: str | os.PathLike[str], found: Any) -> Any:
     cannot write version 2.2, so it must have understood every frame of a 2.2 tag.
     """
     tags = type(found)()
-    old = found.version < (2, 3)  # these versions have other frame names
+    is_older = found.version < (2, 3)  # these versions have other frame names
     try:
-        tags.load(path, translate=old, v2_version=_id3_version(found), load_v1=False)
+        tags.load(path, translate=is_older, v2_version=_id3_version(found), load_v1=False)
         with Path(path).open("rb") as file:
             tags._pre_load_header(file)  # seeks to the start of the tag, whatever the file format
             others = [frame for frame in read_frames(file) if not frame.is_genre]
@@ -226,7 +227,7 @@ def _id3_to_write(path: str | os.PathLike[str], found: Any) -> Any:
         # There is no ID3v2 tag yet. Players will ignore ID3v1 once there is one, so the new tag
         # takes over everything in the ID3v1 tag, not only the genre.
         return found
-    if not old:
+    if not is_older:
         tags.clear()
         tags.unknown_frames = [b"".join(map(bytes, others))]
         return tags
@@ -248,14 +249,14 @@ def _write_id3(path: str | os.PathLike[str], tags: Any, genres: Sequence[str]) -
     # Several values are separated by NUL, even in 2.3.
     version = _id3_version(tags)
     if type(tags) is ID3:
-        with _id3v1_kept(path, genres):
+        with _id3v1_preserved(path, genres):
             tags.save(path, v2_version=version, v23_sep=None)
     else:
         tags.save(path, v2_version=version, v23_sep=None)  # inside a WAV, AIFF or DSF file
 
 
 @contextmanager
-def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator[None]:
+def _id3v1_preserved(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator[None]:
     """Remove a file's ID3v1 tag for the block, then restore it with the first genre's number.
 
     If the block fails, the tag is restored unchanged.
@@ -285,7 +286,7 @@ def _id3v1_kept(path: str | os.PathLike[str], genres: Sequence[str]) -> Iterator
 
 
 @contextmanager
-def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+def _tag_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn any exception raised for a file into a `TagError`."""
     try:
         yield
@@ -305,7 +306,7 @@ def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _reason(path: str | os.PathLike[str], error: Exception) -> str:
-    """Say why mutagen failed, in its own words if they are meant for people."""
+    """Return why mutagen failed, with its own message if it is meant for users."""
     with suppress(OSError):
         if (reason := obstacle(path)) is not None:
             return reason
@@ -313,6 +314,6 @@ def _reason(path: str | os.PathLike[str], error: Exception) -> str:
         return "is called .flac, but is no FLAC file"
     # If the cause is another library's error, such as a codec's, mutagen only passes on its text.
     cause = error.args[0] if error.args else None
-    is_own = isinstance(error, mutagen.MutagenError) and not isinstance(cause, Exception)
+    is_from_mutagen = isinstance(error, mutagen.MutagenError) and not isinstance(cause, Exception)
     reason = printable(" ".join(str(error).split()))
-    return f"damaged: {reason}" if reason and is_own else "damaged"
+    return f"damaged: {reason}" if reason and is_from_mutagen else "damaged"

@@ -83,12 +83,12 @@ def undo(
         histories.setdefault(entry.path, []).append(entry)
     for folder in {Path(name).parent for name in histories} if not dry_run else ():
         remove_leftovers(folder)
-    is_over = True
+    is_complete = True
     for history in histories.values():
-        done = _undo_file(history, dry_run=dry_run)
-        is_over &= done.action != "fail" or done.reason in (GONE, CHANGED)
-        yield done
-    if is_over and not dry_run:
+        restoration = _undo_file(history, dry_run=dry_run)
+        is_complete &= restoration.action != "fail" or restoration.reason in (GONE, CHANGED)
+        yield restoration
+    if is_complete and not dry_run:
         with Journal(path) as finished:
             finished.mark_undone()
 
@@ -96,29 +96,29 @@ def undo(
 def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
     """Undo the entries for one file, the last one first."""
     newest, oldest = history[0], history[-1]
-    done = Restoration(newest.path, oldest.old, newest.new, "restore", "as it was")
+    restoration = Restoration(newest.path, oldest.old, newest.new, "restore", "as it was")
     steps = 0
     try:
         if not os.path.lexists(newest.path):
-            return _with(done, "fail", GONE)
+            return _with_outcome(restoration, "fail", GONE)
         if not os.path.isfile(newest.path):  # noqa: PTH113 (reading a pipe would never end)
-            return _with(done, "fail", CHANGED)
-        bytes_now = digest(newest.path)
+            return _with_outcome(restoration, "fail", CHANGED)
+        current_digest = digest(newest.path)
         for entry in history:
-            if bytes_now == entry.after:
+            if current_digest == entry.after:
                 if dry_run:
                     replaceable(entry.path)
                 else:
                     _restore(entry)
-                bytes_now = entry.before
+                current_digest = entry.before
                 steps += 1
     except TagError as error:
-        return _with(done, "fail", error.reason)
+        return _with_outcome(restoration, "fail", error.reason)
     except OSError as error:
-        return _with(done, "fail", error.strerror or str(error))
-    if bytes_now != oldest.before:
-        return _with(done, "fail", CHANGED)
-    return done if steps else _with(done, "keep", "is as it was already")
+        return _with_outcome(restoration, "fail", error.strerror or str(error))
+    if current_digest != oldest.before:
+        return _with_outcome(restoration, "fail", CHANGED)
+    return restoration if steps else _with_outcome(restoration, "keep", "is as it was already")
 
 
 def _restore(entry: Entry) -> None:
@@ -134,5 +134,7 @@ def _restore(entry: Entry) -> None:
         put_in_place(old, target, state)
 
 
-def _with(done: Restoration, action: Literal["keep", "fail"], reason: str) -> Restoration:
-    return Restoration(done.path, done.old, done.new, action, reason)
+def _with_outcome(
+    restoration: Restoration, action: Literal["keep", "fail"], reason: str
+) -> Restoration:
+    return Restoration(restoration.path, restoration.old, restoration.new, action, reason)

@@ -1,4 +1,4 @@
-"""Read the INFO list of a WAV file: a place for tags older than ID3, and often the only one.
+"""Read the INFO list of a WAV file: tags in a format older than ID3, and often the only ones.
 
 Source: Multimedia Programming Interface and Data Specifications 1.0 (IBM and Microsoft, 1991),
 "INFO List Chunk".
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tonearm.library.chunks import walk
 
-LONGEST = 1 << 16  # bytes read of a field: more than any name needs
+MAX_FIELD_BYTES = 1 << 16  # bytes read of a field: more than any name needs
 
 
 class WavInfo(dict[str, list[str]]):
@@ -26,12 +26,12 @@ def read_info(path: str | os.PathLike[str]) -> WavInfo:
     info = WavInfo()
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        for name, place, length in walk(file, size, "little"):
+        for name, offset, length in walk(file, size, "little"):
             if name != b"LIST" or file.read(4) != b"INFO":
                 continue
-            stop = min(size, place + length)
-            for field, _, extent in walk(file, stop, "little", place + 4):
-                content = file.read(min(extent, LONGEST)).partition(b"\0")[0]
+            stop = min(size, offset + length)
+            for field, _, field_length in walk(file, stop, "little", offset + 4):
+                content = file.read(min(field_length, MAX_FIELD_BYTES)).partition(b"\0")[0]
                 info.setdefault(field.decode("ascii"), []).append(_text(content))
     return info
 
