@@ -43,5 +43,5 @@ def open_store(path: Path, entries: Iterable[Entry], model: Model = MODEL) -> St
     """Make a store that holds these entries."""
     store = Store(path, create=True)
     store.add_model(model)
-    store.put(entries)
+    store.save(entries)
     return store

@@ -18,7 +18,7 @@ from tonearm import Classifier, Explanation, explain, synth
 from tonearm.audio import AudioError, NotAudio, Recording, TimedOut, probe
 from tonearm.cli.app import app
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
-from tonearm.explanation import Hearing
+from tonearm.explanation import Occlusion
 from tonearm.features.logmel import FRONT_ENDS
 
 RATE = FRONT_END.sample_rate
@@ -64,9 +64,9 @@ def test_what_speaks_for_one_of_two_genres_speaks_against_the_other(
 def test_nothing_covered_gives_the_classifiers_prediction(
     classifier: Classifier, sequence: np.ndarray
 ) -> None:
-    hearing = Hearing(classifier, Recording(sequence, RATE))
+    occlusion = Occlusion(classifier, Recording(sequence, RATE))
     probabilities = np.exp(
-        hearing.log_probabilities(np.zeros((len(hearing.times), len(hearing.bands))))
+        occlusion.log_probabilities(np.zeros((len(occlusion.times), len(occlusion.bands))))
     )
     expected = classifier(sequence, RATE).probabilities
     assert dict(zip(classifier.labels, probabilities, strict=True)) == pytest.approx(expected)
@@ -75,12 +75,12 @@ def test_nothing_covered_gives_the_classifiers_prediction(
 def test_everything_covered_leaves_one_steady_sound(
     classifier: Classifier, sequence: np.ndarray
 ) -> None:
-    hearing = Hearing(classifier, Recording(sequence, RATE))
-    everything = np.ones((len(hearing.times), len(hearing.bands)))
+    occlusion = Occlusion(classifier, Recording(sequence, RATE))
+    everything = np.ones((len(occlusion.times), len(occlusion.bands)))
     # The tiny network scores the mean frame, which is what each frame has become.
-    probabilities = np.exp(hearing.log_probabilities(everything))
+    probabilities = np.exp(occlusion.log_probabilities(everything))
     assert probabilities == pytest.approx(
-        np.exp(hearing.log_probabilities(0 * everything)), rel=0.2
+        np.exp(occlusion.log_probabilities(0 * everything)), rel=0.2
     )
 
 
@@ -95,11 +95,11 @@ def test_both_front_ends_are_covered(tmp_path: Path, sequence: np.ndarray) -> No
         inputs.append(other[0])
         return run(logmel, None, other)
 
-    hearing = Hearing(two, Recording(sequence, RATE))
-    hearing._bundle.run = recording_run  # type: ignore[method-assign, assignment]
-    cover = np.zeros((len(hearing.times), len(hearing.bands)))
+    occlusion = Occlusion(two, Recording(sequence, RATE))
+    occlusion._bundle.run = recording_run  # type: ignore[method-assign, assignment]
+    cover = np.zeros((len(occlusion.times), len(occlusion.bands)))
     cover[:2, :3] = 1.0  # the low tone and all that is around it
-    hearing.log_probabilities(cover)
+    occlusion.log_probabilities(cover)
     seconds = np.arange(len(inputs[0])) * 128 / RATE
     loud = inputs[0][:, :30].max(axis=1)
     assert loud[seconds < 1].max() < loud[(seconds > 1.6) & (seconds < 1.9)].min() - 3
@@ -131,7 +131,7 @@ def test_a_clip_hardly_longer_is_explained_whole(
     monkeypatch: pytest.MonkeyPatch,
     seconds: float,
 ) -> None:
-    monkeypatch.setattr(Hearing, "evidence", lambda *_: np.zeros((1, 1), np.float32))  # no hurry
+    monkeypatch.setattr(Occlusion, "evidence", lambda *_: np.zeros((1, 1), np.float32))  # no hurry
     sound = np.concatenate([tone(300, 14), tone(5000, seconds - 14)])
     file = write_audio(tmp_path / "clip.flac", sound, RATE)
     assert explain(classifier, file).prediction == classifier(file)
@@ -221,30 +221,30 @@ def test_errors_name_the_file_and_the_reason(
 
 
 @pytest.fixture(scope="module")
-def hearing() -> Hearing:
+def occlusion() -> Occlusion:
     """A synthetic piece, prepared for the shipped model."""
     shipped = Classifier.load()
     rate = shipped.bundle.metadata.front_end.sample_rate
-    return Hearing(shipped, Recording(synth.render(synth.STYLES[0], 10.0, rate), rate))
+    return Occlusion(shipped, Recording(synth.render(synth.STYLES[0], 10.0, rate), rate))
 
 
 @pytest.fixture(scope="module")
-def evidence(hearing: Hearing) -> np.ndarray:
-    return hearing.evidence(hearing.prediction.genre)
+def evidence(occlusion: Occlusion) -> np.ndarray:
+    return occlusion.evidence(occlusion.prediction.genre)
 
 
 def test_covering_what_supports_costs_more_than_covering_anything(
-    hearing: Hearing, evidence: np.ndarray
+    occlusion: Occlusion, evidence: np.ndarray
 ) -> None:
     """The deletion test of Petsiuk et al. 2018 on the shipped model."""
-    column = Classifier.load().labels.index(hearing.prediction.genre)
+    column = Classifier.load().labels.index(occlusion.prediction.genre)
     order = np.argsort(-evidence, axis=None)
     rng = np.random.default_rng(0)
 
     def remaining(patches: np.ndarray) -> float:
         cover = np.zeros(evidence.size)
         cover[patches] = 1.0
-        return float(hearing.log_probabilities(cover.reshape(evidence.shape))[column])
+        return float(occlusion.log_probabilities(cover.reshape(evidence.shape))[column])
 
     for share in (0.1, 0.2, 0.3):
         count = round(share * evidence.size)
@@ -254,8 +254,8 @@ def test_covering_what_supports_costs_more_than_covering_anything(
         assert remaining(order[:count]) < min(random_patches)
 
 
-def test_other_genres_have_other_evidence(hearing: Hearing, evidence: np.ndarray) -> None:
-    other = hearing.evidence(list(hearing.prediction.probabilities)[1])
+def test_other_genres_have_other_evidence(occlusion: Occlusion, evidence: np.ndarray) -> None:
+    other = occlusion.evidence(list(occlusion.prediction.probabilities)[1])
     assert np.corrcoef(evidence.ravel(), other.ravel())[0, 1] < 0.5
 
 

@@ -29,7 +29,7 @@ from tonearm.library import forecast as forecasting
 from tonearm.library.advice import advise
 from tonearm.library.embedding_layout import embedding_parts
 from tonearm.library.embeddings import embed
-from tonearm.library.examples import from_dataset, from_tags, only, with_enough
+from tonearm.library.examples import from_dataset, from_tags, keep_genres, with_enough
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.forecast import forecast
 from tonearm.library.head import SMALLEST_DEVIATION, Head, fit_head
@@ -149,7 +149,7 @@ def test_a_learned_model_can_be_learned_on(
 ) -> None:
     tracks = from_dataset(datasets.load(music)).tracks
     first = learn(tracks, tmp_path / "first.onnx", model=tiny_bundle, cache=cache)
-    two = only(tracks, ["mid", "bass-music"])
+    two = keep_genres(tracks, ["mid", "bass-music"])
     second = learn(two, tmp_path / "second.onnx", model=first.path, cache=cache)
     assert second.labels == ("Bass Music", "Mid")
     assert second.path.stat().st_size <= first.path.stat().st_size + 1000  # the old head is gone

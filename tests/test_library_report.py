@@ -129,7 +129,7 @@ def test_embeddings_of_another_model_are_not_on_the_map(tmp_path: Path) -> None:
     alien = replace(track("/m/alien.ogg"), model="other", genre="polka", probabilities={"polka": 1})
     with open_store(tmp_path / "l.db", [track("/m/a.ogg"), track("/m/b.ogg")]) as store:
         store.add_model(other)
-        store.put([alien])
+        store.save([alien])
         view = overview(store)
     assert view.labels == [*MODEL.labels, "polka"]
     assert (view.tracks.name, view.tracks.x[1]) == (["a.ogg", "alien.ogg", "b.ogg"], -1)
@@ -147,7 +147,7 @@ def test_results_of_another_model_written_meanwhile_are_not_shown(
         def interrupted() -> dict[Model, int]:
             known = whole()
             other.add_model(calm)
-            other.put([new])
+            other.save([new])
             return known
 
         monkeypatch.setattr(store, "models", interrupted)

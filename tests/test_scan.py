@@ -25,8 +25,8 @@ from tonearm.library.analysis import Analyser, Outcome, Task, model_of
 from tonearm.library.cluster import scan_cluster
 from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.scan import Scan, kind_of
-from tonearm.library.sources import outermost, tasks
+from tonearm.library.scan import Scan, error_kind
+from tonearm.library.sources import deduplicate_paths, tasks
 from tonearm.library.store import Store
 from tonearm.library.tags import write_genres
 from tonearm.synth import write_wav
@@ -403,7 +403,7 @@ def test_folders_within_others_are_walked_once(store: Store, tmp_path: Path) -> 
         (tmp_path / name).mkdir(parents=True)
     paths = [tmp_path / name for name in ("a/b", "a", "a/.c", "ab", "a")]
     assert Scan(store, paths).paths == tuple(str(tmp_path / name) for name in ("a", "a/.c", "ab"))
-    assert outermost(["/", str(tmp_path / "a"), "/"]) == ("/",)
+    assert deduplicate_paths(["/", str(tmp_path / "a"), "/"]) == ("/",)
 
 
 def test_what_no_walk_leads_to_is_not_taken_for_part_of_one(tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_what_no_walk_leads_to_is_not_taken_for_part_of_one(tmp_path: Path) -> N
     apart = ["", "link", "link/deep", "odd.bin", ".b.mp3", ".hidden/c.mp3", ".hidden/deep"]
     paths = [str(Path(tmp_path, "music", name)) for name in [*apart, "a.mp3", "d.mp3"]]
     expected = [path for path in paths[:7] if not path.endswith("link/deep")]
-    assert outermost(paths) == tuple(expected)
+    assert deduplicate_paths(paths) == tuple(expected)
     assert [task.path for task in tasks([*paths[:1], *paths[-2:], *paths[:1]])] == paths[-2:]
 
 
@@ -425,7 +425,7 @@ def test_many_named_files_are_looked_up_at_once(tmp_path: Path) -> None:
     for path in paths:
         Path(path).touch()
     began = time.process_time()
-    assert outermost(paths) == tuple(paths)
+    assert deduplicate_paths(paths) == tuple(paths)
     assert time.process_time() - began < 5  # to compare each with each would take half a minute
 
 
@@ -435,7 +435,7 @@ def test_another_process_may_write_while_the_known_files_are_looked_for(
     (tmp_path / "music").mkdir()
     scan = Scan(store, [tmp_path / "music"], model=tiny_bundle)
     blank = Entry(path="", size=1, mtime_ns=1, model=scan.model.key, scanned_at=1.0)
-    store.put(replace(blank, path=f"{tmp_path}/music/{number}") for number in range(600))
+    store.save(replace(blank, path=f"{tmp_path}/music/{number}") for number in range(600))
     known = store.paths
 
     def interrupted(*under: object) -> Iterator[str]:
@@ -571,7 +571,7 @@ def test_errors_of_one_kind_are_counted_together() -> None:
         ("the process died reading it (-9)", "the process died reading it (-9)"),
         ("its mp3 audio does not decode (damaged data)",) * 2,
     ]:
-        assert kind_of(error) == kind
+        assert error_kind(error) == kind
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -50,7 +50,7 @@ def store(tmp_path: Path, tones: Path, tiny_bundle: Path) -> Store:
     model = model_of(Bundle.load(tiny_bundle), Excerpt())
     store.add_model(model)
     analyser = Analyser(tiny_bundle, model, Excerpt(), None)
-    store.put(analyser(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
+    store.save(analyser(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
     return store
 
 

@@ -54,7 +54,7 @@ def test_an_entry_comes_back_as_it_was(store: Store) -> None:
     failed = Entry(
         path="/music/b", size=0, mtime_ns=0, model=MODEL.key, scanned_at=1.0, error="is empty"
     )
-    store.put([odd, failed])
+    store.save([odd, failed])
     with Store(store.path) as other:  # while the first is open
         assert list(other.entries()) == [failed, odd]
         assert other.entry(odd.path) == odd
@@ -66,7 +66,7 @@ def test_an_entry_comes_back_as_it_was(store: Store) -> None:
 
 
 def test_sql_alone_reads_it(store: Store) -> None:
-    store.put([entry("/music/ä.mp3")])
+    store.save([entry("/music/ä.mp3")])
     with sqlite3.connect(store.path) as database:
         query = "SELECT CAST(path AS TEXT), genre, json_extract(probabilities, '$.low') FROM files"
         assert database.execute(query).fetchall() == [("/music/ä.mp3", "high", 0.25)]
@@ -74,7 +74,7 @@ def test_sql_alone_reads_it(store: Store) -> None:
 
 def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
     paths = ["/m/a", "/m/a b/1", "/m/a-/1", "/m/a/1", "/m/a/b/2", "/m/a0", "/m/ab"]
-    store.put([entry(path) for path in paths])
+    store.save([entry(path) for path in paths])
     assert list(store.paths(["/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
     assert list(store.paths(["/m/a/", "/m/ab"])) == ["/m/a", "/m/a/1", "/m/a/b/2", "/m/ab"]
     assert list(store.paths(["/"])) == sorted(paths)
@@ -84,8 +84,8 @@ def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
 
 def test_many_paths_are_queried_in_batches(store: Store) -> None:
     paths = [f"/m/{number:04}" for number in range(1200)]
-    store.put([entry(path) for path in paths])
-    store.put([entry("/m/0007/x", genre="low"), entry("/n", missing=True)])
+    store.save([entry(path) for path in paths])
+    store.save([entry("/m/0007/x", genre="low"), entry("/n", missing=True)])
     known = sorted([*paths, "/m/0007/x"])
     assert [found.path for found in store.entries(paths)] == known
     assert list(store.paths(paths[::-1])) == known
@@ -101,7 +101,7 @@ def test_many_paths_are_queried_in_batches(store: Store) -> None:
 
 
 def test_what_is_missing_is_not_shown(store: Store) -> None:
-    store.put([entry("/m/1"), entry("/m/2"), entry("/m/3", audio="b")])
+    store.save([entry("/m/1"), entry("/m/2"), entry("/m/3", audio="b")])
     store.mark(["/m/2", "/m/3"], missing=True)
     assert list(store.paths()) == ["/m/1"]
     assert list(store.paths(missing=True)) == ["/m/1", "/m/2", "/m/3"]
@@ -120,25 +120,25 @@ def test_what_is_missing_is_not_shown(store: Store) -> None:
 
 def test_states_and_audio_hashes(store: Store) -> None:
     paths = [f"/m/{number}" for number in range(1200)]
-    store.put([entry(path) for path in paths])
-    store.put([entry("/m/7", genre=None, error="damaged", audio=None, embedding=None)])
+    store.save([entry(path) for path in paths])
+    store.save([entry("/m/7", genre=None, error="damaged", audio=None, embedding=None)])
     states = store.states([*paths, "/m/unknown"])
     assert len(states) == 1200
     assert states["/m/8"] == State(1000, 1_700_000_000_123_456_789, MODEL.key, False, False)
     assert states["/m/7"].failed
-    found = store.heard("a" * 32, MODEL.key)
+    found = store.find_by_audio("a" * 32, MODEL.key)
     assert found is not None
     assert found.genre == "high"
-    assert store.heard("a" * 32, OTHER_MODEL.key) is None
-    assert store.heard("b" * 32, MODEL.key) is None
+    assert store.find_by_audio("a" * 32, OTHER_MODEL.key) is None
+    assert store.find_by_audio("b" * 32, MODEL.key) is None
 
 
 def test_embeddings_are_those_of_one_model(store: Store) -> None:
     assert store.embeddings()[1].shape == (0, 0)
-    store.put([entry("/m/2", embedding=np.array([7e4, -7e4, 1e-3], np.float32)), entry("/m/1")])
+    store.save([entry("/m/2", embedding=np.array([7e4, -7e4, 1e-3], np.float32)), entry("/m/1")])
     calm = {"calm": 1.0}
-    store.put([entry("/m/0", model=OTHER_MODEL.key, probabilities=calm, segments=())])
-    store.put([entry("/m/3", genre=None, error="damaged", embedding=None)])
+    store.save([entry("/m/0", model=OTHER_MODEL.key, probabilities=calm, segments=())])
+    store.save([entry("/m/3", genre=None, error="damaged", embedding=None)])
     paths, values = store.embeddings()
     assert paths == ["/m/1", "/m/2"]
     assert values.dtype == np.float32
@@ -150,7 +150,7 @@ def test_embeddings_are_those_of_one_model(store: Store) -> None:
 
 
 def test_counts_are_by_genre_or_verdict(store: Store) -> None:
-    store.put(
+    store.save(
         [
             entry("/m/1"),
             entry("/m/2", verdict="not music"),
@@ -163,14 +163,14 @@ def test_counts_are_by_genre_or_verdict(store: Store) -> None:
 
 
 def test_a_batch_is_written_whole_or_not_at_all(store: Store) -> None:
-    store.put([entry("/m/1")])
+    store.save([entry("/m/1")])
     with pytest.raises(StoreError, match="NOT NULL"):
-        store.put([entry("/m/1", genre="low"), entry("/m/2", size=None)])
+        store.save([entry("/m/1", genre="low"), entry("/m/2", size=None)])
     assert [e.genre for e in store.entries()] == ["high"]
 
 
 def test_text_that_is_no_unicode_does_not_stop_a_write(store: Store) -> None:
-    store.put([entry("/m/1", artist="\udcff", tagged=("\ud800",))])
+    store.save([entry("/m/1", artist="\udcff", tagged=("\ud800",))])
     (found,) = store.entries()
     assert (found.artist, found.tagged) == ("?", ("?",))
 
@@ -218,7 +218,7 @@ def test_a_store_on_a_read_only_drive_can_be_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = ["/music/a", "/music/b"]
-    store.put(map(entry, known))
+    store.save(map(entry, known))
     store.close()
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     before = store.path.read_bytes(), sorted(store.path.parent.iterdir())
@@ -246,8 +246,8 @@ def test_another_process_may_hold_the_file_while_a_store_is_made(tmp_path: Path)
 
 
 def test_a_full_disk_is_reported(store: Store) -> None:
-    store.put([entry("/m/1")])
+    store.save([entry("/m/1")])
     store._database.execute("PRAGMA max_page_count = 1")  # no more than there are
     with pytest.raises(StoreError, match="disk is full"):
-        store.put(entry(f"/m/{number}", title="x" * 5000) for number in range(100))
+        store.save(entry(f"/m/{number}", title="x" * 5000) for number in range(100))
     assert list(store.paths()) == ["/m/1"]

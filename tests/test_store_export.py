@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     )
     failed = Entry(path="/music/b.mp3", scanned_at=0.0, error="is empty", **known)
     gone = Entry(path="/music/z.mp3", scanned_at=0.0, missing=True, error="is empty", **known)
-    store.put([classified, failed, gone])
+    store.save([classified, failed, gone])
     return store
 
 

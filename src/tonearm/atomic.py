@@ -90,7 +90,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def give_owner(path: Path, state: os.stat_result) -> None:
+def copy_owner(path: Path, state: os.stat_result) -> None:
     """Set a file's owner and group to another's, or only the group, as far as that is allowed.
 
     This clears some permission bits, so the mode must be set afterwards.
@@ -107,7 +107,7 @@ def give_owner(path: Path, state: os.stat_result) -> None:
 
 def _copy_owner_and_mode(draft: Path, state: os.stat_result) -> None:
     """Give a draft the owner and permissions of the file it replaces."""
-    give_owner(draft, state)
+    copy_owner(draft, state)
     draft.chmod(stat.S_IMODE(state.st_mode))
 
 

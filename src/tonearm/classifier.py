@@ -368,16 +368,16 @@ class Classifier:
         frames will raise the error.
         """
         from tonearm.features.descriptors import (
-            DESCRIBED_SECONDS,
             DESCRIPTOR_RATE,
-            described_from,
+            EXCERPT_SECONDS,
+            excerpt_start,
         )
 
         try:
             length = audio.identify(source, time_limit=self.time_limit).duration or 0.0
-            start = described_from(length)  # not by the header, whose length may be far too long
+            start = excerpt_start(length)  # not by the header, whose length may be far too long
             excerpt = audio.read(
-                source, DESCRIPTOR_RATE, start, DESCRIBED_SECONDS, time_limit=self.time_limit
+                source, DESCRIPTOR_RATE, start, EXCERPT_SECONDS, time_limit=self.time_limit
             )
         except audio.AudioError:
             return None
@@ -386,13 +386,13 @@ class Classifier:
     def _describe_samples(self, samples: Floats, rate: int) -> Floats | None:
         """Return descriptors of the middle of samples in memory, or None if there are none."""
         from tonearm.features.descriptors import (
-            DESCRIBED_SECONDS,
             DESCRIPTOR_RATE,
-            described_from,
+            EXCERPT_SECONDS,
+            excerpt_start,
         )
 
-        start = round(described_from(len(samples) / rate) * rate)
-        excerpt = samples[start : start + round(DESCRIBED_SECONDS * rate)]
+        start = round(excerpt_start(len(samples) / rate) * rate)
+        excerpt = samples[start : start + round(EXCERPT_SECONDS * rate)]
         resampled = list(audio.resample(excerpt, rate, DESCRIPTOR_RATE))
         return self._describe(np.concatenate(resampled)) if resampled else None
 

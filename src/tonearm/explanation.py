@@ -130,20 +130,20 @@ def explain(
             raise UsageError("rate is for samples; a file knows its own")
         limit = classifier.time_limit
         recording, start = _stretch_of_file(source, model_rate, start, duration, limit)
-    hearing = Hearing(classifier, recording, path, start)
-    explained = genre or hearing.prediction.genre
+    occlusion = Occlusion(classifier, recording, path, start)
+    explained = genre or occlusion.prediction.genre
     return Explanation(
         genre=explained,
-        prediction=hearing.prediction,
-        times=(hearing.times + start).astype(np.float32),
-        bands=hearing.bands.astype(np.float32),
-        evidence=hearing.evidence(explained),
+        prediction=occlusion.prediction,
+        times=(occlusion.times + start).astype(np.float32),
+        bands=occlusion.bands.astype(np.float32),
+        evidence=occlusion.evidence(explained),
         start=start,
         recording=recording,
     )
 
 
-class Hearing:
+class Occlusion:
     """A network's inputs for a recording, parts of which can be covered.
 
     Parameters

@@ -15,7 +15,7 @@ from tonearm.text import is_line, listed
 FORMAT_VERSION = 1
 MUSIC_THRESHOLD = 0.3  # defaults for bundles that set none; docs/classify.md gives their cost
 UNSURE_THRESHOLD = 0.4
-LONGEST_WINDOW = 3_600.0  # seconds; a window is kept in memory
+MAX_WINDOW_SECONDS = 3_600.0  # seconds; a window is kept in memory
 TEMPERATURES = 1e-3, 1e3  # outside this range, probabilities are 0 and 1, or all equal
 DEEPEST = 20  # levels of nested objects and lists in the metadata
 
@@ -91,9 +91,9 @@ class BundleMetadata:
                 raise MetadataError(f"labels: expected a line of text each, got {label!a}")
         for setting in ("window_seconds", "hop_seconds"):
             value = getattr(self, setting)
-            if not 0 < value <= LONGEST_WINDOW:
+            if not 0 < value <= MAX_WINDOW_SECONDS:
                 raise MetadataError(
-                    f"{setting}: expected more than 0 and at most {LONGEST_WINDOW:g}, "
+                    f"{setting}: expected more than 0 and at most {MAX_WINDOW_SECONDS:g}, "
                     f"got {_short(value)}"
                 )
         lowest, highest = TEMPERATURES

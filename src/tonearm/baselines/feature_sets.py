@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tonearm.datasets.cache import Descriptors, FeatureCache, Kind, middle
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
-from tonearm.features.descriptors import DESCRIBED_SECONDS, mfcc_columns
+from tonearm.features.descriptors import EXCERPT_SECONDS, mfcc_columns
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.features.picture import RANGE_DB, render
 from tonearm.features.thumbnail import BANDS, COLUMNS, NUMBERS, ROWS, describe_picture
@@ -90,7 +90,7 @@ class _Picture(Kind):
         return {
             "version": PICTURES_VERSION,
             "kind": self.name,
-            "seconds": DESCRIBED_SECONDS,
+            "seconds": EXCERPT_SECONDS,
             "from": "middle",
             "range_db": RANGE_DB,
             "thumbnail": [ROWS, COLUMNS],

@@ -72,11 +72,11 @@ def learn(
     keep_blas_single()
     from tonearm.datasets.cache import FeatureCache
     from tonearm.library import learn as learning
-    from tonearm.library.examples import only
+    from tonearm.library.examples import keep_genres
 
     examples = _examples(sources, tags=tags)
     named = listed(genres or (), {str(track.label) for track in examples.tracks})
-    tracks = only(examples.tracks, named) if named else examples.tracks
+    tracks = keep_genres(examples.tracks, named) if named else examples.tracks
     learned = learning.learn(
         tracks,
         out,

@@ -109,7 +109,7 @@ def scan(
     keep_blas_single()
     from tonearm.errors import UsageError
     from tonearm.library.excerpt import Excerpt
-    from tonearm.library.scan import kind_of
+    from tonearm.library.scan import error_kind
 
     began = time.monotonic()
     listening = _Listening(model, Excerpt.parse(excerpt), workers, time_limit)
@@ -126,7 +126,7 @@ def scan(
     elapsed = time.monotonic() - began
     errors: Counter[str] = Counter()
     for error, count in reasons.items():
-        errors[kind_of(error)] += count
+        errors[error_kind(error)] += count
     if as_json:
         ranked = {"genres": dict(genres.most_common()), "errors": dict(errors.most_common())}
         summary = {"elapsed": elapsed, **ranked}
@@ -152,11 +152,11 @@ def _here(
     """Scan with this machine's processes; return the tally, and the store's genres and errors."""
     from tonearm import bundle
     from tonearm.library.scan import Scan
-    from tonearm.library.sources import outermost
+    from tonearm.library.sources import deduplicate_paths
     from tonearm.library.store import Store
 
     # Report mistyped names before a store is created.
-    outermost(paths)
+    deduplicate_paths(paths)
     bundle.find(listening.model)
     with Store(store, create=True) as library:
         run = Scan(library, paths, retry=retry, prune=prune, **listening._asdict())

@@ -35,11 +35,11 @@ from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
 from tonearm.features.descriptors import (
-    DESCRIBED_SECONDS,
     DESCRIPTOR_RATE,
+    EXCERPT_SECONDS,
     describe,
-    described_from,
     descriptor_names,
+    excerpt_start,
 )
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.inputs import SHORTEST_SECONDS, SILENCE_PEAK, check_audible
@@ -126,7 +126,7 @@ class FeatureCache:
         """Return the clip descriptors of each track, float32[tracks, D].
 
         The columns are `tonearm.features.descriptors.descriptor_names()`, computed over the middle
-        `DESCRIBED_SECONDS` of a recording. The row of a track that failed is NaN.
+        `EXCERPT_SECONDS` of a recording. The row of a track that failed is NaN.
 
         Raises
         ------
@@ -285,7 +285,7 @@ class Descriptors(Kind):
             "version": CACHE_VERSION,
             "kind": self.name,
             "rate": DESCRIPTOR_RATE,
-            "seconds": DESCRIBED_SECONDS,
+            "seconds": EXCERPT_SECONDS,
             "from": "middle",
             "names": list(descriptor_names()),
         }
@@ -296,13 +296,13 @@ class Descriptors(Kind):
 
 
 def middle(path: Path, rate: int) -> NDArray[np.float32]:
-    """Read the middle `DESCRIBED_SECONDS` of a recording; may raise `AudioError`.
+    """Read the middle `EXCERPT_SECONDS` of a recording; may raise `AudioError`.
 
     A silent middle is accepted: as in a classifier, only a recording that is silent from end to end
     is refused.
     """
-    start = described_from(audio.identify(path).duration or 0.0)  # as a classifier finds it
-    samples = audio.read(path, rate, start, DESCRIBED_SECONDS).samples
+    start = excerpt_start(audio.identify(path).duration or 0.0)  # as a classifier finds it
+    samples = audio.read(path, rate, start, EXCERPT_SECONDS).samples
     if len(samples) / rate < SHORTEST_SECONDS or _peak(samples) < SILENCE_PEAK:
         # Rare enough to decode the whole recording just for this check.
         for _ in _audible(audio.blocks(path, rate), rate, path):

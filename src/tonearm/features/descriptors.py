@@ -16,16 +16,16 @@ from tonearm.mono import as_mono
 DESCRIPTOR_RATE = FRONT_ENDS["librosa"].sample_rate
 # Of a longer recording only the middle is described, in training and prediction alike, because some
 # of the statistics depend on the length.
-DESCRIBED_SECONDS = 30.0
+EXCERPT_SECONDS = 30.0
 FRAMES_PER_SECOND = FRONT_ENDS["librosa"].frames_per_second
 TEMPO_BANDS = 12
 
 _PITCHES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
 
 
-def described_from(seconds: float) -> float:
+def excerpt_start(seconds: float) -> float:
     """Return the start, in seconds, of the stretch to describe in a recording of this length."""
-    return max(0.0, (seconds - DESCRIBED_SECONDS) / 2)
+    return max(0.0, (seconds - EXCERPT_SECONDS) / 2)
 
 
 def describe(samples: ArrayLike) -> NDArray[np.float32]:

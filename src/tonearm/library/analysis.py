@@ -133,7 +133,7 @@ class Analyser:
                 truncated=identity.truncated,
             )
             if self._store is not None:
-                known = self._store.heard(identity.digest, self._model.key)
+                known = self._store.find_by_audio(identity.digest, self._model.key)
                 if known is not None:
                     return Outcome(_with_known_result(entry, known), is_new=False)
             prediction = classify_excerpt(

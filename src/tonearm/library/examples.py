@@ -10,7 +10,7 @@ from pathlib import Path
 from tonearm.datasets.cache import Failure
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError
-from tonearm.library.tag_words import spelling_of
+from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.text import printable
 
@@ -100,7 +100,7 @@ def with_enough(
     return tuple(track for track in tracks if track.label not in dropped), too_few
 
 
-def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
+def keep_genres(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
     """Keep the tracks of the given genres, however these are spelled.
 
     Raises
@@ -108,14 +108,14 @@ def only(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track, ...]:
     UsageError
         If one of the genres has no track.
     """
-    known = {spelling_of(str(track.label)): str(track.label) for track in tracks}
-    if unknown := [genre for genre in genres if spelling_of(genre) not in known]:
+    known = {normalised_spelling(str(track.label)): str(track.label) for track in tracks}
+    if unknown := [genre for genre in genres if normalised_spelling(genre) not in known]:
         available = ", ".join(sorted(known.values())) or "none"
         raise UsageError(
             printable(f"no example of {', '.join(unknown)}: the genres are {available}")
         )
-    selected = set(map(spelling_of, genres))
-    return tuple(track for track in tracks if spelling_of(str(track.label)) in selected)
+    selected = set(map(normalised_spelling, genres))
+    return tuple(track for track in tracks if normalised_spelling(str(track.label)) in selected)
 
 
 def _with_tag_names(track: Track) -> Track:
@@ -136,8 +136,8 @@ def _with_common_spellings(tracks: Sequence[Track]) -> tuple[Track, ...]:
     """Give every genre its most frequent spelling."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for track in tracks:
-        spellings[spelling_of(str(track.label))][str(track.label)] += 1
+        spellings[normalised_spelling(str(track.label))][str(track.label)] += 1
     most_common = {key: counts.most_common(1)[0][0] for key, counts in spellings.items()}
     return tuple(
-        replace(track, label=most_common[spelling_of(str(track.label))]) for track in tracks
+        replace(track, label=most_common[normalised_spelling(str(track.label))]) for track in tracks
     )

@@ -90,12 +90,12 @@ def fit_head(
     scale *= np.repeat(np.sqrt(widths), widths)
     fitted: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
     fitted.fit((embeddings - mean) / scale, truth)
-    weights, biases = layer_of(fitted, genres)
+    weights, biases = linear_layer(fitted, genres)
     weights /= scale  # fold the standardisation into the layer
     return Head(weights.T, biases - weights @ mean)
 
 
-def layer_of(fitted: Any, genres: int) -> tuple[Doubles, Doubles]:
+def linear_layer(fitted: Any, genres: int) -> tuple[Doubles, Doubles]:
     """Return a fitted scikit-learn logistic regression as a linear layer.
 
     Parameters

@@ -14,10 +14,10 @@ import numpy as np
 from tonearm.errors import TonearmError
 from tonearm.library import projection
 from tonearm.library.entry import Entry
-from tonearm.library.scan import kind_of
+from tonearm.library.scan import error_kind
 from tonearm.library.similarity import unit_vectors
 from tonearm.library.store import Floats, Store
-from tonearm.library.tag_words import TagWords, spelling_of
+from tonearm.library.tag_words import TagWords, normalised_spelling
 from tonearm.text import printable, relative
 
 GRID = 65535  # the largest coordinate on the map: sixteen bits
@@ -162,7 +162,7 @@ def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -
         If the store knows no files.
     """
     view = Overview()
-    with store.at_one_moment():  # a scan may add another model meanwhile
+    with store.snapshot():  # a scan may add another model meanwhile
         view.missing = store.count_missing()
         for model, files in store.models().items():
             if files:
@@ -201,7 +201,7 @@ class _OverviewBuilder:
         relative_path = PurePath(relative(entry.path, self._root)).as_posix()
         if entry.genre is None:
             reason = entry.error or "no genre"
-            self._errors[kind_of(reason)].append((printable(relative_path), reason))
+            self._errors[error_kind(reason)].append((printable(relative_path), reason))
             return
         self._add_track(entry, relative_path)
         if VERDICTS[view.tracks.verdict[-1]] == "music":
@@ -252,7 +252,7 @@ class _OverviewBuilder:
         elif meant:
             tags.disagreeing.append((self.track_indices[entry.path], tag_text, sorted(meant)))
         else:
-            self._foreign[spelling_of(tag_text)][tag_text, predicted] += 1
+            self._foreign[normalised_spelling(tag_text)][tag_text, predicted] += 1
 
 
 def _summarise_foreign(tracks: Counter[tuple[str, str]]) -> tuple[str, int, str]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
-from tonearm.atomic import give_owner
+from tonearm.atomic import copy_owner
 from tonearm.library.tags import TagError
 
 # Draft names are hidden, so that nothing walking a library takes a draft for music, and short,
@@ -67,7 +67,7 @@ def draft(target: Path) -> Iterator[Path]:
 
 def prepare(path: Path, target: Path) -> None:
     """Copy the target's owner, permissions, times and attributes to a finished draft, and sync."""
-    give_owner(path, target.stat())
+    copy_owner(path, target.stat())
     # Opened before the mode is copied, which may forbid writing: Windows only syncs files that are
     # open for writing.
     with path.open("r+b") as file:

@@ -22,7 +22,7 @@ from tonearm.library.analysis import (
 )
 from tonearm.library.entry import State
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.sources import outermost
+from tonearm.library.sources import deduplicate_paths
 from tonearm.library.store import Store
 from tonearm.media import recordings
 from tonearm.threads import processors
@@ -148,7 +148,7 @@ class Scan:
         prune: bool = False,
     ) -> None:
         check_limits(workers, time_limit)
-        self.paths = outermost(map(os.fsdecode, paths))
+        self.paths = deduplicate_paths(map(os.fsdecode, paths))
         self.tally = Tally()
         excerpt = excerpt or Excerpt()
         loaded = Bundle.load(bundle.find(model))
@@ -187,7 +187,7 @@ class Scan:
                 )
                 # A file that vanished since it was found may turn up elsewhere: keep its results.
                 if outcome.entry.genre is not None or os.path.lexists(outcome.entry.path):
-                    self._store.put([outcome.entry])
+                    self._store.save([outcome.entry])
                 self.tally.add(outcome)
                 yield outcome
         self._update_gone()
@@ -243,7 +243,7 @@ class Scan:
         return [path for path in missing if not is_left_empty(os.path.dirname(path))]  # noqa: PTH120
 
 
-def kind_of(error: str) -> str:
+def error_kind(error: str) -> str:
     """Return an error without what varies from file to file, so that errors of one kind are equal.
 
     Numbers become ``N``, except exit codes, those in codec names and the seconds each file needs.

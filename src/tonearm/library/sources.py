@@ -32,7 +32,7 @@ def absolute(path: str) -> str:
     return path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 (keeps links)
 
 
-def outermost(paths: Iterable[str]) -> tuple[str, ...]:
+def deduplicate_paths(paths: Iterable[str]) -> tuple[str, ...]:
     """Return local paths, absolute, each once and without those that a walk of another reaches.
 
     Raises
@@ -96,7 +96,7 @@ def tasks(
         If the protocol of a URL is unknown.
     """
     named = dict.fromkeys(sources)
-    local = outermost(source for source in named if not is_remote(source))
+    local = deduplicate_paths(source for source in named if not is_remote(source))
     yield from map(Task.of, recordings(local, unreadable))
     for address in filter(is_remote, named):
         yield from _tasks_at(address)

@@ -260,7 +260,7 @@ class Store:
                 found[os.fsdecode(path)] = State(size, mtime_ns, key, bool(failed), bool(missing))
         return found
 
-    def heard(self, audio: str, model: str) -> Entry | None:
+    def find_by_audio(self, audio: str, model: str) -> Entry | None:
         """Return an entry with this audio and a genre from this model, or None.
 
         Parameters
@@ -313,7 +313,7 @@ class Store:
         return self._counts("error", under)
 
     @contextmanager
-    def at_one_moment(self) -> Iterator[None]:
+    def snapshot(self) -> Iterator[None]:
         """Let all reads in the block see one state, whatever other processes write meanwhile."""
         with self._transaction("DEFERRED"):
             yield
@@ -328,7 +328,7 @@ class Store:
                 (model.key, model.name, json.dumps(model.labels), model.excerpt),
             )
 
-    def put(self, entries: Iterable[Entry]) -> None:
+    def save(self, entries: Iterable[Entry]) -> None:
         """Write all of the entries or none, replacing what was known about their paths."""
         model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
         model_labels = {known.key: known.labels for known in self._known_models().values()}
@@ -381,7 +381,7 @@ class Store:
 
         Nothing is written to any other file.
         """
-        with self.at_one_moment():
+        with self.snapshot():
             is_store = self._is_store()
         if not is_store and not create:
             raise StoreError(self.path, "not a store of tonearm scan, but an empty file")

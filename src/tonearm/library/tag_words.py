@@ -41,10 +41,10 @@ class TagWords:
         self._user_words: dict[str, set[str]] = {}
         for label, words in (mapping or {}).items():
             for word in words if label in known else ():
-                self._user_words.setdefault(spelling_of(word), set()).add(label)
+                self._user_words.setdefault(normalised_spelling(word), set()).add(label)
         self._words: dict[str, str] = {}
         for label in known:
-            spelling = spelling_of(label)
+            spelling = normalised_spelling(label)
             for word in (*KINDS.get(spelling, ()), spelling):
                 self._words[word] = label
         self._meant = lru_cache(maxsize=10_000)(self._interpret)
@@ -54,10 +54,10 @@ class TagWords:
         return frozenset().union(*map(self._meant, tags))
 
     def _interpret(self, tag: str) -> frozenset[str]:
-        user_labels = self._user_words.get(spelling_of(tag))
+        user_labels = self._user_words.get(normalised_spelling(tag))
         if user_labels is not None:
             return frozenset(user_labels)
-        words = [spelling_of(word) for word in re.findall(r"\w+", tag) if word.strip("_")]
+        words = [normalised_spelling(word) for word in re.findall(r"\w+", tag) if word.strip("_")]
         runs = (
             "".join(words[first : first + length])
             for first in range(len(words))
@@ -66,7 +66,7 @@ class TagWords:
         return frozenset(self._words[run] for run in runs if run in self._words)
 
 
-def spelling_of(word: str) -> str:
+def normalised_spelling(word: str) -> str:
     """Reduce a tag to letters and digits without case and accents; one without any is unchanged."""
     plain = unicodedata.normalize("NFKD", word.casefold())
     stripped = re.sub(r"[\W_]+", "", "".join(c for c in plain if not unicodedata.combining(c)))

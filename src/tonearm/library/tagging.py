@@ -23,7 +23,7 @@ from tonearm.library.replacement import (
 )
 from tonearm.library.sound import same_audio
 from tonearm.library.suggestions import Source, Suggestion
-from tonearm.library.tag_words import spelling_of
+from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import TagError, check_writable, read_genres, write_genres
 
 Policy = Literal["missing", "replace", "append"]
@@ -214,8 +214,8 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
 
 def _appended(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the existing genres, followed by the words that are not among them in any spelling."""
-    spellings = set(map(spelling_of, old))
-    return (*old, *(word for word in words if spelling_of(word) not in spellings))
+    spellings = set(map(normalised_spelling, old))
+    return (*old, *(word for word in words if normalised_spelling(word) not in spellings))
 
 
 def _rewrite(

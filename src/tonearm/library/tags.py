@@ -23,7 +23,7 @@ from tonearm.errors import FileError
 from tonearm.library.chunks import obstacle
 from tonearm.library.id3_frames import DamagedTag, read_frames
 from tonearm.library.tag_losses import tag_loss
-from tonearm.library.tag_words import spelling_of
+from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.wav_info import WavInfo, read_info
 from tonearm.text import printable
 
@@ -276,8 +276,10 @@ def _id3v1_preserved(path: str | os.PathLike[str], genres: Sequence[str]) -> Ite
             file.truncate(start)
     try:
         yield
-        known = {spelling_of(name): number for number, name in enumerate(TCON.GENRES)}
-        number = known.get(spelling_of(genres[0]), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
+        known = {normalised_spelling(name): number for number, name in enumerate(TCON.GENRES)}
+        number = (
+            known.get(normalised_spelling(genres[0]), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
+        )
         tag = tag and tag[:-1] + bytes([number])
     finally:
         if tag:

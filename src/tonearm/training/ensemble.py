@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
-from tonearm.library.head import layer_of
-from tonearm.library.tag_words import spelling_of
+from tonearm.library.head import linear_layer
+from tonearm.library.tag_words import normalised_spelling
 from tonearm.models.layers import rectangle, required
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
@@ -104,7 +104,7 @@ class LinearHead(_Standardising):
         """
         mean, deviation, classifier = fit(features[:, : len(self.mean)], truth, regularisation)
         self.mean, self.deviation = torch.from_numpy(mean), torch.from_numpy(deviation)
-        weights, biases = layer_of(classifier, self.linear.out_features)
+        weights, biases = linear_layer(classifier, self.linear.out_features)
         self.linear.weight.data = torch.from_numpy(weights.astype(np.float32))
         self.linear.bias.data = torch.from_numpy(biases.astype(np.float32))
 
@@ -188,11 +188,11 @@ def tags_of(genre: str) -> list[int]:
     >>> [[TAGS[number] for number in tags_of(genre)] for genre in ("Hip Hop", "metal", "opera")]
     [['hip-hop'], ['metal', 'heavy metal'], []]
     """
-    name = spelling_of(genre)
+    name = normalised_spelling(genre)
     return [
         number
         for number, tag in enumerate(TAGS)
-        if name in (spelling_of(tag), spelling_of(tag.split()[-1]))
+        if name in (normalised_spelling(tag), normalised_spelling(tag.split()[-1]))
     ]
 
 

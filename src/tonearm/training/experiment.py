@@ -13,7 +13,7 @@ import yaml
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
-from tonearm.metadata import LONGEST_WINDOW
+from tonearm.metadata import MAX_WINDOW_SECONDS
 from tonearm.training.settings import parse_settings
 
 SHORTEST_INPUT_SECONDS = 0.5  # long enough to survive the pooling of every network
@@ -275,7 +275,7 @@ def _check_ranges(experiment: Experiment) -> None:
         ("schedule.nodes", schedule.nodes),
     ):
         _check(name, value, "above 0", value > 0)
-    shortest, longest = SHORTEST_INPUT_SECONDS, LONGEST_WINDOW
+    shortest, longest = SHORTEST_INPUT_SECONDS, MAX_WINDOW_SECONDS
     crop, window, hop = data.crop_seconds, data.window_seconds, data.hop_seconds
     _check("data.crop_seconds", crop, f"at least {shortest}", crop >= shortest)
     # Anything longer would be refused by the bundle, but only at the end of training.
