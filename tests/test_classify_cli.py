@@ -256,7 +256,7 @@ pathlib.Path({str(found)!r}).write_text(str(set(rdevs) == {{os.stat(os.devnull).
     starts = f"""
 import subprocess, sys
 from tonearm.cli import app
-app._open_what_is_closed()
+app._reopen_closed_streams()
 subprocess.run([sys.executable, "-c", {asks!r}], check=True)
 """
     command = f"{shlex.join([sys.executable, '-c', starts])} <&- >&- 2>&-"
