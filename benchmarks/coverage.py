@@ -25,9 +25,9 @@ def main() -> None:
     random = np.random.default_rng(0)
     print("artists  interval  holds the true figure")
     for artists in ARTISTS:
-        held = [holds(artists, random) for _ in range(COLLECTIONS)]
-        known = [one for one in held if one is not None]
-        print(f"{artists:7d}  {len(known) / len(held):8.0%}  {np.mean(known):21.0%}")
+        covered = [holds(artists, random) for _ in range(COLLECTIONS)]
+        known = [hit for hit in covered if hit is not None]
+        print(f"{artists:7d}  {len(known) / len(covered):8.0%}  {np.mean(known):21.0%}")
 
 
 def holds(artists: int, random: np.random.Generator) -> bool | None:
