@@ -59,8 +59,8 @@ def report_calibrators(table: Predictions, folds: NDArray[np.str_]) -> None:
     for name, fit in CALIBRATORS.items():
         calibrated = np.empty_like(logs)
         for fold in set(folds):
-            held = folds == fold
-            calibrated[held] = fit(logs[~held], truth[~held])(logs[held])
+            held_out = folds == fold
+            calibrated[held_out] = fit(logs[~held_out], truth[~held_out])(logs[held_out])
         hits = calibrated.argmax(axis=1) == truth
         loss = -np.log(calibrated[np.arange(len(truth)), truth]).mean()
         errors = calibration_errors(calibrated.max(axis=1), hits)
@@ -119,16 +119,16 @@ def fitted_affine(logs: Doubles, truth: Truth, scales: int) -> Callable[[Doubles
     """Fit a bias per class, and one scale for all or one per class, with a ridge penalty."""
     rows, classes = np.arange(len(truth)), logs.shape[1]
 
-    def apply(free: Doubles, others: Doubles) -> Doubles:
-        return probabilities_at(others * np.exp(free[classes:]) + free[:classes], 1.0)
+    def apply(parameters: Doubles, others: Doubles) -> Doubles:
+        return probabilities_at(others * np.exp(parameters[classes:]) + parameters[:classes], 1.0)
 
-    def loss(free: Doubles) -> float:
-        biases, logarithms = free[:classes], free[classes:]
+    def loss(parameters: Doubles) -> float:
+        biases, logarithms = parameters[:classes], parameters[classes:]
         penalty = np.square(biases).sum() + np.square(logarithms - logarithms.mean()).sum()
-        return float(RIDGE * penalty - np.log(apply(free, logs)[rows, truth]).mean())
+        return float(RIDGE * penalty - np.log(apply(parameters, logs)[rows, truth]).mean())
 
-    free = minimize(loss, np.zeros(classes + scales)).x
-    return lambda others: apply(free, others)
+    parameters = minimize(loss, np.zeros(classes + scales)).x
+    return lambda others: apply(parameters, others)
 
 
 CALIBRATORS: dict[str, Calibrator] = {

@@ -38,11 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--model", default="default")
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = chosen.files or [rendered(Path(folder) / "piece.mp3")]
-        report_cold(files[0], chosen.model)
-        report_clips(files, chosen.model)
+        files = args.files or [rendered(Path(folder) / "piece.mp3")]
+        report_cold(files[0], args.model)
+        report_clips(files, args.model)
 
 
 def report_cold(file: Path, model: str) -> None:
@@ -63,12 +63,12 @@ def report_clips(files: list[Path], model: str) -> None:
     classifier = Classifier.load(model)
     classifier(files[0])
     rounds = max(1, round(10 / len(files)))
-    begun = time.process_time()
-    heard = 0.0
+    start = time.process_time()
+    seconds_of_audio = 0.0
     for result in classifier.classify_files(files * rounds):
         if isinstance(result, Prediction):
-            heard += result.duration
-    per_clip = (time.process_time() - begun) * CLIP_SECONDS / heard
+            seconds_of_audio += result.duration
+    per_clip = (time.process_time() - start) * CLIP_SECONDS / seconds_of_audio
     print(f"CPU per 30 s clip     {per_clip:.3f} s (at most {ALLOWED_CPU_SECONDS})")
     print(f"times real time       {CLIP_SECONDS / per_clip:.0f}")
     print(

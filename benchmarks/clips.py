@@ -59,7 +59,7 @@ def cut(sources: Sequence[Path], folder: Path, count: int) -> list[Path]:
     recordings = [_read(path) for path in sources]
     each = -(-count // len(recordings))  # clips of one recording
     folders = []
-    for number, (place, recording) in enumerate(
+    for number, (index, recording) in enumerate(
         itertools.islice(itertools.product(range(each), recordings), count)
     ):
         home = folder / f"{number // IN_FOLDER:04}"
@@ -69,7 +69,7 @@ def cut(sources: Sequence[Path], folder: Path, count: int) -> list[Path]:
         step = (len(recording.packets) - recording.in_clip) // each
         if step < 1:
             raise SystemExit(f"{recording.path}: too short for {each} clips")
-        _write(recording, place * step, home / f"{number:06}{recording.path.suffix}")
+        _write(recording, index * step, home / f"{number:06}{recording.path.suffix}")
     return folders
 
 
@@ -88,9 +88,9 @@ def _read(path: Path) -> _Recording:
 def _write(recording: _Recording, start: int, path: Path) -> None:
     with av.open(str(recording.path)) as source, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(source.streams.audio[0])
-        for place in range(start, start + recording.in_clip):
-            packet = Packet(recording.packets[place])
+        for i in range(start, start + recording.in_clip):
+            packet = Packet(recording.packets[i])
             packet.stream, packet.time_base = stream, recording.time_base
-            packet.pts = packet.dts = recording.times[place] - recording.times[start]
-            packet.duration = recording.times[place + 1] - recording.times[place]
+            packet.pts = packet.dts = recording.times[i] - recording.times[start]
+            packet.duration = recording.times[i + 1] - recording.times[i]
             output.mux(packet)

@@ -42,9 +42,9 @@ def _report(files: list[Path], repeats: int) -> None:
     best = dict.fromkeys((name for name, _ in jobs), float("inf"))
     for _ in range(repeats):  # the jobs take turns, so that load on the machine affects all alike
         for name, job in jobs:
-            begun = time.process_time()
+            start = time.process_time()
             seconds = sum(job(path) for path in files)
-            best[name] = min(best[name], (time.process_time() - begun) / seconds * 3600)
+            best[name] = min(best[name], (time.process_time() - start) / seconds * 3600)
     print(f"{len(files)} file(s), {seconds / 60:.1f} min; best of {repeats}")
     print(f"{'':20}{'CPU s per hour':>16}{'of bare':>10}")
     for name, cost in best.items():

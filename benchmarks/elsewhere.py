@@ -30,29 +30,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/elsewhere")
     foldwise.add_seeds(parser)
-    chosen = parser.parse_args()
-    tracks = [track for track in datasets.load(chosen.data).tracks if track.label and track.path][
-        : chosen.limit
+    args = parser.parse_args()
+    tracks = [track for track in datasets.load(args.data).tracks if track.label and track.path][
+        : args.limit
     ]
     networks = [
         model
-        for seed in range(foldwise.SEED, foldwise.SEED + chosen.seeds)
-        for model in foldwise.bundles(chosen.models, seed)
+        for seed in range(foldwise.SEED, foldwise.SEED + args.seeds)
+        for model in foldwise.bundles(args.models, seed)
     ]
-    work = chosen.work / foldwise.fingerprint([Clip(track, 0) for track in tracks], networks)
-    dull = [dull_copy(track, work / "copies") for track in tracks]
+    work = args.work / foldwise.fingerprint([Clip(track, 0) for track in tracks], networks)
+    resampled = [gtzan_like_copy(track, work / "copies") for track in tracks]
     runs = {
-        "as they are": heard_by_all("as they are", networks, tracks, work),
-        "resampled to 22 kHz, mono": heard_by_all("resampled", networks, dull, work),
+        "as they are": predict_with_all("as they are", networks, tracks, work),
+        "resampled to 22 kHz, mono": predict_with_all("resampled", networks, resampled, work),
     }
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    foldwise.write_answers(chosen.out / "predictions" / "elsewhere.csv", runs)
-    page = chosen.out / "elsewhere.md"
-    page.write_text(rendered(runs, len(tracks), len(networks), chosen.seeds), encoding="utf-8")
+    args.out.mkdir(parents=True, exist_ok=True)
+    foldwise.write_predicted_genres(args.out / "predictions" / "elsewhere.csv", runs)
+    page = args.out / "elsewhere.md"
+    page.write_text(rendered(runs, len(tracks), len(networks), args.seeds), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
 
 
-def dull_copy(track: Track, folder: Path) -> Track:
+def gtzan_like_copy(track: Track, folder: Path) -> Track:
     """Return the track with its recording replaced by a copy in GTZAN's format (22 kHz mono)."""
     assert track.path is not None
     copy = folder / f"{track.id}.flac"
@@ -64,13 +64,18 @@ def dull_copy(track: Track, folder: Path) -> Track:
     return replace(track, path=copy)
 
 
-def heard_by_all(name: str, networks: list[Path], tracks: list[Track], work: Path) -> Predictions:
+def predict_with_all(
+    name: str, networks: list[Path], tracks: list[Track], work: Path
+) -> Predictions:
     """Join each network's predictions for the tracks; the networks take the place of seeds."""
     clips = [Clip(track, 0) for track in tracks]
     return foldwise.over_seeds(
         [Round(number, [network], clips, work) for number, network in enumerate(networks)],
-        lambda one: foldwise.judged(
-            f"{name}, network {one.seed}", one.models, one.heard, work / f"{name}-{one.seed}.csv"
+        lambda round_: foldwise.fold_predictions(
+            f"{name}, network {round_.seed}",
+            round_.models,
+            round_.clips,
+            work / f"{name}-{round_.seed}.csv",
         ),
     )
 
@@ -92,7 +97,7 @@ def rendered(runs: dict[str, Predictions], tracks: int, networks: int, seeds: in
                 f"{min(right.values())} to {max(right.values())}",
                 f"{100 * metrics.f1:.1f}",
                 f"{metrics.nll:.2f}",
-                "" if run is reference else f"{100 * foldwise.changed(run, reference):.1f}",
+                "" if run is reference else f"{100 * foldwise.changed_share(run, reference):.1f}",
             )
         )
     header = (

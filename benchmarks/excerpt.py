@@ -27,24 +27,26 @@ def main() -> None:
     parser.add_argument("--excerpt", nargs="+", default=["10", "30", "60"], metavar="SECONDS")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--model", default="default")
-    chosen = parser.parse_args()
-    files = songs.choose(chosen.paths, chosen.songs)
-    heard = {}
+    args = parser.parse_args()
+    files = songs.choose(args.paths, args.songs)
+    entries_by_excerpt = {}
     with tempfile.TemporaryDirectory() as folder:
-        for excerpt in ("all", *chosen.excerpt):
+        for excerpt in ("all", *args.excerpt):
             store = Path(folder) / f"{excerpt}.db"
-            options = ["--excerpt", excerpt, "--workers", str(chosen.workers)]
-            scanning.scan(store, files, [*options, "--model", chosen.model])
+            options = ["--excerpt", excerpt, "--workers", str(args.workers)]
+            scanning.scan(store, files, [*options, "--model", args.model])
             with Store(store) as library:
-                heard[excerpt] = {e.path: e for e in library.entries() if e.genre is not None}
-    everything = heard.pop("all")
+                entries_by_excerpt[excerpt] = {
+                    e.path: e for e in library.entries() if e.genre is not None
+                }
+    everything = entries_by_excerpt.pop("all")
     print("| excerpt | songs | same genre | same verdict | distance |\n|---|---:|---:|---:|---:|")
-    for excerpt, entries in heard.items():
+    for excerpt, entries in entries_by_excerpt.items():
         pairs = [(entries[path], everything[path]) for path in everything if path in entries]
         genres = sum(part.genre == whole.genre for part, whole in pairs)
         verdicts = sum(part.verdict == whole.verdict for part, whole in pairs)
-        apart = sum(distance(part, whole) for part, whole in pairs) / len(pairs)
-        print(f"| {excerpt} s | {len(pairs)} | {genres} | {verdicts} | {apart:.2f} |")
+        mean_distance = sum(distance(part, whole) for part, whole in pairs) / len(pairs)
+        print(f"| {excerpt} s | {len(pairs)} | {genres} | {verdicts} | {mean_distance:.2f} |")
 
 
 def distance(one: Entry, other: Entry) -> float:

@@ -37,21 +37,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="from 0 on")
     parser.add_argument("--work", type=Path, default=Path("runs/excerpts"), help="what is kept")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="of the table")
-    chosen = parser.parse_args()
-    dataset = datasets.load(chosen.data)
+    args = parser.parse_args()
+    dataset = datasets.load(args.data)
     cache = FeatureCache()
     header = ["", "whole clips", *(condition.name for condition in EXCERPTS)]
-    rows = [own_row(chosen.out / "robustness.csv")]
+    rows = [default_model_row(args.out / "robustness.csv")]
     probes = [ProbeSystem(name, cache) for name in (JOINED, *PROBES)]
     for system in [*probes, AudioSetSystem(cache)]:
-        judge = partial(judged, system, dataset, chosen.seeds, chosen.work)
-        rows.append(row(system.name, judge(None), {one: judge(one) for one in EXCERPTS}))
-    page = chosen.out / "excerpts.md"
-    page.write_text(rendered(markdown_table(header, rows), chosen.seeds), encoding="utf-8")
+        evaluate = partial(evaluate_condition, system, dataset, args.seeds, args.work)
+        rows.append(
+            row(
+                system.name,
+                evaluate(None),
+                {condition: evaluate(condition) for condition in EXCERPTS},
+            )
+        )
+    page = args.out / "excerpts.md"
+    page.write_text(rendered(markdown_table(header, rows), args.seeds), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
 
 
-def judged(
+def evaluate_condition(
     system: System, dataset: Dataset, seeds: int, work: Path, condition: Condition | None
 ) -> Predictions:
     """Return predictions for held-out clips or their middle by a system fitted to whole clips."""
@@ -92,7 +98,7 @@ def row(name: str, whole: Predictions, runs: dict[Condition, Predictions]) -> li
     return [f"`{name}`", f"{100 * first.metrics.accuracy:.1f}", *cells]
 
 
-def own_row(table: Path) -> list[str]:
+def default_model_row(table: Path) -> list[str]:
     """Return the row of the default model, as `robustness.py` measured it."""
     with table.open(encoding="utf-8", newline="") as file:
         known = {entry["condition"]: entry for entry in csv.DictReader(file)}

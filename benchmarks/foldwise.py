@@ -1,4 +1,4 @@
-"""Clips of a dataset, each to be heard by the one fold's bundle that did not learn it."""
+"""Clips of a dataset, each classified by the bundle of the fold that held it out."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Round:
         Seed of the folds, and of the bundles' training.
     models
         Bundle of each fold.
-    heard
+    clips
         Clips, each once.
     work
         Folder for results of exactly these bundles on exactly these clips.
@@ -65,7 +65,7 @@ class Round:
 
     seed: int
     models: list[Path]
-    heard: list[Clip]
+    clips: list[Clip]
     work: Path
 
 
@@ -96,24 +96,24 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def rounds(chosen: argparse.Namespace) -> list[Round]:
+def rounds(args: argparse.Namespace) -> list[Round]:
     """Return the clips and bundles that the arguments name, for each seed."""
     found = []
-    for seed in range(SEED, SEED + chosen.seeds):
-        models = bundles(chosen.models, seed)
+    for seed in range(SEED, SEED + args.seeds):
+        models = bundles(args.models, seed)
         if any(models == other.models for other in found):
-            raise UsageError(f"--models {chosen.models}: expected a {{seed}} in it")
-        heard = clips(chosen.data, chosen.limit, seed=seed)
-        found.append(Round(seed, models, heard, chosen.work / fingerprint(heard, models)))
+            raise UsageError(f"--models {args.models}: expected a {{seed}} in it")
+        round_clips = clips(args.data, args.limit, seed=seed)
+        found.append(Round(seed, models, round_clips, args.work / fingerprint(round_clips, models)))
     return found
 
 
-def over_seeds(rounds: Sequence[Round], judge: Callable[[Round], Predictions]) -> Predictions:
+def over_seeds(rounds: Sequence[Round], predict: Callable[[Round], Predictions]) -> Predictions:
     """Join the predictions of each seed's bundles."""
     parts = []
-    for one in rounds:
-        part = judge(one)
-        parts.append(replace(part, seeds=(str(one.seed),) * len(part)))
+    for round_ in rounds:
+        part = predict(round_)
+        parts.append(replace(part, seeds=(str(round_.seed),) * len(part)))
     return predictions.join(parts)
 
 
@@ -147,10 +147,10 @@ def bundles(pattern: str, seed: int = SEED) -> list[Path]:
     return paths
 
 
-def fingerprint(heard: Sequence[Clip], models: Sequence[Path]) -> str:
+def fingerprint(clips: Sequence[Clip], models: Sequence[Path]) -> str:
     """Return a name that changes with the clips, the contents of their files, or the bundles."""
     digest = hashlib.sha256()
-    for clip in heard:
+    for clip in clips:
         line = f"{clip.track.id} {clip.track.label} {clip.fold} {content_hash(clip.path)}\n"
         digest.update(line.encode())
     for model in models:
@@ -158,58 +158,60 @@ def fingerprint(heard: Sequence[Clip], models: Sequence[Path]) -> str:
     return digest.hexdigest()[:10]
 
 
-def judged(name: str, models: Sequence[Path], heard: Sequence[Clip], kept: Path) -> Predictions:
-    """Return the fold bundles' predictions for their held-out clips, computed unless kept."""
-    if not kept.exists():
-        classifiers = [Classifier.load(path) for path in models]
-        answers = [
+def fold_predictions(
+    name: str, models: Sequence[Path], clips: Sequence[Clip], path: Path
+) -> Predictions:
+    """Return the fold bundles' predictions for their held-out clips, computed unless stored."""
+    if not path.exists():
+        classifiers = [Classifier.load(model) for model in models]
+        results = [
             classifiers[clip.fold].attempt(clip.path)
-            for clip in with_progress(heard, len(heard), name)
+            for clip in with_progress(clips, len(clips), name)
         ]
-        keep(kept, name, heard, answers, classifiers[0].labels)
-    return predictions.read(kept)
+        save_predictions(path, name, clips, results, classifiers[0].labels)
+    return predictions.read(path)
 
 
-def keep(
-    kept: Path,
+def save_predictions(
+    path: Path,
     name: str,
-    heard: Sequence[Clip],
-    answers: Sequence[Prediction | Failure | Crash[Clip]],
+    clips: Sequence[Clip],
+    results: Sequence[Prediction | Failure | Crash[Clip]],
     labels: tuple[str, ...],
 ) -> None:
-    """Write the answers to a file, and report the clips without one on standard error."""
-    understood, fine = [], []
-    for clip, answer in zip(heard, answers, strict=True):
-        if isinstance(answer, Prediction):
-            understood.append(clip)
-            fine.append(answer)
+    """Write the predictions to a file, and report clips without one on standard error."""
+    classified, found = [], []
+    for clip, result in zip(clips, results, strict=True):
+        if isinstance(result, Prediction):
+            classified.append(clip)
+            found.append(result)
         else:
-            reason = answer.error if isinstance(answer, Failure) else "the process died"
+            reason = result.error if isinstance(result, Failure) else "the process died"
             print(f"{name}: {clip.path}: {reason}", file=sys.stderr)
-    if not fine:  # an empty table would pass for a finished one
+    if not found:  # an empty table would pass for a finished one
         raise UsageError(f"{name}: no clip could be heard")
-    predictions.write(kept, gathered(understood, fine, labels))
+    predictions.write(path, to_predictions(classified, found, labels))
 
 
-def gathered(
-    heard: Sequence[Clip], answers: Sequence[Prediction], labels: tuple[str, ...]
+def to_predictions(
+    clips: Sequence[Clip], results: Sequence[Prediction], labels: tuple[str, ...]
 ) -> Predictions:
-    """Combine answers with the true labels."""
-    rows = [[answer.probabilities[label] for label in labels] for answer in answers]
+    """Combine predictions with the true labels."""
+    rows = [[result.probabilities[label] for label in labels] for result in results]
     return Predictions(
         labels=labels,
-        tracks=tuple(clip.track.id for clip in heard),
-        truth=tuple(str(clip.track.label) for clip in heard),
-        probabilities=np.array(rows, dtype=np.float64).reshape(len(heard), len(labels)),
-        folds=tuple(str(clip.fold) for clip in heard),
-        artists=tuple(clip.track.artist or "" for clip in heard),
+        tracks=tuple(clip.track.id for clip in clips),
+        truth=tuple(str(clip.track.label) for clip in clips),
+        probabilities=np.array(rows, dtype=np.float64).reshape(len(clips), len(labels)),
+        folds=tuple(str(clip.fold) for clip in clips),
+        artists=tuple(clip.track.artist or "" for clip in clips),
     )
 
 
-def write_answers(path: Path, runs: Mapping[str, Predictions]) -> None:
+def write_predicted_genres(path: Path, runs: Mapping[str, Predictions]) -> None:
     """Write the genres that each run predicted, one column per run; the first has all tracks."""
     reference = next(iter(runs.values()))
-    answered = {
+    predicted = {
         name: dict(zip(_keys(run), run.predicted, strict=True)) for name, run in runs.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,14 +219,14 @@ def write_answers(path: Path, runs: Mapping[str, Predictions]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["track", "seed", "label", *runs])
         for key, label in zip(_keys(reference), reference.truth, strict=True):
-            writer.writerow([*key, label, *(said.get(key, "") for said in answered.values())])
+            writer.writerow([*key, label, *(genres.get(key, "") for genres in predicted.values())])
 
 
-def changed(run: Predictions, reference: Predictions) -> float:
+def changed_share(run: Predictions, reference: Predictions) -> float:
     """Return the share of a run's tracks whose predicted genre differs from the reference."""
-    before = dict(zip(_keys(reference), reference.predicted, strict=True))
+    reference_genres = dict(zip(_keys(reference), reference.predicted, strict=True))
     pairs = zip(_keys(run), run.predicted, strict=True)
-    return float(np.mean([answer != before[key] for key, answer in pairs]))
+    return float(np.mean([genre != reference_genres[key] for key, genre in pairs]))
 
 
 def _keys(run: Predictions) -> list[tuple[str, str]]:

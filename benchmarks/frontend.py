@@ -31,24 +31,24 @@ def main() -> None:
     print(f"{'features of a 30 s clip':<26} {'tonearm':>9} {'librosa':>9} {'ratio':>6}")
     for name, config in FRONT_ENDS.items():
         samples = render("rock-band", SECONDS, config.sample_rate)
-        ours = partial(LogMel(config), samples)
-        report(f"log-mel, {name}", ours, partial(librosa_log_mel, samples, config))
+        compute = partial(LogMel(config), samples)
+        report(f"log-mel, {name}", compute, partial(librosa_log_mel, samples, config))
     samples = render("rock-band", SECONDS, DESCRIPTOR_RATE)
     report("descriptors", partial(describe, samples), partial(librosa_descriptors, samples))
 
 
-def report(name: str, ours: Callable[[], object], theirs: Callable[[], object]) -> None:
-    for warm_up in (ours, theirs):  # so that loading and compiling are not timed
+def report(name: str, compute: Callable[[], object], reference: Callable[[], object]) -> None:
+    for warm_up in (compute, reference):  # so that loading and compiling are not timed
         warm_up()
-    spent = [(cpu_seconds(ours), cpu_seconds(theirs)) for _ in range(RUNS)]
-    mine, peer = (min(column) for column in zip(*spent, strict=True))
-    print(f"{name:<26} {1000 * mine:>6.1f} ms {1000 * peer:>6.1f} ms {mine / peer:>6.2f}")
+    times = [(cpu_seconds(compute), cpu_seconds(reference)) for _ in range(RUNS)]
+    own, peer = (min(column) for column in zip(*times, strict=True))
+    print(f"{name:<26} {1000 * own:>6.1f} ms {1000 * peer:>6.1f} ms {own / peer:>6.2f}")
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
+    start = time.process_time()
     work()
-    return time.process_time() - started
+    return time.process_time() - start
 
 
 def librosa_log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:

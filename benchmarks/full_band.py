@@ -29,22 +29,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/full-band")
     foldwise.add_seeds(parser)
-    chosen = parser.parse_args()
-    rounds = foldwise.rounds(chosen)
+    args = parser.parse_args()
+    rounds = foldwise.rounds(args)
     runs = {
         "as they are": foldwise.over_seeds(rounds, as_they_are),
         "as if of full band": foldwise.over_seeds(rounds, as_if_of_full_band),
     }
-    count = len(rounds[0].heard)
-    foldwise.write_answers(chosen.out / "predictions" / "full_band.csv", runs)
-    page = chosen.out / "full_band.md"
+    count = len(rounds[0].clips)
+    foldwise.write_predicted_genres(args.out / "predictions" / "full_band.csv", runs)
+    page = args.out / "full_band.md"
     page.write_text(
         f"""# Full band
 
 Recordings with sound above GTZAN's band are classified only by those heads of the default model
 that transfer best beyond GTZAN ([distil](../distill.md)). No recording of GTZAN is among them.
 Here all {count} clips are classified once as usual and once by these heads alone, each clip by the
-bundle of the artist-grouped fold that held it out ({foldwise.FOLDS} folds); seeds: {chosen.seeds},
+bundle of the artist-grouped fold that held it out ({foldwise.FOLDS} folds); seeds: {args.seeds},
 each with its own folds and bundles. Per cent, with 95 % intervals over artists.
 
 {compare(runs).to_markdown()}
@@ -52,7 +52,7 @@ each with its own folds and bundles. Per cent, with 95 % intervals over artists.
 
 ```
 python benchmarks/full_band.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
-    --seeds {chosen.seeds} --data gtzan
+    --seeds {args.seeds} --data gtzan
 ```
 
 The bundles are those that `tonearm benchmark gtzan --systems default` leaves; the answers are in
@@ -63,19 +63,22 @@ The bundles are those that `tonearm benchmark gtzan --systems default` leaves; t
     print(page.read_text(encoding="utf-8"))
 
 
-def as_they_are(one: Round) -> Predictions:
+def as_they_are(round_: Round) -> Predictions:
     """Return the bundles' predictions for the clips."""
-    return foldwise.judged("as they are", one.models, one.heard, one.work / "as they are.csv")
+    return foldwise.fold_predictions(
+        "as they are", round_.models, round_.clips, round_.work / "as they are.csv"
+    )
 
 
-def as_if_of_full_band(one: Round) -> Predictions:
+def as_if_of_full_band(round_: Round) -> Predictions:
     """Return the bundles' predictions if every window is treated as full-band."""
-    one.work.mkdir(parents=True, exist_ok=True)
+    round_.work.mkdir(parents=True, exist_ok=True)
     forced = [
-        as_full_band(model, one.work / f"{fold}.onnx") for fold, model in enumerate(one.models)
+        as_full_band(model, round_.work / f"{fold}.onnx")
+        for fold, model in enumerate(round_.models)
     ]
     name = "as if of full band"
-    return foldwise.judged(name, forced, one.heard, one.work / f"{name}.csv")
+    return foldwise.fold_predictions(name, forced, round_.clips, round_.work / f"{name}.csv")
 
 
 def as_full_band(model: Path, target: Path) -> Path:
@@ -96,9 +99,9 @@ def as_full_band(model: Path, target: Path) -> Path:
     if len(shares) != 1:
         raise UsageError(f"{model}: no head of it falls silent where recordings are full-band")
     graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "always"))
-    place = list(graph.node).index(shares[0])
+    position = list(graph.node).index(shares[0])
     graph.node.remove(shares[0])
-    graph.node.insert(place, helper.make_node("Identity", ["always"], shares[0].output))
+    graph.node.insert(position, helper.make_node("Identity", ["always"], shares[0].output))
     with atomic_write(target) as file:
         file.write(bundle.SerializeToString())
     return target

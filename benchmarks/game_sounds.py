@@ -82,26 +82,26 @@ def gather(folder: Path) -> dict[str, list[Path]]:
     """Draw up to 80 recordings of each kind, taking packages in turn."""
     by_package: dict[str, dict[str, list[Path]]] = {kind.name: {} for kind in KINDS}
     for file in map(Path, media.recordings([str(folder)])):
-        place = file.relative_to(folder)
-        kind = kind_of(Path(*place.parts[1:]))
+        relative = file.relative_to(folder)
+        kind = kind_of(Path(*relative.parts[1:]))
         if kind is not None:
-            by_package[kind.name].setdefault(place.parts[0], []).append(file)
+            by_package[kind.name].setdefault(relative.parts[0], []).append(file)
     return {kind.name: list(islice(_in_turn(kind, by_package[kind.name]), MOST)) for kind in KINDS}
 
 
 def kind_of(path: Path) -> Kind | None:
     """Return the kind that a path below its package indicates, or None if that is unclear."""
-    told = words(str(path))
-    kind = next((kind for kind in KINDS if told & kind.words), None)
-    return None if kind is None or told & kind.unlike else kind
+    path_words = words(str(path))
+    kind = next((kind for kind in KINDS if path_words & kind.words), None)
+    return None if kind is None or path_words & kind.unlike else kind
 
 
 def _in_turn(kind: Kind, by_package: dict[str, list[Path]]) -> Iterator[Path]:
-    drawn = [
+    samples = [
         islice(_lasting(kind, random.Random(SEED).sample(files, len(files))), FROM_ONE_PACKAGE)
         for files in by_package.values()
     ]
-    return (file for file in chain.from_iterable(zip_longest(*drawn)) if file is not None)
+    return (file for file in chain.from_iterable(zip_longest(*samples)) if file is not None)
 
 
 def _lasting(kind: Kind, files: list[Path]) -> Iterator[Path]:

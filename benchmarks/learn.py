@@ -47,7 +47,7 @@ REQUIRED_ACCURACY = 0.8
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HeadResult:
     """One head's predictions for its fold, and the accuracy forecast for it."""
 
     truth: NDArray[np.int64]
@@ -65,26 +65,28 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--cache", type=Path, help="folder of the feature cache")
     parser.add_argument("--workers", type=int, default=1)
-    chosen = parser.parse_args()
-    dataset = datasets.load(chosen.data)
-    folds = read_folds(chosen.partition) if chosen.partition else artist_folds(dataset)
-    verdicts: list[list[Verdict]] = [[] for _ in range(chosen.draws)]
-    unheard: list[Metrics] = []
+    args = parser.parse_args()
+    dataset = datasets.load(args.data)
+    folds = read_folds(args.partition) if args.partition else artist_folds(dataset)
+    results: list[list[HeadResult]] = [[] for _ in range(args.draws)]
+    inside_metrics: list[Metrics] = []
     for fold in sorted(set(folds.values())):
-        model = Bundle.load(bundle.find(chosen.models.format(fold=fold)))
-        heard = embed(
+        model = Bundle.load(bundle.find(args.models.format(fold=fold)))
+        embeddings = embed(
             from_dataset(dataset).tracks,
             model,
-            FeatureCache(chosen.cache),
-            workers=chosen.workers,
+            FeatureCache(args.cache),
+            workers=args.workers,
             progress=True,
         )
-        parts = embedding_parts(model.path, heard.values.shape[1])
-        judged = np.array([folds.get(track.id) == fold for track in heard.tracks])
-        for draw, said in enumerate(verdicts):
-            said.append(learned(heard, judged, parts, dataset.labels, chosen.files, draw))
-        unheard.append(learned_inside(heard, judged, parts, dataset.labels))
-    report(verdicts, unheard, dataset.labels, chosen.files)
+        parts = embedding_parts(model.path, embeddings.values.shape[1])
+        in_fold = np.array([folds.get(track.id) == fold for track in embeddings.tracks])
+        for draw, draw_results in enumerate(results):
+            draw_results.append(
+                evaluate_draw(embeddings, in_fold, parts, dataset.labels, args.files, draw)
+            )
+        inside_metrics.append(evaluate_inside(embeddings, in_fold, parts, dataset.labels))
+    report(results, inside_metrics, dataset.labels, args.files)
 
 
 def artist_folds(dataset: Dataset) -> dict[str, int]:
@@ -98,70 +100,75 @@ def read_folds(table: Path) -> dict[str, int]:
     return {row["track"]: names.index(row["fold"]) for row in rows}
 
 
-def learned(
-    heard: Embeddings,
-    judged: NDArray[np.bool_],
+def evaluate_draw(
+    embeddings: Embeddings,
+    in_fold: NDArray[np.bool_],
     parts: tuple[int, ...],
     labels: Sequence[str],
     files: int,
     draw: int,
-) -> Verdict:
+) -> HeadResult:
     """Learn from `files` files of each genre outside the fold, and test on the fold."""
-    truth = truth_of(heard, labels)
-    lot = np.random.default_rng(draw)
-    drawn = np.concatenate(
+    truth = truth_of(embeddings, labels)
+    rng = np.random.default_rng(draw)
+    indices = np.concatenate(
         [
-            lot.permutation(np.flatnonzero(~judged & (truth == genre)))[:files]
+            rng.permutation(np.flatnonzero(~in_fold & (truth == genre)))[:files]
             for genre in range(len(labels))
         ]
     )
-    begun = time.process_time()
-    expected = forecast(heard.values[drawn], [heard.tracks[i] for i in drawn], labels, parts)
-    head = fit_head(heard.values[drawn], truth[drawn], len(labels), parts)
-    seconds = time.process_time() - begun
+    start = time.process_time()
+    expected = forecast(
+        embeddings.values[indices], [embeddings.tracks[i] for i in indices], labels, parts
+    )
+    head = fit_head(embeddings.values[indices], truth[indices], len(labels), parts)
+    seconds = time.process_time() - start
     assert expected.metrics is not None
-    scores = head.logits(heard.values[judged])
-    return Verdict(
-        truth[judged],
+    scores = head.logits(embeddings.values[in_fold])
+    return HeadResult(
+        truth[in_fold],
         probabilities_at(scores, expected.temperature),
         expected.metrics.accuracy,
         seconds,
     )
 
 
-def learned_inside(
-    heard: Embeddings, judged: NDArray[np.bool_], parts: tuple[int, ...], labels: Sequence[str]
+def evaluate_inside(
+    embeddings: Embeddings,
+    in_fold: NDArray[np.bool_],
+    parts: tuple[int, ...],
+    labels: Sequence[str],
 ) -> Metrics:
     """Learn and test inside the fold, by grouped cross-validation."""
-    own = [track for track, inside in zip(heard.tracks, judged, strict=True) if inside]
-    metrics = forecast(heard.values[judged], own, labels, parts).metrics
+    tracks = [track for track, inside in zip(embeddings.tracks, in_fold, strict=True) if inside]
+    metrics = forecast(embeddings.values[in_fold], tracks, labels, parts).metrics
     assert metrics is not None
     return metrics
 
 
-def truth_of(heard: Embeddings, labels: Sequence[str]) -> NDArray[np.int64]:
-    return np.array([labels.index(str(track.label)) for track in heard.tracks], dtype=np.int64)
+def truth_of(embeddings: Embeddings, labels: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([labels.index(str(track.label)) for track in embeddings.tracks], dtype=np.int64)
 
 
 def report(
-    verdicts: Sequence[Sequence[Verdict]],
-    unheard: Sequence[Metrics],
+    results: Sequence[Sequence[HeadResult]],
+    inside_metrics: Sequence[Metrics],
     labels: Sequence[str],
     files: int,
 ) -> None:
     draws = [
         evaluate(
-            np.concatenate([verdict.truth for verdict in said]),
-            np.concatenate([verdict.probabilities for verdict in said]),
+            np.concatenate([result.truth for result in draw_results]),
+            np.concatenate([result.probabilities for result in draw_results]),
             labels,
             bootstrap=0,
         )
-        for said in verdicts
+        for draw_results in results
     ]
-    every = [verdict for said in verdicts for verdict in said]
+    all_results = [result for draw_results in results for result in draw_results]
     accuracies = [metrics.accuracy for metrics in draws]
-    judged = sum(metrics.count for metrics in unheard)
-    inside = sum(metrics.accuracy * metrics.count for metrics in unheard) / judged
+    count = sum(metrics.count for metrics in inside_metrics)
+    inside = sum(metrics.accuracy * metrics.count for metrics in inside_metrics) / count
     print(f"{len(draws)} draws of {files} files of each genre, {draws[0].count} tracks judged")
     print(
         f"accuracy            {np.mean(accuracies):6.1%}   "
@@ -169,11 +176,11 @@ def report(
     )
     print(f"macro F1            {np.mean([m.f1 for m in draws]):6.1%}")
     print(f"calibration error   {np.mean([m.ece for m in draws]):6.1%}")
-    print(f"forecast accuracy   {np.mean([verdict.forecast for verdict in every]):6.1%}")
+    print(f"forecast accuracy   {np.mean([result.forecast for result in all_results]):6.1%}")
+    print(f"inside left-out fold{inside:6.1%}   ({count} tracks, fewer than {files} of each genre)")
     print(
-        f"inside left-out fold{inside:6.1%}   ({judged} tracks, fewer than {files} of each genre)"
+        f"CPU to learn        {np.mean([result.seconds for result in all_results]):6.2f} s a head"
     )
-    print(f"CPU to learn        {np.mean([verdict.seconds for verdict in every]):6.2f} s a head")
     for column, label in enumerate(labels):
         recall = np.mean([metrics.per_class[column].recall for metrics in draws])
         print(f"  recall {label:<12} {recall:6.1%}")

@@ -14,12 +14,12 @@ import av
 
 def notes(packages: Iterable[str] = ("numpy", "av", "onnxruntime")) -> str:
     """Describe the machine and versions in one line, leaving out packages not installed."""
-    told = [f"{_processor()}, {os.cpu_count()} cores", f"Python {platform.python_version()}"]
+    parts = [f"{_processor()}, {os.cpu_count()} cores", f"Python {platform.python_version()}"]
     for package in packages:
         with suppress(PackageNotFoundError):
-            told.append(f"{package} {version(package)}")
+            parts.append(f"{package} {version(package)}")
     decoder = ".".join(map(str, av.library_versions["libavcodec"]))
-    return ", ".join([*told, f"libavcodec {decoder}"])
+    return ", ".join([*parts, f"libavcodec {decoder}"])
 
 
 def _processor() -> str:

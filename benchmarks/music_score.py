@@ -33,7 +33,7 @@ from tonearm.errors import TonearmError
 from tonearm.media import recordings
 
 RATE = 32_000
-HEARD_SECONDS = 30.0
+EXCERPT_SECONDS = 30.0
 LENGTHS = (3.0, 10.0, 20.0)  # seconds of a rendered sound
 RENDERED = 15  # sounds of each rendered kind
 LOUD, QUIET = (-30.0, -3.0), (-70.0, -55.0)  # peaks in dB of full scale
@@ -67,31 +67,32 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--music-threshold", type=float, help="instead of the model's own")
     parser.add_argument("--most", type=int, default=100, help="recordings of a folder")
-    chosen = parser.parse_args()
-    if not (chosen.games or chosen.music):
+    args = parser.parse_args()
+    if not (args.games or args.music):
         parser.error("expected --games or --music: without music there is nothing to tell")
-    classifier = Classifier.load(chosen.model, music_threshold=chosen.music_threshold)
-    music = {folder.name: picked(folder, chosen.most) for folder in chosen.music}
-    other = {folder.name: picked(folder, chosen.most) for folder in chosen.other}
-    if chosen.games:
-        of_games = game_sounds.gather(chosen.games)
+    classifier = Classifier.load(args.model, music_threshold=args.music_threshold)
+    music = {folder.name: sample_files(folder, args.most) for folder in args.music}
+    other = {folder.name: sample_files(folder, args.most) for folder in args.other}
+    if args.games:
+        of_games = game_sounds.gather(args.games)
         music["of games"] = of_games.pop("music")
         other = of_games | other
     report(
-        {kind: heard(classifier, files) for kind, files in music.items()},
-        {kind: heard(classifier, files) for kind, files in other.items()} | made(classifier),
+        {kind: score_files(classifier, files) for kind, files in music.items()},
+        {kind: score_files(classifier, files) for kind, files in other.items()}
+        | score_rendered(classifier),
         classifier,
     )
 
 
-def made(classifier: Classifier) -> dict[str, Scores]:
+def score_rendered(classifier: Classifier) -> dict[str, Scores]:
     """Score the rendered sounds and the speech of espeak-ng."""
-    kinds = {"speech of espeak-ng, six languages": numbered(classifier, speech())}
+    kinds = {"speech of espeak-ng, six languages": score_sounds(classifier, speech())}
     for kind, render in KINDS.items():
         rng = np.random.default_rng(0)
         levels = QUIET if kind == "near silence" else LOUD
         sounds = (rendered(render, rng, levels) for _ in range(RENDERED))
-        kinds[kind] = numbered(classifier, sounds)
+        kinds[kind] = score_sounds(classifier, sounds)
     return kinds
 
 
@@ -101,7 +102,7 @@ def report(music: dict[str, Scores], other: dict[str, Scores], classifier: Class
     if not music:
         raise SystemExit("expected recordings of music, found none")
     threshold = classifier.thresholds.music
-    all_music, all_other = together(music), together(other)
+    all_music, all_other = all_scores(music), all_scores(other)
     print("| sound | number | AUROC | called not music |\n|---|---:|---:|---:|")
     for kind, scores in music.items():
         sounds = list(scores.values())
@@ -112,9 +113,9 @@ def report(music: dict[str, Scores], other: dict[str, Scores], classifier: Class
     print_row("all music", all_music, auroc(all_music, all_other), threshold)
     print_row("all that is none", all_other, auroc(all_music, all_other), threshold)
     print("\n| threshold | of all music kept | of the rest refused |\n|---:|---:|---:|")
-    for each in THRESHOLDS:
-        kept = 100 - refused(all_music, each)
-        print(f"| {each} | {kept:.1f} % | {refused(all_other, each):.1f} % |")
+    for candidate in THRESHOLDS:
+        kept = 100 - refused(all_music, candidate)
+        print(f"| {candidate} | {kept:.1f} % | {refused(all_other, candidate):.1f} % |")
     print(f"\nErrors at {threshold}:")
     for kind, scores in music.items():
         errors = {name: score for name, score in scores.items() if score < threshold}
@@ -124,7 +125,7 @@ def report(music: dict[str, Scores], other: dict[str, Scores], classifier: Class
         print_errors(kind, errors)
 
 
-def together(kinds: dict[str, Scores]) -> list[float]:
+def all_scores(kinds: dict[str, Scores]) -> list[float]:
     return list(chain.from_iterable(scores.values() for scores in kinds.values()))
 
 
@@ -149,25 +150,25 @@ def auroc(positive: list[float], negative: list[float]) -> float:
     return float(below.sum() / 2 / len(positive) / len(negative))
 
 
-def picked(folder: Path, most: int) -> list[Path]:
+def sample_files(folder: Path, most: int) -> list[Path]:
     """Pick up to `most` recordings of a folder, evenly spaced."""
     files = [Path(file) for file in recordings([str(folder)])]
     return [files[i] for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 
 
-def heard(classifier: Classifier, files: Iterable[Path]) -> Scores:
+def score_files(classifier: Classifier, files: Iterable[Path]) -> Scores:
     """Score recordings; those that cannot be classified are left out."""
     scores = {}
     for path in files:
         try:
-            sound = audio.read(path, RATE, 0.0, HEARD_SECONDS).samples
+            sound = audio.read(path, RATE, 0.0, EXCERPT_SECONDS).samples
             scores[str(path)] = score(classifier, sound)
         except TonearmError as error:
             print(f"left out: {error}")
     return scores
 
 
-def numbered(classifier: Classifier, sounds: Iterable[Sound]) -> Scores:
+def score_sounds(classifier: Classifier, sounds: Iterable[Sound]) -> Scores:
     """Score sounds, named by their number."""
     return {str(number): score(classifier, sound) for number, sound in enumerate(sounds, 1)}
 
@@ -253,11 +254,11 @@ def clicks(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.fl
 def telephone_keys(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
     """Render a telephone number, dialled again and again."""
     low, high = (697, 770, 852, 941), (1209, 1336, 1477)
-    held, gap = rng.uniform(0.1, 0.3), 0.1
-    digits = rng.integers(12, size=10)[(time / (held + gap)).astype(int) % 10]
-    both = np.sin(2 * np.pi * np.take(low, digits // 3) * time)
-    both += np.sin(2 * np.pi * np.take(high, digits % 3) * time)
-    return both * (time % (held + gap) < held)
+    key_seconds, gap = rng.uniform(0.1, 0.3), 0.1
+    digits = rng.integers(12, size=10)[(time / (key_seconds + gap)).astype(int) % 10]
+    sound = np.sin(2 * np.pi * np.take(low, digits // 3) * time)
+    sound += np.sin(2 * np.pi * np.take(high, digits % 3) * time)
+    return sound * (time % (key_seconds + gap) < key_seconds)
 
 
 def pitch(rng: np.random.Generator, lowest: float, highest: float) -> float:

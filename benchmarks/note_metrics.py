@@ -21,21 +21,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("predictions", nargs="?", type=Path, default=PUBLISHED)
-    chosen = parser.parse_args()
-    seeds = published(chosen.predictions)
+    args = parser.parse_args()
+    seeds = published(args.predictions)
     metrics = join(seeds).metrics(bootstrap=0)
     tracks = len(seeds[0])
-    models = sum(len(set(one.folds or ())) for one in seeds)
+    models = sum(len(set(table.folds or ())) for table in seeds)
     figures = {
         "judged_on": f"{tracks} recordings, out of fold, by {models} models made in this way",
         "seeds": len(seeds),
         "tracks": tracks,
         "accuracy": round(metrics.accuracy, 4),
         "macro_f1": round(metrics.f1, 4),
-        "expected_calibration_error": round(mean(one.metrics(bootstrap=0).ece for one in seeds), 4),
+        "expected_calibration_error": round(
+            mean(table.metrics(bootstrap=0).ece for table in seeds), 4
+        ),
     }
-    metadata = Bundle.load(chosen.bundle).metadata
-    write_metadata(chosen.bundle, replace(metadata, metrics=figures), chosen.bundle)
+    metadata = Bundle.load(args.bundle).metadata
+    write_metadata(args.bundle, replace(metadata, metrics=figures), args.bundle)
     for name, value in figures.items():
         print(f"{name:28}{value}")
 

@@ -1,8 +1,8 @@
-"""One way to hear music, over some files, in a process of its own: `python peer.py NAME FILE...`.
+"""Run one audio classifier on some files in its own process: `python peer.py NAME FILE...`.
 
-Each system processes the first 30 s of a file through to an answer, as its users' programs do. The
-answer itself does not matter: classifiers are fitted to noise beforehand, because they take just as
-long to predict. Exit code 3 means that a package is not installed; standard error names it.
+Each system processes the first 30 s of a file up to a prediction, as its users' programs do. The
+prediction itself does not matter: classifiers are fitted to noise beforehand, because they take
+just as long to predict. Exit code 3 means that a package is not installed; standard error names it.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ CLIPS, GENRES = 1000, 10  # what tutorials train on: GTZAN
 MFCCS = 20
 
 Floats = NDArray[np.float32]
-Hear = Callable[[Path], object]
+Analyse = Callable[[Path], object]
 
 
 def main() -> None:
     name, *files = sys.argv[1:]
     try:
-        hear = PEERS[name]()
+        analyse = PEERS[name]()
     except ImportError as error:
         print(f"{error.name} is not installed", file=sys.stderr)
         sys.exit(NOT_INSTALLED)
     for file in files:
-        hear(Path(file))
+        analyse(Path(file))
 
 
-def pyav() -> Hear:
+def pyav() -> Analyse:
     """Decode the whole file and discard it."""
     return lambda path: deque(_frames(path, inf), maxlen=0)
 
 
-def pyav_start() -> Hear:
+def pyav_start() -> Analyse:
     """Decode the same seconds as the other systems and discard them."""
     return lambda path: deque(_frames(path, SECONDS), maxlen=0)
 
 
-def tutorial() -> Hear:
+def tutorial() -> Analyse:
     """Compute features with librosa and classify with scikit-learn, as GTZAN tutorials do."""
     import librosa
 
@@ -69,10 +69,10 @@ def tutorial() -> Hear:
         moments = [moment for track in tracks for moment in (np.mean(track), np.var(track))]
         return np.hstack([*moments, tempo])
 
-    return _classified(describe, 2 * (8 + MFCCS) + 1)
+    return _with_classifier(describe, 2 * (8 + MFCCS) + 1)
 
 
-def musicnn() -> Hear:
+def musicnn() -> Analyse:
     """Tag every 3 s patch with MSD_musicnn, loaded from its wheel and run in torch."""
     import librosa
     import torch
@@ -99,7 +99,7 @@ def musicnn() -> Hear:
     return tag
 
 
-def pyaudioanalysis() -> Hear:
+def pyaudioanalysis() -> Analyse:
     """Compute pyAudioAnalysis features in windows of 1 s and 50 ms, and classify their means."""
     from pyAudioAnalysis.MidTermFeatures import mid_feature_extraction
 
@@ -109,10 +109,10 @@ def pyaudioanalysis() -> Hear:
         features, _, _ = mid_feature_extraction(y, sr, middle, middle, short, short)
         return features.mean(axis=1)
 
-    return _classified(describe, 136)
+    return _with_classifier(describe, 136)
 
 
-PEERS: dict[str, Callable[[], Hear]] = {
+PEERS: dict[str, Callable[[], Analyse]] = {
     "pyav": pyav,
     "pyav-start": pyav_start,
     "tutorial": tutorial,
@@ -148,26 +148,26 @@ def _decode(path: Path, seconds: float) -> tuple[Floats, int]:
 
 
 def _frames(path: Path, seconds: float) -> Iterator[av.AudioFrame]:
-    passed = 0.0
+    decoded = 0.0
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
             yield frame
-            passed += frame.samples / frame.sample_rate
-            if passed >= seconds:
+            decoded += frame.samples / frame.sample_rate
+            if decoded >= seconds:
                 return
 
 
-def _classified(describe: Callable[[Path], Floats], width: int) -> Hear:
+def _with_classifier(describe: Callable[[Path], Floats], width: int) -> Analyse:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
     rng = np.random.default_rng(0)
-    machine = make_pipeline(StandardScaler(), SVC())
-    machine.fit(rng.normal(size=(CLIPS, width)), np.arange(CLIPS) % GENRES)
-    return lambda path: machine.predict([describe(path)])
+    classifier = make_pipeline(StandardScaler(), SVC())
+    classifier.fit(rng.normal(size=(CLIPS, width)), np.arange(CLIPS) % GENRES)
+    return lambda path: classifier.predict([describe(path)])
 
 
 if __name__ == "__main__":

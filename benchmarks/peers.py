@@ -44,7 +44,7 @@ class System:
     ----------
     name
         Name in the table.
-    heard
+    seconds
         Seconds of each file that it processes; None for all.
     peer
         Its name in `peer.py`; None for Tonearm.
@@ -53,7 +53,7 @@ class System:
     """
 
     name: str
-    heard: float | None
+    seconds: float | None
     peer: str | None = None
     options: tuple[str, ...] = ()
 
@@ -82,13 +82,13 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=inf, help="of each song; by default all")
     parser.add_argument("--work", type=Path, help="where the encoded songs are, or are to be kept")
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sources = songs.choose(chosen.paths, chosen.songs)
-        files = encoded(sources, chosen.work or folder / "songs", chosen.seconds)
+        sources = songs.choose(args.paths, args.songs)
+        files = encoded(sources, args.work or folder / "songs", args.seconds)
         clip = encode(folder / "clip.mp3", piece(0, START_SECONDS), "libmp3lame", 128_000)
         measure(files, clip, folder)
 
@@ -117,28 +117,28 @@ def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
         "| MB | starting, CPU s |\n|---|---:|---:|---:|---:|---:|---:|"
     )
     floor = None
-    lasting: dict[str, tuple[float, float]] = {}  # CPU seconds, wall-clock seconds
+    costs: dict[str, tuple[float, float]] = {}  # CPU seconds, wall-clock seconds
     for number, system in enumerate(SYSTEMS):
         if reason := unavailable(system):
             print(f"| {system.name} | not measured: {reason} | | | | | |", flush=True)
             continue
         start = system.run([clip], folder / f"start{number}.db")
         cost = system.run(files, folder / f"{number}.db")
-        used, elapsed = cost.used - start.used, cost.elapsed - start.elapsed
-        lasting[system.name] = used, elapsed
-        floor = floor or used
-        hours = sum(min(length, system.heard or length) for length in lengths) / 3600
+        cpu, elapsed = cost.used - start.used, cost.elapsed - start.elapsed
+        costs[system.name] = cpu, elapsed
+        floor = floor or cpu
+        hours = sum(min(length, system.seconds or length) for length in lengths) / 3600
         print(
-            f"| {system.name} | {used / len(files):.3f} | {used / floor:.2f} | {used / hours:.1f} "
+            f"| {system.name} | {cpu / len(files):.3f} | {cpu / floor:.2f} | {cpu / hours:.1f} "
             f"| {len(files) / elapsed:.2f} | {cost.watch.peak:.0f} | {start.used:.1f} |",
             flush=True,
         )
-    if TUTORIAL in lasting:
-        (ours, our_time), (theirs, their_time) = lasting[SAME_SECONDS], lasting[TUTORIAL]
+    if TUTORIAL in costs:
+        (scan, scan_time), (tutorial, tutorial_time) = costs[SAME_SECONDS], costs[TUTORIAL]
         print(
-            f"\nHearing {peer.SECONDS:.0f} s of each file, a scan does {theirs / ours:.1f} times "
+            f"\nHearing {peer.SECONDS:.0f} s of each file, a scan does {tutorial / scan:.1f} times "
             f"as many files in a second of CPU time as the tutorials, and "
-            f"{their_time / our_time:.1f} times as many in a second on the clock "
+            f"{tutorial_time / scan_time:.1f} times as many in a second on the clock "
             f"(aim: {ALLOWED:.0f})."
         )
 
@@ -148,13 +148,13 @@ def unavailable(system: System) -> str:
     if system.peer is None:
         return ""
     script = str(Path(__file__).with_name("peer.py"))
-    tried = subprocess.run(
+    process = subprocess.run(
         [sys.executable, script, system.peer], capture_output=True, text=True, check=False
     )
-    if tried.returncode == peer.NOT_INSTALLED:
-        return tried.stderr.strip().splitlines()[-1]
-    if tried.returncode:
-        sys.exit(tried.stderr)
+    if process.returncode == peer.NOT_INSTALLED:
+        return process.stderr.strip().splitlines()[-1]
+    if process.returncode:
+        sys.exit(process.stderr)
     return ""
 
 

@@ -55,22 +55,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/precision")
     foldwise.add_seeds(parser)
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of every node it skips
-    rounds = foldwise.rounds(chosen)
+    rounds = foldwise.rounds(args)
     predictions = {
-        name: foldwise.over_seeds(rounds, partial(judged, name, chosen.data)) for name in EDITIONS
+        name: foldwise.over_seeds(rounds, partial(edition_predictions, name, args.data))
+        for name in EDITIONS
     }
-    first = [edition(name, chosen.data, rounds[0], 0) for name in EDITIONS]
+    first = [edition(name, args.data, rounds[0], 0) for name in EDITIONS]
     starts = in_turns([partial(Bundle.load, path) for path in first], STARTS)
-    feed = next(windows(Bundle.load(first[0]), rounds[0].heard))
-    answers = in_turns([partial(ask, Bundle.load(path), feed) for path in first], RUNS)
+    feed = next(windows(Bundle.load(first[0]), rounds[0].clips))
+    window_times = in_turns(
+        [partial(classify_window, Bundle.load(path), feed) for path in first], RUNS
+    )
     editions = [
-        Edition(name, path.stat().st_size / 1e6, start, answer, predictions[name])
-        for name, path, start, answer in zip(EDITIONS, first, starts, answers, strict=True)
+        Edition(name, path.stat().st_size / 1e6, start, window, predictions[name])
+        for name, path, start, window in zip(EDITIONS, first, starts, window_times, strict=True)
     ]
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    page = chosen.out / "precision.md"
+    args.out.mkdir(parents=True, exist_ok=True)
+    page = args.out / "precision.md"
     page.write_text(rendered(editions, rounds), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
 
@@ -86,48 +89,50 @@ class Edition:
     predictions: Predictions
 
 
-def judged(name: str, data: Path, one: Round) -> Predictions:
+def edition_predictions(name: str, data: Path, round_: Round) -> Predictions:
     """Return the predictions of one edition of the bundles for the clips."""
-    paths = [edition(name, data, one, fold) for fold in range(len(one.models))]
-    return foldwise.judged(name, paths, one.heard, one.work / f"{paths[0].stem}.csv")
+    paths = [edition(name, data, round_, fold) for fold in range(len(round_.models))]
+    return foldwise.fold_predictions(
+        name, paths, round_.clips, round_.work / f"{paths[0].stem}.csv"
+    )
 
 
-def edition(name: str, data: Path, one: Round, fold: int) -> Path:
+def edition(name: str, data: Path, round_: Round, fold: int) -> Path:
     """Return an edition of a fold's bundle, made unless it exists."""
-    path = one.work / f"{name.replace(' ', '-')}-{fold}.onnx"
+    path = round_.work / f"{name.replace(' ', '-')}-{fold}.onnx"
     if not path.exists():
-        one.work.mkdir(parents=True, exist_ok=True)
-        learned = foldwise.clips(data, CALIBRATION_CLIPS, without=fold, seed=one.seed)
-        with TemporaryDirectory(dir=one.work) as drafts:  # a killed run leaves no partial bundle
+        round_.work.mkdir(parents=True, exist_ok=True)
+        calibration_clips = foldwise.clips(data, CALIBRATION_CLIPS, without=fold, seed=round_.seed)
+        with TemporaryDirectory(dir=round_.work) as drafts:  # a killed run leaves no partial bundle
             draft = Path(drafts, path.name)
-            EDITIONS[name](one.models[fold], draft, learned)
+            EDITIONS[name](round_.models[fold], draft, calibration_clips)
             draft.replace(path)
     return path
 
 
-def as_float32(model: Path, target: Path, learned: list[Clip]) -> None:
+def as_float32(model: Path, target: Path, calibration_clips: list[Clip]) -> None:
     target.write_bytes(model.read_bytes())
 
 
-def as_float16(model: Path, target: Path, learned: list[Clip]) -> None:
+def as_float16(model: Path, target: Path, calibration_clips: list[Clip]) -> None:
     halve_file(model, target)
 
 
-def as_dynamic_int8(model: Path, target: Path, learned: list[Clip]) -> None:
+def as_dynamic_int8(model: Path, target: Path, calibration_clips: list[Clip]) -> None:
     plain = prepared(model, target)
     bare = target.with_suffix(".partial")
     quantize_dynamic(plain, bare, per_channel=True, weight_type=QuantType.QUInt8)
     write_metadata(bare, Bundle.load(model).metadata, target)
 
 
-def as_static_int8(model: Path, target: Path, learned: list[Clip]) -> None:
+def as_static_int8(model: Path, target: Path, calibration_clips: list[Clip]) -> None:
     plain = prepared(model, target)
     bare = target.with_suffix(".partial")
     bundle = Bundle.load(model)
     quantize_static(
         plain,
         bare,
-        Windows(windows(bundle, learned)),
+        Windows(windows(bundle, calibration_clips)),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,
@@ -158,16 +163,16 @@ class Windows(CalibrationDataReader):  # type: ignore[misc]
 
 def windows(bundle: Bundle, clips: list[Clip]) -> Iterator[Feed]:
     """Yield the first window of each clip as the graph's inputs, repeating short clips."""
-    about = bundle.metadata
-    rate = about.front_end.sample_rate
-    length = round(about.window_seconds * rate)
+    metadata = bundle.metadata
+    rate = metadata.front_end.sample_rate
+    length = round(metadata.window_seconds * rate)
     for clip in clips:
-        samples = audio.read(clip.path, rate, 0.0, about.window_seconds).samples
+        samples = audio.read(clip.path, rate, 0.0, metadata.window_seconds).samples
         samples = np.resize(samples, length)
         names = ("logmel", "second_logmel")
         yield {
             name: LogMel(front_end)(samples)[np.newaxis, : round(length / front_end.hop_length)]
-            for name, front_end in zip(names, about.front_ends, strict=False)
+            for name, front_end in zip(names, metadata.front_ends, strict=False)
         }
 
 
@@ -178,7 +183,7 @@ def prepared(model: Path, target: Path) -> Path:
     return plain
 
 
-def ask(bundle: Bundle, feed: Feed) -> None:
+def classify_window(bundle: Bundle, feed: Feed) -> None:
     bundle.run(feed["logmel"], None, feed.get("second_logmel"))
 
 
@@ -187,9 +192,9 @@ def in_turns(actions: list[Callable[[], object]], times: int) -> list[float]:
     best = [float("inf")] * len(actions)
     for _ in range(times):
         for i, action in enumerate(actions):
-            begun = time.process_time()
+            start = time.process_time()
             action()
-            best[i] = min(best[i], time.process_time() - begun)
+            best[i] = min(best[i], time.process_time() - start)
     return best
 
 
@@ -216,20 +221,20 @@ def rendered(editions: list[Edition], rounds: list[Round]) -> str:
             continue
         difference = compare({"float32": reference, edition.name: run}).rows[1].difference
         assert difference is not None  # only the first run has none
-        ends = difference.intervals.get("accuracy")  # None if no answer has changed
+        ends = difference.intervals.get("accuracy")  # None if no prediction has changed
         rows.append(
             (
                 *row,
                 f"{100 * difference.accuracy:+.1f}",
                 *((f"{100 * end:+.1f}" for end in ends) if ends else ("", "")),
-                f"{100 * foldwise.changed(run, reference):.1f}",
+                f"{100 * foldwise.changed_share(run, reference):.1f}",
                 f"{np.abs(run.probabilities - reference.probabilities).max():.4f}",
             )
         )
     return f"""# Precision
 
 The same bundles with fewer bits per weight. Accuracy and macro F1 (per cent) are over
-{len(rounds[0].heard)} clips, each classified by the bundle of the artist-grouped fold that held it
+{len(rounds[0].clips)} clips, each classified by the bundle of the artist-grouped fold that held it
 out ({foldwise.FOLDS} folds); seeds: {len(rounds)}, each with its own folds and bundles. Changes
 are in points relative to float32, with 95 % intervals over artists; the greatest change is that of
 any one genre's probability in any clip. Load and window times are CPU milliseconds on one thread,

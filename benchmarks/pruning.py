@@ -34,17 +34,17 @@ def main() -> None:
             for number, (name, network) in enumerate(networks.items())
         }
     best = dict.fromkeys(sessions, float("inf"))
-    said = {}
+    outputs = {}
     for _ in range(RUNS):
-        for name, one in sessions.items():
-            begun = time.process_time()
-            said[name] = one.run(None, {"frames": frames})
-            best[name] = min(best[name], time.process_time() - begun)
+        for name, session_ in sessions.items():
+            start = time.process_time()
+            outputs[name] = session_.run(None, {"frames": frames})
+            best[name] = min(best[name], time.process_time() - start)
     for name, network in networks.items():
         size = sum(parameter.numel() for parameter in network.parameters())
         share = best[name] / best["as published"]
         print(f"{name:14}{1000 * best[name]:6.1f} ms  {share:5.2f}  {size:8,} parameters")
-    pairs = zip(*said.values(), strict=True)
+    pairs = zip(*outputs.values(), strict=True)
     print(f"largest difference {max(float(np.abs(a - b).max()) for a, b in pairs):.1e}")
 
 

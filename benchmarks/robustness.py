@@ -141,37 +141,41 @@ def main() -> None:
     foldwise.add_arguments(parser, "runs/robustness")
     foldwise.add_seeds(parser)
     parser.add_argument("--workers", type=int, default=1, help="processes that share the clips")
-    chosen = parser.parse_args()
-    rounds = foldwise.rounds(chosen)
-    clean = foldwise.over_seeds(rounds, partial(under, None, chosen.workers))
+    args = parser.parse_args()
+    rounds = foldwise.rounds(args)
+    clean = foldwise.over_seeds(rounds, partial(predict_under, None, args.workers))
     runs = {
-        condition: foldwise.over_seeds(rounds, partial(under, condition, chosen.workers))
+        condition: foldwise.over_seeds(rounds, partial(predict_under, condition, args.workers))
         for condition in CONDITIONS
     }
-    chosen.out.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     header, rows = table(clean, runs)
     sheet = io.StringIO()
     csv.writer(sheet, lineterminator="\n").writerows([header, *rows])
-    (chosen.out / "robustness.csv").write_text(sheet.getvalue(), encoding="utf-8")
-    answers = {"as they are": clean} | {condition.name: run for condition, run in runs.items()}
-    foldwise.write_answers(chosen.out / "predictions" / "robustness.csv", answers)
-    page = chosen.out / "robustness.md"
-    page.write_text(rendered(header, rows, chosen.seeds), encoding="utf-8")
+    (args.out / "robustness.csv").write_text(sheet.getvalue(), encoding="utf-8")
+    runs_by_name = {"as they are": clean} | {condition.name: run for condition, run in runs.items()}
+    foldwise.write_predicted_genres(args.out / "predictions" / "robustness.csv", runs_by_name)
+    page = args.out / "robustness.md"
+    page.write_text(rendered(header, rows, args.seeds), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
 
 
-def under(condition: Condition | None, workers: int, one: Round) -> Predictions:
-    """Return the predictions under a condition (None: unaltered clips), computed unless kept."""
+def predict_under(condition: Condition | None, workers: int, round_: Round) -> Predictions:
+    """Return the predictions under a condition (None: unaltered clips), computed unless stored."""
     name = condition.name if condition else "clean"
     shortest = (condition and condition.seconds) or 0.0
-    heard = [clip for clip in one.heard if seconds(clip.path) > shortest]
-    kept = one.work / f"{quote(name, safe=' ')}.csv"  # quoted so that +1 and -1 semitone differ
-    if not kept.exists():
-        answers = list(
-            with_progress(_answers(condition, heard, one.models, workers), len(heard), name)
+    clips = [clip for clip in round_.clips if seconds(clip.path) > shortest]
+    path = round_.work / f"{quote(name, safe=' ')}.csv"  # quoted so that +1 and -1 semitone differ
+    if not path.exists():
+        results = list(
+            with_progress(
+                _classify_clips(condition, clips, round_.models, workers), len(clips), name
+            )
         )
-        foldwise.keep(kept, name, heard, answers, Classifier.load(one.models[0]).labels)
-    return files.read(kept)
+        foldwise.save_predictions(
+            path, name, clips, results, Classifier.load(round_.models[0]).labels
+        )
+    return files.read(path)
 
 
 def table(
@@ -189,7 +193,7 @@ def table(
         row = compare({"clean": clean, condition.name: run}).rows[1]
         difference = row.difference
         assert difference is not None  # only the first run has none
-        ends = difference.intervals.get("accuracy")  # None if no answer has changed
+        ends = difference.intervals.get("accuracy")  # None if no prediction has changed
         rows.append(
             (
                 condition.name,
@@ -200,7 +204,7 @@ def table(
                 f"{-condition.allowed:.1f}",
                 *(map(_points, ends) if ends else ("", "")),
                 _points(difference.f1),
-                _percent(foldwise.changed(run, clean)),
+                _percent(foldwise.changed_share(run, clean)),
                 p_text(difference.group_p_value),
                 p_text(difference.p_value),
             )
@@ -241,24 +245,26 @@ python benchmarks/robustness.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
 """
 
 
-def _answers(
-    condition: Condition | None, heard: list[Clip], models: list[Path], workers: int
+def _classify_clips(
+    condition: Condition | None, clips: list[Clip], models: list[Path], workers: int
 ) -> Iterator[Prediction | Failure | Crash[Clip]]:
     position = CONDITIONS.index(condition) if condition else None
-    prepare = partial(_listener, position, models)
+    prepare = partial(_clip_classifier, position, models)
     if workers == 1:
-        return map(prepare(), heard)
-    return in_order(prepare, heard, workers)
+        return map(prepare(), clips)
+    return in_order(prepare, clips, workers)
 
 
-def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Prediction | Failure]:
+def _clip_classifier(
+    position: int | None, models: list[Path]
+) -> Callable[[Clip], Prediction | Failure]:
     """Return a classifier of altered clips; a spawned process looks up the condition by index."""
 
     @cache
     def classifier(fold: int) -> Classifier:
         return Classifier.load(models[fold])
 
-    def listen(clip: Clip) -> Prediction | Failure:
+    def classify(clip: Clip) -> Prediction | Failure:
         if position is None:
             return classifier(clip.fold).attempt(clip.path)
         condition = CONDITIONS[position]
@@ -271,7 +277,7 @@ def _listener(position: int | None, models: list[Path]) -> Callable[[Clip], Pred
                 return Failure(clip.path, f"{type(error).__name__}: {error}")
             return classifier(clip.fold).attempt(target)
 
-    return listen
+    return classify
 
 
 def write_altered(condition: Condition, path: Path, track: str, target: Path) -> None:

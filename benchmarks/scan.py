@@ -38,38 +38,38 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--model", default="default")
     parser.add_argument("--trace", type=Path, help="a CSV file for the memory over time")
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = chosen.paths or [rendered(folder / "music")]
-        if chosen.songs:
-            paths = songs.choose(paths, chosen.songs)
+        paths = args.paths or [rendered(folder / "music")]
+        if args.songs:
+            paths = songs.choose(paths, args.songs)
         files = [Path(file) for file in media.recordings(map(str, paths))]
         floor, hours = scanning.decode_all(files)
         clips = [
             encode(folder / f"clip{number}.mp3", piece(number, 1.0), "libmp3lame", 128_000)
-            for number in range(chosen.workers)
+            for number in range(args.workers)
         ]
         print(machine.notes())
-        print(f"{len(files)} files, {hours:.2f} h of music, {chosen.workers} workers")
+        print(f"{len(files)} files, {hours:.2f} h of music, {args.workers} workers")
         print(
             f"{'':24}{'CPU s per h':>12}{'of floor':>10}{'files/s':>10}{'x real time':>13}{'MB':>8}"
         )
         print(f"{'PyAV alone, 1 thread':24}{floor / hours:12.2f}{1:10.2f}")
-        for excerpt in chosen.excerpt:
-            options = ["--excerpt", excerpt, "--workers", str(chosen.workers)]
-            options += ["--model", chosen.model]
+        for excerpt in args.excerpt:
+            options = ["--excerpt", excerpt, "--workers", str(args.workers)]
+            options += ["--model", args.model]
             start = scanning.scan(folder / f"start-{excerpt}.db", clips, options)
             cost = scanning.scan(folder / f"{excerpt}.db", paths, options)
-            lasting = cost.used - start.used
+            cpu = cost.used - start.used
             print(
-                f"{'scan, excerpt ' + excerpt:24}{lasting / hours:12.2f}{lasting / floor:10.2f}"
+                f"{'scan, excerpt ' + excerpt:24}{cpu / hours:12.2f}{cpu / floor:10.2f}"
                 f"{len(files) / cost.elapsed:10.2f}{hours * 3600 / cost.elapsed:13.0f}"
                 f"{cost.watch.peak:8.0f}"
             )
             print(f"{'  with starting up':24}{cost.used / hours:12.2f}{cost.used / floor:10.2f}")
-            if chosen.trace:
-                scanning.write_trace(chosen.trace, excerpt, cost.watch)
+            if args.trace:
+                scanning.write_trace(args.trace, excerpt, cost.watch)
     print(f"allowed: {ALLOWED_RATIO} of the floor with the default, {ALLOWED_MEGABYTES} MB")
 
 

@@ -69,21 +69,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trace", type=Path, help="a CSV file for the memory over time")
-    chosen = parser.parse_args()
-    options = ["--workers", str(chosen.workers)]
-    counts = sorted(chosen.counts)
+    args = parser.parse_args()
+    options = ["--workers", str(args.workers)]
+    counts = sorted(args.counts)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        sources = chosen.files or clips.rendered(home / "pieces")
+        sources = args.files or clips.rendered(home / "pieces")
         folders = clips.cut(sources, home / "clips", counts[-1])
         print(machine.notes(), end="\n\n")
-        unbroken = grow(home, folders, counts, options, chosen.trace)
-        if chosen.kills:
+        unbroken = grow(home, folders, counts, options, args.trace)
+        if args.kills:
             store = home / "killed.db"
             kills = kill_and_resume(
-                store, folders, counts[-1], options, chosen.kills, random.Random(chosen.seed)
+                store, folders, counts[-1], options, args.kills, random.Random(args.seed)
             )
-            faults = judge(kills, store, unbroken)
+            faults = find_faults(kills, store, unbroken)
             print("\n".join(faults or ["the stores are equal"]))
             if faults:
                 sys.exit(1)
@@ -100,10 +100,10 @@ def grow(
     for count in counts:
         store = home / f"{count}.db"
         cost = scanning.scan(store, folders[: -(-count // clips.IN_FOLDER)], options)
-        lasting = 1000 * (cost.used - start.used) / count
+        cpu_ms = 1000 * (cost.used - start.used) / count
         size = store.stat().st_size / 1e6
         print(
-            f"| {count} | {cost.elapsed:.0f} | {count / cost.elapsed:.1f} | {lasting:.1f} "
+            f"| {count} | {cost.elapsed:.0f} | {count / cost.elapsed:.1f} | {cpu_ms:.1f} "
             f"| {cost.watch.peak:.0f} | {size:.1f} |",
             flush=True,
         )
@@ -119,15 +119,15 @@ def show_memory(watch: scanning.Watch) -> None:
     bins: dict[int, list[float]] = {}
     for sample in watch.samples[:-1]:  # by the last sample some processes may have ended
         bins.setdefault(sample.files // SETTLED, []).append(sample.megabytes)
-    later = {number: seen for number, seen in bins.items() if number >= 1}
+    later = {number: megabytes for number, megabytes in bins.items() if number >= 1}
     if len(later) < 2:
         return
     settled = median(later[min(later)])
     print("| files | MB, median | MB, most |\n|---:|---:|---:|")
-    for number, seen in later.items():
-        print(f"| from {number * SETTLED} | {median(seen):.0f} | {max(seen):.0f} |")
-    medians = max(median(seen) for seen in later.values()) / settled - 1
-    most = max(max(seen) for seen in later.values()) / settled - 1
+    for number, megabytes in later.items():
+        print(f"| from {number * SETTLED} | {median(megabytes):.0f} | {max(megabytes):.0f} |")
+    medians = max(median(megabytes) for megabytes in later.values()) / settled - 1
+    most = max(max(megabytes) for megabytes in later.values()) / settled - 1
     print(
         f"\nAgainst the median of files {SETTLED} to {2 * SETTLED} the medians grow by "
         f"{100 * medians:.1f} % at most, single looks by {100 * most:.1f} % "
@@ -146,7 +146,7 @@ def kill_and_resume(
     """Scan to the end, with `kills` kills on the way."""
     arguments = scanning.command(store, folders, options)
     goals = iter(sorted(rng.sample(range(int(LAST_KILL * count)), kills)))
-    told = []
+    results = []
     print("| kill | processes | moment | files stored | last process gone after |")
     print("|---:|---|---|---:|---:|")
     for number in range(kills):
@@ -159,16 +159,16 @@ def kill_and_resume(
             ready = _reached(store, goal)
             moment = f"{delay:.2f} s after file {goal}"
         kill = _killed(arguments, store, ready, delay, bool(number % 2), moment)
-        told.append(kill)
+        results.append(kill)
         print(
             f"| {number + 1} | {'all' if kill.all_at_once else 'the parent'} | {kill.moment} "
             f"| {len(kill.stored)} | {kill.lingered:.2f} s |",
             flush=True,
         )
-    begun = time.monotonic()
+    start = time.monotonic()
     subprocess.run(arguments, stdout=subprocess.DEVNULL, check=True)
-    print(f"\nThe last run took {time.monotonic() - begun:.0f} s.\n")
-    return told
+    print(f"\nThe last run took {time.monotonic() - start:.0f} s.\n")
+    return results
 
 
 def _reached(store: Path, goal: int) -> Callable[[], bool]:
@@ -196,11 +196,11 @@ def _killed(
         os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
-    begun = time.monotonic()
+    start = time.monotonic()
     process.wait()
-    while any(map(_is_alive, family)) and time.monotonic() - begun < PATIENCE_SECONDS:
+    while any(map(_is_alive, family)) and time.monotonic() - start < PATIENCE_SECONDS:
         time.sleep(0.01)
-    lingered = time.monotonic() - begun
+    lingered = time.monotonic() - start
     return Kill(all_at_once, moment, _stamps(store), lingered)
 
 
@@ -219,7 +219,7 @@ def _stamps(store: Path) -> set[tuple[bytes, float]]:
         return set(database.execute("SELECT path, scanned_at FROM files"))
 
 
-def judge(kills: list[Kill], killed: Path, unbroken: Path) -> list[str]:
+def find_faults(kills: list[Kill], killed: Path, unbroken: Path) -> list[str]:
     """List the faults of a store whose scan was killed and resumed."""
     faults = []
     stamps = _stamps(killed)
@@ -229,9 +229,9 @@ def judge(kills: list[Kill], killed: Path, unbroken: Path) -> list[str]:
         if kill.lingered >= PATIENCE_SECONDS:
             faults.append(f"kill {number}: a process outlived its parent")
     with closing(sqlite3.connect(killed)) as database:
-        (verdict,) = database.execute("PRAGMA integrity_check").fetchone()
-    if verdict != "ok":
-        faults.append(f"the killed store is damaged: {verdict}")
+        (integrity,) = database.execute("PRAGMA integrity_check").fetchone()
+    if integrity != "ok":
+        faults.append(f"the killed store is damaged: {integrity}")
     for table in ("files", "models"):
         one, other = _rows(killed, table), _rows(unbroken, table)
         if one != other:
@@ -243,8 +243,8 @@ def _rows(store: Path, table: str) -> list[tuple[object, ...]]:
     """Return a table's rows without the time stamps."""
     with closing(sqlite3.connect(store)) as database:
         columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-        kept = ", ".join(column for column in columns if column != "scanned_at")
-        return database.execute(f"SELECT {kept} FROM {table} ORDER BY 1").fetchall()
+        selected = ", ".join(column for column in columns if column != "scanned_at")
+        return database.execute(f"SELECT {selected} FROM {table} ORDER BY 1").fetchall()
 
 
 if __name__ == "__main__":

@@ -72,15 +72,15 @@ def run(arguments: Sequence[str], store: Path | None = None) -> Cost:
         if process.wait():
             sys.exit(f"{Path(arguments[0]).name} failed")
     after = os.times()
-    used = after.children_user + after.children_system
-    used -= before.children_user + before.children_system
-    return Cost(used, after.elapsed - before.elapsed, watch)
+    cpu_seconds = after.children_user + after.children_system
+    cpu_seconds -= before.children_user + before.children_system
+    return Cost(cpu_seconds, after.elapsed - before.elapsed, watch)
 
 
 def decode_all(files: Iterable[Path]) -> tuple[float, float]:
     """Decode files on one thread; return the CPU seconds and their length in hours."""
     seconds = 0.0
-    begun = time.process_time()
+    start = time.process_time()
     for path in files:
         # Files that cannot be decoded cost a scan little, too.
         with (
@@ -91,26 +91,26 @@ def decode_all(files: Iterable[Path]) -> tuple[float, float]:
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
                 seconds += frame.samples / frame.sample_rate
-    return time.process_time() - begun, seconds / 3600
+    return time.process_time() - start, seconds / 3600
 
 
 @contextmanager
 def watched(pid: int, store: Path | None) -> Iterator[Watch]:
     """Sample a process and its descendants until the block ends."""
-    watch, over, begun = Watch(), threading.Event(), time.monotonic()
+    watch, done, start = Watch(), threading.Event(), time.monotonic()
 
-    def look() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            seen = sum(map(proportional_megabytes, family(pid)))
+    def sample() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            megabytes = sum(map(proportional_megabytes, family(pid)))
             files = files_in(store) if store else 0
-            watch.samples.append(Sample(time.monotonic() - begun, files, seen))
+            watch.samples.append(Sample(time.monotonic() - start, files, megabytes))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield watch
     finally:
-        over.set()
+        done.set()
         thread.join()
 
 

@@ -38,74 +38,74 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200, metavar="N")
     parser.add_argument("--workers", type=int, default=2, help="processes that listen")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 8], help="at once")
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        files = chosen.files or [
+        files = args.files or [
             encode(Path(name) / "piece.mp3", piece(0, 30.0), "libmp3lame", 320_000)
         ]
-        due = list(itertools.islice(itertools.cycle(files), chosen.requests))
+        due = list(itertools.islice(itertools.cycle(files), args.requests))
         print(machine.notes(("fastapi", "uvicorn", "onnxruntime")))
-        print(f"{chosen.requests} requests, {chosen.workers} processes, {len(files)} files")
+        print(f"{args.requests} requests, {args.workers} processes, {len(files)} files")
         print(f"{'':24}{'a second':>10}{'of floor':>10}{'median ms':>11}{'95 % ms':>10}")
         floors = {}
-        with listening(chosen.workers) as listen:
+        with isolated_classifiers(args.workers) as classify:
             # More clients than processes would only wait.
-            for clients in sorted({min(clients, chosen.workers) for clients in chosen.clients}):
-                floors[clients] = report(f"no server, {clients} at once", listen, due, clients)
-        with serving(chosen.workers, max(chosen.clients)) as (ask, process):
-            for clients in chosen.clients:
-                floor = floors[min(clients, chosen.workers)]
-                report(f"served, {clients} at once", ask, due, clients, floor)
-            seen = sum(map(scanning.proportional_megabytes, scanning.family(process)))
-        print(f"memory of all processes: {seen:.0f} MB")
+            for clients in sorted({min(clients, args.workers) for clients in args.clients}):
+                floors[clients] = report(f"no server, {clients} at once", classify, due, clients)
+        with serving(args.workers, max(args.clients)) as (post, process):
+            for clients in args.clients:
+                floor = floors[min(clients, args.workers)]
+                report(f"served, {clients} at once", post, due, clients, floor)
+            megabytes = sum(map(scanning.proportional_megabytes, scanning.family(process)))
+        print(f"memory of all processes: {megabytes:.0f} MB")
 
 
 def report(
     name: str,
-    ask: Callable[[Path], None],
+    request: Callable[[Path], None],
     files: Sequence[Path],
     clients: int,
     floor: float | None = None,
 ) -> float:
-    """Print a row, and return the answers per second."""
+    """Print a row, and return the responses per second."""
 
     def timed(path: Path) -> float:
-        begun = time.perf_counter()
-        ask(path)
-        return time.perf_counter() - begun
+        start = time.perf_counter()
+        request(path)
+        return time.perf_counter() - start
 
     with ThreadPoolExecutor(clients) as threads:
-        list(threads.map(ask, files[: 4 * clients]))  # opens connections, caches files
-        begun = time.perf_counter()
-        taken = list(threads.map(timed, files))
-        rate = len(files) / (time.perf_counter() - begun)
-    middle, slow = np.percentile(taken, [50, 95])
+        list(threads.map(request, files[: 4 * clients]))  # opens connections, caches files
+        start = time.perf_counter()
+        latencies = list(threads.map(timed, files))
+        rate = len(files) / (time.perf_counter() - start)
+    middle, slow = np.percentile(latencies, [50, 95])
     share = f"{rate / floor:10.2f}" if floor else f"{'1':>10}"
     print(f"{name:24}{rate:10.2f}{share}{1000 * middle:11.0f}{1000 * slow:10.0f}")
     return rate
 
 
 @contextmanager
-def listening(workers: int) -> Iterator[Callable[[Path], None]]:
+def isolated_classifiers(workers: int) -> Iterator[Callable[[Path], None]]:
     """Yield a function that classifies a file in an idle process, waiting for one if necessary."""
     classifier = Classifier.load()
-    crew = [classifier.isolated() for _ in range(workers)]
+    classifiers = [classifier.isolated() for _ in range(workers)]
     idle: SimpleQueue[IsolatedClassifier] = SimpleQueue()
-    for listener in crew:
-        idle.put(listener)
+    for worker in classifiers:
+        idle.put(worker)
 
-    def ask(path: Path) -> None:
-        listener = idle.get()
-        result = listener.attempt(path)
-        idle.put(listener)
+    def classify(path: Path) -> None:
+        worker = idle.get()
+        result = worker.attempt(path)
+        idle.put(worker)
         if isinstance(result, Failure):
             sys.exit(f"{path}: {result.error}")
 
     try:
-        yield ask
+        yield classify
     finally:
-        for listener in crew:
-            listener.close()
+        for worker in classifiers:
+            worker.close()
 
 
 @contextmanager
@@ -123,14 +123,14 @@ def serving(workers: int, clients: int) -> Iterator[tuple[Callable[[Path], None]
         sys.exit("tonearm serve failed")
     with httpx.Client(base_url=address[0], timeout=120) as client:
 
-        def ask(path: Path) -> None:
+        def post(path: Path) -> None:
             with path.open("rb") as file:
                 response = client.post("/classify", files={"file": file})
             if response.status_code != 200:
                 sys.exit(f"{path}: {response.text}")
 
         try:
-            yield ask, process.pid
+            yield post, process.pid
         finally:
             process.terminate()
             process.wait()

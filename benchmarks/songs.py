@@ -17,10 +17,10 @@ SHORTEST, LONGEST = 120.0, 600.0  # seconds
 def choose(paths: Sequence[Path], count: int) -> list[Path]:
     """Choose `count` full-length songs, evenly spaced among all below the folders."""
     found = [Path(file) for file in media.recordings(map(str, paths))]
-    fitting = [file for file in found if SHORTEST <= seconds(file) <= LONGEST]
-    if len(fitting) < count:
-        sys.exit(f"expected {count} songs of {SHORTEST:.0f} to {LONGEST:.0f} s: {len(fitting)}")
-    return [fitting[place * len(fitting) // count] for place in range(count)]
+    songs = [file for file in found if SHORTEST <= seconds(file) <= LONGEST]
+    if len(songs) < count:
+        sys.exit(f"expected {count} songs of {SHORTEST:.0f} to {LONGEST:.0f} s: {len(songs)}")
+    return [songs[i * len(songs) // count] for i in range(count)]
 
 
 def seconds(path: Path) -> float:

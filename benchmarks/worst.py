@@ -23,21 +23,21 @@ def main() -> None:
     parser.add_argument("predictions", nargs="?", type=Path, default=PUBLISHED)
     parser.add_argument("--data", required=True, type=Path, help="the dataset, for the artists")
     parser.add_argument("--count", type=int, default=10)
-    chosen = parser.parse_args()
-    table = published(chosen.predictions)[0]  # of the first seed, so that each track occurs once
-    tracks = {track.id: track for track in datasets.load(chosen.data).tracks}
-    given = table.probabilities[np.arange(len(table)), table.truth_index]
+    args = parser.parse_args()
+    table = published(args.predictions)[0]  # of the first seed, so that each track occurs once
+    tracks = {track.id: track for track in datasets.load(args.data).tracks}
+    true_probability = table.probabilities[np.arange(len(table)), table.truth_index]
     rows = []
-    for place in np.argsort(given, kind="stable")[: chosen.count]:
-        track = tracks[table.tracks[place]]
+    for i in np.argsort(true_probability, kind="stable")[: args.count]:
+        track = tracks[table.tracks[i]]
         rows.append(
             (
                 track.id,
                 " — ".join(filter(None, (track.artist, track.title))) or "unknown",
-                table.truth[place],
-                f"{100 * given[place]:.1f}",
-                table.predicted[place],
-                f"{100 * table.probabilities[place].max():.0f}",
+                table.truth[i],
+                f"{100 * true_probability[i]:.1f}",
+                table.predicted[i],
+                f"{100 * table.probabilities[i].max():.0f}",
             )
         )
     print(

@@ -258,7 +258,7 @@ pathlib.Path({str(found)!r}).write_text(str(set(rdevs) == {{os.stat(os.devnull).
     parent = f"""
 import subprocess, sys
 from tonearm.cli import app
-app._open_what_is_closed()
+app._reopen_closed_streams()
 subprocess.run([sys.executable, "-c", {child!r}], check=True)
 """
     command = f"{shlex.join([sys.executable, '-c', parent])} <&- >&- 2>&-"

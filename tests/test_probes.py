@@ -182,7 +182,7 @@ def test_the_ladder_holds_what_can_be_had(
 ) -> None:
     assert set(PROBES) == {f"probe-{name}" for name in EMBEDDINGS}
     (tmp_path / "mobilenet.yaml").write_text("name: mobilenet\n")
-    at_hand = "tonearm.benchmark.systems.weights_at_hand"
+    at_hand = "tonearm.benchmark.systems.weights_available"
     songs = Dataset("songs", tmp_path, tuple(tracks), LABELS)
     monkeypatch.setattr(at_hand, lambda: False)
     plain = default_systems(tmp_path, songs)

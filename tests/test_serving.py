@@ -805,7 +805,7 @@ def test_a_second_signal_ends_it_at_once_and_leaves_nothing(
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
-    with serve._opened("127.0.0.1", 0) as server_socket:
+    with serve._bind("127.0.0.1", 0) as server_socket:
         # By this asyncio knows TCP, and then sends what it has at once (TCP_NODELAY).
         assert server_socket.proto == socket.IPPROTO_TCP
 

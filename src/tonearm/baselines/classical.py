@@ -29,7 +29,7 @@ except ImportError as error:
 FloatArray = NDArray[np.float64]
 
 INNER_FOLDS = 3
-# Votes of trees and neighbours can be nought; their logarithm is floored here.
+# Votes of trees and neighbours can be zero; their logarithm is floored here.
 SMALLEST_VOTE = 1e-3
 TEMPERATURES = np.geomspace(0.02, 20, 200)
 
@@ -44,7 +44,7 @@ class _Method:
 
 _METHODS: dict[str, _Method] = {
     # One against the rest: its margins turn into honest probabilities. Scikit-learn's own
-    # multi-class decision function counts votes, always about one apart, and tells little.
+    # multi-class decision function counts votes, always about one apart, with little information.
     "svm": _Method(
         lambda seed: OneVsRestClassifier(SVC(class_weight="balanced", random_state=seed)),
         {"onevsrestclassifier__estimator__C": (0.3, 1, 3, 10)},
@@ -80,12 +80,12 @@ _METHODS: dict[str, _Method] = {
 
 
 def baseline_names() -> tuple[str, ...]:
-    """Give the names that `create_baseline` knows: `<feature set>-<method>`."""
+    """Return the names that `create_baseline` accepts: `<feature set>-<method>`."""
     return tuple(f"{features}-{method}" for features in FEATURE_SETS for method in _METHODS)
 
 
 def feature_set_of(name: str) -> FeatureSet:
-    """Give what a baseline is told of a track, by the baseline's name.
+    """Return the feature set of a baseline, by the baseline's name.
 
     Raises
     ------
@@ -144,16 +144,16 @@ class Baseline:
         TonearmError
             If fewer than two classes are left to learn.
         """
-        known = np.isfinite(rows).any(axis=1)
-        clips = _finite(rows)[known]
-        truth = np.asarray(labels)[known]
-        keys = np.asarray(groups)[known]
+        decoded = np.isfinite(rows).any(axis=1)
+        clips = _finite(rows)[decoded]
+        truth = np.asarray(labels)[decoded]
+        keys = np.asarray(groups)[decoded]
         self.classes = tuple(np.unique(truth).tolist())
         if not self.classes:
             raise TonearmError("a baseline has nothing to learn from: no track could be heard")
         if len(self.classes) < 2:
             raise TonearmError(f"a baseline needs two classes to learn, not {len(self.classes)}")
-        # A column that is missing throughout is kept (as nought), so that widths stay the same.
+        # A column that is missing throughout is kept (as zeros), so that widths stay the same.
         imputer = SimpleImputer(strategy="median", keep_empty_features=True)
         pipeline = make_pipeline(imputer, StandardScaler(), self._method.build(self._seed))
         folds = list(_inner_folds(truth, keys, self._seed))
@@ -173,9 +173,9 @@ class Baseline:
         return self
 
     def predict_proba(self, rows: NDArray[np.float32]) -> FloatArray:
-        """Give float64[N, C]: the probability of each of `classes`, for float32[N, D].
+        """Return float64[N, C]: the probability of each of `classes`, for float32[N, D].
 
-        A row without a single finite value is answered as one of medians would be.
+        A row without a single finite value is predicted like a row of the training medians.
         """
         if self._pipeline is None:
             raise UsageError("the baseline has not been trained: call fit first")
@@ -183,7 +183,7 @@ class Baseline:
         return _softmax(scores / self.temperature)
 
     def _scores(self, pipeline: Any, clips: FloatArray) -> FloatArray:
-        """Give float64[N, C]: higher is likelier; log-probabilities or decision values."""
+        """Return float64[N, C]: higher is likelier; log-probabilities or decision values."""
         if hasattr(pipeline, "decision_function") and not hasattr(pipeline, "predict_proba"):
             scores = np.asarray(pipeline.decision_function(clips))
             if scores.ndim == 1:
@@ -199,7 +199,7 @@ class Baseline:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Take a baseline's name apart, into the feature set's and the method's."""
+    """Split a baseline's name into those of the feature set and the method."""
     if name not in baseline_names():
         raise UsageError(f"no baseline {name!r}; there are {', '.join(baseline_names())}")
     features, _, method = name.rpartition("-")
@@ -207,25 +207,25 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _finite(rows: NDArray[np.float32]) -> FloatArray:
-    """Mark whatever is no number as missing."""
+    """Replace values that are not finite with NaN, which marks missing values."""
     return np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
 
 
 def _inner_folds(
     truth: NDArray[np.str_], groups: NDArray[np.str_], seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the inner folds that can be learned from.
+    """Yield the indices of the training and test clips of each usable inner fold.
 
-    There is none where a class has too few groups to be held out, and of few groups some fold may
-    leave one class to learn.
+    There are none if a class has too few groups to be held out. With few groups, some fold may have
+    a single class to train on, and is left out.
     """
-    fewest = min(len(np.unique(groups[truth == label])) for label in np.unique(truth))
-    folds = min(INNER_FOLDS, fewest)
+    n_groups = min(len(np.unique(groups[truth == label])) for label in np.unique(truth))
+    folds = min(INNER_FOLDS, n_groups)
     if folds >= 2:
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        for learned, judged in split.split(truth, truth, groups):
-            if len(np.unique(truth[learned])) > 1:
-                yield learned, judged
+        for train, test in split.split(truth, truth, groups):
+            if len(np.unique(truth[train])) > 1:
+                yield train, test
 
 
 def _best_temperature(scores: FloatArray, truth: NDArray[np.int64]) -> float:
@@ -235,6 +235,6 @@ def _best_temperature(scores: FloatArray, truth: NDArray[np.int64]) -> float:
 
 
 def _softmax(scores: FloatArray) -> FloatArray:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares: FloatArray = powers / powers.sum(axis=1, keepdims=True)
-    return shares
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: FloatArray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities

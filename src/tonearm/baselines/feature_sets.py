@@ -66,16 +66,16 @@ def _kaggle_pictures(cache: FeatureCache, tracks: Sequence[Track], workers: int)
     TonearmError
         If no track has a picture.
     """
-    shown = [i for i, track in enumerate(tracks) if track.picture is not None]
-    if not shown:
+    with_picture = [i for i, track in enumerate(tracks) if track.picture is not None]
+    if not with_picture:
         raise TonearmError(
             "kaggle-picture baselines need the published spectrogram pictures of GTZAN: expected "
             "images_original/blues/blues00000.png and so on beside the recordings, found none"
         )
     table = np.full((len(tracks), NUMBERS), np.nan, dtype=np.float32)
     # The picture takes the place of the audio as the file the cached feature is computed from.
-    sources = [replace(tracks[i], path=tracks[i].picture) for i in shown]
-    table[shown] = cache.table(sources, _PublishedPicture(), workers=workers)
+    sources = [replace(tracks[i], path=tracks[i].picture) for i in with_picture]
+    table[with_picture] = cache.table(sources, _PublishedPicture(), workers=workers)
     return table
 
 

@@ -37,7 +37,7 @@ class Benchmark:
         Why the metrics come out too high under this protocol, or None if they do not.
     finished
         The systems that are finished models, which are not trained for the folds.
-    unheard
+    unclassified
         Per system, the ids of the tracks that it could not classify, if there are any.
     """
 
@@ -48,7 +48,7 @@ class Benchmark:
     predictions: Mapping[str, Predictions]
     warning: str | None
     finished: frozenset[str] = frozenset()
-    unheard: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unclassified: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def comparison(self) -> Comparison:
         """Compare each system with the one before it; the names of finished models are marked."""
@@ -91,31 +91,33 @@ def run_benchmark(
         raise UsageError(f"seeds must be at least 1, got {seeds}")
     for system in systems:
         if isinstance(system, BundleSystem):  # before training the others in vain
-            system.refuse_others(dataset.labels)
+            system.require_labels(dataset.labels)
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
-    unheard: dict[str, tuple[str, ...]] = {}
-    for seed, divided in enumerate(_divisions(dataset, protocol, folds, seeds)):
-        asked = [track.id for fold in divided for track in held_out(fold)]
+    unclassified: dict[str, tuple[str, ...]] = {}
+    for seed, fold_list in enumerate(_divisions(dataset, protocol, folds, seeds)):
+        expected = [track.id for fold in fold_list for track in held_out(fold)]
         for system in systems:
 
-            def begin(fold: Fold, stored: bool, system: System = system, seed: int = seed) -> None:
+            def announce(
+                fold: Fold, stored: bool, system: System = system, seed: int = seed
+            ) -> None:
                 on_fold(system, seed, fold, stored)
 
-            said = cross_validate(system, divided, dataset.labels, work, seed, begin)
-            parts[system.name].append(said)
-            heard = set(said.tracks)
-            missing = tuple(track for track in asked if track not in heard)
+            predictions = cross_validate(system, fold_list, dataset.labels, work, seed, announce)
+            parts[system.name].append(predictions)
+            predicted = set(predictions.tracks)
+            missing = tuple(track for track in expected if track not in predicted)
             if missing:
-                unheard[system.name] = missing
+                unclassified[system.name] = missing
     return Benchmark(
         dataset=dataset,
         protocol=protocol,
-        folds=len(divided),
+        folds=len(fold_list),
         seeds=seeds,
-        predictions={name: files.join(several) for name, several in parts.items()},
+        predictions={name: files.join(seed_parts) for name, seed_parts in parts.items()},
         warning=leak_warning(dataset, protocol),
         finished=frozenset(s.name for s in systems if isinstance(s, BundleSystem)),
-        unheard=unheard,
+        unclassified=unclassified,
     )
 
 
@@ -124,17 +126,17 @@ def _divisions(dataset: Dataset, protocol: Protocol, folds: int, seeds: int) -> 
     divisions = []
     gaps: dict[str, list[str]] = {}
     for seed in range(seeds):
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             divisions.append(split(dataset, protocol, folds, seed))
-        for warning in said:
+        for warning in caught:
             # Leaks are reported by `Benchmark.warning` instead, next to the metrics.
             if issubclass(warning.category, GapWarning):
                 gaps.setdefault(str(warning.message), []).append(str(seed))
-    for gap, at in gaps.items():
-        everywhere = len(at) == seeds
-        told = gap if everywhere else f"{gap} (with seed {', '.join(at)})"
-        warnings.warn(told, GapWarning, stacklevel=3)
+    for gap, seed_numbers in gaps.items():
+        all_seeds = len(seed_numbers) == seeds
+        message = gap if all_seeds else f"{gap} (with seed {', '.join(seed_numbers)})"
+        warnings.warn(message, GapWarning, stacklevel=3)
     return divisions
 
 
@@ -184,12 +186,13 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
         lines += [f"> **Careful:** {benchmark.warning}.", ""]
     if comparison.careful:
         lines += [f"> **Careful:** {comparison.careful}.", ""]
-    if benchmark.unheard:
+    if benchmark.unclassified:
         lines += [
             "Left out, because they cannot be classified (undecodable, silent or too short):",
             "",
         ]
-        lines += [f"- {name}: {', '.join(ids)}" for name, ids in benchmark.unheard.items()] + [""]
+        unclassified = benchmark.unclassified.items()
+        lines += [f"- {name}: {', '.join(ids)}" for name, ids in unclassified] + [""]
     if benchmark.finished:
         lines += [
             f"> **Careful:** {', '.join(sorted(benchmark.finished))}: {NOT_TRAINED_ANEW}.",
@@ -214,21 +217,23 @@ def _accuracy_by_kind(benchmark: Benchmark) -> list[str]:
     common, _ = align(benchmark.marked)
     kind_of = {track.id: track.kind or "" for track in benchmark.dataset}
     first = next(iter(common.values()))
-    own = np.array([kind_of[track] for track in first.tracks])
+    track_kinds = np.array([kind_of[track] for track in first.tracks])
     genres = np.array(first.truth)
-    kinds = sorted(set(own) - {""})
+    kinds = sorted(set(track_kinds) - {""})
     shared = [
-        genre for genre in benchmark.dataset.labels if set(kinds) <= set(own[genres == genre])
+        genre
+        for genre in benchmark.dataset.labels
+        if set(kinds) <= set(track_kinds[genres == genre])
     ]
     if len(kinds) < 2 or not shared:
         return []
-    places = {kind: np.isin(genres, shared) & (own == kind) for kind in kinds}
+    masks = {kind: np.isin(genres, shared) & (track_kinds == kind) for kind in kinds}
     rows = [
-        (name, *(f"{100 * run.correct[place].mean():.1f}" for place in places.values()))
+        (name, *(f"{100 * run.correct[mask].mean():.1f}" for mask in masks.values()))
         for name, run in common.items()
     ]
     tracks = np.array(first.tracks)
-    counts = (f"{len(set(tracks[place]))} {kind}" for kind, place in places.items())
+    counts = (f"{len(set(tracks[mask]))} {kind}" for kind, mask in masks.items())
     return [
         f"Only genres that have every kind: {', '.join(shared)} ({', '.join(counts)}).",
         "",

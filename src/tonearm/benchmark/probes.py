@@ -24,7 +24,7 @@ PROBES = ("probe-mn04", "probe-musicnn", "probe-fcn")
 JOINED = "probes-joined"
 
 
-def weights_at_hand() -> bool:
+def weights_available() -> bool:
     """Check whether the weights that are not downloaded on first use are present."""
     try:
         from tonearm.training.fcn import find_fcn
@@ -67,26 +67,28 @@ class ProbeSystem:
 
         train, test, labels = given.train, given.test, given.labels
         networks = list(EMBEDDINGS) if self.name == JOINED else [self.name.removeprefix("probe-")]
-        said = _teacher_outputs([*train, *test], self.cache, self.workers)
+        outputs = _teacher_outputs([*train, *test], self.cache, self.workers)
         known = [
-            (one, labels.index(str(track.label)))
-            for track, one in zip(train, said, strict=False)
-            if one is not None
+            (output, labels.index(str(track.label)))
+            for track, output in zip(train, outputs, strict=False)
+            if output is not None
         ]
-        truth = np.array([place for _, place in known])
+        truth = np.array([label_index for _, label_index in known])
         if len(set(truth)) < 2:
             raise TonearmError(f"{self.name} needs decodable tracks of two genres to learn from")
 
-        def through(network: str, asked: list[TeacherOutputs]) -> FloatArray:
-            rows = np.stack([EMBEDDINGS[network](one) for one, _ in known])
-            others = np.stack([EMBEDDINGS[network](one) for one in asked])
+        def probe_network(network: str, test_outputs: list[TeacherOutputs]) -> FloatArray:
+            rows = np.stack([EMBEDDINGS[network](output) for output, _ in known])
+            others = np.stack([EMBEDDINGS[network](output) for output in test_outputs])
             return probe(rows, truth, others, len(labels), TuningSettings().soft_regularisation)
 
-        def judge(asked: list[TeacherOutputs]) -> FloatArray:
-            joined: FloatArray = np.mean([through(name, asked) for name in networks], axis=0)
-            return joined
+        def predict(test_outputs: list[TeacherOutputs]) -> FloatArray:
+            mean: FloatArray = np.mean(
+                [probe_network(name, test_outputs) for name in networks], axis=0
+            )
+            return mean
 
-        return _shares(said[len(train) :], len(labels), judge)
+        return _decoded_probabilities(outputs[len(train) :], len(labels), predict)
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,11 @@ class AudioSetSystem:
         """Predict with mn04; raise `TonearmError` if AudioSet has no class for a genre."""
         from tonearm.training.probe import audioset_head
 
-        def judge(heard: list[TeacherOutputs]) -> FloatArray:
-            return audioset_head(np.stack([one.audioset for one in heard]), given.labels)
+        def predict(outputs: list[TeacherOutputs]) -> FloatArray:
+            return audioset_head(np.stack([output.audioset for output in outputs]), given.labels)
 
-        return _shares(
-            _teacher_outputs(given.test, self.cache, self.workers), len(given.labels), judge
+        return _decoded_probabilities(
+            _teacher_outputs(given.test, self.cache, self.workers), len(given.labels), predict
         )
 
 
@@ -126,8 +128,8 @@ def _outputs_fingerprint() -> str:
     from tonearm.training.teachers import teachers_fingerprint
 
     code = hashlib.sha256(Path(probe.__file__).read_bytes()).hexdigest()
-    heard = f"{transfer_set.TRANSFER_VERSION} {TuningSettings().clip_seconds}"
-    return f"{heard} {teachers_fingerprint()} {code}"
+    clips = f"{transfer_set.TRANSFER_VERSION} {TuningSettings().clip_seconds}"
+    return f"{clips} {teachers_fingerprint()} {code}"
 
 
 def _teacher_outputs(
@@ -144,14 +146,14 @@ def _teacher_outputs(
     return [segment.outputs if (segment := by_track.get(track)) else None for track in tracks]
 
 
-def _shares(
-    said: Sequence[TeacherOutputs | None],
+def _decoded_probabilities(
+    outputs: Sequence[TeacherOutputs | None],
     classes: int,
-    judge: Callable[[list[TeacherOutputs]], FloatArray],
+    predict: Callable[[list[TeacherOutputs]], FloatArray],
 ) -> FloatArray:
     """Return probabilities for the tracks that were decoded, and NaN rows for the others."""
-    shares = np.full((len(said), classes), np.nan)
-    heard = {i: one for i, one in enumerate(said) if one is not None}
-    if heard:
-        shares[list(heard)] = probabilities_at(judge(list(heard.values())))
-    return shares
+    probabilities = np.full((len(outputs), classes), np.nan)
+    decoded = {i: output for i, output in enumerate(outputs) if output is not None}
+    if decoded:
+        probabilities[list(decoded)] = probabilities_at(predict(list(decoded.values())))
+    return probabilities

@@ -18,7 +18,7 @@ from tonearm.benchmark.probes import (
     PROBES,
     AudioSetSystem,
     ProbeSystem,
-    weights_at_hand,
+    weights_available,
 )
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
@@ -68,7 +68,7 @@ def default_systems(configs: Path, dataset: Dataset) -> list[str]:
     possible = {*baseline_names(), *networks}
     if all(track.picture is None for track in dataset):
         possible -= {name for name in possible if name.startswith("kaggle-picture-")}
-    if weights_at_hand():
+    if weights_available():
         from tonearm.models import audioset
 
         possible |= {*PROBES, JOINED}
@@ -160,12 +160,12 @@ class BaselineSystem:
             raise DatasetError(
                 f"{self.name} cannot learn from {len(train)} tracks: {reason}"
             ) from error
-        shares = np.zeros((len(test), len(labels)))
-        shares[:, [labels.index(label) for label in baseline.classes]] = baseline.predict_proba(
-            rows[len(train) :]
+        probabilities = np.zeros((len(test), len(labels)))
+        probabilities[:, [labels.index(label) for label in baseline.classes]] = (
+            baseline.predict_proba(rows[len(train) :])
         )
-        shares[[track.id in failed for track in test]] = np.nan
-        return shares
+        probabilities[[track.id in failed for track in test]] = np.nan
+        return probabilities
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class NetworkSystem:
             self.cache,
             workers=self.workers,
         )
-        return _heard(run.bundle, given, self.workers)
+        return _predict(run.bundle, given, self.workers)
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class DistilledSystem:
             self.cache.root,
             workers=self.workers,
         )
-        return _heard(model, given, self.workers)
+        return _predict(model, given, self.workers)
 
     def _music(self) -> list[Path]:
         from tonearm.training.recipe import music_folders, parse_recipe
@@ -283,13 +283,13 @@ class BundleSystem:
         """The hash of the file's content."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
-    def refuse_others(self, labels: Sequence[str]) -> None:
+    def require_labels(self, labels: Sequence[str]) -> None:
         """Raise `TonearmError` if the model does not know all of these labels."""
-        _refuse_unknown(self.path, Bundle.load(self.path).metadata.labels, labels)
+        _require_labels(self.path, Bundle.load(self.path).metadata.labels, labels)
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Predict with the model."""
-        return _heard(self.path, given, self.workers)
+        return _predict(self.path, given, self.workers)
 
 
 def _is_recipe(config: Path) -> bool:
@@ -307,20 +307,20 @@ def _group(track: Track) -> str:
     return f"artist {artist_key(track.artist)}" if track.artist else f"track {track.id}"
 
 
-def _refuse_unknown(model: Path, known: Sequence[str], labels: Sequence[str]) -> None:
+def _require_labels(model: Path, known: Sequence[str], labels: Sequence[str]) -> None:
     if missing := set(labels) - set(known):
         raise TonearmError(f"{model} does not know the labels {', '.join(sorted(missing))}")
 
 
-def _heard(model: Path, given: Round, workers: int) -> FloatArray:
+def _predict(model: Path, given: Round, workers: int) -> FloatArray:
     """Classify the held-out tracks, leaving out labels that only the model knows."""
     tracks, labels = given.test, given.labels
     classifier = Classifier.load(model)
-    _refuse_unknown(model, classifier.labels, labels)
-    shares = np.full((len(tracks), len(labels)), np.nan)
+    _require_labels(model, classifier.labels, labels)
+    probabilities = np.full((len(tracks), len(labels)), np.nan)
     paths = [track.path for track in tracks if track.path is not None]
-    for row, answer in zip(shares, classifier.classify_files(paths, workers), strict=True):
-        if not isinstance(answer, Failure):
-            row[:] = [answer.probabilities[label] for label in labels]
-    normalised: FloatArray = shares / shares.sum(axis=1, keepdims=True)
+    for row, result in zip(probabilities, classifier.classify_files(paths, workers), strict=True):
+        if not isinstance(result, Failure):
+            row[:] = [result.probabilities[label] for label in labels]
+    normalised: FloatArray = probabilities / probabilities.sum(axis=1, keepdims=True)
     return normalised

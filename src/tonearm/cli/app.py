@@ -44,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # The order here is the order of `tonearm --help`. A command module imports nothing heavy at its
 # top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
@@ -71,8 +71,8 @@ for module in (
     module.register(app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(value: bool) -> None:
+    if value:
         typer.echo(f"tonearm {__version__}")
         raise typer.Exit
 
@@ -94,7 +94,7 @@ def main() -> None:
 
     Typer itself ends quietly on a closed pipe and on Ctrl-C.
     """
-    _open_what_is_closed()
+    _reopen_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal's encoding lacks must not end the program.
         if isinstance(stream, io.TextIOWrapper):
@@ -108,14 +108,14 @@ def main() -> None:
         print(f"tonearm: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # such as a full disk that the output goes to
-        print(f"tonearm: {_told(error)}", file=sys.stderr)
+        print(f"tonearm: {_error_text(error)}", file=sys.stderr)
         # Otherwise flushing what is still buffered would fail again when Python exits.
         with suppress(OSError):  # a stream without a file has no descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
-def _open_what_is_closed() -> None:
+def _reopen_closed_streams() -> None:
     """Open the null device in place of standard streams that were closed (``>&-``).
 
     Otherwise the next file to be opened, such as a store, would take a closed stream's descriptor,
@@ -129,7 +129,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
 
 
-def _told(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     """Return what failed, as far as it is known, and why."""
     reason = error.strerror or str(error)
     if isinstance(error.filename, str | bytes):
@@ -139,4 +139,4 @@ def _told(error: OSError) -> str:
     except OSError:
         return f"the current folder: {reason}"
     # Errors in writing a file are reported by the code that writes it.
-    return f"output: {reason}" if error.errno in _OF_OUTPUT else reason
+    return f"output: {reason}" if error.errno in _OUTPUT_ERRNOS else reason

@@ -75,8 +75,8 @@ def benchmark(
     warning = datasets.leak_warning(dataset, protocol)
     if warning:
         print(f"tonearm: careful: {warning}", file=sys.stderr)
-    usual = Path("configs") / name
-    configs = configs or usual
+    default_configs = Path("configs") / name
+    configs = configs or default_configs
     features = FeatureCache(cache or cache_folder("features"))
     names = listed(systems or ()) or default_systems(configs, dataset)
     ladder = [find_system(system, configs, features, workers) for system in names]
@@ -86,15 +86,15 @@ def benchmark(
             print(f"tonearm: careful: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
     with split_warnings():
         result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
-    for system_name, ids in result.unheard.items():
+    for system_name, ids in result.unclassified.items():
         print(f"tonearm: left out: {system_name} cannot hear {', '.join(ids)}", file=sys.stderr)
     comparison = result.comparison()
     # Leave out the options that change no figure: the cache folder and the number of processes.
-    chosen = ["--data", str(data), "--systems", ",".join(names)]
-    if configs != usual:
-        chosen += ["--configs", str(configs)]
-    rounds = ("--folds", str(folds), "--seeds", str(seeds), "--protocol", protocol)
-    command = shlex.join(["tonearm", "benchmark", name, *chosen, *rounds])
+    options = ["--data", str(data), "--systems", ",".join(names)]
+    if configs != default_configs:
+        options += ["--configs", str(configs)]
+    split_options = ("--folds", str(folds), "--seeds", str(seeds), "--protocol", protocol)
+    command = shlex.join(["tonearm", "benchmark", name, *options, *split_options])
     written = write_results(out, name, result, command, comparison)
     print_comparison(comparison)
     warn_of_few_groups(comparison)

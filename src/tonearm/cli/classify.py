@@ -1,4 +1,4 @@
-"""`tonearm classify`: say the genre of files and folders."""
+"""`tonearm classify`: classify files and folders by genre."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import (
+    FileWorkersOption,
     ModelOption,
     MusicThresholdOption,
-    SharingOption,
     TimeLimitOption,
     UnsureThresholdOption,
 )
@@ -47,7 +47,7 @@ def classify(
     model: ModelOption = "default",
     music_threshold: MusicThresholdOption = None,
     unsure_threshold: UnsureThresholdOption = None,
-    workers: SharingOption = 1,
+    workers: FileWorkersOption = 1,
     time_limit: TimeLimitOption = None,
 ) -> None:
     """Classify recordings by genre.

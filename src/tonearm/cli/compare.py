@@ -1,4 +1,4 @@
-"""`tonearm compare`: hold runs against each other on the tracks they share."""
+"""`tonearm compare`: compare runs on the tracks they have in common."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def warn_of_few_groups(comparison: Comparison) -> None:
-    """Warn in one line that intervals are too narrow, or say why there are none."""
+    """Warn in one line that intervals are too narrow, or missing."""
     if comparison.careful:
         print(f"tonearm: careful: {comparison.careful}", file=sys.stderr)
 

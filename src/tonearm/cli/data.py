@@ -1,4 +1,4 @@
-"""`tonearm data`: look at, check, divide and fetch datasets."""
+"""`tonearm data`: inspect, check, split and download datasets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import ProtocolOption, SharingOption, path_argument, path_option
+from tonearm.cli.options import FileWorkersOption, ProtocolOption, path_argument, path_option
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
 
@@ -60,7 +60,7 @@ def check(
         float,
         typer.Option("--shortest", min=0.0, help="Report files shorter than this, in seconds."),
     ] = 1.0,
-    workers: SharingOption = 2,
+    workers: FileWorkersOption = 2,
 ) -> None:
     """Listen to every track for faults.
 
@@ -101,7 +101,7 @@ def split(
     with split_warnings():
         dataset = load(path, layout)
     if output is not None:
-        _spare(output, dataset)
+        _require_safe_output(output, dataset)
     with split_warnings():
         parts = split_dataset(dataset, protocol, folds, seed)
     if output is not None:
@@ -136,7 +136,7 @@ def download(
         raise typer.Exit(1)
 
 
-def _spare(output: Path, dataset: Dataset) -> None:
+def _require_safe_output(output: Path, dataset: Dataset) -> None:
     """Refuse to write a manifest under another kind of file's name, or over the dataset's tables.
 
     Raises
@@ -149,16 +149,16 @@ def _spare(output: Path, dataset: Dataset) -> None:
     from tonearm.media import is_recording
     from tonearm.text import printable
 
-    target, named = output.resolve(), printable(str(output))
+    target, shown = output.resolve(), printable(str(output))
     if any(is_recording(name) for name in (output.name, target.name)):
-        raise UsageError(f"{named} is the name of a recording, and a CSV file is written")
+        raise UsageError(f"{shown} is the name of a recording, and a CSV file is written")
     if {output.suffix.lower(), target.suffix.lower()} & {".parquet", ".pq"}:
-        raise UsageError(f"{named} is the name of a Parquet file, and a CSV file is written")
+        raise UsageError(f"{shown} is the name of a Parquet file, and a CSV file is written")
     tables = [dataset.root, *dataset.feature_tables]
     if dataset.layout == "gtzan-shared":
         tables += [dataset.root / TRACK_TABLE, dataset.root / PARTITION_TABLE]
     if target in (table.resolve() for table in tables):
-        raise UsageError(f"{named} is of the dataset itself, and would be written over")
+        raise UsageError(f"{shown} is of the dataset itself, and would be written over")
 
 
 def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
@@ -176,8 +176,8 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
         key=lambda kind: (kind != "full", str(kind)),
     )
 
-    def cell(split: str | None, of: Sequence[GenreSummary]) -> str:
-        counts = [sum(genre.tracks[split, kind] for genre in of) for kind in kinds]
+    def cell(split: str | None, summaries: Sequence[GenreSummary]) -> str:
+        counts = [sum(genre.tracks[split, kind] for genre in summaries) for kind in kinds]
         return " + ".join(map(str, counts)) if any(counts) else ""
 
     named = " + ".join(kind or "of unknown kind" for kind in kinds)

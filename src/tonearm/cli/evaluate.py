@@ -1,4 +1,4 @@
-"""`tonearm evaluate`: judge a model on a labelled dataset."""
+"""`tonearm evaluate`: evaluate a model on a labelled dataset."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import (
+    FileWorkersOption,
     ProtocolName,
-    SharingOption,
     listed,
     path_argument,
     path_option,
@@ -86,7 +86,7 @@ def evaluate(
     layout: Annotated[
         str | None, typer.Option(help="Layout of the dataset; detected by default.")
     ] = None,
-    workers: SharingOption = 1,
+    workers: FileWorkersOption = 1,
 ) -> None:
     """Test a model on labelled recordings, processed exactly as by `tonearm classify`.
 
@@ -109,36 +109,36 @@ def evaluate(
     renamed = dict(_pair(text) for text in rename or ())
     with split_warnings():
         dataset = datasets.load(data, layout)
-    chosen = None
+    test_fold = None
     if protocol is not None:
-        chosen = _fold(dataset, protocol, folds, fold)
-        dataset = replace(dataset, tracks=held_out(chosen))
+        test_fold = _fold(dataset, protocol, folds, fold)
+        dataset = replace(dataset, tracks=held_out(test_fold))
     else:
         refuse(context, "fold", "folds", beside="without --protocol")
-    wanted = listed(map(composed, labels or ()), dataset.labels)
-    tracks = evaluable_tracks(dataset, split, kind, wanted or None)
+    selected = listed(map(composed, labels or ()), dataset.labels)
+    tracks = evaluable_tracks(dataset, split, kind, selected or None)
     # A label that --labels leaves out may still be renamed.
-    judged = {track.label for track in tracks}
+    test_labels = {track.label for track in tracks}
     renamed = {
         label: name
         for label, name in renamed.items()
-        if label in judged or label not in dataset.labels
+        if label in test_labels or label not in dataset.labels
     }
     classifier = Classifier.load(model)
-    careful = overlap_warning(classifier.bundle, dataset.name, tracks)
-    if careful:
-        print(f"tonearm: careful: {careful}", file=sys.stderr)
-    trial = run_inference(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
-    metrics = trial.predictions.metrics(bootstrap)
+    overlap = overlap_warning(classifier.bundle, dataset.name, tracks)
+    if overlap:
+        print(f"tonearm: careful: {overlap}", file=sys.stderr)
+    inference = run_inference(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
+    metrics = inference.predictions.metrics(bootstrap)
     if as_json:
-        failures = [{"path": str(f.path), "error": f.error} for f in trial.failures]
-        about = {"model": model, "data": str(data), "careful": careful, "failures": failures}
-        print(json.dumps(about | metrics.to_dict(), indent=2))
+        failures = [{"path": str(f.path), "error": f.error} for f in inference.failures]
+        run_info = {"model": model, "data": str(data), "careful": overlap, "failures": failures}
+        print(json.dumps(run_info | metrics.to_dict(), indent=2))
     else:
-        _print(metrics, trial)
-    few = too_few(metrics.groups, trial.predictions.unit) if bootstrap else None
-    if few:
-        print(f"tonearm: careful: {few}", file=sys.stderr)
+        _print(metrics, inference)
+    caution = too_few(metrics.groups, inference.predictions.unit) if bootstrap else None
+    if caution:
+        print(f"tonearm: careful: {caution}", file=sys.stderr)
     if report is not None:
         metadata = classifier.bundle.metadata
         size = classifier.bundle.path.stat().st_size / 1e6
@@ -146,19 +146,19 @@ def evaluate(
             model=f"{model} ({metadata.name})" if metadata.name != model else model,
             data=f"{dataset.name}, {metrics.count} tracks of "
             f"{sum(row.support > 0 for row in metrics.per_class)} genres",
-            protocol=_protocol(chosen, split, kind, wanted),
+            protocol=_protocol(test_fold, split, kind, selected),
             command=f"tonearm {shlex.join(sys.argv[1:])}",
             facts={
                 "Model file": f"{classifier.bundle.path.name}, {size:.1f} MB"
                 + (f", {metadata.licence}" if metadata.licence else ""),
-                "Listening": f"{trial.seconds / len(tracks):.2f} s a track, decoding included",
+                "Listening": f"{inference.seconds / len(tracks):.2f} s a track, decoding included",
             },
-            careful=careful or "",
-            left_out=tuple(f"{f.path}: {f.error}" for f in trial.failures),
+            careful=overlap or "",
+            left_out=tuple(f"{f.path}: {f.error}" for f in inference.failures),
         )
         paths = {track.id: track.path for track in tracks if track.path is not None}
-        pictures = explain_errors(classifier, trial.predictions, paths, explained)
-        page = write_report(report, trial.predictions, metrics, subject, pictures)
+        pictures = explain_errors(classifier, inference.predictions, paths, explained)
+        page = write_report(report, inference.predictions, metrics, subject, pictures)
         print(f"report: {page}", file=sys.stderr)
 
 
@@ -191,7 +191,7 @@ def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Se
     return ", ".join(parts)
 
 
-def _print(metrics: Metrics, trial: Inference) -> None:
+def _print(metrics: Metrics, inference: Inference) -> None:
     from rich.table import Table
 
     console = table_console()
@@ -218,12 +218,12 @@ def _print(metrics: Metrics, trial: Inference) -> None:
     chance = f"({100 * metrics.ece_by_chance:.1f} by chance)"
     summary.add_row("calibration error", f"[bold]{100 * metrics.ece:.1f} %[/]", chance)
     console.print(summary)
-    heard = f"{metrics.count} tracks in {trial.seconds:.1f} s"
-    if not trial.failures:
-        console.print(f"\n{heard}")
+    counted = f"{metrics.count} tracks in {inference.seconds:.1f} s"
+    if not inference.failures:
+        console.print(f"\n{counted}")
         return
-    console.print(f"\n{heard}, {len(trial.failures)} could not be judged:", style="yellow")
-    for failure in trial.failures[:LISTED_FAILURES]:
+    console.print(f"\n{counted}, {len(inference.failures)} could not be judged:", style="yellow")
+    for failure in inference.failures[:LISTED_FAILURES]:
         console.print(f"  {failure.path}: {failure.error}", markup=False, soft_wrap=True)
-    if len(trial.failures) > LISTED_FAILURES:
-        console.print(f"  and {len(trial.failures) - LISTED_FAILURES} more")
+    if len(inference.failures) > LISTED_FAILURES:
+        console.print(f"  and {len(inference.failures) - LISTED_FAILURES} more")

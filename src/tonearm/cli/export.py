@@ -1,4 +1,4 @@
-"""`tonearm export`: what a store knows, as a table."""
+"""`tonearm export`: write the contents of a store as a table."""
 
 from __future__ import annotations
 

@@ -16,21 +16,21 @@ def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
     An exception raised by the signal handler could land in an FFmpeg callback, where it would be
     printed and lost. So the first Ctrl-C is only noted, and a second one raises at once.
     """
-    asked = False
+    interrupted = False
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        asked = True
+        interrupted = True
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:  # Ctrl-C is not meant for a background job
-        signal.signal(signal.SIGINT, note)
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.SIG_IGN:  # Ctrl-C is not meant for a background job
+        signal.signal(signal.SIGINT, on_interrupt)
     try:
         for item in items:
             yield item
-            if asked:
+            if interrupted:
                 raise KeyboardInterrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

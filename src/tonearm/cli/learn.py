@@ -1,4 +1,4 @@
-"""`tonearm learn`: a model of somebody's own genres."""
+"""`tonearm learn`: train a model of the user's own genres."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonearm.cli.options import CacheOption, ListeningOption, listed, path_option
+from tonearm.cli.options import AnalysisWorkersOption, CacheOption, listed, path_option
 from tonearm.cli.output import split_warnings, warn_unreadable
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
@@ -60,7 +60,7 @@ def learn(
         typer.Option("--model", help="The model to build on, as for `classify`."),
     ] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    workers: ListeningOption = 1,
+    workers: AnalysisWorkersOption = 1,
     cache: CacheOption = None,
 ) -> None:
     """Learn your own genres from examples; ten files of each are enough to begin with.
@@ -75,8 +75,8 @@ def learn(
     from tonearm.library.examples import keep_genres
 
     examples = _examples(sources, tags=tags)
-    named = listed(genres or (), {str(track.label) for track in examples.tracks})
-    tracks = keep_genres(examples.tracks, named) if named else examples.tracks
+    selected = listed(genres or (), {str(track.label) for track in examples.tracks})
+    tracks = keep_genres(examples.tracks, selected) if selected else examples.tracks
     learned = learning.learn(
         tracks,
         out,
@@ -120,17 +120,17 @@ def _record(learned: Learned, failures: tuple[Failure, ...]) -> dict[str, Any]:
 
     from tonearm.library.advice import advise
 
-    expected = learned.forecast
+    forecast = learned.forecast
     return {
         "bundle": str(learned.path),
         "tracks": learned.tracks,
-        "accuracy": expected.metrics and expected.metrics.accuracy,
-        "accuracy_interval": expected.metrics and expected.metrics.intervals.get("accuracy"),
-        "macro_f1": expected.metrics and expected.metrics.f1,
-        "folds": expected.folds,
-        "without_artist_or_album": expected.unknown,
-        "genres": [asdict(genre) for genre in expected.genres],
-        "needs_more": advise(expected),
+        "accuracy": forecast.metrics and forecast.metrics.accuracy,
+        "accuracy_interval": forecast.metrics and forecast.metrics.intervals.get("accuracy"),
+        "macro_f1": forecast.metrics and forecast.metrics.f1,
+        "folds": forecast.folds,
+        "without_artist_or_album": forecast.unknown,
+        "genres": [asdict(genre) for genre in forecast.genres],
+        "needs_more": advise(forecast),
         "left_out": dict(learned.left_out),
         "failures": [
             {"path": str(failure.track.path), "error": failure.reason} for failure in failures
@@ -143,26 +143,26 @@ def _print(learned: Learned, unlabelled: int) -> None:
 
     from tonearm.library.advice import advise
 
-    expected = learned.forecast
+    forecast = learned.forecast
     table = Table(box=None, pad_edge=False)
     table.add_column("genre")
     for heading in ("files", "groups", "precision", "recall", "F1"):
         table.add_column(heading, justify="right")
     table.add_column("taken for")
-    for genre in expected.genres:
+    for genre in forecast.genres:
         table.add_row(printable(genre.label), str(genre.files), str(genre.groups), *_figures(genre))
     table_console().print(table)
     print()
-    for line in _summary(expected):
+    for line in _summary(forecast):
         print(line)
-    if needs := advise(expected):
+    if needs := advise(forecast):
         print("\nMore examples would help:")
         width = max(len(printable(label)) for label in needs)
         for label, reasons in needs.items():
             print(f"  {printable(label):<{width}}  {printable(reasons)}")
     if learned.left_out:
-        few = ", ".join(f"{printable(label)} {count}" for label, count in learned.left_out)
-        print(f"\nLeft out, with too few files (--min-files): {few}")
+        small_genres = ", ".join(f"{printable(label)} {count}" for label, count in learned.left_out)
+        print(f"\nLeft out, with too few files (--min-files): {small_genres}")
     if unlabelled:
         print(f"\nLeft out, without a genre: {unlabelled} files")
     size = learned.path.stat().st_size / 1e6
@@ -178,25 +178,25 @@ def _figures(genre: GenreForecast) -> tuple[str, str, str, str]:
     return precision, recall, f1, ", ".join(mistakes)
 
 
-def _summary(expected: Forecast) -> list[str]:
+def _summary(forecast: Forecast) -> list[str]:
     """Return lines on what accuracy to expect, and how far to trust it."""
-    files = sum(genre.files for genre in expected.genres)
-    if expected.metrics is None:
+    files = sum(genre.files for genre in forecast.genres)
+    if forecast.metrics is None:
         return ["Expected accuracy: unknown. Every genre is the music of one artist or album."]
-    interval = expected.metrics.intervals.get("accuracy")
+    interval = forecast.metrics.intervals.get("accuracy")
     spread = f" (95 % interval {interval.low:.0%} to {interval.high:.0%})" if interval else ""
     lines = [
-        f"Expected accuracy {expected.metrics.accuracy:.0%}{spread}, "
-        f"from {expected.metrics.count} of {files} files in {expected.folds} folds."
+        f"Expected accuracy {forecast.metrics.accuracy:.0%}{spread}, "
+        f"from {forecast.metrics.count} of {files} files in {forecast.folds} folds."
     ]
-    if expected.unknown == files:
+    if forecast.unknown == files:
         lines.append(
             "Neither artist nor album is known of any file: songs of one artist stood on both "
             "sides, so this is too optimistic."
         )
-    elif expected.unknown:
+    elif forecast.unknown:
         lines.append(
-            f"No artist or album stood on both sides, but of {expected.unknown} files neither is "
+            f"No artist or album stood on both sides, but of {forecast.unknown} files neither is "
             "known: this may be too optimistic."
         )
     else:

@@ -1,4 +1,4 @@
-"""`tonearm models`: what models are at hand."""
+"""`tonearm models`: list the available models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def models(
         folder = os.environ.get(bundle.MODELS_VARIABLE)
         if folder and not Path(folder).is_dir():
             typer.echo(f"tonearm: ${bundle.MODELS_VARIABLE}: {folder}: no such folder", err=True)
-        listed = {known: _facts(path) for known, path in bundle.available().items()}
+        listed = {model_name: _facts(path) for model_name, path in bundle.available().items()}
         if as_json:
             typer.echo(json.dumps(listed))
         else:
@@ -78,42 +78,42 @@ def _print_list(listed: dict[str, dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "size", "genres", "figures", "licence"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
-    for known, facts in listed.items():
+    for model_name, facts in listed.items():
         if "error" in facts:
-            cells = known, "", f"unusable: {facts['error']}", "", ""
+            cells = model_name, "", f"unusable: {facts['error']}", "", ""
         else:
             shares = {
                 key: value for key, value in facts["metrics"].items() if isinstance(value, float)
             }
             figures = list(_flat(shares))
-            told = ", ".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES])
+            figures_text = ", ".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES])
             labels = ", ".join(facts["labels"])
-            cells = known, _megabytes(facts["bytes"]), labels, told, facts["licence"]
-        table.add_row(*(Text(_in_a_line(cell)) for cell in cells))
+            cells = model_name, _megabytes(facts["bytes"]), labels, figures_text, facts["licence"]
+        table.add_row(*(Text(_one_line(cell)) for cell in cells))
     table_console().print(table)
 
 
 def _print_all(facts: dict[str, Any]) -> None:
     size = _megabytes(facts.pop("bytes"))
     lines = [("file", f"{facts.pop('path')} ({size})"), *_flat(facts)]
-    told = [(_in_a_line(key), value) for key, value in lines if value]
-    width = max(len(key) for key, _ in told)
-    for key, value in told:
-        typer.echo(f"{key:<{width}}  {_in_a_line(value)}")
+    entries = [(_one_line(key), value) for key, value in lines if value]
+    width = max(len(key) for key, _ in entries)
+    for key, value in entries:
+        typer.echo(f"{key:<{width}}  {_one_line(value)}")
 
 
-def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield nested values as pairs of (dotted key, text)."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            yield above + key, ", ".join(map(str, value))
+            yield prefix + key, ", ".join(map(str, value))
         else:
-            yield above + key, f"{value:.6g}" if isinstance(value, float) else str(value)
+            yield prefix + key, f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _in_a_line(text: str) -> str:
+def _one_line(text: str) -> str:
     """Return text from an untrusted file as one line that a terminal prints safely."""
     return printable(text.encode("utf-8", "backslashreplace").decode())
 

@@ -32,7 +32,7 @@ PictureOption = Annotated[
         help="Picture to write: .png, .svg, .pdf, .jpg or .webp.",
     ),
 ]
-WordsOption = Annotated[
+MappingOption = Annotated[
     Path | None,
     path_option("--mapping", help="Your own words for the labels: a .toml, .json or .csv file."),
 ]
@@ -40,10 +40,10 @@ ModelOption = Annotated[
     str,
     typer.Option("--model", help="A name that `tonearm models` lists, a bundle or a run folder."),
 ]
-SharingOption = Annotated[
+FileWorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Number of processes that share the files.")
 ]
-ListeningOption = Annotated[
+AnalysisWorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Number of processes that listen.")
 ]
 # Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.

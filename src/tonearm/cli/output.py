@@ -71,20 +71,20 @@ class CsvRows:
 
         record = to_record(name, result, timeline=self._timeline)
         for part in record.get("segments") or [record]:
-            chances = part["probabilities"] or {}
-            genre = next(iter(chances), None)
+            probabilities = part["probabilities"] or {}
+            genre = next(iter(probabilities), None)
             span = ("start", "end") if self._timeline else ("duration",)
             self._writer.writerow(
                 (
                     name,
                     *(part.get(key) for key in span),
                     genre,
-                    chances.get(genre),
+                    probabilities.get(genre),
                     record["truncated"],
                     record["error"],
                     part["music"],
                     part["verdict"],
-                    *(chances.get(label) for label in self._labels),
+                    *(probabilities.get(label) for label in self._labels),
                 )
             )
         sys.stdout.flush()
@@ -125,13 +125,13 @@ class Table:
         if isinstance(result, Failure):
             print_row(self._console, row.append(result.error, "yellow"))
         else:
-            self._append_answer(row, result)
+            self._append_prediction(row, result)
             if result.truncated:
                 row.append("  (file breaks off)", "yellow")
             print_row(self._console, row)
             for segment in result.segments if self._timeline else ():
                 row = Text(f"{_span(segment.start, segment.end):>{self._name_width}}  ")
-                self._append_answer(row, segment)
+                self._append_prediction(row, segment)
                 print_row(self._console, row)
         if self._progress:
             self._progress.advance(self._progress.task_ids[0])
@@ -141,20 +141,22 @@ class Table:
         if self._progress:
             self._progress.stop()
 
-    def _append_answer(self, row: Text, heard: Prediction | Segment) -> None:
-        genre, confidence = next(iter(heard.probabilities.items()))
-        if heard.verdict == "not music":
-            row.append("not music", "yellow").append(f"  (music {heard.music:.0%})", "dim")
+    def _append_prediction(self, row: Text, prediction: Prediction | Segment) -> None:
+        genre, confidence = next(iter(prediction.probabilities.items()))
+        if prediction.verdict == "not music":
+            row.append("not music", "yellow").append(f"  (music {prediction.music:.0%})", "dim")
             return
-        if heard.verdict == "unsure":
+        if prediction.verdict == "unsure":
             row.append("unsure", "yellow").append(f" ({genre} {confidence:.0%})")
         else:
             row.append(f"{genre:<{self._genre_width}}  ", "bold")
             filled = round(confidence * BAR_CELLS)
             row.append("█" * filled, "cyan").append("░" * (BAR_CELLS - filled), "dim")
             row.append(f" {confidence:>4.0%}")
-        others = islice(heard.probabilities.items(), 1, self._top)
-        row.append("  " + ", ".join(f"{name} {chance:.0%}" for name, chance in others), "dim")
+        others = islice(prediction.probabilities.items(), 1, self._top)
+        row.append(
+            "  " + ", ".join(f"{name} {probability:.0%}" for name, probability in others), "dim"
+        )
 
     def _start_progress(self, files: int) -> Progress | None:
         if files == 1 or not self._console.is_terminal:
@@ -193,7 +195,7 @@ def split_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", SplitWarning)
-        others = warnings.showwarning
+        show_other = warnings.showwarning
 
         def show(
             message: Warning | str,
@@ -206,14 +208,14 @@ def split_warnings() -> Iterator[None]:
             if issubclass(category, SplitWarning):
                 print(f"tonearm: careful: {message}", file=sys.stderr)
             else:
-                others(message, category, filename, lineno, file, line)
+                show_other(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         yield
 
 
 def fitted(name: str, width: int) -> str:
-    """Return a name in exactly `width` columns; a long one keeps its end, which tells more."""
+    """Return a name in exactly `width` columns; a long one keeps its end, the specific part."""
     from rich.cells import cell_len, set_cell_size
 
     while cell_len(name) > width:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tonearm.cli.options import StoreArgument, WordsOption, path_option, refuse
+from tonearm.cli.options import MappingOption, StoreArgument, path_option, refuse
 from tonearm.cli.unknown_names import warn_of_unknown_labels
 from tonearm.text import printable
 
@@ -45,7 +45,7 @@ def playlists(
         int | None,
         typer.Option("--limit", min=1, help="Most tracks per playlist.", show_default="all"),
     ] = None,
-    mapping: WordsOption = None,
+    mapping: MappingOption = None,
     absolute: Annotated[
         bool, typer.Option("--absolute", help="Write absolute paths, not relative ones.")
     ] = False,

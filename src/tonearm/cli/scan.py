@@ -1,4 +1,4 @@
-"""`tonearm scan`: listen to a whole library, and keep what was heard."""
+"""`tonearm scan`: classify a whole library, and store the results."""
 
 from __future__ import annotations
 
@@ -111,19 +111,19 @@ def scan(
     from tonearm.library.excerpt import Excerpt
     from tonearm.library.scan import error_kind
 
-    began = time.monotonic()
-    listening = _Listening(model, Excerpt.parse(excerpt), workers, time_limit)
+    start = time.monotonic()
+    options = _ScanOptions(model, Excerpt.parse(excerpt), workers, time_limit)
     if engine == "ray":
         refuse(context, "store", "retry", "prune", beside="with --engine ray")
         if output is None:
             raise UsageError("--engine ray needs --output")
-        tally, genres, reasons = _with_cluster(paths, output, listening, partition)
+        tally, genres, reasons = _scan_on_cluster(paths, output, options, partition)
     else:
         refuse(context, "output", "partition", beside="without --engine ray")
         if store is None:
             raise UsageError("expected --store (or --engine ray and --output)")
-        tally, genres, reasons = _here(paths, store, listening, retry=retry, prune=prune)
-    elapsed = time.monotonic() - began
+        tally, genres, reasons = _scan_locally(paths, store, options, retry=retry, prune=prune)
+    elapsed = time.monotonic() - start
     errors: Counter[str] = Counter()
     for error, count in reasons.items():
         errors[error_kind(error)] += count
@@ -137,7 +137,7 @@ def scan(
         raise typer.Exit(1)
 
 
-class _Listening(NamedTuple):
+class _ScanOptions(NamedTuple):
     """The options that both engines take; the fields are named after their parameters."""
 
     model: str
@@ -146,8 +146,8 @@ class _Listening(NamedTuple):
     time_limit: float | None
 
 
-def _here(
-    paths: list[str], store: Path, listening: _Listening, *, retry: bool, prune: bool
+def _scan_locally(
+    paths: list[str], store: Path, options: _ScanOptions, *, retry: bool, prune: bool
 ) -> tuple[Tally, Counter[str], Counter[str]]:
     """Scan with this machine's processes; return the tally, and the store's genres and errors."""
     from tonearm import bundle
@@ -157,22 +157,22 @@ def _here(
 
     # Report mistyped names before a store is created.
     deduplicate_paths(paths)
-    bundle.find(listening.model)
+    bundle.find(options.model)
     with Store(store, create=True) as library:
-        run = Scan(library, paths, retry=retry, prune=prune, **listening._asdict())
+        run = Scan(library, paths, retry=retry, prune=prune, **options._asdict())
         tally = _show(_tallies(run))
         return tally, library.genres(run.paths), library.errors(run.paths)
 
 
-def _with_cluster(
-    paths: list[str], output: str, listening: _Listening, partition: int
+def _scan_on_cluster(
+    paths: list[str], output: str, options: _ScanOptions, partition: int
 ) -> tuple[Tally, Counter[str], Counter[str]]:
     """Scan with a cluster; return the tally, and the output's counts of genres and errors."""
     from tonearm.library.cluster import scan_cluster
     from tonearm.library.partitions import Partitions
 
-    asked = listening._asdict()
-    tally = _show(scan_cluster(paths, output, partition_files=partition, **asked))
+    common = options._asdict()
+    tally = _show(scan_cluster(paths, output, partition_files=partition, **common))
     return tally, *Partitions(output).counts()
 
 
@@ -210,13 +210,13 @@ def _show(tallies: Iterator[Tally]) -> Tally:
         transient=True,
     )
     task = bar.add_task("", total=tally.due)
-    began = time.monotonic()
+    start = time.monotonic()
     try:
         with bar if console.is_terminal and tally.due else nullcontext():
             for tally in until_interrupted(tallies):
-                speed = tally.done / (time.monotonic() - began)
-                told = f"{speed:.1f} files/s, {_hours(tally.seconds_of_music)} of music"
-                bar.update(task, completed=tally.done, description=told)
+                speed = tally.done / (time.monotonic() - start)
+                description = f"{speed:.1f} files/s, {_hours(tally.seconds_of_music)} of music"
+                bar.update(task, completed=tally.done, description=description)
     except KeyboardInterrupt:
         print(
             f"tonearm: interrupted after {tally.done} of {tally.due} files; the next scan goes "
@@ -239,9 +239,9 @@ def _print_summary(
         "missing": tally.missing,
         "forgotten": tally.pruned,
     }
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    counted = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     recordings = "1 recording" if tally.found == 1 else f"{tally.found} recordings"
-    print(recordings + (f": {told}" if told else ""))
+    print(recordings + (f": {counted}" if counted else ""))
     if tally.seconds_of_music:
         print(
             f"{_hours(tally.seconds_of_music)} of music in {elapsed:.1f} s: "

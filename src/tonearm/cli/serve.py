@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Handler = Callable[[int, FrameType | None], None]
 
 BACKLOG = 128  # connections not yet accepted; asyncio tries to accept as many in a row
-SHUTDOWN_SECONDS = 30  # for recordings in progress when the server is told to stop
+SHUTDOWN_SECONDS = 30  # for recordings in progress when the server is asked to stop
 
 
 def register(app: typer.Typer) -> None:
@@ -84,9 +84,9 @@ def serve(
         unsure_threshold=unsure_threshold,
         time_limit=time_limit,
     )
-    listeners = WorkerPool(classifier, workers or processors())
-    app = create_app(listeners, Limits(megabytes=max_megabytes, waiting=max_waiting))
-    door = _opened(host, port)
+    pool = WorkerPool(classifier, workers or processors())
+    app = create_app(pool, Limits(megabytes=max_megabytes, waiting=max_waiting))
+    server_socket = _bind(host, port)
     shown = f"[{host}]" if ":" in host else host
 
     log = logging.getLogger("uvicorn.error")
@@ -97,7 +97,7 @@ def serve(
             await super().startup(sockets)
             log.disabled = self.force_exit
             if self.started:
-                address = f"http://{shown}:{door.getsockname()[1]}"
+                address = f"http://{shown}:{server_socket.getsockname()[1]}"
                 typer.echo(f"tonearm: listening at {address} (Ctrl-C ends it)", err=True)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -122,18 +122,18 @@ def serve(
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every odd form
     server = Server(config)
-    with _ending_tidily(), suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
+    with _graceful_signals(), suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         try:
-            server.run([door])
+            server.run([server_socket])
         except SystemExit:
             if server.started:
                 raise
     if not server.started:
-        raise TonearmError(listeners.trouble or "the server could not be started")
+        raise TonearmError(pool.trouble or "the server could not be started")
 
 
 @contextmanager
-def _ending_tidily() -> Iterator[None]:
+def _graceful_signals() -> Iterator[None]:
     """Make SIGTERM and SIGHUP end requests and delete their files before they end the program.
 
     uvicorn shuts down and then raises the signal again: without this, that would happen while
@@ -157,16 +157,16 @@ def _ending_tidily() -> Iterator[None]:
     if os.name == "posix" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
         handlers[signal.SIGHUP] = hang_up
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    ended = None
+    signal_number = None
     try:
         yield
-    except _Ended as told:
-        ended = told.number
+    except _Ended as signalled:
+        signal_number = signalled.number
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if ended is not None:
-        signal.raise_signal(ended)
+    if signal_number is not None:
+        signal.raise_signal(signal_number)
 
 
 class _Ended(BaseException):
@@ -176,7 +176,7 @@ class _Ended(BaseException):
         self.number = number
 
 
-def _opened(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     """Bind to an address, before the model's processes are started in vain."""
     import socket
 
@@ -185,17 +185,17 @@ def _opened(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )[0]
         # `socket.create_server` leaves the protocol unset. Then asyncio does not recognise TCP,
-        # and each answer waits 40 ms for an acknowledgement.
-        door = socket.socket(family, kind, protocol)
+        # and each response waits 40 ms for an acknowledgement.
+        server_socket = socket.socket(family, kind, protocol)
         try:
             if os.name == "posix":  # elsewhere this would let others share the address
-                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind(address)
-            door.listen()  # or another server could take the address
+                server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server_socket.bind(address)
+            server_socket.listen()  # or another server could take the address
         except OSError:
-            door.close()
+            server_socket.close()
             raise
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise TonearmError(f"{host}, port {port}: {reason or error}") from None
-    return door
+    return server_socket

@@ -106,9 +106,9 @@ def _record(neighbour: Neighbour) -> dict[str, object]:
 
 
 def _print_table(neighbours: tuple[Neighbour, ...]) -> None:
-    width = max(len(str(each.entry.genre)) for each in neighbours)
-    for each in neighbours:
-        entry = each.entry
+    width = max(len(str(neighbour.entry.genre)) for neighbour in neighbours)
+    for neighbour in neighbours:
+        entry = neighbour.entry
         path = relative(entry.path)
         named = path if not path.startswith(os.pardir) else entry.path
-        print(f"{each.similarity:5.2f}  {entry.genre:<{width}}  {printable(named)}")
+        print(f"{neighbour.similarity:5.2f}  {entry.genre:<{width}}  {printable(named)}")

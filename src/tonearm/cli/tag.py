@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tonearm.cli.interrupt import until_interrupted
-from tonearm.cli.options import ListeningOption, ModelOption, WordsOption, path_option, refuse
+from tonearm.cli.options import (
+    AnalysisWorkersOption,
+    MappingOption,
+    ModelOption,
+    path_option,
+    refuse,
+)
 from tonearm.cli.output import fitted, print_row, warn_unreadable
 from tonearm.cli.unknown_names import warn_of_unknown_labels
 from tonearm.errors import UsageError
@@ -80,7 +86,7 @@ def tag(
             "--below", min=0, max=1, help="Write only below this confidence.", show_default=False
         ),
     ] = None,
-    mapping: WordsOption = None,
+    mapping: MappingOption = None,
     keep_mtime: Annotated[
         bool, typer.Option("--keep-mtime", help="Keep the modification time of files.")
     ] = False,
@@ -96,7 +102,7 @@ def tag(
         bool, typer.Option("--json", help="Print one JSON object per line.")
     ] = False,
     model: ModelOption = "default",
-    workers: ListeningOption = 1,
+    workers: AnalysisWorkersOption = 1,
 ) -> None:
     """Write the genre of recordings to their tags.
 
@@ -121,25 +127,25 @@ def tag(
     from tonearm.library.tagging import Rules, apply, plan
 
     rules = Rules(policy, above, below, read_mapping(mapping) if mapping else {})
-    files, source = _asked(paths, predictions, store, model, workers, rules.mapping)
+    files, source = _files_and_source(paths, predictions, store, model, workers, rules.mapping)
     if not files:
-        places = ", ".join(map(printable, paths or [predictions or store or ""]))
-        print(f"tonearm: no audio files in {places}", file=sys.stderr)
+        searched = ", ".join(map(printable, paths or [predictions or store or ""]))
+        print(f"tonearm: no audio files in {searched}", file=sys.stderr)
         raise typer.Exit(1)
     changes = plan(files, source, rules)
-    notes = Journal(journal)
-    with nullcontext() if dry_run else notes:
+    journal_file = Journal(journal)
+    with nullcontext() if dry_run else journal_file:
         done = _print_all(
-            changes if dry_run else apply(changes, notes, keep_mtime=keep_mtime),
+            changes if dry_run else apply(changes, journal_file, keep_mtime=keep_mtime),
             files,
             dry_run=dry_run,
             as_json=as_json,
         )
     if done["write"] and not dry_run and not as_json:
-        print(f"undo: tonearm tag --undo {shlex.quote(printable(str(notes.path)))}")
+        print(f"undo: tonearm tag --undo {shlex.quote(printable(str(journal_file.path)))}")
 
 
-def _asked(
+def _files_and_source(
     paths: Sequence[str] | None,
     predictions: str | None,
     store: str | None,
@@ -165,7 +171,7 @@ def _asked(
     if not paths:
         raise UsageError("expected files or folders, or predictions with --from or --store")
     files = _files(paths)
-    return files, _listener(model, workers, mapping)
+    return files, _classifier_source(model, workers, mapping)
 
 
 def _files(paths: Sequence[str]) -> list[str]:
@@ -174,7 +180,7 @@ def _files(paths: Sequence[str]) -> list[str]:
     return list(recordings(paths, warn_unreadable))
 
 
-def _listener(model: str, workers: int, mapping: Mapping) -> Source:
+def _classifier_source(model: str, workers: int, mapping: Mapping) -> Source:
     keep_blas_single()
     from tonearm.classifier import Classifier
     from tonearm.library.suggestions import listening

@@ -19,16 +19,16 @@ def warn_of_unknown_labels(mapping: Iterable[str], labels: Iterable[str]) -> Non
     known = list(labels)
     unknown = unknown_labels(mapping, known)
     if unknown and known:  # an empty store knows no labels yet
-        named, there = (printable(", ".join(names)) for names in (unknown, known))
-        print(f"tonearm: the model never says {named}: it knows {there}", file=sys.stderr)
+        listed, available = (printable(", ".join(names)) for names in (unknown, known))
+        print(f"tonearm: the model never says {listed}: it knows {available}", file=sys.stderr)
 
 
-def warn_of_unknown_paths(library: Store, places: Sequence[str], *, missing: bool = False) -> bool:
+def warn_of_unknown_paths(library: Store, paths: Sequence[str], *, missing: bool = False) -> bool:
     """Warn of paths under which a store knows no file; return whether it knows one under any."""
-    unknown = [place for place in places if not any(library.paths([place], missing=missing))]
-    for place in unknown:
+    unknown = [path for path in paths if not any(library.paths([path], missing=missing))]
+    for path in unknown:
         print(
-            f"tonearm: {printable(str(library.path))} knows no file in {printable(place)}",
+            f"tonearm: {printable(str(library.path))} knows no file in {printable(path)}",
             file=sys.stderr,
         )
-    return len(unknown) < len(places)
+    return len(unknown) < len(paths)

@@ -165,7 +165,7 @@ class FeatureCache:
         folder = self.root / kind.folder_name()
         _write_settings(folder, kind)
         try:
-            found, refused = derived(
+            found, errors = derived(
                 (track.path for track in tracks if track.path is not None),
                 self._contents,
                 partial(kind.read, folder),
@@ -180,17 +180,17 @@ class FeatureCache:
         for track in dict.fromkeys(tracks):
             if track.path is None:
                 failures.append(Failure(track, "no audio file is known"))
-            elif track.path in refused:
-                failures.append(Failure(track, refused[track.path]))
+            elif track.path in errors:
+                failures.append(Failure(track, errors[track.path]))
         self.failures = tuple(failures)
         return [None if track.path is None else found.get(track.path) for track in tracks]
 
     def contents(self, tracks: Iterable[Track]) -> dict[str, str]:
-        """Give the hash of the audio of each track that features were computed of, by its id."""
+        """Return the content hash of each track that features were computed from, by track id."""
         stamps: dict[str, Stamp] = {}
         for track in tracks:
             if track.path is not None:
-                with suppress(OSError):  # it is gone by now
+                with suppress(OSError):  # it no longer exists
                     stamps[track.id] = Stamp.of(track.path)
         known = self._contents.known(stamps.values())
         return {id_: known[stamp] for id_, stamp in stamps.items() if stamp in known}
@@ -237,20 +237,20 @@ class Kind(ABC):
         digest = hashlib.blake2b(_canonical(self.settings()).encode(), digest_size=8)
         return f"{self.name}-{digest.hexdigest()}"
 
-    def place(self, folder: Path, content: str) -> Path:
+    def feature_path(self, folder: Path, content: str) -> Path:
         """Return the path of the feature for the given content hash."""
         return folder / content[:2] / f"{content}.npy"
 
     def read(self, folder: Path, content: str) -> StoredArray | None:
         """Return the feature for the given content hash, or None if it is missing or incomplete."""
         try:
-            return StoredArray(self.place(folder, content), self.dtype, self.row_shape)
+            return StoredArray(self.feature_path(folder, content), self.dtype, self.row_shape)
         except (OSError, ValueError):
             return None
 
     def compute(self, folder: Path, path: Path, content: str) -> None:
         """Compute the feature of a file, and write it under its content hash."""
-        write_array(self.place(folder, content), self.rows(path), self.dtype, self.row_shape)
+        write_array(self.feature_path(folder, content), self.rows(path), self.dtype, self.row_shape)
 
 
 class _LogMels(Kind):
@@ -301,7 +301,7 @@ def middle(path: Path, rate: int) -> NDArray[np.float32]:
     A silent middle is accepted: as in a classifier, only a recording that is silent from end to end
     is refused.
     """
-    start = excerpt_start(audio.identify(path).duration or 0.0)  # as a classifier finds it
+    start = excerpt_start(audio.identify(path).duration or 0.0)  # as a classifier does
     samples = audio.read(path, rate, start, EXCERPT_SECONDS).samples
     if len(samples) / rate < SHORTEST_SECONDS or _peak(samples) < SILENCE_PEAK:
         # Rare enough to decode the whole recording just for this check.
@@ -318,7 +318,7 @@ def _audible(
     Raises
     ------
     AudioError
-        If the recording is silent, or too short to tell a genre from.
+        If the recording is silent, or too short to be classified.
     """
     samples, peak = 0, 0.0
     for block in blocks:
@@ -338,11 +338,11 @@ def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:
 
 def _write_settings(folder: Path, kind: Kind) -> None:
     """Record, for people, which settings the hash in the folder's name stands for."""
-    note = folder / "settings.json"
+    path = folder / "settings.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            with atomic_write(note) as file:
+        if not path.exists():
+            with atomic_write(path) as file:
                 file.write(f"{_canonical(kind.settings())}\n".encode())
     except OSError as error:
         raise CacheError(f"{folder}: {error.strerror or error}") from error

@@ -37,8 +37,8 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 SHORTEST_SECONDS = 1.0
 SILENT_PEAK = 1e-4  # 80 dB below full scale
-STATED_SHARE = 0.9  # a track shorter than this share of its stated duration is cut
-PRINTED_SECONDS = 120.0  # of a long recording are fingerprinted, enough to recognise it
+STATED_SHARE = 0.9  # a track shorter than this share of its stated duration is too short
+FINGERPRINTED_SECONDS = 120.0  # of a long recording, enough to recognise it
 
 
 @dataclass(frozen=True)
@@ -89,24 +89,24 @@ def check(
     if not 0 <= shortest < math.inf:
         raise UsageError(f"shortest: expected seconds from 0, got {shortest:g}")
     faults: list[Fault] = []
-    heard: dict[str, _Heard] = {}
+    decoded: dict[str, _Decoded] = {}
     results = with_progress(
-        _listened(dataset.tracks, processes), len(dataset), "listening", show=progress
+        _decode_tracks(dataset.tracks, processes), len(dataset), "listening", show=progress
     )
     for track, result in zip(dataset, results, strict=True):
         if isinstance(result, Fault):
             faults.append(result)
         else:
-            heard[track.id] = result
+            decoded[track.id] = result
             faults += _faults_of(track, result, shortest)
-    faults += _faults_among(dataset, heard)
+    faults += _faults_among(dataset, decoded)
     faults += _known_faults(dataset, faults)
     faults.sort(key=lambda fault: (FAULT_KINDS.index(fault.kind), fault.tracks))
     return Report(len(dataset), tuple(faults))
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Decoded:
     """The result of decoding a track: seconds, peak, whether cut, audio hash, and fingerprint."""
 
     seconds: float
@@ -116,11 +116,11 @@ class _Heard:
     words: Words
 
 
-def _listened(tracks: Sequence[Track], processes: int) -> Iterator[_Heard | Fault]:
+def _decode_tracks(tracks: Sequence[Track], processes: int) -> Iterator[_Decoded | Fault]:
     if processes <= 1:
-        yield from map(_listen, tracks)
+        yield from map(_decode_track, tracks)
         return
-    for result in workers.in_order(_listener, tracks, min(processes, len(tracks))):
+    for result in workers.in_order(_track_decoder, tracks, min(processes, len(tracks))):
         if isinstance(result, workers.Crash):
             detail = f"decoding it ended the process (exit {result.exit_code})"
             yield Fault("undecodable", (result.item.id,), f"{result.item.path}: {detail}")
@@ -128,15 +128,15 @@ def _listened(tracks: Sequence[Track], processes: int) -> Iterator[_Heard | Faul
             yield result
 
 
-def _listener() -> Callable[[Track], _Heard | Fault]:
-    return _listen
+def _track_decoder() -> Callable[[Track], _Decoded | Fault]:
+    return _decode_track
 
 
-def _listen(track: Track) -> _Heard | Fault:
+def _decode_track(track: Track) -> _Decoded | Fault:
     if track.path is None or not track.path.is_file():
         return Fault("missing", (track.id,), f"{track.path or 'no path'}: no such file")
     try:
-        return _hear(track.path)
+        return _decode(track.path)
     except audio.AudioError as error:
         return Fault("undecodable", (track.id,), str(error))
     except Exception as error:  # one odd file must not end a long job
@@ -145,47 +145,47 @@ def _listen(track: Track) -> _Heard | Fault:
         )
 
 
-def _hear(path: Path) -> _Heard:
+def _decode(path: Path) -> _Decoded:
     digest = hashlib.blake2b(digest_size=16)
-    peak, kept, wanted = 0.0, [], int(PRINTED_SECONDS * fingerprint.RATE)
+    peak, blocks, remaining = 0.0, [], int(FINGERPRINTED_SECONDS * fingerprint.RATE)
     with audio.stream(path, fingerprint.RATE) as stream:
         for block in stream:
             digest.update(block.tobytes())
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
-            kept.append(block[:wanted])
-            wanted -= len(kept[-1])
-    words = fingerprint.fingerprint(np.concatenate(kept))
-    return _Heard(stream.seconds, peak, stream.truncated, digest.hexdigest(), words)
+            blocks.append(block[:remaining])
+            remaining -= len(blocks[-1])
+    words = fingerprint.fingerprint(np.concatenate(blocks))
+    return _Decoded(stream.seconds, peak, stream.truncated, digest.hexdigest(), words)
 
 
-def _faults_of(track: Track, heard: _Heard, shortest: float) -> Iterator[Fault]:
-    seconds = f"{heard.seconds:.2f} s"
-    if heard.truncated:
+def _faults_of(track: Track, decoded: _Decoded, shortest: float) -> Iterator[Fault]:
+    seconds = f"{decoded.seconds:.2f} s"
+    if decoded.truncated:
         yield Fault("truncated", (track.id,), f"{track.path}: breaks off after {seconds}")
-    if heard.peak <= SILENT_PEAK:
+    if decoded.peak <= SILENT_PEAK:
         yield Fault("silent", (track.id,), f"{track.path}: {seconds} of silence")
-    if heard.seconds < shortest:
+    if decoded.seconds < shortest:
         yield Fault("too short", (track.id,), f"{track.path}: {seconds}, below {shortest:g} s")
-    elif track.duration is not None and heard.seconds < STATED_SHARE * track.duration:
+    elif track.duration is not None and decoded.seconds < STATED_SHARE * track.duration:
         stated = f"{track.duration:.2f} s"
         yield Fault("too short", (track.id,), f"{track.path}: {seconds}, stated are {stated}")
 
 
-def _faults_among(dataset: Dataset, heard: Mapping[str, _Heard]) -> Iterator[Fault]:
+def _faults_among(dataset: Dataset, decoded: Mapping[str, _Decoded]) -> Iterator[Fault]:
     """Yield duplicates and repetitions, and contradictions between their labels or splits."""
     # Silent tracks would all count as duplicates, and have a fault of their own.
-    audible = [id_ for id_, what in heard.items() if what.peak > SILENT_PEAK]
+    audible = [id_ for id_, result in decoded.items() if result.peak > SILENT_PEAK]
     by_digest: dict[str, list[str]] = defaultdict(list)
     for id_ in audible:
-        by_digest[heard[id_].digest].append(id_)
+        by_digest[decoded[id_].digest].append(id_)
     duplicates = [group for group in by_digest.values() if len(group) > 1]
     for group in duplicates:
         yield Fault("duplicate", tuple(group), f"{' = '.join(group)}: the same audio")
 
     links = [pair for group in duplicates for pair in pairwise(group)]
-    ones = [group[0] for group in by_digest.values()]
-    for repeat in fingerprint.repeats([heard[id_].words for id_ in ones]):
-        pair = ones[repeat.first], ones[repeat.second]
+    distinct = [group[0] for group in by_digest.values()]
+    for repeat in fingerprint.repeats([decoded[id_].words for id_ in distinct]):
+        pair = distinct[repeat.first], distinct[repeat.second]
         links.append(pair)
         shift = f", {abs(repeat.offset):.1f} s apart" if abs(repeat.offset) >= 0.05 else ""
         detail = (
@@ -194,7 +194,7 @@ def _faults_among(dataset: Dataset, heard: Mapping[str, _Heard]) -> Iterator[Fau
         yield Fault("repetition", pair, detail)
 
     tracks = {track.id: track for track in dataset}
-    for group in _joined(links):
+    for group in _connected_groups(links):
         yield from _contradiction("label conflict", group, [tracks[id_].label for id_ in group])
         yield from _contradiction("split leak", group, [tracks[id_].split for id_ in group])
 
@@ -207,7 +207,7 @@ def _contradiction(
         yield Fault(kind, tuple(group), f"the same recording: {listed}")
 
 
-def _joined(links: Iterable[tuple[str, str]]) -> list[list[str]]:
+def _connected_groups(links: Iterable[tuple[str, str]]) -> list[list[str]]:
     """Return the groups of ids that are linked, directly or through others."""
     group_of: dict[str, list[str]] = {}
     for a, b in links:
@@ -224,13 +224,13 @@ def _known_faults(dataset: Dataset, found: Iterable[Fault]) -> Iterator[Fault]:
     """Yield the published faults of GTZAN's tracks that are not among those found."""
     if not any(track.id in gtzan_facts.facts() for track in dataset):
         return
-    told = {id_ for fault in found for id_ in fault.tracks}
+    reported = {id_ for fault in found for id_ in fault.tracks}
     present = {track.id for track in dataset}
     for id_, detail in gtzan_facts.KNOWN_FAULTS.items():
-        if id_ in present - told:
+        if id_ in present - reported:
             yield Fault("known fault", (id_,), f"{id_}: {detail} (Sturm 2013)")
     for group in gtzan_facts.repetitions():
-        here = tuple(id_ for id_ in group if id_ in present)
-        if len(here) > 1 and not told.issuperset(here):
-            detail = f"{' ~ '.join(here)}: listed as one recording (Sturm 2013)"
-            yield Fault("known fault", here, detail)
+        listed = tuple(id_ for id_ in group if id_ in present)
+        if len(listed) > 1 and not reported.issuperset(listed):
+            detail = f"{' ~ '.join(listed)}: listed as one recording (Sturm 2013)"
+            yield Fault("known fault", listed, detail)

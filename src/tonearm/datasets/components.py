@@ -1,4 +1,4 @@
-"""Group things that have a key in common."""
+"""Group items that have a key in common."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Hashable, Iterable, Sequence
 
 
 def connected_components(keys: Sequence[Iterable[Hashable]]) -> list[int]:
-    """Return each thing's group number, counted from 0 in order of first appearance.
+    """Return each item's group number, counted from 0 in order of first appearance.
 
     Parameters
     ----------
     keys
-        The keys of each thing, any number. Two things with a key in common are in one group, and
-        so are things connected through others.
+        The keys of each item, any number. Two items with a key in common are in one group, and
+        so are items connected through others.
     """
     parent = list(range(len(keys)))
     first: dict[Hashable, int] = {}
-    for place, own in enumerate(keys):
-        for key in own:
-            parent[_root(parent, place)] = _root(parent, first.setdefault(key, place))
+    for i, item_keys in enumerate(keys):
+        for key in item_keys:
+            parent[_root(parent, i)] = _root(parent, first.setdefault(key, i))
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(_root(parent, place), len(numbers)) for place in range(len(parent))]
+    return [numbers.setdefault(_root(parent, i), len(numbers)) for i in range(len(parent))]
 
 
-def _root(parent: list[int], place: int) -> int:
-    while parent[place] != place:
-        parent[place] = place = parent[parent[place]]
-    return place
+def _root(parent: list[int], i: int) -> int:
+    while parent[i] != i:
+        parent[i] = i = parent[parent[i]]
+    return i

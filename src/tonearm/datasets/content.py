@@ -64,16 +64,18 @@ class ContentIndex:
 
     def known(self, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
         """Return the hash of each file that has not changed since it was recorded."""
-        wanted = list(stamps)
+        requested = list(stamps)
         found: dict[Stamp, str] = {}
         with self._transaction() as database:
-            for first in range(0, len(wanted), _QUERY_SIZE):
-                part = [os.fsencode(stamp.path) for stamp in wanted[first : first + _QUERY_SIZE]]
-                places = ", ".join("?" * len(part))
-                query = f"SELECT path, size, modified, hash FROM {_TABLE} WHERE path IN ({places})"
-                for path, size, modified, hash_ in database.execute(query, part):
+            for start in range(0, len(requested), _QUERY_SIZE):
+                batch = [
+                    os.fsencode(stamp.path) for stamp in requested[start : start + _QUERY_SIZE]
+                ]
+                marks = ", ".join("?" * len(batch))
+                query = f"SELECT path, size, modified, hash FROM {_TABLE} WHERE path IN ({marks})"
+                for path, size, modified, hash_ in database.execute(query, batch):
                     found[Stamp(os.fsdecode(path), size, modified)] = hash_
-        return {stamp: found[stamp] for stamp in wanted if stamp in found}
+        return {stamp: found[stamp] for stamp in requested if stamp in found}
 
     def record(self, stamp: Stamp, hash_: str) -> None:
         """Store the content hash of a file as it was at `stamp`."""

@@ -1,4 +1,4 @@
-"""Derive something from many files, once per content; a bad file does not stop the others."""
+"""Derive data from many files, once per content; a bad file does not stop the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def derived(
     contents: ContentIndex,
     read: Read[Derived],
     prepare: Callable[[], Make],
-    what: str,
+    description: str,
     *,
     processes: int = 1,
     progress: bool = True,
@@ -42,8 +42,8 @@ def derived(
         Picklable.
     prepare
         Called once in every worker process; picklable. Any exception from the function it returns
-        refuses the file, except an `OSError`, which is taken for a failure to write.
-    what
+        means that the file failed, except an `OSError`, which is taken for a failure to write.
+    description
         Shown beside the progress bar.
     processes
         Number of worker processes; with 1, the calling process does the work.
@@ -57,13 +57,13 @@ def derived(
     ContentIndexError
         If the content hashes cannot be read or recorded.
     """
-    refused: dict[Path, str] = {}
+    errors: dict[Path, str] = {}
     stamps: dict[Path, Stamp] = {}
     for path in dict.fromkeys(paths):
         try:
             stamps[path] = Stamp.of(path)
         except OSError as error:
-            refused[path] = _reason(error)
+            errors[path] = _reason(error)
     known = contents.known(stamps.values())
     found: dict[Path, Derived] = {}
     tasks: list[_Task] = []
@@ -76,20 +76,20 @@ def derived(
             found[path] = stored
 
     results = _results(partial(_worker, read, prepare), tasks, processes)
-    bar = with_progress(results, len(tasks), what, show=progress and bool(tasks))
+    bar = with_progress(results, len(tasks), description, show=progress and bool(tasks))
     for task, result in zip(tasks, bar, strict=True):
         if isinstance(result, OSError):
             raise result
-        if isinstance(result, _Refused):
-            refused[task.path] = result.reason
+        if isinstance(result, _Failed):
+            errors[task.path] = result.reason
             continue
         contents.record(stamps[task.path], result)
         stored = read(result)
         if stored is None:
-            refused[task.path] = "what was derived from it is gone again"
+            errors[task.path] = "what was derived from it is gone again"
         else:
             found[task.path] = stored
-    return found, refused
+    return found, errors
 
 
 @dataclass(frozen=True)
@@ -101,20 +101,20 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class _Refused:
+class _Failed:
     """The one-line reason why nothing was derived from a file."""
 
     reason: str
 
 
-# The file's content hash, or why nothing was derived; an OSError is taken as the store's.
-_Result = str | _Refused | OSError
+# The file's content hash, or why nothing was derived; an OSError is a failure to write.
+_Result = str | _Failed | OSError
 
 
 def _results(
     prepare: Callable[[], Callable[[_Task], _Result]], tasks: Sequence[_Task], processes: int
 ) -> Iterator[_Result]:
-    """Yield a result for every task, in order; a process that dies refuses only its own task."""
+    """Yield a result for every task, in order; a process that dies fails only its own task."""
     if not tasks:
         return
     if processes <= 1:
@@ -122,7 +122,7 @@ def _results(
         return
     for result in workers.in_order(prepare, tasks, min(processes, len(tasks))):
         if isinstance(result, workers.Crash):
-            yield _Refused(f"the process died reading it (exit {result.exit_code})")
+            yield _Failed(f"the process died reading it (exit {result.exit_code})")
         else:
             yield result
 
@@ -135,19 +135,19 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
         try:
             content = task.content or content_hash(task.path)
         except OSError as error:
-            return _Refused(_reason(error))
+            return _Failed(_reason(error))
         try:
             # Another file with the same content, or another process, may have been first.
             if read(content) is None:
                 make(task.path, content)
         except AudioError as error:
-            return _Refused(error.reason)
+            return _Failed(error.reason)
         except TonearmError as error:
-            return _Refused(str(error))
+            return _Failed(str(error))
         except OSError as error:
             return error
         except Exception as error:  # one odd file must not end a long job
-            return _Refused(unexpected(error))
+            return _Failed(unexpected(error))
         return content
 
     return work

@@ -22,12 +22,14 @@ BANDS = 33  # between 300 and 2,000 Hz, evenly on a logarithmic scale
 
 MAX_ERROR = 0.25  # share of bits that differ; unrelated recordings differ in half of them
 MIN_OVERLAP = 1.5  # seconds
-_AT_ONCE = 64  # frames whose spectra are computed together, few enough for the processor's cache
+_BATCH_FRAMES = 64  # frames transformed together, few enough for the processor's cache
 
 MIN_SHARED = 3  # different words that two tracks must share to be compared
 MAX_TIMES = 64  # occurrences of a word in a track; commoner ones (silence, held tones) fix no time
 OFFSETS = 8  # offsets at which two tracks are compared; a loop matches at several
-MAX_SHARED = 16  # tracks with a word in common, paired in runs this long; common words say nothing
+MAX_SHARED = (
+    16  # tracks with a word in common, paired in runs this long; common words prove nothing
+)
 
 Words = NDArray[np.uint32]
 
@@ -50,21 +52,21 @@ def fingerprint(samples: NDArray[np.float32]) -> Words:
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
     energy = np.empty((count, BANDS), np.float32)
     window, bands = np.hanning(FRAME).astype(np.float32), _bands()
-    for first in range(0, count, _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        spectrum = np.fft.rfft(frames[part] * window)[:, : len(bands)]
-        energy[part] = (spectrum.real**2 + spectrum.imag**2) @ bands
+    for start in range(0, count, _BATCH_FRAMES):
+        batch = slice(start, start + _BATCH_FRAMES)
+        spectrum = np.fft.rfft(frames[batch] * window)[:, : len(bands)]
+        energy[batch] = (spectrum.real**2 + spectrum.imag**2) @ bands
     slope = np.diff(np.log(energy + 1e-9), axis=1)
     bits = np.diff(slope, axis=0) > 0
     words: Words = np.packbits(bits, axis=1).view(">u4")[:, 0].astype(np.uint32)
     return words
 
 
-def repeats(prints: Sequence[Words]) -> list[Repeat]:
+def repeats(fingerprints: Sequence[Words]) -> list[Repeat]:
     """Return the pairs of tracks that share a recording for at least `MIN_OVERLAP` seconds."""
     found = []
-    for first, second in _candidates(prints):
-        a, b = prints[first], prints[second]
+    for first, second in _candidates(fingerprints):
+        a, b = fingerprints[first], fingerprints[second]
         compared = [(_error(a, b, offset), offset) for offset in _offsets(a, b)]
         error, offset = min(compared, default=(1.0, 0))
         if error <= MAX_ERROR:
@@ -72,11 +74,11 @@ def repeats(prints: Sequence[Words]) -> list[Repeat]:
     return found
 
 
-def _candidates(prints: Sequence[Words]) -> list[tuple[int, int]]:
+def _candidates(fingerprints: Sequence[Words]) -> list[tuple[int, int]]:
     """Return the pairs of tracks that share at least `MIN_SHARED` different words."""
-    lengths = [len(words) for words in prints]
-    track = np.repeat(np.arange(len(prints)), lengths)
-    word = np.concatenate([np.empty(0, np.uint32), *prints])
+    lengths = [len(words) for words in fingerprints]
+    track = np.repeat(np.arange(len(fingerprints)), lengths)
+    word = np.concatenate([np.empty(0, np.uint32), *fingerprints])
     # Each word counts once per track, because music repeats itself.
     word, track = np.unique(np.stack([word.astype(np.int64), track]), axis=1)
     # Tracks with a word in common are now adjacent.

@@ -90,13 +90,13 @@ def _subset_of(path: Path) -> str | None:
 
 
 def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
-    wanted = SUBSETS[: SUBSETS.index(subset) + 1]
+    subsets = SUBSETS[: SUBSETS.index(subset) + 1]
     with metadata.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         try:
             groups, names, _ = next(reader), next(reader), next(reader)
             header = list(zip(groups, names, strict=True))
-            places = {column: header.index(column) for column in _COLUMNS}
+            columns = {column: header.index(column) for column in _COLUMNS}
         except (StopIteration, ValueError) as error:
             raise DatasetError(
                 f"{metadata}: not FMA's table (two header rows such as set/split, then track_id)"
@@ -108,8 +108,8 @@ def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:
                 raise DatasetError(
                     f"{where}: {len(row)} cells where the header has {len(header)} columns"
                 )
-            cells = {column: row[place].strip() for column, place in places.items()}
-            if cells["set", "subset"] not in wanted:
+            cells = {column: row[index].strip() for column, index in columns.items()}
+            if cells["set", "subset"] not in subsets:
                 continue
             number = _number(row[0], where)
             tracks.append(

@@ -25,15 +25,15 @@ PARTITION_TABLE = "partition.csv"
 # Where the ten genre folders may be below the folder a user gives: the original archive unpacks to
 # `genres`, mirdata puts that into another folder, Kaggle's archive unpacks to `Data`, and programs
 # that download or unpack archives add a parent folder named after the archive.
-_PLAIN_PLACES = ("genres", "*/genres")
-_KAGGLE_PLACES = ("Data", "*", "*/Data")
+_PLAIN_PATTERNS = ("genres", "*/genres")
+_KAGGLE_PATTERNS = ("Data", "*", "*/Data")
 _AUDIO_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})\.(au|wav|flac|mp3|ogg)", re.IGNORECASE)
 _PICTURE_NAME = re.compile(rf"({'|'.join(GENRES)})(\d{{5}})\.png")
 
 
 def find_plain(path: Path) -> Path | None:
     """Return the folder that contains the genre folders, or `None`."""
-    below = (folder for place in _PLAIN_PLACES for folder in sorted(path.glob(place)))
+    below = (folder for pattern in _PLAIN_PATTERNS for folder in sorted(path.glob(pattern)))
     for folder in (path, *below):
         if any(True for _ in _audio(folder)):
             return folder
@@ -58,12 +58,15 @@ def load_plain(path: Path) -> Dataset:
     root = find_plain(path)
     if root is None:
         raise DatasetError(f"{path}: no GTZAN audio such as blues/blues.00000.wav in it")
-    return _dataset(path, _own_audio(root), layout="gtzan")
+    return _dataset(path, _gtzan_audio(root), layout="gtzan")
 
 
 def find_kaggle(path: Path) -> Path | None:
     """Return the folder that contains `genres_original` or `images_original`, or `None`."""
-    folders = [path, *(below for place in _KAGGLE_PLACES for below in sorted(path.glob(place)))]
+    folders = [
+        path,
+        *(below for pattern in _KAGGLE_PATTERNS for below in sorted(path.glob(pattern))),
+    ]
     # A user may also give `genres_original` itself; the pictures are then beside it.
     if path.resolve().name == "genres_original":
         folders.append(path / "..")
@@ -94,7 +97,7 @@ def load_kaggle(path: Path) -> Dataset:
     root = find_kaggle(path)
     if root is None:
         raise DatasetError(f"{path}: neither genres_original nor images_original is in it")
-    return _dataset(root, _own_audio(root / "genres_original"), layout="gtzan-kaggle")
+    return _dataset(root, _gtzan_audio(root / "genres_original"), layout="gtzan-kaggle")
 
 
 def genre_folder(path: Path) -> Path | None:
@@ -142,8 +145,8 @@ def load_track_table(path: Path) -> Dataset:
     """
     tracks = read_tracks(path / TRACK_TABLE)
     partition = path / PARTITION_TABLE
-    described = _read_partition(partition) if partition.is_file() else {}
-    found = _dataset(path, tracks, layout="gtzan-shared", known=described)
+    partition_rows = _read_partition(partition) if partition.is_file() else {}
+    found = _dataset(path, tracks, layout="gtzan-shared", partition_rows=partition_rows)
     dataset = replace(found, table=path / TRACK_TABLE)
     if all(track.id in gtzan_facts.facts() for track in tracks):
         return dataset
@@ -206,7 +209,7 @@ def _dataset(
     root: Path,
     audio: tuple[Track, ...],
     layout: str,
-    known: dict[str, dict[str, str]] | None = None,
+    partition_rows: dict[str, dict[str, str]] | None = None,
 ) -> Dataset:
     """Combine the audio found with the pictures, and describe tracks that have only a picture."""
     require_unique_ids(audio, root)
@@ -217,7 +220,9 @@ def _dataset(
         for track in audio
     )
     picture_tracks = tuple(
-        _described(track, known) for id_, track in pictures.items() if id_ not in with_audio
+        _with_partition(track, partition_rows)
+        for id_, track in pictures.items()
+        if id_ not in with_audio
     )
     if not tracks and not picture_tracks:
         raise DatasetError(f"{root}: neither GTZAN audio nor pictures are in it")
@@ -234,20 +239,20 @@ def _dataset(
     )
 
 
-def _described(track: Track, known: dict[str, dict[str, str]] | None) -> Track:
-    row = (known or {}).get(track.id)
+def _with_partition(track: Track, partition_rows: dict[str, dict[str, str]] | None) -> Track:
+    row = (partition_rows or {}).get(track.id)
     if row is None:
         return track
     split, artist = row.get("split") or None, row.get("artist") or None
     return replace(track, split=part_name(split), artist=artist)
 
 
-def _own_audio(root: Path) -> tuple[Track, ...]:
-    """Return GTZAN's own recordings, and warn of others in its genre folders that are left out."""
-    own = tuple(_audio(root))
+def _gtzan_audio(root: Path) -> tuple[Track, ...]:
+    """Return the recordings named as in GTZAN, and warn of others in its genre folders."""
+    tracks = tuple(_audio(root))
     folders = (root / genre for genre in GENRES)
     listed = media.recordings(str(folder) for folder in folders if folder.is_dir())
-    others = sum(1 for _ in listed) - len(own)
+    others = sum(1 for _ in listed) - len(tracks)
     if others > 0:
         count = "1 recording is" if others == 1 else f"{others} recordings are"
         warnings.warn(
@@ -256,7 +261,7 @@ def _own_audio(root: Path) -> tuple[Track, ...]:
             LeftOutWarning,
             stacklevel=4,
         )
-    return own
+    return tracks
 
 
 def _audio(root: Path) -> Iterator[Track]:

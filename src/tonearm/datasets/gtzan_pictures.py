@@ -56,11 +56,11 @@ def levels(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     The edition's plots were scaled down in places, mixing colours into ones not in the map.
     """
-    known = np.round(matplotlib.colormaps[COLOUR_MAP](np.arange(256))[:, :3] * 255.0)
+    palette = np.round(matplotlib.colormaps[COLOUR_MAP](np.arange(256))[:, :3] * 255.0)
     # A picture has few distinct colours; packed into one number each, they are found quickly.
     numbers = colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-    distinct, place = np.unique(numbers, return_inverse=True)
-    parts = distinct[:, np.newaxis] >> np.array([16, 8, 0]) & 255
-    apart = ((parts[:, np.newaxis] - known) ** 2).sum(axis=2)
-    nearest = apart.argmin(axis=1).astype(np.uint8)
-    return np.asarray(nearest[place.reshape(numbers.shape)])
+    distinct, inverse = np.unique(numbers, return_inverse=True)
+    channels = distinct[:, np.newaxis] >> np.array([16, 8, 0]) & 255
+    distances = ((channels[:, np.newaxis] - palette) ** 2).sum(axis=2)
+    nearest = distances.argmin(axis=1).astype(np.uint8)
+    return np.asarray(nearest[inverse.reshape(numbers.shape)])

@@ -64,7 +64,7 @@ def write_folds(
     """Write the division of tracks as a manifest that `load_manifest` reads again.
 
     One fold gives the column `split` (train, valid, test). Several give the column `fold`: the
-    number of the fold, from 1, in which a track is judged, and trained on in all others.
+    number of the fold, from 1, that holds a track out; all others train on it.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def write_folds(
     for part, tracks in parts.items():
         for track in tracks:
             assert track.path is not None  # a track without audio is in no fold
-            known = {
+            standard = {
                 "path": relative(str(track.path.absolute()), str(path.parent)),
                 "label": track.label,
                 "id": track.id,
@@ -98,8 +98,8 @@ def write_folds(
                 and relative(str(track.picture.absolute()), str(path.parent)),
                 column: part,
             }
-            rows.append({**known, **(others or {}).get(track.id, {})})
-    # A column that nothing is known for is left out, but for the ones that every manifest has.
+            rows.append({**standard, **(others or {}).get(track.id, {})})
+    # Columns without a value are left out, except those that every manifest has.
     names = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
@@ -110,15 +110,15 @@ def write_folds(
 
 
 def other_columns(dataset: Dataset) -> dict[str, dict[str, str]]:
-    """Give the columns of a dataset's table that are none of `COLUMNS`, by the id of the track.
+    """Return the columns of a dataset's table that are not in `COLUMNS`, by track id.
 
-    Of a dataset that no such table describes there are none.
+    The result is empty for a dataset without a table.
     """
     if dataset.table is None:
         return {}
-    ours = {name for names in COLUMNS.values() for name in names}
+    standard = {name for names in COLUMNS.values() for name in names}
     return {
-        track.id: {name: cell for name, cell in row.items() if name not in ours}
+        track.id: {name: cell for name, cell in row.items() if name not in standard}
         for track, (_, row) in zip(dataset, _read_table(dataset.table), strict=True)
     }
 
@@ -138,7 +138,9 @@ def read_tracks(path: Path) -> tuple[Track, ...]:
             f"{path}: no column of paths (one of {', '.join(COLUMNS['path'])}) among "
             f"{', '.join(names)}"
         )
-    tracks = tuple(_track(row, columns, path.parent, f"{path}, {place}") for place, row in rows)
+    tracks = tuple(
+        _track(row, columns, path.parent, f"{path}, {position}") for position, row in rows
+    )
     require_unique_ids(tracks, path)
     return tracks
 
@@ -170,17 +172,17 @@ def require_unique_ids(tracks: Iterable[Track], where: Path) -> None:
 
 
 def _read_table(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """Give each row with the place that an error names."""
+    """Return each row with its position in the file, for error messages."""
     if path.suffix.lower() in (".parquet", ".pq"):
         return [(f"row {number}", row) for number, row in enumerate(_read_parquet(path), start=1)]
     return [(f"line {number}", row) for number, row in _read_csv(path)]
 
 
 def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Give each row with the number of the line it ends in."""
+    """Return each row with the number of the line it ends in."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()  # as a whole, so that an error can tell the line
+            text = file.read()  # as a whole, so that an error can name the line
             lines = io.StringIO(text, newline="")
             reader = csv.DictReader(lines, restval="", skipinitialspace=True)
             reader.fieldnames = _column_names(reader.fieldnames or (), path)
@@ -198,9 +200,9 @@ def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 def _column_names(header: Iterable[str], path: Path) -> list[str]:
     names = [column_name(name) for name in header]
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise DatasetError(f"{path}: there is more than one column {twice!r}")
+    repeated = next((name for name in names if name and names.count(name) > 1), None)
+    if repeated is not None:
+        raise DatasetError(f"{path}: there is more than one column {repeated!r}")
     return names
 
 
@@ -244,7 +246,7 @@ def _track(
 
 
 def seconds(text: str | None, where: str) -> float | None:
-    """Read a duration; `where` it stands begins the error if it is no number."""
+    """Read a duration; an error message begins with `where`."""
     if text is None:
         return None
     try:

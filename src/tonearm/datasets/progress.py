@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 def with_progress(
-    items: Iterable[Item], total: int, what: str, *, show: bool = True
+    items: Iterable[Item], total: int, description: str, *, show: bool = True
 ) -> Iterator[Item]:
     """Yield the items while a progress bar on standard error, if a terminal, counts them."""
     if not (show and sys.stderr.isatty()):
@@ -36,7 +36,7 @@ def with_progress(
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(description, total=total)
         for item in items:
             progress.advance(task)
             yield item

@@ -109,24 +109,24 @@ def split(
         raise UsageError(
             f"split protocol {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}"
         )
-    divided = _divided(dataset, protocol, folds, seed)
-    gap = _gap(divided if chosen is None else divided[chosen : chosen + 1])
+    result = _make_folds(dataset, protocol, folds, seed)
+    gap = _gap(result if chosen is None else result[chosen : chosen + 1])
     if gap is not None:
         warnings.warn(gap, GapWarning, stacklevel=2)
     warning = leak_warning(dataset, protocol)
     if warning is not None:
         warnings.warn(warning, LeakWarning, stacklevel=2)
-    return divided
+    return result
 
 
-def _divided(dataset: Dataset, protocol: Protocol, folds: int, seed: int) -> list[Fold]:
+def _make_folds(dataset: Dataset, protocol: Protocol, folds: int, seed: int) -> list[Fold]:
     usable = _usable(dataset)
     if protocol == "builtin":
         numbers = sorted({track.split for track in usable if track.split}, key=_number)
         if len(numbers) > 1 and all(map(str.isdecimal, numbers)):
             members = [track for track in usable if track.split]
             assigned = [numbers.index(str(track.split)) for track in members]
-            return _take_turns(members, assigned, protocol, len(numbers))
+            return _k_folds(members, assigned, protocol, len(numbers))
         return [_by_name("builtin", dataset, [(track, track.split) for track in usable])]
     if protocol == "filtered":
         facts = gtzan_facts.facts()
@@ -144,7 +144,7 @@ def _divided(dataset: Dataset, protocol: Protocol, folds: int, seed: int) -> lis
     usable = _in_partition(usable)
     # Layouts of the same dataset list tracks in different orders; sorting by id removes that.
     usable.sort(key=lambda track: track.id)
-    return _take_turns(usable, _assign(dataset, usable, protocol, folds, seed), protocol, folds)
+    return _k_folds(usable, _assign(dataset, usable, protocol, folds, seed), protocol, folds)
 
 
 def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
@@ -193,14 +193,16 @@ def _in_partition(tracks: list[Track]) -> list[Track]:
 
 def _gap(folds: Sequence[Fold]) -> str | None:
     """Return a warning about genres that a fold evaluates without training tracks, or `None`."""
-    lacking: dict[str, list[str]] = defaultdict(list)
+    missing: dict[str, list[str]] = defaultdict(list)
     for fold in folds:
-        learned = {track.label for track in fold.train}
-        for label in sorted({str(track.label) for track in (*fold.valid, *fold.test)} - learned):
-            lacking[label].append(fold.name)
-    if not lacking:
+        train_labels = {track.label for track in fold.train}
+        for label in sorted(
+            {str(track.label) for track in (*fold.valid, *fold.test)} - train_labels
+        ):
+            missing[label].append(fold.name)
+    if not missing:
         return None
-    listed = "; ".join(f"{label} in {', '.join(names)}" for label, names in lacking.items())
+    listed = "; ".join(f"{label} in {', '.join(names)}" for label, names in missing.items())
     return f"there is no track to learn from of a genre that is judged: {listed}"
 
 
@@ -233,20 +235,20 @@ def _assign(
     dataset: Dataset, tracks: Sequence[Track], protocol: Protocol, folds: int, seed: int
 ) -> list[int]:
     """Return, for each track, the number of the fold in which it is held out."""
-    lot = random.Random(seed)
+    rng = random.Random(seed)
     if protocol == "random-kfold":
-        groups = [[place] for place in range(len(tracks))]
+        groups = [[i] for i in range(len(tracks))]
         assigned = [number % folds for number in range(len(tracks))]
-        lot.shuffle(assigned)
+        rng.shuffle(assigned)
     else:
         groups = _groups(tracks, by_artist=protocol == "artist-kfold")
-        assigned = _balanced(tracks, groups, folds, lot)
+        assigned = _balanced(tracks, groups, folds, rng)
     if len(groups) < folds:
-        counted = "tracks"
+        units = "tracks"
         if protocol == "artist-kfold":
             known = all(track.artist for track in tracks)
-            counted = "artists" if known else "artists and tracks by unknown ones"
-        raise DatasetError(f"{dataset.root}: {folds} folds asked of {len(groups)} {counted}")
+            units = "artists" if known else "artists and tracks by unknown ones"
+        raise DatasetError(f"{dataset.root}: {folds} folds asked of {len(groups)} {units}")
     return assigned
 
 
@@ -257,18 +259,18 @@ def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
     """
     keys = []
     for track in tracks:
-        own = [("file", os.path.realpath(str(track.path)))]
+        track_keys = [("file", os.path.realpath(str(track.path)))]
         if by_artist and track.artist:
-            own.append(("artist", artist_key(track.artist)))
-        keys.append(own)
+            track_keys.append(("artist", artist_key(track.artist)))
+        keys.append(track_keys)
     groups: dict[int, list[int]] = defaultdict(list)
-    for place, number in enumerate(connected_components(keys)):
-        groups[number].append(place)
+    for i, number in enumerate(connected_components(keys)):
+        groups[number].append(i)
     return list(groups.values())
 
 
 def _balanced(
-    tracks: Sequence[Track], groups: list[list[int]], folds: int, lot: random.Random
+    tracks: Sequence[Track], groups: list[list[int]], folds: int, rng: random.Random
 ) -> list[int]:
     """Assign groups, largest first, each to the fold where it leaves the least imbalance.
 
@@ -283,28 +285,28 @@ def _balanced(
     share = {
         stratum: count / folds for stratum, count in Counter(s for t in strata for s in t).items()
     }
-    held: list[Counter[tuple[str, ...]]] = [Counter() for _ in range(folds)]
+    loads: list[Counter[tuple[str, ...]]] = [Counter() for _ in range(folds)]
     assigned = [0] * len(tracks)
     # Ties are broken at random, first among groups of equal size, then among equally good folds.
-    lot.shuffle(groups)
+    rng.shuffle(groups)
     for group in sorted(groups, key=len, reverse=True):
-        gain = Counter(stratum for place in group for stratum in strata[place])
+        gain = Counter(stratum for i in group for stratum in strata[i])
 
-        # ((held + gain)^2 - held^2) / share^2: what the group adds to the sum of squared relative
+        # ((load + gain)^2 - load^2) / share^2: what the group adds to the sum of squared relative
         # loads. The terms of other strata and folds do not depend on which fold is chosen.
         costs = [
             sum(
                 (2 * load[stratum] + count) * count / share[stratum] ** 2
                 for stratum, count in gain.items()
             )
-            for load in held
+            for load in loads
         ]
         order = list(range(folds))
-        lot.shuffle(order)
+        rng.shuffle(order)
         best = min(order, key=costs.__getitem__)
-        held[best].update(gain)
-        for place in group:
-            assigned[place] = best
+        loads[best].update(gain)
+        for i in group:
+            assigned[i] = best
     return assigned
 
 
@@ -312,7 +314,7 @@ def _strata(track: Track) -> tuple[tuple[str, ...], ...]:
     return (), (str(track.label),), (str(track.label), str(track.kind))
 
 
-def _take_turns(
+def _k_folds(
     tracks: Sequence[Track], assigned: Sequence[int], protocol: Protocol, folds: int
 ) -> list[Fold]:
     pairs = list(zip(tracks, assigned, strict=True))

@@ -37,11 +37,11 @@ class StoredArray:
         with path.open("rb") as file:
             self.shape = _read_header(file, self.dtype)
             self._offset = file.tell()
-            held = file.seek(0, os.SEEK_END) - self._offset
+            n_bytes = file.seek(0, os.SEEK_END) - self._offset
         if self.shape[1:] != row_shape:
             raise ValueError(f"{path}: rows of shape {self.shape[1:]}, expected {row_shape}")
         # A file cut short by a full disk or a power failure still has an intact header.
-        if held != int(np.prod(self.shape)) * self.dtype.itemsize:
+        if n_bytes != int(np.prod(self.shape)) * self.dtype.itemsize:
             raise ValueError(f"{path}: cut short")
 
     def __len__(self) -> int:

@@ -19,8 +19,8 @@ from tonearm.evaluation.metrics import (
     BLOCK_NUMBERS,
     Interval,
     Metrics,
+    evaluate_with_replicates,
     intervals_of,
-    judge,
     sum_by_group,
 )
 from tonearm.evaluation.predictions import Predictions
@@ -190,16 +190,18 @@ def compare(
         raise UsageError("there is no run to compare")
     aligned, left_out = align(runs)
     first = next(iter(aligned.values()))
-    grouped = next((run for run in aligned.values() if run.unit != "track"), first)
+    with_artists = next((run for run in aligned.values() if run.unit != "track"), first)
     rows: list[Row] = []
     replicates: dict[str, dict[str, Any]] = {}
     for name, predictions in aligned.items():
         scores = (predictions.truth_index, predictions.probabilities, predictions.labels)
-        metrics, replicates[name] = judge(*scores, bootstrap, seed, grouped.groups)
+        metrics, replicates[name] = evaluate_with_replicates(
+            *scores, bootstrap, seed, with_artists.groups
+        )
         reference = rows[0 if against == "first" else -1] if rows else None
         difference = None
         if reference is not None:
-            before = replicates[reference.name]
+            reference_replicates = replicates[reference.name]
             reference_run = aligned[reference.name]
             gained, lost, p_value = _discordance(predictions, reference_run)
             difference = Difference(
@@ -208,7 +210,7 @@ def compare(
                 f1=metrics.f1 - reference.metrics.f1,
                 intervals=intervals_of(
                     {
-                        figure: replicates[name][figure] - before[figure]
+                        figure: replicates[name][figure] - reference_replicates[figure]
                         for figure in ("accuracy", "f1")
                         if bootstrap
                     }
@@ -217,11 +219,11 @@ def compare(
                 lost=lost,
                 p_value=p_value,
                 group_p_value=sign_flip(
-                    _by_group(predictions, reference_run, grouped.groups), seed=seed
+                    _by_group(predictions, reference_run, with_artists.groups), seed=seed
                 ),
             )
         rows.append(Row(name, metrics, difference))
-    return Comparison(tuple(rows), len(set(first.tracks)), left_out, grouped.unit)
+    return Comparison(tuple(rows), len(set(first.tracks)), left_out, with_artists.unit)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -260,32 +262,32 @@ def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> floa
     values = np.asarray(differences, np.float64)  # float64 sums whole numbers exactly
     values = values[values != 0]
     random = np.random.default_rng(seed)
-    as_far = 0
+    as_extreme = 0
     block = max(1, BLOCK_NUMBERS // max(1, len(values)))
     for start in range(0, flips, block):
         signs = random.choice((-1.0, 1.0), (min(block, flips - start), len(values)))
-        as_far += int((np.abs(signs @ values) >= abs(values.sum())).sum())
-    return (1 + as_far) / (1 + flips)
+        as_extreme += int((np.abs(signs @ values) >= abs(values.sum())).sum())
+    return (1 + as_extreme) / (1 + flips)
 
 
 def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
     """Restrict every run to the common (track, seed) pairs, in the order of the first run."""
-    places: dict[str, dict[tuple[str, str], int]] = {}
-    named = {seed for predictions in runs.values() for seed in predictions.seeds or ()}
-    unnamed = named.pop() if len(named) == 1 else ""
+    positions: dict[str, dict[tuple[str, str], int]] = {}
+    known_seeds = {seed for predictions in runs.values() for seed in predictions.seeds or ()}
+    default_seed = known_seeds.pop() if len(known_seeds) == 1 else ""
     for name, predictions in runs.items():
-        seeds = predictions.seeds or (unnamed,) * len(predictions)
+        seeds = predictions.seeds or (default_seed,) * len(predictions)
         keys = list(zip(predictions.tracks, seeds, strict=True))
-        places[name] = {key: i for i, key in enumerate(keys)}
-        if len(places[name]) != len(keys):
-            repeated = next(key for i, key in enumerate(keys) if places[name][key] != i)
+        positions[name] = {key: i for i, key in enumerate(keys)}
+        if len(positions[name]) != len(keys):
+            repeated = next(key for i, key in enumerate(keys) if positions[name][key] != i)
             raise TonearmError(f"{name} holds track {repeated[0]!r} more than once")
-    first = next(iter(places.values()))
-    common = [key for key in first if all(key in other for other in places.values())]
+    first = next(iter(positions.values()))
+    common = [key for key in first if all(key in other for other in positions.values())]
     if not common:
         raise TonearmError(_nothing_in_common(runs))
     aligned = {
-        name: predictions.take([places[name][key] for key in common])
+        name: predictions.take([positions[name][key] for key in common])
         for name, predictions in runs.items()
     }
     truth = next(iter(aligned.values())).truth
@@ -325,8 +327,8 @@ def _by_group(
     run: Predictions, other: Predictions, groups: Sequence[Hashable]
 ) -> NDArray[np.float64]:
     """Return how many more tracks of each group `run` gets right than `other`, over all seeds."""
-    ahead = run.correct.astype(np.float64) - other.correct
-    names, sums = sum_by_group(ahead[:, None], groups)
+    differences = run.correct.astype(np.float64) - other.correct
+    names, sums = sum_by_group(differences[:, None], groups)
     # Sorted by name, so that the signs drawn for a group do not depend on the track order.
     by_name = np.argsort([str(name) for name in names])
     return np.asarray(sums[by_name, 0])

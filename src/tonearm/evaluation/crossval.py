@@ -109,8 +109,8 @@ def held_out(fold: Fold) -> tuple[Track, ...]:
 
 def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, seed: int) -> None:
     test = held_out(fold)
-    shares = system.fit_predict(Round(fold.train, test, labels, folder / "run", seed))
-    decoded = np.flatnonzero(np.isfinite(shares).all(axis=1))
+    probabilities = system.fit_predict(Round(fold.train, test, labels, folder / "run", seed))
+    decoded = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
     if not len(decoded):
         raise TonearmError(f"{system.name}, {fold.name}: none of its tracks could be decoded")
     tracks = [test[i] for i in decoded]
@@ -120,7 +120,7 @@ def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, 
             labels=labels,
             tracks=tuple(track.id for track in tracks),
             truth=tuple(str(track.label) for track in tracks),
-            probabilities=shares[decoded],
+            probabilities=probabilities[decoded],
             folds=(fold.name,) * len(tracks),
             seeds=(str(seed),) * len(tracks),
             artists=tuple(track.artist or "" for track in tracks),
@@ -157,10 +157,10 @@ def _key(
     seed: int,
     contents: Mapping[Path, str],
 ) -> str:
-    def known(track: Track) -> str:
+    def description(track: Track) -> str:
         hashes = [contents.get(path, "") for path in (track.path, track.picture) if path]
         return f"{track.id}={track.label} {artist_key(track.artist or '')} {' '.join(hashes)}"
 
-    train, test = sorted(map(known, fold.train)), sorted(map(known, held_out(fold)))
+    train, test = sorted(map(description, fold.train)), sorted(map(description, held_out(fold)))
     parts = [system.fingerprint, str(seed), *labels, "train", *train, "test", *test]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""Describe what intervals are computed over, and say when there are too few groups."""
+"""Describe what intervals are computed over, and warn if there are too few groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 Unit = Literal["artist", "track", "group"]
 
-FEWEST_GROUPS = 10  # below, `too_few` cautions with figures from `benchmarks/coverage.py`
+MIN_GROUPS = 10  # below, `too_few` warns with figures from `benchmarks/interval_coverage.py`
 
 
 def drawn_over(groups: int, unit: Unit) -> str:
@@ -29,7 +29,7 @@ def too_few(groups: int, unit: Unit) -> str | None:
     """Return why intervals are absent or too narrow, or `None` if they are neither."""
     if groups == 1:
         return f"one {unit}: no interval"
-    if groups < FEWEST_GROUPS:
+    if groups < MIN_GROUPS:
         return (
             f"only {groups} {unit}s: the 95 % intervals are too narrow (in a simulation they hold "
             "the true figure in 53 % of cases with 2, 82 % with 5 and 87 % with 10)"

@@ -23,11 +23,11 @@ class NothingClassified(TonearmError):
 
 
 class FileClassifier(Protocol):
-    """What a trial needs from a classifier, such as `tonearm.classifier.Classifier`."""
+    """What `run_inference` needs from a classifier, such as `tonearm.classifier.Classifier`."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The genres it knows."""
+        """The genres it can predict."""
 
     def classify_files(
         self, paths: Iterable[Path], workers: int = 1
@@ -37,7 +37,7 @@ class FileClassifier(Protocol):
 
 @dataclass(frozen=True)
 class Inference:
-    """The result of a trial: the predictions, the files that failed, and the time it took."""
+    """The result of `run_inference`: the predictions, the failed files, and the time it took."""
 
     predictions: Predictions
     failures: tuple[Failure, ...]
@@ -70,32 +70,32 @@ def run_inference(
         If `rename` names a label that does not occur, or a track has no path.
     TonearmError
         If the data has labels that the model does not know.
-    NothingHeard
+    NothingClassified
         If there are no tracks, or none of them could be decoded.
     """
-    truth = _in_model_terms(tracks, classifier.labels, rename or {})
+    truth = _to_model_labels(tracks, classifier.labels, rename or {})
     paths = _paths(tracks)
-    heard: list[int] = []
+    classified: list[int] = []
     rows: list[list[float]] = []
     failures: list[Failure] = []
-    begin = time.perf_counter()
-    answers = classifier.classify_files(paths, workers)
-    answers = with_progress(answers, len(paths), "listening", show=progress)
-    for i, answer in zip(range(len(paths)), answers, strict=True):
-        if isinstance(answer, Failure):
-            failures.append(answer)
+    start = time.perf_counter()
+    results = classifier.classify_files(paths, workers)
+    results = with_progress(results, len(paths), "listening", show=progress)
+    for i, result in zip(range(len(paths)), results, strict=True):
+        if isinstance(result, Failure):
+            failures.append(result)
         else:
-            heard.append(i)
-            rows.append([answer.probabilities[label] for label in classifier.labels])
-    seconds = time.perf_counter() - begin
+            classified.append(i)
+            rows.append([result.probabilities[label] for label in classifier.labels])
+    seconds = time.perf_counter() - start
     if not rows:
         first = f", {failures[0].path}: {failures[0].error}" if failures else ""
         raise NothingClassified(f"none of {len(tracks)} tracks could be judged{first}")
-    artists = [tracks[i].artist or "" for i in heard]
+    artists = [tracks[i].artist or "" for i in classified]
     predictions = Predictions(
         labels=classifier.labels,
-        tracks=tuple(tracks[i].id for i in heard),
-        truth=tuple(truth[i] for i in heard),
+        tracks=tuple(tracks[i].id for i in classified),
+        truth=tuple(truth[i] for i in classified),
         probabilities=np.array(rows, dtype=np.float64),
         artists=tuple(artists) if any(artists) else None,
     )
@@ -135,9 +135,11 @@ def evaluable_tracks(
         and (track.split is not None or not partitioned)
     )
     if not tracks:
-        wanted = {"split": split, "kind": kind, "labels": labels and ", ".join(sorted(labels))}
-        asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items() if value)
-        raise TonearmError(f"{dataset.name} has no labelled track with audio ({asked or 'at all'})")
+        filters = {"split": split, "kind": kind, "labels": labels and ", ".join(sorted(labels))}
+        described = ", ".join(f"{name} {value!r}" for name, value in filters.items() if value)
+        raise TonearmError(
+            f"{dataset.name} has no labelled track with audio ({described or 'at all'})"
+        )
     return tracks
 
 
@@ -151,23 +153,23 @@ def _paths(tracks: Sequence[Track]) -> list[Path]:
     return paths
 
 
-def _in_model_terms(
+def _to_model_labels(
     tracks: Sequence[Track], known: tuple[str, ...], rename: Mapping[str, str]
 ) -> list[str]:
     present = {track.label for track in tracks if track.label is not None}
-    idle = set(rename) - present
-    if idle:
+    unused = set(rename) - present
+    if unused:
         raise UsageError(
-            f"cannot rename {min(idle)!r}: the tracks are labelled {', '.join(sorted(present))}"
+            f"cannot rename {min(unused)!r}: the tracks are labelled {', '.join(sorted(present))}"
         )
-    own = {composed(label): label for label in known}
-    named = (rename.get(track.label or "", track.label or "") for track in tracks)
-    truth = [own.get(composed(label), label) for label in named]
-    foreign = set(truth) - set(known)
-    if foreign:
+    model_labels = {composed(label): label for label in known}
+    renamed = (rename.get(track.label or "", track.label or "") for track in tracks)
+    truth = [model_labels.get(composed(label), label) for label in renamed]
+    unknown = set(truth) - set(known)
+    if unknown:
         raise TonearmError(
-            f"the model does not know the label{'s' if len(foreign) > 1 else ''} "
-            f"{', '.join(sorted(foreign))} (it knows {', '.join(known)}): "
+            f"the model does not know the label{'s' if len(unknown) > 1 else ''} "
+            f"{', '.join(sorted(unknown))} (it knows {', '.join(known)}): "
             "rename with --map data=model, or leave them out with --labels"
         )
     return truth

@@ -190,10 +190,10 @@ def evaluate(
     counts of each class, log-likelihood), so a bootstrap replicate is a reweighting of those sums,
     and all replicates take only a few matrix products.
     """
-    return judge(truth, probabilities, labels, bootstrap, seed, groups)[0]
+    return evaluate_with_replicates(truth, probabilities, labels, bootstrap, seed, groups)[0]
 
 
-def judge(
+def evaluate_with_replicates(
     truth: ArrayLike,
     probabilities: ArrayLike,
     labels: Sequence[str],
@@ -212,8 +212,8 @@ def judge(
     predicted, confidence = scores.argmax(axis=1), scores.max(axis=1)
     terms = _track_terms(true, predicted, scores)
     sums = terms if groups is None else sum_by_group(terms, groups)[1]
-    whole = _Sums(sums.sum(axis=0, keepdims=True), len(labels))
-    precision, recall, f1 = (values[0] for values in whole.per_class())
+    totals = _Sums(sums.sum(axis=0, keepdims=True), len(labels))
+    precision, recall, f1 = (values[0] for values in totals.per_class())
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(confusion, (true, predicted), 1)
     replicates = _replicates(sums, len(labels), bootstrap, seed)
@@ -238,7 +238,7 @@ def judge(
         intervals=intervals_of(replicates),
         bootstrap=bootstrap,
         seed=seed,
-        **{name: float(values[0]) for name, values in whole.figures().items()},
+        **{name: float(values[0]) for name, values in totals.figures().items()},
     )
     return metrics, replicates
 
@@ -290,12 +290,12 @@ def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> di
     occurring = _Sums(sums.sum(axis=0, keepdims=True), classes).occurs()
     blocks = []
     for weights in _bootstrap_weights(len(sums), bootstrap, seed):
-        drawn = _Sums(weights @ sums, classes)
-        figures = drawn.figures()
-        # A mean over only the classes drawn would cover different classes in each replicate.
-        lacking = (drawn.occurs() != occurring).any(axis=1)
+        resampled = _Sums(weights @ sums, classes)
+        figures = resampled.figures()
+        # A mean over only the classes resampled would cover different classes in each replicate.
+        incomplete = (resampled.occurs() != occurring).any(axis=1)
         for name in MACRO:
-            figures[name][lacking] = np.nan
+            figures[name][incomplete] = np.nan
         blocks.append(figures)
     names = blocks[0] if blocks else ()
     return {name: np.concatenate([block[name] for block in blocks]) for name in names}
@@ -340,16 +340,16 @@ def _track_terms(true: IntArray, predicted: IntArray, scores: FloatArray) -> Flo
     """
     tracks, classes = scores.shape
     rows = np.arange(tracks)
-    own = scores[rows, true]
+    target = scores[rows, true]
     # Rank of the true class; ties are broken by column order, as in argmax.
     earlier = np.arange(classes) < true[:, None]
-    rank = ((scores > own[:, None]) | ((scores == own[:, None]) & earlier)).sum(axis=1)
+    rank = ((scores > target[:, None]) | ((scores == target[:, None]) & earlier)).sum(axis=1)
     terms = np.zeros((tracks, 3 * classes + 2))
     terms[rows, true] = predicted == true
     terms[rows, classes + true] = 1
     terms[rows, 2 * classes + predicted] = 1
     terms[:, -2] = rank < TOP
-    terms[:, -1] = -np.log(np.maximum(own, SMALLEST_PROBABILITY))
+    terms[:, -1] = -np.log(np.maximum(target, SMALLEST_PROBABILITY))
     return terms
 
 
@@ -359,9 +359,9 @@ def _bootstrap_weights(units: int, replicates: int, seed: int) -> Iterator[Float
     block = max(1, BLOCK_NUMBERS // units)
     for start in range(0, replicates, block):
         rows = min(block, replicates - start)
-        drawn = random.integers(0, units, size=(rows, units))
-        drawn += units * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * units)
+        indices = random.integers(0, units, size=(rows, units))
+        indices += units * np.arange(rows)[:, None]
+        counts = np.bincount(indices.ravel(), minlength=rows * units)
         yield counts.reshape(rows, units).astype(np.float64)
 
 

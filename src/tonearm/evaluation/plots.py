@@ -88,7 +88,7 @@ def confusion_matrix(metrics: Metrics) -> Figure:
 def class_bars(metrics: Metrics) -> Figure:
     """Draw precision, recall and F1 of each class that occurs in the truth, best F1 on top."""
     rows = sorted((row for row in metrics.per_class if row.support), key=lambda row: row.f1)
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     series = [
         ("precision", BLUE, [row.precision for row in rows]),
         ("recall", ORANGE, [row.recall for row in rows]),
@@ -96,9 +96,9 @@ def class_bars(metrics: Metrics) -> Figure:
     ]
     with _figure(5.6, max(3, 1.0 + 0.39 * len(rows))) as (figure, axes):
         for i, (name, colour, values) in enumerate(series):
-            axes.barh(places + 0.26 * (1 - i), values, 0.24, color=colour, label=name)
+            axes.barh(positions + 0.26 * (1 - i), values, 0.24, color=colour, label=name)
         names = [f"{row.label}  ({row.support})" for row in rows]
-        axes.set_yticks(places, names)
+        axes.set_yticks(positions, names)
         axes.tick_params(axis="y", length=0)
         axes.set(xlim=(0, 1), ylim=(-0.6, len(rows) - 0.4), title="Precision, recall and F1")
         axes.set_xlabel("share (number of tracks behind the genre's name)")
@@ -167,7 +167,7 @@ def confidence_histogram(predictions: Predictions) -> Figure:
 def ladder(comparison: Comparison, title: str) -> Figure:
     """Draw accuracy and macro F1 of each run with their intervals, in the given order."""
     rows = comparison.rows
-    places = np.arange(len(rows))[::-1]
+    positions = np.arange(len(rows))[::-1]
     series = [
         ("accuracy", "accuracy", BLUE, "o", 0.13),
         ("f1", "macro F1", ORANGE, "s", -0.13),
@@ -182,7 +182,7 @@ def ladder(comparison: Comparison, title: str) -> Figure:
             whiskers = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
             axes.errorbar(
                 values,
-                places + offset,
+                positions + offset,
                 xerr=whiskers,
                 fmt=marker,
                 color=colour,
@@ -190,7 +190,7 @@ def ladder(comparison: Comparison, title: str) -> Figure:
                 elinewidth=1.6,
                 label=name,
             )
-        axes.set_yticks(places, [row.name for row in rows])
+        axes.set_yticks(positions, [row.name for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.set(ylim=(-0.6, len(rows) - 0.4), title=title, xlabel="share, with 95 % intervals")
         axes.xaxis.set_major_formatter(_per_cent())

@@ -52,9 +52,9 @@ class Predictions:
     artists: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        taken = {*KEY_COLUMNS, *OPTIONAL_COLUMNS} & set(self.labels)
-        if taken:
-            raise UsageError(f"a class may not be called {taken.pop()!r}: it is a column's name")
+        reserved = {*KEY_COLUMNS, *OPTIONAL_COLUMNS} & set(self.labels)
+        if reserved:
+            raise UsageError(f"a class may not be called {reserved.pop()!r}: it is a column's name")
         rows = len(self.tracks)
         if self.probabilities.shape != (rows, len(self.labels)):
             raise UsageError(
@@ -128,7 +128,7 @@ class Predictions:
     def metrics(
         self, bootstrap: int = 1000, seed: int = 0, groups: Sequence[str] | None = None
     ) -> Metrics:
-        """Evaluate the predictions, with intervals drawn over `groups` (by default their own)."""
+        """Evaluate the predictions, with intervals over `groups` (by default `self.groups`)."""
         return evaluate(
             self.truth_index,
             self.probabilities,
@@ -175,9 +175,9 @@ def write(path: Path, predictions: Predictions) -> None:
     }
     rows: list[list[str]] = [[*KEY_COLUMNS, *predictions.labels, *extra]]
     for i, track in enumerate(predictions.tracks):
-        shares = (f"{p:.7g}" for p in predictions.probabilities[i])
+        probabilities = (f"{p:.7g}" for p in predictions.probabilities[i])
         others = (column[i] for column in extra.values())
-        rows.append([track, predictions.truth[i], *shares, *others])
+        rows.append([track, predictions.truth[i], *probabilities, *others])
     write_csv(path, rows)
 
 

@@ -93,7 +93,7 @@ class ErrorPicture:
     png: bytes
 
     @property
-    def address(self) -> str:
+    def data_url(self) -> str:
         """The picture as a data URL."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 

@@ -19,8 +19,8 @@ def training_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequen
     """
     parts = {"train": train, "valid": valid}
     tracks = {
-        part: dict(sorted((track.id, str(track.label)) for track in chosen))
-        for part, chosen in parts.items()
+        part: dict(sorted((track.id, str(track.label)) for track in part_tracks))
+        for part, part_tracks in parts.items()
     }
     return json.dumps({"labels": list(labels), **tracks}, indent=1, ensure_ascii=False) + "\n"
 
@@ -36,13 +36,15 @@ def overlap_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str |
     data
         The name of the dataset the tracks belong to.
     """
-    learned = _learned(bundle.path)
-    if learned is not None:
-        known = sum(learned.get(track.id) == track.label for track in tracks if track.label)
-        if not known:
+    training_labels = _training_labels(bundle.path)
+    if training_labels is not None:
+        overlap = sum(
+            training_labels.get(track.id) == track.label for track in tracks if track.label
+        )
+        if not overlap:
             return None
         return (
-            f"{bundle.path.parent} learned from {known} of these {len(tracks)} tracks: "
+            f"{bundle.path.parent} learned from {overlap} of these {len(tracks)} tracks: "
             "the figures come out too high"
         )
     if bundle.metadata.training.get("data") == data:
@@ -50,7 +52,7 @@ def overlap_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str |
     return None
 
 
-def _learned(bundle: Path) -> Mapping[str, str] | None:
+def _training_labels(bundle: Path) -> Mapping[str, str] | None:
     """Return the labels of a run's training tracks by id, or `None` if they are not recorded."""
     if bundle.name != RUN_BUNDLE:
         return None

@@ -1,6 +1,6 @@
 """How often a 95 % interval holds the true accuracy, by the number of artists it is drawn over.
 
-    python benchmarks/coverage.py
+    python benchmarks/interval_coverage.py
 
 Each simulated collection has a few artists of ten tracks each. How often a model is right differs
 from artist to artist: it is drawn from a beta distribution with a mean of 70 % and a standard
@@ -25,9 +25,9 @@ def main() -> None:
     random = np.random.default_rng(0)
     print("artists  interval  holds the true figure")
     for artists in ARTISTS:
-        held = [holds(artists, random) for _ in range(COLLECTIONS)]
-        known = [one for one in held if one is not None]
-        print(f"{artists:7d}  {len(known) / len(held):8.0%}  {np.mean(known):21.0%}")
+        covered = [holds(artists, random) for _ in range(COLLECTIONS)]
+        known = [hit for hit in covered if hit is not None]
+        print(f"{artists:7d}  {len(known) / len(covered):8.0%}  {np.mean(known):21.0%}")
 
 
 def holds(artists: int, random: np.random.Generator) -> bool | None:
