@@ -27,7 +27,7 @@ def main() -> None:
     tracks = len(seeds[0])
     models = sum(len(set(table.folds or ())) for table in seeds)
     figures = {
-        "judged_on": f"{tracks} recordings, out of fold, by {models} models made in this way",
+        "evaluated_on": f"{tracks} recordings, out of fold, by {models} models made in this way",
         "seeds": len(seeds),
         "tracks": tracks,
         "accuracy": round(metrics.accuracy, 4),

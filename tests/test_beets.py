@@ -261,7 +261,7 @@ def test_mapping_to_own_words(library: Beets, tmp_path: Path) -> None:
     assert library.item("low").tonearm_genre == "low"
     low = library.item("low").filepath
     assert library.messages == [
-        "the model never says middel: it knows low, high",
+        "the model never predicts middel: it knows low, high",
         f"{low}: low, which is mapped to nothing",
         "1 given a genre, 1 mapped to nothing, 1 had one already",
     ]

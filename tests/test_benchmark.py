@@ -81,7 +81,7 @@ def songs(tracks: int = 24) -> Dataset:
     return Dataset("songs", Path("/music"), made, LABELS)
 
 
-def test_every_track_is_judged_once_by_one_who_never_heard_it(tmp_path: Path) -> None:
+def test_every_track_is_evaluated_once_by_one_who_never_heard_it(tmp_path: Path) -> None:
     folds = datasets.split(songs(), "artist-kfold", 3)
     system = Scripted(wrong=frozenset({"blues.00"}))
     result = cross_validate(system, folds, LABELS, tmp_path)
@@ -222,7 +222,7 @@ def test_results_are_written_and_name_the_leak(tmp_path: Path) -> None:
     ]
     assert all(path.stat().st_size for path in written)
     page = written[0].read_text(encoding="utf-8")
-    assert "Careful" in page
+    assert "Warning:" in page
     assert "tonearm benchmark songs" in page
     assert "| strong |" in page
     assert "excerpt" in page
@@ -236,7 +236,7 @@ def test_results_are_written_and_name_the_leak(tmp_path: Path) -> None:
 def test_artist_folds_carry_no_warning(tmp_path: Path) -> None:
     result = run_benchmark(songs(), [Scripted()], tmp_path, folds=3)
     assert result.warning is None
-    assert "Careful" not in render_page("songs", result, "again", result.comparison())
+    assert "Warning:" not in render_page("songs", result, "again", result.comparison())
 
 
 def test_accuracy_by_kind_is_of_the_tracks_in_common(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
-def test_a_network_never_sees_the_tracks_it_is_judged_on(
+def test_a_network_never_sees_the_tracks_it_is_evaluated_on(
     pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tonearm import training
@@ -407,7 +407,7 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     assert "mfcc-svm" in first.stdout
     assert "mfcc-svm, seed 0, artist-kfold-3of3" in first.stderr
-    assert first.stderr.count("careful: the artist of 12 of 12 tracks is not known") == 1
+    assert first.stderr.count("warning: the artist of 12 of 12 tracks is not known") == 1
     page = (tmp_path / "out" / "pieces.md").read_text()
     assert "12 tracks, 2 genres, 3 folds, 1 seed" in page
 
@@ -463,9 +463,9 @@ def test_a_finished_model_is_marked_as_one_that_the_folds_did_not_train(
     arguments += ["--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert f"careful: {tiny_bundle} is a finished model, not trained anew" in done.stderr
+    assert f"warning: {tiny_bundle} is a finished model, not trained anew" in done.stderr
     assert "tiny (finished model)" in done.stdout
     page = (tmp_path / "out" / "tones.md").read_text()
-    assert "**Careful:** tiny: a finished model, not trained anew" in page
+    assert "**Warning:** tiny: a finished model, not trained anew" in page
     assert "| tiny (finished model) |" in page
     assert "mfcc-logistic (finished" not in page

@@ -147,7 +147,7 @@ def test_what_a_graph_cannot_compute_is_an_error_of_the_bundle(tmp_path: Path) -
     with pytest.raises(BundleError, match=r"tiny\.onnx: its graph fails: .*logmel") as caught:
         loaded.run(np.zeros((1, 5, FRONT_END.n_mels + 1), np.float32))
     assert "\n" not in str(caught.value)
-    with pytest.raises(BundleError, match=r"answers NaN or infinity as '(logits|embedding)'"):
+    with pytest.raises(BundleError, match=r"returns NaN or infinity as '(logits|embedding)'"):
         loaded.run(np.full((1, 5, FRONT_END.n_mels), np.nan, np.float32))
 
 

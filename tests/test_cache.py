@@ -176,7 +176,7 @@ def test_silence_and_scraps_have_no_features(tmp_path: Path, tracks: list[Track]
         write_wav(tmp_path / f"{name}.wav", samples, 8000)
         tracks.append(Track(name, tmp_path / f"{name}.wav", "a"))
     cache = FeatureCache(tmp_path / "cache")
-    reasons = ["silent: 1.0 s with nothing to hear", "only 0.10 s of audio, 0.25 s are needed"]
+    reasons = ["silent: 1.0 s without sound", "only 0.10 s of audio, 0.25 s are needed"]
 
     logmels = cache.logmels(tracks, CONFIG, progress=False, workers=1)
     assert [logmel is None for logmel in logmels] == [False] * 4 + [True] * 2

@@ -265,7 +265,7 @@ def test_results_equal_those_of_a_local_scan(
 ) -> None:
     output = tmp_path / "output"
     tally = run([music], output, tiny_bundle)
-    assert (tally.found, tally.due, tally.done, tally.heard, tally.failed) == (4, 4, 4, 3, 1)
+    assert (tally.found, tally.due, tally.done, tally.classified, tally.failed) == (4, 4, 4, 3, 1)
     with Store(tmp_path / "library.db", create=True) as store:
         local = Scan(store, [music], model=tiny_bundle, workers=1)
         list(local)

@@ -201,22 +201,25 @@ def test_tracks_are_the_groups_where_no_artist_is_known() -> None:
     unknown = {name: replace(run(0.2, seed), artists=None) for seed, name in enumerate("ab")}
     result = compare(unknown)
     assert "p by track" in result.cells()[0]
-    assert result.drawn_over == "single tracks: no artist is known"
+    assert result.resampling_unit == "single tracks: no artist is known"
     known = compare({"a": unknown["a"], "b": run(0.2)})
     assert "p by artist" in known.cells()[0]
-    assert known.drawn_over == "60 groups (artists; tracks by an unknown artist count as one each)"
+    assert (
+        known.resampling_unit
+        == "60 groups (artists; tracks by an unknown artist count as one each)"
+    )
     assert [row["groups"] for row in known.to_dicts()] == [60, 60]
 
 
 def test_few_artists_are_warned_of() -> None:
     one = replace(run(0.2), artists=("Ann",) * TRACKS)
     result = compare({"a": one, "b": replace(run(0.3, 1), artists=one.artists)})
-    assert result.careful == "one artist: no interval"
+    assert result.warning == "one artist: no interval"
     assert result.rows[0].metrics.intervals == {}
     assert result.rows[1].difference is not None
     assert result.rows[1].difference.intervals == {}
-    assert compare({"a": one}, bootstrap=0).careful is None
-    assert compare({"a": run(0.2)}).careful is None
+    assert compare({"a": one}, bootstrap=0).warning is None
+    assert compare({"a": run(0.2)}).warning is None
 
 
 def test_the_calibration_error_has_no_interval() -> None:

@@ -297,7 +297,7 @@ def test_a_single_genre_is_told(tmp_path: Path) -> None:
         load(tmp_path)
     assert said[0].filename == __file__
     told = CliRunner().invoke(app, ["data", "info", str(tmp_path)]).stderr
-    assert told.startswith("tonearm: careful: ")
+    assert told.startswith("tonearm: warning: ")
     assert told.count("\n") == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -447,7 +447,7 @@ def test_a_stray_file_leaves_gtzan_what_it_is_and_is_told(tmp_path: Path, inside
     ]
     told = CliRunner().invoke(app, ["data", "info", str(tmp_path)]).stderr
     assert told.count("\n") == 1
-    assert told.startswith("tonearm: careful: ")
+    assert told.startswith("tonearm: warning: ")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         everything = load(tmp_path / inside, "folder")

@@ -406,7 +406,7 @@ def test_a_forecast_is_near_what_comes(tmp_path: Path) -> None:
     low, high = expected.metrics.intervals["accuracy"]
     assert low < right.mean() < high
     assert expected.unknown == 60
-    assert sum(genre.judged for genre in expected.genres) == 60
+    assert sum(genre.evaluated for genre in expected.genres) == 60
 
 
 @pytest.mark.filterwarnings("error::tonearm.datasets.SplitWarning")
@@ -414,10 +414,14 @@ def test_a_genre_of_one_artist_is_not_evaluated() -> None:
     values, tracks = clouds(per_genre=6)
     tracks = [replace(t, artist="Only One") if t.label == "b" else t for t in tracks]
     expected = forecast(values, tracks, "abc")
-    assert [(genre.groups, genre.judged) for genre in expected.genres] == [(6, 6), (1, 0), (6, 6)]
+    assert [(genre.groups, genre.evaluated) for genre in expected.genres] == [
+        (6, 6),
+        (1, 0),
+        (6, 6),
+    ]
     assert expected.metrics is not None
     assert expected.metrics.count == 12
-    assert advise(expected)["b"] == "only 6 files; all of one artist; could not be judged"
+    assert advise(expected)["b"] == "only 6 files; all of one artist; could not be classified"
 
 
 def test_advice_counts_artists_only_where_all_are_known() -> None:

@@ -216,7 +216,7 @@ def test_the_page_needs_nothing_beside_itself() -> None:
 def test_the_page_warns_of_few_artists() -> None:
     predictions = sample().take(range(8))
     text = render(predictions, predictions.metrics(50), SUBJECT)
-    assert "Careful: only 5 groups: the 95 % intervals are too narrow" in text
+    assert "Warning: only 5 groups: the 95 % intervals are too narrow" in text
     assert "too narrow" not in render(predictions, predictions.metrics(0), SUBJECT)
 
 
@@ -265,9 +265,9 @@ def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> N
     table = CliRunner().invoke(app, [*arguments, "--report", str(tmp_path / "report")])
     assert table.exit_code == 0, table.output
     assert "4 tracks in" in table.stdout
-    assert "1 could not be judged" in table.stdout
+    assert "1 could not be classified" in table.stdout
     assert " by chance)" in table.stdout
-    assert "careful: only 4 tracks: the 95 % intervals are too narrow" in table.stderr
+    assert "warning: only 4 tracks: the 95 % intervals are too narrow" in table.stderr
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "broken.wav" in page
     assert "4 tracks of 2 genres" in page
@@ -329,17 +329,17 @@ def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_p
         return done.stderr
 
     page = tmp_path / "report" / "report.html"
-    assert f"careful: {run} learned from 1 of these 2 tracks" in told({"high/1": "high"})
+    assert f"warning: {run} learned from 1 of these 2 tracks" in told({"high/1": "high"})
     assert "learned from 1 of these 2 tracks" in page.read_text(encoding="utf-8")
     # A track of the same name, but of another genre, is of another collection.
-    assert "careful" not in told({"high/1": "jazz", "high/2": "high"})
-    assert "Careful" not in page.read_text(encoding="utf-8")
+    assert "warning:" not in told({"high/1": "jazz", "high/2": "high"})
+    assert "Warning:" not in page.read_text(encoding="utf-8")
 
     write_metadata(model, tiny_metadata(training={"data": "music"}), model)
-    assert "careful" not in told({})  # a run knows better than by its dataset's name
+    assert "warning:" not in told({})  # a run knows better than by its dataset's name
     (run / "tracks.json").unlink()
     done = CliRunner().invoke(app, arguments)
-    assert "careful: tiny learned from music" in done.stderr
+    assert "warning: tiny learned from music" in done.stderr
 
 
 def test_a_fold_is_judged_by_what_it_held_out(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_fold_is_judged_by_what_it_held_out(tiny_bundle: Path, tmp_path: Path)
     arguments += ["--protocol", "artist-kfold", "--folds", "4", "--report", str(tmp_path)]
     done = CliRunner().invoke(app, [*arguments, "--fold", "3"])
     assert done.exit_code == 0, done.output
-    assert "careful: the artist of 8 of 8 tracks is not known" in done.stderr
+    assert "warning: the artist of 8 of 8 tracks is not known" in done.stderr
     with pytest.warns(LeakWarning):
         fold = split(load(music), "artist-kfold", 4)[3]
     judged = files.read(tmp_path / "predictions.csv").tracks

@@ -39,13 +39,13 @@ import time
 from tonearm.cli.app import main
 from tonearm.library.store import Store
 
-put = Store.put
+save = Store.save
 
-def put_slowly(store, entries):
+def save_slowly(store, entries):
     time.sleep(0.1)
-    put(store, entries)
+    save(store, entries)
 
-Store.put = put_slowly
+Store.save = save_slowly
 main()
 """
 ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no UTF-8
@@ -118,7 +118,7 @@ def test_a_library_is_analysed_once(
 ) -> None:
     tally = scanned(music, music / "deep").tally
     assert (tally.found, tally.due, tally.done) == (6, 6, 6)
-    assert (tally.heard, tally.recognised, tally.failed) == (3, 0, 3)
+    assert (tally.classified, tally.recognised, tally.failed) == (3, 0, 3)
     assert tally.seconds_of_music == pytest.approx(6, abs=0.1)
     assert genres(store) == {
         "low.flac": "low",
@@ -151,7 +151,7 @@ def test_only_changed_files_are_analysed_again(
     write_audio(music / "broken.mp3", tone(5000, 1, 44100), 44100)
     (music / "self.mp3").unlink()
     tally = scanned(music).tally
-    assert (tally.due, tally.heard, tally.recognised) == (4, 1, 3)
+    assert (tally.due, tally.classified, tally.recognised) == (4, 1, 3)
     assert (tally.moved, tally.missing, tally.failed) == (1, 1, 0)
     low = store.entry(music / "low.flac")
     assert low is not None
@@ -197,7 +197,7 @@ def test_a_file_that_moves_during_a_scan_keeps_its_results(
     assert store.entry(music / "b.flac") is None or genres(store)["b.flac"] is not None
 
     tally = scanned(music).tally
-    assert (tally.recognised, tally.heard, tally.moved) == (1, 0, 1)
+    assert (tally.recognised, tally.classified, tally.moved) == (1, 0, 1)
     assert store.entry(music / "low.flac") is None
     assert genres(store)["z.flac"] == "low"
 
@@ -279,7 +279,7 @@ def test_another_model_or_excerpt_analyses_again(
     assert first.duration == pytest.approx(40)
 
     scan = scanned(file, excerpt=Excerpt(None))
-    assert scan.tally.heard == 1
+    assert scan.tally.classified == 1
     whole = store.entry(file)
     assert whole is not None
     assert whole.model == scan.model.key != first.model
@@ -287,7 +287,7 @@ def test_another_model_or_excerpt_analyses_again(
     assert scanned(file, excerpt=Excerpt(None)).tally.due == 0
 
     other = write_bundle(tmp_path / "other.onnx", tiny_metadata(labels=("deep", "shrill")))
-    assert scanned(file, model=other).tally.heard == 1
+    assert scanned(file, model=other).tally.classified == 1
     assert store.genres() == {"deep": 1}
     assert list(store.models().values()) == [1, 0, 0]
 
@@ -303,7 +303,7 @@ def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     for number, name in enumerate(("a", "crashes", "hangs", "slow", "z")):
         write_audio(tmp_path / f"{name}.wav", tone(200 + number, 0.5), RATE)
     tally = scanned(tmp_path, time_limit=2).tally
-    assert (tally.heard, tally.failed) == (2, 3)
+    assert (tally.classified, tally.failed) == (2, 3)
     assert store.errors() == {
         "given up after 4 s": 1,
         "took longer than the limit of 1e-06 s": 1,  # its own words, not those about its process
@@ -341,7 +341,7 @@ def test_interrupted_or_killed_and_resumed_is_as_good_as_unbroken(
     for path, known in ((killed, survived), (interrupted, done)):
         with Store(path) as store:
             scan = Scan(store, [music], model=tiny_bundle, workers=1)
-            assert len(list(scan)) == scan.tally.heard == 80 - known
+            assert len(list(scan)) == scan.tally.classified == 80 - known
     assert facts(killed) == facts(interrupted)
     assert len(facts(killed)) == 80
 
@@ -549,7 +549,7 @@ def test_a_long_file_silent_in_its_stretches_is_analysed_as_a_whole(
     assert entry.error is None
     assert len(entry.segments) == 60
     silent = analyse(write_audio(tmp_path / "b.flac", 0 * sound, RATE))
-    assert silent.error == "silent: 60.0 s with nothing to hear"
+    assert silent.error == "silent: 60.0 s without sound"
 
 
 def test_a_truncated_long_file_is_analysed_to_its_end(
@@ -565,7 +565,7 @@ def test_a_truncated_long_file_is_analysed_to_its_end(
 def test_errors_of_one_kind_are_counted_together() -> None:
     for error, kind in [
         ("only 0.10 s of audio, 0.25 s are needed", "only N s of audio, 0.25 s are needed"),
-        ("silent: 12.3 s with nothing to hear", "silent: N s with nothing to hear"),
+        ("silent: 12.3 s without sound", "silent: N s without sound"),
         ("lasts only 3.2e+02 ms", "lasts only N ms"),
         ("took longer than the limit of 64.5 s", "took longer than the limit of N s"),
         ("the process died reading it (-9)", "the process died reading it (-9)"),
@@ -590,7 +590,7 @@ def test_the_program_sums_up(run: Run, music: Path, tmp_path: Path) -> None:
     code, output, errors = run("scan", music, "--store", store, "--workers", 1)
     assert (code, errors) == (0, "")
     first, speed, *rest = output.splitlines()
-    assert first == "6 recordings: 3 listened to, 3 failed"
+    assert first == "6 recordings: 3 classified, 3 failed"
     assert speed.startswith("0.0 h of music in ")
     assert rest[:4] == ["genres:", "  2   67%  low", "  1   33%  high", "errors:"]
     code, output, errors = run("scan", music, "--store", store)

@@ -115,7 +115,7 @@ async def one_worker(model: Path) -> AsyncIterator[tuple[WorkerPool, int]]:
     """Run a pool of a single process, and yield the process's id too."""
     pool = WorkerPool(Classifier.load(model))
     before = {child.pid for child in multiprocessing.active_children()}
-    async with pool.at_work():
+    async with pool.running():
         (process,) = {child.pid for child in multiprocessing.active_children()} - before
         assert process
         yield pool, process
@@ -493,7 +493,7 @@ def test_all_waiting_callers_get_an_error_when_no_process_can_start(
 
     async def attempt_all() -> list[BaseException | Any]:
         pool = WorkerPool(Classifier.load(tiny_bundle))
-        async with pool.at_work():
+        async with pool.running():
             monkeypatch.setattr(IsolatedClassifier, "attempt", exhausted)
             attempts = (pool.attempt(low) for _ in range(3))
             return await asyncio.wait_for(asyncio.gather(*attempts, return_exceptions=True), 10)
@@ -537,7 +537,7 @@ def test_a_process_that_is_being_replaced_ends_with_the_others(
 
     async def fail_and_close() -> None:
         pool = WorkerPool(Classifier.load(tiny_bundle))
-        async with pool.at_work():
+        async with pool.running():
             with monkeypatch.context() as patched:
                 patched.setattr(IsolatedClassifier, "attempt", fail_to_start)
                 with pytest.raises(NoWorker):

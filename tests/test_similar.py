@@ -94,7 +94,7 @@ def test_an_unknown_file_is_analysed(
 ) -> None:
     other = write_audio(tmp_path / "other.wav", tone(4900, 2), RATE)
     found = similar(store, other, top=1, model=tiny_bundle)
-    assert (found.is_known, found.heard.genre) == (False, "high")
+    assert (found.is_known, found.query.genre) == (False, "high")
     assert Path(found.neighbours[0].entry.path).stem == "5000"
     assert store.entry(other) is None  # asking writes nothing
 
@@ -113,7 +113,7 @@ def test_a_file_that_has_changed_is_analysed_again(
 ) -> None:
     write_audio(tones / "200.flac", tone(4900, 3), RATE)
     found = similar(store, tones / "200.flac", model=tiny_bundle)
-    assert (found.is_known, found.heard.genre) == (False, "high")
+    assert (found.is_known, found.query.genre) == (False, "high")
     assert "200" not in [Path(n.entry.path).stem for n in found.neighbours]
 
 

@@ -156,7 +156,7 @@ def test_own_words(run: Run, music: Path, tmp_path: Path) -> None:
     words.write_text('low = "Deep Drones"\nhigh = ""\nmiddle = "x"\n')
     code, output, errors = run("tag", "--model", "tiny", "--mapping", words, music)
     assert code == 0
-    assert errors == "tonearm: the model never says middle: it knows low, high\n"
+    assert errors == "tonearm: the model never predicts middle: it knows low, high\n"
     assert read_genres(music / "low.flac") == ("Deep Drones",)
     assert read_genres(music / "high.flac") == ()
     store = tmp_path / "library.db"

@@ -573,7 +573,7 @@ def test_a_changed_byte_of_the_audio_is_detected(
         sound = sound[-100:]  # pages cut packets into pieces
     monkeypatch.setattr(tagging, "write_genres", careless)
     before = path.read_bytes()
-    assert write(path)[0].reason == "writing its tags would change what is heard"
+    assert write(path)[0].reason == "writing its tags would change the audio"
     assert path.read_bytes() == before
 
 
@@ -606,7 +606,7 @@ def test_files_whose_audio_would_change_are_left_alone(tmp_path: Path) -> None:
         output.mux(stream.encode(None))
     before = path.read_bytes()
     [change] = write(path)
-    assert (change.action, change.reason) == ("fail", "writing its tags would change what is heard")
+    assert (change.action, change.reason) == ("fail", "writing its tags would change the audio")
     assert path.read_bytes() == before
     assert list(tmp_path.glob(".tonearm-*")) == []
 

@@ -796,7 +796,7 @@ def test_the_command_trains_and_says_where_the_model_is(
     assert result.exit_code == 0, result.output
     assert computing == [2, 2]
     assert "validation: accuracy" in result.stdout
-    assert "tonearm: careful: random k-fold" in result.stderr
+    assert "tonearm: warning: random k-fold" in result.stderr
     assert f"model: {tmp_path / 'run' / 'model.onnx'}" in result.stdout
     kept = parse(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.split, kept.data.fold) == ("random-kfold", 1)

@@ -94,7 +94,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
 
     def commands(self) -> list[ui.Subcommand]:
         """Return the command `beet tonearm`."""
-        command = ui.Subcommand("tonearm", help="fill in genres by listening")
+        command = ui.Subcommand("tonearm", help="fill in genres by classifying the audio")
         # No defaults, so that an option that is not given leaves its setting to the configuration.
         option = command.parser.add_option
         option("-f", "--force", action="store_true", help="replace the genres there are")
@@ -209,7 +209,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
             labels = self._classifier.labels
             if unknown := unknown_labels(mapping, labels):
                 names = ", ".join(unknown), ", ".join(labels)
-                self._log.warning("the model never says {}: it knows {}", *names)
+                self._log.warning("the model never predicts {}: it knows {}", *names)
         return self._classifier
 
     def _apply_prediction(

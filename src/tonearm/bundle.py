@@ -160,7 +160,7 @@ class Bundle:
         outputs = dict(zip(self._output_names, outputs, strict=True))
         for name in _KNOWN_OUTPUTS & set(outputs):
             if not np.isfinite(outputs[name]).all():
-                raise BundleError(self.path, f"its graph answers NaN or infinity as {name!r}")
+                raise BundleError(self.path, f"its graph returns NaN or infinity as {name!r}")
         return Outputs(outputs.pop("logits"), outputs.pop("embedding"), outputs)
 
 

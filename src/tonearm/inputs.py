@@ -27,7 +27,7 @@ def check_audible(seconds: float, peak: float, name: str) -> None:
         length = f"{seconds:.2f} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
         raise audio.TooShort(name, f"only {length} of audio, {SHORTEST_SECONDS} s are needed")
     if peak < SILENCE_PEAK:
-        raise SilentAudio(name, f"silent: {seconds:.1f} s with nothing to hear")
+        raise SilentAudio(name, f"silent: {seconds:.1f} s without sound")
 
 
 def path_of(source: object) -> Path | None:

@@ -150,7 +150,7 @@ class Baseline:
         keys = np.asarray(groups)[decoded]
         self.classes = tuple(np.unique(truth).tolist())
         if not self.classes:
-            raise TonearmError("a baseline has nothing to learn from: no track could be heard")
+            raise TonearmError("a baseline has nothing to learn from: no track could be decoded")
         if len(self.classes) < 2:
             raise TonearmError(f"a baseline needs two classes to learn, not {len(self.classes)}")
         # A column that is missing throughout is kept (as zeros), so that widths stay the same.

@@ -175,17 +175,17 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
         f"# {name}: {benchmark.protocol}",
         "",
         f"{comparison.tracks} tracks, {len(benchmark.dataset.labels)} genres{rounds}, {seeds}. "
-        f"Per cent, with 95 % bootstrap intervals over {comparison.drawn_over}. Each system is "
-        "compared with the row above it: the difference in accuracy, a sign-flip test over those "
-        f"{'tracks' if comparison.unit == 'track' else 'groups'}, and McNemar's exact test"
+        f"Per cent, with 95 % bootstrap intervals over {comparison.resampling_unit}. Each system "
+        "is compared with the row above it: the difference in accuracy, a sign-flip test over "
+        f"those {'tracks' if comparison.unit == 'track' else 'groups'}, and McNemar's exact test"
         + (" (median over the seeds)" if benchmark.seeds > 1 else "")
         + ", which treats every track as independent.",
         "",
     ]
     if benchmark.warning:
-        lines += [f"> **Careful:** {benchmark.warning}.", ""]
-    if comparison.careful:
-        lines += [f"> **Careful:** {comparison.careful}.", ""]
+        lines += [f"> **Warning:** {benchmark.warning}.", ""]
+    if comparison.warning:
+        lines += [f"> **Warning:** {comparison.warning}.", ""]
     if benchmark.unclassified:
         lines += [
             "Left out, because they cannot be classified (undecodable, silent or too short):",
@@ -195,7 +195,7 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
         lines += [f"- {name}: {', '.join(ids)}" for name, ids in unclassified] + [""]
     if benchmark.finished:
         lines += [
-            f"> **Careful:** {', '.join(sorted(benchmark.finished))}: {NOT_TRAINED_ANEW}.",
+            f"> **Warning:** {', '.join(sorted(benchmark.finished))}: {NOT_TRAINED_ANEW}.",
             "",
         ]
     lines += [comparison.to_markdown(), f"![accuracy and macro F1 of each system]({name}.svg)", ""]

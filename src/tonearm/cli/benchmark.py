@@ -74,7 +74,7 @@ def benchmark(
         dataset = datasets.load(data)
     warning = datasets.leak_warning(dataset, protocol)
     if warning:
-        print(f"tonearm: careful: {warning}", file=sys.stderr)
+        print(f"tonearm: warning: {warning}", file=sys.stderr)
     default_configs = Path("configs") / name
     configs = configs or default_configs
     features = FeatureCache(cache or cache_folder("features"))
@@ -83,7 +83,7 @@ def benchmark(
     for system in ladder:
         if isinstance(system, BundleSystem):
             # The name may have been meant for a configuration that is missing from this folder.
-            print(f"tonearm: careful: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
+            print(f"tonearm: warning: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
     with split_warnings():
         result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     for system_name, ids in result.unclassified.items():

@@ -82,15 +82,15 @@ def print_comparison(comparison: Comparison) -> None:
     for row in rows:
         table.add_row(*(row[i] for i in shown))
     table_console().print(table)
-    spread = f", with 95 % intervals over {comparison.drawn_over}"
+    spread = f", with 95 % intervals over {comparison.resampling_unit}"
     intervals = spread if comparison.rows[0].metrics.bootstrap else ""
     print(f"\n{comparison.tracks} tracks in common; per cent{intervals}")
 
 
 def warn_of_few_groups(comparison: Comparison) -> None:
     """Warn in one line that intervals are too narrow, or missing."""
-    if comparison.careful:
-        print(f"tonearm: careful: {comparison.careful}", file=sys.stderr)
+    if comparison.warning:
+        print(f"tonearm: warning: {comparison.warning}", file=sys.stderr)
 
 
 def _name(run: Path) -> str:

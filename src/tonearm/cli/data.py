@@ -62,7 +62,7 @@ def check(
     ] = 1.0,
     workers: FileWorkersOption = 2,
 ) -> None:
-    """Listen to every track for faults.
+    """Decode every track and look for faults.
 
     Finds files that are missing, undecodable, truncated, silent or too short, and recordings that
     occur twice, with conflicting labels or across splits. The exit code is 0 if there are no

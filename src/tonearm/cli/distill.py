@@ -46,10 +46,10 @@ def distill(
     ] = None,
     cache: CacheOption = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes that ask the teachers and classify.")
+        int, typer.Option(min=1, help="Number of processes that run the teachers and classify.")
     ] = 1,
 ) -> None:
-    """Teach a small model what large ones hear; an interrupted run continues where it stopped."""
+    """Distil large networks into a small model; an interrupted run resumes where it stopped."""
     arguments = [] if config is None else ["--config", str(config)]
     if data is not None:
         arguments += ["--data.path", str(data)]

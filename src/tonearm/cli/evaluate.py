@@ -127,18 +127,18 @@ def evaluate(
     classifier = Classifier.load(model)
     overlap = overlap_warning(classifier.bundle, dataset.name, tracks)
     if overlap:
-        print(f"tonearm: careful: {overlap}", file=sys.stderr)
+        print(f"tonearm: warning: {overlap}", file=sys.stderr)
     inference = run_inference(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
     metrics = inference.predictions.metrics(bootstrap)
     if as_json:
         failures = [{"path": str(f.path), "error": f.error} for f in inference.failures]
-        run_info = {"model": model, "data": str(data), "careful": overlap, "failures": failures}
+        run_info = {"model": model, "data": str(data), "warning": overlap, "failures": failures}
         print(json.dumps(run_info | metrics.to_dict(), indent=2))
     else:
         _print(metrics, inference)
     caution = too_few(metrics.groups, inference.predictions.unit) if bootstrap else None
     if caution:
-        print(f"tonearm: careful: {caution}", file=sys.stderr)
+        print(f"tonearm: warning: {caution}", file=sys.stderr)
     if report is not None:
         metadata = classifier.bundle.metadata
         size = classifier.bundle.path.stat().st_size / 1e6
@@ -153,7 +153,7 @@ def evaluate(
                 + (f", {metadata.licence}" if metadata.licence else ""),
                 "Listening": f"{inference.seconds / len(tracks):.2f} s a track, decoding included",
             },
-            careful=overlap or "",
+            warning=overlap or "",
             left_out=tuple(f"{f.path}: {f.error}" for f in inference.failures),
         )
         paths = {track.id: track.path for track in tracks if track.path is not None}
@@ -222,7 +222,9 @@ def _print(metrics: Metrics, inference: Inference) -> None:
     if not inference.failures:
         console.print(f"\n{counted}")
         return
-    console.print(f"\n{counted}, {len(inference.failures)} could not be judged:", style="yellow")
+    console.print(
+        f"\n{counted}, {len(inference.failures)} could not be classified:", style="yellow"
+    )
     for failure in inference.failures[:LISTED_FAILURES]:
         console.print(f"  {failure.path}: {failure.error}", markup=False, soft_wrap=True)
     if len(inference.failures) > LISTED_FAILURES:

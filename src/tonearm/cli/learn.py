@@ -81,7 +81,7 @@ def learn(
         tracks,
         out,
         model=model,
-        fewest=min_files,
+        min_files=min_files,
         cache=FeatureCache(cache),
         workers=workers,
         progress=sys.stderr.isatty(),
@@ -170,9 +170,9 @@ def _print(learned: Learned, unlabelled: int) -> None:
 
 
 def _figures(genre: GenreForecast) -> tuple[str, str, str, str]:
-    if not genre.judged:
-        return "-", "-", "-", "not judged"
-    mistakes = (f"{label} {count}" for label, count in genre.taken_for[:LISTED_MISTAKES])
+    if not genre.evaluated:
+        return "-", "-", "-", "not evaluated"
+    mistakes = (f"{label} {count}" for label, count in genre.confused_with[:LISTED_MISTAKES])
     shares = (f"{share:.0%}" for share in (genre.precision, genre.recall, genre.f1))
     precision, recall, f1 = shares
     return precision, recall, f1, ", ".join(mistakes)

@@ -44,7 +44,7 @@ FileWorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Number of processes that share the files.")
 ]
 AnalysisWorkersOption = Annotated[
-    int, typer.Option("--workers", min=1, help="Number of processes that listen.")
+    int, typer.Option("--workers", min=1, help="Number of processes that classify.")
 ]
 # Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
 ProtocolName = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]

@@ -206,7 +206,7 @@ def split_warnings() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, SplitWarning):
-                print(f"tonearm: careful: {message}", file=sys.stderr)
+                print(f"tonearm: warning: {message}", file=sys.stderr)
             else:
                 show_other(message, category, filename, lineno, file, line)
 

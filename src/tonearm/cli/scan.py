@@ -45,7 +45,7 @@ def scan(
     excerpt: Annotated[
         str,
         typer.Option(
-            "--excerpt", metavar="SECONDS|all", help="How much of a long file to listen to."
+            "--excerpt", metavar="SECONDS|all", help="How much of a long file to analyse."
         ),
     ] = "30",
     model: ModelOption = "default",
@@ -231,8 +231,8 @@ def _print_summary(
     tally: Tally, elapsed: float, genres: Counter[str], errors: Counter[str]
 ) -> None:
     counts = {
-        "listened to": tally.heard,
-        "known by their sound": tally.recognised,
+        "classified": tally.classified,
+        "recognised by their audio": tally.recognised,
         "failed": tally.failed,
         "unchanged": tally.found - tally.due,
         "moved": tally.moved,

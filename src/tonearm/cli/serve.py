@@ -129,7 +129,7 @@ def serve(
             if server.started:
                 raise
     if not server.started:
-        raise TonearmError(pool.trouble or "the server could not be started")
+        raise TonearmError(pool.unavailable_reason or "the server could not be started")
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def tag(
         _undo(paths or ["latest"], dry_run=dry_run, as_json=as_json)
         return
     if predictions is not None or store is not None:
-        refuse(context, "model", "workers", beside="with --from or --store: nobody listens")
+        refuse(context, "model", "workers", beside="with --from or --store: nothing is classified")
     from tonearm.library.journal import Journal
     from tonearm.library.mapping import read_mapping
     from tonearm.library.tagging import Rules, apply, plan
@@ -183,11 +183,11 @@ def _files(paths: Sequence[str]) -> list[str]:
 def _classifier_source(model: str, workers: int, mapping: Mapping) -> Source:
     keep_blas_single()
     from tonearm.classifier import Classifier
-    from tonearm.library.suggestions import listening
+    from tonearm.library.suggestions import classifying
 
     classifier = Classifier.load(model)
     warn_of_unknown_labels(mapping, classifier.labels)
-    return listening(classifier, workers)
+    return classifying(classifier, workers)
 
 
 def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:

@@ -20,7 +20,7 @@ def warn_of_unknown_labels(mapping: Iterable[str], labels: Iterable[str]) -> Non
     unknown = unknown_labels(mapping, known)
     if unknown and known:  # an empty store knows no labels yet
         listed, available = (printable(", ".join(names)) for names in (unknown, known))
-        print(f"tonearm: the model never says {listed}: it knows {available}", file=sys.stderr)
+        print(f"tonearm: the model never predicts {listed}: it knows {available}", file=sys.stderr)
 
 
 def warn_of_unknown_paths(library: Store, paths: Sequence[str], *, missing: bool = False) -> bool:

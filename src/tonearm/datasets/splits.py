@@ -203,7 +203,7 @@ def _gap(folds: Sequence[Fold]) -> str | None:
     if not missing:
         return None
     listed = "; ".join(f"{label} in {', '.join(names)}" for label, names in missing.items())
-    return f"there is no track to learn from of a genre that is judged: {listed}"
+    return f"no training track has a genre of the test tracks: {listed}"
 
 
 def _number(part: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tonearm.errors import TonearmError, UsageError
-from tonearm.evaluation.grouping import Unit, drawn_over, too_few
+from tonearm.evaluation.grouping import Unit, resampling_unit, too_few
 from tonearm.evaluation.metrics import (
     BLOCK_NUMBERS,
     Interval,
@@ -91,12 +91,12 @@ class Comparison:
     unit: Unit
 
     @property
-    def drawn_over(self) -> str:
+    def resampling_unit(self) -> str:
         """What intervals and tests are computed over, as text to follow "over"."""
-        return drawn_over(self.rows[0].metrics.groups, self.unit)
+        return resampling_unit(self.rows[0].metrics.groups, self.unit)
 
     @property
-    def careful(self) -> str | None:
+    def warning(self) -> str | None:
         """Why the intervals are too narrow or absent, or `None`."""
         metrics = self.rows[0].metrics
         return too_few(metrics.groups, self.unit) if metrics.bootstrap else None

@@ -9,7 +9,7 @@ Unit = Literal["artist", "track", "group"]
 MIN_GROUPS = 10  # below, `too_few` warns with figures from `benchmarks/interval_coverage.py`
 
 
-def drawn_over(groups: int, unit: Unit) -> str:
+def resampling_unit(groups: int, unit: Unit) -> str:
     """Return what intervals are computed over, as text to follow "over".
 
     Parameters

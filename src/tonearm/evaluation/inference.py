@@ -90,7 +90,7 @@ def run_inference(
     seconds = time.perf_counter() - start
     if not rows:
         first = f", {failures[0].path}: {failures[0].error}" if failures else ""
-        raise NothingClassified(f"none of {len(tracks)} tracks could be judged{first}")
+        raise NothingClassified(f"none of {len(tracks)} tracks could be classified{first}")
     artists = [tracks[i].artist or "" for i in classified]
     predictions = Predictions(
         labels=classifier.labels,
@@ -148,7 +148,7 @@ def _paths(tracks: Sequence[Track]) -> list[Path]:
     paths = []
     for track in tracks:
         if track.path is None:
-            raise UsageError(f"{track.id}: no audio file is known, so it cannot be judged")
+            raise UsageError(f"{track.id}: no audio file is known, so it cannot be classified")
         paths.append(track.path)
     return paths
 

@@ -57,7 +57,7 @@ class Subject:
         The command line that reproduces this report.
     facts
         Further facts for the top of the page, by name.
-    careful
+    warning
         Why the metrics come out too high, or empty if they do not.
     left_out
         One line for each file that could not be evaluated.
@@ -70,7 +70,7 @@ class Subject:
     protocol: str
     command: str
     facts: Mapping[str, str] = field(default_factory=dict)
-    careful: str = ""
+    warning: str = ""
     left_out: tuple[str, ...] = ()
     date: datetime.date = field(default_factory=datetime.date.today)
 

@@ -33,14 +33,14 @@ def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:
         reasons.append(
             f"all of one {genre.unit}" if single else f"only {genre.groups} {genre.unit}s"
         )
-    if not genre.judged:
-        return [*reasons, "could not be judged"]
+    if not genre.evaluated:
+        return [*reasons, "could not be classified"]
     low = genre.recall < LOW_RECALL
     if low:
-        correct = round(genre.recall * genre.judged)
-        reasons.append(f"{correct} of {genre.judged} recognised")
-    if genre.taken_for:
-        other, count = genre.taken_for[0]
-        if count >= 2 and count / genre.judged >= CONFUSED_SHARE:
+        correct = round(genre.recall * genre.evaluated)
+        reasons.append(f"{correct} of {genre.evaluated} recognised")
+    if genre.confused_with:
+        other, count = genre.confused_with[0]
+        if count >= 2 and count / genre.evaluated >= CONFUSED_SHARE:
             reasons.append(f"{count} taken for {other}")
     return reasons

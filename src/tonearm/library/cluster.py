@@ -133,7 +133,7 @@ def scan_cluster(
     if due:
         for row in _results(ray, job, due, workers):
             tally.done += row["classified"] + row["failed"]
-            tally.heard += row["classified"]
+            tally.classified += row["classified"]
             tally.failed += row["failed"]
             tally.seconds_of_music += row["seconds_of_music"]
             yield tally

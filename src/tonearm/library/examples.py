@@ -85,7 +85,7 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
 
 
 def with_enough(
-    tracks: Sequence[Track], fewest: int
+    tracks: Sequence[Track], min_files: int
 ) -> tuple[tuple[Track, ...], tuple[tuple[str, int], ...]]:
     """Separate the genres that have enough files from those that do not.
 
@@ -95,7 +95,7 @@ def with_enough(
         The tracks of the former; name and number of files of each of the latter.
     """
     files = Counter(str(track.label) for track in tracks)
-    too_few = tuple((label, count) for label, count in sorted(files.items()) if count < fewest)
+    too_few = tuple((label, count) for label, count in sorted(files.items()) if count < min_files)
     dropped = {label for label, _ in too_few}
     return tuple(track for track in tracks if track.label not in dropped), too_few
 

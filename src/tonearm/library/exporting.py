@@ -106,7 +106,7 @@ def _format_of(name: str) -> str:
     suffix = Path(name).suffix.lower().removeprefix(".")
     if suffix not in _WRITERS:
         raise UsageError(
-            f"{printable(name)}: the suffix says no format: expected one of "
+            f"{printable(name)}: the suffix names no format: expected one of "
             f"{', '.join(get_args(Format))}, or --format"
         )
     return suffix

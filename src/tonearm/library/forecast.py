@@ -32,11 +32,11 @@ class GenreForecast:
         them.
     unit
         What a group is: "artist"; or "group" for any of an artist, an album or a track.
-    judged
+    evaluated
         Number of tracks that could be evaluated; see `forecast` for those that cannot.
     precision, recall, f1
         Over all evaluated tracks; meaningless if none of this genre was evaluated.
-    taken_for
+    confused_with
         Other genres that evaluated tracks of this one were predicted as, and how many, most
         frequent first.
     """
@@ -45,11 +45,11 @@ class GenreForecast:
     files: int
     groups: int
     unit: Unit
-    judged: int
+    evaluated: int
     precision: float
     recall: float
     f1: float
-    taken_for: tuple[tuple[str, int], ...]
+    confused_with: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)

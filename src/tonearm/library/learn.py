@@ -67,7 +67,7 @@ def learn(
     out: str | PathLike[str],
     *,
     model: str | PathLike[str] = bundle.DEFAULT_NAME,
-    fewest: int = FEWEST_FILES,
+    min_files: int = FEWEST_FILES,
     cache: FeatureCache | None = None,
     workers: int = 1,
     progress: bool = False,
@@ -85,7 +85,7 @@ def learn(
         The bundle to write; its name without suffix is the model's name.
     model
         The model whose network is used: a name, a bundle's path or a run's folder.
-    fewest
+    min_files
         Genres with fewer tracks are left out.
     cache
         Where to cache the embeddings; by default the user's feature cache.
@@ -106,10 +106,10 @@ def learn(
     base = Bundle.load(bundle.find(model))
     target = _checked_target(Path(out), base.path)
     # Fail before what may be an hour of work.
-    _require_two_genres(*with_enough(tracks, fewest), fewest)
+    _require_two_genres(*with_enough(tracks, min_files), min_files)
     embedded = embed(tracks, base, cache or FeatureCache(), workers=workers, progress=progress)
-    usable, left_out = with_enough(embedded.tracks, fewest)
-    _require_two_genres(usable, left_out, fewest)
+    usable, left_out = with_enough(embedded.tracks, min_files)
+    _require_two_genres(usable, left_out, min_files)
     labels = labels_of(usable)
     embeddings = embedded.values[[track.label in labels for track in embedded.tracks]]
     truth = np.array([labels.index(str(track.label)) for track in usable], dtype=np.int64)
@@ -131,14 +131,14 @@ def _checked_target(target: Path, base: Path) -> Path:
 
 
 def _require_two_genres(
-    tracks: Sequence[Track], left_out: Sequence[tuple[str, int]], fewest: int
+    tracks: Sequence[Track], left_out: Sequence[tuple[str, int]], min_files: int
 ) -> None:
     labels = labels_of(tuple(tracks))
     if len(labels) < 2:
         counts = Counter(str(track.label) for track in tracks)
         found = ", ".join(f"{label} {n}" for label, n in [*sorted(counts.items()), *left_out])
         raise TooFewExamples(
-            f"learning needs two genres of {fewest} recordings at least, got {found or 'none'}"
+            f"learning needs two genres of {min_files} recordings at least, got {found or 'none'}"
         )
 
 
@@ -167,12 +167,12 @@ def _metadata(
 def _metrics(expected: Forecast) -> dict[str, Any]:
     metrics = expected.metrics
     if metrics is None:
-        return {"judged_on": "nothing: every genre is the music of one artist"}
+        return {"evaluated_on": "nothing: every genre is the music of one artist"}
     return {
         "accuracy": round(metrics.accuracy, 4),
         "macro_f1": round(metrics.f1, 4),
         "expected_calibration_error": round(metrics.ece, 4),
-        "judged_on": f"out-of-fold predictions, {expected.folds} folds grouped by artist and "
+        "evaluated_on": f"out-of-fold predictions, {expected.folds} folds grouped by artist and "
         f"album; of {expected.unknown} of the recordings neither is known",
         "tracks": metrics.count,
     }

@@ -43,7 +43,7 @@ class Tally:
         Recordings found below the folders, and how many of them still have to be analysed.
     done
         How many of the due recordings are done.
-    heard, recognised, failed
+    classified, recognised, failed
         How many of the done recordings were classified; were recognised by their audio (known
         under another name or with other tags); got no genre.
     seconds_of_music
@@ -58,7 +58,7 @@ class Tally:
     found: int = 0
     due: int = 0
     done: int = 0
-    heard: int = 0
+    classified: int = 0
     recognised: int = 0
     failed: int = 0
     seconds_of_music: float = 0.0
@@ -73,7 +73,7 @@ class Tally:
         if outcome.entry.genre is None:
             self.failed += 1
             return
-        self.heard += outcome.is_new
+        self.classified += outcome.is_new
         self.recognised += not outcome.is_new
         self.seconds_of_music += outcome.entry.duration or 0.0
 

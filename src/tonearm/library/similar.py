@@ -33,7 +33,7 @@ class Neighbourhood:
 
     Attributes
     ----------
-    heard
+    query
         The recording itself, as the store knows it or as it was just analysed.
     is_known
         Whether the store knew the file or its audio, so that nothing was decoded.
@@ -41,7 +41,7 @@ class Neighbourhood:
         The tracks, the most similar first.
     """
 
-    heard: Entry
+    query: Entry
     is_known: bool
     neighbours: tuple[Neighbour, ...]
 
@@ -114,7 +114,7 @@ def write_similar(
         If it cannot be written.
     """
     refuse_to_overwrite(target, store.path)
-    items = [Item.of(found.heard), *(Item.of(neighbour.entry) for neighbour in found.neighbours)]
+    items = [Item.of(found.query), *(Item.of(neighbour.entry) for neighbour in found.neighbours)]
     return write_playlist(target, items, absolute=absolute)
 
 

@@ -33,23 +33,23 @@ CREATE TABLE models (
     key TEXT NOT NULL UNIQUE,      -- name, excerpt and hash of the bundle's bytes
     name TEXT NOT NULL,
     labels TEXT NOT NULL,          -- JSON: the order of the numbers in files.segments
-    excerpt TEXT NOT NULL          -- seconds that were heard of each file, or "all"
+    excerpt TEXT NOT NULL          -- seconds analysed of each file, or "all"
 )""",
     """
 CREATE TABLE files (
     path BLOB PRIMARY KEY,         -- absolute
     size INTEGER NOT NULL,         -- bytes
     mtime_ns INTEGER NOT NULL,
-    missing INTEGER NOT NULL,      -- 1: it was not there at the last look
-    scanned_at REAL NOT NULL,      -- seconds since 1970, when it was listened to
+    missing INTEGER NOT NULL,      -- 1: not there when last scanned
+    scanned_at REAL NOT NULL,      -- seconds since 1970, when it was analysed
     model INTEGER NOT NULL REFERENCES models (id),
-    audio TEXT,                    -- hash of the sound alone
+    audio TEXT,                    -- hash of the audio without tags
     duration REAL,                 -- seconds, of the whole file
     truncated INTEGER NOT NULL,
     genre TEXT,
     confidence REAL,
-    music REAL,                    -- probability that it is music; NULL where the model is silent
-    verdict TEXT,                  -- "music", "not music" or "unsure": whether the genre stands
+    music REAL,                    -- probability that it is music; NULL: no such output
+    verdict TEXT,                  -- "music", "not music" or "unsure"
     error TEXT,                    -- why there is no genre
     tagged TEXT NOT NULL,          -- JSON: the genres in the file's tags
     artist TEXT,

@@ -48,7 +48,7 @@ def _suggestion(label: str | None, confidence: float | None, verdict: str | None
 Source = Callable[[Sequence[str]], Iterator[Suggestion]]
 
 
-def listening(classifier: Classifier, workers: int = 1) -> Source:
+def classifying(classifier: Classifier, workers: int = 1) -> Source:
     """Return a source that classifies each file when its suggestion is needed."""
 
     def suggest(paths: Sequence[str]) -> Iterator[Suggestion]:

@@ -231,7 +231,7 @@ def _rewrite(
         if read_genres(copy) != change.new:
             raise TagError(target, "its tags cannot hold the genre")
         if not same_audio(target, copy):
-            raise TagError(target, "writing its tags would change what is heard")
+            raise TagError(target, "writing its tags would change the audio")
         prepare(copy, target)
         if not keep_mtime:
             os.utime(copy)

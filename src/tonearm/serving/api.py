@@ -64,12 +64,12 @@ class Answer(BaseModel):
     """The result for one recording, as `tonearm classify --json` prints it."""
 
     path: str | None = Field(description="The name it was sent under.")
-    genre: str | None = Field(description="The most probable one; null if it cannot be heard.")
+    genre: str | None = Field(description="The most probable one; null if it cannot be decoded.")
     confidence: float | None
     probabilities: dict[str, float] | None = Field(description="The most probable first.")
     duration: float | None = Field(description="Seconds.")
     truncated: bool | None = Field(description="Whether the file breaks off before its end.")
-    error: str | None = Field(description="One line: why it cannot be heard.")
+    error: str | None = Field(description="One line: why it cannot be decoded.")
     music: float | None = Field(description="The probability that it is music at all.")
     verdict: Verdict | None = Field(description="Whether the genre stands.")
     segments: list[Window] | None = Field(None, description="With ?timeline=true.")
@@ -105,10 +105,13 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The request is not as it should be."},
     408: {"model": Refusal, "description": "The upload stopped coming."},
     413: {"model": Refusal, "description": "The upload is too large."},
-    422: {"model": Answer, "description": "The recording cannot be heard; `error` says why."},
+    422: {
+        "model": Answer,
+        "description": "The recording cannot be decoded; `error` gives the reason.",
+    },
     503: {
         "model": Refusal,
-        "description": "Too many recordings wait, no process can listen, or the disk is full.",
+        "description": "Too many recordings wait, no process can classify, or the disk is full.",
         "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
     },
 }
@@ -129,7 +132,7 @@ _UPLOAD = {
 }
 
 
-def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
+def create_app(pool: WorkerPool, limits: Limits | None = None) -> FastAPI:
     """Create the application, which any ASGI server can run.
 
     The worker processes live as long as the application's lifespan, which begins once all of them
@@ -137,12 +140,12 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
 
     Parameters
     ----------
-    listeners
+    pool
         The worker processes that classify recordings.
     limits
         Limits on uploads; by default those of `Limits`.
     """
-    metadata = listeners.classifier.bundle.metadata
+    metadata = pool.classifier.bundle.metadata
     page = resources.files("tonearm.serving").joinpath("page.html").read_text("utf-8")
     statistics = Statistics()
     disk = Disk()
@@ -155,7 +158,7 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with listeners.at_work():
+        async with pool.running():
             yield
 
     app = FastAPI(
@@ -179,7 +182,7 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
     app.add_middleware(
         LimitedUploads,
         limits=limits or Limits(),
-        concurrent=listeners.processes,
+        concurrent=pool.processes,
         statistics=statistics,
     )
 
@@ -214,7 +217,7 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
                 disk.saved()
             finally:
                 await form.close()
-            result = await _unless_disconnected(request, listeners.attempt(path))
+            result = await _unless_disconnected(request, pool.attempt(path))
         if result is None:
             raise ClientDisconnect
         statistics.record_result(result, time.monotonic() - received_at)
@@ -224,7 +227,7 @@ def create_app(listeners: WorkerPool, limits: Limits | None = None) -> FastAPI:
     @get("/health", responses={503: {"model": Health, "description": "It cannot classify."}})
     async def health(response: Response) -> Health:
         """Report that recordings can be classified, or why they cannot."""
-        trouble = listeners.trouble or await run_sync(disk.trouble)
+        trouble = pool.unavailable_reason or await run_sync(disk.unavailable_reason)
         if trouble:
             response.status_code = 503
         return Health(status=trouble or "ok", version=__version__, model=metadata.name)

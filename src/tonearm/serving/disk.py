@@ -27,7 +27,7 @@ class Disk:
         """Note that an upload was saved."""
         self._reason = None
 
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Return why uploads cannot be saved, or None if they can; retry after a failed save."""
         if self._reason is not None:
             try:

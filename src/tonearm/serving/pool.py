@@ -54,12 +54,12 @@ class WorkerPool:
         self._reason = "the processes have not been started: the application's lifespan does that"
 
     @property
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why no process is running at the moment; None if at least one is."""
         return None if self._running else self._reason
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Start the processes, yield once all are ready, and end them afterwards.
 
         Raises
@@ -156,7 +156,7 @@ class WorkerPool:
         elif self._running:  # otherwise the whole pool has ended
             self._running -= 1
             self._reason = reason_of(error)
-            logger.warning("a process cannot listen: %s", self._reason)
+            logger.warning("a process cannot classify: %s", self._reason)
             restart = asyncio.ensure_future(self._restart(worker))
             self._restarts.add(restart)
             restart.add_done_callback(self._restarts.discard)

@@ -25,7 +25,7 @@ class Statistics:
             registry=self._registry,
         )
         self._audio_seconds = Counter(
-            "tonearm_sound_seconds", "Length of the recordings heard.", registry=self._registry
+            "tonearm_sound_seconds", "Length of the recordings classified.", registry=self._registry
         )
         self._latency = Histogram(
             "tonearm_answer_seconds",
@@ -42,7 +42,7 @@ class Statistics:
         )
         self.uploads = Gauge(
             "tonearm_uploads",
-            "Uploads on their way, waiting or being listened to.",
+            "Uploads being received, waiting or being classified.",
             registry=self._registry,
         )
 

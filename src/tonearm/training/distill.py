@@ -507,12 +507,12 @@ def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, l
     """Write metrics.json and predictions.csv, and store the main figures in the bundle."""
     trial = run_inference(Classifier.load(bundle), tracks, workers=workers)
     for failure in trial.failures:
-        log(f"not judged: {failure.error}")
+        log(f"not classified: {failure.error}")
     predictions.write(run_dir / PREDICTIONS, trial.predictions)
     metrics = trial.predictions.metrics()
     write_text(run_dir / METRICS, metrics.to_json())
     figures = {
-        "judged_on": "tracks that were held out of its training",
+        "evaluated_on": "tracks that were held out of its training",
         "tracks": metrics.count,
         "accuracy": round(metrics.accuracy, 4),
         "macro_f1": round(metrics.f1, 4),

@@ -62,7 +62,9 @@ class GenreTraining(lightning.LightningModule):
         self.experiment = experiment
         self.labels = tuple(labels)
         self.figures: dict[str, float] = {}  # of the last epoch
-        self._judged: list[tuple[Tensor, Tensor]] = []  # each clip's log-probabilities and target
+        self._validated: list[
+            tuple[Tensor, Tensor]
+        ] = []  # each clip's log-probabilities and target
 
     @property
     def averaged_network(self) -> nn.Module:
@@ -112,12 +114,12 @@ class GenreTraining(lightning.LightningModule):
     def validation_step(self, clip: Clip, clip_index: int) -> None:
         """Score a clip with the averaged weights."""
         scores = clip_log_probabilities(self.averaged_network, clip)
-        self._judged.append((scores.cpu(), clip.target.cpu()))
+        self._validated.append((scores.cpu(), clip.target.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Evaluate all clips together, and log the score for early stopping."""
         metrics = self._judge()
-        self._judged.clear()
+        self._validated.clear()
         self.figures |= {
             "valid_loss": metrics.nll,
             "valid_accuracy": metrics.accuracy,
@@ -135,9 +137,9 @@ class GenreTraining(lightning.LightningModule):
             )
 
     def _judge(self) -> Metrics:
-        scores = torch.stack([score for score, _ in self._judged])
+        scores = torch.stack([score for score, _ in self._validated])
         self._require_finite(scores)
-        targets = torch.stack([target for _, target in self._judged])
+        targets = torch.stack([target for _, target in self._validated])
         return evaluate(
             targets.argmax(dim=1).numpy(),
             probabilities_at(scores.numpy(), temperature=1.0),

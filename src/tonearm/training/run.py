@@ -425,7 +425,7 @@ def _headline(metrics: Metrics | None) -> dict[str, Any]:
     if metrics is None:
         return {}
     return {
-        "judged_on": "the validation tracks that chose the epoch and the temperature",
+        "evaluated_on": "the validation tracks that chose the epoch and the temperature",
         "tracks": metrics.count,
         "accuracy": round(metrics.accuracy, 4),
         "macro_f1": round(metrics.f1, 4),
