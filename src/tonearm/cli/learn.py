@@ -183,12 +183,16 @@ def _summary(forecast: Forecast) -> list[str]:
     files = sum(genre.files for genre in forecast.genres)
     if forecast.metrics is None:
         return ["Expected accuracy: unknown. Every genre is the music of one artist or album."]
+    from tonearm.evaluation.grouping import too_few
+
     interval = forecast.metrics.intervals.get("accuracy")
     spread = f" (95 % interval {interval.low:.0%} to {interval.high:.0%})" if interval else ""
     lines = [
         f"Expected accuracy {forecast.metrics.accuracy:.0%}{spread}, "
         f"from {forecast.metrics.count} of {files} files in {forecast.folds} folds."
     ]
+    if caution := too_few(forecast.metrics.groups, "group"):
+        lines.append(f"{caution.capitalize()}.")
     if forecast.unknown == files:
         lines.append(
             "Neither artist nor album is known of any file: songs of one artist stood on both "
