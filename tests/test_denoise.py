@@ -157,7 +157,7 @@ def test_a_killed_stage_goes_on_to_the_same_end(
         torch.testing.assert_close(resumed.denoiser.state_dict()[name], value, msg=name)
 
 
-def test_each_of_so_many_playings_is_amid_other_noise() -> None:
+def test_each_noisy_copy_has_noise_of_its_own() -> None:
     numbers = noise_numbers(3)
     assert {
         degradations.DEGRADATIONS[number % len(degradations.DEGRADATIONS)] for number in numbers

@@ -233,7 +233,7 @@ class Ensemble(GenreNetwork):
     One reads its embedding, which works best outside GTZAN; the other also reads the features
     beneath it (see `Fcn`), which separate GTZAN's genres best. The third uses the tags that the
     FCN was published with. In full-band windows, the student's genre head and the head that reads
-    the features beneath keep only `DuetSettings.full_band` of their weights.
+    the features beneath keep only `EnsembleSettings.full_band` of their weights.
 
     Parameters
     ----------

@@ -1,10 +1,9 @@
 """Stage 3 of a distillation: fine-tune the last two layers of an ensemble's FCN on genres.
 
-The lower layers process segments of the labelled clips, some of them degraded, once
-each; the last two layers and the heads on them are then trained on the resulting maps. Finally,
-their weights are interpolated with the initial ones, halfway by default (Wortsman et al. 2022,
-"Robust fine-tuning of zero-shot models"): what the FCN learned from a million songs helps on
-recordings from other sources.
+The lower layers process segments of the labelled clips, some of them degraded, once each; the last
+two layers and the heads on them are then trained on the resulting maps. Finally, their weights are
+interpolated with the initial ones, halfway by default (Wortsman et al. 2022, "Robust fine-tuning of
+zero-shot models"): what the FCN learned from a million songs helps on recordings from other sources.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tonearm.training.fcn import read_maps
 from tonearm.training.optimisation import Optimisation
 from tonearm.training.recipe import DistillOptimiserSettings, Recipe
 
-# float[frames, 96] of the original clip, then of its degraded versions (`training.playback`).
+# float[frames, 96] of the original clip, then of its degraded versions (`training.degradations`).
 Versions = Sequence[StoredArray]
 
 _AS_IT_IS = AugmentSettings(stretch=0.0, transpose=0.0)
