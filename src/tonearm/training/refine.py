@@ -3,7 +3,7 @@
 The lower layers process segments of the labelled clips, some of them degraded, once each; the last
 two layers and the heads on them are then trained on the resulting maps. Finally, their weights are
 interpolated with the initial ones, halfway by default (Wortsman et al. 2022, "Robust fine-tuning of
-zero-shot models"): what the FCN learned from a million songs helps on recordings from other sources.
+zero-shot models"): what the FCN learned from a million songs helps on recordings from elsewhere.
 """
 
 from __future__ import annotations
