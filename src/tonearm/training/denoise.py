@@ -71,7 +71,7 @@ def denoise(
 
     @functools.cache  # computed in the first step, so not at all if no steps remain
     def pairs_of_clips() -> Pairs:
-        log("denoising: hearing the clips amid noise")
+        log("denoising: embedding the noisy clips")
         pairs = embed_pairs(recipe, ensemble, clips)
         for network in (optimisation.network, optimisation.average):
             network.scale_to(pairs.noisy)
