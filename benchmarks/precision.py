@@ -43,7 +43,7 @@ from tonearm.bundle import Bundle, write_metadata
 from tonearm.evaluation.compare import compare, markdown_table
 from tonearm.evaluation.predictions import Predictions
 from tonearm.features.logmel import LogMel
-from tonearm.training.halving import halve_file
+from tonearm.half_precision import halve_file
 
 Feed = dict[str, NDArray[np.float32]]
 

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from bundles import FRONT_END, tiny_graph
 from tonearm.bundle import Bundle, builtin
 from tonearm.errors import TonearmError
-from tonearm.training.halving import halve, halve_file
+from tonearm.half_precision import halve, halve_file
 
 
 def test_the_shipped_model_halved_answers_alike(tmp_path: Path) -> None:
