@@ -113,7 +113,7 @@ def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
     print(machine.notes(PACKAGES), end="\n\n")
     print(f"{len(files)} songs, {sum(lengths) / 3600:.2f} h of music.\n")
     print(
-        "| system | CPU s per file | times the floor | CPU s per hour heard | files/s "
+        "| system | CPU s per file | times the floor | CPU s per hour analysed | files/s "
         "| MB | starting, CPU s |\n|---|---:|---:|---:|---:|---:|---:|"
     )
     floor = None
@@ -136,7 +136,7 @@ def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
     if TUTORIAL in costs:
         (scan, scan_time), (tutorial, tutorial_time) = costs[SAME_SECONDS], costs[TUTORIAL]
         print(
-            f"\nHearing {peer.SECONDS:.0f} s of each file, a scan does {tutorial / scan:.1f} times "
+            f"\nOn {peer.SECONDS:.0f} s of each file, a scan does {tutorial / scan:.1f} times "
             f"as many files in a second of CPU time as the tutorials, and "
             f"{tutorial_time / scan_time:.1f} times as many in a second on the clock "
             f"(aim: {ALLOWED:.0f})."

@@ -55,7 +55,7 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Write a bundle with its weights in half precision; its metadata stay the same.
+    """Write a bundle with its weights stored as `halve` does it, and the same metadata.
 
     Parameters
     ----------
@@ -63,13 +63,6 @@ def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
         A bundle.
     target
         The file to write.
-
-    Raises
-    ------
-    TonearmError
-        If a weight is out of the range of float16.
-    MissingExtraError
-        If the ``onnx`` package is not installed.
     """
     try:
         import onnx
