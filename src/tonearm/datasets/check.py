@@ -15,6 +15,7 @@ import numpy as np
 
 from tonearm import audio, workers
 from tonearm.datasets import fingerprint, gtzan_facts
+from tonearm.datasets.components import connected_components
 from tonearm.datasets.fingerprint import Words
 from tonearm.datasets.progress import with_progress
 from tonearm.datasets.track import Dataset, Track
@@ -207,17 +208,12 @@ def _contradiction(
         yield Fault(kind, tuple(group), f"the same recording: {listed}")
 
 
-def _connected_groups(links: Iterable[tuple[str, str]]) -> list[list[str]]:
+def _connected_groups(links: Sequence[tuple[str, str]]) -> list[list[str]]:
     """Return the groups of ids that are linked, directly or through others."""
-    group_of: dict[str, list[str]] = {}
-    for a, b in links:
-        left, right = group_of.setdefault(a, [a]), group_of.setdefault(b, [b])
-        if left is not right:
-            left.extend(right)
-            for id_ in right:
-                group_of[id_] = left
-    distinct = {id(group): group for group in group_of.values()}
-    return [sorted(group) for group in distinct.values()]
+    groups: dict[int, set[str]] = defaultdict(set)
+    for link, number in zip(links, connected_components(links), strict=True):
+        groups[number].update(link)
+    return [sorted(group) for group in groups.values()]
 
 
 def _known_faults(dataset: Dataset, found: Iterable[Fault]) -> Iterator[Fault]:
