@@ -422,7 +422,7 @@ def test_a_genre_of_one_artist_is_not_evaluated() -> None:
     ]
     assert expected.metrics is not None
     assert expected.metrics.count == 12
-    assert advise(expected)["b"] == "only 6 files; all of one artist; could not be classified"
+    assert advise(expected)["b"] == "only 6 files; all of one artist; could not be evaluated"
 
 
 def test_advice_counts_artists_only_where_all_are_known() -> None:

@@ -27,9 +27,8 @@ _BATCH_FRAMES = 64  # frames transformed together, few enough for the processor'
 MIN_SHARED = 3  # different words that two tracks must share to be compared
 MAX_TIMES = 64  # occurrences of a word in a track; commoner ones (silence, held tones) fix no time
 OFFSETS = 8  # offsets at which two tracks are compared; a loop matches at several
-MAX_SHARED = (
-    16  # tracks with a word in common, paired in runs this long; common words prove nothing
-)
+# Tracks with a word in common are paired in runs this long: common words prove nothing.
+MAX_SHARED = 16
 
 Words = NDArray[np.uint32]
 

@@ -203,7 +203,7 @@ def _gap(folds: Sequence[Fold]) -> str | None:
     if not missing:
         return None
     listed = "; ".join(f"{label} in {', '.join(names)}" for label, names in missing.items())
-    return f"no training track has a genre of the test tracks: {listed}"
+    return f"no track to train on of genres that are evaluated: {listed}"
 
 
 def _number(part: str) -> tuple[int, str]:

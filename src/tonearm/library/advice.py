@@ -34,7 +34,7 @@ def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:
             f"all of one {genre.unit}" if single else f"only {genre.groups} {genre.unit}s"
         )
     if not genre.evaluated:
-        return [*reasons, "could not be classified"]
+        return [*reasons, "could not be evaluated"]
     low = genre.recall < LOW_RECALL
     if low:
         correct = round(genre.recall * genre.evaluated)

@@ -239,11 +239,11 @@ def distill(
     ensemble = make_ensemble(recipe, student, logmels, truth, labels)
     if recipe.refinement.share:
         folder = cache_dir / _refinement_name(recipe, tracks, clips, labels)
-        played = _degraded(_degradations(recipe), tracks, cache, workers)
+        degraded = _degraded(_degradations(recipe), tracks, cache, workers)
         refine(
             recipe,
             ensemble,
-            list(zip(logmels, *played, strict=True)),
+            list(zip(logmels, *degraded, strict=True)),
             truth,
             checkpoint=folder / "last.pt",
             history=folder / "history.csv",
@@ -299,10 +299,16 @@ def make_ensemble(
 
 
 def _degraded(
-    ways: Sequence[Degradation], tracks: Sequence[Track], cache: FeatureCache, workers: int
+    degradations: Sequence[Degradation],
+    tracks: Sequence[Track],
+    cache: FeatureCache,
+    workers: int,
 ) -> list[list[StoredArray]]:
-    """Return float[frames, mels] of each track, for each way of playing it."""
-    return [_all_features(cache.features(tracks, way, workers=workers), cache) for way in ways]
+    """Return float[frames, mels] of each track, for each degradation."""
+    return [
+        _all_features(cache.features(tracks, degradation, workers=workers), cache)
+        for degradation in degradations
+    ]
 
 
 def _noisy_versions(
@@ -315,7 +321,7 @@ def _noisy_versions(
 ) -> Iterator[list[ClipFrames]]:
     """Yield for each clip its original version, followed by the recipe's noisy versions."""
     first, second = (
-        _degraded(ways, tracks, cache, workers) for ways in _noise_degradations(recipe)
+        _degraded(noisy, tracks, cache, workers) for noisy in _noise_degradations(recipe)
     )
     for index, (segment, logmel) in enumerate(zip(clips, logmels, strict=True)):
         noisy = [
@@ -332,7 +338,7 @@ def _degradations(recipe: Recipe) -> list[Degradation]:
 
 
 def _noise_degradations(recipe: Recipe) -> list[list[Degradation]]:
-    """Return the noisy ways to play, for the student and for the FCN, with the same noise."""
+    """Return the degradations by noise, for the student and for the FCN, with the same noise."""
     return [
         [
             Degradation(front_end, number, recipe.tuning.clip_seconds)
@@ -433,7 +439,7 @@ def _refinement_name(
         "refinement": asdict(replace(recipe.refinement, share=1.0)),
         "clip_seconds": recipe.tuning.clip_seconds,
         "features": CACHE_VERSION,
-        "played": [way.folder_name() for way in _degradations(recipe)],
+        "degraded": [each.folder_name() for each in _degradations(recipe)],
         "labels": list(labels),
         "truth": [track.label for track in tracks],
         "clips": transfer_digest(clips),
@@ -457,7 +463,7 @@ def _denoising_name(
         "share": share,
         "student": {name: getattr(recipe.student, name) for name in _WINDOWING},
         "denoising": asdict(recipe.denoising),
-        "played": [way.folder_name() for ways in _noise_degradations(recipe) for way in ways],
+        "degraded": [each.folder_name() for noisy in _noise_degradations(recipe) for each in noisy],
     }
     return _named("denoising", settings)
 

@@ -62,9 +62,8 @@ class GenreTraining(lightning.LightningModule):
         self.experiment = experiment
         self.labels = tuple(labels)
         self.figures: dict[str, float] = {}  # of the last epoch
-        self._validated: list[
-            tuple[Tensor, Tensor]
-        ] = []  # each clip's log-probabilities and target
+        # Each validation clip's log-probabilities and target.
+        self._validated: list[tuple[Tensor, Tensor]] = []
 
     @property
     def averaged_network(self) -> nn.Module:
