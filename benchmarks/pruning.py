@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
 
 from tonearm.training.ensemble import REPEATED_FRAMES
-from tonearm.training.fcn import Fcn, load_fcn
+from tonearm.training.fcn import load_fcn
 from tonearm.training.pruning import pruned
 
 RUNS = 40
@@ -48,7 +49,7 @@ def main() -> None:
     print(f"largest difference {max(float(np.abs(a - b).max()) for a, b in pairs):.1e}")
 
 
-def session(network: Fcn, frames: np.ndarray, path: Path) -> onnxruntime.InferenceSession:
+def session(network: nn.Module, frames: np.ndarray, path: Path) -> onnxruntime.InferenceSession:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

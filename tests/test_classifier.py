@@ -52,6 +52,7 @@ def test_a_file_gets_its_genre(classifier: Classifier, song: Path) -> None:
     assert prediction.duration == pytest.approx(5)
     assert not prediction.truncated
     assert prediction.embedding.shape == (FRONT_END.n_mels,)
+    assert "embedding" not in repr(prediction)  # hundreds of numbers
 
 
 def test_the_windows_in_time_are_the_timeline(classifier: Classifier, song: Path) -> None:

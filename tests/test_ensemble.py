@@ -19,8 +19,10 @@ from tonearm.synth import render
 from tonearm.training.augment import band_centres
 from tonearm.training.ensemble import (
     FCN_FEATURES,
+    LONG_FRAMES,
     REPEATED_FRAMES,
     SECOND_FRONT_END,
+    STEP_FRAMES,
     Ensemble,
     LinearHead,
     TagHead,
@@ -77,12 +79,33 @@ def test_an_ensemble_exports_with_both_inputs(ensemble: Ensemble, tmp_path: Path
 
 
 def test_a_short_window_is_heard_again_and_again(ensemble: Ensemble) -> None:
-    once = np.random.default_rng(0).normal(-20, 10, (REPEATED_FRAMES // 3, 96)).astype(np.float32)
-    heard, thrice = (
-        ensemble.mean_fcn_features([window]) for window in (once, np.tile(once, (3, 1)))
+    once = np.random.default_rng(0).normal(-20, 10, (LONG_FRAMES // 3, 96)).astype(np.float32)
+    heard, twice = (
+        ensemble.mean_fcn_features([window]) for window in (once, np.tile(once, (2, 1)))
     )
     assert heard.shape == (FCN_FEATURES,)
-    assert np.allclose(heard, thrice, atol=1e-4)
+    assert np.allclose(heard, twice, atol=1e-4)
+
+
+def test_a_long_window_is_repeated_after_two_layers(ensemble: Ensemble) -> None:
+    window = 10 * torch.randn(1, 39 * STEP_FRAMES, 96, generator=torch.manual_seed(0))
+    level = 10 - 10 * (window * (np.log(10) / 10)).exp().mean().log10()
+    repeated = torch.cat([window, window], dim=1)[:, :REPEATED_FRAMES] + level
+    with torch.inference_mode():
+        maps, by_frames = ensemble.lower(window), ensemble.fcn.lower(repeated)
+    assert maps.shape == by_frames.shape
+    # Equal but for where the repetition begins and the frames end.
+    away = [*range(9), *range(11, 14)]
+    torch.testing.assert_close(maps[..., away], by_frames[..., away], atol=1e-4, rtol=1e-4)
+    # What a window lacks of a whole step is left out, and one that is long enough is not repeated.
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            ensemble.lower(torch.cat([window, window[:, :3]], dim=1))[..., :9],
+            maps[..., :9],
+            atol=0.05,
+            rtol=0.05,
+        )
+        assert ensemble.lower(torch.zeros(1, 1875, 96)).shape[3] == 1875 // 64
 
 
 def test_how_loud_a_window_is_says_nothing(ensemble: Ensemble) -> None:

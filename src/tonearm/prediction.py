@@ -78,7 +78,7 @@ class Prediction:
     segments: tuple[Segment, ...]
     duration: float
     truncated: bool
-    embedding: npt.NDArray[np.float32] = field(compare=False)
+    embedding: npt.NDArray[np.float32] = field(compare=False, repr=False)
     music: float | None = None
     verdict: Verdict = "music"
 

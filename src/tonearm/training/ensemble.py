@@ -38,6 +38,11 @@ SECOND_FRONT_END = FRONT_ENDS["htk32k"]  # the FCN's, from audio at the student'
 # A window is repeated to this length. The FCN's pooling leaves one time step per 320 frames, and
 # the maximum over three is as good as over the five of a whole clip.
 REPEATED_FRAMES = 960
+# Of a window as long as this, not the frames are repeated but the maps of the first two layers,
+# which take most of the time and have one time step per STEP_FRAMES. A shorter one would lose too
+# much, as only whole steps are repeated.
+LONG_FRAMES = 600
+STEP_FRAMES = 16
 # Windows are scaled to this mean power per mel band, that of GTZAN's median clip, by a gain of at
 # most MOST_GAIN_DB, as how loud a recording was mastered should not decide its genre.
 LEVEL_DB = 10.0
@@ -343,7 +348,15 @@ class Ensemble(GenreNetwork):
 
     def lower(self, second_logmel: Tensor) -> Tensor:
         """Return `Fcn.lower` of windows of any level and length, as `fcn_features` takes them."""
-        maps: Tensor = self.fcn.lower(_repeated(_levelled(second_logmel)))
+        # Tensors, not Python numbers, so that the exported graph works for any length.
+        frames = torch._shape_as_tensor(second_logmel)[1]
+        is_long = frames >= LONG_FRAMES
+        # One more step than a long window has, so that its last one does not see it break off.
+        length = torch.where(is_long, frames + STEP_FRAMES, REPEATED_FRAMES)
+        steps = torch.where(is_long, frames, REPEATED_FRAMES) // STEP_FRAMES
+        lowest = self.fcn.lowest(_cycled(levelled(second_logmel), 1, frames, length))
+        lowest = _cycled(lowest, 3, steps, steps.clamp(min=REPEATED_FRAMES // STEP_FRAMES))
+        maps: Tensor = self.fcn.layer3(lowest)
         return maps
 
     def fit_heads(self, features: Floats, truth: NDArray[np.int64]) -> None:
@@ -369,7 +382,7 @@ def _weighted(heads: Sequence[tuple[float, Tensor]]) -> Tensor:
     return torch.stack([weight * scores for weight, scores in heads]).sum(dim=0)
 
 
-def _levelled(logmel: Tensor) -> Tensor:
+def levelled(logmel: Tensor) -> Tensor:
     """Scale each window of float32[batch, frames, mels], in decibels, to the same mean power."""
     power = torch.exp(logmel * (math.log(10) / 10))
     level = power.mean((1, 2), keepdim=True).log10() * 10
@@ -377,10 +390,6 @@ def _levelled(logmel: Tensor) -> Tensor:
     return levelled
 
 
-def _repeated(logmel: Tensor) -> Tensor:
-    """Repeat float32[batch, frames, mels] to `REPEATED_FRAMES`; longer ones stay as they are."""
-    # Tensors, not Python numbers, so that the exported graph works for any length.
-    frames = torch._shape_as_tensor(logmel)[1]
-    length = cast(int, torch.clamp(frames, min=REPEATED_FRAMES))
-    places = torch.arange(length) % frames
-    return logmel.index_select(1, places)
+def _cycled(x: Tensor, dim: int, period: Tensor, length: Tensor) -> Tensor:
+    """Return `length` entries along a dimension: the first `period` ones, over and over."""
+    return x.index_select(dim, torch.arange(cast(int, length)) % period)

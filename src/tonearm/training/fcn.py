@@ -103,8 +103,13 @@ class Fcn(nn.Module):
 
     def lower(self, logmel: Tensor) -> Tensor:
         """Return the maps of the first three layers: float32[batch, 128, 12, frames / 64]."""
+        maps: Tensor = self.layer3(self.lowest(logmel))
+        return maps
+
+    def lowest(self, logmel: Tensor) -> Tensor:
+        """Return the maps of the first two layers: float32[batch, 128, 24, frames / 16]."""
         x = self.spec_bn(logmel.transpose(1, 2).unsqueeze(1))
-        maps: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        maps: Tensor = self.layer2(self.layer1(x))
         return maps
 
 
