@@ -125,6 +125,8 @@ def measure(files: Sequence[Path], clip: Path, folder: Path) -> None:
         start = system.run([clip], folder / f"start{number}.db")
         cost = system.run(files, folder / f"{number}.db")
         cpu, elapsed = cost.used - start.used, cost.elapsed - start.elapsed
+        if min(cpu, elapsed) <= 0:
+            sys.exit(f"{system.name} takes no longer for these files than for one: give it more")
         costs[system.name] = cpu, elapsed
         floor = floor or cpu
         hours = sum(min(length, system.seconds or length) for length in lengths) / 3600

@@ -639,7 +639,7 @@ missing = sys.argv.pop(1).split(",")
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in missing:
-            raise ModuleNotFoundError("no " + name)
+            raise ModuleNotFoundError("no " + name, name=name)
 sys.meta_path.insert(0, Blocker())
 from tonearm.cli.app import main
 if __name__ == "__main__":

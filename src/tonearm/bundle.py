@@ -29,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm.atomic import atomic_write
-from tonearm.errors import FileError, MissingExtraError, UsageError
+from tonearm.errors import FileError, UsageError
+from tonearm.extras import needs
 from tonearm.metadata import BundleMetadata, MetadataError
 from tonearm.text import is_path, listed
 
@@ -223,10 +224,8 @@ def write_metadata(
     MissingExtraError
         If the ``onnx`` package is not installed.
     """
-    try:
+    with needs("learn"):
         import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "learn") from error
     model = onnx.load(os.fspath(graph))
     properties = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, properties | {METADATA_KEY: metadata.to_json()})

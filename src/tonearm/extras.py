@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from tonearm.errors import MissingExtraError
 
+# Names to install packages by, where modules are named otherwise.
+PACKAGES = {"sklearn": "scikit-learn"}
+
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
@@ -20,7 +23,8 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
         # One of our own modules would be missing even with all extras: do not hide that bug.
-        if error.name is None or error.name.partition(".")[0] == "tonearm":
+        if module in ("", "tonearm"):
             raise
-        raise MissingExtraError(error.name, extra) from error
+        raise MissingExtraError(PACKAGES.get(module, module), extra) from error

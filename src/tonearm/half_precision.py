@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tonearm.atomic import atomic_write
-from tonearm.errors import MissingExtraError, TonearmError
+from tonearm.errors import TonearmError
+from tonearm.extras import needs
 
 if TYPE_CHECKING:
     import onnx
@@ -29,11 +30,9 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     MissingExtraError
         If the ``onnx`` package is not installed.
     """
-    try:
+    with needs("learn"):
         import onnx
         from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise MissingExtraError("onnx", "learn") from error
 
     halved = onnx.ModelProto()
     halved.CopyFrom(model)
@@ -64,10 +63,8 @@ def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     target
         The file to write.
     """
-    try:
+    with needs("learn"):
         import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "learn") from error
     halved = halve(onnx.load(os.fspath(source)))
     with atomic_write(target) as file:
         file.write(halved.SerializeToString())

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.baselines.feature_sets import FEATURE_SETS, FeatureSet
-from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError
+from tonearm.extras import needs
 
-try:
+with needs("learn"):
     from sklearn.base import clone
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.impute import SimpleImputer
@@ -23,8 +24,6 @@ try:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
-except ImportError as error:
-    raise MissingExtraError("scikit-learn", "learn") from error
 
 FloatArray = NDArray[np.float64]
 

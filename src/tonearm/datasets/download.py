@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tonearm.datasets.track import DatasetError
-from tonearm.errors import MissingExtraError, UsageError
+from tonearm.errors import UsageError
+from tonearm.extras import needs
 
 # Our name for an edition: mirdata's version, and its name for the archive with the audio.
 EDITIONS = {
@@ -77,10 +78,8 @@ def download_gtzan(to: Path, edition: str = "full") -> Validation:
 def _loader(to: Path, edition: str) -> Any:
     if edition not in EDITIONS:
         raise UsageError(f"edition {edition!r} is unknown; there are {', '.join(EDITIONS)}")
-    try:
+    with needs("data"):
         import mirdata
-    except ImportError as error:
-        raise MissingExtraError("mirdata", "data") from error
     version, _ = EDITIONS[edition]
     return mirdata.initialize("gtzan_genre", data_home=str(to), version=version)
 

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.datasets.track import DatasetError
-from tonearm.errors import MissingExtraError
+from tonearm.extras import needs
 
-try:
+with needs("plot"):
     import matplotlib
     from matplotlib.image import imread
-except ImportError as error:
-    raise MissingExtraError("matplotlib", "plot") from error
 
 WIDTH, HEIGHT = 432, 288  # pixels, white margins included
 COLOUR_MAP = "magma"

@@ -11,7 +11,7 @@ from pathlib import Path
 from tonearm.atomic import write_csv
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
-from tonearm.errors import MissingExtraError
+from tonearm.extras import needs
 from tonearm.text import not_utf8, relative
 
 SUFFIXES = (".csv", ".parquet", ".pq")
@@ -207,10 +207,8 @@ def _column_names(header: Iterable[str], path: Path) -> list[str]:
 
 
 def _read_parquet(path: Path) -> list[dict[str, str]]:
-    try:
+    with needs("data"):
         from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "data") from error
     try:
         table = parquet.read_table(path)
         rows = table.rename_columns(_column_names(table.column_names, path)).to_pylist()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tonearm.errors import MissingExtraError
 from tonearm.evaluation.compare import Comparison
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
+from tonearm.extras import needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -229,10 +229,8 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    try:
+    with needs("plot"):
         import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
     with matplotlib.rc_context(STYLE):
         yield
 

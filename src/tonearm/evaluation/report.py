@@ -13,22 +13,20 @@ import numpy as np
 
 from tonearm import __version__
 from tonearm.atomic import write_text
-from tonearm.errors import MissingExtraError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.grouping import too_few
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
+from tonearm.extras import needs
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier
 
 # Checked on import rather than when rendering, which may come after an hour of predicting.
-try:
+with needs("report"):
     import matplotlib  # noqa: F401
     from jinja2 import Environment, PackageLoader, StrictUndefined
-except ImportError as error:
-    raise MissingExtraError(error.name or "an optional package", "report") from error
 
 PICTURE_SIZE = 1000, 560  # pixels
 WORST_ERRORS = 20

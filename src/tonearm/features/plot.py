@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from tonearm import audio
 from tonearm.atomic import atomic_write
-from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError
+from tonearm.extras import needs
 from tonearm.features.mel import hz_to_mel
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
 from tonearm.inputs import checked_samples
@@ -330,10 +331,8 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
 
 def require_matplotlib() -> None:
     """Raise `MissingExtraError` if matplotlib is not installed."""
-    try:
+    with needs("plot"):
         import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot") from None
 
 
 def _check_size(width: int, height: int) -> None:

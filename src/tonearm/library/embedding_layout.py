@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tonearm.errors import MissingExtraError
+from tonearm.extras import needs
 
-try:
+with needs("learn"):
     import onnx
-except ImportError as error:
-    raise MissingExtraError("onnx", "learn") from error
 
 PASS_THROUGH = ("Cast", "Identity")  # operators that leave the values as they are
 

@@ -14,7 +14,8 @@ from typing import IO, Any, Literal, get_args
 
 from tonearm.atomic import atomic_write
 from tonearm.csvrows import csv_writer
-from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError
+from tonearm.extras import needs
 from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.rows import COLUMNS, probability_column, to_row
 from tonearm.library.store import Store
@@ -153,12 +154,10 @@ def _write_jsonl(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequen
 
 
 def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
-    try:
+    with needs("data"):
         import pyarrow.parquet
 
         from tonearm.library.parquet import schema, to_table
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "data") from error
     remaining = iter(rows)
     with pyarrow.parquet.ParquetWriter(file, schema(labels)) as writer:
         while group := list(islice(remaining, ROW_GROUP)):

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.errors import MissingExtraError, UsageError
+from tonearm.errors import UsageError
+from tonearm.extras import needs
 
-try:
+with needs("learn"):
     from sklearn.linear_model import LogisticRegression
-except ImportError as error:
-    raise MissingExtraError("scikit-learn", "learn") from error
 
 # Inverse regularisation strength, chosen with networks that were not trained on the tracks used for
 # evaluation (benchmarks/learn.py); from 0.5 to 2 it hardly matters.

@@ -11,15 +11,14 @@ import numpy as np
 
 from tonearm.atomic import atomic_path
 from tonearm.bundle import Bundle, write_metadata
-from tonearm.errors import MissingExtraError, TonearmError
+from tonearm.errors import TonearmError
+from tonearm.extras import needs
 from tonearm.library.head import Head
 from tonearm.metadata import BundleMetadata
 
-try:
+with needs("learn"):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
-except ImportError as error:
-    raise MissingExtraError("onnx", "learn") from error
 
 EMBEDDING, LOGITS = "embedding", "logits"
 # Largest difference between the written graph's scores and the head's to accept as rounding.

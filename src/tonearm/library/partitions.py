@@ -18,18 +18,17 @@ from typing import Any
 
 from tonearm import __version__
 from tonearm.atomic import atomic_write
-from tonearm.errors import MissingExtraError, TonearmError
+from tonearm.errors import TonearmError
+from tonearm.extras import needs
 from tonearm.library.analysis import Task
 from tonearm.library.sources import open_folder, with_retries
 from tonearm.text import printable
 
-try:
+with needs("cluster"):
     import pyarrow as pa
     import pyarrow.compute
     import pyarrow.dataset
     import pyarrow.parquet
-except ImportError as error:
-    raise MissingExtraError("pyarrow", "cluster") from error
 
 PLAN = "scan.json"
 MODEL = "model.onnx"

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tonearm.errors import MissingExtraError, TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError
+from tonearm.extras import needs
 from tonearm.library.analysis import Task
 from tonearm.media import is_recording, recordings
 from tonearm.text import printable
@@ -112,10 +113,8 @@ def open_folder(path: str) -> tuple[Any, str]:
     UsageError
         If fsspec does not know the protocol, or the package for it is not installed.
     """
-    try:
+    with needs("cluster"):
         from fsspec.core import url_to_fs
-    except ImportError:
-        raise MissingExtraError("fsspec", "cluster") from None
     try:
         filesystem, root = url_to_fs(path)
     except (ImportError, ValueError) as error:
