@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from foldwise import FOLDS
 from pruning import session
 from tonearm import audio, datasets
 from tonearm.datasets.splits import split
@@ -81,7 +82,7 @@ def main() -> None:
         features[track.id] = frames.mean_fcn_features(windows), maps.mean_fcn_features(windows)
     truth, scores = [], ([], [])
     for seed in range(args.seeds):
-        for fold in split(dataset, "artist-kfold", folds=5, seed=seed):
+        for fold in split(dataset, "artist-kfold", folds=FOLDS, seed=seed):
             train = [track for track in fold.train if track.id in features]
             valid = [track for track in fold.valid if track.id in features]
             frames.fit_heads(
@@ -101,9 +102,8 @@ def classify(ensemble: Ensemble, features: Sequence[Floats]) -> Floats:
     """Return log-probabilities from the FCN's heads, float32[clips, classes]."""
     read = torch.from_numpy(np.stack(features))
     weights = ensemble.settings
-    logits = weights.fcn * ensemble.on_all(read) + weights.fcn_embedding * ensemble.on_embedding(
-        read
-    )
+    logits = weights.fcn * ensemble.on_all(read)
+    logits += weights.fcn_embedding * ensemble.on_embedding(read)
     logits += weights.fcn_tags * ensemble.by_tags(ensemble.fcn.dense(read[:, :EMBEDDING]))
     total = weights.fcn + weights.fcn_embedding + weights.fcn_tags
     log_probabilities: Floats = (logits / total).log_softmax(dim=1).numpy()

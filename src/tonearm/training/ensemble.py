@@ -386,8 +386,8 @@ def levelled(logmel: Tensor) -> Tensor:
     """Scale each window of float32[batch, frames, mels], in decibels, to the same mean power."""
     power = torch.exp(logmel * (math.log(10) / 10))
     level = power.mean((1, 2), keepdim=True).log10() * 10
-    levelled: Tensor = logmel + (LEVEL_DB - level).clamp(-MOST_GAIN_DB, MOST_GAIN_DB)
-    return levelled
+    scaled: Tensor = logmel + (LEVEL_DB - level).clamp(-MOST_GAIN_DB, MOST_GAIN_DB)
+    return scaled
 
 
 def _cycled(x: Tensor, dim: int, period: Tensor, length: Tensor) -> Tensor:
