@@ -21,6 +21,7 @@ from robustness import CONDITIONS, Condition, seconds, write_altered
 from tonearm import datasets
 from tonearm.benchmark.probes import JOINED, PROBES, AudioSetSystem, ProbeSystem
 from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.content import content_hash
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Dataset, Track
 from tonearm.evaluation import predictions as files
@@ -80,7 +81,7 @@ def shortened(condition: Condition, tracks: Sequence[Track], work: Path) -> Iter
         assert track.path is not None  # all tracks in folds have a path
         if seconds(track.path) <= (condition.seconds or 0):
             continue
-        target = folder / f"{track.id}.wav"
+        target = folder / f"{track.id}-{content_hash(track.path)}.wav"
         if not target.exists():
             draft = target.with_suffix(".part.wav")
             write_altered(condition, track.path, track.id, draft)

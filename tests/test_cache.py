@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,31 @@ def test_processes_give_the_same_as_one(tmp_path: Path, tracks: list[Track]) -> 
     FeatureCache(tmp_path / "two").logmels(tracks, CONFIG, progress=False, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert len(contents(tmp_path / "one")) == 4
+
+
+def test_a_file_that_changes_before_its_turn_is_not_stored_as_it_was(
+    tracks: list[Track], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    cache.logmels(tracks, CONFIG, progress=False, workers=1)  # now all hashes are known
+    first, last = tracks[0].path, tracks[-1].path
+    assert first is not None and last is not None
+    before = tmp_path / "before.wav"
+    shutil.copyfile(last, before)
+    compute = Kind.compute
+
+    def replacing_the_last(kind: Kind, folder: Path, path: Path, content: str) -> None:
+        if path == first:
+            write_wav(last, render(STYLES[0], 2.0, 8000, seed=99), 8000)
+        compute(kind, folder, path, content)
+
+    monkeypatch.setattr(Kind, "compute", replacing_the_last)
+    other = replace(CONFIG, n_mels=CONFIG.n_mels // 2)
+    changed = cache.logmels(tracks, other, progress=False, workers=1)[-1]
+    original = cache.logmels([Track("before", before, "a")], other, progress=False, workers=1)[0]
+    assert changed is not None and original is not None
+    assert len(original) < len(changed)
+    assert cache.logmels(tracks, other, progress=False, workers=1)[-1].path == changed.path
 
 
 def test_changed_settings_and_changed_content_are_new_features(

@@ -161,6 +161,15 @@ def test_partitions_keep_files_and_results(location: str | None, tmp_path: Path)
                 partitions.plan()
 
 
+def test_results_whose_plan_is_gone_are_not_taken_for_another_scans(tmp_path: Path) -> None:
+    partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
+    partitions.write_results(0, pa.table({"genre": ["jazz"]}))
+    (tmp_path / "scan.json").unlink()
+    with pytest.raises(TonearmError, match=r"results: holds results of another scan"):
+        write_plan(tmp_path, [Task("/m/2.mp3", 2, 2)])
+    assert partitions.plan() is None
+
+
 @pytest.mark.parametrize("location", ["memory://races", None])
 def test_of_two_scans_at_once_one_fails(location: str | None, tmp_path: Path) -> None:
     output = location or tmp_path / "plans"

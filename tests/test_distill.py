@@ -609,6 +609,33 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
         run(LABELS, tracks[:1], "alone")
 
 
+def test_what_another_distillation_left_does_not_stand_beside_these_tracks(
+    tmp_path: Path,
+    music: Path,
+    tracks: list[Track],
+    asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(members: list[Track]) -> Path:
+        return distill(tiny(), members, LABELS, [music], tmp_path / "run", tmp_path / "cache")
+
+    bundle = run(tracks)
+    (bundle.parent / "metrics.json").touch()
+    run(tracks)
+    assert (bundle.parent / "metrics.json").exists()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tonearm.training.distill.imitate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tracks)
+    assert bundle.exists()
+    with pytest.raises(KeyboardInterrupt):
+        run(tracks[1:])
+    assert {path.name for path in bundle.parent.iterdir()} == {"config.yaml", "tracks.json"}
+
+
 def test_an_ensemble_is_refined_and_denoised_once(
     tmp_path: Path,
     music: Path,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mutagen
 import numpy as np
@@ -19,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, bundle, datasets
-from tonearm.bundle import Bundle
+from tonearm.bundle import Bundle, BundleError
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
@@ -182,6 +184,38 @@ def test_two_processes_compute_the_same_as_one(
     one = embed(tracks, model, cache)
     two = embed(tracks, model, FeatureCache(tmp_path), workers=2)
     np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_a_model_replaced_meanwhile_is_not_learned_on(
+    music: Path,
+    tiny_bundle: Path,
+    cache: FeatureCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tracks = from_dataset(datasets.load(music)).tracks
+    model = shutil.copyfile(tiny_bundle, tmp_path / "model.onnx")
+
+    def replacing_the_model(*arguments: Any) -> Head:
+        shutil.copyfile(bundle.find("default"), model)
+        return fit_head(*arguments)
+
+    monkeypatch.setattr("tonearm.library.learn.fit_head", replacing_the_model)
+    out = tmp_path / "mine.onnx"
+    with pytest.raises(BundleError, match="the model has changed meanwhile"):
+        learn(tracks, out, model=str(model), cache=cache)
+    assert not out.exists()
+
+
+def test_embeddings_of_two_models_are_not_mixed(
+    music: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    tracks = from_dataset(datasets.load(music)).tracks[:1]
+    model = shutil.copyfile(tiny_bundle, tmp_path / "model.onnx")
+    cache, kind = FeatureCache(tmp_path / "cache"), embeddings._Embedding(Bundle.load(model))
+    shutil.copyfile(bundle.find("default"), model)
+    assert cache.features(tracks, kind, workers=1) == [None]
+    assert "the model has changed meanwhile" in cache.failures[0].reason
 
 
 def test_of_a_long_file_the_middle_is_embedded(

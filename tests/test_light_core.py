@@ -128,6 +128,7 @@ def test_the_source_distribution_has_what_its_makefile_needs() -> None:
         ("library.head", "scikit-learn", "learn"),
         ("baselines.classical", "scikit-learn", "learn"),
         ("evaluation.report", "matplotlib", "report"),
+        ("benchmark.ladder", "matplotlib", "plot"),
         ("serving", "fastapi", "serve"),
     ],
 )

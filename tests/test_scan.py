@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from tonearm import audio, media
-from tonearm.bundle import Bundle
+from tonearm import audio, bundle, media
+from tonearm.bundle import Bundle, BundleError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import scan as scan_module
 from tonearm.library.analysis import Analyser, Outcome, Task, model_of
@@ -526,6 +526,14 @@ def analyse(tiny_bundle: Path) -> Callable[[Path], Entry]:
     model = model_of(Bundle.load(tiny_bundle), excerpt)
     analyser = Analyser(tiny_bundle, model, excerpt, None)
     return lambda path: analyser(Task.of(str(path))).entry
+
+
+def test_a_model_replaced_during_a_scan_analyses_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = shutil.copyfile(tiny_bundle, tmp_path / "model.onnx")
+    model = model_of(Bundle.load(file), Excerpt())
+    shutil.copyfile(bundle.find("default"), file)
+    with pytest.raises(BundleError, match=r"onnx: the model has changed since the start"):
+        Analyser(file, model, Excerpt(), None)
 
 
 def test_of_a_long_file_the_stretches_are_analysed(

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -564,6 +564,9 @@ def test_a_folder_of_other_tracks_is_not_gone_on_with(
         fit(parse(settings), fold.train[1:], fold.valid, dataset.labels, tmp_path, cache)
     with pytest.raises(RunError, match=r"on other tracks or labels"):
         fit(parse(settings), fold.train, fold.valid, dataset.labels[::-1], tmp_path, cache)
+    shutil.rmtree(tmp_path / "checkpoints")  # the model is still there, and is of the old tracks
+    with pytest.raises(RunError, match=r"on other tracks or labels"):
+        fit(parse(settings), fold.train[1:], fold.valid, dataset.labels, tmp_path, cache)
     (tmp_path / "config.yaml").unlink()
     with pytest.raises(RunError, match=r"not both config\.yaml and tracks\.json"):
         fit(parse(settings), fold.train, fold.valid, dataset.labels, tmp_path, cache)
@@ -613,6 +616,26 @@ def test_a_broken_checkpoint_is_named_with_the_remedy(settings: list[str], tmp_p
 
     with pytest.raises(TonearmError, match=r"last\.ckpt: not a checkpoint .*remove it to start ov"):
         train(parse([*settings, "--schedule.epochs", "1"]), tmp_path)
+
+
+def test_a_kill_while_saving_leaves_the_checkpoint_before(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def killed_after_an_epoch(state: dict[str, Any], file: BinaryIO) -> None:
+        if state["epoch"] == 0:
+            return save(state, file)
+        file.write(b"half of it")
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(torch, "save", killed_after_an_epoch)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(parse(settings), tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 0
+    monkeypatch.undo()
+    train(parse(settings), tmp_path)
 
 
 def test_the_last_epoch_is_judged_whatever_the_step(finished: Path, settings: list[str]) -> None:

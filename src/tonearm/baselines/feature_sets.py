@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.datasets.cache import Descriptors, FeatureCache, Kind, middle
+from tonearm.datasets.cache import CACHE_VERSION, Descriptors, FeatureCache, Kind, middle
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
 from tonearm.features.descriptors import EXCERPT_SECONDS, mfcc_columns
@@ -89,6 +89,7 @@ class _Picture(Kind):
     def settings(self) -> dict[str, Any]:
         return {
             "version": PICTURES_VERSION,
+            "features": CACHE_VERSION,
             "kind": self.name,
             "seconds": EXCERPT_SECONDS,
             "from": "middle",

@@ -19,6 +19,10 @@ from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
 from tonearm.evaluation.crossval import System, cross_validate, held_out
 from tonearm.evaluation.predictions import Predictions
+from tonearm.extras import needs
+
+with needs("plot"):  # before hours of training, not after them
+    import matplotlib  # noqa: F401
 
 NOT_TRAINED_ANEW = (
     "a finished model, not trained anew: on tracks that it learned from, its figures say nothing"

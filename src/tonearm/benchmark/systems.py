@@ -23,6 +23,7 @@ from tonearm.benchmark.probes import (
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.splits import artist_key
 from tonearm.datasets.track import Dataset, DatasetError, Track
 from tonearm.errors import TonearmError, UsageError
@@ -187,10 +188,11 @@ class NetworkSystem:
 
     @property
     def fingerprint(self) -> str:
-        """The whole experiment, including the settings that its file leaves at their defaults."""
-        from tonearm.training import experiment
+        """The whole experiment, with the settings that its file leaves at their defaults."""
+        from tonearm.training import experiment, run
 
-        return experiment.parse(["--config", str(self.config)]).to_yaml()
+        settings = experiment.parse(["--config", str(self.config)]).to_yaml()
+        return f"{settings}\n{run.VERSIONS}"
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Train and predict, resuming from any existing checkpoints."""
@@ -230,7 +232,7 @@ class DistilledSystem:
 
     @property
     def fingerprint(self) -> str:
-        """The recipe, stage versions, teachers, and the unlabelled files' names and sizes."""
+        """The recipe, the stages' versions, the teachers, and the unlabelled files' contents."""
         from tonearm import media
         from tonearm.training.distill import VERSIONS
         from tonearm.training.recipe import parse_recipe
@@ -238,7 +240,7 @@ class DistilledSystem:
 
         recipe = parse_recipe(["--config", str(self.config)])
         files = [Path(path) for path in media.recordings(map(str, self._music()))]
-        music = sorted(f"{file.name} {file.stat().st_size}" for file in files)
+        music = sorted(ContentIndex(self.cache.root / "content.sqlite").hashes(files).values())
         return "\n".join([recipe.to_yaml(), *map(str, VERSIONS), teachers_fingerprint(), *music])
 
     def fit_predict(self, given: Round) -> FloatArray:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +82,20 @@ class ContentIndex:
         with self._transaction() as database:
             row = (os.fsencode(stamp.path), stamp.size, stamp.modified, hash_)
             database.execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?)", row)
+
+    def hashes(self, paths: Iterable[Path]) -> dict[Path, str]:
+        """Return the content hash of every readable file, computing only what is not known."""
+        stamps: dict[Path, Stamp] = {}
+        for path in dict.fromkeys(paths):
+            with suppress(OSError):
+                stamps[path] = Stamp.of(path)
+        known = self.known(stamps.values())
+        for path, stamp in stamps.items():
+            if stamp not in known:
+                with suppress(OSError):
+                    known[stamp] = content_hash(path)
+                    self.record(stamp, known[stamp])
+        return {path: known[stamp] for path, stamp in stamps.items() if stamp in known}
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -71,7 +71,7 @@ def derived(
         content = known.get(stamp)
         stored = None if content is None else read(content)
         if stored is None:
-            tasks.append(_Task(path, content))
+            tasks.append(_Task(path, stamp, content))
         else:
             found[path] = stored
 
@@ -83,8 +83,8 @@ def derived(
         if isinstance(result, _Failed):
             errors[task.path] = result.reason
             continue
-        contents.record(stamps[task.path], result)
-        stored = read(result)
+        contents.record(result.stamp, result.content)
+        stored = read(result.content)
         if stored is None:
             errors[task.path] = "what was derived from it is gone again"
         else:
@@ -94,10 +94,19 @@ def derived(
 
 @dataclass(frozen=True)
 class _Task:
-    """A file to derive from; `content` is its hash if already known."""
+    """A file to derive from; `content` is its hash at `stamp` if already known."""
 
     path: Path
+    stamp: Stamp
     content: str | None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The hash of the content that was derived from, and the stamp of the file with it."""
+
+    stamp: Stamp
+    content: str
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,8 @@ class _Failed:
     reason: str
 
 
-# The file's content hash, or why nothing was derived; an OSError is a failure to write.
-_Result = str | _Failed | OSError
+# What was derived from, or why nothing was; an OSError is a failure to write.
+_Result = _Made | _Failed | OSError
 
 
 def _results(
@@ -133,7 +142,10 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
 
     def work(task: _Task) -> _Result:
         try:
-            content = task.content or content_hash(task.path)
+            # The file may have changed since the task was listed, which may be hours ago.
+            stamp = Stamp.of(task.path)
+            known = task.content if stamp == task.stamp else None
+            content = known or content_hash(task.path)
         except OSError as error:
             return _Failed(_reason(error))
         try:
@@ -148,7 +160,7 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
             return error
         except Exception as error:  # one odd file must not end a long job
             return _Failed(unexpected(error))
-        return content
+        return _Made(stamp, content)
 
     return work
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.datasets.content import ContentIndex, Stamp, content_hash
+from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.splits import Fold, artist_key
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
@@ -137,17 +136,7 @@ def _contents(tracks: Iterable[Track], work: Path) -> dict[Path, str]:
         index = ContentIndex(work / "content.sqlite")
     except OSError as error:
         raise TonearmError(f"{work}: {error.strerror or error}") from error
-    stamps: dict[Path, Stamp] = {}
-    for path in {path for track in tracks for path in (track.path, track.picture) if path}:
-        with suppress(OSError):
-            stamps[path] = Stamp.of(path)
-    known = index.known(stamps.values())
-    for path, stamp in stamps.items():
-        if stamp not in known:
-            with suppress(OSError):
-                known[stamp] = content_hash(path)
-                index.record(stamp, known[stamp])
-    return {path: known[stamp] for path, stamp in stamps.items() if stamp in known}
+    return index.hashes(path for track in tracks for path in (track.path, track.picture) if path)
 
 
 def _key(

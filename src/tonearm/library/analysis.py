@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tonearm import audio
-from tonearm.bundle import Bundle
+from tonearm.bundle import Bundle, BundleError
 from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
 from tonearm.library.entry import Entry, Model, Window
@@ -97,6 +97,11 @@ class Analyser:
         every file.
     time_limit
         Seconds each reading of a file may take; see `tonearm.time_limits`.
+
+    Raises
+    ------
+    BundleError
+        If the file is unusable, or no longer that model.
     """
 
     def __init__(
@@ -107,7 +112,11 @@ class Analyser:
         store: Path | None,
         time_limit: float | None = None,
     ) -> None:
-        self._classifier = Classifier(Bundle.load(bundle), time_limit=time_limit)
+        loaded = Bundle.load(bundle)
+        # Processes start at different times, and a scan may last for days.
+        if model_of(loaded, excerpt).key != model.key:
+            raise BundleError(bundle, "the model has changed since the start")
+        self._classifier = Classifier(loaded, time_limit=time_limit)
         self._model = model
         self._excerpt = excerpt
         self._store = None if store is None else Store(store)

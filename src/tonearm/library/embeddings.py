@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.bundle import Bundle
+from tonearm.bundle import Bundle, BundleError
 from tonearm.classifier import Classifier
 from tonearm.datasets.cache import Failure, FeatureCache, Kind
 from tonearm.datasets.content import content_hash
@@ -79,6 +79,18 @@ def embed(
     )
 
 
+def require_unchanged(model: Path, content: str) -> None:
+    """Check that a bundle still has the content hash it had when the work began.
+
+    Raises
+    ------
+    BundleError
+        If it has not: embeddings of two models must not be mixed.
+    """
+    if content_hash(model) != content:
+        raise BundleError(model, "the model has changed meanwhile")
+
+
 class _Embedding(Kind):
     """The mean embedding of a recording's windows, as one row."""
 
@@ -105,6 +117,7 @@ class _Embedding(Kind):
     @cached_property
     def _classifier(self) -> Classifier:
         # Not in the constructor: a session cannot be sent to another process, but its path can.
+        require_unchanged(self._model, self._model_hash)
         return Classifier.load(self._model)
 
 

@@ -15,10 +15,11 @@ from tonearm import __version__, bundle
 from tonearm.atomic import require_writable_folder
 from tonearm.bundle import Bundle
 from tonearm.datasets.cache import Failure, FeatureCache
+from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track, labels_of
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library.embedding_layout import embedding_parts
-from tonearm.library.embeddings import embed
+from tonearm.library.embeddings import embed, require_unchanged
 from tonearm.library.examples import with_enough
 from tonearm.library.forecast import Forecast, forecast
 from tonearm.library.head import fit_head
@@ -104,6 +105,7 @@ def learn(
         If the bundle cannot be written.
     """
     base = Bundle.load(bundle.find(model))
+    content = content_hash(base.path)
     target = _checked_target(Path(out), base.path)
     # Fail before what may be an hour of work.
     _require_two_genres(*with_enough(tracks, min_files), min_files)
@@ -116,6 +118,7 @@ def learn(
     parts = embedding_parts(base.path, embeddings.shape[1])
     expected = forecast(embeddings, usable, labels, parts)
     head = fit_head(embeddings, truth, len(labels), parts)
+    require_unchanged(base.path, content)
     replace_head(base.path, head, _metadata(base, target.stem, usable, labels, expected), target)
     return Learned(target, labels, expected, len(usable), embedded.failures, left_out)
 

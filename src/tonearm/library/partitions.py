@@ -147,8 +147,14 @@ class Partitions:
         Raises
         ------
         TonearmError
-            If another scan has written its plan meanwhile.
+            If there are results of an earlier scan, whose plan was removed, or another scan has
+            written its plan meanwhile.
         """
+        if self.done():  # they would be taken for this scan's
+            raise TonearmError(
+                f"{printable(self._join(RESULTS))}: holds results of another scan, whose plan is "
+                "gone; remove them or name another output"
+            )
         layout = uuid.uuid4().hex[:8]
         path = self._join(FILES, layout)
         self._write(posixpath.join(path, MODEL), bundle)

@@ -20,7 +20,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from tonearm import audio
-from tonearm.datasets.cache import Kind
+from tonearm.datasets.cache import CACHE_VERSION, Kind
 from tonearm.features.logmel import LogMel, LogMelConfig
 
 Samples = NDArray[np.float32]
@@ -29,7 +29,7 @@ OPUS_RATE = 48_000  # Hz, the only one at which Opus is decoded
 SEMITONE = 2 ** (1 / 12)
 
 # Increase it when a code change alters the numbers for the same audio and settings.
-_VERSION = 1
+DEGRADATION_VERSION = 1
 _ENCODED_SAMPLES = 65_536  # per frame, few enough for every encoder
 
 # Ranges of the random strengths: ± semitones, ± share of the speed, decibels, bits per second.
@@ -65,8 +65,8 @@ class Degradation(Kind):
 
     def settings(self) -> dict[str, Any]:
         """Return everything that the numbers depend on, except the audio."""
-        own = {"version": _VERSION, "number": self.number, "seconds": self.seconds}
-        return {"kind": self.name, **own, **self.config.to_dict()}
+        own = {"version": DEGRADATION_VERSION, "number": self.number, "seconds": self.seconds}
+        return {"kind": self.name, "features": CACHE_VERSION, **own, **self.config.to_dict()}
 
     def rows(self, path: Path) -> Iterator[NDArray[np.float32]]:
         """Degrade a file and yield its float32[frames, mels]; may raise `AudioError`."""

@@ -32,11 +32,11 @@ from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.inference import run_inference
 from tonearm.evaluation.metrics import Metrics
-from tonearm.evaluation.training_overlap import RUN_TRACKS, training_text
+from tonearm.evaluation.training_overlap import training_text
 from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
-from tonearm.training.degradations import Degradation, noise_numbers
+from tonearm.training.degradations import DEGRADATION_VERSION, Degradation, noise_numbers
 from tonearm.training.denoise import ClipFrames, denoise
 from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble, require_heads
 from tonearm.training.experiment import DataSettings, data_path
@@ -45,7 +45,17 @@ from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.recipe_windows import recipe_windows
 from tonearm.training.refine import refine
-from tonearm.training.runfolder import CONFIG, METRICS, PREDICTIONS, check_distillation_folder
+from tonearm.training.runfolder import (
+    DENOISING,
+    HISTORY,
+    IMITATION,
+    METRICS,
+    PREDICTIONS,
+    REFINEMENT,
+    TUNING,
+    begin_distillation,
+    check_distillation_folder,
+)
 from tonearm.training.transfer_set import (
     TRANSFER_VERSION,
     TransferSegment,
@@ -66,6 +76,7 @@ DENOISING_VERSION = 2
 VERSIONS = (
     *(TRANSFER_VERSION, IMITATION_VERSION, TUNING_VERSION),
     *(REFINEMENT_VERSION, DENOISING_VERSION),
+    *(CACHE_VERSION, DEGRADATION_VERSION),
 )
 
 _WINDOWING = ("window_seconds", "hop_seconds")
@@ -145,9 +156,7 @@ def distill_dataset(
         workers=workers,
         log=log,
     )
-    if not held_out:  # metrics left by an earlier run in this folder are not this model's
-        for name in (METRICS, PREDICTIONS):
-            (run_dir / name).unlink(missing_ok=True)
+    if not held_out:
         return Distilled(run_dir, None)
     return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers, log))
 
@@ -208,14 +217,13 @@ def distill(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     check_distillation_folder(run_dir)
-    write_text(run_dir / CONFIG, recipe.to_yaml())
     store = TransferStore(cache_dir, processes=workers)
     music = _music(store, recipe, unlabelled, log)
     tracks, clips = _clips(store, recipe, train_tracks, labels, log)
-    write_text(run_dir / RUN_TRACKS, training_text(tracks, (), labels))
+    begin_distillation(run_dir, recipe.to_yaml(), training_text(tracks, (), labels))
 
     imitation = imitate(recipe, music, cache_dir, log)
-    shutil.copyfile(imitation.history, run_dir / "imitation.csv")
+    shutil.copyfile(imitation.history, run_dir / IMITATION)
     truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
     folder = cache_dir / _tuning_name(recipe, imitation, tracks, clips, labels)
     student = tune(
@@ -226,10 +234,10 @@ def distill(
         music,
         labels,
         checkpoint=folder / "last.pt",
-        history=folder / "history.csv",
+        history=folder / HISTORY,
         log=log,
     )
-    shutil.copyfile(folder / "history.csv", run_dir / "history.csv")
+    shutil.copyfile(folder / HISTORY, run_dir / TUNING)
     metadata = _metadata(recipe, student, data, tracks, music, labels)
     if not recipe.ensemble.uses_fcn:
         return export(student, metadata, run_dir / RUN_BUNDLE)
@@ -246,10 +254,10 @@ def distill(
             list(zip(logmels, *degraded, strict=True)),
             truth,
             checkpoint=folder / "last.pt",
-            history=folder / "history.csv",
+            history=folder / HISTORY,
             log=log,
         )
-        shutil.copyfile(folder / "history.csv", run_dir / "refinement.csv")
+        shutil.copyfile(folder / HISTORY, run_dir / REFINEMENT)
     if recipe.denoising.noisy_copies:
         folder = cache_dir / _denoising_name(recipe, imitation, tracks, clips, labels)
         denoise(
@@ -257,10 +265,10 @@ def distill(
             ensemble,
             _noisy_versions(recipe, tracks, clips, logmels, cache, workers),
             checkpoint=folder / "last.pt",
-            history=folder / "history.csv",
+            history=folder / HISTORY,
             log=log,
         )
-        shutil.copyfile(folder / "history.csv", run_dir / "denoising.csv")
+        shutil.copyfile(folder / HISTORY, run_dir / DENOISING)
     metadata = replace(
         metadata,
         second_front_end=SECOND_FRONT_END,
@@ -458,6 +466,7 @@ def _denoising_name(
     share = recipe.refinement.share
     settings = {
         "version": DENOISING_VERSION,
+        "features": CACHE_VERSION,
         "tuned": _tuning_name(recipe, imitation, tracks, clips, labels),
         "refined": _refinement_name(recipe, tracks, clips, labels) if share else None,
         "share": share,

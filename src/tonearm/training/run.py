@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 
 from tonearm import datasets
 from tonearm.atomic import write_text
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
-from tonearm.datasets.cache import Failure, FeatureCache
+from tonearm.datasets.cache import CACHE_VERSION, Failure, FeatureCache
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
@@ -51,6 +52,11 @@ from tonearm.training.runfolder import (
     note_contents,
     open_folder,
 )
+
+# Increase it when a code change alters the network trained by the same experiment on the same data.
+TRAINING_VERSION = 1
+# As long as these stay the same, the same experiment and data give the same model.
+VERSIONS = (TRAINING_VERSION, CACHE_VERSION)
 
 
 @dataclass(frozen=True)
@@ -309,6 +315,7 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             deterministic="warn",
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name=LOGS, version=""),
+            plugins=_AtomicCheckpoints(),
             log_every_n_steps=1,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -316,6 +323,20 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
         trainer.fit(module, datamodule=data, ckpt_path=last if state is not None else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them.
+
+    Lightning writes them to the system's folder for temporary files. Where that is another file
+    system, they are copied over the former ones, and a kill leaves neither.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint."""
+        save_checkpoint(checkpoint, Path(path))
 
 
 class _ValidateLastEpoch(lightning.Callback):

@@ -20,6 +20,11 @@ Resume = Literal["auto", "never"]
 
 CONFIG, CHECKPOINTS, LOGS = "config.yaml", "checkpoints", "logs"
 HISTORY, METRICS, PREDICTIONS = "history.csv", "metrics.json", "predictions.csv"
+# The losses of the stages of a distillation.
+IMITATION, TUNING, REFINEMENT, DENOISING = STAGES = (
+    *("imitation.csv", HISTORY),
+    *("refinement.csv", "denoising.csv"),
+)
 
 # Settings that may differ when a run is resumed, as it may have moved to another machine.
 _FREE_SETTINGS = (("data", "path"), ("data", "cache"), ("schedule", "threads"))
@@ -59,7 +64,7 @@ def open_folder(folder: Path, experiment: Experiment, tracks_text: str, resume: 
         _refuse_strange(folder)
     elif resume == "never":
         _remove_run(folder)
-    elif (folder / CHECKPOINTS).exists():
+    elif (folder / CHECKPOINTS).exists() or (folder / RUN_BUNDLE).exists():
         _refuse_other(folder, experiment, held, json.loads(tracks_text))
         write_text(folder / CONFIG, experiment.to_yaml())
         return
@@ -84,6 +89,25 @@ def check_distillation_folder(folder: Path) -> None:
         raise RunError(
             f"{folder}: holds {CONFIG}, but not that of a distillation; name another --run folder"
         )
+
+
+def begin_distillation(folder: Path, config_text: str, tracks_text: str) -> None:
+    """Write the settings and tracks of a distillation.
+
+    What a distillation of other settings or tracks left in the folder is removed first: its model
+    must not stand beside these tracks if this one does not get to its end.
+    """
+    texts = {CONFIG: config_text, RUN_TRACKS: tracks_text}
+    if any(_text(folder / name) != text for name, text in texts.items()):
+        for name in (RUN_BUNDLE, METRICS, PREDICTIONS, *STAGES):
+            (folder / name).unlink(missing_ok=True)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+
+
+def _text(path: Path) -> str | None:
+    """Return the text of a file, or None if there is none."""
+    return path.read_text("utf-8", "replace") if path.exists() else None
 
 
 def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
