@@ -1,5 +1,16 @@
-"""Make `python -m tonearm` run the `tonearm` program."""
+"""Run the `tonearm` program."""
 
-from tonearm.cli.app import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the program; a Ctrl-C while it is still being loaded ends it as any other does."""
+    try:
+        from tonearm.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from tonearm.atomic import atomic_write
 from tonearm.errors import FileError, UsageError
 from tonearm.extras import needs
+from tonearm.interrupts import interrupts_deferred
 from tonearm.metadata import BundleMetadata, MetadataError
 from tonearm.text import is_path, listed
 
@@ -234,7 +235,8 @@ def write_metadata(
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    import onnxruntime  # slow to import, and not needed just to list models
+    with interrupts_deferred():
+        import onnxruntime  # slow to import, and not needed just to list models
 
     if not path.is_file():
         raise BundleError(path, "no such file")

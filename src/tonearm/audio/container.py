@@ -21,6 +21,7 @@ from tonearm.audio.source import (
     size_of,
     size_within,
 )
+from tonearm.interrupts import interrupts_deferred
 
 # Sample rates outside this range are damage or a prank: DSD is read at 352.8 kHz, telephony at
 # 8 kHz.
@@ -96,7 +97,7 @@ class OpenFile:
             time_limit or LIMIT_SECONDS + LIMIT_SECONDS_PER_MEGABYTE * size / 1_000_000
         )
         self.size = size
-        with self.clock:
+        with interrupts_deferred(), self.clock:
             self._open()
         self._is_stream_duration, duration = self._header_duration()
         self.info = self._info(duration)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tonearm.audio.container import AudioInfo, OpenFile
 from tonearm.audio.source import Source
+from tonearm.interrupts import interrupts_deferred
 
 DIGEST_LENGTH = 32  # of SHA-256's 64 digits: enough that no two of 10^12 recordings collide
 
@@ -55,7 +56,7 @@ def identify(path: Source, *, time_limit: float | None = None) -> Identity:
     NotAudio, Undecodable, TimedOut
         As in `stream`.
     """
-    with contextlib.closing(OpenFile(path, time_limit)) as file, file.clock:
+    with contextlib.closing(OpenFile(path, time_limit)) as file, interrupts_deferred(), file.clock:
         info = file.info
         # The same packets at another rate are a different sound. Everything else a decoder needs is
         # in the packets, or cannot change while they stay the same.

@@ -17,6 +17,7 @@ from tonearm.audio.errors import AudioError, TooShort, Undecodable
 from tonearm.audio.samples import FIFO_SAMPLES, Samples, at_most, downmixed, in_blocks, resampled
 from tonearm.audio.source import Source
 from tonearm.errors import UsageError
+from tonearm.interrupts import interrupts_deferred
 from tonearm.mono import checked_mono
 
 # To be correct somewhere, a decoder needs what precedes it (bit reservoir, overlap, prediction).
@@ -198,7 +199,7 @@ class AudioStream:
         return self
 
     def __next__(self) -> Samples:
-        with self._file.clock:
+        with interrupts_deferred(), self._file.clock:
             return next(self._blocks)
 
     def __enter__(self) -> AudioStream:

@@ -108,10 +108,14 @@ class LimitedFile:
         if self._clock.expired:
             return b""
         try:
-            return self._file.read(size) or b""
+            data = bytes(self._file.read(size) or b"")
         except Exception:  # from the disk, or whatever backs the file object
             self.failed = True
             return b""
+        if len(data) > size >= 0:  # more than FFmpeg has room for
+            self.failed = True
+            return b""
+        return data
 
     def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to a position and return it, or -1 if there is no such position."""
