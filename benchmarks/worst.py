@@ -2,7 +2,7 @@
 
     python benchmarks/worst.py --data GTZAN [PREDICTIONS.csv] [--count 10]
 
-Takes cross-validated predictions and prints a Markdown table, worst first, with artist and title
+Takes cross-validated predictions (those of the first seed) and prints a Markdown table, worst first, with artist and title
 where the dataset has them.
 """
 

@@ -87,7 +87,7 @@ def explain(
 ) -> Explanation:
     """Return where in a recording the evidence for a genre lies.
 
-    This takes one run of the network for each patch: about 90 for a window of ten seconds.
+    This takes one run of the network for each patch: 80 for a window of ten seconds.
 
     Parameters
     ----------
