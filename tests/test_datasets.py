@@ -320,6 +320,50 @@ def test_blanks_before_quotes_are_no_part_of_a_cell(tmp_path: Path) -> None:
     assert load(tmp_path).labels == ("ska",)
 
 
+def test_quotes_commas_and_line_breaks_in_cells_are_read(tmp_path: Path) -> None:
+    lines = [
+        'path, artist ,"title" ,label',
+        'a.mp3, "Ann, Bob" ,"He said ""so"" , twice"\t, "rock"',
+        '"b ""x"".mp3",,12" mix ,"drum and',
+        'bass" ',
+        "c.mp3",
+        'd.mp3,"",7" ,""',
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    assert [
+        (track.id, track.artist, track.title, track.label) for track in load(tmp_path / "m.csv")
+    ] == [
+        ("a.mp3", "Ann, Bob", 'He said "so" , twice', "rock"),
+        ('b "x".mp3', None, '12" mix', "drum and bass"),
+        ("c.mp3", None, None, None),
+        ("d.mp3", None, '7"', None),
+    ]
+
+
+def test_blank_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("\n  \n,,\npath,label\na.mp3,pop\n")
+    assert load(tmp_path / "m.csv").labels == ("pop",)
+    (tmp_path / "tracks.csv").write_text("\ntrack,genre,file\n1,ska,a.mp3\n")
+    assert load(tmp_path).labels == ("ska",)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_names_with_line_breaks_are_told_in_one_line(tmp_path: Path) -> None:
+    for name in ("bad\nname.csv", "no\nsuch.csv"):
+        if name.startswith("bad"):
+            (tmp_path / name).write_text("a,b\n1,2\n")
+        with pytest.raises(DatasetError) as caught:
+            load(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path}/{name}: ".replace("\n", "\\n"))
+    (tmp_path / "good\nname.csv").write_text("path,label\na.mp3,pop\n")
+    shown = CliRunner().invoke(app, ["data", "info", str(tmp_path / "good\nname.csv")]).stdout
+    assert "good\\nname (manifest): tracks" in shown
+    touch(tmp_path / "more\nmusic" / "rock" / "rock.00099.wav")
+    touch(tmp_path / "more\nmusic" / "rock" / "Song.wav")
+    with pytest.warns(LeftOutWarning, match=r"more\\nmusic: 1 recording is left out"):
+        load(tmp_path / "more\nmusic")
+
+
 def test_a_csv_manifest(tmp_path: Path) -> None:
     table = tmp_path / "lists" / "mine.csv"
     rows = [
@@ -366,6 +410,10 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
         ("path,duration\na,inf\n", "'inf' is not a number"),
         ("path,duration\na,-3\n", "'-3' is not a number"),
         ("path,label,Label \na,b,c\n", "more than one column 'label'"),
+        ('path,label\na,"ro\nb,jazz\nc,pop\n', "line 2: unexpected end of data"),
+        ('path,label,by\na,x,y\n\nb,"ro,y\nc,jazz,"A, B"\nd,x,y\n', "line 4: .* a quote"),
+        ('"path,label\na,x\n', "line 1: unexpected end of data"),
+        ("\n\npath,duration\na,-3\n", "line 4: duration '-3' is not a number"),
         ("path,label\na,x\nb,x\by\n", r"line 3: label 'x\\x08y' is not a line of text"),
     ],
 )

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from tonearm import media
 from tonearm.datasets import gtzan_facts
 from tonearm.datasets.gtzan_facts import GENRES
-from tonearm.datasets.manifest import column_name, read_rows, read_tracks, require_unique_ids
+from tonearm.datasets.manifest import read_header, read_rows, read_tracks, require_unique_ids
 from tonearm.datasets.splits import LeftOutWarning
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
+from tonearm.text import printable
 
 TRACK_TABLE = "tracks.csv"
 PARTITION_TABLE = "partition.csv"
@@ -126,7 +127,7 @@ def find_track_table(path: Path) -> Path | None:
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
         try:
-            header = {column_name(name) for name in next(reader, [])}
+            header = set(read_header(reader))
         except csv.Error:  # not a table, despite its name
             return None
     return path if {"track", "genre", "file"} <= header else None
@@ -256,8 +257,8 @@ def _gtzan_audio(root: Path) -> tuple[Track, ...]:
     if others > 0:
         count = "1 recording is" if others == 1 else f"{others} recordings are"
         warnings.warn(
-            f"{root}: {count} left out, not being named as in GTZAN (blues.00000.wav); "
-            "the layout folder takes them in",
+            f"{printable(str(root))}: {count} left out, not being named as in GTZAN "
+            "(blues.00000.wav); the layout folder takes them in",
             LeftOutWarning,
             stacklevel=4,
         )
