@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +290,38 @@ def test_ids_in_a_folder_are_unique_whatever_the_names(tmp_path: Path) -> None:
     assert len({track.id for track in load(tmp_path)}) == 7
 
 
+@pytest.mark.parametrize("locked", ["pop", "rock/deep"])
+def test_a_folder_that_cannot_be_read_costs_only_what_is_in_it(
+    tmp_path: Path, lock: Callable[[Path], None], locked: str
+) -> None:
+    for name in ("jazz/a.mp3", "pop/a.mp3", "rock/a.mp3", "rock/deep/b.mp3"):
+        touch(tmp_path / name)
+    lock(tmp_path / locked)
+    with pytest.warns(LeftOutWarning, match=f"{locked}: Permission denied; ") as said:
+        data = load(tmp_path)
+    assert [warning.filename for warning in said] == [__file__]
+    expected = {"jazz/a", "pop/a", "rock/a", "rock/deep/b"}
+    assert {track.id for track in data} == {id_ for id_ in expected if not id_.startswith(locked)}
+    told = CliRunner().invoke(app, ["data", "info", str(tmp_path)]).stderr
+    assert told.startswith(f"tonearm: warning: {tmp_path / locked}: Permission denied")
+    assert told.count("\n") == 1
+
+
+def test_folders_that_cannot_be_read_are_told_where_nothing_else_is_there(
+    tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    touch(tmp_path / "rock" / "a.mp3")
+    lock(tmp_path / "rock")
+    with (
+        pytest.warns(LeftOutWarning, match="rock: Permission denied"),
+        pytest.raises(DatasetError, match="no folder in it has an audio file"),
+    ):
+        load(tmp_path)
+    lock(tmp_path)
+    with pytest.raises(DatasetError, match=f"^{re.escape(str(tmp_path))}: Permission denied$"):
+        load(tmp_path)
+
+
 def test_a_single_genre_is_told(tmp_path: Path) -> None:
     for genre in ("dub", "ska"):
         touch(tmp_path / "music" / genre / "a.mp3")
@@ -502,6 +534,31 @@ def test_a_stray_file_leaves_gtzan_what_it_is_and_is_told(tmp_path: Path, inside
     assert [track.label for track in everything] == ["jazz", "rock", "rock"]
 
 
+@pytest.mark.parametrize("inside", ["genres", "genres_original"])
+@pytest.mark.parametrize("locked", ["rock", "polka", "rock/deep"])
+def test_a_folder_of_gtzan_that_cannot_be_read_is_told(
+    tmp_path: Path, lock: Callable[[Path], None], inside: str, locked: str
+) -> None:
+    for name in ("rock/rock.00099.wav", "jazz/jazz.00033.wav", f"{locked}/x.txt"):
+        touch(tmp_path / inside / name)
+    lock(tmp_path / inside / locked)
+    with pytest.warns(LeftOutWarning, match=f"{locked}: Permission denied") as said:
+        data = load(tmp_path)
+    assert [warning.filename for warning in said] == [__file__]
+    assert data.layout.startswith("gtzan")
+    assert data.labels == (("jazz",) if locked == "rock" else ("jazz", "rock"))
+
+
+def test_pictures_of_gtzan_that_cannot_be_read_are_told(
+    tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    kaggle(tmp_path)
+    lock(tmp_path / "images_original")
+    with pytest.warns(LeftOutWarning, match="images_original: Permission denied"):
+        data = load(tmp_path)
+    assert [track.picture for track in data] == [None] * 3
+
+
 def test_the_recordings_of_gtzan_are_walked_through_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,8 +567,8 @@ def test_the_recordings_of_gtzan_are_walked_through_once(
     walks: list[str] = []
     recordings = media.recordings
 
-    def walking(paths: Iterable[str]) -> Iterator[str]:
-        for path in recordings(paths):
+    def walking(paths: Iterable[str], *unreadable: Callable[[OSError], object]) -> Iterator[str]:
+        for path in recordings(paths, *unreadable):
             walks.append(path)
             yield path
 

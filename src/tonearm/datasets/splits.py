@@ -38,7 +38,7 @@ class GapWarning(SplitWarning):
 
 
 class LeftOutWarning(SplitWarning):
-    """A dataset's folder contains recordings that are not among its tracks."""
+    """A dataset's folder contains recordings that are not among its tracks, or cannot be read."""
 
 
 class OneGenreWarning(SplitWarning):
