@@ -17,8 +17,6 @@ import av
 import numpy as np
 import pytest
 
-from tonearm import media
-
 SHARED = Path(os.environ.get("TONEARM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 # The encoder FFmpeg would not choose by itself, by suffix.
@@ -154,15 +152,22 @@ def on_another_drive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """`lock(folder)`: from now on nobody may list it, not even root."""
-    scandir = os.scandir
+    """`lock(folder)`: from now on nobody may list or enter it, not even root."""
 
     def lock(folder: Path) -> None:
-        def guarded(path: str | Path) -> object:
+        scandir, stat = os.scandir, os.stat
+
+        def guarded_scandir(path: str | Path) -> object:
             if str(path) == str(folder):
                 raise PermissionError(13, "Permission denied", path)
             return scandir(path)
 
-        monkeypatch.setattr(media.os, "scandir", guarded)
+        def guarded_stat(path: object, **options: Any) -> os.stat_result:
+            if str(path).startswith(f"{folder}{os.sep}"):
+                raise PermissionError(13, "Permission denied", path)
+            return stat(path, **options)  # type: ignore[call-overload]
+
+        monkeypatch.setattr(os, "scandir", guarded_scandir)
+        monkeypatch.setattr(os, "stat", guarded_stat)
 
     return lock

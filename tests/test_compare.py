@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,6 +262,15 @@ def test_runs_are_named_by_their_folders(tmp_path: Path, monkeypatch: pytest.Mon
     assert names(".", "../lr0.01", "../svm.v2.csv") == ["lr0.1", "lr0.01", "svm.v2"]
     assert names("predictions.csv", "../lr0.01/predictions.csv") == ["lr0.1", "lr0.01"]
     assert names(".", "predictions.csv") == [".", "predictions.csv"]  # two ways to one name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
+    files.write(tmp_path / "one\nrun.csv", run(0.4, 1))
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "one\nrun.csv"), "--markdown"])
+    assert "| one\\nrun | " in done.stdout
+    absent = CliRunner().invoke(app, ["compare", str(tmp_path / "no\nsuch.csv")]).exception
+    assert str(absent) == f"{tmp_path}/no\\nsuch.csv: No such file or directory"
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +290,38 @@ def test_ids_in_a_folder_are_unique_whatever_the_names(tmp_path: Path) -> None:
     assert len({track.id for track in load(tmp_path)}) == 7
 
 
+@pytest.mark.parametrize("locked", ["pop", "rock/deep"])
+def test_a_folder_that_cannot_be_read_costs_only_what_is_in_it(
+    tmp_path: Path, lock: Callable[[Path], None], locked: str
+) -> None:
+    for name in ("jazz/a.mp3", "pop/a.mp3", "rock/a.mp3", "rock/deep/b.mp3"):
+        touch(tmp_path / name)
+    lock(tmp_path / locked)
+    with pytest.warns(LeftOutWarning, match=f"{locked}: Permission denied; ") as said:
+        data = load(tmp_path)
+    assert [warning.filename for warning in said] == [__file__]
+    expected = {"jazz/a", "pop/a", "rock/a", "rock/deep/b"}
+    assert {track.id for track in data} == {id_ for id_ in expected if not id_.startswith(locked)}
+    told = CliRunner().invoke(app, ["data", "info", str(tmp_path)]).stderr
+    assert told.startswith(f"tonearm: warning: {tmp_path / locked}: Permission denied")
+    assert told.count("\n") == 1
+
+
+def test_folders_that_cannot_be_read_are_told_where_nothing_else_is_there(
+    tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    touch(tmp_path / "rock" / "a.mp3")
+    lock(tmp_path / "rock")
+    with (
+        pytest.warns(LeftOutWarning, match="rock: Permission denied"),
+        pytest.raises(DatasetError, match="no folder in it has an audio file"),
+    ):
+        load(tmp_path)
+    lock(tmp_path)
+    with pytest.raises(DatasetError, match=f"^{re.escape(str(tmp_path))}: Permission denied$"):
+        load(tmp_path)
+
+
 def test_a_single_genre_is_told(tmp_path: Path) -> None:
     for genre in ("dub", "ska"):
         touch(tmp_path / "music" / genre / "a.mp3")
@@ -318,6 +350,50 @@ def test_blanks_before_quotes_are_no_part_of_a_cell(tmp_path: Path) -> None:
     assert (track.id, track.label) == ("a.mp3", "rock, or pop")
     (tmp_path / "tracks.csv").write_text('"track", "genre", "file"\n1, "ska", "a.mp3"\n')
     assert load(tmp_path).labels == ("ska",)
+
+
+def test_quotes_commas_and_line_breaks_in_cells_are_read(tmp_path: Path) -> None:
+    lines = [
+        'path, artist ,"title" ,label',
+        'a.mp3, "Ann, Bob" ,"He said ""so"" , twice"\t, "rock"',
+        '"b ""x"".mp3",,12" mix ,"drum and',
+        'bass" ',
+        "c.mp3",
+        'd.mp3,"",7" ,""',
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    assert [
+        (track.id, track.artist, track.title, track.label) for track in load(tmp_path / "m.csv")
+    ] == [
+        ("a.mp3", "Ann, Bob", 'He said "so" , twice', "rock"),
+        ('b "x".mp3', None, '12" mix', "drum and bass"),
+        ("c.mp3", None, None, None),
+        ("d.mp3", None, '7"', None),
+    ]
+
+
+def test_blank_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("\n  \n,,\npath,label\na.mp3,pop\n")
+    assert load(tmp_path / "m.csv").labels == ("pop",)
+    (tmp_path / "tracks.csv").write_text("\ntrack,genre,file\n1,ska,a.mp3\n")
+    assert load(tmp_path).labels == ("ska",)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_names_with_line_breaks_are_told_in_one_line(tmp_path: Path) -> None:
+    for name in ("bad\nname.csv", "no\nsuch.csv"):
+        if name.startswith("bad"):
+            (tmp_path / name).write_text("a,b\n1,2\n")
+        with pytest.raises(DatasetError) as caught:
+            load(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path}/{name}: ".replace("\n", "\\n"))
+    (tmp_path / "good\nname.csv").write_text("path,label\na.mp3,pop\n")
+    shown = CliRunner().invoke(app, ["data", "info", str(tmp_path / "good\nname.csv")]).stdout
+    assert "good\\nname (manifest): tracks" in shown
+    touch(tmp_path / "more\nmusic" / "rock" / "rock.00099.wav")
+    touch(tmp_path / "more\nmusic" / "rock" / "Song.wav")
+    with pytest.warns(LeftOutWarning, match=r"more\\nmusic: 1 recording is left out"):
+        load(tmp_path / "more\nmusic")
 
 
 def test_a_csv_manifest(tmp_path: Path) -> None:
@@ -366,6 +442,10 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
         ("path,duration\na,inf\n", "'inf' is not a number"),
         ("path,duration\na,-3\n", "'-3' is not a number"),
         ("path,label,Label \na,b,c\n", "more than one column 'label'"),
+        ('path,label\na,"ro\nb,jazz\nc,pop\n', "line 2: unexpected end of data"),
+        ('path,label,by\na,x,y\n\nb,"ro,y\nc,jazz,"A, B"\nd,x,y\n', "line 4: .* a quote"),
+        ('"path,label\na,x\n', "line 1: unexpected end of data"),
+        ("\n\npath,duration\na,-3\n", "line 4: duration '-3' is not a number"),
         ("path,label\na,x\nb,x\by\n", r"line 3: label 'x\\x08y' is not a line of text"),
     ],
 )
@@ -454,6 +534,31 @@ def test_a_stray_file_leaves_gtzan_what_it_is_and_is_told(tmp_path: Path, inside
     assert [track.label for track in everything] == ["jazz", "rock", "rock"]
 
 
+@pytest.mark.parametrize("inside", ["genres", "genres_original"])
+@pytest.mark.parametrize("locked", ["rock", "polka", "rock/deep"])
+def test_a_folder_of_gtzan_that_cannot_be_read_is_told(
+    tmp_path: Path, lock: Callable[[Path], None], inside: str, locked: str
+) -> None:
+    for name in ("rock/rock.00099.wav", "jazz/jazz.00033.wav", f"{locked}/x.txt"):
+        touch(tmp_path / inside / name)
+    lock(tmp_path / inside / locked)
+    with pytest.warns(LeftOutWarning, match=f"{locked}: Permission denied") as said:
+        data = load(tmp_path)
+    assert [warning.filename for warning in said] == [__file__]
+    assert data.layout.startswith("gtzan")
+    assert data.labels == (("jazz",) if locked == "rock" else ("jazz", "rock"))
+
+
+def test_pictures_of_gtzan_that_cannot_be_read_are_told(
+    tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    kaggle(tmp_path)
+    lock(tmp_path / "images_original")
+    with pytest.warns(LeftOutWarning, match="images_original: Permission denied"):
+        data = load(tmp_path)
+    assert [track.picture for track in data] == [None] * 3
+
+
 def test_the_recordings_of_gtzan_are_walked_through_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,8 +567,8 @@ def test_the_recordings_of_gtzan_are_walked_through_once(
     walks: list[str] = []
     recordings = media.recordings
 
-    def walking(paths: Iterable[str]) -> Iterator[str]:
-        for path in recordings(paths):
+    def walking(paths: Iterable[str], *unreadable: Callable[[OSError], object]) -> Iterator[str]:
+        for path in recordings(paths, *unreadable):
             walks.append(path)
             yield path
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 from collections.abc import Callable
@@ -117,6 +119,55 @@ def test_a_strange_file_is_a_fault_and_does_not_stop_the_others(
     (fault,) = set(report.faults) - set(expected.faults)
     assert (fault.kind, fault.tracks) == ("undecodable", ("fine",))
     assert fault.detail == f"{faulty / 'fine.wav'}: unexpected ZeroDivisionError: of one kind"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system's reasons are others there")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_cannot_be_opened_is_told_with_the_reason_and_does_not_stop_the_others(
+    tmp_path: Path, song: np.ndarray, processes: int
+) -> None:
+    write(tmp_path / "fine.wav", song)
+    (tmp_path / "folder").mkdir()
+    odd = ["long" * 75, "nul\0", "fine.wav/inside", "folder", os.devnull]
+    (tmp_path / "m.csv").write_text("\n".join(["path", *odd, "fine.wav"]))
+    report = check(load(tmp_path / "m.csv"), progress=False, processes=processes)
+    assert report.checked == 6
+    told = {fault.tracks[0]: (fault.kind, fault.detail.split(": ")[1]) for fault in report.faults}
+    assert told == {
+        "long" * 75: ("missing", "file name too long"),
+        "nul\0": ("missing", "embedded null byte"),
+        "fine.wav/inside": ("missing", "not a directory"),
+        "folder": ("undecodable", "is a folder"),
+        os.devnull: ("undecodable", "is not a regular file"),
+    }
+
+
+def test_a_file_in_a_folder_that_cannot_be_entered_is_a_fault(
+    faulty: Path, lock: Callable[[Path], None]
+) -> None:
+    data = load(faulty)
+    lock(faulty)
+    report = check(data, progress=False, processes=1)
+    assert {fault.detail.split(": ")[1] for fault in report.faults} == {"permission denied"}
+    assert report.checked == len(report.faults) == 13
+
+
+def test_faults_of_tracks_with_line_breaks_in_their_names_are_one_line_each(
+    tmp_path: Path, song: np.ndarray
+) -> None:
+    names = [f"{name}\n.wav" for name in ("gone", "short", "copy", "copy2", "noisy")]
+    write(tmp_path / names[1], np.zeros(100, np.float32))
+    write(tmp_path / names[2], song)
+    write(tmp_path / names[3], song)
+    write(tmp_path / names[4], song * 0.5 + 0.001 * np.random.default_rng(0).normal(size=len(song)))
+    rows = [["path", "label"], *([name, f"genre {number}"] for number, name in enumerate(names))]
+    with (tmp_path / "m.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    report = check(load(tmp_path / "m.csv"), progress=False, processes=1)
+    assert [fault.kind for fault in report.faults] == [
+        *("missing", "silent", "too short", "duplicate", "repetition", "label conflict")
+    ]
+    assert all(fault.detail.isprintable() for fault in report.faults)
 
 
 def test_known_faults_of_gtzan_that_cannot_be_heard_are_told(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from tonearm.text import printable
 class TonearmError(Exception):
     """Base of all errors a user can cause and fix; the message is one printable line."""
 
+    def __str__(self) -> str:
+        return printable(super().__str__())  # names of files and tracks may hold anything
+
 
 class UsageError(TonearmError):
     """The call itself was wrong (an unknown name, a setting out of range): exit code 2.

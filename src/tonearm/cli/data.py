@@ -166,6 +166,7 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
     from rich.table import Table
 
     from tonearm.datasets.summary import OUTSIDE
+    from tonearm.text import printable
 
     splits = sorted(
         {split for genre in genres for split, _ in genre.tracks},
@@ -182,7 +183,9 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
 
     named = " + ".join(kind or "of unknown kind" for kind in kinds)
     counted = f"tracks, {named}" if any(kinds) else "tracks"
-    table = Table(title=f"{dataset.name} ({dataset.layout}): {counted}", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"{printable(dataset.name)} ({dataset.layout}): {counted}", box=box.SIMPLE_HEAD
+    )
     table.add_column("genre")
     for heading in (*(split or OUTSIDE for split in splits), "all", "hours", "artists", "known"):
         table.add_column(heading, justify="right")

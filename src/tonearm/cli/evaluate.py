@@ -91,8 +91,8 @@ def evaluate(
     """Test a model on labelled recordings, processed exactly as by `tonearm classify`.
 
     --protocol and --fold select what a run of `tonearm train` with the same --split and --fold held
-    out. Without --split, tracks outside the dataset's own partition (repetitions, wrong labels) are
-    left out. Files that cannot be decoded are listed and not counted in any figure.
+    out. Without --split, tracks outside the dataset's own partition (such as repetitions) are left
+    out. Files that cannot be decoded are listed and not counted in any figure.
     """
     from tonearm import datasets
     from tonearm.classifier import Classifier

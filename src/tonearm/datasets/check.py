@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -124,7 +125,8 @@ def _decode_tracks(tracks: Sequence[Track], processes: int) -> Iterator[_Decoded
     for result in workers.in_order(_track_decoder, tracks, min(processes, len(tracks))):
         if isinstance(result, workers.Crash):
             detail = f"decoding it ended the process (exit {result.exit_code})"
-            yield Fault("undecodable", (result.item.id,), f"{result.item.path}: {detail}")
+            path = printable(str(result.item.path))
+            yield Fault("undecodable", (result.item.id,), f"{path}: {detail}")
         else:
             yield result
 
@@ -134,12 +136,14 @@ def _track_decoder() -> Callable[[Track], _Decoded | Fault]:
 
 
 def _decode_track(track: Track) -> _Decoded | Fault:
-    if track.path is None or not track.path.is_file():
-        return Fault("missing", (track.id,), f"{track.path or 'no path'}: no such file")
+    if track.path is None:
+        return Fault("missing", (track.id,), f"{printable(track.id)}: no path")
     try:
         return _decode(track.path)
     except audio.AudioError as error:
-        return Fault("undecodable", (track.id,), str(error))
+        # Path.exists would raise where the folder may not be entered, before Python 3.14.
+        kind: FaultKind = "undecodable" if os.path.exists(track.path) else "missing"  # noqa: PTH110
+        return Fault(kind, (track.id,), str(error))
     except Exception as error:  # one odd file must not end a long job
         return Fault(
             "undecodable", (track.id,), f"{printable(str(track.path))}: {unexpected(error)}"
@@ -160,16 +164,16 @@ def _decode(path: Path) -> _Decoded:
 
 
 def _faults_of(track: Track, decoded: _Decoded, shortest: float) -> Iterator[Fault]:
-    seconds = f"{decoded.seconds:.2f} s"
+    path, seconds = printable(str(track.path)), f"{decoded.seconds:.2f} s"
     if decoded.truncated:
-        yield Fault("truncated", (track.id,), f"{track.path}: breaks off after {seconds}")
+        yield Fault("truncated", (track.id,), f"{path}: breaks off after {seconds}")
     if decoded.peak <= SILENT_PEAK:
-        yield Fault("silent", (track.id,), f"{track.path}: {seconds} of silence")
+        yield Fault("silent", (track.id,), f"{path}: {seconds} of silence")
     if decoded.seconds < shortest:
-        yield Fault("too short", (track.id,), f"{track.path}: {seconds}, below {shortest:g} s")
+        yield Fault("too short", (track.id,), f"{path}: {seconds}, below {shortest:g} s")
     elif track.duration is not None and decoded.seconds < STATED_SHARE * track.duration:
         stated = f"{track.duration:.2f} s"
-        yield Fault("too short", (track.id,), f"{track.path}: {seconds}, stated are {stated}")
+        yield Fault("too short", (track.id,), f"{path}: {seconds}, stated are {stated}")
 
 
 def _faults_among(dataset: Dataset, decoded: Mapping[str, _Decoded]) -> Iterator[Fault]:
@@ -181,7 +185,8 @@ def _faults_among(dataset: Dataset, decoded: Mapping[str, _Decoded]) -> Iterator
         by_digest[decoded[id_].digest].append(id_)
     duplicates = [group for group in by_digest.values() if len(group) > 1]
     for group in duplicates:
-        yield Fault("duplicate", tuple(group), f"{' = '.join(group)}: the same audio")
+        ids = " = ".join(map(printable, group))
+        yield Fault("duplicate", tuple(group), f"{ids}: the same audio")
 
     links = [pair for group in duplicates for pair in pairwise(group)]
     distinct = [group[0] for group in by_digest.values()]
@@ -189,9 +194,8 @@ def _faults_among(dataset: Dataset, decoded: Mapping[str, _Decoded]) -> Iterator
         pair = distinct[repeat.first], distinct[repeat.second]
         links.append(pair)
         shift = f", {abs(repeat.offset):.1f} s apart" if abs(repeat.offset) >= 0.05 else ""
-        detail = (
-            f"{' ~ '.join(pair)}: the same recording{shift} ({repeat.error:.0%} of bits differ)"
-        )
+        ids = " ~ ".join(map(printable, pair))
+        detail = f"{ids}: the same recording{shift} ({repeat.error:.0%} of bits differ)"
         yield Fault("repetition", pair, detail)
 
     tracks = {track.id: track for track in dataset}
@@ -205,7 +209,7 @@ def _contradiction(
 ) -> Iterator[Fault]:
     if len({value for value in values if value is not None}) > 1:
         listed = ", ".join(f"{id_} in {value}" for id_, value in zip(group, values, strict=True))
-        yield Fault(kind, tuple(group), f"the same recording: {listed}")
+        yield Fault(kind, tuple(group), f"the same recording: {printable(listed)}")
 
 
 def _connected_groups(links: Sequence[tuple[str, str]]) -> list[list[str]]:

@@ -1,14 +1,18 @@
 """Read a folder per genre: the name of the first folder below the root is the label."""
 
+# ruff: noqa: PTH112 - Path.is_dir raises for a link into a folder that may not be entered, before
+# Python 3.14.
+
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tonearm import media
-from tonearm.datasets.splits import OneGenreWarning
+from tonearm.datasets.splits import LeftOutWarning, OneGenreWarning
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of
 from tonearm.text import printable
 
@@ -21,6 +25,8 @@ def load_folder(root: Path) -> Dataset:
 
     Warns
     -----
+    LeftOutWarning
+        For each folder that cannot be read.
     OneGenreWarning
         If there is only one genre.
 
@@ -29,7 +35,9 @@ def load_folder(root: Path) -> Dataset:
     DatasetError
         If no folder below the root contains an audio file, or a folder's name cannot be a label.
     """
-    files = list(audio_files(root))
+    unreadable: list[OSError] = []
+    files = list(_audio_files(root, unreadable.append))
+    warn_of_unreadable(unreadable, stacklevel=5)
     if not files:
         raise DatasetError(f"{root}: no folder in it has an audio file")
     names = [path.relative_to(root) for path in files]
@@ -61,8 +69,34 @@ def load_folder(root: Path) -> Dataset:
     )
 
 
-def audio_files(root: Path) -> Iterator[Path]:
+def fits(path: Path) -> bool:
+    """Check whether a path is a folder with folders that have audio files or cannot be read."""
+    unreadable: list[OSError] = []
+    return os.path.isdir(path) and (
+        any(True for _ in _audio_files(path, unreadable.append)) or bool(unreadable)
+    )
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Return the folders in `root`, sorted and without hidden ones."""
+    return [
+        path
+        for path in sorted(root.iterdir())
+        if not path.name.startswith(".") and os.path.isdir(path)
+    ]
+
+
+def warn_of_unreadable(errors: Iterable[OSError], stacklevel: int) -> None:
+    """Warn of each folder that could not be read; `stacklevel` counts from this function."""
+    for error in errors:
+        warnings.warn(
+            f"{printable(os.fsdecode(error.filename))}: {error.strerror or error}; what is in this "
+            "folder is left out",
+            LeftOutWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _audio_files(root: Path, unreadable: Callable[[OSError], object]) -> Iterator[Path]:
     """Yield the audio files in the folders of `root`, sorted and without hidden ones."""
-    for genre in sorted(root.iterdir()):
-        if genre.is_dir() and not genre.name.startswith("."):
-            yield from map(Path, media.recordings([str(genre)]))
+    return map(Path, media.recordings(map(str, subfolders(root)), unreadable))

@@ -1,11 +1,15 @@
 """Read the editions of GTZAN: the plain tree, the Kaggle tree, and a tree with a track table."""
 
+# ruff: noqa: PTH112, PTH113 - Path.is_dir and Path.is_file raise in a folder that may not be
+# entered, before Python 3.14; one such folder must not hide the others.
+
 from __future__ import annotations
 
 import csv
+import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +18,12 @@ from numpy.typing import NDArray
 
 from tonearm import media
 from tonearm.datasets import gtzan_facts
+from tonearm.datasets.folder import subfolders, warn_of_unreadable
 from tonearm.datasets.gtzan_facts import GENRES
-from tonearm.datasets.manifest import column_name, read_rows, read_tracks, require_unique_ids
+from tonearm.datasets.manifest import read_header, read_rows, read_tracks, require_unique_ids
 from tonearm.datasets.splits import LeftOutWarning
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
+from tonearm.text import printable
 
 TRACK_TABLE = "tracks.csv"
 PARTITION_TABLE = "partition.csv"
@@ -48,7 +54,7 @@ def load_plain(path: Path) -> Dataset:
     Warns
     -----
     LeftOutWarning
-        If there are recordings with other names among them.
+        If there are recordings with other names among them, or folders that cannot be read.
 
     Raises
     ------
@@ -71,8 +77,8 @@ def find_kaggle(path: Path) -> Path | None:
     if path.resolve().name == "genres_original":
         folders.append(path / "..")
     for folder in folders:
-        if (folder / "genres_original").is_dir() or (
-            (folder / "images_original").is_dir() and not (folder / TRACK_TABLE).is_file()
+        if os.path.isdir(folder / "genres_original") or (
+            os.path.isdir(folder / "images_original") and not os.path.isfile(folder / TRACK_TABLE)
         ):
             return folder
     return None
@@ -87,7 +93,7 @@ def load_kaggle(path: Path) -> Dataset:
     Warns
     -----
     LeftOutWarning
-        If there are recordings with other names among them.
+        If there are recordings with other names among them, or folders that cannot be read.
 
     Raises
     ------
@@ -103,7 +109,7 @@ def load_kaggle(path: Path) -> Dataset:
 def genre_folder(path: Path) -> Path | None:
     """Return the folder of the genre folders in the plain or the Kaggle edition, or `None`."""
     root = find_kaggle(path)
-    if root is not None and (root / "genres_original").is_dir():
+    if root is not None and os.path.isdir(root / "genres_original"):
         return root / "genres_original"
     return find_plain(path)
 
@@ -113,20 +119,18 @@ def has_others(path: Path) -> bool:
     root = genre_folder(path)
     if root is None:
         return False
-    folders = (folder for folder in root.iterdir() if folder.is_dir())
-    others = (str(f) for f in folders if f.name not in GENRES and not f.name.startswith("."))
-    return any(True for _ in media.recordings(others))
+    return any(True for _ in media.recordings(map(str, _other_folders(root))))
 
 
 def find_track_table(path: Path) -> Path | None:
     """Return `path` if it has a `tracks.csv` with columns track, genre and file, or `None`."""
     table = path / TRACK_TABLE
-    if not table.is_file():
+    if not os.path.isfile(table):
         return None
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
         try:
-            header = {column_name(name) for name in next(reader, [])}
+            header = set(read_header(reader))
         except csv.Error:  # not a table, despite its name
             return None
     return path if {"track", "genre", "file"} <= header else None
@@ -213,6 +217,7 @@ def _dataset(
 ) -> Dataset:
     """Combine the audio found with the pictures, and describe tracks that have only a picture."""
     require_unique_ids(audio, root)
+    _walk([root / "images_original"])
     pictures = {track.id: track for track in _pictures(root / "images_original")}
     with_audio = {track.id for track in audio}
     tracks = tuple(
@@ -250,18 +255,32 @@ def _with_partition(track: Track, partition_rows: dict[str, dict[str, str]] | No
 def _gtzan_audio(root: Path) -> tuple[Track, ...]:
     """Return the recordings named as in GTZAN, and warn of others in its genre folders."""
     tracks = tuple(_audio(root))
-    folders = (root / genre for genre in GENRES)
-    listed = media.recordings(str(folder) for folder in folders if folder.is_dir())
-    others = sum(1 for _ in listed) - len(tracks)
+    _walk(_other_folders(root))  # one that cannot be read may be a genre beside the ten
+    others = _walk(root / genre for genre in GENRES) - len(tracks)
     if others > 0:
         count = "1 recording is" if others == 1 else f"{others} recordings are"
         warnings.warn(
-            f"{root}: {count} left out, not being named as in GTZAN (blues.00000.wav); "
-            "the layout folder takes them in",
+            f"{printable(str(root))}: {count} left out, not being named as in GTZAN "
+            "(blues.00000.wav); the layout folder takes them in",
             LeftOutWarning,
             stacklevel=4,
         )
     return tracks
+
+
+def _walk(folders: Iterable[Path]) -> int:
+    """Return the number of recordings in folders, and warn of those that cannot be read."""
+    unreadable: list[OSError] = []
+    existing = (str(folder) for folder in folders if os.path.isdir(folder))
+    count = sum(1 for _ in media.recordings(existing, unreadable.append))
+    warn_of_unreadable(unreadable, stacklevel=6)
+    return count
+
+
+def _other_folders(root: Path) -> list[Path]:
+    """Return the folders beside those of the ten genres."""
+    folders = subfolders(root) if os.path.isdir(root) else []
+    return [folder for folder in folders if folder.name not in GENRES]
 
 
 def _audio(root: Path) -> Iterator[Track]:
@@ -275,7 +294,8 @@ def _pictures(root: Path) -> Iterator[Track]:
 def _numbered(root: Path, name: re.Pattern[str], *, picture: bool) -> Iterator[Track]:
     """Yield a track for each `<genre>/<file>` that is named as in GTZAN, in order."""
     for genre in GENRES:
-        for path in sorted((root / genre).glob("*")):
+        folder = root / genre
+        for path in sorted(folder.glob("*")) if os.path.isdir(folder) else ():
             match = name.fullmatch(path.name)
             if match is None:
                 continue

@@ -5,8 +5,10 @@
 Sources
 -------
 - Partition: C. Kereliuk, B. L. Sturm, J. Larsen, "Deep Learning and Music Adversaries", IEEE
-  Transactions on Multimedia 17(11), 2015: 443 / 197 / 290 tracks, without repetitions, distorted
-  and mislabelled tracks, and with no artist in two parts except two who are guests of others.
+  Transactions on Multimedia 17(11), 2015: 443 / 197 / 290 tracks, with no artist in two parts
+  except two who are guests of others. The 70 left out are repetitions (54), distorted recordings
+  and a few mislabelled ones; most of the about 106 labels that B. L. Sturm ("An analysis of the
+  GTZAN music genre dataset", ACM MIRUM 2012) disputes are still in it.
 - Artists and faults: B. L. Sturm, "The GTZAN dataset: Its contents, its faults, their effects on
   evaluation, and its future use", arXiv:1306.1461, 2013, and the track index published with it.
   The artists are those of the train and valid parts; an empty cell means unknown or not recorded.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -50,7 +51,7 @@ LAYOUTS: dict[str, Layout] = {
         "a .csv or .parquet file with the columns path, label",
     ),
     "folder": Layout(
-        lambda path: path.is_dir() and any(True for _ in folder.audio_files(path)),
+        folder.fits,
         # Also reads GTZAN with genres added to its ten, so that all genres are treated alike.
         lambda path: folder.load_folder(gtzan.genre_folder(path) or path),
         "a folder per genre with audio files in it",
@@ -71,14 +72,21 @@ def load(path: str | PathLike[str], layout: str | None = None) -> Dataset:
     Raises
     ------
     DatasetError
-        If `path` does not exist, no layout matches, or the given layout cannot be read.
+        If `path` does not exist or cannot be read, no layout matches, or the given layout cannot be
+        read.
     UsageError
         If there is no such layout.
     """
     path = Path(path)
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"layout {layout!r} is unknown; there are {', '.join(LAYOUTS)}")
-    if not path.exists():
+    try:
+        found = path.exists()
+        if path.is_dir():
+            os.scandir(path).close()  # or the error would name a file that a layout looks for in it
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from error
+    if not found:
         raise DatasetError(f"{path}: not found")
     if layout is not None:
         return LAYOUTS[layout].load(path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from tonearm.atomic import write_csv
@@ -29,6 +31,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "kind": ("kind",),
     "picture": ("picture",),
 }
+
+
+# A quoted cell and the blanks after it, which csv does not accept where it is strict.
+_QUOTED_CELL = re.compile(r'((?:^|[,\r\n]) *"[^"]*(?:""[^"]*)*")[ \t]*')
 
 
 def load_manifest(path: Path) -> Dataset:
@@ -151,10 +157,15 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     Raises
     ------
     DatasetError
-        The file cannot be opened, is not UTF-8, has a column twice, or a row is longer than the
-        header.
+        The file cannot be opened, is not UTF-8, has a column twice or a quote that is not closed,
+        or a row is longer than the header.
     """
     return [row for _, row in _read_csv(path)]
+
+
+def read_header(reader: Iterator[list[str]]) -> list[str]:
+    """Return the names of the columns, which are in the first row that is not blank."""
+    return next((list(map(column_name, row)) for row in reader if any(map(str.strip, row))), [])
 
 
 def column_name(text: str) -> str:
@@ -180,21 +191,32 @@ def _read_table(path: Path) -> list[tuple[str, dict[str, str]]]:
 
 def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return each row with the number of the line it ends in."""
+    text = _QUOTED_CELL.sub(r"\1", _read_text(path))
+    # Strict, or a quote that is never closed would take in all rows that follow.
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    rows, begin = [], 1
+    try:
+        names = _column_names(read_header(reader), path)
+        begin = reader.line_num + 1
+        for cells in reader:
+            if len(cells) > len(names):
+                raise DatasetError(
+                    f"{path}, line {reader.line_num}: more cells than the header has columns"
+                )
+            if cells:
+                row = dict(zip_longest(names, cells, fillvalue=""))
+                rows.append((reader.line_num, row))
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {begin}: {error} (is a quote not closed?)") from error
+    return rows
+
+
+def _read_text(path: Path) -> str:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()  # as a whole, so that an error can name the line
-            lines = io.StringIO(text, newline="")
-            reader = csv.DictReader(lines, restval="", skipinitialspace=True)
-            reader.fieldnames = _column_names(reader.fieldnames or (), path)
-            rows = []
-            for row in reader:
-                if None in row:
-                    raise DatasetError(
-                        f"{path}, line {reader.line_num}: more cells than the header has columns"
-                    )
-                rows.append((reader.line_num, row))
-            return rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            return file.read()  # as a whole, so that an error can name the line
+    except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
 
 

@@ -38,7 +38,7 @@ class GapWarning(SplitWarning):
 
 
 class LeftOutWarning(SplitWarning):
-    """A dataset's folder contains recordings that are not among its tracks."""
+    """A dataset's folder contains recordings that are not among its tracks, or cannot be read."""
 
 
 class OneGenreWarning(SplitWarning):
@@ -81,7 +81,7 @@ def split(
         - `"random-kfold"`: drawn at random, as many papers do; only for comparison with them.
 
         If a dataset has splits of its own, the last three protocols leave out the tracks that are
-        in none of them: GTZAN's repetitions and mislabelled tracks.
+        in none of them (see `tonearm.datasets.gtzan_facts` for those of GTZAN).
     folds
         Number of folds that the last three protocols make; each fold is `valid` once.
     seed

@@ -24,6 +24,7 @@ from tonearm.evaluation.metrics import (
     sum_by_group,
 )
 from tonearm.evaluation.predictions import Predictions
+from tonearm.text import printable
 
 Reference = Literal["first", "previous"]
 
@@ -124,7 +125,7 @@ class Comparison:
 
         The columns on differences are omitted if there is only one run.
         """
-        others = {row.difference.other for row in self.rows if row.difference}
+        others = {printable(row.difference.other) for row in self.rows if row.difference}
         against = others.pop() if len(others) == 1 else "the row above"
         by = "track" if self.unit == "track" else "artist"
         header = (
@@ -364,16 +365,16 @@ def _flat(row: Row) -> dict[str, Any]:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    metrics, difference = row.metrics, row.difference
+    name, metrics, difference = printable(row.name), row.metrics, row.difference
     figures = tuple(
         with_interval(getattr(metrics, figure), metrics.intervals.get(figure))
         for figure in ("accuracy", "precision", "recall", "f1")
     )
     if difference is None:
-        return (row.name, *figures, "", "", "")
+        return (name, *figures, "", "", "")
     change = with_interval(difference.accuracy, difference.intervals.get("accuracy"), sign="+")
     tests = (difference.group_p_value, difference.p_value)
-    return (row.name, *figures, change, *map(p_text, tests))
+    return (name, *figures, change, *map(p_text, tests))
 
 
 def with_interval(value: float, interval: Interval | None, sign: str = "") -> str:

@@ -110,8 +110,8 @@ def evaluable_tracks(
 ) -> tuple[Track, ...]:
     """Return the tracks of a dataset that can be evaluated: those with audio and a label.
 
-    If `split` is None and the dataset has a partition, tracks outside it are left out: in GTZAN,
-    the repetitions and the mislabelled tracks.
+    If `split` is None and the dataset has a partition, tracks outside it are left out (see
+    `tonearm.datasets.gtzan_facts` for those of GTZAN).
 
     Raises
     ------

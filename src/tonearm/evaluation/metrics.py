@@ -286,6 +286,23 @@ def intervals_of(replicates: Mapping[str, FloatArray]) -> dict[str, Interval]:
     return intervals
 
 
+def improper_row(scores: FloatArray) -> tuple[int, str] | None:
+    """Return the first row that is no probability distribution, and why, or `None`.
+
+    Parameters
+    ----------
+    scores
+        float64[N, C], with at least one class
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # of what is infinite, or nearly
+        sums = scores.sum(axis=1)
+    wrong = ~(np.isfinite(sums) & (scores.min(axis=1) >= 0) & (np.abs(sums - 1) < 1e-3))
+    if not wrong.any():
+        return None
+    row = int(np.flatnonzero(wrong)[0])
+    return row, f"no distribution (sum {sums[row]:.4g}, smallest {scores[row].min():.4g})"
+
+
 def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> dict[str, FloatArray]:
     occurring = _Sums(sums.sum(axis=0, keepdims=True), classes).occurs()
     blocks = []
@@ -320,14 +337,10 @@ def _checked(
             f"the truth holds class {true.min() if true.min() < 0 else true.max()}, "
             f"but there are {len(labels)} labels"
         )
-    sums = scores.sum(axis=1)
-    wrong = ~(np.isfinite(sums) & (scores.min(axis=1) >= 0) & (np.abs(sums - 1) < 1e-3))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise UsageError(
-            f"row {row} of the probabilities is no distribution (sum {sums[row]:.4g}, "
-            f"smallest {scores[row].min():.4g})"
-        )
+    improper = improper_row(scores)
+    if improper is not None:
+        row, reason = improper
+        raise UsageError(f"row {row} of the probabilities is {reason}")
     return true.astype(np.int64), scores
 
 

@@ -14,7 +14,7 @@ from tonearm.atomic import write_csv
 from tonearm.datasets.splits import artist_key
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.grouping import Unit
-from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.evaluation.metrics import Metrics, evaluate, improper_row
 
 # Names of the other columns; a class with one of these names is refused.
 KEY_COLUMNS = ("track", "label")
@@ -194,7 +194,10 @@ def read(path: Path) -> Predictions:
         path = path / "predictions.csv"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+            # Strict, or a quote that is never closed would take in all rows that follow.
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a CSV file"
         raise PredictionsError(f"{path}: {reason}") from error
@@ -202,14 +205,14 @@ def read(path: Path) -> Predictions:
         raise PredictionsError(f"{path}: expected a header that begins with track,label")
     if not rows:
         raise PredictionsError(f"{path}: holds no predictions")
-    ragged = next((n for n, row in enumerate(rows, start=2) if len(row) != len(header)), None)
+    ragged = next((line for line, row in rows if len(row) != len(header)), None)
     if ragged is not None:
         raise PredictionsError(f"{path}: line {ragged} does not have {len(header)} columns")
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    columns = dict(zip(header, zip(*(row for _, row in rows), strict=True), strict=True))
     labels = tuple(name for name in header[2:] if name not in OPTIONAL_COLUMNS)
     try:
         probabilities = np.array([columns[label] for label in labels], dtype=np.float64).T
-        return Predictions(
+        predictions = Predictions(
             labels=labels,
             tracks=columns["track"],
             truth=columns["label"],
@@ -220,3 +223,8 @@ def read(path: Path) -> Predictions:
         )
     except (ValueError, UsageError) as error:
         raise PredictionsError(f"{path}: {error}") from error
+    improper = improper_row(predictions.probabilities)
+    if improper is not None:
+        row, reason = improper
+        raise PredictionsError(f"{path}: line {rows[row][0]}: the probabilities are {reason}")
+    return predictions

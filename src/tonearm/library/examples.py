@@ -43,9 +43,9 @@ class Examples:
 def from_dataset(dataset: Dataset) -> Examples:
     """Return the labelled tracks of a dataset that have a file.
 
-    If the dataset has its own partition, tracks in none of its parts are left out (in GTZAN the
-    repetitions and the mislabelled ones), and so is its test part. If the dataset names neither
-    artist nor album of a track, both are read from the file's tags.
+    If the dataset has its own partition, tracks in none of its parts are left out (in GTZAN mostly
+    repetitions), and so is its test part. If the dataset names neither artist nor album of a track,
+    both are read from the file's tags.
     """
     partitioned = any(track.split is not None for track in dataset)
     files = [track for track in dataset if track.path is not None]
