@@ -2,8 +2,8 @@
 
     python benchmarks/worst.py --data GTZAN [PREDICTIONS.csv] [--count 10]
 
-Takes cross-validated predictions (those of the first seed) and prints a Markdown table, worst first, with artist and title
-where the dataset has them.
+Takes cross-validated predictions (those of the first seed) and prints a Markdown table, worst
+first, with artist and title where the dataset has them.
 """
 
 from __future__ import annotations
