@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm.bundle import Bundle, Outputs
@@ -235,6 +237,14 @@ def test_names_and_reasons_are_whole_where_no_terminal_cuts_them(
     assert f"{name}.flac" in printed
     assert f"{name} broken.mp3" in printed
     assert "…" not in printed
+
+
+def test_names_in_wide_characters_are_whole_and_aligned(run: Run, music: Path) -> None:
+    wide = music / "東京スカパラダイスオーケストラ.flac"
+    shutil.copy(music / "low.flac", wide)
+    *_, low, ska = run("classify", "--model", "tiny", music)[1].splitlines()
+    assert ska.split()[0] == str(wide)
+    assert cell_len(ska.partition(" low ")[0]) == cell_len(low.partition(" low ")[0])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell's way to close a stream")

@@ -317,6 +317,14 @@ class TestPlot:
         assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "a.png"))
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_program_prints_an_odd_name_as_one_line(
+        self, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+    ) -> None:
+        file = write_audio(tmp_path / "a.flac", tone(300, 2), RATE)
+        options = ["--model", str(tiny_bundle), "-o", str(tmp_path / "line\nbreak.png")]
+        done = CliRunner().invoke(app, ["explain", str(file), *options])
+        assert done.output == f"{tmp_path}/line\\nbreak.png\n"
+
     def test_a_name_as_long_as_names_can_be_has_a_picture(
         self,
         tiny_bundle: Path,

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from bundles import FRONT_END, tiny_graph
-from tonearm.bundle import Bundle, builtin
+from tonearm.bundle import Bundle, BundleError, builtin
 from tonearm.errors import TonearmError
 from tonearm.half_precision import halve, halve_file
 
@@ -30,6 +30,17 @@ def test_the_shipped_model_halved_answers_alike(tmp_path: Path) -> None:
     ]
     answers = [bundle.run(feeds[0], None, *feeds[1:]).logits for bundle in (whole, half)]
     assert answers[1] == pytest.approx(answers[0], abs=0.05)
+
+
+@pytest.mark.parametrize("content", [None, b"no model"])
+def test_what_is_no_bundle_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    source, target = tmp_path / "source.onnx", tmp_path / "half.onnx"
+    if content is not None:
+        source.write_bytes(content)
+    with pytest.raises(BundleError, match=r"source\.onnx: ") as error:
+        halve_file(source, target)
+    assert "\n" not in str(error.value)
+    assert not target.exists()
 
 
 def test_small_weights_and_whole_numbers_are_left(tmp_path: Path) -> None:

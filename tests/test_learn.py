@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from rich.cells import cell_len
 from sklearn.linear_model import LogisticRegression
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
@@ -285,6 +286,19 @@ def test_too_few_files_are_one_clear_line(run: Run, music: Path, tmp_path: Path)
     assert not (tmp_path / "mine.onnx").exists()
 
 
+def test_files_are_named_that_would_have_been_enough(run: Run, music: Path, tmp_path: Path) -> None:
+    for genre in ("Mid", "Whistles"):
+        shutil.copytree(music / genre, tmp_path / "mine" / genre)
+    broken = tmp_path / "mine" / "Mid" / "5.flac"
+    broken.write_text("no music")
+    for source in ([], ["--from-tags"]):  # where its tags cannot be read, or its sound
+        code, output, errors = run(tmp_path / "mine", "--min-files", "6", *source)
+        assert (code, output) == (1, "")
+        left_out, too_few = errors.splitlines()
+        assert left_out.startswith(f"tonearm: left out: {broken}: ")
+        assert too_few.endswith("6 recordings at least, got Whistles 6, Mid 5")
+
+
 def test_a_misspelt_genre_is_reported_before_anything_is_decoded(
     run: Run, music: Path, tmp_path: Path
 ) -> None:
@@ -493,6 +507,17 @@ def test_advice_names_the_weak(tmp_path: Path) -> None:
     needs = advise(forecast(values, tracks, "abcd"))
     assert set(needs) == {"a", "b"}
     assert "taken for a" in needs["b"]
+
+
+def test_advice_on_genres_in_wide_characters_is_aligned(
+    run: Run, tmp_path: Path, music: Path
+) -> None:
+    for genre, name in (("Mid", "歌謡曲"), ("Whistles", "Whistles")):
+        shutil.copytree(music / genre, tmp_path / "mine" / name)
+    _, output, _ = run(tmp_path / "mine")
+    narrow, wide = output.partition("would help:\n")[2].splitlines()[:2]
+    assert "歌謡曲" in wide
+    assert cell_len(narrow.partition("only")[0]) == cell_len(wide.partition("only")[0])
 
 
 def test_the_output_says_when_it_is_too_good(run: Run, tmp_path: Path, music: Path) -> None:

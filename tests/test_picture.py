@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +209,26 @@ class TestPlot:
         result = CliRunner().invoke(app, ["spectrogram", piece.name])
         assert result.exit_code == 0, result.output
         assert (tmp_path / "synthetic $swing$-spectrogram.png").exists()
+
+    def test_command_prints_an_odd_name_as_one_line(self, piece: Path, tmp_path: Path) -> None:
+        output = os.fsdecode(os.fsencode(tmp_path) + b"/line\nbreak \xff.png")
+        result = CliRunner().invoke(app, ["spectrogram", str(piece), "-o", output])
+        assert result.stdout == f"{tmp_path}/line\\nbreak \\xff.png\n"
+        assert Path(output).is_file()
+
+    def test_command_is_quiet_about_matplotlibs_cache(self, piece: Path, tmp_path: Path) -> None:
+        (tmp_path / "home").write_text("no folder, so that nothing can be written below it")
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("XDG", "MPL"))
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "tonearm", "spectrogram", piece, "-o", tmp_path / "out.png"],
+            env=environment | {"HOME": str(tmp_path / "home"), "USERPROFILE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == ""
 
     def test_names_in_any_script_are_quiet(
         self, tmp_path: Path, recwarn: pytest.WarningsRecorder

@@ -854,3 +854,5 @@ def test_an_address_that_is_taken_is_reported_in_one_line(
     assert code == 1
     assert errors.startswith("tonearm: a..b, port 8000: ")
     assert errors.count("\n") == 1
+    _, _, errors = program("serve", "--host", "a\nb", "--model", tiny_bundle)
+    assert errors.startswith("tonearm: a\\nb, port 8000: ")

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from stores import open_store, track
+from stores import MODEL, open_store, track
 from tonearm.bundle import Bundle
 from tonearm.cli.app import app
 from tonearm.errors import TonearmError, UsageError
@@ -128,6 +132,14 @@ def test_another_model_is_refused(
     assert similar(store, tones / "200.flac", model=other_model).neighbours  # nothing is analysed
 
 
+def test_a_store_without_files_is_reported(tmp_path: Path, tones: Path, tiny_bundle: Path) -> None:
+    with (
+        open_store(tmp_path / "l.db", [track("/m/a", missing=True)]) as store,
+        pytest.raises(TonearmError, match=r"l\.db knows no file$"),
+    ):
+        similar(store, tones / "200.flac", model=tiny_bundle)
+
+
 def test_what_cannot_be_analysed_is_one_line(
     store: Store, tmp_path: Path, tiny_bundle: Path
 ) -> None:
@@ -178,6 +190,17 @@ def test_the_command(store: Store, tones: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_genres_in_wide_characters_are_aligned(tmp_path: Path) -> None:
+    model = replace(MODEL, labels=("歌謡曲", "jazz"))
+    pop = replace(track("/m/c"), genre="歌謡曲", probabilities={"歌謡曲": 1.0})
+    songs = [track("/m/a"), track("/m/b"), pop]
+    open_store(tmp_path / "l.db", songs, model).close()
+    done = CliRunner().invoke(app, ["similar", "/m/a", "--store", str(tmp_path / "l.db")])
+    jazz, wide = (line.partition("/m/")[0] for line in done.stdout.splitlines())
+    assert ("jazz" in jazz, "歌謡曲" in wide) == (True, True)
+    assert cell_len(jazz) == cell_len(wide)
+
+
 @pytest.mark.usefixtures("on_another_drive")
 def test_a_track_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path) -> None:
     open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
@@ -214,6 +237,15 @@ def test_a_folder_that_the_store_does_not_know_is_reported(tmp_path: Path) -> No
     assert (done.exit_code, done.stdout, done.stderr) == (1, "", complaint)
     done = CliRunner().invoke(app, [*named, "--under", "/m"])
     assert (done.exit_code, done.stderr) == (0, complaint)
+
+
+def test_a_damaged_store_is_one_line(tmp_path: Path) -> None:
+    with open_store(tmp_path / "l.db", [track(f"/m/{name}") for name in "abc"]) as store:
+        store._database.execute("UPDATE files SET tagged = 'null' WHERE title IS NULL")
+    command = [sys.executable, "-m", "tonearm", "similar", "/m/a", "--store", tmp_path / "l.db"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    complaint = f"tonearm: {tmp_path}/l.db: damaged: wrong values for /m/a (scan into a new store)"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{complaint}\n")
 
 
 def test_a_library_of_one_has_nothing_similar(tmp_path: Path) -> None:

@@ -202,6 +202,59 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "probabilities = 'x'",
+        "probabilities = '[1]'",
+        "probabilities = NULL",
+        'probabilities = \'{"high": "0.75"}\'',
+        "embedding = x'010203'",
+        "embedding = 'text'",
+        "model = 99",
+        "tagged = 'null'",
+        "tagged = '\"Rock\"'",
+        "segments = '[[0, 1, [0.5]]]'",
+        "segments = '7'",
+        "duration = 'long'",
+        "duration = 9e999",
+        "scanned_at = 1e300",
+        "artist = x'ff'",
+        "genre = 'polka'",
+        "genre = NULL",
+        "verdict = 'noise'",
+    ],
+)
+def test_a_damaged_entry_is_named(store: Store, damage: str) -> None:
+    store.save([entry("/m/1"), entry("/m/2"), entry("/m/3")])
+    store._database.execute(f"UPDATE files SET {damage} WHERE path = CAST('/m/2' AS BLOB)")
+    assert [found.path for found in store.entries(["/m/1", "/m/3"])] == ["/m/1", "/m/3"]
+    for read in (lambda: list(store.entries()), lambda: store.entry("/m/2")):
+        with pytest.raises(StoreError) as caught:
+            read()
+        assert str(caught.value).startswith(f"{store.path}: damaged: wrong values for /m/2")
+
+
+@pytest.mark.parametrize("blob", ["x'010203'", "x'01020304'", "x'0102030405060708'", "'sixsix'"])
+def test_a_damaged_embedding_is_named(store: Store, blob: str) -> None:
+    store.save([entry("/m/1"), entry("/m/2"), entry("/m/3")])
+    store._database.execute(
+        f"UPDATE files SET embedding = {blob} WHERE path = CAST('/m/2' AS BLOB)"
+    )
+    with pytest.raises(StoreError, match="damaged: wrong values for /m/2"):
+        store.embeddings()
+
+
+def test_a_damaged_model_is_named(store: Store) -> None:
+    store.save([entry("/m/1")])
+    store._database.execute("UPDATE files SET model = 99")
+    with pytest.raises(StoreError, match="damaged: wrong values for /m/1"):
+        store.states(["/m/1"])
+    store._database.execute("UPDATE models SET labels = '{}'")
+    with Store(store.path) as other, pytest.raises(StoreError, match="for model ours/30/00"):
+        other.models()
+
+
 def test_an_empty_file_becomes_a_store_only_if_asked(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.touch()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from bundles import FRONT_END, tone
 from tonearm.library import tagging
@@ -92,6 +93,14 @@ def test_plan_write_and_undo(run: Run, music: Path, tmp_path: Path) -> None:
     assert (code, output.splitlines()[-1]) == (1, "1 kept, 1 failed")
 
 
+def test_names_in_wide_characters_are_whole_and_aligned(run: Run, music: Path) -> None:
+    wide = (music / "low.flac").rename(music / "東京スカパラダイスオーケストラ.flac")
+    _, output, _ = run("tag", "--model", "tiny", "--dry-run", music)
+    high, low = (line for line in output.splitlines() if "→" in line)
+    assert low.split()[0] == str(wide)
+    assert cell_len(low.partition("→")[0]) == cell_len(high.partition("→")[0])
+
+
 def test_stored_predictions_replace_classification(
     run: Run, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +145,30 @@ def test_what_is_not_what_was_scanned_keeps_its_tags(
     assert done["low.flac"]["new"] == ["Drone", "low"]
     assert done["high.flac"]["action"] == "fail"
     assert done["high.flac"]["reason"] == "not what was scanned: scan it again"
+
+
+@pytest.mark.parametrize("named", ["store", "link"])
+def test_a_scan_notices_tags_whose_file_keeps_its_time(
+    run: Run, music: Path, tmp_path: Path, named: str
+) -> None:
+    store, link = tmp_path / "library.db", tmp_path / "link"
+    link.symlink_to(music, target_is_directory=True)
+    song = music / "tagged.mp3"
+    scan = ("scan", music, "--model", "tiny", "--store", store)
+    assert run(*scan)[0] == 0
+    before = song.stat()
+    paths = [link] if named == "link" else []
+    run("tag", *paths, "--store", store, "--policy", "replace", "--keep-mtime")
+    after = song.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert run(*scan)[0] == 0
+    rows = map(json.loads, run("export", store, "--format", "jsonl")[1].splitlines())
+    assert {Path(row["path"]).name: row["tagged"] for row in rows} == {
+        "broken.mp3": [],
+        "high.flac": ["high"],
+        "low.flac": ["low"],
+        "tagged.mp3": ["low"],
+    }
 
 
 def test_a_library_may_be_named_through_another_link(run: Run, music: Path, tmp_path: Path) -> None:

@@ -845,6 +845,47 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
         list(undo(tmp_path / "absent"))
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"path": 5},
+        {"path": "a\0b"},
+        {"path": "\ud800"},
+        {"after": None},
+        {"mtime_ns": "x"},
+        {"mtime_ns": 1.5},
+        {"mtime_ns": 10**40},
+        {"old": "Rock"},
+        {"new": [1]},
+        {"delta": {"pieces": [["0", 4]], "own": "eJwDAAAAAAE="}},
+        {"delta": 7},
+    ],
+)
+def test_a_journal_edited_by_hand_is_refused_in_one_line(
+    song: Callable[..., Path], state: Path, edit: dict[str, Any]
+) -> None:
+    path = song("flac")
+    write(path)
+    written = path.read_bytes()
+    [notes] = (state / "journals").iterdir()
+    first, entry = notes.read_text().splitlines()
+    notes.write_text(f"{first}\n{json.dumps(json.loads(entry) | edit)}\n")
+    with pytest.raises(JournalError, match="an entry is damaged: ") as error:
+        list(undo())
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize("rest", ["", '{"path": "/torn', '7\n["path"]\n', "[" * 100_000])
+def test_a_journal_without_an_entry_has_nothing_to_undo(tmp_path: Path, rest: str) -> None:
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text('{"tonearm_journal": 1}\n' + rest)
+    before = notes.read_bytes()
+    with pytest.raises(TonearmError, match=r"nothing to undo: .*notes\.jsonl records no change"):
+        list(undo(notes))
+    assert notes.read_bytes() == before
+
+
 def test_leftovers_of_a_killed_process_go_in_time(
     song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -978,6 +1019,10 @@ def test_mappings(tmp_path: Path, name: str, text: str) -> None:
         ("m.toml", "rock", "m.toml: "),
         ("m.json", "[]", "expected a table"),
         ("m.json", '{"rock": [1]}', "rock: expected a word"),
+        ("m.json", '{"rock": ["Rock", "\\ud800"]}', r"rock: expected words of one .* '\\ud800'"),
+        ("m.toml", 'rock = "Ro\\u0000ck"', "rock: expected words of one line"),
+        ("m.csv", 'rock,"Rock\nRoll"', "rock: expected words of one line"),
+        ("m.json", '{"a\\nb": 1}', r"a\\nb: expected a word"),
         ("m.csv", "rock", "line 1: expected label and genre"),
         ("m.csv", f"rock,{'x' * 200_000}", "m.csv: field larger"),
         ("m.json", "[" * 100_000, "m.json: (maximum recursion|Stack overflow)"),
@@ -1015,6 +1060,10 @@ def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
         '{"path": "a"}',
         *(prediction % ("a", odd) for odd in ('"y"', "NaN", "-0.1", "1.5", "1" + "0" * 400)),
         *(prediction % (odd, "0.5") for odd in ("a\\u0000", "\\ud800")),
+        *(
+            json.dumps({"path": "a", "genre": odd, "confidence": 0.5})
+            for odd in ("", "\ud800", "a\0", "a\nb")
+        ),
     ):
         lines.write_text(f"\n{line}\n")
         with pytest.raises(TonearmError, match=r"p\.jsonl:2: expected an object"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tonearm.atomic import atomic_write
+from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError
 from tonearm.extras import needs
 
@@ -62,9 +63,18 @@ def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
         A bundle.
     target
         The file to write.
+
+    Raises
+    ------
+    BundleError
+        If the source is no bundle.
+    TonearmError
+        If a weight is out of the range of float16.
+    MissingExtraError
+        If the ``onnx`` package is not installed.
     """
     with needs("learn"):
         import onnx
-    halved = halve(onnx.load(os.fspath(source)))
+    halved = halve(onnx.load(Bundle.load(source).path))
     with atomic_write(target) as file:
         file.write(halved.SerializeToString())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -99,6 +100,8 @@ def main() -> None:
         # A character that the terminal's encoding lacks must not end the program.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Its complaints about a home folder that it cannot write its cache to are no news of a picture.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         try:
             app()

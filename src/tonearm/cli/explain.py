@@ -8,6 +8,7 @@ import typer
 
 from tonearm.cli.naming import named_after
 from tonearm.cli.options import ModelOption, PictureOption
+from tonearm.text import printable
 from tonearm.threads import processors
 
 
@@ -55,4 +56,4 @@ def explain(
     classifier = Classifier.load(model, threads=processors())
     explanation = explain(classifier, file, genre, start=start, duration=duration)
     save_plot(explanation, output, width=width, height=height, dark=dark)
-    print(output)
+    print(printable(str(output)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonearm.cli.options import AnalysisWorkersOption, CacheOption, listed, path_option
-from tonearm.cli.output import split_warnings, warn_unreadable
+from tonearm.cli.output import fitted, split_warnings, warn_unreadable
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
 from tonearm.text import printable
@@ -77,17 +77,29 @@ def learn(
     examples = _examples(sources, tags=tags)
     selected = listed(genres or (), {str(track.label) for track in examples.tracks})
     tracks = keep_genres(examples.tracks, selected) if selected else examples.tracks
-    learned = learning.learn(
-        tracks,
-        out,
-        model=model,
-        min_files=min_files,
-        cache=FeatureCache(cache),
-        workers=workers,
-        progress=sys.stderr.isatty(),
-    )
-    failures = (*examples.failures, *learned.failures)
-    for failure in failures:
+    try:
+        learned = learning.learn(
+            tracks,
+            out,
+            model=model,
+            min_files=min_files,
+            cache=FeatureCache(cache),
+            workers=workers,
+            progress=sys.stderr.isatty(),
+        )
+    except learning.TooFewExamples as error:
+        _report_left_out(examples, error.failures)
+        raise
+    _report_left_out(examples, learned.failures)
+    if as_json:
+        print(json.dumps(_record(learned, (*examples.failures, *learned.failures)), indent=2))
+    else:
+        _print(learned, examples.unlabelled)
+
+
+def _report_left_out(examples: Examples, failures: tuple[Failure, ...]) -> None:
+    """Report the files that are not learned from; `failures` are those that do not decode."""
+    for failure in (*examples.failures, *failures):
         print(f"tonearm: left out: {failure}", file=sys.stderr)
     if examples.held_back:
         print(
@@ -95,10 +107,6 @@ def learn(
             "split) puts into its test part, or into none",
             file=sys.stderr,
         )
-    if as_json:
-        print(json.dumps(_record(learned, failures), indent=2))
-    else:
-        _print(learned, examples.unlabelled)
 
 
 def _examples(sources: list[str], *, tags: bool) -> Examples:
@@ -139,6 +147,7 @@ def _record(learned: Learned, failures: tuple[Failure, ...]) -> dict[str, Any]:
 
 
 def _print(learned: Learned, unlabelled: int) -> None:
+    from rich.cells import cell_len
     from rich.table import Table
 
     from tonearm.library.advice import advise
@@ -157,9 +166,9 @@ def _print(learned: Learned, unlabelled: int) -> None:
         print(line)
     if needs := advise(forecast):
         print("\nMore examples would help:")
-        width = max(len(printable(label)) for label in needs)
+        width = max(cell_len(printable(label)) for label in needs)
         for label, reasons in needs.items():
-            print(f"  {printable(label):<{width}}  {printable(reasons)}")
+            print(f"  {fitted(printable(label), width)}  {printable(reasons)}")
     if learned.left_out:
         small_genres = ", ".join(f"{printable(label)} {count}" for label, count in learned.left_out)
         print(f"\nLeft out, with too few files (--min-files): {small_genres}")

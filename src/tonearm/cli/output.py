@@ -102,13 +102,14 @@ class Table:
     def __init__(
         self, names: Sequence[str], labels: Sequence[str], top: int, timeline: bool
     ) -> None:
+        from rich.cells import cell_len
         from rich.console import Console
 
         self._console = Console(highlight=False)
         self._top = top
         self._timeline = timeline
-        self._genre_width = max(map(len, labels))
-        width = max(len(printable(name)) for name in names)
+        self._genre_width = max(map(cell_len, labels))
+        width = max(cell_len(printable(name)) for name in names)
         if self._console.is_terminal:  # a file or a pipe has room for any name
             room = self._console.width - self._genre_width - BAR_CELLS - 40
             width = min(width, max(NARROWEST_NAME, room))
@@ -149,7 +150,7 @@ class Table:
         if prediction.verdict == "unsure":
             row.append("unsure", "yellow").append(f" ({genre} {confidence:.0%})")
         else:
-            row.append(f"{genre:<{self._genre_width}}  ", "bold")
+            row.append(f"{fitted(genre, self._genre_width)}  ", "bold")
             filled = round(confidence * BAR_CELLS)
             row.append("█" * filled, "cyan").append("░" * (BAR_CELLS - filled), "dim")
             row.append(f" {confidence:>4.0%}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import path_option, refuse
+from tonearm.cli.output import fitted
 from tonearm.cli.unknown_names import warn_of_unknown_paths
 from tonearm.text import printable, relative
 from tonearm.threads import keep_blas_single
@@ -106,9 +107,12 @@ def _record(neighbour: Neighbour) -> dict[str, object]:
 
 
 def _print_table(neighbours: tuple[Neighbour, ...]) -> None:
-    width = max(len(str(neighbour.entry.genre)) for neighbour in neighbours)
+    from rich.cells import cell_len
+
+    width = max(cell_len(str(neighbour.entry.genre)) for neighbour in neighbours)
     for neighbour in neighbours:
         entry = neighbour.entry
         path = relative(entry.path)
+        genre = fitted(str(entry.genre), width)
         named = path if not path.startswith(os.pardir) else entry.path
-        print(f"{neighbour.similarity:5.2f}  {entry.genre:<{width}}  {printable(named)}")
+        print(f"{neighbour.similarity:5.2f}  {genre}  {printable(named)}")

@@ -8,6 +8,7 @@ import typer
 
 from tonearm.cli.naming import named_after
 from tonearm.cli.options import PictureOption
+from tonearm.text import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -46,4 +47,4 @@ def spectrogram(
         height=height,
         dark=dark,
     )
-    print(output)
+    print(printable(str(output)))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -133,6 +134,8 @@ def tag(
         print(f"tonearm: no audio files in {searched}", file=sys.stderr)
         raise typer.Exit(1)
     changes = plan(files, source, rules)
+    if store is not None and keep_mtime and not dry_run:
+        changes = _outdated(changes, store)
     journal_file = Journal(journal)
     with nullcontext() if dry_run else journal_file:
         done = _print_all(
@@ -172,6 +175,23 @@ def _files_and_source(
         raise UsageError("expected files or folders, or predictions with --from or --store")
     files = _files(paths)
     return files, _classifier_source(model, workers, mapping)
+
+
+def _outdated(changes: Iterable[Change], store: str) -> Iterator[Change]:
+    """Yield changes, and before each that writes, make the store's next scan read the file again.
+
+    The tags may take as much room as before, and then its size and time do not tell of them.
+    """
+    from tonearm.library.store import Store
+
+    with Store(store) as library:
+        names = defaultdict(list)  # a file may have been scanned through several links
+        for path in library.paths():
+            names[os.path.realpath(path)].append(path)
+        for change in changes:
+            if change.action == "write":
+                library.outdate(names[os.path.realpath(change.path)])
+            yield change
 
 
 def _files(paths: Sequence[str]) -> list[str]:
@@ -245,11 +265,12 @@ class _Rows:
     """Aligned rows: file, old genre, new genre, confidence, action and reason."""
 
     def __init__(self, names: Sequence[str] | None) -> None:
+        from rich.cells import cell_len
         from rich.console import Console
 
         self._console: Console = Console(highlight=False)
         room = max(NARROWEST_NAME, self._console.width - 2 * GENRES_WIDTH - 45)
-        self._name_width = max((len(printable(name)) for name in names or ()), default=None)
+        self._name_width = max((cell_len(printable(name)) for name in names or ()), default=None)
         if self._console.is_terminal:  # a file or a pipe has room for any name
             self._name_width = room if self._name_width is None else min(self._name_width, room)
 

@@ -57,6 +57,9 @@ class Delta:
             If it is damaged.
         """
         pieces = tuple((source, length) for source, length in values["pieces"])
+        for source, length in pieces:
+            if not isinstance(source, int | None) or not isinstance(length, int):
+                raise TypeError("a piece is no pair of numbers")
         try:
             return cls(pieces, zlib.decompress(base64.b64decode(values["own"])))
         except zlib.error as error:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+# All values of `Entry.verdict` but None; the page of a library has indices into this.
+VERDICTS = ("music", "unsure", "not music")
+
 
 @dataclass(frozen=True)
 class Model:

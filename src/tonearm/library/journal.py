@@ -18,6 +18,7 @@ from tonearm.text import printable
 
 FORMAT = 1
 LATEST = "latest"
+NANOSECONDS = 10**9  # in a second
 
 
 class JournalError(FileError):
@@ -56,7 +57,25 @@ class Entry:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Entry:
-        """Return the entry that `to_dict` described."""
+        """Return the entry that `to_dict` described.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is damaged.
+        """
+        for name in ("path", "before", "after"):
+            if not isinstance(values[name], str):
+                raise TypeError(f"{name} is no text")
+        if b"\0" in os.fsencode(values["path"]):
+            raise ValueError("path names no file")
+        seconds = values["mtime_ns"] // NANOSECONDS
+        if not isinstance(seconds, int) or not -(2**63) <= seconds < 2**63:
+            raise ValueError("mtime_ns is no time")
+        for name in ("old", "new"):
+            genres = values[name]
+            if not isinstance(genres, list) or not all(isinstance(each, str) for each in genres):
+                raise TypeError(f"{name} is no list of texts")
         return cls(
             path=values["path"],
             before=values["before"],
@@ -190,7 +209,7 @@ def read(path: Path) -> list[Entry]:
     try:
         return list(map(Entry.from_dict, _not_withdrawn(_read_records(path))))
     except (KeyError, TypeError, ValueError) as error:
-        raise JournalError(path, f"an entry is damaged: {error!r}") from error
+        raise JournalError(path, f"an entry is damaged: {printable(repr(error))}") from error
 
 
 def _not_withdrawn(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -205,14 +224,16 @@ def _not_withdrawn(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records after the first line, without truncated ones."""
+    """Return the records after the first line, without what is none, such as truncated ones."""
     records = []
     try:
         with path.open("rb") as lines:
             _check_first_line(path, lines.readline())
             for line in lines:
-                with suppress(ValueError):
-                    records.append(json.loads(line))
+                with suppress(ValueError, RecursionError):
+                    record = json.loads(line)
+                    if isinstance(record, dict):
+                        records.append(record)
     except OSError as error:
         raise JournalError(path, error.strerror or str(error)) from error
     return records
@@ -221,7 +242,7 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
 def _check_first_line(path: Path, line: bytes) -> None:
     try:
         version = json.loads(line)["tonearm_journal"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise JournalError(path, "not a journal of tonearm tag") from None
     if version != FORMAT:
         raise JournalError(path, f"a journal of format {version}, this version reads {FORMAT}")

@@ -32,7 +32,17 @@ SUFFIX = ".onnx"
 
 
 class TooFewExamples(TonearmError):
-    """Fewer than two genres have enough tracks."""
+    """Fewer than two genres have enough tracks.
+
+    Attributes
+    ----------
+    failures
+        Tracks that could not be decoded.
+    """
+
+    def __init__(self, reason: str, failures: tuple[Failure, ...] = ()) -> None:
+        super().__init__(reason)
+        self.failures = failures
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ def learn(
     _require_two_genres(*with_enough(tracks, min_files), min_files)
     embedded = embed(tracks, base, cache or FeatureCache(), workers=workers, progress=progress)
     usable, left_out = with_enough(embedded.tracks, min_files)
-    _require_two_genres(usable, left_out, min_files)
+    _require_two_genres(usable, left_out, min_files, embedded.failures)
     labels = labels_of(usable)
     embeddings = embedded.values[[track.label in labels for track in embedded.tracks]]
     truth = np.array([labels.index(str(track.label)) for track in usable], dtype=np.int64)
@@ -134,14 +144,18 @@ def _checked_target(target: Path, base: Path) -> Path:
 
 
 def _require_two_genres(
-    tracks: Sequence[Track], left_out: Sequence[tuple[str, int]], min_files: int
+    tracks: Sequence[Track],
+    left_out: Sequence[tuple[str, int]],
+    min_files: int,
+    failures: tuple[Failure, ...] = (),
 ) -> None:
     labels = labels_of(tuple(tracks))
     if len(labels) < 2:
         counts = Counter(str(track.label) for track in tracks)
         found = ", ".join(f"{label} {n}" for label, n in [*sorted(counts.items()), *left_out])
         raise TooFewExamples(
-            f"learning needs two genres of {min_files} recordings at least, got {found or 'none'}"
+            f"learning needs two genres of {min_files} recordings at least, got {found or 'none'}",
+            failures,
         )
 
 

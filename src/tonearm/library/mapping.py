@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from tonearm.errors import TonearmError
-from tonearm.text import not_utf8, printable
+from tonearm.text import is_line, not_utf8, printable
 
 Mapping = dict[str, tuple[str, ...]]  # no words: the label is never written
 
@@ -52,9 +52,11 @@ def unknown_labels(mapping: Iterable[str], labels: Collection[str]) -> list[str]
 def _words(path: Path, label: str, value: object) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise _error(path, f"{label}: expected a word or a list of words, not {value!r}")
-    stripped = (word.strip() for word in words)
-    return tuple(dict.fromkeys(word for word in stripped if word))
+        raise _error(path, f"{printable(label)}: expected a word or a list of words, not {value!r}")
+    stripped = dict.fromkeys(word.strip() for word in words if word.strip())
+    if odd := [word for word in stripped if not is_line(word)]:
+        raise _error(path, f"{printable(label)}: expected words of one line, not {odd[0]!a}")
+    return tuple(stripped)
 
 
 def _parse_csv(text: str) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tonearm.errors import TonearmError
 from tonearm.library import projection
-from tonearm.library.entry import Entry
+from tonearm.library.entry import VERDICTS, Entry
 from tonearm.library.scan import error_kind
 from tonearm.library.similarity import unit_vectors
 from tonearm.library.store import Floats, Store
@@ -21,9 +21,6 @@ from tonearm.library.tag_words import TagWords, normalised_spelling
 from tonearm.text import printable, relative
 
 GRID = 65535  # the largest coordinate on the map: sixteen bits
-
-# `Tracks.verdict` holds indices into this.
-VERDICTS = ("music", "unsure", "not music")
 
 
 @dataclass

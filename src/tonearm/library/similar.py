@@ -10,7 +10,7 @@ from tonearm import bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library.analysis import Analyser, Task, model_of
-from tonearm.library.entry import Entry, Model
+from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.m3u import Item, write_playlist
 from tonearm.library.outputs import refuse_to_overwrite
@@ -146,19 +146,18 @@ def _analyser_for(store: Store, loaded: Bundle) -> Analyser:
     Raises
     ------
     TonearmError
-        If the model has not scanned the store.
+        If the model has not scanned the store, or nothing has.
     """
     models = [model for model, files in store.models().items() if files]
+    if not models:
+        raise TonearmError(f"{printable(str(store.path))} knows no file")
     for model in models:
         excerpt = Excerpt.parse(model.excerpt)
         if model_of(loaded, excerpt).key == model.key:
             return Analyser(loaded.path, model, excerpt, store.path)
+    keys = " and ".join(model.key for model in models)
     raise TonearmError(
-        f"{printable(str(store.path))}: scanned by {_keys(models)}, whose embeddings cannot be "
+        f"{printable(str(store.path))}: scanned by {keys}, whose embeddings cannot be "
         f"compared with those of {loaded.metadata.name} ({printable(str(loaded.path))}): give its "
         "bundle with --model, or scan again"
     )
-
-
-def _keys(models: Sequence[Model]) -> str:
-    return " and ".join(model.key for model in models) or "no model"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm.errors import FileError, UsageError
-from tonearm.library.entry import COLUMNS, Entry, Model, State, Window
+from tonearm.library.entry import COLUMNS, VERDICTS, Entry, Model, State, Window
+from tonearm.text import printable
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it
@@ -66,6 +68,11 @@ _WAIT_SECONDS = 60.0  # for another process to finish its write
 _RETRY_SECONDS = 0.01
 _QUERY_SIZE = 500  # paths in one query; the oldest versions of SQLite allow 999
 _HALF = np.dtype("<f2")
+_NUMBERS = ("size", "mtime_ns", "scanned_at", "duration", "confidence", "music")  # columns
+_TEXTS = ("audio", "genre", "verdict", "error", "artist", "album", "title")
+_NO_TIME = -1  # nanoseconds since 1970: not the modification time of any file
+_LATEST = 253402300799  # seconds since 1970: the end of the year 9999, the last that dates have
+_DAMAGE = (ValueError, TypeError, AttributeError, RecursionError)  # raised by damaged values
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 Floats = npt.NDArray[np.float32]
@@ -225,20 +232,24 @@ class Store:
             (f"{where} AND model = ? AND embedding IS NOT NULL", [*values, model_ids[model]])
             for where, values in _path_conditions(under, missing=False)
         ]
-        count = width = 0
+        sizes: Counter[int] = Counter()  # in bytes
         for where, values in conditions:
-            for part_count, widest in self._query(
-                f"SELECT count(*), max(length(embedding)) FROM files WHERE {where}", values
-            ):
-                count, width = count + part_count, max(width, widest or 0)
+            query = f"SELECT length(embedding), count(*) FROM files WHERE {where} GROUP BY 1"
+            for part_size, part_count in self._query(query, values):
+                sizes[part_size] += part_count
+        count = sizes.total()
+        size = sizes.most_common(1)[0][0] if sizes else 0
         rows = chain.from_iterable(
             self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values)
             for where, values in conditions
         )
         paths: list[str] = []
-        matrix = np.empty((count, width // _HALF.itemsize), np.float32)
+        matrix = np.empty((count, size // _HALF.itemsize), np.float32)
         # A scan may be adding rows meanwhile: read no more than were counted.
         while batch := list(islice(rows, min(_QUERY_SIZE, count - len(paths)))):
+            for path, blob in batch:
+                if not isinstance(blob, bytes) or len(blob) != size or size % _HALF.itemsize:
+                    raise self._damaged(path)
             halves = np.frombuffer(b"".join(blob for _, blob in batch), _HALF)
             matrix[len(paths) : len(paths) + len(batch)] = halves.reshape(len(batch), -1)
             paths += [os.fsdecode(path) for path, _ in batch]
@@ -246,7 +257,6 @@ class Store:
 
     def states(self, paths: Sequence[str]) -> dict[str, State]:
         """Return the state of each file; unknown files are left out."""
-        known = self._known_models()
         found: dict[str, State] = {}
         for first in range(0, len(paths), _QUERY_SIZE):
             batch = [os.fsencode(path) for path in paths[first : first + _QUERY_SIZE]]
@@ -256,7 +266,7 @@ class Store:
                 f"FROM files WHERE path IN ({placeholders})",
                 batch,
             ):
-                key = known[model].key
+                key = self._model(model, path).key
                 found[os.fsdecode(path)] = State(size, mtime_ns, key, bool(failed), bool(missing))
         return found
 
@@ -347,6 +357,14 @@ class Store:
                 ((missing, os.fsencode(path)) for path in paths),
             )
 
+    def outdate(self, paths: Iterable[str]) -> None:
+        """Make the next scan read files again, even if their size and modification time stay."""
+        with self._transaction():
+            self._database.executemany(
+                "UPDATE files SET mtime_ns = ? WHERE path = ?",
+                ((_NO_TIME, os.fsencode(path)) for path in paths),
+            )
+
     def forget_moved(self, under: Sequence[str | os.PathLike[str]]) -> int:
         """Forget missing files whose audio is present under another path; return how many."""
         same = "SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing"
@@ -434,30 +452,37 @@ class Store:
     def _known_models(self) -> dict[int, Model]:
         """Return the models by id, reading them again only if there are more than before."""
         if self._scalar("SELECT count(*) FROM models") != len(self._models):
-            self._models = {
-                model_id: Model(key, name, tuple(json.loads(labels)), excerpt)
-                for model_id, key, name, labels, excerpt in self._query(
-                    "SELECT id, key, name, labels, excerpt FROM models"
-                )
-            }
+            models = {}
+            for model_id, key, name, labels, excerpt in self._query(
+                "SELECT id, key, name, labels, excerpt FROM models"
+            ):
+                try:
+                    models[model_id] = Model(key, name, _texts(labels), excerpt)
+                except _DAMAGE as error:
+                    raise self._damaged(f"model {key}") from error
+            self._models = models
         return self._models
+
+    def _model(self, model_id: int, path: bytes) -> Model:
+        """Return the model that analysed a file."""
+        model = self._models.get(model_id) or self._known_models().get(model_id)
+        if model is None:
+            raise self._damaged(path)
+        return model
 
     def _entry(self, row: Sequence[Any]) -> Entry:
         values = dict(zip(COLUMNS, row, strict=True))
-        model_id, blob = values["model"], values["embedding"]
-        model = self._models.get(model_id) or self._known_models()[model_id]
-        return Entry(
-            **values
-            | {
-                "path": os.fsdecode(values["path"]),
-                "model": model.key,
-                "missing": bool(values["missing"]),
-                "truncated": bool(values["truncated"]),
-                "tagged": tuple(json.loads(values["tagged"])),
-                "probabilities": json.loads(values["probabilities"] or "{}"),
-                "segments": _windows(values["segments"], model.labels),
-                "embedding": None if blob is None else np.frombuffer(blob, _HALF).astype("f4"),
-            }
+        model = self._model(values["model"], values["path"])
+        try:
+            return _parsed(values, model)
+        except _DAMAGE as error:
+            raise self._damaged(values["path"]) from error
+
+    def _damaged(self, what: str | bytes) -> StoreError:
+        """Return the error for values of a file or model that no scan has written."""
+        return StoreError(
+            self.path,
+            f"damaged: wrong values for {printable(os.fsdecode(what))} (scan into a new store)",
         )
 
     def _counts(self, expression: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
@@ -472,8 +497,15 @@ class Store:
         return Counter(dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))))
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
-        with self._store_errors(), closing(self._database.execute(sql, values)) as rows:
-            yield from rows
+        with self._store_errors():
+            rows = self._database.execute(sql, values)
+            try:
+                for row in rows:  # noqa: UP028 (`yield from` would close the rows itself)
+                    yield row
+            finally:
+                # An error may keep an unfinished query alive until after the store is closed.
+                with suppress(sqlite3.ProgrammingError):
+                    rows.close()
 
     def _scalar(self, sql: str, values: Sequence[Any] = ()) -> Any:
         with self._store_errors():
@@ -525,6 +557,55 @@ def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:
         in_range = np.clip(entry.embedding, -_LARGEST_HALF, _LARGEST_HALF)
         values["embedding"] = in_range.astype(_HALF).tobytes()
     return tuple(values.values())
+
+
+def _parsed(values: dict[str, Any], model: Model) -> Entry:
+    """Return the entry whose values, from the store, `_row` wrote.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `_row` would not have written them.
+    """
+    blob = values["embedding"]
+    entry = Entry(
+        **values
+        | {
+            "path": os.fsdecode(values["path"]),
+            "model": model.key,
+            "missing": bool(values["missing"]),
+            "truncated": bool(values["truncated"]),
+            "tagged": _texts(values["tagged"]),
+            "probabilities": _probabilities(values["probabilities"]),
+            "segments": _windows(values["segments"], model.labels),
+            "embedding": None if blob is None else np.frombuffer(blob, _HALF).astype("f4"),
+        }
+    )
+    # SQLite stores text in a column of numbers, and bytes anywhere.
+    if not all(values[name] is None or math.isfinite(values[name]) for name in _NUMBERS):
+        raise ValueError
+    if not all(isinstance(values[name], str | None) for name in _TEXTS):
+        raise TypeError
+    agree = blob is None if entry.genre is None else entry.genre in entry.probabilities
+    if not agree or entry.verdict not in (None, *VERDICTS) or entry.scanned_at > _LATEST:
+        raise ValueError
+    return entry
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    """Parse a JSON list of texts."""
+    texts = json.loads(text)
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        raise TypeError
+    return tuple(texts)
+
+
+def _probabilities(text: str | None) -> dict[str, float]:
+    """Parse a JSON object of numbers."""
+    probabilities = json.loads(text or "{}")
+    if not all(isinstance(number, int | float) for number in probabilities.values()):
+        raise TypeError
+    return dict(probabilities)
 
 
 def _is_writable(path: Path) -> bool:

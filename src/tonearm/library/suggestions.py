@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonearm.audio import AudioError, identify
 from tonearm.errors import TonearmError
-from tonearm.text import not_utf8, printable
+from tonearm.text import is_line, not_utf8, printable
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier
@@ -174,6 +174,8 @@ def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
             raise ValueError
         if label is None:
             return path, Suggestion(None, error=str(record.get("error") or "no genre"))
+        if not is_line(label):  # tags cannot hold it, or only as several lines
+            raise ValueError
         confidence = float(record["confidence"])
         if not 0 <= confidence <= 1:  # rejects NaN too
             raise ValueError

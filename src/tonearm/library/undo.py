@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tonearm.errors import TonearmError
 from tonearm.library.delta import restore
 from tonearm.library.journal import LATEST, Entry, Journal, find, read
 from tonearm.library.replacement import (
@@ -19,6 +20,7 @@ from tonearm.library.replacement import (
     replaceable,
 )
 from tonearm.library.tags import TagError
+from tonearm.text import printable
 
 # Permanent failures: nothing can be done about these files any more.
 GONE = "is gone, which counts as undone"
@@ -73,13 +75,16 @@ def undo(
     Raises
     ------
     TonearmError
-        If there is no such journal.
+        If there is no such journal, or it records no change.
     journal.JournalError
         If the journal cannot be read or marked as undone.
     """
     path = find(journal)
+    entries = read(path)
+    if not entries:
+        raise TonearmError(f"nothing to undo: {printable(str(path))} records no change")
     histories: dict[str, list[Entry]] = {}
-    for entry in reversed(read(path)):
+    for entry in reversed(entries):
         histories.setdefault(entry.path, []).append(entry)
     for folder in {Path(name).parent for name in histories} if not dry_run else ():
         remove_leftovers(folder)
