@@ -58,7 +58,7 @@ class Scripted:
         assert not {track.id for track in train} & {track.id for track in test}
         assert not {track.artist for track in train} & {track.artist for track in test}
         self.trained.append((given.seed, frozenset(track.id for track in test)))
-        shares = np.full((len(test), len(labels)), 0.1)
+        shares = np.full((len(test), len(labels)), 0.1 / (len(labels) - 1))
         for row, track in zip(shares, test, strict=True):
             guess = labels.index(str(track.label)) ^ (track.id in self.wrong)
             row[guess] = 0.9

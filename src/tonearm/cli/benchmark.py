@@ -12,6 +12,7 @@ import typer
 from tonearm.cli.options import CacheOption, ProtocolOption, listed, path_option
 from tonearm.cli.output import split_warnings
 from tonearm.errors import UsageError
+from tonearm.text import printable
 
 if TYPE_CHECKING:
     from tonearm.datasets import Fold
@@ -83,11 +84,13 @@ def benchmark(
     for system in ladder:
         if isinstance(system, BundleSystem):
             # The name may have been meant for a configuration that is missing from this folder.
-            print(f"tonearm: warning: {system.path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
+            path = printable(str(system.path))
+            print(f"tonearm: warning: {path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
     with split_warnings():
         result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     for system_name, ids in result.unclassified.items():
-        print(f"tonearm: left out: {system_name} cannot hear {', '.join(ids)}", file=sys.stderr)
+        listed_ids = printable(", ".join(ids))
+        print(f"tonearm: left out: {system_name} cannot classify {listed_ids}", file=sys.stderr)
     comparison = result.comparison()
     # Leave out the options that change no figure: the cache folder and the number of processes.
     options = ["--data", str(data), "--systems", ",".join(names)]
@@ -98,7 +101,7 @@ def benchmark(
     written = write_results(out, name, result, command, comparison)
     print_comparison(comparison)
     warn_of_few_groups(comparison)
-    print(f"results: {written[0]}", file=sys.stderr)
+    print(f"results: {printable(str(written[0]))}", file=sys.stderr)
 
 
 def _announce(system: System, seed: int, fold: Fold, stored: bool) -> None:

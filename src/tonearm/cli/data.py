@@ -11,6 +11,7 @@ import typer
 from tonearm.cli.options import FileWorkersOption, ProtocolOption, path_argument, path_option
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
+from tonearm.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,11 +128,12 @@ def download(
         raise UsageError(f"dataset {name!r} is unknown; there is gtzan")
     result = download_gtzan(to, edition)
     for path in result.missing:
-        print(f"missing: {path}")
+        print(f"missing: {printable(str(path))}")
     for path in result.altered:
-        print(f"altered: {path}")
+        print(f"altered: {printable(str(path))}")
     faulty = len(result.missing) + len(result.altered)
-    print(f"{result.root}: {result.tracks - faulty} of {result.tracks} files as they should be")
+    root = printable(str(result.root))
+    print(f"{root}: {result.tracks - faulty} of {result.tracks} files as they should be")
     if not result.whole:
         raise typer.Exit(1)
 
@@ -147,7 +149,6 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
     from tonearm.datasets.gtzan import PARTITION_TABLE, TRACK_TABLE
     from tonearm.errors import UsageError
     from tonearm.media import is_recording
-    from tonearm.text import printable
 
     target, shown = output.resolve(), printable(str(output))
     if any(is_recording(name) for name in (output.name, target.name)):
@@ -166,7 +167,6 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
     from rich.table import Table
 
     from tonearm.datasets.summary import OUTSIDE
-    from tonearm.text import printable
 
     splits = sorted(
         {split for genre in genres for split, _ in genre.tracks},
@@ -214,7 +214,7 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
         more = len(dataset.picture_tracks)
         print(f"pictures: {pictures} beside audio, {more} of tracks without audio")
     if dataset.feature_tables:
-        print(f"tables:   {', '.join(path.name for path in dataset.feature_tables)}")
+        print(f"tables:   {', '.join(printable(path.name) for path in dataset.feature_tables)}")
     print(f"licence:  {dataset.licence}")
     if dataset.citation:
         print(f"cite:     {dataset.citation}")

@@ -22,7 +22,7 @@ from tonearm.cli.options import (
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
-from tonearm.text import composed
+from tonearm.text import composed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,7 +159,7 @@ def evaluate(
         paths = {track.id: track.path for track in tracks if track.path is not None}
         pictures = explain_errors(classifier, inference.predictions, paths, explained)
         page = write_report(report, inference.predictions, metrics, subject, pictures)
-        print(f"report: {page}", file=sys.stderr)
+        print(f"report: {printable(str(page))}", file=sys.stderr)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -226,6 +226,8 @@ def _print(metrics: Metrics, inference: Inference) -> None:
         f"\n{counted}, {len(inference.failures)} could not be classified:", style="yellow"
     )
     for failure in inference.failures[:LISTED_FAILURES]:
-        console.print(f"  {failure.path}: {failure.error}", markup=False, soft_wrap=True)
+        console.print(
+            f"  {printable(str(failure.path))}: {failure.error}", markup=False, soft_wrap=True
+        )
     if len(inference.failures) > LISTED_FAILURES:
         console.print(f"  and {len(inference.failures) - LISTED_FAILURES} more")
