@@ -11,6 +11,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from tonearm import synth
+from tonearm.baselines import feature_sets
 from tonearm.baselines.classical import (
     Baseline,
     baseline_names,
@@ -165,6 +166,12 @@ def test_what_is_stored_of_a_baseline_is_known_by_the_version_of_its_features(
     monkeypatch.setattr("tonearm.datasets.cache.CACHE_VERSION", 99)
     monkeypatch.setattr("tonearm.baselines.feature_sets.PICTURES_VERSION", 99)
     assert system.fingerprint != plain
+
+
+def test_pictures_of_changed_frames_are_described_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = feature_sets._Picture().folder_name()
+    monkeypatch.setattr(feature_sets, "CACHE_VERSION", 99)
+    assert feature_sets._Picture().folder_name() != plain
 
 
 def test_a_picture_is_described_alike_whatever_its_size() -> None:

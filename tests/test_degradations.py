@@ -90,3 +90,15 @@ def test_only_the_beginning_is_played(tmp_path: Path) -> None:
         Degradation(FRONT_END, 0, 2.0),
     )
     assert len({kind.folder_name() for kind in kinds}) == 3
+
+
+def test_what_is_stored_is_known_by_the_versions_of_degradations_and_features(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = Degradation(FRONT_END, 0, 1.0)
+    names = {kind.folder_name()}
+    for version in ("CACHE_VERSION", "DEGRADATION_VERSION"):
+        with monkeypatch.context() as patch:
+            patch.setattr(degradations, version, 99)
+            names.add(kind.folder_name())
+    assert len(names) == 3
