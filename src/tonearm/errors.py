@@ -38,7 +38,7 @@ class FileError(TonearmError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{printable(self.path)}: {self.reason}"
+        return printable(f"{self.path}: {self.reason}")
 
 
 class MissingExtraError(TonearmError, ImportError):

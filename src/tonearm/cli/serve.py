@@ -19,7 +19,6 @@ from tonearm.cli.options import (
 )
 from tonearm.errors import TonearmError
 from tonearm.extras import needs
-from tonearm.text import printable
 from tonearm.threads import keep_blas_single, processors
 
 if TYPE_CHECKING:
@@ -198,5 +197,5 @@ def _bind(host: str, port: int) -> socket.socket:
             raise
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise TonearmError(f"{printable(host)}, port {port}: {reason or error}") from None
+        raise TonearmError(f"{host}, port {port}: {reason or error}") from None
     return server_socket

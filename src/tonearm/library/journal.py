@@ -209,7 +209,7 @@ def read(path: Path) -> list[Entry]:
     try:
         return list(map(Entry.from_dict, _not_withdrawn(_read_records(path))))
     except (KeyError, TypeError, ValueError) as error:
-        raise JournalError(path, f"an entry is damaged: {printable(repr(error))}") from error
+        raise JournalError(path, f"an entry is damaged: {error!r}") from error
 
 
 def _not_withdrawn(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

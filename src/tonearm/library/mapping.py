@@ -52,10 +52,10 @@ def unknown_labels(mapping: Iterable[str], labels: Collection[str]) -> list[str]
 def _words(path: Path, label: str, value: object) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise _error(path, f"{printable(label)}: expected a word or a list of words, not {value!r}")
+        raise _error(path, f"{label}: expected a word or a list of words, not {value!r}")
     stripped = dict.fromkeys(word.strip() for word in words if word.strip())
     if odd := [word for word in stripped if not is_line(word)]:
-        raise _error(path, f"{printable(label)}: expected words of one line, not {odd[0]!a}")
+        raise _error(path, f"{label}: expected words of one line, not {odd[0]!a}")
     return tuple(stripped)
 
 

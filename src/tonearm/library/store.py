@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from tonearm.errors import FileError, UsageError
 from tonearm.library.entry import COLUMNS, VERDICTS, Entry, Model, State, Window
-from tonearm.text import printable
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it
@@ -482,7 +481,7 @@ class Store:
         """Return the error for values of a file or model that no scan has written."""
         return StoreError(
             self.path,
-            f"damaged: wrong values for {printable(os.fsdecode(what))} (scan into a new store)",
+            f"damaged: wrong values for {os.fsdecode(what)} (scan into a new store)",
         )
 
     def _counts(self, expression: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
