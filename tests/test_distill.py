@@ -166,7 +166,7 @@ def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
     scrap = piece(tmp_path / "scrap.wav", 0.2)  # would fail as features, hours later
     found = store.of_clips([bad, good, tmp_path / "missing.wav", scrap], 60.0)
     assert [segment is not None for segment in found] == [False, True, False, False]
-    refused = sorted(refused.path.name for refused in store.refused)
+    refused = sorted(Path(refused.path).name for refused in store.refused)
     assert refused == ["bad.wav", "missing.wav", "scrap.wav"]
     assert all("\n" not in str(refused) for refused in store.refused)
 

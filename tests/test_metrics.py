@@ -263,8 +263,10 @@ def test_a_missing_predictions_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text("track,label,a,b\n1,a,0.9,0.1\n", encoding="utf-8-sig")
-    assert files.read(tmp_path / "p.csv").labels == ("a", "b")
+    text = "track,label,a,b\n1,a,0.9,0.1\n\n2,b,0.2,0.8\n\n"  # an empty line is no row
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8-sig")
+    table = files.read(tmp_path / "p.csv")
+    assert (table.labels, table.tracks) == (("a", "b"), ("1", "2"))
 
 
 def test_a_class_may_not_take_the_name_of_a_column() -> None:

@@ -14,7 +14,6 @@ from typing import IO
 
 from tonearm.csvrows import csv_writer
 from tonearm.errors import TonearmError
-from tonearm.text import printable
 
 _NO_FOLDER = "a file is where its folder should be"
 DRAFTS = ".tonearm-*.partial"  # glob pattern for the names of files that are not yet complete
@@ -158,7 +157,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
             file.write(text.encode())
     except OSError as error:
         reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else error.strerror
-        raise TonearmError(f"{printable(os.fspath(path))}: {reason or error}") from error
+        raise TonearmError(f"{os.fspath(path)}: {reason or error}") from error
 
 
 def require_writable_folder(folder: str | os.PathLike[str]) -> None:
@@ -175,6 +174,6 @@ def require_writable_folder(folder: str | os.PathLike[str]) -> None:
     while not ancestor.exists():
         ancestor = ancestor.parent
     if not ancestor.is_dir():
-        raise TonearmError(f"{printable(os.fspath(folder))}: {_NO_FOLDER}")
+        raise TonearmError(f"{os.fspath(folder)}: {_NO_FOLDER}")
     if not os.access(ancestor, os.W_OK | os.X_OK):
-        raise TonearmError(f"{printable(os.fspath(folder))}: {os.strerror(errno.EACCES)}")
+        raise TonearmError(f"{os.fspath(folder)}: {os.strerror(errno.EACCES)}")

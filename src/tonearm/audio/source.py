@@ -13,7 +13,6 @@ import numpy as np
 
 from tonearm.audio.errors import NotAudio
 from tonearm.errors import UsageError
-from tonearm.text import printable
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -48,13 +47,11 @@ def size_within(file: BinaryIO) -> int:
         size = file.seek(0, os.SEEK_END)
     except (OSError, ValueError, AttributeError) as error:  # a pipe, a closed file, something else
         raise UsageError(
-            f"{printable(name_of(file))}: expected a file that can be sought in (io.BytesIO holds "
+            f"{name_of(file)}: expected a file that can be sought in (io.BytesIO holds "
             f"what cannot), got {reason_of(error)}"
         ) from None
     if not is_binary:
-        raise UsageError(
-            f"{printable(name_of(file))}: expected a file opened as binary, got a text"
-        )
+        raise UsageError(f"{name_of(file)}: expected a file opened as binary, got a text")
     if not size:
         raise NotAudio(name_of(file), "is empty")
     return size

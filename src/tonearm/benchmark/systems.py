@@ -29,7 +29,7 @@ from tonearm.datasets.track import Dataset, DatasetError, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.prediction import Failure
-from tonearm.text import not_utf8, printable
+from tonearm.text import not_utf8
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
@@ -112,7 +112,7 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         kind = DistilledSystem if _is_recipe(config) else NetworkSystem
         return kind(config, cache, workers)
     if name.endswith(CONFIG_SUFFIXES):
-        raise TonearmError(f"{printable(name)}: no such file")
+        raise TonearmError(f"{name}: no such file")
     try:
         return BundleSystem(bundle.find(name), workers)
     except UsageError:
@@ -299,9 +299,9 @@ def _is_recipe(config: Path) -> bool:
     try:
         text = config.read_text("utf-8")
     except OSError as error:
-        raise TonearmError(f"{printable(str(config))}: {error.strerror}") from error
+        raise TonearmError(f"{config}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise TonearmError(f"{printable(str(config))}: {not_utf8(error)}") from error
+        raise TonearmError(f"{config}: {not_utf8(error)}") from error
     return re.search(r"^(imitation|tuning):", text, re.MULTILINE) is not None
 
 

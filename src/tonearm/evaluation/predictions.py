@@ -197,7 +197,7 @@ def read(path: Path) -> Predictions:
             # Strict, or a quote that is never closed would take in all rows that follow.
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            rows = [(reader.line_num, row) for row in reader]
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a CSV file"
         raise PredictionsError(f"{path}: {reason}") from error

@@ -139,7 +139,7 @@ def scan_cluster(
             yield tally
     if missing := plan.partitions - len(folder.done()):
         raise ClusterError(
-            f"{printable(job.output)}: {missing} of {plan.partitions} partitions are missing; the "
+            f"{job.output}: {missing} of {plan.partitions} partitions are missing; the "
             "same scan again goes on from there"
         )
 
@@ -254,11 +254,9 @@ def _plan(
         return folder.create_plan(files, sources, model.key, bundle, partition_files, unreadable)
     if plan.sources != sources:
         previous = ", ".join(plan.sources)
-        raise TonearmError(f"{printable(folder.path)}: holds a scan of {printable(previous)}")
+        raise TonearmError(f"{folder.path}: holds a scan of {previous}")
     if plan.model != model.key:
-        raise TonearmError(
-            f"{printable(folder.path)}: holds a scan by {plan.model}, not by {model.key}"
-        )
+        raise TonearmError(f"{folder.path}: holds a scan by {plan.model}, not by {model.key}")
     return plan
 
 

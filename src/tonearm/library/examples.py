@@ -12,7 +12,6 @@ from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import Names, TagError, read_names
-from tonearm.text import printable
 
 TEST_SPLIT = "test"  # the part of a dataset that is for evaluation, not for learning
 
@@ -111,9 +110,7 @@ def keep_genres(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track
     known = {normalised_spelling(str(track.label)): str(track.label) for track in tracks}
     if unknown := [genre for genre in genres if normalised_spelling(genre) not in known]:
         available = ", ".join(sorted(known.values())) or "none"
-        raise UsageError(
-            printable(f"no example of {', '.join(unknown)}: the genres are {available}")
-        )
+        raise UsageError(f"no example of {', '.join(unknown)}: the genres are {available}")
     selected = set(map(normalised_spelling, genres))
     return tuple(track for track in tracks if normalised_spelling(str(track.label)) in selected)
 

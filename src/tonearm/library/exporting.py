@@ -19,7 +19,6 @@ from tonearm.extras import needs
 from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.rows import COLUMNS, probability_column, to_row
 from tonearm.library.store import Store
-from tonearm.text import printable
 
 Format = Literal["csv", "jsonl", "parquet"]
 STANDARD_OUTPUT = "-"
@@ -30,7 +29,7 @@ class ExportError(TonearmError):
     """The table cannot be written."""
 
     def __init__(self, target: str, reason: str) -> None:
-        super().__init__(f"{printable(target)}: {reason}")
+        super().__init__(f"{target}: {reason}")
 
 
 def export(
@@ -107,7 +106,7 @@ def _format_of(name: str) -> str:
     suffix = Path(name).suffix.lower().removeprefix(".")
     if suffix not in _WRITERS:
         raise UsageError(
-            f"{printable(name)}: the suffix names no format: expected one of "
+            f"{name}: the suffix names no format: expected one of "
             f"{', '.join(get_args(Format))}, or --format"
         )
     return suffix

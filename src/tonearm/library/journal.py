@@ -179,7 +179,7 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
     """
     if os.fspath(name) != LATEST:
         if not Path(name).is_file():
-            raise TonearmError(f"no journal {printable(os.fspath(name))}")
+            raise TonearmError(f"no journal {os.fspath(name)}")
         return Path(name)
     location = printable(str(folder()))
     undone = 0

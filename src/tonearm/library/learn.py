@@ -25,7 +25,6 @@ from tonearm.library.forecast import Forecast, forecast
 from tonearm.library.head import fit_head
 from tonearm.library.head_replacement import replace_head
 from tonearm.metadata import BundleMetadata
-from tonearm.text import printable
 
 FEWEST_FILES = 5  # per genre: with fewer, hardly any are left to evaluate it on
 SUFFIX = ".onnx"
@@ -136,10 +135,10 @@ def learn(
 def _checked_target(target: Path, base: Path) -> Path:
     """Check that a bundle can be written to a path, before the work begins; return the path."""
     if target.suffix.lower() != SUFFIX:
-        raise UsageError(f"{printable(str(target))}: expected a name that ends in {SUFFIX}")
+        raise UsageError(f"{target}: expected a name that ends in {SUFFIX}")
     require_writable_folder(target.parent)
     if target.exists() and target.samefile(base):
-        raise UsageError(f"{printable(str(target))}: is the model to learn on: name another file")
+        raise UsageError(f"{target}: is the model to learn on: name another file")
     return target
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from tonearm.errors import TonearmError
-from tonearm.text import is_line, not_utf8, printable
+from tonearm.text import is_line, not_utf8
 
 Mapping = dict[str, tuple[str, ...]]  # no words: the label is never written
 
@@ -74,7 +74,7 @@ def _parse_csv(text: str) -> dict[str, list[str]]:
 
 
 def _error(path: Path, reason: str) -> TonearmError:
-    return TonearmError(f"mapping {printable(str(path))}: {reason}")
+    return TonearmError(f"mapping {path}: {reason}")
 
 
 _READERS: dict[str, Callable[[str], object]] = {

@@ -277,7 +277,7 @@ def _common_folder(store: Store) -> str:
         except ValueError:  # on several drives
             root = os.path.splitdrive(path)[0] + os.sep
     if root is None:
-        raise TonearmError(f"{printable(str(store.path))}: no file is known, so nothing to show")
+        raise TonearmError(f"{store.path}: no file is known, so nothing to show")
     return root
 
 

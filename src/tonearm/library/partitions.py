@@ -22,7 +22,6 @@ from tonearm.errors import TonearmError
 from tonearm.extras import needs
 from tonearm.library.analysis import Task
 from tonearm.library.sources import open_folder, with_retries
-from tonearm.text import printable
 
 with needs("cluster"):
     import pyarrow as pa
@@ -127,9 +126,7 @@ class Partitions:
                 raise ValueError(f"of version {values['version']}, this Tonearm reads {VERSION}")
             return Plan(**values | {"sources": tuple(values["sources"])})
         except (ValueError, KeyError, TypeError) as error:
-            raise TonearmError(
-                f"{printable(self._join(PLAN))}: no plan of a scan: {error}"
-            ) from error
+            raise TonearmError(f"{self._join(PLAN)}: no plan of a scan: {error}") from error
 
     def create_plan(
         self,
@@ -152,7 +149,7 @@ class Partitions:
         """
         if self.done():  # they would be taken for this scan's
             raise TonearmError(
-                f"{printable(self._join(RESULTS))}: holds results of another scan, whose plan is "
+                f"{self._join(RESULTS)}: holds results of another scan, whose plan is "
                 "gone; remove them or name another output"
             )
         layout = uuid.uuid4().hex[:8]
@@ -173,7 +170,7 @@ class Partitions:
             with suppress(OSError):
                 self._filesystem.rm(path, recursive=True)
             raise TonearmError(
-                f"{printable(self.path)}: another scan has begun there meanwhile; the same call "
+                f"{self.path}: another scan has begun there meanwhile; the same call "
                 "again joins it, if it is of the same"
             )
         return plan
@@ -219,9 +216,7 @@ class Partitions:
             if part and file["size"]:
                 done.add(int(part[1]))
             elif not part and name.startswith("part-"):
-                raise TonearmError(
-                    f"{printable(file['name'])}: no result of a scan; move it elsewhere"
-                )
+                raise TonearmError(f"{file['name']}: no result of a scan; move it elsewhere")
         return done
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
@@ -252,7 +247,7 @@ class Partitions:
                 raise
             reason = str(error).splitlines()[0]
             raise TonearmError(
-                f"{printable(path)}: damaged results; remove them and scan again: {reason}"
+                f"{path}: damaged results; remove them and scan again: {reason}"
             ) from error
         return genres, errors
 
@@ -261,7 +256,7 @@ class Partitions:
         """The folder with the bundle and the lists of files."""
         plan = self.plan()
         if plan is None:
-            raise TonearmError(f"{printable(self.path)}: no scan is planned there")
+            raise TonearmError(f"{self.path}: no scan is planned there")
         return self._join(FILES, plan.layout)
 
     def _join(self, *names: str) -> str:

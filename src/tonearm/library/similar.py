@@ -16,7 +16,6 @@ from tonearm.library.m3u import Item, write_playlist
 from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.similarity import best_first, cosine_similarity
 from tonearm.library.store import Store
-from tonearm.text import printable
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def _find_or_analyse(store: Store, path: str, model: str | os.PathLike[str]) -> 
     analyser = _analyser_for(store, loaded)
     outcome = analyser(task)
     if outcome.entry.error is not None:
-        raise TonearmError(f"{printable(path)}: {outcome.entry.error}")
+        raise TonearmError(f"{path}: {outcome.entry.error}")
     return outcome.entry, not outcome.is_new
 
 
@@ -150,14 +149,14 @@ def _analyser_for(store: Store, loaded: Bundle) -> Analyser:
     """
     models = [model for model, files in store.models().items() if files]
     if not models:
-        raise TonearmError(f"{printable(str(store.path))} knows no file")
+        raise TonearmError(f"{store.path} knows no file")
     for model in models:
         excerpt = Excerpt.parse(model.excerpt)
         if model_of(loaded, excerpt).key == model.key:
             return Analyser(loaded.path, model, excerpt, store.path)
     keys = " and ".join(model.key for model in models)
     raise TonearmError(
-        f"{printable(str(store.path))}: scanned by {keys}, whose embeddings cannot be "
-        f"compared with those of {loaded.metadata.name} ({printable(str(loaded.path))}): give its "
+        f"{store.path}: scanned by {keys}, whose embeddings cannot be "
+        f"compared with those of {loaded.metadata.name} ({loaded.path}): give its "
         "bundle with --model, or scan again"
     )

@@ -15,7 +15,6 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.extras import needs
 from tonearm.library.analysis import Task
 from tonearm.media import is_recording, recordings
-from tonearm.text import printable
 
 ATTEMPTS = 3  # of any operation over a network
 _PAUSE_SECONDS = 2.0  # before the second attempt; doubled before the third
@@ -47,8 +46,8 @@ def deduplicate_paths(paths: Iterable[str]) -> tuple[str, ...]:
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110
             if is_remote(path):
-                raise UsageError(f"{printable(path)}: addresses need --engine ray")
-            raise TonearmError(f"no such file or folder: {printable(path)}")
+                raise UsageError(f"{path}: addresses need --engine ray")
+            raise TonearmError(f"no such file or folder: {path}")
         absolute_paths[os.path.abspath(path)] = None  # noqa: PTH100 (keeps links)
     return tuple(path for path in absolute_paths if not _is_covered(path, absolute_paths))
 
@@ -118,7 +117,7 @@ def open_folder(path: str) -> tuple[Any, str]:
     try:
         filesystem, root = url_to_fs(path)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{printable(path)}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
     return filesystem, str(root)
 
 
@@ -156,7 +155,7 @@ def with_retries(call: Callable[[], Result]) -> Result:
 def _tasks_at(address: str) -> Iterator[Task]:
     filesystem, root = open_folder(address)
     if not with_retries(lambda: filesystem.exists(root)):
-        raise TonearmError(f"nothing there: {printable(address)}")
+        raise TonearmError(f"nothing there: {address}")
     if with_retries(lambda: filesystem.isfile(root)):
         yield Task(address, int(filesystem.size(root) or 0), -1)
         return

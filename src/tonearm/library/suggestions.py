@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonearm.audio import AudioError, identify
 from tonearm.errors import TonearmError
-from tonearm.text import is_line, not_utf8, printable
+from tonearm.text import is_line, not_utf8
 
 if TYPE_CHECKING:
     from tonearm.classifier import Classifier
@@ -95,13 +95,11 @@ class Predictions:
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
             text = text.removeprefix("\ufeff")  # a byte order mark, which some editors add
         except OSError as error:
-            raise TonearmError(f"{printable(name)}: {error.strerror}") from error
+            raise TonearmError(f"{name}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise TonearmError(f"{printable(name)}: {not_utf8(error)}") from error
+            raise TonearmError(f"{name}: {not_utf8(error)}") from error
         if text.startswith("path,"):
-            raise TonearmError(
-                f"{printable(name)}: CSV: expected what `tonearm classify --json` prints"
-            )
+            raise TonearmError(f"{name}: CSV: expected what `tonearm classify --json` prints")
         lines = enumerate(text.split("\n"), 1)
         return cls((*_parse(name, number, line), None) for number, line in lines if line.strip())
 
@@ -182,6 +180,6 @@ def _parse(name: str, number: int, line: str) -> tuple[str, Suggestion]:
         return path, _suggestion(label, confidence, record.get("verdict"))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise TonearmError(
-            f"{printable(name)}:{number}: expected an object with path, genre and confidence, "
+            f"{name}:{number}: expected an object with path, genre and confidence, "
             "as `tonearm classify --json` prints them"
         ) from None

@@ -20,7 +20,6 @@ from tonearm.library.replacement import (
     replaceable,
 )
 from tonearm.library.tags import TagError
-from tonearm.text import printable
 
 # Permanent failures: nothing can be done about these files any more.
 GONE = "is gone, which counts as undone"
@@ -82,7 +81,7 @@ def undo(
     path = find(journal)
     entries = read(path)
     if not entries:
-        raise TonearmError(f"nothing to undo: {printable(str(path))} records no change")
+        raise TonearmError(f"nothing to undo: {path} records no change")
     histories: dict[str, list[Entry]] = {}
     for entry in reversed(entries):
         histories.setdefault(entry.path, []).append(entry)

@@ -32,9 +32,9 @@ from tonearm.datasets.cache import CacheError
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
+from tonearm.errors import FileError
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.inputs import check_audible
-from tonearm.text import printable
 from tonearm.training import fcn, musicnn
 from tonearm.training.recipe import TransferSettings
 from tonearm.training.teachers import (
@@ -89,17 +89,6 @@ class TransferSegment:
         own = np.asarray(self.stored[self.first : self.first + self.length], dtype=np.float32)
         repeated: Floats = np.take(own, start + np.arange(frames), axis=0, mode="wrap")
         return repeated
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A recording without segments, and the reason; `str` gives both in one line."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{printable(str(self.path))}: {self.reason}"
 
 
 class Plan(Protocol):
@@ -160,7 +149,7 @@ class TransferStore:
         self.root = root
         self.processes = processes
         self.progress = progress
-        self.refused: tuple[Refused, ...] = ()
+        self.refused: tuple[FileError, ...] = ()
         try:
             self._contents = ContentIndex(root / "content.sqlite")
         except OSError as error:
@@ -206,7 +195,7 @@ class TransferStore:
             )
         except OSError as error:
             raise CacheError(f"{folder}: {error.strerror or error}") from error
-        self.refused = tuple(Refused(path, reason) for path, reason in refused.items())
+        self.refused = tuple(FileError(path, reason) for path, reason in refused.items())
         return [found.get(path, []) for path in paths]
 
 
