@@ -387,6 +387,18 @@ def test_window_where_the_format_cannot_seek(
     np.testing.assert_array_equal(window, whole[48000:64000])
 
 
+def test_window_behind_damage_that_a_seek_fails_at(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.flac", noise(44100, 30.0), 44100)
+    content = bytearray(path.read_bytes())
+    hole = slice(int(0.35 * len(content)), int(0.65 * len(content)))
+    content[hole] = bytes(hole.stop - hole.start)
+    path.write_bytes(content)
+    whole = audio.read(path, 44100)
+    assert whole.truncated
+    window = audio.read(path, 44100, start=14.0, duration=2.0)
+    np.testing.assert_array_equal(window.samples, whole.samples[14 * 44100 : 16 * 44100])
+
+
 def test_seek_that_lands_too_late_is_not_trusted(
     tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,6 +247,7 @@ def test_markdown_aligns_its_columns() -> None:
         "| run    | accuracy |\n|--------|---------:|\n"
         "| a      |      1.0 |\n| longer |     22.0 |\n"
     )
+    assert markdown_table(("run",), [("Dub|Ska",)]).splitlines()[2] == r"| Dub\|Ska |"
 
 
 def test_runs_are_named_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +263,16 @@ def test_runs_are_named_by_their_folders(tmp_path: Path, monkeypatch: pytest.Mon
     assert names(".", "../lr0.01", "../svm.v2.csv") == ["lr0.1", "lr0.01", "svm.v2"]
     assert names("predictions.csv", "../lr0.01/predictions.csv") == ["lr0.1", "lr0.01"]
     assert names(".", "predictions.csv") == [".", "predictions.csv"]  # two ways to one name
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("cnn[lr=1e-3]", "cnn[bold]", "[/cnn]", "cnn :cat:")]
+    for number, folder in enumerate(runs):
+        files.write(folder / "predictions.csv", run(0.4, number))
+    done = CliRunner().invoke(app, ["compare", *map(str, runs), "--bootstrap", "0"])
+    assert done.exit_code == 0, done.output
+    names = [line.partition("  ")[0] for line in done.stdout.splitlines()[1:5]]
+    assert names == [folder.name for folder in runs]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")

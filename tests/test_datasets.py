@@ -21,7 +21,7 @@ from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, lo
 from tonearm.datasets.gtzan import read_feature_table
 from tonearm.datasets.manifest import other_columns, write_folds
 from tonearm.datasets.splits import LeftOutWarning, OneGenreWarning, artist_key
-from tonearm.errors import UsageError
+from tonearm.errors import TonearmError, UsageError
 
 
 def touch(path: Path) -> Path:
@@ -196,6 +196,28 @@ def test_fma_small(tmp_path: Path, named: str) -> None:
         split="train",
     )
     assert (second.id, second.split) == ("000010", "valid")
+
+
+def test_fma_may_be_linked_from_another_disk(tmp_path: Path) -> None:
+    fma(tmp_path / "fma")
+    (tmp_path / "disk" / "fma_small").mkdir(parents=True)
+    (tmp_path / "disk" / "clips").mkdir()
+    for target in ("fma_small", "clips"):
+        link = tmp_path / "fma" / "fma_small"
+        link.symlink_to(tmp_path / "disk" / target)
+        for named in (link, tmp_path / "fma"):
+            data = load(named)
+            assert (data.name, data.labels) == ("FMA small", ("Hip-Hop", "Pop"))
+        link.unlink()
+
+
+def test_numbered_folders_without_fma_s_table_are_no_genres(tmp_path: Path) -> None:
+    for number in ("000/000002", "000/000010", "001/001234"):
+        touch(tmp_path / "fma_small" / f"{number}.mp3")
+    with pytest.raises(DatasetError, match=r"numbered as FMA, whose fma_metadata/tracks\.csv"):
+        load(tmp_path / "fma_small")
+    touch(tmp_path / "fma_small" / "pop" / "000003.mp3")
+    assert load(tmp_path / "fma_small").labels == ("000", "001", "pop")
 
 
 def test_fma_subsets_hold_the_smaller_ones(tmp_path: Path) -> None:
@@ -464,7 +486,7 @@ def test_white_space_in_labels_is_a_blank(tmp_path: Path) -> None:
     assert load(tmp_path / "m.csv").labels == ("drum and bass",)
     touch(tmp_path / "genres" / "drum\tand bass" / "a.mp3")
     (track,) = load(tmp_path / "genres")
-    assert (track.id, track.label) == ("drum\tand bass/a", "drum and bass")
+    assert (track.id, track.label) == (r"drum\tand bass/a", "drum and bass")
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 there")
@@ -472,6 +494,34 @@ def test_a_folder_whose_name_cannot_be_a_label_is_told(tmp_path: Path) -> None:
     touch(tmp_path / os.fsdecode(b"chans\xf3n") / "a.mp3")
     with pytest.raises(DatasetError, match=r"chans\\xf3n: label 'chans\\udcf3n' is not a line"):
         load(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 there")
+def test_ids_can_be_written_whatever_the_names_of_files(tmp_path: Path) -> None:
+    touch(tmp_path / "rock" / os.fsdecode(b"caf\xe9.mp3"))
+    touch(tmp_path / "ska" / "a.mp3")
+    track, _ = load(tmp_path)
+    assert track.id == r"rock/caf\xe9"
+    with pytest.raises(TonearmError, match=r"folds\.csv: not UTF-8: .*caf\\xe9"):
+        write_folds(tmp_path / "folds.csv", [Fold("f", (track,), ())])
+    assert not (tmp_path / "folds.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["track", "label", "fold", "seed", "artist"])
+def test_a_genre_that_predictions_could_not_hold_is_told_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "m.csv").write_text(f"path,label\na.mp3,rock\nb.mp3,{name}\n")
+    with pytest.raises(DatasetError, match=f"line 3: a genre may not be called '{name}'"):
+        load(tmp_path / "m.csv")
+
+
+def test_numbers_on_an_album_are_no_ids(tmp_path: Path) -> None:
+    table = tmp_path / "tags.csv"
+    table.write_text("Path,Artist,Track,Genre,Mood\na/1.mp3,A,1,pop,x\nb/1.mp3,B,1,pop,y\n")
+    data = load(table)
+    assert [track.id for track in data] == ["a/1.mp3", "b/1.mp3"]
+    assert other_columns(data)["b/1.mp3"] == {"track": "1", "mood": "y"}
+    table.write_text(table.read_text().replace(",B,1,", ",B,2,"))
+    assert [track.id for track in load(table)] == ["1", "2"]
 
 
 def test_spellings_of_columns_and_parts_are_one(tmp_path: Path) -> None:
@@ -612,9 +662,9 @@ def test_folds_are_a_manifest_again(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
 def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
     rows = [
-        ["path", "label", "title", "album", "duration", "picture", "mood", "fold"],
-        ["a/1.mp3", "x", "One", "LP", "30.5", "p/1.png", "sad", "7"],
-        ["a/2.mp3", "x", "Two", "", "", "", "", "7"],
+        ["path", "label", "genre", "title", "album", "duration", "picture", "mood", "fold"],
+        ["a/1.mp3", "x", "x of a kind", "One", "LP", "30.5", "p/1.png", "sad", "7"],
+        ["a/2.mp3", "x", "", "Two", "", "", "", "", "7"],
     ]
     data = load(write_csv(tmp_path / "m.csv", rows))
     folds = split(data, "artist-kfold", folds=2)
@@ -626,9 +676,9 @@ def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
     assert one.picture.resolve() == tmp_path / "p" / "1.png"
     assert {track.split for track in again} == {"1", "2"}
     with (tmp_path / "out" / "k.csv").open() as file:
-        assert {row["id"]: row["mood"] for row in csv.DictReader(file)} == {
-            "a/1.mp3": "sad",
-            "a/2.mp3": "",
+        assert {row["id"]: (row["mood"], row["genre"]) for row in csv.DictReader(file)} == {
+            "a/1.mp3": ("sad", "x of a kind"),
+            "a/2.mp3": ("", ""),
         }
     # What was written is divided again as it was.
     assert [{t.id for t in fold.valid} for fold in split(again, "builtin")] == [

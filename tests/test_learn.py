@@ -22,11 +22,12 @@ from sklearn.linear_model import LogisticRegression
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, bundle, datasets
-from tonearm.bundle import Bundle, BundleError
+from tonearm.bundle import Bundle, BundleError, write_metadata
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.evaluation.calibration import probabilities_at
+from tonearm.evaluation.training_overlap import overlap_warning
 from tonearm.library import embeddings, head_replacement
 from tonearm.library import forecast as forecasting
 from tonearm.library.advice import advise
@@ -108,7 +109,7 @@ def test_a_folder_becomes_a_model_that_classifies(run: Run, music: Path, tmp_pat
     code, output, errors = run(music)
     assert (code, errors) == (0, "")
     assert "Only 9 groups: the 95 % intervals are too narrow" in output
-    assert "No artist and no album stood on both sides." in output
+    assert "No artist and no album, compilations aside, stood on both sides." in output
     classifier = Classifier.load(tmp_path / "mine.onnx")
     assert classifier.labels == tuple(sorted(PITCHES))
     predictions = [classifier(path) for path in sorted(music.glob("*/*.flac"))]
@@ -146,6 +147,25 @@ def test_the_bundle_says_where_it_comes_from(
     assert about.temperature == learned.forecast.temperature
     assert "18 recordings" in about.attribution
     assert list(tmp_path.iterdir()) == [learned.path]
+
+
+def test_what_the_base_has_learned_already_is_told(
+    music: Path, tiny_bundle: Path, tmp_path: Path, run: Run
+) -> None:
+    base = Path(shutil.copy(tiny_bundle, tmp_path / "base.onnx"))
+    write_metadata(base, tiny_metadata(training={"data": "GTZAN"}), base)
+    gtzan = tmp_path / "examples"
+    for genre in PITCHES:
+        for number in range(FILES):
+            copy = gtzan / genre / f"blues.{number:05d}.flac"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(music / genre / f"{number}.flac", copy)
+    _, _, errors = run(gtzan, "--model", base)
+    assert errors.startswith("tonearm: warning: tiny learned from GTZAN, where 18 of these 18")
+    learned = Bundle.load(tmp_path / "mine.onnx")
+    tracks = from_dataset(datasets.load(gtzan)).tracks
+    assert "mine learned from GTZAN" in str(overlap_warning(learned, tracks))
+    assert overlap_warning(learned, [track(1)]) is None
 
 
 def test_a_learned_model_can_be_learned_on(
@@ -369,6 +389,17 @@ def test_spellings_of_a_genre_are_one(tmp_path: Path, write_audio: Callable[...,
     assert [failure.track.path for failure in found.failures] == [tmp_path / "x.flac"]
 
 
+def test_a_file_is_one_example_however_often_it_is_named(
+    tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    (tmp_path / "dub").mkdir()
+    path = write_audio(tmp_path / "dub" / "1.flac", tone(440, 0.1), RATE)
+    tagged(path, genre="Dub")
+    (tmp_path / "link.flac").symlink_to(path)
+    found = from_tags([path, tmp_path / "dub" / ".." / "dub" / "1.flac", tmp_path / "link.flac"])
+    assert len(found.tracks) == 1
+
+
 def test_the_test_part_of_a_dataset_is_not_learned(tmp_path: Path) -> None:
     table = tmp_path / "songs.csv"
     table.write_text(
@@ -405,7 +436,17 @@ def test_artists_and_small_albums_tie_recordings() -> None:
 def test_a_compilation_ties_nothing() -> None:
     tracks = [track(i, artist=f"artist {i}", album="Now That's Music") for i in range(4)]
     assert related_groups(tracks).groups == (0, 1, 2, 3)
+    nameless = [track(i, album="Now That's Music") for i in (4, 5)]
+    related = related_groups([*tracks, *nameless])
+    assert (related.groups, related.unknown) == ((0, 1, 2, 3, 4, 5), 2)
     assert related_groups(tracks[:3]).groups == (0, 0, 0)
+
+
+def test_a_file_and_a_link_to_it_are_related(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    (tmp_path / "b.mp3").symlink_to(tmp_path / "a.mp3")
+    tracks = [replace(track(i), path=tmp_path / name) for i, name in enumerate(("a.mp3", "b.mp3"))]
+    assert related_groups(tracks).groups == (0, 0)
 
 
 def test_albums_of_one_name_in_two_folders_are_two() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -238,6 +239,13 @@ def test_the_folder_holds_the_numbers_too(tmp_path: Path) -> None:
     assert files.read(tmp_path / "report").tracks == predictions.tracks
 
 
+def test_a_dollar_sign_in_a_genre_is_no_formula() -> None:
+    labels = ("$oul_{", "$oul^", "pop")
+    truth = tuple(labels[i % 3] for i in range(40))
+    predictions = replace(sample(), labels=labels, truth=truth)
+    assert "$oul_{" in render(predictions, predictions.metrics(0), SUBJECT)
+
+
 def test_the_same_figures_give_the_same_page() -> None:
     predictions = sample()
     metrics = predictions.metrics(50)
@@ -372,20 +380,24 @@ def test_only_what_is_known_is_told_of_what_a_model_learned(
 ) -> None:
     model = Path(shutil.copy(tiny_bundle, tmp_path / "model.onnx"))
     tracks = (Track("a", tmp_path / "a.wav", "low"),)
-    assert overlap_warning(Bundle.load(model), "music", tracks) is None
+    assert overlap_warning(Bundle.load(model), tracks, "music") is None
     (tmp_path / "tracks.json").write_text("[]")
-    assert overlap_warning(Bundle.load(model), "music", tracks) is None
+    assert overlap_warning(Bundle.load(model), tracks, "music") is None
 
 
 def test_the_model_in_the_package_tells_of_gtzan(tmp_path: Path) -> None:
     tracks = (Track("blues.00000", tmp_path / "blues.00000.wav", "blues"),)
     shipped = Bundle.load(find("default"))
-    assert "learned from GTZAN" in str(overlap_warning(shipped, "GTZAN", tracks))
-    assert overlap_warning(shipped, "gtzan", tracks) is None  # a folder per genre of that name
+    others = (Track("blues/song", tmp_path / "song.wav", "blues"),)
+    assert "default learned from GTZAN" in str(overlap_warning(shipped, others, "GTZAN"))
+    assert overlap_warning(shipped, others, "gtzan") is None  # a folder per genre of that name
+    # Its files, in whatever folder or table.
+    told = str(overlap_warning(shipped, (*tracks, *others), "folds"))
+    assert "default learned from GTZAN, where 1 of these 2 tracks" in told
     # A run says itself what it held out.
     run = Bundle.load(Path(shutil.copy(shipped.path, tmp_path / "model.onnx")))
     (tmp_path / "tracks.json").write_text(training_text((), tracks, ["blues"]))
-    assert overlap_warning(run, "GTZAN", tracks) is None
+    assert overlap_warning(run, tracks, "GTZAN") is None
 
 
 def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:

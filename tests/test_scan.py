@@ -237,6 +237,34 @@ def test_a_disk_that_is_not_mounted_is_not_forgotten(
     assert len(store) == 6
 
 
+def test_a_copy_does_not_stand_for_a_disk_that_is_not_mounted(
+    music: Path, store: Store, scanned: Callable[..., Scan]
+) -> None:
+    (music / "disk").mkdir()
+    (music / "low.flac").rename(music / "disk" / "low.flac")
+    shutil.copy(music / "disk" / "low.flac", music / "copy.flac")
+    scanned(music)
+    (music / "disk").rename(music.parent / "unplugged")
+    (music / "disk").mkdir()
+    tally = scanned(music).tally
+    assert (tally.moved, tally.missing) == (0, 1)
+    (music.parent / "unplugged" / "low.flac").rename(music / "moved.flac")
+    tally = scanned(music).tally
+    assert (tally.recognised, tally.moved, tally.missing) == (1, 1, 0)
+
+
+def test_a_folder_does_not_stand_for_the_recording_of_its_name(
+    music: Path, store: Store, scanned: Callable[..., Scan]
+) -> None:
+    scanned(music)
+    (music / "low.flac").unlink()
+    (music / "low.flac").mkdir()
+    (music / "low.flac" / "notes.txt").touch()
+    assert scanned(music).tally.missing == 1
+    assert scanned(music / "low.flac", prune=True).tally.missing == 1  # nothing is found there
+    assert scanned(music, prune=True).tally.pruned == 1
+
+
 @pytest.mark.parametrize(
     ("left", "remaining"),
     [

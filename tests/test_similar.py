@@ -162,6 +162,13 @@ def test_best_first_sorts_all_in_the_end() -> None:
     assert list(best_first(values[:50])) == np.argsort(-values[:50]).tolist()
 
 
+def test_best_first_yields_each_once_though_many_are_equal() -> None:
+    values = np.repeat(np.random.default_rng(0).normal(size=50).astype(np.float32), 5)
+    found = list(best_first(values))
+    assert sorted(found) == list(range(250))
+    assert values[found].tolist() == sorted(values, reverse=True)
+
+
 def test_two_thousand_tracks_answer_at_once(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(2000, 576)).astype(np.float32)
     entries = [track(f"/m/{i}", embedding=vector) for i, vector in enumerate(vectors)]

@@ -96,7 +96,8 @@ def test_many_paths_are_queried_in_batches(store: Store) -> None:
     assert store.count_missing(paths) == 5
     assert list(store.missing(paths)) == paths[:2] + paths[-3:]
     assert store.forget_missing(paths[2:]) == 3
-    assert store.forget_moved(paths) == 2
+    assert [path for path, _ in store.found_elsewhere(paths)] == paths[:2]
+    assert store.forget_missing(paths) == 2
     assert list(store.paths(missing=True)) == [*known[2:-3], "/n"]
 
 
@@ -110,7 +111,8 @@ def test_what_is_missing_is_not_shown(store: Store) -> None:
     assert store.models() == {MODEL: 1, OTHER_MODEL: 0}
     assert store.count_missing() == 2
 
-    assert store.forget_moved([]) == 1  # its sound is in /m/1
+    assert list(store.found_elsewhere()) == [("/m/2", 1.7e9)]  # its sound is in /m/1
+    assert store.forget_missing(["/m/2"]) == 1
     assert list(store.paths(missing=True)) == ["/m/1", "/m/3"]
     assert store.forget_missing(["/other"]) == 0
     assert store.forget_missing([]) == 0

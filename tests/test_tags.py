@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import itertools
@@ -900,6 +901,38 @@ def test_leftovers_of_a_killed_process_go_in_time(
     monkeypatch.setattr(replacement, "LEFT_OVER_SECONDS", -1.0)
     list(undo())
     assert {name for name in leftovers | others if (tmp_path / name).exists()} == others
+
+
+def test_a_drive_that_cannot_sync_folders_is_written_to(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def picky(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", picky)
+    path = song("mp3")
+    old = path.read_bytes()
+    assert [done.action for done in write(path)] == ["write"]
+    assert path.read_bytes() != old
+    assert [done.action for done in undo()] == ["restore"]
+    assert path.read_bytes() == old
+
+
+def test_without_a_home_folder_it_is_said_where_a_journal_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    for variable in ("TONEARM_STATE", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(TonearmError, match=r"^no home folder: set HOME or TONEARM_STATE$"):
+        journal.find()
 
 
 CALLS = {"open", "write", "flush", "fsync", "close", "replace", "rename", "unlink", "chmod"}

@@ -150,11 +150,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     Raises
     ------
     TonearmError
-        If it cannot be written.
+        If it cannot be written, or a name in it is not UTF-8.
     """
     try:
         with atomic_write(path) as file:
             file.write(text.encode())
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 40) : error.end + 20]
+        raise TonearmError(f"{os.fspath(path)}: not UTF-8: {around}") from error
     except OSError as error:
         reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else error.strerror
         raise TonearmError(f"{os.fspath(path)}: {reason or error}") from error

@@ -97,14 +97,13 @@ def plot(
             headline += f", and {prediction.verdict}"
         name = printable(prediction.path.name) if prediction.path else ""
         room = (width - 480 - 9 * len(headline)) // 7  # letters beside the headline
-        spectrum.set_title(headline, loc="left", parse_math=False)
+        spectrum.set_title(headline, loc="left")
         spectrum.set_title(
             spectrogram.shortened(name, room) if room >= 12 else "",
             loc="right",
             fontsize=9,
             fontweight="normal",
             color=colours["muted"],
-            parse_math=False,
         )
         scale = max(float(np.abs(explanation.evidence).max()), _SMALLEST_SCALE)
         _draw_evidence(spectrum, explanation, scale, width, height)
@@ -163,7 +162,7 @@ def _draw_ranking(
     axes.barh(positions, values, 0.3, color=[palette.get(genre, REST) for genre in genres])
     for position, genre, probability in zip(positions, genres, values, strict=True):
         weight = "bold" if genre == explanation.genre else "normal"
-        axes.text(0.0, position + 0.22, genre, va="bottom", fontweight=weight, parse_math=False)
+        axes.text(0.0, position + 0.22, genre, va="bottom", fontweight=weight)
         axes.text(
             1.0,
             position + 0.22,
@@ -216,7 +215,6 @@ def _draw_timeline(
                     va="center",
                     color=_readable_on(colour),
                     fontsize=9,
-                    parse_math=False,
                 )
         bottom = bottom + heights
     axes.set_ylim(0.0, 1.0)

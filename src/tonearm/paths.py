@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tonearm.errors import TonearmError
+
 
 def cache_folder(name: str) -> Path:
     """Return the cache folder of one kind ("features", "pretrained"); it may not exist.
 
     It is in the folder that the environment variable TONEARM_CACHE names, or else in `tonearm`
     in the user's cache folder (XDG_CACHE_HOME, or `.cache` in the home folder).
+
+    Raises
+    ------
+    TonearmError
+        If none of the variables is set, and the user has no home folder.
     """
     folder = os.environ.get("TONEARM_CACHE")
     if folder:
         return Path(folder) / name
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or _home("TONEARM_CACHE") / ".cache"
     return Path(base) / "tonearm" / name
 
 
@@ -24,12 +31,24 @@ def state_folder(name: str) -> Path:
 
     It is in the folder that the environment variable TONEARM_STATE names, or else in `tonearm`
     in the user's state folder (XDG_STATE_HOME, or `.local/state` in the home folder).
+
+    Raises
+    ------
+    TonearmError
+        If none of the variables is set, and the user has no home folder.
     """
     folder = os.environ.get("TONEARM_STATE")
     if folder:
         return Path(folder) / name
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    base = os.environ.get("XDG_STATE_HOME") or _home("TONEARM_STATE") / ".local" / "state"
     return Path(base) / "tonearm" / name
+
+
+def _home(variable: str) -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without an entry in the password file, and no HOME
+        raise TonearmError(f"no home folder: set HOME or {variable}") from None
 
 
 def pretrained_weights(name: str) -> Path | None:

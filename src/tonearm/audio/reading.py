@@ -275,16 +275,19 @@ class _Decoder:
             skip = max(0, skip - len(samples))
 
     def _frames_near_start(self) -> Iterator[av.AudioFrame]:
-        if self._start <= PREROLL or not self._file.seek(self._start - PREROLL):
+        if self._start <= PREROLL:
             return self._file.frames()
-        frames = self._file.frames()
-        first = next(frames, None)
-        if first is not None and first.time is not None:
-            position = first.time - self._file.origin
-            if position <= self._start + SEEK_TOLERANCE:
-                self.end = position
-                return itertools.chain((first,), frames)
-        self._file.reopen()  # the seek failed or went too far: decode from the beginning
+        if self._file.seek(self._start - PREROLL):
+            frames = self._file.frames()
+            first = next(frames, None)
+            if first is not None and first.time is not None:
+                position = first.time - self._file.origin
+                if position <= self._start + SEEK_TOLERANCE:
+                    self.end = position
+                    return itertools.chain((first,), frames)
+        # The seek failed or went too far: decode from the beginning. A seek that fails in a damaged
+        # file may have moved to its end.
+        self._file.reopen()
         return self._file.frames()
 
 

@@ -125,7 +125,7 @@ def evaluate(
         if label in test_labels or label not in dataset.labels
     }
     classifier = Classifier.load(model)
-    overlap = overlap_warning(classifier.bundle, dataset.name, tracks)
+    overlap = overlap_warning(classifier.bundle, tracks, dataset.name)
     if overlap:
         print(f"tonearm: warning: {overlap}", file=sys.stderr)
     inference = run_inference(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
@@ -154,7 +154,7 @@ def evaluate(
                 "Listening": f"{inference.seconds / len(tracks):.2f} s a track, decoding included",
             },
             warning=overlap or "",
-            left_out=tuple(f"{f.path}: {f.error}" for f in inference.failures),
+            left_out=tuple(f"{printable(str(f.path))}: {f.error}" for f in inference.failures),
         )
         paths = {track.id: track.path for track in tracks if track.path is not None}
         pictures = explain_errors(classifier, inference.predictions, paths, explained)
@@ -193,6 +193,7 @@ def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Se
 
 def _print(metrics: Metrics, inference: Inference) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     console = table_console()
     table = Table(box=None, pad_edge=False)
@@ -214,9 +215,9 @@ def _print(metrics: Metrics, inference: Inference) -> None:
     ):
         interval = metrics.intervals.get(figure)
         spread = f"({100 * interval.low:.1f} to {100 * interval.high:.1f})" if interval else ""
-        summary.add_row(name, f"[bold]{100 * getattr(metrics, figure):.1f} %[/]", spread)
+        summary.add_row(name, Text(f"{100 * getattr(metrics, figure):.1f} %", "bold"), spread)
     chance = f"({100 * metrics.ece_by_chance:.1f} by chance)"
-    summary.add_row("calibration error", f"[bold]{100 * metrics.ece:.1f} %[/]", chance)
+    summary.add_row("calibration error", Text(f"{100 * metrics.ece:.1f} %", "bold"), chance)
     console.print(summary)
     counted = f"{metrics.count} tracks in {inference.seconds:.1f} s"
     if not inference.failures:
@@ -226,8 +227,6 @@ def _print(metrics: Metrics, inference: Inference) -> None:
         f"\n{counted}, {len(inference.failures)} could not be classified:", style="yellow"
     )
     for failure in inference.failures[:LISTED_FAILURES]:
-        console.print(
-            f"  {printable(str(failure.path))}: {failure.error}", markup=False, soft_wrap=True
-        )
+        console.print(f"  {printable(str(failure.path))}: {failure.error}", soft_wrap=True)
     if len(inference.failures) > LISTED_FAILURES:
         console.print(f"  and {len(inference.failures) - LISTED_FAILURES} more")

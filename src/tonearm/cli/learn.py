@@ -91,6 +91,8 @@ def learn(
         _report_left_out(examples, error.failures)
         raise
     _report_left_out(examples, learned.failures)
+    if learned.warning:
+        print(f"tonearm: warning: {learned.warning}", file=sys.stderr)
     if as_json:
         print(json.dumps(_record(learned, (*examples.failures, *learned.failures)), indent=2))
     else:
@@ -137,6 +139,7 @@ def _record(learned: Learned, failures: tuple[Failure, ...]) -> dict[str, Any]:
         "macro_f1": forecast.metrics and forecast.metrics.f1,
         "folds": forecast.folds,
         "without_artist_or_album": forecast.unknown,
+        "warning": learned.warning,
         "genres": [asdict(genre) for genre in forecast.genres],
         "needs_more": advise(forecast),
         "left_out": dict(learned.left_out),
@@ -209,9 +212,9 @@ def _summary(forecast: Forecast) -> list[str]:
         )
     elif forecast.unknown:
         lines.append(
-            f"No artist or album stood on both sides, but of {forecast.unknown} files neither is "
-            "known: this may be too optimistic."
+            "No artist or album, compilations aside, stood on both sides, but of "
+            f"{forecast.unknown} files neither is known: this may be too optimistic."
         )
     else:
-        lines.append("No artist and no album stood on both sides.")
+        lines.append("No artist and no album, compilations aside, stood on both sides.")
     return lines

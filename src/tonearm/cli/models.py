@@ -70,7 +70,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _print_list(listed: dict[str, dict[str, Any]]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     if not listed:
         typer.echo("no models at hand: none in the package, none in the folder $TONEARM_MODELS")
@@ -89,7 +88,7 @@ def _print_list(listed: dict[str, dict[str, Any]]) -> None:
             figures_text = ", ".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES])
             labels = ", ".join(facts["labels"])
             cells = model_name, _megabytes(facts["bytes"]), labels, figures_text, facts["licence"]
-        table.add_row(*(Text(_one_line(cell)) for cell in cells))
+        table.add_row(*map(_one_line, cells))
     table_console().print(table)
 
 

@@ -11,10 +11,13 @@ WIDEST = 10_000  # columns
 
 
 def table_console() -> Console:
-    """Return a console as wide as the terminal or, for a file or pipe, as any table needs."""
+    """Return a console as wide as the terminal or, for a file or pipe, as any table needs.
+
+    It prints texts as they are: in the name of a genre or run, "[deep]" or ":cat:" is no markup.
+    """
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDEST
     return console

@@ -136,15 +136,15 @@ def tag(
     changes = plan(files, source, rules)
     if store is not None and keep_mtime and not dry_run:
         changes = _outdated(changes, store)
-    journal_file = Journal(journal)
-    with nullcontext() if dry_run else journal_file:
+    journal_file = None if dry_run else Journal(journal)
+    with journal_file or nullcontext():
         done = _print_all(
-            changes if dry_run else apply(changes, journal_file, keep_mtime=keep_mtime),
+            apply(changes, journal_file, keep_mtime=keep_mtime) if journal_file else changes,
             files,
             dry_run=dry_run,
             as_json=as_json,
         )
-    if done["write"] and not dry_run and not as_json:
+    if journal_file and done["write"] and not as_json:
         print(f"undo: tonearm tag --undo {shlex.quote(printable(str(journal_file.path)))}")
 
 

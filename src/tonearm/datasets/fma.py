@@ -29,11 +29,14 @@ _COLUMNS = (
 
 def find_metadata(path: Path) -> Path | None:
     """Return FMA's `tracks.csv` inside, beside or at `path`, or `None` if it is not there."""
-    inside, beside = path / _METADATA, path.resolve().parent / _METADATA
+    inside = path / _METADATA
     if inside.is_file():
         return inside
-    if beside.is_file() and (_subset_of(path) or path.resolve().name == "fma_metadata"):
-        return beside
+    if _subset_of(path) or "fma_metadata" in _names(path):
+        # First as the path is written: the audio may be a link to another disk.
+        for folder in (path.absolute().parent, path.resolve().parent):
+            if (folder / _METADATA).is_file():
+                return folder / _METADATA
     return None
 
 
@@ -85,8 +88,12 @@ def _audio_folder(path: Path, metadata: Path) -> Path:
 
 
 def _subset_of(path: Path) -> str | None:
-    name = path.resolve().name
-    return name[4:] if name.startswith("fma_") and name[4:] in SUBSETS else None
+    return next((s for name in _names(path) for s in SUBSETS if name == f"fma_{s}"), None)
+
+
+def _names(path: Path) -> tuple[str, str]:
+    """Return the name of a folder as it is written and, if it is a link, that of its target."""
+    return path.absolute().name, path.resolve().name
 
 
 def _tracks(metadata: Path, audio: Path, subset: str) -> list[Track]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +17,15 @@ from tonearm.datasets.splits import LeftOutWarning, OneGenreWarning
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of
 from tonearm.text import printable
 
+_FMA_NAME = re.compile(r"(\d{3})/\1\d{3}")  # 003/003245: no folder per genre
+
 
 def load_folder(root: Path) -> Dataset:
     """Read `root/<genre>/**/<file>`, with the path below the root, without suffix, as the id.
 
     To keep ids unique, files that differ only in their suffix keep it in the id, and so does a file
-    whose name without its suffix is another file's name (`a.mp3.wav` beside `a.mp3`).
+    whose name without its suffix is another file's name (`a.mp3.wav` beside `a.mp3`). Ids are
+    written to files, so what is not UTF-8 or not printable is escaped in them.
 
     Warns
     -----
@@ -33,7 +37,8 @@ def load_folder(root: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        If no folder below the root contains an audio file, or a folder's name cannot be a label.
+        If no folder below the root contains an audio file, a folder's name cannot be a label, or
+        these are the numbered folders of FMA.
     """
     unreadable: list[OSError] = []
     files = list(_audio_files(root, unreadable.append))
@@ -41,12 +46,18 @@ def load_folder(root: Path) -> Dataset:
     if not files:
         raise DatasetError(f"{root}: no folder in it has an audio file")
     names = [path.relative_to(root) for path in files]
+    if all(_FMA_NAME.fullmatch(name.with_suffix("").as_posix()) for name in names):
+        raise DatasetError(
+            f"{root}: numbered as FMA, whose fma_metadata/tracks.csv is neither in it nor beside it"
+        )
     folders = dict.fromkeys(name.parts[0] for name in names)
     labels = {folder: label_text(folder, printable(str(root / folder))) for folder in folders}
     occurrences = Counter(names) + Counter(name.with_suffix("") for name in names)
     tracks = tuple(
         Track(
-            id=(name if occurrences[stem := name.with_suffix("")] > 1 else stem).as_posix(),
+            id=printable(
+                (name if occurrences[stem := name.with_suffix("")] > 1 else stem).as_posix()
+            ),
             path=path,
             label=labels[name.parts[0]],
         )

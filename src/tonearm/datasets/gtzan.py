@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tonearm import media
 from tonearm.datasets import gtzan_facts
 from tonearm.datasets.folder import subfolders, warn_of_unreadable
-from tonearm.datasets.gtzan_facts import GENRES
+from tonearm.datasets.gtzan_facts import GENRES, GTZAN
 from tonearm.datasets.manifest import read_header, read_rows, read_tracks, require_unique_ids
 from tonearm.datasets.splits import LeftOutWarning
 from tonearm.datasets.track import Dataset, DatasetError, Track, labels_of, part_name
@@ -232,7 +232,7 @@ def _dataset(
     if not tracks and not picture_tracks:
         raise DatasetError(f"{root}: neither GTZAN audio nor pictures are in it")
     return Dataset(
-        name="GTZAN",
+        name=GTZAN,
         root=root,
         tracks=tracks,
         labels=labels_of(tracks + picture_tracks),

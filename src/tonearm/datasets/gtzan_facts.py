@@ -21,6 +21,8 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
+GTZAN = "GTZAN"  # the dataset's name, in whatever layout
+
 GENRES = (
     "blues",
     "classical",

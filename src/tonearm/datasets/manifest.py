@@ -116,16 +116,17 @@ def write_folds(
 
 
 def other_columns(dataset: Dataset) -> dict[str, dict[str, str]]:
-    """Return the columns of a dataset's table that are not in `COLUMNS`, by track id.
+    """Return the columns of a dataset's table that `write_folds` does not write, by track id.
 
     The result is empty for a dataset without a table.
     """
     if dataset.table is None:
         return {}
-    standard = {name for names in COLUMNS.values() for name in names}
+    rows = _read_table(dataset.table)
+    standard = {*COLUMNS, *COLUMNS["split"], *_columns(rows).values()}
     return {
         track.id: {name: cell for name, cell in row.items() if name not in standard}
-        for track, (_, row) in zip(dataset, _read_table(dataset.table), strict=True)
+        for track, (_, row) in zip(dataset, rows, strict=True)
     }
 
 
@@ -134,15 +135,11 @@ def read_tracks(path: Path) -> tuple[Track, ...]:
     rows = _read_table(path)
     if not rows:
         raise DatasetError(f"{path}: the table has no rows")
-    names = rows[0][1]
-    columns = {
-        field: next((name for name in accepted if name in names), None)
-        for field, accepted in COLUMNS.items()
-    }
+    columns = _columns(rows)
     if columns["path"] is None:
         raise DatasetError(
             f"{path}: no column of paths (one of {', '.join(COLUMNS['path'])}) among "
-            f"{', '.join(names)}"
+            f"{', '.join(rows[0][1])}"
         )
     tracks = tuple(
         _track(row, columns, path.parent, f"{path}, {position}") for position, row in rows
@@ -180,6 +177,17 @@ def require_unique_ids(tracks: Iterable[Track], where: Path) -> None:
         if track.id in seen:
             raise DatasetError(f"{where}: track id {track.id!r} occurs more than once")
         seen.add(track.id)
+
+
+def _columns(rows: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str | None]:
+    """Return the name of the column of each field of `COLUMNS`, or `None` if there is none."""
+    names = set(rows[0][1])
+    if "track" in names and len({row["track"] for _, row in rows}) < len(rows):
+        names.remove("track")  # no id, but the number on an album, as tag editors write it
+    return {
+        field: next((name for name in accepted if name in names), None)
+        for field, accepted in COLUMNS.items()
+    }
 
 
 def _read_table(path: Path) -> list[tuple[str, dict[str, str]]]:

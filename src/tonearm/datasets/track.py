@@ -16,6 +16,9 @@ SPLITS: Mapping[str, str] = {
     **{"test": "test", "testing": "test"},
 }
 
+# The columns beside the classes in a table of predictions, so no names for a class.
+PREDICTION_COLUMNS = ("track", "label", "fold", "seed", "artist")
+
 
 class DatasetError(TonearmError):
     """A folder or table cannot be read as a dataset; the message names it and the reason."""
@@ -127,13 +130,19 @@ def label_text(text: str | None, where: str) -> str | None:
     Raises
     ------
     DatasetError
-        If it is still not a line of text, so that no model could store it.
+        If it is still not a line of text, so that no model could store it, or the name of another
+        column of predictions.
     """
     if text is None:
         return None
     label = composed(" ".join(text.split()))
     if not is_line(label):
         raise DatasetError(f"{where}: label {text!a} is not a line of text")
+    if label in PREDICTION_COLUMNS:
+        raise DatasetError(
+            f"{where}: a genre may not be called {label!r}: tables of predictions have a column of "
+            "that name"
+        )
     return label
 
 

@@ -144,6 +144,7 @@ class Comparison:
 
 def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a Markdown table, with names left-aligned and numbers right-aligned."""
+    header, *rows = (tuple(cell.replace("|", r"\|") for cell in line) for line in (header, *rows))
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
 

@@ -37,6 +37,7 @@ STYLE: dict[Any, Any] = {  # Any: matplotlib types keys as literals that vary by
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "text.color": INK,
+    "text.parse_math": False,  # "$" is part of a name
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,

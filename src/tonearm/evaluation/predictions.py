@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from tonearm.atomic import write_csv
 from tonearm.datasets.splits import artist_key
+from tonearm.datasets.track import PREDICTION_COLUMNS
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.grouping import Unit
 from tonearm.evaluation.metrics import Metrics, evaluate, improper_row
 
-# Names of the other columns; a class with one of these names is refused.
-KEY_COLUMNS = ("track", "label")
-OPTIONAL_COLUMNS = ("fold", "seed", "artist")
+# Columns that every table begins with, and those that it may end with.
+KEY_COLUMNS, OPTIONAL_COLUMNS = PREDICTION_COLUMNS[:2], PREDICTION_COLUMNS[2:]
 
 
 class PredictionsError(TonearmError):
@@ -52,7 +52,7 @@ class Predictions:
     artists: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        reserved = {*KEY_COLUMNS, *OPTIONAL_COLUMNS} & set(self.labels)
+        reserved = set(PREDICTION_COLUMNS) & set(self.labels)
         if reserved:
             raise UsageError(f"a class may not be called {reserved.pop()!r}: it is a column's name")
         rows = len(self.tracks)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tonearm.bundle import RUN_BUNDLE, Bundle
+from tonearm.datasets.gtzan_facts import GTZAN, facts
 from tonearm.datasets.track import Track
 
+BASE_DATA = "base_data"  # in a bundle's `training`: what the model it was built on learned from
 RUN_TRACKS = "tracks.json"  # beside a run's bundle: its tracks' labels, by part and id
 
 
@@ -25,16 +27,16 @@ def training_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequen
     return json.dumps({"labels": list(labels), **tracks}, indent=1, ensure_ascii=False) + "\n"
 
 
-def overlap_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str | None:
+def overlap_warning(bundle: Bundle, tracks: Sequence[Track], data: str | None = None) -> str | None:
     """Return why a model's metrics on some tracks come out too high, or `None`.
 
-    A run lists its tracks, and a distilled model separated from its run names its dataset. Nothing
-    is known about other models.
+    A run lists its tracks, a distilled model separated from its run names its dataset, and so does
+    a model that `tonearm.library.learn` built on that one. Nothing is known about other models.
 
     Parameters
     ----------
     data
-        The name of the dataset the tracks belong to.
+        The name of the dataset the tracks belong to; None if it has none.
     """
     training_labels = _training_labels(bundle.path)
     if training_labels is not None:
@@ -47,8 +49,18 @@ def overlap_warning(bundle: Bundle, data: str, tracks: Sequence[Track]) -> str |
             f"{bundle.path.parent} learned from {overlap} of these {len(tracks)} tracks: "
             "the figures come out too high"
         )
-    if bundle.metadata.training.get("data") == data:
-        return f"{bundle.metadata.name} learned from {data}: the figures on it come out too high"
+    name, training = bundle.metadata.name, bundle.metadata.training
+    learned_from = {training.get("data"), training.get(BASE_DATA)}
+    if data is not None and data in learned_from:
+        return f"{name} learned from {data}: the figures on it come out too high"
+    if GTZAN in learned_from:
+        # Its files are called the same wherever they lie.
+        known = sum((track.path.stem if track.path else track.id) in facts() for track in tracks)
+        if known:
+            return (
+                f"{name} learned from {GTZAN}, where {known} of these {len(tracks)} tracks seem to "
+                "be from: the figures come out too high"
+            )
     return None
 
 

@@ -184,10 +184,9 @@ def draw(
         bar = figure.add_subplot(grid[1, 1])
 
         _draw_wave(wave, summary, start, colours)
-        # `parse_math=False`, because a dollar sign in a file's name does not start a formula.
         # The title's letters, about 9 pixels wide, get what margins, colour bar and note leave.
         room = (width - 230 - 7 * len(note)) // 9
-        wave.set_title(shortened(title, max(room, 8)), loc="left", parse_math=False)
+        wave.set_title(shortened(title, max(room, 8)), loc="left")
         wave.set_title(note, loc="right", fontsize=9, fontweight="normal", color=colours["muted"])
 
         left = start - summary.column_seconds / 2
@@ -269,6 +268,7 @@ def style(colours: dict[str, str]) -> dict[Any, Any]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "text.color": colours["ink"],
+        "text.parse_math": False,  # "$" is part of a name
         "xtick.color": colours["muted"],
         "ytick.color": colours["muted"],
         "xtick.labelcolor": colours["ink"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -65,11 +66,12 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
     """Return the tracks whose tags name a genre; if there are several genres, the first counts.
 
     Spellings that differ only in case, accents, blanks and punctuation ("Hip-Hop", "hip hop") are
-    one genre, whose label is the spelling that most of the files use.
+    one genre, whose label is the spelling that most of the files use. A file counts once, however
+    many of the paths lead to it.
     """
     tracks, failures = [], []
     unlabelled = 0
-    for path in map(Path, paths):
+    for path in {os.path.realpath(path): Path(path) for path in paths}.values():
         track = Track(str(path), path, None)
         try:
             names = read_names(path)

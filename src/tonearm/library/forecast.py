@@ -68,8 +68,8 @@ class Forecast:
     folds
         Number of folds.
     unknown
-        Number of tracks for which neither artist nor album is known. If there are any, the figures
-        are too optimistic to an unknown degree.
+        Number of tracks for which neither artist nor album is known; a compilation is no album. If
+        there are any, the figures are too optimistic to an unknown degree.
     """
 
     genres: tuple[GenreForecast, ...]

@@ -18,6 +18,7 @@ from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track, labels_of
 from tonearm.errors import TonearmError, UsageError
+from tonearm.evaluation.training_overlap import BASE_DATA, overlap_warning
 from tonearm.library.embedding_layout import embedding_parts
 from tonearm.library.embeddings import embed, require_unchanged
 from tonearm.library.examples import with_enough
@@ -62,6 +63,9 @@ class Learned:
         Tracks that could not be decoded.
     left_out
         Genres with too few tracks, and how many each had.
+    warning
+        Why the forecast comes out too high, if the model it builds on is known to have learned from
+        some of the tracks.
     """
 
     path: Path
@@ -70,6 +74,7 @@ class Learned:
     tracks: int
     failures: tuple[Failure, ...]
     left_out: tuple[tuple[str, int], ...]
+    warning: str | None = None
 
 
 def learn(
@@ -129,7 +134,8 @@ def learn(
     head = fit_head(embeddings, truth, len(labels), parts)
     require_unchanged(base.path, content)
     replace_head(base.path, head, _metadata(base, target.stem, usable, labels, expected), target)
-    return Learned(target, labels, expected, len(usable), embedded.failures, left_out)
+    warning = overlap_warning(base, usable)
+    return Learned(target, labels, expected, len(usable), embedded.failures, left_out, warning)
 
 
 def _checked_target(target: Path, base: Path) -> Path:
@@ -171,6 +177,7 @@ def _metadata(
         training={
             "method": "tonearm learn: logistic regression on the embedding of another model",
             "base": base_metadata.name,
+            BASE_DATA: base_metadata.training.get(BASE_DATA, base_metadata.training.get("data")),
             "tracks": len(tracks),
             "tracks_by_genre": dict(sorted(Counter(str(t.label) for t in tracks).items())),
         },

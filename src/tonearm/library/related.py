@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class RelatedGroups:
     groups
         The group number of each track.
     unknown
-        Number of tracks with neither a known artist nor a known album, each a group of its own.
+        Number of tracks with neither a known artist nor a known album that is no compilation.
     """
 
     groups: tuple[int, ...]
@@ -32,7 +33,7 @@ class RelatedGroups:
 
 
 def related_groups(tracks: Sequence[Track]) -> RelatedGroups:
-    """Group tracks that are by one artist, or on one album of few artists.
+    """Group tracks that are by one artist, on one album of few artists, or the same file.
 
     The album also joins what artist names separate: "Nina Simone" and "Nina Simone & Friends".
     Albums of the same name in different folders are different albums.
@@ -43,16 +44,16 @@ def related_groups(tracks: Sequence[Track]) -> RelatedGroups:
     for artist, album in zip(artists, albums, strict=True):
         if album and artist:
             album_artists[album].add(artist)
-    keys = []
-    for artist, album in zip(artists, albums, strict=True):
+    keys, unknown = [], 0
+    for track, artist, album in zip(tracks, artists, albums, strict=True):
         track_keys: list[tuple[str, ...]] = [("artist", artist)] if artist else []
         if album and len(album_artists[album]) <= MAX_ALBUM_ARTISTS:
             track_keys.append(("album", *album))
+        unknown += not track_keys
+        if track.path is not None:
+            track_keys.append(("file", os.path.realpath(track.path)))
         keys.append(track_keys)
-    return RelatedGroups(
-        tuple(connected_components(keys)),
-        sum(not artist and not album for artist, album in zip(artists, albums, strict=True)),
-    )
+    return RelatedGroups(tuple(connected_components(keys)), unknown)
 
 
 def _album_key(track: Track) -> tuple[str, str] | None:

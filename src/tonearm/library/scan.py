@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
@@ -162,6 +163,7 @@ class Scan:
             Analyser, loaded.path, self.model, excerpt, store.path.absolute(), time_limit
         )
         self._surveyed = False
+        self._begun = time.time()
         self._nonempty: set[str] = set()  # paths below which recordings were found
         store.add_model(self.model)
 
@@ -230,10 +232,22 @@ class Scan:
         is_gone = _gone_checker(self.paths)
         gone = list(filter(is_gone, self._store.paths(self.paths)))
         self._store.mark(gone, missing=True)
-        self.tally.moved = self._store.forget_moved(self.paths)
+        self.tally.moved = self._store.forget_missing(self._moved())
         if self._prune:
             self.tally.pruned = self._store.forget_missing(self._deleted())
         self.tally.missing = self._store.count_missing(self.paths)
+
+    def _moved(self) -> list[str]:
+        """Return the missing files that turned up elsewhere, rather than leave only a copy there.
+
+        A file on an unmounted disk may have a copy that has been in the store all along.
+        """
+        is_left_empty = cache(_is_left_empty)
+        return [
+            path
+            for path, scanned_at in self._store.found_elsewhere(self.paths)
+            if scanned_at >= self._begun or not is_left_empty(os.path.dirname(path))  # noqa: PTH120
+        ]
 
     def _deleted(self) -> list[str]:
         """Return the missing files that are not merely on an unmounted disk."""
@@ -261,8 +275,16 @@ def _is_left_empty(folder: str) -> bool:
         return True
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Check whether an entry is a folder or a link to one; links in a circle are not."""
+    linked = entry.is_symlink() and os.path.isdir(entry.path)  # noqa: PTH112
+    return linked or entry.is_dir(follow_symlinks=False)
+
+
 def _gone_checker(scanned: Iterable[str]) -> Callable[[str], bool]:
     """Return a function that checks whether a file is gone; none is in an unreadable folder.
+
+    A folder of its name does not stand for it.
 
     Names are looked up in the folder's listing, which has their actual spelling. A drive that
     ignores case would confirm any other spelling too, and renaming ``Song.flac`` to ``song.flac``
@@ -273,7 +295,8 @@ def _gone_checker(scanned: Iterable[str]) -> Callable[[str], bool]:
     @lru_cache(CACHED_LISTINGS)
     def names(folder: str) -> frozenset[str] | None:
         try:
-            return frozenset(os.listdir(folder))  # noqa: PTH208
+            with os.scandir(folder) as entries:
+                return frozenset(entry.name for entry in entries if not _is_folder(entry))
         except (FileNotFoundError, NotADirectoryError):
             return frozenset()
         except OSError:
@@ -281,7 +304,7 @@ def _gone_checker(scanned: Iterable[str]) -> Callable[[str], bool]:
 
     def is_gone(path: str) -> bool:
         if path in given_by_user:
-            return not os.path.lexists(path)
+            return not os.path.lexists(path) or os.path.isdir(path)  # noqa: PTH112
         folder, name = os.path.split(path)
         listed = names(folder)
         return listed is not None and name not in listed

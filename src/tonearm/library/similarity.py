@@ -37,12 +37,10 @@ def unit_vectors(embeddings: Floats) -> Floats:
 
 def best_first(similarity: Floats, first: int = 100) -> Iterator[int]:
     """Yield indices by descending similarity; sort all only if more than `first` are taken."""
-    if first < len(similarity):
-        top = np.argpartition(-similarity, first)[:first]
-        yield from top[np.argsort(-similarity[top], kind="stable")].tolist()
-    else:
-        first = 0
-    yield from np.argsort(-similarity, kind="stable")[first:].tolist()
+    top = np.argpartition(-similarity, first)[:first] if first < len(similarity) else np.arange(0)
+    yield from top[np.argsort(-similarity[top], kind="stable")].tolist()
+    order = np.argsort(-similarity, kind="stable")
+    yield from order[np.isin(order, top, invert=True)].tolist()  # equal ones may be in any order
 
 
 def _lengths(embeddings: Floats) -> Floats:

@@ -303,6 +303,25 @@ class Store:
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
 
+    def found_elsewhere(
+        self, under: Sequence[str | os.PathLike[str]] = ()
+    ) -> Iterator[tuple[str, float]]:
+        """Yield the missing files whose audio is present, classified, under another path.
+
+        Yields
+        ------
+        path, scanned_at
+            The missing file; when the other, or the last of several, was scanned.
+        """
+        others = "files AS o WHERE o.audio = files.audio AND NOT o.missing AND o.genre NOTNULL"
+        for where, values in _path_conditions(under, missing=True):
+            query = (
+                f"SELECT path, (SELECT max(scanned_at) FROM {others}) AS elsewhere FROM files "
+                f"WHERE {where} AND missing AND elsewhere NOTNULL ORDER BY path"
+            )
+            for path, scanned_at in self._query(query, values):
+                yield os.fsdecode(path), scanned_at
+
     def count_missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> int:
         """Return how many files were missing at the last scan."""
         return sum(
@@ -362,17 +381,6 @@ class Store:
             self._database.executemany(
                 "UPDATE files SET mtime_ns = ? WHERE path = ?",
                 ((_NO_TIME, os.fsencode(path)) for path in paths),
-            )
-
-    def forget_moved(self, under: Sequence[str | os.PathLike[str]]) -> int:
-        """Forget missing files whose audio is present under another path; return how many."""
-        same = "SELECT 1 FROM files AS o WHERE o.audio = files.audio AND NOT o.missing"
-        with self._transaction():
-            return sum(
-                self._database.execute(
-                    f"DELETE FROM files WHERE {where} AND missing AND EXISTS ({same})", values
-                ).rowcount
-                for where, values in _path_conditions(under, missing=True)
             )
 
     def forget_missing(self, paths: Iterable[str]) -> int:
