@@ -65,7 +65,7 @@ def _walk(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str]
         try:
             with os.scandir(path) as entries:
                 found = [
-                    (entry.name, _is_folder(entry)) for entry in entries if _is_included(entry)
+                    (entry.name, is_folder_entry(entry)) for entry in entries if _is_included(entry)
                 ]
         except OSError as error:
             unreadable(error)
@@ -82,12 +82,13 @@ def _sort_key(entry: tuple[str, bool]) -> str:
 
 def _is_included(entry: os.DirEntry[str]) -> bool:
     """Check whether an entry is a recording, or a folder to walk through."""
-    if _is_folder(entry):
+    if is_folder_entry(entry):
         return not entry.name.startswith(".") and not entry.is_symlink()
     return is_recording(entry.name)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder_entry(entry: os.DirEntry[str]) -> bool:
+    """Check whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tonearm.datasets import Dataset, Fold
     from tonearm.evaluation.inference import Inference
     from tonearm.evaluation.metrics import Metrics
+    from tonearm.prediction import Failure
 
 LISTED_FAILURES = 5
 
@@ -154,7 +155,7 @@ def evaluate(
                 "Listening": f"{inference.seconds / len(tracks):.2f} s a track, decoding included",
             },
             warning=overlap or "",
-            left_out=tuple(f"{printable(str(f.path))}: {f.error}" for f in inference.failures),
+            left_out=tuple(map(_line, inference.failures)),
         )
         paths = {track.id: track.path for track in tracks if track.path is not None}
         pictures = explain_errors(classifier, inference.predictions, paths, explained)
@@ -189,6 +190,10 @@ def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Se
     parts += [f"kind {kind}"] if kind else []
     parts += [f"labels {', '.join(labels)}"] if labels else []
     return ", ".join(parts)
+
+
+def _line(failure: Failure) -> str:
+    return f"{printable(str(failure.path))}: {failure.error}"
 
 
 def _print(metrics: Metrics, inference: Inference) -> None:
@@ -227,6 +232,6 @@ def _print(metrics: Metrics, inference: Inference) -> None:
         f"\n{counted}, {len(inference.failures)} could not be classified:", style="yellow"
     )
     for failure in inference.failures[:LISTED_FAILURES]:
-        console.print(f"  {printable(str(failure.path))}: {failure.error}", soft_wrap=True)
+        console.print(f"  {_line(failure)}", soft_wrap=True)
     if len(inference.failures) > LISTED_FAILURES:
         console.print(f"  and {len(inference.failures) - LISTED_FAILURES} more")

@@ -51,7 +51,7 @@ def load_folder(root: Path) -> Dataset:
             f"{root}: numbered as FMA, whose fma_metadata/tracks.csv is neither in it nor beside it"
         )
     folders = dict.fromkeys(name.parts[0] for name in names)
-    labels = {folder: label_text(folder, printable(str(root / folder))) for folder in folders}
+    labels = {folder: label_text(folder, str(root / folder)) for folder in folders}
     occurrences = Counter(names) + Counter(name.with_suffix("") for name in names)
     tracks = tuple(
         Track(

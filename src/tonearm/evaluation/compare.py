@@ -144,17 +144,16 @@ class Comparison:
 
 def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a Markdown table, with names left-aligned and numbers right-aligned."""
-    header, *rows = (tuple(cell.replace("|", r"\|") for cell in line) for line in (header, *rows))
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
-    def render(cells: tuple[str, ...]) -> str:
+    def render(cells: Sequence[str]) -> str:
         padded = [cells[0].ljust(widths[0])]
         padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
         return f"| {' | '.join(padded)} |"
 
     rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-    return "\n".join([render(header), f"|{rule}|", *map(render, rows)]) + "\n"
+    return "\n".join([render(lines[0]), f"|{rule}|", *map(render, lines[1:])]) + "\n"
 
 
 def p_text(p_value: float) -> str:

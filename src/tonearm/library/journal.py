@@ -14,7 +14,6 @@ from tonearm import paths
 from tonearm.errors import FileError, TonearmError
 from tonearm.library.delta import Delta
 from tonearm.library.replacement import sync_folder
-from tonearm.text import printable
 
 FORMAT = 1
 LATEST = "latest"
@@ -181,7 +180,7 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
         if not Path(name).is_file():
             raise TonearmError(f"no journal {os.fspath(name)}")
         return Path(name)
-    location = printable(str(folder()))
+    location = folder()
     undone = 0
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
         try:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tonearm.errors import UsageError
 from tonearm.media import is_recording
-from tonearm.text import printable
 
 
 def refuse_to_overwrite(target: str | os.PathLike[str], store: str | os.PathLike[str]) -> None:
@@ -19,7 +18,7 @@ def refuse_to_overwrite(target: str | os.PathLike[str], store: str | os.PathLike
         If the target, or the file that a link there leads to, is one of them.
     """
     path = Path(os.path.realpath(target))
-    shown = printable(os.fspath(target))
+    shown = os.fspath(target)
     if path == Path(os.path.realpath(store)):
         raise UsageError(f"{shown} is the store itself, and would be written over")
     if path.is_file() and is_recording(path.name):

@@ -25,7 +25,7 @@ from tonearm.library.entry import State
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.sources import deduplicate_paths
 from tonearm.library.store import Store
-from tonearm.media import recordings
+from tonearm.media import is_folder_entry, recordings
 from tonearm.threads import processors
 from tonearm.workers import Crash, as_finished
 
@@ -232,29 +232,32 @@ class Scan:
         is_gone = _gone_checker(self.paths)
         gone = list(filter(is_gone, self._store.paths(self.paths)))
         self._store.mark(gone, missing=True)
-        self.tally.moved = self._store.forget_missing(self._moved())
+        is_left_empty = cache(_is_left_empty)
+
+        def is_unplugged(path: str) -> bool:
+            return is_left_empty(os.path.dirname(path))  # noqa: PTH120
+
+        self.tally.moved = self._store.forget_missing(self._moved(is_unplugged))
         if self._prune:
-            self.tally.pruned = self._store.forget_missing(self._deleted())
+            self.tally.pruned = self._store.forget_missing(self._deleted(is_unplugged))
         self.tally.missing = self._store.count_missing(self.paths)
 
-    def _moved(self) -> list[str]:
+    def _moved(self, is_unplugged: Callable[[str], bool]) -> list[str]:
         """Return the missing files that turned up elsewhere, rather than leave only a copy there.
 
         A file on an unmounted disk may have a copy that has been in the store all along.
         """
-        is_left_empty = cache(_is_left_empty)
         return [
             path
             for path, scanned_at in self._store.found_elsewhere(self.paths)
-            if scanned_at >= self._begun or not is_left_empty(os.path.dirname(path))  # noqa: PTH120
+            if scanned_at >= self._begun or not is_unplugged(path)
         ]
 
-    def _deleted(self) -> list[str]:
+    def _deleted(self, is_unplugged: Callable[[str], bool]) -> list[str]:
         """Return the missing files that are not merely on an unmounted disk."""
-        is_left_empty = cache(_is_left_empty)
         # Without any path to search below, the store would return all missing files.
         missing = self._store.missing(sorted(self._nonempty)) if self._nonempty else ()
-        return [path for path in missing if not is_left_empty(os.path.dirname(path))]  # noqa: PTH120
+        return [path for path in missing if not is_unplugged(path)]
 
 
 def error_kind(error: str) -> str:
@@ -275,12 +278,6 @@ def _is_left_empty(folder: str) -> bool:
         return True
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Check whether an entry is a folder or a link to one; links in a circle are not."""
-    linked = entry.is_symlink() and os.path.isdir(entry.path)  # noqa: PTH112
-    return linked or entry.is_dir(follow_symlinks=False)
-
-
 def _gone_checker(scanned: Iterable[str]) -> Callable[[str], bool]:
     """Return a function that checks whether a file is gone; none is in an unreadable folder.
 
@@ -296,7 +293,7 @@ def _gone_checker(scanned: Iterable[str]) -> Callable[[str], bool]:
     def names(folder: str) -> frozenset[str] | None:
         try:
             with os.scandir(folder) as entries:
-                return frozenset(entry.name for entry in entries if not _is_folder(entry))
+                return frozenset(entry.name for entry in entries if not is_folder_entry(entry))
         except (FileNotFoundError, NotADirectoryError):
             return frozenset()
         except OSError:
