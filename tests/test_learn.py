@@ -153,7 +153,7 @@ def test_what_the_base_has_learned_already_is_told(
     music: Path, tiny_bundle: Path, tmp_path: Path, run: Run
 ) -> None:
     base = Path(shutil.copy(tiny_bundle, tmp_path / "base.onnx"))
-    write_metadata(base, tiny_metadata(training={"data": "GTZAN"}), base)
+    write_metadata(base, tiny_metadata(training={"data": "GTZAN", "data_parts": ["valid"]}), base)
     gtzan = tmp_path / "examples"
     for genre in PITCHES:
         for number in range(FILES):
@@ -161,10 +161,10 @@ def test_what_the_base_has_learned_already_is_told(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(music / genre / f"{number}.flac", copy)
     _, _, errors = run(gtzan, "--model", base)
-    assert errors.startswith("tonearm: warning: tiny learned from GTZAN, where 18 of these 18")
+    assert errors.startswith("tonearm: warning: tiny learned from GTZAN (valid), where 18 of")
     learned = Bundle.load(tmp_path / "mine.onnx")
     tracks = from_dataset(datasets.load(gtzan)).tracks
-    assert "mine learned from GTZAN" in str(overlap_warning(learned, tracks))
+    assert "mine learned from GTZAN (valid)" in str(overlap_warning(learned, tracks))
     assert overlap_warning(learned, [track(1)]) is None
 
 

@@ -390,10 +390,16 @@ def test_the_model_in_the_package_tells_of_gtzan(tmp_path: Path) -> None:
     shipped = Bundle.load(find("default"))
     others = (Track("blues/song", tmp_path / "song.wav", "blues"),)
     assert "default learned from GTZAN" in str(overlap_warning(shipped, others, "GTZAN"))
+    test, valid = (Track(f"blues/{part}", None, "blues", split=part) for part in ("test", "valid"))
+    assert overlap_warning(shipped, (test,), "GTZAN") is None
+    told = str(overlap_warning(shipped, (test, valid), "GTZAN"))
+    assert "learned from GTZAN (train, valid), where 1 of these 2 tracks are from" in told
     assert overlap_warning(shipped, others, "gtzan") is None  # a folder per genre of that name
     # Its files, in whatever folder or table.
     told = str(overlap_warning(shipped, (*tracks, *others), "folds"))
-    assert "default learned from GTZAN, where 1 of these 2 tracks" in told
+    assert "default learned from GTZAN (train, valid), where 1 of these 2 tracks seem" in told
+    held_out = Track("mine", tmp_path / "blues.00012.wav", "blues")
+    assert overlap_warning(shipped, (held_out,), "folds") is None
     # A run says itself what it held out.
     run = Bundle.load(Path(shutil.copy(shipped.path, tmp_path / "model.onnx")))
     (tmp_path / "tracks.json").write_text(training_text((), tracks, ["blues"]))

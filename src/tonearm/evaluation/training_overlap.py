@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tonearm.bundle import RUN_BUNDLE, Bundle
 from tonearm.datasets.gtzan_facts import GTZAN, facts
 from tonearm.datasets.track import Track
 
-BASE_DATA = "base_data"  # in a bundle's `training`: what the model it was built on learned from
+DATA = "data"  # in a bundle's `training`: the dataset it learned from
+DATA_PARTS = "data_parts"  # and the parts of its own partition that were learned, if it has one
+_BASE = "base_"  # before either, in a model built on another: what that one learned from
 RUN_TRACKS = "tracks.json"  # beside a run's bundle: its tracks' labels, by part and id
 
 
@@ -27,11 +30,28 @@ def training_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequen
     return json.dumps({"labels": list(labels), **tracks}, indent=1, ensure_ascii=False) + "\n"
 
 
+def data_learned(data: str, tracks: Sequence[Track]) -> dict[str, Any]:
+    """Return for a bundle's `training` which dataset it learned from, and which parts of it."""
+    parts = {track.split for track in tracks}
+    return {DATA: data} | ({} if None in parts else {DATA_PARTS: sorted(map(str, parts))})
+
+
+def data_of_base(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return for the `training` of a model built on another which dataset that one learned from."""
+    prefix = _BASE if _BASE + DATA in training else ""
+    return {
+        _BASE + key: training[prefix + key]
+        for key in (DATA, DATA_PARTS)
+        if prefix + key in training
+    }
+
+
 def overlap_warning(bundle: Bundle, tracks: Sequence[Track], data: str | None = None) -> str | None:
     """Return why a model's metrics on some tracks come out too high, or `None`.
 
-    A run lists its tracks, a distilled model separated from its run names its dataset, and so does
-    a model that `tonearm.library.learn` built on that one. Nothing is known about other models.
+    A run lists its tracks, a distilled model separated from its run names its dataset and the parts
+    of it, and so does a model that `tonearm.library.learn` built on that one. Nothing is known
+    about other models.
 
     Parameters
     ----------
@@ -49,17 +69,23 @@ def overlap_warning(bundle: Bundle, tracks: Sequence[Track], data: str | None = 
             f"{bundle.path.parent} learned from {overlap} of these {len(tracks)} tracks: "
             "the figures come out too high"
         )
-    name, training = bundle.metadata.name, bundle.metadata.training
-    learned_from = {training.get("data"), training.get(BASE_DATA)}
-    if data is not None and data in learned_from:
-        return f"{name} learned from {data}: the figures on it come out too high"
-    if GTZAN in learned_from:
-        # Its files are called the same wherever they lie.
-        known = sum((track.path.stem if track.path else track.id) in facts() for track in tracks)
+    training = bundle.metadata.training
+    for prefix in ("", _BASE):
+        learned_from, parts = training.get(prefix + DATA), training.get(prefix + DATA_PARTS)
+        if data is not None and data == learned_from:
+            are, splits = "are", [track.split for track in tracks]
+        elif learned_from == GTZAN:  # its files are called the same wherever they lie
+            names = [track.path.stem if track.path else track.id for track in tracks]
+            are, splits = "seem to be", [facts()[name].split for name in names if name in facts()]
+        else:
+            continue
+        # What is in no part may still repeat what is in one.
+        known = sum(parts is None or split is None or split in parts for split in splits)
         if known:
+            source = f"{learned_from} ({', '.join(parts)})" if parts else learned_from
             return (
-                f"{name} learned from {GTZAN}, where {known} of these {len(tracks)} tracks seem to "
-                "be from: the figures come out too high"
+                f"{bundle.metadata.name} learned from {source}, where {known} of these "
+                f"{len(tracks)} tracks {are} from: the figures come out too high"
             )
     return None
 

@@ -18,7 +18,7 @@ from tonearm.datasets.cache import Failure, FeatureCache
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track, labels_of
 from tonearm.errors import TonearmError, UsageError
-from tonearm.evaluation.training_overlap import BASE_DATA, overlap_warning
+from tonearm.evaluation.training_overlap import data_of_base, overlap_warning
 from tonearm.library.embedding_layout import embedding_parts
 from tonearm.library.embeddings import embed, require_unchanged
 from tonearm.library.examples import with_enough
@@ -177,7 +177,7 @@ def _metadata(
         training={
             "method": "tonearm learn: logistic regression on the embedding of another model",
             "base": base_metadata.name,
-            BASE_DATA: base_metadata.training.get(BASE_DATA, base_metadata.training.get("data")),
+            **data_of_base(base_metadata.training),
             "tracks": len(tracks),
             "tracks_by_genre": dict(sorted(Counter(str(t.label) for t in tracks).items())),
         },

@@ -32,7 +32,7 @@ from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.inference import run_inference
 from tonearm.evaluation.metrics import Metrics
-from tonearm.evaluation.training_overlap import training_text
+from tonearm.evaluation.training_overlap import data_learned, training_text
 from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
@@ -501,7 +501,7 @@ def _metadata(
         temperature=recipe.student.temperature,
         training={
             "model": "student",
-            "data": data,  # so that an evaluation on the same data is noticed
+            **data_learned(data, tracks),  # so that an evaluation on the same data is noticed
             "tracks": len(tracks),
             "unlabelled_recordings": len({segment.recording for segment in music}),
             "unlabelled_hours": round(hours, 2),
