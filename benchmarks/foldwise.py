@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import random
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from tonearm import datasets
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
+from tonearm.csvrows import csv_writer
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.progress import with_progress
 from tonearm.datasets.splits import split
@@ -216,7 +216,7 @@ def write_predicted_genres(path: Path, runs: Mapping[str, Predictions]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(["track", "seed", "label", *runs])
         for key, label in zip(_keys(reference), reference.truth, strict=True):
             writer.writerow([*key, label, *(genres.get(key, "") for genres in predicted.values())])

@@ -11,7 +11,6 @@ Writes `robustness.md` and `robustness.csv`. The predictions under each conditio
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import tempfile
 import zlib
@@ -27,6 +26,7 @@ import foldwise
 from foldwise import Clip, Round
 from tonearm import audio
 from tonearm.classifier import Classifier
+from tonearm.csvrows import csv_writer
 from tonearm.datasets.progress import with_progress
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, p_text
@@ -151,7 +151,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     header, rows = table(clean, runs)
     sheet = io.StringIO()
-    csv.writer(sheet, lineterminator="\n").writerows([header, *rows])
+    csv_writer(sheet).writerows([header, *rows])
     (args.out / "robustness.csv").write_text(sheet.getvalue(), encoding="utf-8")
     runs_by_name = {"as they are": clean} | {condition.name: run for condition, run in runs.items()}
     foldwise.write_predicted_genres(args.out / "predictions" / "robustness.csv", runs_by_name)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tonearm.features.logmel import FRONT_ENDS, LogMel, LogMelConfig
-from tonearm.training.augment import Batch, apply_gain, band_centres, crop, mix, vary
+from tonearm.training.augment import Batch, apply_gain, crop, mix, vary
 from tonearm.training.experiment import AugmentSettings
 
 FRONT_END = FRONT_ENDS["mel16k"]
@@ -83,7 +83,7 @@ def test_transposing_moves_a_tone_by_the_semitones() -> None:
     generator = rng()
 
     peaks = [
-        band_centres(FRONT_END)[
+        FRONT_END.band_centres[
             crop(logmel, 40, FRONT_END, replace(OFF, transpose=4.0), 0.0, generator)[20].argmax()
         ]
         for _ in range(100)
@@ -113,7 +113,7 @@ def test_a_low_pass_leaves_silence_above_and_nothing_changed_below() -> None:
 
     dulled = vary(logmel, FRONT_END, settings, rng())[0]
 
-    below = band_centres(FRONT_END) < 2900
+    below = FRONT_END.band_centres < 2900
     torch.testing.assert_close(dulled[:, below], logmel[0, :, below], atol=1e-4, rtol=1e-4)
     assert dulled[:, -1].abs().max() < 1e-3
     assert logmel[0, :, -1].min() > 0.01
@@ -178,7 +178,7 @@ def test_a_tilt_turns_around_1_khz_by_decibels_an_octave() -> None:
     # In "mel16k" a value is log10(1 + 10000 * mel).
     power = (10 ** tilted.double() - 1) / (10 ** logmel.double() - 1)
     decibels = 10 * power.mean(dim=1).log10().numpy()
-    centres = band_centres(FRONT_END)
+    centres = FRONT_END.band_centres
     octaves = np.log2(np.maximum(centres, 50.0) / 1000.0)
     slopes = decibels[:, -1] / octaves[-1]
     assert -3 <= slopes.min() < -2.5

@@ -280,6 +280,8 @@ def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
     files.write(tmp_path / "one\nrun.csv", run(0.4, 1))
     done = CliRunner().invoke(app, ["compare", str(tmp_path / "one\nrun.csv"), "--markdown"])
     assert "| one\\nrun | " in done.stdout
+    table = compare({"one\rrun": run(0.4, 1)}).to_csv()
+    assert [row["run"] for row in csv.DictReader(io.StringIO(table, newline=""))] == ["one\rrun"]
     absent = CliRunner().invoke(app, ["compare", str(tmp_path / "no\nsuch.csv")]).exception
     assert str(absent) == f"{tmp_path}/no\\nsuch.csv: No such file or directory"
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_every_fault_is_found_and_no_track_stops_the_others(faulty: Path) -> Non
 def test_processes_find_the_same(faulty: Path) -> None:
     data = load(faulty)
     assert check(data, progress=False, processes=2) == check(data, progress=False, processes=1)
+
+
+def test_a_long_recording_needs_no_more_memory_than_a_song(
+    tmp_path: Path, song: np.ndarray
+) -> None:
+    long = write(tmp_path / "a" / "long.wav", np.tile(song, 100))
+    write(tmp_path / "b" / "other.wav", song[::2])
+    data = load(tmp_path)
+    tracemalloc.start()
+    try:
+        check(data, progress=False, processes=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < long.stat().st_size / 2  # which is half of what its samples would take
 
 
 def test_a_strange_file_is_a_fault_and_does_not_stop_the_others(

@@ -605,7 +605,7 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
 
     with pytest.raises(DatasetError, match="label 'jazz' is not among blues"):
         run(("blues",), tracks, "wrong")
-    with pytest.raises(DatasetError, match="two genres are needed, and all clips are blues"):
+    with pytest.raises(DatasetError, match="two genres are needed, and all tracks are blues"):
         run(LABELS, tracks[:1], "alone")
 
 

@@ -16,7 +16,6 @@ from tonearm.library.embedding_layout import embedding_parts
 from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.synth import render
-from tonearm.training.augment import band_centres
 from tonearm.training.ensemble import (
     FCN_FEATURES,
     LONG_FRAMES,
@@ -136,7 +135,7 @@ def test_a_head_is_the_logistic_regression_it_was_fitted_as() -> None:
 
 def half_silent(frames: Floats, beyond_hz: float, fall: float) -> Floats:
     """Lower all bands beyond a frequency."""
-    bands = band_centres(FRONT_ENDS["efficientat"]) > beyond_hz
+    bands = FRONT_ENDS["efficientat"].band_centres > beyond_hz
     return np.where(bands, frames - fall, frames).astype(np.float32)
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib.util
+import io
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -148,7 +150,28 @@ def test_a_download_that_is_not_the_weights_is_not_kept(
     with pytest.raises(PretrainedError, match="not the published"):
         load_pretrained()
 
-    assert list((nowhere / "pretrained").iterdir()) == []
+    assert not (nowhere / "pretrained").exists()
+
+
+def test_a_download_that_is_cut_off_or_cannot_be_kept_is_told(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(url: str, timeout: float) -> io.BytesIO:
+        raise http.client.IncompleteRead(b"half", 10)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("urllib.request.urlopen", cut_off)
+        with pytest.raises(PretrainedError, match="cannot be fetched"):
+            load_pretrained()
+
+    release = nowhere / "release.pt"
+    release.write_bytes(b"weights")
+    monkeypatch.setattr(mobilenet, "PRETRAINED_URL", release.as_uri())
+    digest = hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setattr(mobilenet, "PRETRAINED_SHA256", digest)
+    (nowhere / "pretrained").write_text("a file where the folder should be")
+    with pytest.raises(PretrainedError, match="where its folder should be"):
+        load_pretrained()
 
 
 def test_weights_of_another_network_are_refused(

@@ -18,7 +18,7 @@ from tonearm import audio
 from tonearm.bundle import Bundle, Outputs
 from tonearm.classifier import Classifier, log_softmax
 from tonearm.errors import UsageError
-from tonearm.features.mel import band_centres, hz_to_mel, mel_to_hz
+from tonearm.features.mel import hz_to_mel, mel_to_hz
 from tonearm.inputs import checked_samples, path_of
 from tonearm.prediction import Prediction
 
@@ -183,10 +183,7 @@ class Occlusion:
         count = max(FEWEST_PATCHES, round(prediction.duration / PATCH_SECONDS))
         self.times = (np.arange(count) + 0.5) / count * prediction.duration
         self._mel_weights = [
-            _interpolation_weights(
-                _mel(band_centres(end.n_mels, end.f_min, end.f_max, end.scale)), mels
-            )
-            for end in front_ends
+            _interpolation_weights(_mel(end.band_centres), mels) for end in front_ends
         ]
         # The second front end's window begins within a frame of the first one's.
         self._windows = [

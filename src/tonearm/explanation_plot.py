@@ -10,7 +10,6 @@ import numpy as np
 
 from tonearm.explanation import Explanation
 from tonearm.features import plot as spectrogram
-from tonearm.features.mel import band_centres
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
 from tonearm.text import printable
 
@@ -122,7 +121,7 @@ def _draw_evidence(
     summary = _overview(explanation, columns=width)
     times = explanation.start + summary.column_seconds * np.arange(len(summary.decibels))
     config = summary.config
-    hertz = band_centres(config.n_mels, config.f_min, config.f_max, config.scale)
+    hertz = config.band_centres
     evidence = explanation.at(times, hertz) / scale
     level = np.clip(relative(summary.decibels) / RANGE_DB + 1.0, 0.0, 1.0)
     brightness = _DARKEST + (1.0 - _DARKEST) * level

@@ -98,7 +98,8 @@ def run_benchmark(
             system.require_labels(dataset.labels)
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
     unclassified: dict[str, tuple[str, ...]] = {}
-    for seed, fold_list in enumerate(_divisions(dataset, protocol, folds, seeds)):
+    divisions = _divisions(dataset, protocol, folds, seeds)
+    for seed, fold_list in enumerate(divisions):
         expected = [track.id for fold in fold_list for track in held_out(fold)]
         for system in systems:
 
@@ -110,13 +111,14 @@ def run_benchmark(
             predictions = cross_validate(system, fold_list, dataset.labels, work, seed, announce)
             parts[system.name].append(predictions)
             predicted = set(predictions.tracks)
-            missing = tuple(track for track in expected if track not in predicted)
+            missing = [track for track in expected if track not in predicted]
             if missing:
-                unclassified[system.name] = missing
+                before = unclassified.get(system.name, ())
+                unclassified[system.name] = tuple(dict.fromkeys([*before, *missing]))
     return Benchmark(
         dataset=dataset,
         protocol=protocol,
-        folds=len(fold_list),
+        folds=len(divisions[0]),
         seeds=seeds,
         predictions={name: files.join(seed_parts) for name, seed_parts in parts.items()},
         warning=leak_warning(dataset, protocol),

@@ -24,10 +24,11 @@ from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.content import ContentIndex
-from tonearm.datasets.splits import artist_key
-from tonearm.datasets.track import Dataset, DatasetError, Track
+from tonearm.datasets.track import Dataset, DatasetError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import FloatArray, Round, System
+from tonearm.evaluation.grouping import group_of
+from tonearm.evaluation.inference import audio_paths
 from tonearm.prediction import Failure
 from tonearm.text import not_utf8
 
@@ -154,7 +155,7 @@ class BaselineSystem:
                 baseline = create_baseline(self.name, given.seed).fit(
                     rows[: len(train)],
                     [str(track.label) for track in train],
-                    [_group(track) for track in train],
+                    [group_of(track.artist, track.id) for track in train],
                 )
         except ValueError as error:  # such as more neighbours than tracks
             reason = str(error).splitlines()[0]
@@ -305,10 +306,6 @@ def _is_recipe(config: Path) -> bool:
     return re.search(r"^(imitation|tuning):", text, re.MULTILINE) is not None
 
 
-def _group(track: Track) -> str:
-    return f"artist {artist_key(track.artist)}" if track.artist else f"track {track.id}"
-
-
 def _require_labels(model: Path, known: Sequence[str], labels: Sequence[str]) -> None:
     if missing := set(labels) - set(known):
         raise TonearmError(f"{model} does not know the labels {', '.join(sorted(missing))}")
@@ -320,8 +317,8 @@ def _predict(model: Path, given: Round, workers: int) -> FloatArray:
     classifier = Classifier.load(model)
     _require_labels(model, classifier.labels, labels)
     probabilities = np.full((len(tracks), len(labels)), np.nan)
-    paths = [track.path for track in tracks if track.path is not None]
-    for row, result in zip(probabilities, classifier.classify_files(paths, workers), strict=True):
+    results = classifier.classify_files(audio_paths(tracks), workers)
+    for row, result in zip(probabilities, results, strict=True):
         if not isinstance(result, Failure):
             row[:] = [result.probabilities[label] for label in labels]
     normalised: FloatArray = probabilities / probabilities.sum(axis=1, keepdims=True)

@@ -340,7 +340,6 @@ def _write_settings(folder: Path, kind: Kind) -> None:
     """Record, for people, which settings the hash in the folder's name stands for."""
     path = folder / "settings.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             with atomic_write(path) as file:
                 file.write(f"{_canonical(kind.settings())}\n".encode())

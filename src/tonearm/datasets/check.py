@@ -157,8 +157,9 @@ def _decode(path: Path) -> _Decoded:
         for block in stream:
             digest.update(block.tobytes())
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
-            blocks.append(block[:remaining])
-            remaining -= len(blocks[-1])
+            if remaining > 0:
+                blocks.append(block[:remaining].copy())  # a view would keep the whole block
+                remaining -= len(blocks[-1])
     words = fingerprint.fingerprint(np.concatenate(blocks))
     return _Decoded(stream.seconds, peak, stream.truncated, digest.hexdigest(), words)
 

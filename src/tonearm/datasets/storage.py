@@ -73,7 +73,6 @@ def write_array(
     OSError
         If the disk is full, or the folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         _write_header(file, (0, *row_shape), dtype)
         start, rows = file.tell(), 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tonearm.csvrows import csv_writer
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.grouping import Unit, resampling_unit, too_few
 from tonearm.evaluation.metrics import (
@@ -114,10 +114,10 @@ class Comparison:
         """Return the runs as CSV; cells without a value are empty."""
         rows = self.to_dicts()
         text = io.StringIO()
-        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-        writer.writeheader()
+        writer = csv_writer(text)
+        writer.writerow(rows[0])
         for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
         return text.getvalue()
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tonearm.datasets.splits import artist_key
+
 Unit = Literal["artist", "track", "group"]
 
 MIN_GROUPS = 10  # below, `too_few` warns with figures from `benchmarks/interval_coverage.py`
+
+
+def group_of(artist: str | None, track: str) -> str:
+    """Return the independent unit of a track: its artist, or itself if the artist is unknown.
+
+    Parameters
+    ----------
+    track
+        Its id.
+    """
+    return f"artist {artist_key(artist)}" if artist else f"track {track}"
 
 
 def resampling_unit(groups: int, unit: Unit) -> str:

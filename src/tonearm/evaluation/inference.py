@@ -74,7 +74,7 @@ def run_inference(
         If there are no tracks, or none of them could be decoded.
     """
     truth = _to_model_labels(tracks, classifier.labels, rename or {})
-    paths = _paths(tracks)
+    paths = audio_paths(tracks)
     classified: list[int] = []
     rows: list[list[float]] = []
     failures: list[Failure] = []
@@ -143,7 +143,7 @@ def evaluable_tracks(
     return tracks
 
 
-def _paths(tracks: Sequence[Track]) -> list[Path]:
+def audio_paths(tracks: Sequence[Track]) -> list[Path]:
     """Return every track's path; skipping one would shift the predictions of those after it."""
     paths = []
     for track in tracks:

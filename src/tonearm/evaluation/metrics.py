@@ -124,6 +124,21 @@ class Metrics:
     bootstrap: int
     seed: int
 
+    def headline(self, evaluated_on: str) -> dict[str, Any]:
+        """Return the main figures as a bundle's `metrics` states them.
+
+        Parameters
+        ----------
+        evaluated_on
+            What the tracks are.
+        """
+        return {
+            "evaluated_on": evaluated_on,
+            "tracks": self.count,
+            "accuracy": round(self.accuracy, 4),
+            "macro_f1": round(self.f1, 4),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics as plain numbers, lists and dictionaries, ready for JSON."""
         plain = asdict(self)

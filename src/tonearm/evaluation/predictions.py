@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.atomic import write_csv
-from tonearm.datasets.splits import artist_key
 from tonearm.datasets.track import PREDICTION_COLUMNS
 from tonearm.errors import TonearmError, UsageError
-from tonearm.evaluation.grouping import Unit
+from tonearm.evaluation.grouping import Unit, group_of
 from tonearm.evaluation.metrics import Metrics, evaluate, improper_row
 
 # Columns that every table begins with, and those that it may end with.
@@ -96,10 +95,7 @@ class Predictions:
     def groups(self) -> tuple[str, ...]:
         """The independent unit of each track: its artist, or itself if the artist is unknown."""
         artists = self.artists or ("",) * len(self)
-        return tuple(
-            f"artist {artist_key(artist)}" if artist else f"track {track}"
-            for artist, track in zip(artists, self.tracks, strict=True)
-        )
+        return tuple(map(group_of, artists, self.tracks))
 
     @property
     def unit(self) -> Unit:

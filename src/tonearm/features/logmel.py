@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tonearm.errors import UsageError
-from tonearm.features.mel import MelNorm, MelScale, mel_filterbank
+from tonearm.features.mel import MelNorm, MelScale, band_centres, mel_filterbank
 from tonearm.features.stft import Padding, PowerSpectrum, Window
 from tonearm.mono import as_mono
 
@@ -131,6 +131,11 @@ class LogMelConfig:
     def frames_per_second(self) -> float:
         """Frames per second of audio."""
         return self.sample_rate / self.hop_length
+
+    @property
+    def band_centres(self) -> NDArray[np.float64]:
+        """The frequencies in Hz where the mel bands peak, float64[n_mels]."""
+        return band_centres(self.n_mels, self.f_min, self.f_max, self.scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain JSON values."""

@@ -122,6 +122,11 @@ class Analyser:
         self._store = None if store is None else Store(store)
         self._time_limit = time_limit
 
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
+
     def __call__(self, task: Task) -> Outcome:
         """Return what to store about a file; any exception becomes its error."""
         entry = empty_entry(task, self._model)

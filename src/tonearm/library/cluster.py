@@ -301,7 +301,6 @@ def _bundle_file(content: bytes) -> Path:
     """Write a bundle's bytes to a file on this node, shared by its actors; return its path."""
     path = cache_folder("bundles") / f"{hashlib.sha256(content).hexdigest()}.onnx"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             file.write(content)
     return path

@@ -191,11 +191,8 @@ def _metrics(expected: Forecast) -> dict[str, Any]:
     metrics = expected.metrics
     if metrics is None:
         return {"evaluated_on": "nothing: every genre is the music of one artist"}
-    return {
-        "accuracy": round(metrics.accuracy, 4),
-        "macro_f1": round(metrics.f1, 4),
-        "expected_calibration_error": round(metrics.ece, 4),
-        "evaluated_on": f"out-of-fold predictions, {expected.folds} folds grouped by artist and "
-        f"album; of {expected.unknown} of the recordings neither is known",
-        "tracks": metrics.count,
-    }
+    evaluated_on = (
+        f"out-of-fold predictions, {expected.folds} folds grouped by artist and album; "
+        f"of {expected.unknown} of the recordings neither is known"
+    )
+    return metrics.headline(evaluated_on) | {"expected_calibration_error": round(metrics.ece, 4)}

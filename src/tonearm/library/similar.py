@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from tonearm import bundle
@@ -132,8 +133,8 @@ def _find_or_analyse(store: Store, path: str, model: str | os.PathLike[str]) -> 
         if is_gone or (task.size, task.mtime_ns) == (known.size, known.mtime_ns):
             return known, True
     loaded = Bundle.load(bundle.find(model))
-    analyser = _analyser_for(store, loaded)
-    outcome = analyser(task)
+    with closing(_analyser_for(store, loaded)) as analyser:
+        outcome = analyser(task)
     if outcome.entry.error is not None:
         raise TonearmError(f"{path}: {outcome.entry.error}")
     return outcome.entry, not outcome.is_new

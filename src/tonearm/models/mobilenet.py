@@ -9,8 +9,8 @@ are named as in the published state dict, so that the weights load strictly, wit
 from __future__ import annotations
 
 import hashlib
+import http.client
 import pickle
-import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
@@ -352,19 +352,21 @@ def find_pretrained() -> Path:
 
 
 def _download(target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(PRETRAINED_URL, timeout=30) as response:
             content = response.read()
-        _check(target, content)
-        with atomic_write(target) as file:
-            file.write(content)
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise PretrainedError(
             f"{PRETRAINED_FILE}: not in the folder TONEARM_PRETRAINED names nor in "
             f"{target.parent}, and {PRETRAINED_URL} cannot be fetched ({error}): "
             "download it elsewhere and set TONEARM_PRETRAINED to its folder"
         ) from error
+    _check(target, content)
+    try:
+        with atomic_write(target) as file:
+            file.write(content)
+    except OSError as error:
+        raise PretrainedError(f"{target}: {error.strerror or error}") from error
 
 
 def _check(file: Path, content: bytes) -> None:

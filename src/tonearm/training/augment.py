@@ -145,14 +145,9 @@ def apply_gain(logmel: Tensor, gain_db: Tensor, front_end: LogMelConfig) -> Tens
     return (log / per_log + front_end.shift) / front_end.divisor
 
 
-def band_centres(front_end: LogMelConfig) -> NDArray[np.float64]:
-    """Return the centre frequencies of the mel bands in Hz, float64[mels]."""
-    return mel.band_centres(front_end.n_mels, front_end.f_min, front_end.f_max, front_end.scale)
-
-
 def _transposed_bands(front_end: LogMelConfig, semitones: float) -> NDArray[np.float64]:
     """Return for each band the (fractional) source band that transposition moves to it."""
-    centres = band_centres(front_end)
+    centres = front_end.band_centres
     scale = front_end.scale
     mels = mel.hz_to_mel(centres, scale)
     sources = mel.hz_to_mel(centres * 2.0 ** (-semitones / 12.0), scale)
@@ -172,7 +167,7 @@ def _filter_curves(
     size: int, front_end: LogMelConfig, settings: AugmentSettings, rng: np.random.Generator
 ) -> Floats:
     """Draw a filter for each example: float32[size, mels], in decibels."""
-    centres = band_centres(front_end)
+    centres = front_end.band_centres
     octaves = np.log2(np.maximum(centres, 50.0) / 1000.0)
     gain = rng.uniform(-1, 1, (size, 1)) * settings.gain_db
     tilt = rng.uniform(-1, 1, (size, 1)) * settings.tilt_db

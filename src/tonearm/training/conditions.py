@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tonearm.training.augment import band_centres
 from tonearm.training.recipe import ConditionSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
 
@@ -95,7 +94,7 @@ def _filters(size: int, mels: int, settings: ConditionSettings, rng: np.random.G
     lowest, highest = np.log2([settings.lowpass_low_hz, settings.lowpass_high_hz])
     cutoff = rng.uniform(lowest, highest, (size, 1))
     slope = rng.uniform(settings.lowpass_slope_low, settings.lowpass_slope_high, (size, 1))
-    octaves = np.maximum(np.log2(band_centres(STUDENT_FRONT_END)) - cutoff, 0.0)
+    octaves = np.maximum(np.log2(STUDENT_FRONT_END.band_centres) - cutoff, 0.0)
     curves -= slope * octaves * (rng.random((size, 1)) < settings.lowpass_probability)
     return curves.astype(np.float32)
 

@@ -20,6 +20,7 @@ from tonearm.datasets.track import DatasetError, Track
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.training.augment import Batch, crop
 from tonearm.training.experiment import AugmentSettings, DataSettings, Experiment
+from tonearm.training.labels import require_labels
 from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 
 Floats = NDArray[np.float32]
@@ -81,27 +82,24 @@ def load_clips(
 ) -> Clips:
     """Return the features of labelled tracks, leaving out tracks without a log-mel spectrogram.
 
-    `failures` lists the tracks that cannot be decoded, and those that have a log-mel spectrogram
-    but no descriptors. `workers` processes compute what is not in the cache.
+    `failures` lists the tracks that cannot be decoded or are too short, and those that have a
+    log-mel spectrogram but no descriptors. `workers` processes compute what is not in the cache.
 
     Raises
     ------
     DatasetError
         If a track's label is not among the labels, or none of the tracks can be decoded.
     """
+    require_labels(tracks, labels)
     places = {label: i for i, label in enumerate(labels)}
-    stranger = next((track for track in tracks if track.label not in places), None)
-    if stranger is not None:
-        raise DatasetError(
-            f"track {stranger.id}: label {stranger.label!r} is not among {', '.join(labels)}"
-        )
     logmels = cache.logmels(tracks, front_end, progress=progress, workers=workers)
-    kept = [i for i, logmel in enumerate(logmels) if logmel is not None and len(logmel) > 1]
-    if tracks and not kept:
-        first = cache.failures[0] if cache.failures else "all are empty"
-        raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {first}")
-    chosen = tuple(tracks[i] for i in kept)
     failures = cache.failures
+    found = [(track, x) for track, x in zip(tracks, logmels, strict=True) if x is not None]
+    failures += tuple(Failure(track, "lasts a single frame") for track, x in found if len(x) < 2)
+    found = [(track, x) for track, x in found if len(x) > 1]
+    if tracks and not found:
+        raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {failures[0]}")
+    chosen = tuple(track for track, _ in found)
     described = None
     if descriptors:
         described = cache.descriptors(chosen, progress=progress, workers=workers)
@@ -109,7 +107,7 @@ def load_clips(
     targets = np.eye(len(places), dtype=np.float32)[[places[str(t.label)] for t in chosen]]
     return Clips(
         tracks=chosen,
-        logmels=tuple(x for x in logmels if x is not None and len(x) > 1),
+        logmels=tuple(x for _, x in found),
         descriptors=described,
         targets=targets.reshape(len(chosen), len(places)),
         failures=failures,

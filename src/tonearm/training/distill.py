@@ -8,28 +8,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tonearm import datasets, media
-from tonearm.atomic import write_text
 from tonearm.bundle import RUN_BUNDLE, Bundle, write_metadata
 from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.errors import UsageError
-from tonearm.evaluation import predictions
 from tonearm.evaluation.inference import run_inference
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.training_overlap import data_learned, training_text
@@ -42,6 +37,7 @@ from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble, require_heads
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
+from tonearm.training.labels import require_genres, require_labels
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.recipe_windows import recipe_windows
 from tonearm.training.refine import refine
@@ -49,17 +45,17 @@ from tonearm.training.runfolder import (
     DENOISING,
     HISTORY,
     IMITATION,
-    METRICS,
-    PREDICTIONS,
     REFINEMENT,
     TUNING,
     begin_distillation,
     check_distillation_folder,
+    write_evaluation,
 )
 from tonearm.training.transfer_set import (
     TRANSFER_VERSION,
     TransferSegment,
     TransferStore,
+    settings_digest,
     transfer_digest,
 )
 from tonearm.training.tune import tune
@@ -382,11 +378,7 @@ def _clips(
     log: Log,
 ) -> tuple[list[Track], list[TransferSegment]]:
     """Return the tracks that can be used for training, and their segments."""
-    unknown = next((track for track in tracks if track.label not in labels), None)
-    if unknown is not None:
-        raise DatasetError(
-            f"track {unknown.id}: label {unknown.label!r} is not among {', '.join(labels)}"
-        )
+    require_labels(tracks, labels)
     with_audio = [(track, track.path) for track in tracks if track.path is not None]
     segments = store.of_clips([path for _, path in with_audio], recipe.tuning.clip_seconds)
     _log_refused(store, log)
@@ -398,11 +390,10 @@ def _clips(
     if not found:
         reason = f": {store.refused[0]}" if store.refused else ""
         raise DatasetError(f"none of {len(tracks)} tracks can be learned from{reason}")
-    known = sorted({str(track.label) for track, _ in found})
-    if len(known) < 2:
-        raise DatasetError(f"at least two genres are needed, and all clips are {known[0]}")
+    usable = [track for track, _ in found]
+    require_genres(usable)
     log(f"clips: {len(found)} of {len(tracks)} tracks")
-    return [track for track, _ in found], [segment for _, segment in found]
+    return usable, [segment for _, segment in found]
 
 
 def _log_refused(store: TransferStore, log: Log) -> None:
@@ -432,7 +423,7 @@ def _tuning_name(
         "truth": [track.label for track in tracks],
         "clips": transfer_digest(clips),
     }
-    return _named("tuning", settings)
+    return f"tuning-{settings_digest(settings)}"
 
 
 def _refinement_name(
@@ -452,7 +443,7 @@ def _refinement_name(
         "truth": [track.label for track in tracks],
         "clips": transfer_digest(clips),
     }
-    return _named("refinement", settings)
+    return f"refinement-{settings_digest(settings)}"
 
 
 def _denoising_name(
@@ -474,12 +465,7 @@ def _denoising_name(
         "denoising": asdict(recipe.denoising),
         "degraded": [each.folder_name() for noisy in _noise_degradations(recipe) for each in noisy],
     }
-    return _named("denoising", settings)
-
-
-def _named(stage: str, settings: dict[str, Any]) -> str:
-    text = json.dumps(settings, sort_keys=True)
-    return f"{stage}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return f"denoising-{settings_digest(settings)}"
 
 
 def _metadata(
@@ -523,14 +509,7 @@ def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, l
     trial = run_inference(Classifier.load(bundle), tracks, workers=workers)
     for failure in trial.failures:
         log(f"not classified: {failure.error}")
-    predictions.write(run_dir / PREDICTIONS, trial.predictions)
-    metrics = trial.predictions.metrics()
-    write_text(run_dir / METRICS, metrics.to_json())
-    figures = {
-        "evaluated_on": "tracks that were held out of its training",
-        "tracks": metrics.count,
-        "accuracy": round(metrics.accuracy, 4),
-        "macro_f1": round(metrics.f1, 4),
-    }
+    metrics = write_evaluation(run_dir, trial.predictions)
+    figures = metrics.headline("tracks that were held out of its training")
     write_metadata(bundle, replace(Bundle.load(bundle).metadata, metrics=figures), bundle)
     return metrics

@@ -26,7 +26,6 @@ from tonearm.library.tag_words import normalised_spelling
 from tonearm.models.layers import rectangle, required
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.student import Student
-from tonearm.training.augment import band_centres
 from tonearm.training.conditions import mel_power
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
 from tonearm.training.probe import FURTHEST, LEAST_SPREAD, fit
@@ -267,7 +266,7 @@ class Ensemble(GenreNetwork):
         self.on_all = LinearHead(FCN_FEATURES, student.num_classes)
         self.by_tags = TagHead(labels)
         self.denoiser: Denoiser | None = None  # until one has been trained
-        beyond = np.flatnonzero(band_centres(STUDENT_FRONT_END) > BEYOND_HZ)
+        beyond = np.flatnonzero(STUDENT_FRONT_END.band_centres > BEYOND_HZ)
         self.first_beyond = int(beyond[0])
 
     def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:

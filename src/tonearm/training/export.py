@@ -49,7 +49,6 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
         If an output differs by more than `TOLERANCE`, or the bundle cannot be run.
     """
     network = copy.deepcopy(network).cpu().eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as draft:
         _write_graph(network, metadata, draft)
         write_metadata(draft, metadata, draft)

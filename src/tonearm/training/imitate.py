@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +21,7 @@ from tonearm.training.recipe import Recipe
 from tonearm.training.targets import Targets, TargetSpace, collate
 from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
 from tonearm.training.teachers import PATCH_SECONDS, STUDENT_FRONT_END
-from tonearm.training.transfer_set import TransferSegment, transfer_digest
+from tonearm.training.transfer_set import TransferSegment, settings_digest, transfer_digest
 
 # Increase it when a code change alters the result for the same recipe and music.
 IMITATION_VERSION = 1
@@ -144,8 +142,7 @@ def _name(recipe: Recipe, music: Sequence[TransferSegment]) -> str:
         "imitation": asdict(recipe.imitation),
         "music": transfer_digest(music),
     }
-    text = json.dumps(settings, sort_keys=True)
-    return f"imitation-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return f"imitation-{settings_digest(settings)}"
 
 
 def _space(path: Path, music: Sequence[TransferSegment], components: int) -> TargetSpace:

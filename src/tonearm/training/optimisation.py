@@ -176,7 +176,6 @@ class Optimisation(Generic[Network]):
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Store tensors and plain values; the file appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         torch.save(dict(state), file)
 

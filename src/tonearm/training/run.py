@@ -21,14 +21,13 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 
 from tonearm import datasets
-from tonearm.atomic import write_text
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, Failure, FeatureCache
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
-from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.training_overlap import training_text
 from tonearm.features.descriptors import descriptor_names
 from tonearm.metadata import BundleMetadata
@@ -39,6 +38,7 @@ from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clip
 from tonearm.training.experiment import Experiment, ScheduleSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.history import History
+from tonearm.training.labels import require_genres
 from tonearm.training.module import SELECTION, GenreTraining, clip_log_probabilities
 from tonearm.training.optimisation import load_checkpoint, save_checkpoint
 from tonearm.training.progress import EpochProgress
@@ -46,11 +46,10 @@ from tonearm.training.runfolder import (
     CHECKPOINTS,
     HISTORY,
     LOGS,
-    METRICS,
-    PREDICTIONS,
     Resume,
     note_contents,
     open_folder,
+    write_evaluation,
 )
 
 # Increase it when a code change alters the network trained by the same experiment on the same data.
@@ -177,7 +176,7 @@ def fit(
     folder = Path(folder)
     if not train_tracks:
         raise DatasetError("there are no tracks to train on")
-    _require_genres(train_tracks)
+    require_genres(train_tracks)
     _require_devices(experiment.schedule)
     if experiment.schedule.threads:
         torch.set_num_threads(experiment.schedule.threads)
@@ -199,7 +198,7 @@ def fit(
         clips.append(loaded)
         failures.extend(loaded.failures)
     train_clips, valid_clips = clips
-    _require_genres(train_clips.tracks)
+    require_genres(train_clips.tracks)
     note_contents(folder, cache.contents((*train_clips.tracks, *valid_clips.tracks)))
     if train_clips.descriptors is not None:
         network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))
@@ -238,12 +237,6 @@ def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> 
     with torch.inference_mode():
         rows = [clip_log_probabilities(network, dataset[i]).numpy() for i in range(len(clips))]
     return np.stack(rows)
-
-
-def _require_genres(tracks: Sequence[Track]) -> None:
-    known = sorted({str(track.label) for track in tracks})
-    if len(known) < 2:
-        raise DatasetError(f"at least two genres are needed, and all tracks are {known[0]}")
 
 
 def _require_devices(schedule: ScheduleSettings) -> None:
@@ -426,10 +419,7 @@ def _judge(
         probabilities=probabilities_at(scores, temperature),
         artists=tuple(track.artist or "" for track in clips.tracks),
     )
-    predictions.write(folder / PREDICTIONS, table)
-    metrics = evaluate(table.truth_index, table.probabilities, labels, groups=table.groups)
-    write_text(folder / METRICS, metrics.to_json())
-    return metrics
+    return write_evaluation(folder, table)
 
 
 def _summary(experiment: Experiment, clips: Clips) -> dict[str, Any]:
@@ -445,12 +435,7 @@ def _summary(experiment: Experiment, clips: Clips) -> dict[str, Any]:
 def _headline(metrics: Metrics | None) -> dict[str, Any]:
     if metrics is None:
         return {}
-    return {
-        "evaluated_on": "the validation tracks that chose the epoch and the temperature",
-        "tracks": metrics.count,
-        "accuracy": round(metrics.accuracy, 4),
-        "macro_f1": round(metrics.f1, 4),
-    }
+    return metrics.headline("the validation tracks that chose the epoch and the temperature")
 
 
 @contextmanager

@@ -13,6 +13,9 @@ import yaml
 from tonearm.atomic import write_text
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.errors import TonearmError
+from tonearm.evaluation import predictions
+from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.training_overlap import RUN_TRACKS
 from tonearm.training.experiment import Experiment
 
@@ -89,6 +92,14 @@ def check_distillation_folder(folder: Path) -> None:
         raise RunError(
             f"{folder}: holds {CONFIG}, but not that of a distillation; name another --run folder"
         )
+
+
+def write_evaluation(folder: Path, table: Predictions) -> Metrics:
+    """Write `predictions.csv` and `metrics.json`; return the metrics."""
+    predictions.write(folder / PREDICTIONS, table)
+    metrics = table.metrics()
+    write_text(folder / METRICS, metrics.to_json())
+    return metrics
 
 
 def begin_distillation(folder: Path, config_text: str, tracks_text: str) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -199,6 +199,12 @@ class TransferStore:
         return [found.get(path, []) for path in paths]
 
 
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return a short hash of settings that JSON can express, whatever their order."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
 def transfer_digest(segments: Iterable[TransferSegment]) -> str:
     """Return a hash that changes with the recordings, or with any of the teachers' outputs."""
     digest = hashlib.blake2b(digest_size=16)
@@ -282,5 +288,4 @@ def _settings_hash(plan: Plan) -> str:
             FRONT_ENDS[fcn.FRONT_END].to_dict(),
         ],
     }
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return settings_digest(settings)
