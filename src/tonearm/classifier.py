@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio, bundle
-from tonearm.bundle import Bundle, BundleError
+from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
 from tonearm.inputs import as_path, check_audible, checked_samples, path_of
@@ -25,6 +25,7 @@ from tonearm.time_limits import GRACE_SECONDS, check_time_limit, time_limit_for
 from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 
 if TYPE_CHECKING:
+    from tonearm.bundle_descriptors import BundleDescriptors
     from tonearm.workers import Crash
 
 Floats = npt.NDArray[np.float32]
@@ -73,7 +74,11 @@ class Classifier:
         )
         self.time_limit = time_limit
         self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
-        self._descriptor_columns = _descriptor_columns(model)
+        self._descriptors: BundleDescriptors | None = None
+        if model.metadata.descriptors:  # which few models take, and all would have to load
+            from tonearm.bundle_descriptors import BundleDescriptors
+
+            self._descriptors = BundleDescriptors(model)
 
     @classmethod
     def load(
@@ -175,7 +180,7 @@ class Classifier:
         """
         path = as_path(path)
         deadline = _Deadline(path, self.time_limit)
-        descriptors = self._describe_file(path) if self._descriptor_columns else None
+        descriptors = self._describe_file(path)
         rate = self.bundle.metadata.front_end.sample_rate
         scores = _Scores(rate)
         truncated = False
@@ -275,7 +280,7 @@ class Classifier:
     def _classify_file(self, source: audio.Source, path: Path | None) -> Prediction:
         # The source as given, because errors name it: a `Path` would drop a slash of "http://".
         deadline = _Deadline(source, self.time_limit)
-        descriptors = self._describe_file(source) if self._descriptor_columns else None
+        descriptors = self._describe_file(source)
         rate = self.bundle.metadata.front_end.sample_rate
         with audio.stream(source, rate, time_limit=self.time_limit) as blocks:
             scores = self._score_windows(deadline.enforce(blocks), descriptors)
@@ -286,7 +291,7 @@ class Classifier:
             raise UsageError("samples need their rate in Hz, got none")
         signal = checked_samples(samples)
         blocks = audio.resample(signal, rate, self.bundle.metadata.front_end.sample_rate)
-        descriptors = self._describe_samples(signal, rate) if self._descriptor_columns else None
+        descriptors = self._descriptors.of_samples(signal, rate) if self._descriptors else None
         return self._aggregate(None, self._score_windows(blocks, descriptors), truncated=False)
 
     def _score_windows(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Scores:
@@ -362,45 +367,7 @@ class Classifier:
         return {self.labels[i]: float(calibrated[i]) for i in order}
 
     def _describe_file(self, source: audio.Source) -> Floats | None:
-        """Return descriptors of the middle of a file, or None if it cannot be read.
-
-        The network is trained to do without descriptors; if the file is at fault, computing the
-        frames will raise the error.
-        """
-        from tonearm.features.descriptors import (
-            DESCRIPTOR_RATE,
-            EXCERPT_SECONDS,
-            excerpt_start,
-        )
-
-        try:
-            length = audio.identify(source, time_limit=self.time_limit).duration or 0.0
-            start = excerpt_start(length)  # not by the header, whose length may be far too long
-            excerpt = audio.read(
-                source, DESCRIPTOR_RATE, start, EXCERPT_SECONDS, time_limit=self.time_limit
-            )
-        except audio.AudioError:
-            return None
-        return self._describe(excerpt.samples)
-
-    def _describe_samples(self, samples: Floats, rate: int) -> Floats | None:
-        """Return descriptors of the middle of samples in memory, or None if there are none."""
-        from tonearm.features.descriptors import (
-            DESCRIPTOR_RATE,
-            EXCERPT_SECONDS,
-            excerpt_start,
-        )
-
-        start = round(excerpt_start(len(samples) / rate) * rate)
-        excerpt = samples[start : start + round(EXCERPT_SECONDS * rate)]
-        resampled = list(audio.resample(excerpt, rate, DESCRIPTOR_RATE))
-        return self._describe(np.concatenate(resampled)) if resampled else None
-
-    def _describe(self, samples: Floats) -> Floats:
-        """Return float32[1, D], the model's descriptors of samples at `DESCRIPTOR_RATE`."""
-        from tonearm.features.descriptors import describe
-
-        return describe(samples)[np.newaxis, self._descriptor_columns]
+        return self._descriptors.of_file(source, self.time_limit) if self._descriptors else None
 
 
 class IsolatedClassifier:
@@ -538,18 +505,6 @@ def _tee(blocks: Iterable[Floats], readers: int) -> list[Iterator[Floats]]:
             yield pending.popleft()
 
     return [read(pending) for pending in queues]
-
-
-def _descriptor_columns(model: Bundle) -> list[int]:
-    """Return the positions of a bundle's descriptors among those that `describe` computes."""
-    if not model.metadata.descriptors:
-        return []
-    from tonearm.features.descriptors import descriptor_names
-
-    columns = {name: column for column, name in enumerate(descriptor_names())}
-    if unknown := [name for name in model.metadata.descriptors if name not in columns]:
-        raise BundleError(model.path, f"takes unknown descriptors: {', '.join(unknown)}")
-    return [columns[name] for name in model.metadata.descriptors]
 
 
 def _mean_of_top_half(probabilities: list[float]) -> float:

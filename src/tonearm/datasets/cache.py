@@ -29,6 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tonearm import audio
 from tonearm.atomic import DRAFTS, atomic_write
+from tonearm.bundle_descriptors import read_middle
 from tonearm.datasets.content import ContentIndex, Stamp
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
@@ -39,7 +40,6 @@ from tonearm.features.descriptors import (
     EXCERPT_SECONDS,
     describe,
     descriptor_names,
-    excerpt_start,
 )
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.inputs import SHORTEST_SECONDS, SILENCE_PEAK, check_audible
@@ -301,8 +301,7 @@ def middle(path: Path, rate: int) -> NDArray[np.float32]:
     A silent middle is accepted: as in a classifier, only a recording that is silent from end to end
     is refused.
     """
-    start = excerpt_start(audio.identify(path).duration or 0.0)  # as a classifier does
-    samples = audio.read(path, rate, start, EXCERPT_SECONDS).samples
+    samples = read_middle(path, rate)
     if len(samples) / rate < SHORTEST_SECONDS or _peak(samples) < SILENCE_PEAK:
         # Rare enough to decode the whole recording just for this check.
         for _ in _audible(audio.blocks(path, rate), rate, path):
