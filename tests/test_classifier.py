@@ -5,6 +5,10 @@ import dataclasses
 import io
 import json
 import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -393,6 +397,53 @@ def test_processes_report_what_is_wrong_with_a_model(
     model.unlink()
     with pytest.raises(StartError, match=r"gone\.onnx: no such file$"):
         list(classifier.classify_files([song, song], workers=2))
+
+
+def test_processes_do_not_take_another_model_for_the_one_that_was_loaded(
+    tiny_bundle: Path, song: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(tiny_bundle, tmp_path / "mine.onnx"))
+    classifier = Classifier.load(model)
+    write_bundle(model, tiny_metadata(labels=("high", "low")))
+    with pytest.raises(StartError, match="the model has changed since the start"):
+        list(classifier.classify_files([song, song], workers=2))
+    with classifier.isolated() as isolated, pytest.raises(StartError, match="has changed"):
+        isolated.ready()
+    assert classifier(song).genre == "low"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_an_isolated_classifier_works_on_both_sides_of_a_fork(
+    tiny_bundle: Path, song: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(
+        f"""
+import os
+from tonearm import Classifier
+
+if __name__ == "__main__":
+    isolated = Classifier.load({str(tiny_bundle)!r}).isolated()
+    isolated.ready()
+    child = os.fork()
+    print(isolated.attempt({str(song)!r}).genre, flush=True)
+    isolated.close()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("low\nlow\n", "", 0)
+
+
+def test_a_name_in_bytes_is_a_name(classifier: Classifier, song: Path) -> None:
+    with os.scandir(os.fsencode(song.parent)) as entries:
+        found = [entry for entry in entries if entry.name == os.fsencode(song.name)]
+    assert classifier(found[0]).genre == "low"  # type: ignore[arg-type]
+    assert [result.path for result in classifier.classify_files([*found, song])] == [song] * 2
 
 
 def test_workers_must_be_some(classifier: Classifier) -> None:

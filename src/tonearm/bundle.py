@@ -44,6 +44,7 @@ MODELS_VARIABLE = "TONEARM_MODELS"  # names a folder of further bundles, which g
 RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
 
 Floats = npt.NDArray[np.float32]
+FileState = tuple[int, int]  # size in bytes, and mtime in nanoseconds
 
 
 class BundleError(FileError):
@@ -82,10 +83,12 @@ class Bundle:
         metadata: BundleMetadata,
         session: onnxruntime.InferenceSession,
         threads: int,
+        file_state: FileState,
     ) -> None:
         self.path = path
         self.metadata = metadata
         self.threads = threads
+        self.file_state = file_state
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
@@ -111,6 +114,7 @@ class Bundle:
         if threads < 1:
             raise UsageError(f"threads: expected 1 or more, got {threads}")
         path = Path(path)
+        file_state = _file_state(path)  # before it is read: a change in between is noticed later
         session = _open_session(path, threads)
         try:
             text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
@@ -123,7 +127,12 @@ class Bundle:
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
         # Absolute, so that the file can be reloaded after a change of the working directory.
-        return cls(path.absolute(), metadata, session, threads)
+        return cls(path.absolute(), metadata, session, threads, file_state)
+
+    def require_unchanged(self, file_state: FileState) -> None:
+        """Raise `BundleError` if the file is not in the state in which another load found it."""
+        if self.file_state != file_state:
+            raise BundleError(self.path, "the model has changed since the start")
 
     def __reduce__(self) -> tuple[Callable[[Path, int], Bundle], tuple[Path, int]]:
         return Bundle.load, (self.path, self.threads)
@@ -232,6 +241,14 @@ def write_metadata(
     onnx.helper.set_model_props(model, properties | {METADATA_KEY: metadata.to_json()})
     with atomic_write(target) as file:
         file.write(model.SerializeToString())
+
+
+def _file_state(path: Path) -> FileState:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # opening it says why
+        return (0, 0)
+    return status.st_size, status.st_mtime_ns
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio, bundle
-from tonearm.bundle import Bundle
+from tonearm.bundle import Bundle, FileState
 from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
 from tonearm.inputs import as_path, check_audible, checked_samples, path_of
@@ -256,8 +256,11 @@ class Classifier:
 
     def _worker_factory(self) -> Callable[[], Callable[[Path | Failure], Prediction | Failure]]:
         """Return a picklable function that makes the same classifier in another process."""
+        model = self.bundle
         return partial(
-            _prepare, self.bundle.path, self.bundle.threads, self.time_limit, self.thresholds
+            _prepare,
+            *(model.path, model.threads, model.file_state),
+            *(self.time_limit, self.thresholds),
         )
 
     def _without_crash(
@@ -541,15 +544,20 @@ def _size(source: audio.Source) -> int:
     """Return the size of a file in bytes; 0 if unknown, since reading it will raise the reason."""
     try:
         if isinstance(source, str | os.PathLike):
-            return Path(source).stat().st_size
+            return Path(os.fsdecode(source)).stat().st_size
         return source.seek(0, os.SEEK_END)
     except (OSError, ValueError, AttributeError):
         return 0
 
 
 def _prepare(
-    path: Path, threads: int, time_limit: float | None, thresholds: Thresholds
+    path: Path,
+    threads: int,
+    file_state: FileState,
+    time_limit: float | None,
+    thresholds: Thresholds,
 ) -> Callable[[Path | Failure], Prediction | Failure]:
     """Make a worker process's classifier."""
     model = Bundle.load(path, threads)
+    model.require_unchanged(file_state)  # processes may start days later
     return Classifier(model, time_limit=time_limit, thresholds=thresholds)._attempt

@@ -42,7 +42,7 @@ def path_of(source: object) -> Path | None:
         name = getattr(source, "name", None)
         return Path(name) if isinstance(name, str) else None
     if _names_a_file(source):
-        return Path(source)
+        return Path(os.fsdecode(source))  # a `DirEntry` may name it as bytes
     raise UsageError(
         "expected a file's path, a file open as binary, or a NumPy array of samples and their "
         f"rate, got {_described(source)}"
@@ -52,7 +52,7 @@ def path_of(source: object) -> Path | None:
 def as_path(name: object) -> Path:
     """Return a file's name as a path, or raise `UsageError` if it cannot name a file."""
     if _names_a_file(name):
-        return Path(name)
+        return Path(os.fsdecode(name))
     raise UsageError(f"expected a file's path, got {_described(name)}")
 
 

@@ -273,6 +273,7 @@ class _Worker(Generic[Item, Result]):
         self._has_stopped = False
         self._limit = inf
         self._is_ready = False
+        self._parent = os.getpid()
         self._process = _SPAWN.Process(target=_serve, args=(prepare, child_pipe), daemon=True)
         with _signals_blocked():
             self._process.start()
@@ -289,8 +290,15 @@ class _Worker(Generic[Item, Result]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process must be replaced, because it was given up or died while idle."""
-        return self._has_stopped or not self._process.is_alive()
+        """Whether the process must be replaced: given up, dead, or another process's.
+
+        After a fork, the child has the objects of its parent's workers, but not the workers.
+        """
+        return self._has_stopped or not self._is_child or not self._process.is_alive()
+
+    @property
+    def _is_child(self) -> bool:
+        return self._parent == os.getpid()
 
     def wait_until_ready(self) -> None:
         """Receive the process's first message; raises `StartError` if the process cannot start."""
@@ -345,8 +353,9 @@ class _Worker(Generic[Item, Result]):
         """End the process, if it is still running, and close the pipe."""
         self.task = None
         self._has_stopped = True
-        self.end_process()
-        self._process.join(_JOIN_SECONDS)
+        if self._is_child:
+            self.end_process()
+            self._process.join(_JOIN_SECONDS)
         self.pipe.close()
 
 

@@ -9,7 +9,7 @@ samples, and `reading` delivers the requested part.
 """
 
 from tonearm.audio.container import LIMIT_SECONDS, RIFF_UNKNOWN, AudioInfo
-from tonearm.audio.errors import AudioError, NotAudio, TimedOut, TooShort, Undecodable
+from tonearm.audio.errors import AudioError, NotAudio, ReadFailed, TimedOut, TooShort, Undecodable
 from tonearm.audio.identity import Identity, identify, probe
 from tonearm.audio.reading import (
     AudioStream,
@@ -32,6 +32,7 @@ __all__ = [
     "AudioStream",
     "Identity",
     "NotAudio",
+    "ReadFailed",
     "Recording",
     "Samples",
     "Source",

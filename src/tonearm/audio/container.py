@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 
-from tonearm.audio.errors import AudioError, NotAudio, TimedOut, Undecodable
+from tonearm.audio.errors import NotAudio, ReadFailed, TimedOut, Undecodable
 from tonearm.audio.source import (
     Clock,
     LimitedFile,
@@ -172,7 +172,7 @@ class OpenFile:
 
     def breaks_off(self, end: float) -> bool:
         """Check whether a file whose sound ended at `end` seconds should have continued."""
-        if self._source.failed or self._last_packet_damaged:
+        if self._last_packet_damaged:
             return True
         if self.info.container == "ogg" and self._ends_within_ogg_page():
             return True
@@ -207,15 +207,15 @@ class OpenFile:
             )
         except DECODER_ERRORS as error:
             self._close_file()
-            self._check_time()
+            self._check_source()
             if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
                 unknown = "is not a media file, or damaged beyond recognition"
                 raise NotAudio(self.path, unknown) from None
             raise NotAudio(self.path, reason_of(error)) from None
         try:
-            self._check_time()
+            self._check_source()
             self._stream = self._choose_stream()
-        except AudioError:
+        except BaseException:
             self.close()
             raise
         self._stream.codec_context.thread_count = 1
@@ -276,7 +276,7 @@ class OpenFile:
         while failures < MAX_READ_FAILURES:
             try:
                 for packet in self._container.demux(self._stream):
-                    self._check_time()
+                    self._check_source()
                     failures = 0
                     self._last_packet_damaged = packet.is_corrupt
                     if self._first_byte is None:
@@ -291,7 +291,7 @@ class OpenFile:
                 self.last_error = reason_of(error)
                 self._last_packet_damaged = True
                 failures += 1
-        self._check_time()
+        self._check_source()
 
     def _seeks_inaccurately(self) -> bool:
         """Check whether a seek would land in the wrong place."""
@@ -300,9 +300,14 @@ class OpenFile:
             return True
         return codec in INACCURATE_SEEK_CODECS or self._is_chained()
 
-    def _check_time(self) -> None:
+    def _check_source(self) -> None:
+        """Raise why the source has ended early; to FFmpeg, it looks like the end of the file."""
         if self.clock.expired:
             raise TimedOut(self.path, f"took longer than the limit of {self.clock.limit:g} s")
+        if isinstance(self._source.error, OSError):
+            raise ReadFailed(self.path, reason_of(self._source.error)) from self._source.error
+        if self._source.error is not None:  # from the code behind a file object
+            raise self._source.error
 
     @property
     def _last_end(self) -> float:
@@ -366,4 +371,5 @@ class OpenFile:
         self._source.seek(position)
         data = self._source.read(count)
         self._source.seek(previous)
+        self._check_source()
         return data

@@ -21,5 +21,9 @@ class TooShort(AudioError):
     """The file can be decoded, but is too short, or ends before the requested part."""
 
 
+class ReadFailed(AudioError):
+    """The system failed to read the file (a bad disk, a lost network drive): worth a retry."""
+
+
 class TimedOut(AudioError):
     """A file took longer than its time limit."""

@@ -91,14 +91,14 @@ class LimitedFile:
 
     FFmpeg gets its bytes only from here. So any name is safe (a path with a colon is not taken for
     a URL), and a demuxer that reads in circles reaches an end. Nothing is raised into FFmpeg,
-    because PyAV would print exceptions that it cannot pass on.
+    because PyAV would print exceptions that it cannot pass on: `error` keeps them.
     """
 
     def __init__(self, file: BinaryIO | io.FileIO, name: str, clock: Clock) -> None:
         self.name = name  # the suffix helps FFmpeg recognise the format
         self._file = file
         self._clock = clock
-        self.failed = False
+        self.error: Exception | None = None  # why a read failed
 
     def read(self, size: int = -1, /) -> bytes:
         """Read the next bytes, or none once the time is up."""
@@ -106,11 +106,11 @@ class LimitedFile:
             return b""
         try:
             data = bytes(self._file.read(size) or b"")
-        except Exception:  # from the disk, or whatever backs the file object
-            self.failed = True
+        except Exception as error:  # from the disk, or whatever backs the file object
+            self.error = error
             return b""
         if len(data) > size >= 0:  # more than FFmpeg has room for
-            self.failed = True
+            self.error = OSError(f"read({size}) returned {len(data)} bytes")
             return b""
         return data
 
