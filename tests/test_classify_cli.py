@@ -225,6 +225,10 @@ def test_any_file_name_can_be_printed(
     code, output, _ = run("classify", "--model", "tiny", odd)
     assert code == 0
     assert "line\\nbreak \\xff\\x1b[31m.flac" in output
+    done = subprocess.run(
+        [*PROGRAM, "classify", "--csv", "--model", "tiny", odd], capture_output=True, check=True
+    )
+    assert os.fsencode(odd) in done.stdout
 
 
 def test_names_and_reasons_are_whole_where_no_terminal_cuts_them(

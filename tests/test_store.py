@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +288,31 @@ def test_a_store_on_a_read_only_drive_can_be_read(
     Path(f"{store.path}-wal").write_bytes(b"not yet moved over")
     with pytest.raises(StoreError, match=r"the end of a scan is in .*-wal still"):
         Store(store.path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of files")
+@pytest.mark.parametrize("size", ["0", "4096"])
+def test_a_store_on_a_full_disk_can_be_read(store: Store, size: str) -> None:
+    store.save([entry("/music/a")])
+    store.close()
+    script = """
+import resource, sys
+from tonearm.library.store import Store, StoreError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)  # as on a full disk
+print(list(Store(sys.argv[1]).paths()))
+try:
+    Store(sys.argv[1], create=True)
+except StoreError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, store.path, size],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"['/music/a']\n{store.path}: no room beside it on its disk\n"
 
 
 def test_another_process_may_hold_the_file_while_a_store_is_made(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ def test_times_roll_over(seconds: float, shown: str) -> None:
     [
         ("Für Elise.mp3", "Für Elise.mp3"),
         ("two\nlines", "two\\nlines"),
+        ("宇多田ヒカル\u3000First Love.mp3", "宇多田ヒカル\u3000First Love.mp3"),
+        ("می\u200cخواهم.mp3", "می\u200cخواهم.mp3"),  # a joiner
+        ("\u202e3pm.exe", "\\u202e3pm.exe"),  # would be shown backwards
         ("caf\udce9.mp3", "caf\\xe9.mp3"),  # not UTF-8
         ("\x1b[31mred", "\\x1b[31mred"),  # would colour the terminal
     ],

@@ -6,6 +6,8 @@ import os
 import unicodedata
 from collections.abc import Iterable
 
+_JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian and emoji are spelt with
+
 
 def printable(path: str) -> str:
     """Return a path as one printable line, with control and undecodable characters escaped."""
@@ -13,7 +15,14 @@ def printable(path: str) -> str:
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half a surrogate pair, which cannot come from a file system
         text = path.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    """Check whether a terminal shows a character as it is, or as a blank of whatever width."""
+    if character.isprintable() or character in _JOINERS:
+        return True
+    return unicodedata.category(character) == "Zs"
 
 
 def composed(text: str) -> str:

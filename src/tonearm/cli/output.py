@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -60,6 +61,9 @@ class CsvRows:
     def __init__(self, labels: tuple[str, ...], timeline: bool) -> None:
         self._labels = labels
         self._timeline = timeline
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # As `tonearm export` writes it: names that are not UTF-8 keep their bytes.
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         self._writer = csv_writer(sys.stdout)
         span = ("start", "end") if timeline else ("duration",)
         fixed = ("genre", "confidence", "truncated", "error", "music", "verdict")

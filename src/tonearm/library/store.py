@@ -65,6 +65,8 @@ CREATE TABLE files (
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
 _RETRY_SECONDS = 0.01
+# Where SQLite finds no room for its side files: already at their first bytes, or at the others.
+_NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
 _QUERY_SIZE = 500  # paths in one query; the oldest versions of SQLite allow 999
 _HALF = np.dtype("<f2")
 _NUMBERS = ("size", "mtime_ns", "scanned_at", "duration", "confidence", "music")  # columns
@@ -119,25 +121,17 @@ class Store:
                 raise StoreError(self.path, error.strerror or str(error)) from error
         if not create and not self.path.is_file():
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
-        # Only a URI can say whether the file may be created.
-        mode = "rwc" if create else "rw"
+        self._models: dict[int, Model] = {}
         # SQLite needs side files for a file that may change, and cannot create them on, say, a
         # read-only drive.
         is_read_only = not create and not _is_writable(self.path)
-        if is_read_only:
-            self._refuse_unfinished()
-            mode = "ro&immutable=1"
-        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
         with self._store_errors():
-            self._database = sqlite3.connect(
-                uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None
-            )
             try:
-                self._prepare(create=create, is_read_only=is_read_only)
-            except BaseException:
-                self._database.close()
-                raise
-        self._models: dict[int, Model] = {}
+                self._open(create=create, is_read_only=is_read_only)
+            except sqlite3.Error as error:
+                if create or is_read_only or error.sqlite_errorname not in _NO_ROOM:
+                    raise
+                self._open(create=False, is_read_only=True)
 
     def __enter__(self) -> Store:
         return self
@@ -393,6 +387,21 @@ class Store:
 
     # Inside
 
+    def _open(self, *, create: bool, is_read_only: bool) -> None:
+        # Only a URI can say whether the file may be created.
+        mode = "rwc" if create else "rw"
+        if is_read_only:
+            self._refuse_unfinished()
+            mode = "ro&immutable=1"
+        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
+        self._database = sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
+        try:
+            self._database.execute("PRAGMA schema_version")  # fails here if there is no room
+            self._prepare(create=create, is_read_only=is_read_only)
+        except BaseException:
+            self._database.close()
+            raise
+
     def _refuse_unfinished(self) -> None:
         """Refuse a read-only store whose last writes are still in its write-ahead log."""
         wal = Path(f"{self.path}-wal")
@@ -535,7 +544,13 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(self.path, " ".join(str(error).split())) from error
+            # SQLite calls this one an error of the disk.
+            reason = (
+                "no room beside it on its disk"
+                if error.sqlite_errorname in _NO_ROOM
+                else str(error)
+            )
+            raise StoreError(self.path, " ".join(reason.split())) from error
 
 
 def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:

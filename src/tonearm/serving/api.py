@@ -30,7 +30,6 @@ from tonearm.serving.disk import Disk
 from tonearm.serving.limits import REFUSAL_REASON, SHUTTING_DOWN, LimitedUploads, Limits
 from tonearm.serving.pool import NoWorker, WorkerPool, reason_of
 from tonearm.serving.statistics import Statistics
-from tonearm.text import printable
 
 Result = TypeVar("Result")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -47,6 +46,7 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'none'"
 )
+_FILE_EXPECTED = "file: expected one, in a form (multipart/form-data)"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
@@ -210,9 +210,10 @@ def create_app(pool: WorkerPool, limits: Limits | None = None) -> FastAPI:
             try:
                 file = form.get("file")
                 if not isinstance(file, UploadFile):
-                    raise HTTPException(400, "file: expected one, in a form (multipart/form-data)")
+                    raise HTTPException(400, _FILE_EXPECTED)
                 received_at = time.monotonic()
-                name = printable(file.filename or "")
+                # Without half surrogate pairs, which are no text; JSON escapes control characters.
+                name = (file.filename or "").encode("utf-8", "replace").decode()
                 path = await run_sync(_save_upload, file, folder)
                 disk.saved()
             finally:
@@ -254,6 +255,9 @@ async def _form(request: Request) -> FormData:
 
     FastAPI itself would accept up to a thousand files, and report a full disk as a bad request.
     """
+    content_type = request.headers.get("Content-Type", "").partition(";")[0]
+    if content_type.strip().lower() != "multipart/form-data":  # as `curl --data-binary` sends
+        raise HTTPException(400, _FILE_EXPECTED)
     try:
         return await request.form(max_files=1, max_fields=MAX_FORM_FIELDS)
     except UnicodeError:  # undecodable in the character set that the client names
