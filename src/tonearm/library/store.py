@@ -544,13 +544,10 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            # SQLite calls this one an error of the disk.
-            reason = (
-                "no room beside it on its disk"
-                if error.sqlite_errorname in _NO_ROOM
-                else str(error)
-            )
-            raise StoreError(self.path, " ".join(reason.split())) from error
+            reason = " ".join(str(error).split())
+            if error.sqlite_errorname in _NO_ROOM:  # which SQLite calls an error of the disk
+                reason = "no room beside it on its disk"
+            raise StoreError(self.path, reason) from error
 
 
 def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:
