@@ -129,7 +129,7 @@ class Store:
             try:
                 self._open(create=create, is_read_only=is_read_only)
             except sqlite3.Error as error:
-                if create or is_read_only or error.sqlite_errorname not in _NO_ROOM:
+                if create or is_read_only or not _is_without_room(error):
                     raise
                 self._open(create=False, is_read_only=True)
 
@@ -545,7 +545,7 @@ class Store:
             yield
         except sqlite3.Error as error:
             reason = " ".join(str(error).split())
-            if error.sqlite_errorname in _NO_ROOM:  # which SQLite calls an error of the disk
+            if _is_without_room(error):  # which SQLite calls an error of the disk
                 reason = "no room beside it on its disk"
             raise StoreError(self.path, reason) from error
 
@@ -625,6 +625,11 @@ def _probabilities(text: str | None) -> dict[str, float]:
     if not all(isinstance(number, int | float) for number in probabilities.values()):
         raise TypeError
     return dict(probabilities)
+
+
+def _is_without_room(error: sqlite3.Error) -> bool:
+    # Only errors of SQLite itself, not of Python's module, have a name.
+    return getattr(error, "sqlite_errorname", "") in _NO_ROOM
 
 
 def _is_writable(path: Path) -> bool:
