@@ -524,6 +524,12 @@ def test_numbers_on_an_album_are_no_ids(tmp_path: Path) -> None:
     assert [track.id for track in load(table)] == ["1", "2"]
 
 
+def test_a_column_of_ids_comes_before_one_of_numbers_on_an_album(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,track_id,track\na.mp3,jazz,x,1\nb.mp3,rock,y,2\n")
+    assert [track.id for track in load(table)] == ["x", "y"]
+
+
 def test_spellings_of_columns_and_parts_are_one(tmp_path: Path) -> None:
     text = "Path, Genre ,SPLIT\na.mp3,pop,Training\nb.mp3,jazz,val\nc.mp3,jazz,TEST\nd.mp3,pop,7\n"
     (tmp_path / "m.csv").write_text(text)
@@ -690,11 +696,13 @@ def test_folds_keep_what_the_table_says(tmp_path: Path) -> None:
 def test_folds_keep_what_a_track_table_says(tmp_path: Path) -> None:
     header = ["track", "genre", "file", "split", "licence"]
     rows = [[n, "xy"[n % 2], f"{n}.mp3", "wild", f"CC {n}"] for n in range(4)]
+    rows.append([4, "", "4.mp3", "wild", ""])
     table = write_csv(tmp_path / "set" / "tracks.csv", [header, *rows])
     done = CliRunner().invoke(
         app, ["data", "split", str(table.parent), "--folds", "2", "-o", str(tmp_path / "k.csv")]
     )
     assert done.exit_code == 0, done.output
+    assert "without a label or outside the dataset's partition: 1 tracks" in done.output
     with (tmp_path / "k.csv").open() as file:
         written = list(csv.DictReader(file))
     assert {row["id"]: row["licence"] for row in written} == {str(n): f"CC {n}" for n in range(4)}

@@ -462,6 +462,8 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         (["--tuning.steps", "0"], "tuning.steps must be above 0, got 0"),
+        (["--student.hop_seconds", "0"], "student.hop_seconds must be from 0.1 to 3600, got 0"),
+        (["--student.window_seconds", "0"], "window_seconds must be from 0.5 to 3600, got 0"),
         (["--tuning.crop_shares", "[1.0]"], "equally many lengths above 0 and shares"),
         (["--tuning.crop_shares", "[0.0, 0.0, 0.0]"], "equally many lengths above 0 and shares"),
         (["--tuning.mask_low", "16"], "mask_low must be above 0 and below mask_high, got 16 and"),

@@ -20,6 +20,7 @@ from tonearm.bundle import Bundle, find, write_metadata
 from tonearm.cli.app import app
 from tonearm.cli.options import listed
 from tonearm.datasets import Dataset, LeakWarning, Track, load, split
+from tonearm.datasets.content import content_hash
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.inference import NothingClassified, evaluable_tracks, run_inference
@@ -342,6 +343,13 @@ def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_p
     # A track of the same name, but of another genre, is of another collection.
     assert "warning:" not in told({"high/1": "jazz", "high/2": "high"})
     assert "Warning:" not in page.read_text(encoding="utf-8")
+
+    # Where files are hashed, neither their names nor their labels matter.
+    hashes = {"high/1": "00" * 16, "mine": content_hash(tmp_path / "music" / "low" / "1.wav")}
+    tracks = {"train": dict.fromkeys(hashes, "high"), "valid": {}, "contents": hashes}
+    (run / "tracks.json").write_text(json.dumps(tracks))
+    done = CliRunner().invoke(app, arguments)
+    assert f"warning: {run} learned from 1 of these 2 tracks" in done.stderr
 
     write_metadata(model, tiny_metadata(training={"data": "music"}), model)
     assert "warning:" not in told({})  # a run knows better than by its dataset's name

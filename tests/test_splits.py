@@ -188,6 +188,17 @@ def test_numbered_parts_are_folds() -> None:
     assert [len(fold.train) for fold in folds] == [6, 6, 6]
 
 
+def test_folds_with_a_decimal_point_are_numbers(tmp_path: Path) -> None:
+    # As pandas and Parquet write a column of whole numbers in which a cell is empty.
+    table = tmp_path / "table.csv"
+    rows = [f"{n}.mp3,{'ab'[n % 2]},{1 + n % 3}.0" for n in range(12)]
+    table.write_text("\n".join(["path,label,fold", *rows, "last.mp3,a,"]))
+    dataset = load(table)
+    folds = split(dataset, "builtin")
+    assert [len(fold.valid) for fold in folds] == [4, 4, 4]
+    assert len(dataset.select(split="2")) == len(dataset.select(split="2.0")) == 4
+
+
 def test_spellings_of_an_artist_are_one() -> None:
     assert artist_key("KC & The Sunshine Band") == artist_key("KC and the Sunshine Band")
     assert artist_key("The Tymes") == artist_key("tymes")

@@ -156,8 +156,9 @@ def test_an_experiment_survives_its_own_yaml(settings: list[str], tmp_path: Path
         (["--data.batch_size", "1"], "data.batch_size must be at least 2, got 1"),
         (["--data.crop_seconds", "0.2"], "data.crop_seconds must be at least 0.5, got 0.2"),
         (["--data.window_seconds", "3601"], "data.window_seconds must be from 0.5 to 3600, got 36"),
-        (["--data.hop_seconds", "0"], "data.hop_seconds must be above 0 and at most 3600, got 0"),
-        (["--data.hop_seconds", "1e9"], "data.hop_seconds must be above 0 and at most 3600, got 1"),
+        (["--data.hop_seconds", "0.005"], "data.hop_seconds must be from 0.1 to 3600, got 0.005"),
+        (["--data.hop_seconds", "1e9"], "data.hop_seconds must be from 0.1 to 3600, got 1"),
+        (["--schedule.patience", "-1"], "schedule.patience must be at least 0, got -1"),
         (["--augment.mixup", "-1"], "augment.mixup must be at least 0, got -1"),
         (["--data.loop_probability", "2"], "data.loop_probability must be from 0 to 1, got 2"),
         (["--optimiser.average", "1"], "optimiser.average must be from 0 to below 1, got 1"),
@@ -246,6 +247,7 @@ def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() 
         (b"seed: [1\n", "not YAML"),
         (b"seeds: 1\n", "seeds"),
         (b"optimiser:\n  lr: 0\n", "optimiser.lr must be above 0"),
+        (b"model:\n  settings:\n    # dropout: 0.2\n", "model.settings must be settings and"),
     ],
 )
 def test_a_file_of_settings_that_is_at_fault_is_named(
@@ -530,15 +532,20 @@ def test_a_finished_run_is_not_trained_again(settings: list[str], finished: Path
     assert (finished / "checkpoints" / "last.ckpt").stat().st_mtime_ns == modified
 
 
-def test_training_stops_early_and_stays_stopped(settings: list[str], tmp_path: Path) -> None:
-    experiment = parse(
-        [*settings, "--schedule.epochs", "60", "--schedule.patience", "4", "--optimiser.lr", "1e-9"]
-    )
+@pytest.mark.parametrize("patience", ["3", "4"])  # between validations, the next one decides
+def test_training_stops_early_and_stays_stopped(
+    settings: list[str], tmp_path: Path, patience: str
+) -> None:
+    changes = ["--schedule.epochs", "60", "--schedule.patience", patience]
+    experiment = parse([*settings, *changes, "--optimiser.lr", "1e-9"])
 
     train(experiment, tmp_path)
     rows = history(tmp_path)
     train(experiment, tmp_path)
 
+    losses = [float(row["valid_loss"]) for row in rows if row["valid_loss"]]
+    best = 2 * (1 + losses.index(min(losses)))  # validated every second epoch
+    assert len(rows) >= best + int(patience)
     assert len(rows) < 60
     assert history(tmp_path) == rows
 
@@ -823,6 +830,26 @@ def test_the_command_trains_and_says_where_the_model_is(
     assert f"model: {tmp_path / 'run' / 'model.onnx'}" in result.stdout
     kept = parse(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.split, kept.data.fold) == ("random-kfold", 1)
+
+
+def test_training_without_validation_is_told(
+    settings: list[str], music: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    rows = [
+        f"{path},{path.parent.name},{'test' if path.stem == '1' else 'train'}"
+        for path in sorted(music.rglob("*.wav"))
+    ]
+    table.write_text("\n".join(["path,label,split", *rows]))
+    run = tmp_path / "run"
+    arguments = ["train", "--config", settings[1], "--data", str(table), "--run", str(run)]
+    arguments += ["--split", "builtin", "--data.cache", settings[-1], "--schedule.epochs", "1"]
+
+    result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 0, result.output
+    assert "tonearm: warning: no tracks to validate on" in result.stderr
+    assert not (run / "metrics.json").exists()
 
 
 def test_the_command_prints_all_settings(settings: list[str]) -> None:

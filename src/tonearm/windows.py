@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 PADDED_SECONDS = 1.0  # shorter clips are zero-padded to this, so that any network has enough frames
+SHORTEST_HOP_SECONDS = 0.1  # below, windows would hardly differ, or not move at all
 SHORTEST_TAIL_SECONDS = 0.25  # a shorter rest after the last window gets no window of its own
 
 

@@ -110,6 +110,9 @@ def split(
     for part in parts:
         sizes = f"{len(part.train)} train, {len(part.valid)} valid"
         print(f"{part.name}: {sizes}" + (f", {len(part.test)} test" if part.test else ""))
+    divided = {track.id for part in parts for track in (*part.train, *part.valid, *part.test)}
+    if left_out := len(dataset) - len(divided):
+        print(f"left out, without a label or outside the dataset's partition: {left_out} tracks")
 
 
 def download(

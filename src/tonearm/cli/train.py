@@ -70,4 +70,10 @@ def train(
             f"validation: accuracy {metrics.accuracy:.1%}, macro F1 {metrics.f1:.1%} "
             f"over {metrics.count} tracks"
         )
+    else:
+        typer.echo(
+            "tonearm: warning: no tracks to validate on: the model is of the last epoch, "
+            "uncalibrated and not evaluated",
+            err=True,
+        )
     typer.echo(f"model: {result.bundle}")

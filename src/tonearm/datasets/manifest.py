@@ -22,7 +22,7 @@ SUFFIXES = (".csv", ".parquet", ".pq")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename"),
     "label": ("label", "genre"),
-    "id": ("id", "track", "track_id"),
+    "id": ("id", "track_id", "track"),
     "artist": ("artist",),
     "title": ("title",),
     "album": ("album",),

@@ -147,5 +147,13 @@ def label_text(text: str | None, where: str) -> str | None:
 
 
 def part_name(text: str | None) -> str | None:
-    """Return the standard name of a dataset part: `"valid"` for `"val"` and `"Validation"`."""
-    return None if text is None else SPLITS.get(text.casefold(), text)
+    """Return the standard name of a dataset part: `"valid"` for `"val"` and `"Validation"`.
+
+    A number of a fold is a whole one: `"2"` for `"2.0"`, as tables with empty cells have it.
+    """
+    if text is None:
+        return None
+    whole, point, rest = text.partition(".")
+    if point and whole.isdecimal() and not rest.strip("0"):
+        return whole
+    return SPLITS.get(text.casefold(), text)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tonearm.bundle import RUN_BUNDLE, Bundle
+from tonearm.datasets.content import content_hash
 from tonearm.datasets.gtzan_facts import GTZAN, facts
 from tonearm.datasets.track import Track
 
@@ -49,20 +51,18 @@ def data_of_base(training: Mapping[str, Any]) -> dict[str, Any]:
 def overlap_warning(bundle: Bundle, tracks: Sequence[Track], data: str | None = None) -> str | None:
     """Return why a model's metrics on some tracks come out too high, or `None`.
 
-    A run lists its tracks, a distilled model separated from its run names its dataset and the parts
-    of it, and so does a model that `tonearm.library.learn` built on that one. Nothing is known
-    about other models.
+    A run lists its tracks and hashes of their files; a distilled model separated from its run names
+    its dataset and the parts of it, and so does a model that `tonearm.library.learn` built on that
+    one. Nothing is known about other models.
 
     Parameters
     ----------
     data
         The name of the dataset the tracks belong to; None if it has none.
     """
-    training_labels = _training_labels(bundle.path)
-    if training_labels is not None:
-        overlap = sum(
-            training_labels.get(track.id) == track.label for track in tracks if track.label
-        )
+    run = _trained_on(bundle.path)
+    if run is not None:
+        overlap = sum(map(run.includes, tracks))
         if not overlap:
             return None
         return (
@@ -90,12 +90,30 @@ def overlap_warning(bundle: Bundle, tracks: Sequence[Track], data: str | None = 
     return None
 
 
-def _training_labels(bundle: Path) -> Mapping[str, str] | None:
-    """Return the labels of a run's training tracks by id, or `None` if they are not recorded."""
+@dataclass(frozen=True)
+class _TrainedOn:
+    """The training tracks of a run: their labels by id, and the hashes of their files, if known."""
+
+    labels: Mapping[str, str]
+    contents: frozenset[str]
+
+    def includes(self, track: Track) -> bool:
+        if not self.contents:
+            return track.label is not None and self.labels.get(track.id) == track.label
+        # Ids depend on how the same files are listed, and files of one name may be others.
+        try:
+            return track.path is not None and content_hash(track.path) in self.contents
+        except OSError:
+            return False
+
+
+def _trained_on(bundle: Path) -> _TrainedOn | None:
+    """Return a run's training tracks, or `None` if they are not recorded."""
     if bundle.name != RUN_BUNDLE:
         return None
     try:
         run = json.loads((bundle.parent / RUN_TRACKS).read_text("utf-8"))
-        return dict(run["train"])
-    except (OSError, ValueError, KeyError, TypeError):  # a foreign file of the same name
+        labels, contents = dict(run["train"]), dict(run.get("contents", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's file
         return None
+    return _TrainedOn(labels, frozenset(contents[track] for track in labels if track in contents))

@@ -15,6 +15,7 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
 from tonearm.metadata import MAX_WINDOW_SECONDS
 from tonearm.training.settings import parse_settings
+from tonearm.windows import SHORTEST_HOP_SECONDS
 
 SHORTEST_INPUT_SECONDS = 0.5  # long enough to survive the pooling of every network
 HIGHEST_SEED = 2**32 - 1  # the largest that NumPy's and Lightning's generators accept
@@ -174,8 +175,8 @@ class ScheduleSettings:
     epochs
         Maximum number of epochs; the cosine schedule of the learning rate ends here.
     patience
-        Training stops when validation has not improved for this many epochs: neither the macro F1
-        nor, where that is equal, the loss.
+        Training stops at the first validation after this many epochs in which validation has not
+        improved: neither the macro F1 nor, where that is equal, the loss.
     validate_every
         Number of epochs between validations; the last epoch is always validated.
     threads
@@ -258,6 +259,8 @@ def _check_ranges(experiment: Experiment) -> None:
     data, augment = experiment.data, experiment.augment
     optimiser, schedule = experiment.optimiser, experiment.schedule
     settings = experiment.model.settings
+    if not isinstance(settings, dict):  # an empty section in YAML is `None`
+        raise UsageError("model.settings must be settings and their values: leave it out for none")
     for setting in _DERIVED:
         if setting in settings:
             raise UsageError(
@@ -281,7 +284,8 @@ def _check_ranges(experiment: Experiment) -> None:
     # Anything longer would be refused by the bundle, but only at the end of training.
     expected = f"from {shortest} to {longest:g}"
     _check("data.window_seconds", window, expected, shortest <= window <= longest)
-    _check("data.hop_seconds", hop, f"above 0 and at most {longest:g}", 0 < hop <= longest)
+    expected = f"from {SHORTEST_HOP_SECONDS} to {longest:g}"
+    _check("data.hop_seconds", hop, expected, SHORTEST_HOP_SECONDS <= hop <= longest)
     for name, value in (
         # Batch normalisation needs at least two examples to compare.
         ("data.examples_per_epoch", data.examples_per_epoch),
@@ -302,6 +306,7 @@ def _check_ranges(experiment: Experiment) -> None:
         ("optimiser.warmup_epochs", optimiser.warmup_epochs),
         ("optimiser.clip_norm", optimiser.clip_norm),
         ("optimiser.pretrained_lr_scale", optimiser.pretrained_lr_scale),
+        ("schedule.patience", schedule.patience),
         ("schedule.threads", schedule.threads),
     ):
         _check(name, value, "at least 0", value >= 0)

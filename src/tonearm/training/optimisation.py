@@ -186,8 +186,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises
     ------
     TonearmError
-        If the file cannot be read, or is not a complete checkpoint.
+        If the file is missing, cannot be read, or is not a complete checkpoint.
     """
+    if not path.exists():
+        raise TonearmError(f"{path}: missing; start over with --resume never")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:

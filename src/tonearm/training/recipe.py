@@ -11,8 +11,10 @@ import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
-from tonearm.training.experiment import HIGHEST_SEED
+from tonearm.metadata import MAX_WINDOW_SECONDS
+from tonearm.training.experiment import HIGHEST_SEED, SHORTEST_INPUT_SECONDS
 from tonearm.training.settings import parse_settings
+from tonearm.windows import SHORTEST_HOP_SECONDS
 
 
 @dataclass(frozen=True)
@@ -448,6 +450,15 @@ class Recipe:
                 "tuning.mask_low must be above 0 and below mask_high, got "
                 f"{self.tuning.mask_low} and {self.tuning.mask_high}"
             )
+        window, hop = self.student.window_seconds, self.student.hop_seconds
+        for name, seconds, shortest in (
+            ("student.window_seconds", window, SHORTEST_INPUT_SECONDS),
+            ("student.hop_seconds", hop, SHORTEST_HOP_SECONDS),
+        ):
+            if not shortest <= seconds <= MAX_WINDOW_SECONDS:
+                raise UsageError(
+                    f"{name} must be from {shortest} to {MAX_WINDOW_SECONDS:g}, got {seconds}"
+                )
         lengths, shares = self.tuning.crop_seconds, self.tuning.crop_shares
         fits = len(lengths) == len(shares) and min(lengths, default=0) > 0
         if not (fits and min(shares) >= 0 and sum(shares) > 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import warnings
@@ -53,7 +54,7 @@ from tonearm.training.runfolder import (
 )
 
 # Increase it when a code change alters the network trained by the same experiment on the same data.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 # As long as these stay the same, the same experiment and data give the same model.
 VERSIONS = (TRAINING_VERSION, CACHE_VERSION)
 
@@ -284,7 +285,7 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             EarlyStopping(
                 SELECTION,
                 mode="max",
-                patience=max(1, schedule.patience // schedule.validate_every),
+                patience=max(1, math.ceil(schedule.patience / schedule.validate_every)),
                 check_on_train_epoch_end=False,
             ),
             _checkpoint(
