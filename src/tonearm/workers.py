@@ -89,7 +89,7 @@ class Crash(Generic[Item]):
     item: Item
     exit_code: int | None
 
-    def reason(self, allowed: float) -> str:
+    def reason(self, allowed: float = inf) -> str:
         """Return in one line why a file failed whose time limit was `allowed` seconds."""
         if self.exit_code is None:
             return f"given up after {allowed:.0f} s"

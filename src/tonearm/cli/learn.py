@@ -17,7 +17,7 @@ from tonearm.text import printable
 from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
-    from tonearm.datasets.cache import Failure
+    from tonearm.datasets.cache import FailedTrack
     from tonearm.library.examples import Examples
     from tonearm.library.forecast import Forecast, GenreForecast
     from tonearm.library.learn import Learned
@@ -99,7 +99,7 @@ def learn(
         _print(learned, examples.unlabelled)
 
 
-def _report_left_out(examples: Examples, failures: tuple[Failure, ...]) -> None:
+def _report_left_out(examples: Examples, failures: tuple[FailedTrack, ...]) -> None:
     """Report the files that are not learned from; `failures` are those that do not decode."""
     for failure in (*examples.failures, *failures):
         print(f"tonearm: left out: {failure}", file=sys.stderr)
@@ -125,7 +125,7 @@ def _examples(sources: list[str], *, tags: bool) -> Examples:
     return from_dataset(dataset)
 
 
-def _record(learned: Learned, failures: tuple[Failure, ...]) -> dict[str, Any]:
+def _record(learned: Learned, failures: tuple[FailedTrack, ...]) -> dict[str, Any]:
     from dataclasses import asdict
 
     from tonearm.library.advice import advise

@@ -59,7 +59,7 @@ class CacheError(TonearmError):
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedTrack:
     """A track that has no features, and the reason; `str` gives both on one line."""
 
     track: Track
@@ -84,7 +84,7 @@ class FeatureCache:
 
     def __init__(self, root: str | PathLike[str] | None = None) -> None:
         self.root = cache_folder("features") if root is None else Path(root)
-        self.failures: tuple[Failure, ...] = ()
+        self.failures: tuple[FailedTrack, ...] = ()
         try:
             self._contents = ContentIndex(self.root / "content.sqlite")
             self._sweep()
@@ -179,9 +179,9 @@ class FeatureCache:
         failures = []
         for track in dict.fromkeys(tracks):
             if track.path is None:
-                failures.append(Failure(track, "no audio file is known"))
+                failures.append(FailedTrack(track, "no audio file is known"))
             elif track.path in errors:
-                failures.append(Failure(track, errors[track.path]))
+                failures.append(FailedTrack(track, errors[track.path]))
         self.failures = tuple(failures)
         return [None if track.path is None else found.get(track.path) for track in tracks]
 

@@ -21,6 +21,7 @@ from tonearm.datasets.fingerprint import Words
 from tonearm.datasets.progress import with_progress
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError, unexpected
+from tonearm.inputs import SILENCE_PEAK
 from tonearm.text import printable
 
 FaultKind = Literal[
@@ -38,7 +39,6 @@ FaultKind = Literal[
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 SHORTEST_SECONDS = 1.0
-SILENT_PEAK = 1e-4  # 80 dB below full scale
 STATED_SHARE = 0.9  # a track shorter than this share of its stated duration is too short
 FINGERPRINTED_SECONDS = 120.0  # of a long recording, enough to recognise it
 
@@ -124,9 +124,8 @@ def _decode_tracks(tracks: Sequence[Track], processes: int) -> Iterator[_Decoded
         return
     for result in workers.in_order(_track_decoder, tracks, min(processes, len(tracks))):
         if isinstance(result, workers.Crash):
-            detail = f"decoding it ended the process (exit {result.exit_code})"
             path = printable(str(result.item.path))
-            yield Fault("undecodable", (result.item.id,), f"{path}: {detail}")
+            yield Fault("undecodable", (result.item.id,), f"{path}: {result.reason()}")
         else:
             yield result
 
@@ -168,7 +167,7 @@ def _faults_of(track: Track, decoded: _Decoded, shortest: float) -> Iterator[Fau
     path, seconds = printable(str(track.path)), f"{decoded.seconds:.2f} s"
     if decoded.truncated:
         yield Fault("truncated", (track.id,), f"{path}: breaks off after {seconds}")
-    if decoded.peak <= SILENT_PEAK:
+    if decoded.peak < SILENCE_PEAK:
         yield Fault("silent", (track.id,), f"{path}: {seconds} of silence")
     if decoded.seconds < shortest:
         yield Fault("too short", (track.id,), f"{path}: {seconds}, below {shortest:g} s")
@@ -180,7 +179,7 @@ def _faults_of(track: Track, decoded: _Decoded, shortest: float) -> Iterator[Fau
 def _faults_among(dataset: Dataset, decoded: Mapping[str, _Decoded]) -> Iterator[Fault]:
     """Yield duplicates and repetitions, and contradictions between their labels or splits."""
     # Silent tracks would all count as duplicates, and have a fault of their own.
-    audible = [id_ for id_, result in decoded.items() if result.peak > SILENT_PEAK]
+    audible = [id_ for id_, result in decoded.items() if result.peak >= SILENCE_PEAK]
     by_digest: dict[str, list[str]] = defaultdict(list)
     for id_ in audible:
         by_digest[decoded[id_].digest].append(id_)

@@ -131,7 +131,7 @@ def _results(
         return
     for result in workers.in_order(prepare, tasks, min(processes, len(tasks))):
         if isinstance(result, workers.Crash):
-            yield _Failed(f"the process died reading it (exit {result.exit_code})")
+            yield _Failed(result.reason())
         else:
             yield result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tonearm.errors import TonearmError
@@ -94,6 +95,11 @@ class Dataset:
     table: Path | None = None
     picture_tracks: tuple[Track, ...] = ()
     feature_tables: tuple[Path, ...] = ()
+
+    @cached_property
+    def is_partitioned(self) -> bool:
+        """Whether the dataset has a partition of its own; tracks without a split are outside it."""
+        return any(track.split is not None for track in self.tracks)
 
     def select(self, *, split: str | None = None, kind: str | None = None) -> tuple[Track, ...]:
         """Return the tracks of one split, of one kind, or both; `None` matches any.

@@ -125,14 +125,13 @@ def evaluable_tracks(
         raise UsageError(
             f"{dataset.name} has no label {min(unknown)!r}; it has {', '.join(dataset.labels)}"
         )
-    partitioned = any(track.split is not None for track in dataset)
     tracks = tuple(
         track
         for track in dataset.select(split=split, kind=kind)
         if track.path is not None
         and track.label is not None
         and (labels is None or track.label in labels)
-        and (track.split is not None or not partitioned)
+        and (track.split is not None or not dataset.is_partitioned)
     )
     if not tracks:
         filters = {"split": split, "kind": kind, "labels": labels and ", ".join(sorted(labels))}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tonearm import audio
 from tonearm.bundle import Bundle, BundleError
 from tonearm.classifier import Classifier
-from tonearm.datasets.cache import Failure, FeatureCache, Kind
+from tonearm.datasets.cache import FailedTrack, FeatureCache, Kind
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track
 from tonearm.library.excerpt import Excerpt, classify_excerpt
@@ -43,7 +43,7 @@ class Embeddings:
 
     tracks: tuple[Track, ...]
     values: Floats
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedTrack, ...]
 
 
 def embed(

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tonearm.datasets.cache import Failure
+from tonearm.datasets.cache import FailedTrack
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError
 from tonearm.library.tag_words import normalised_spelling
@@ -35,7 +35,7 @@ class Examples:
     """
 
     tracks: tuple[Track, ...]
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedTrack, ...] = ()
     unlabelled: int = 0
     held_back: int = 0
 
@@ -47,12 +47,11 @@ def from_dataset(dataset: Dataset) -> Examples:
     repetitions), and so is its test part. If the dataset names neither artist nor album of a track,
     both are read from the file's tags.
     """
-    partitioned = any(track.split is not None for track in dataset)
     files = [track for track in dataset if track.path is not None]
     usable = [
         track
         for track in files
-        if track.split != TEST_SPLIT and not (partitioned and track.split is None)
+        if track.split != TEST_SPLIT and not (dataset.is_partitioned and track.split is None)
     ]
     labelled = [track for track in usable if track.label is not None]
     return Examples(
@@ -76,7 +75,7 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
         try:
             names = read_names(path)
         except TagError as error:
-            failures.append(Failure(track, error.reason))
+            failures.append(FailedTrack(track, error.reason))
             continue
         if names.genres:
             tracks.append(_with_artist_and_album(replace(track, label=names.genres[0]), names))

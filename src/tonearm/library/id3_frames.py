@@ -16,6 +16,7 @@ from typing import BinaryIO
 from tonearm.errors import TonearmError
 
 HEADER_BYTES = 10
+ID3V1_BYTES = 128  # at the very end of a file, from "TAG" to the genre number in the last byte
 GENRE = (b"TCON", b"TCO")
 UNSYNCHRONISED, EXTENDED = 0x80, 0x40  # tag flags
 FRAME_UNSYNCHRONISED = 0x02  # in the second byte of a frame's flags, since 2.4
@@ -57,7 +58,7 @@ def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
     """
     header = file.read(HEADER_BYTES)
     version, flags = header[3], header[5]
-    table = file.read(_synchsafe(header[6:]))
+    table = file.read(from_synchsafe(header[6:]))
     if flags & UNSYNCHRONISED and version < 4:
         table = _resynchronised(table)
     if flags & EXTENDED and version > 2:
@@ -83,7 +84,7 @@ def _split(table: bytes, version: int, *, synchsafe: bool) -> list[RawFrame] | N
         size_bytes = header[name_length : 2 * name_length]
         if synchsafe and max(size_bytes) > 0x7F:
             return None
-        size = _synchsafe(size_bytes) if synchsafe else int.from_bytes(size_bytes, "big")
+        size = from_synchsafe(size_bytes) if synchsafe else int.from_bytes(size_bytes, "big")
         position += header_length + size
         if position > len(table) or not _NAME.fullmatch(header[:name_length]):
             return None
@@ -111,10 +112,10 @@ def _extended_header_bytes(table: bytes, version: int) -> int:
     """Return the extended header's length: 0 if a program announced one without writing it."""
     if _NAME.fullmatch(table[:4]):
         return 0
-    return _synchsafe(table[:4]) if version == 4 else 4 + int.from_bytes(table[:4], "big")
+    return from_synchsafe(table[:4]) if version == 4 else 4 + int.from_bytes(table[:4], "big")
 
 
-def _synchsafe(digits: bytes) -> int:
+def from_synchsafe(digits: bytes) -> int:
     """Decode a number that is stored as seven bits per byte."""
     number = 0
     for byte in digits:

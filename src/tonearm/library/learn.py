@@ -14,7 +14,7 @@ import numpy as np
 from tonearm import __version__, bundle
 from tonearm.atomic import require_writable_folder
 from tonearm.bundle import Bundle
-from tonearm.datasets.cache import Failure, FeatureCache
+from tonearm.datasets.cache import FailedTrack, FeatureCache
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track, labels_of
 from tonearm.errors import TonearmError, UsageError
@@ -40,7 +40,7 @@ class TooFewExamples(TonearmError):
         Tracks that could not be decoded.
     """
 
-    def __init__(self, reason: str, failures: tuple[Failure, ...] = ()) -> None:
+    def __init__(self, reason: str, failures: tuple[FailedTrack, ...] = ()) -> None:
         super().__init__(reason)
         self.failures = failures
 
@@ -72,7 +72,7 @@ class Learned:
     labels: tuple[str, ...]
     forecast: Forecast
     tracks: int
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedTrack, ...]
     left_out: tuple[tuple[str, int], ...]
     warning: str | None = None
 
@@ -152,7 +152,7 @@ def _require_two_genres(
     tracks: Sequence[Track],
     left_out: Sequence[tuple[str, int]],
     min_files: int,
-    failures: tuple[Failure, ...] = (),
+    failures: tuple[FailedTrack, ...] = (),
 ) -> None:
     labels = labels_of(tuple(tracks))
     if len(labels) < 2:

@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 from tonearm import audio
 from tonearm.audio import AudioError, AudioInfo
+from tonearm.library.id3_frames import HEADER_BYTES, ID3V1_BYTES, from_synchsafe
 
 # FFmpeg treats a tag after the last frame as part of it, so the decoded samples are compared.
 TAGS_IN_PACKETS = frozenset({"ape"})
@@ -17,9 +18,7 @@ TAGS_IN_PACKETS = frozenset({"ape"})
 TAGS_BEFORE_AUDIO = frozenset({"mp3", "tta", "flac"})
 
 BLOCK_BYTES = 1 << 20  # bytes compared at a time
-ID3_HEADER = 10  # bytes
 ID3_FOOTER = 0x10  # flag: the tag also ends with a footer of the same length
-ID3V1_BYTES = 128  # at the very end of the file, with a genre number in the last byte
 STREAMINFO = 4 + 34  # bytes: FLAC's first block with its header: how to decode the audio
 LAST_BLOCK = 0x80  # flag
 MAX_BLOCKS = 1000  # before the audio: a few are usual
@@ -105,14 +104,12 @@ def _layout(file: BinaryIO) -> _Layout | None:
     file.seek(max(0, size - ID3V1_BYTES))
     has_id3v1 = size >= ID3V1_BYTES and file.read(3) == b"TAG"
     file.seek(0)
-    header = file.read(ID3_HEADER)
+    header = file.read(HEADER_BYTES)
     start = 0
     if header.startswith(b"ID3"):
-        if len(header) < ID3_HEADER or header[5] & ID3_FOOTER or max(header[6:]) > 0x7F:
+        if len(header) < HEADER_BYTES or header[5] & ID3_FOOTER or max(header[6:]) > 0x7F:
             return None
-        start = ID3_HEADER + sum(
-            byte << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True)
-        )
+        start = HEADER_BYTES + from_synchsafe(header[6:])
     file.seek(start)
     decoding = b""
     if file.read(4) == b"fLaC":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sqlite3
 import time
@@ -19,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm.errors import FileError, UsageError
-from tonearm.library.entry import COLUMNS, VERDICTS, Entry, Model, State, Window
+from tonearm.library.entry import COLUMNS, Entry, Model, State
+from tonearm.library.path_conditions import QUERY_SIZE, absolute, path_conditions
+from tonearm.library.stored_rows import HALF, parse_texts, to_entry, to_values
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it
@@ -67,14 +68,8 @@ _WAIT_SECONDS = 60.0  # for another process to finish its write
 _RETRY_SECONDS = 0.01
 # Where SQLite finds no room for its side files: already at their first bytes, or at the others.
 _NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
-_QUERY_SIZE = 500  # paths in one query; the oldest versions of SQLite allow 999
-_HALF = np.dtype("<f2")
-_NUMBERS = ("size", "mtime_ns", "scanned_at", "duration", "confidence", "music")  # columns
-_TEXTS = ("audio", "genre", "verdict", "error", "artist", "album", "title")
 _NO_TIME = -1  # nanoseconds since 1970: not the modification time of any file
-_LATEST = 253402300799  # seconds since 1970: the end of the year 9999, the last that dates have
 _DAMAGE = (ValueError, TypeError, AttributeError, RecursionError)  # raised by damaged values
-_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 Floats = npt.NDArray[np.float32]
 
@@ -175,7 +170,7 @@ class Store:
         missing
             Whether to include missing files.
         """
-        for where, values in _path_conditions(under, missing=missing):
+        for where, values in path_conditions(under, missing=missing):
             for row in self._query(
                 f"SELECT {', '.join(COLUMNS)} FROM files WHERE {where} ORDER BY path", values
             ):
@@ -185,7 +180,7 @@ class Store:
         """Return the entry of one file, present or missing; None if it is unknown."""
         rows = self._query(
             f"SELECT {', '.join(COLUMNS)} FROM files WHERE path = ?",
-            [os.fsencode(_absolute(path))],
+            [os.fsencode(absolute(path))],
         )
         return next((self._entry(row) for row in rows), None)
 
@@ -223,7 +218,7 @@ class Store:
             raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(model_ids)})")
         conditions = [
             (f"{where} AND model = ? AND embedding IS NOT NULL", [*values, model_ids[model]])
-            for where, values in _path_conditions(under, missing=False)
+            for where, values in path_conditions(under, missing=False)
         ]
         sizes: Counter[int] = Counter()  # in bytes
         for where, values in conditions:
@@ -237,13 +232,13 @@ class Store:
             for where, values in conditions
         )
         paths: list[str] = []
-        matrix = np.empty((count, size // _HALF.itemsize), np.float32)
+        matrix = np.empty((count, size // HALF.itemsize), np.float32)
         # A scan may be adding rows meanwhile: read no more than were counted.
-        while batch := list(islice(rows, min(_QUERY_SIZE, count - len(paths)))):
+        while batch := list(islice(rows, min(QUERY_SIZE, count - len(paths)))):
             for path, blob in batch:
-                if not isinstance(blob, bytes) or len(blob) != size or size % _HALF.itemsize:
+                if not isinstance(blob, bytes) or len(blob) != size or size % HALF.itemsize:
                     raise self._damaged(path)
-            halves = np.frombuffer(b"".join(blob for _, blob in batch), _HALF)
+            halves = np.frombuffer(b"".join(blob for _, blob in batch), HALF)
             matrix[len(paths) : len(paths) + len(batch)] = halves.reshape(len(batch), -1)
             paths += [os.fsdecode(path) for path, _ in batch]
         return paths, matrix[: len(paths)]
@@ -251,8 +246,8 @@ class Store:
     def states(self, paths: Sequence[str]) -> dict[str, State]:
         """Return the state of each file; unknown files are left out."""
         found: dict[str, State] = {}
-        for first in range(0, len(paths), _QUERY_SIZE):
-            batch = [os.fsencode(path) for path in paths[first : first + _QUERY_SIZE]]
+        for first in range(0, len(paths), QUERY_SIZE):
+            batch = [os.fsencode(path) for path in paths[first : first + QUERY_SIZE]]
             placeholders = ", ".join("?" * len(batch))
             for path, size, mtime_ns, model, failed, missing in self._query(
                 "SELECT path, size, mtime_ns, model, error IS NOT NULL, missing "
@@ -285,14 +280,14 @@ class Store:
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
     ) -> Iterator[str]:
         """Yield the paths of the entries that `entries` would yield, at a fraction of the cost."""
-        for where, values in _path_conditions(under, missing=missing):
+        for where, values in path_conditions(under, missing=missing):
             query = f"SELECT path FROM files WHERE {where} ORDER BY path"
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
 
     def missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> Iterator[str]:
         """Yield the paths of the files that were missing at the last scan."""
-        for where, values in _path_conditions(under, missing=True):
+        for where, values in path_conditions(under, missing=True):
             query = f"SELECT path FROM files WHERE {where} AND missing ORDER BY path"
             for (path,) in self._query(query, values):
                 yield os.fsdecode(path)
@@ -308,7 +303,7 @@ class Store:
             The missing file; when the other, or the last of several, was scanned.
         """
         others = "files AS o WHERE o.audio = files.audio AND NOT o.missing AND o.genre NOTNULL"
-        for where, values in _path_conditions(under, missing=True):
+        for where, values in path_conditions(under, missing=True):
             query = (
                 f"SELECT path, (SELECT max(scanned_at) FROM {others}) AS elsewhere FROM files "
                 f"WHERE {where} AND missing AND elsewhere NOTNULL ORDER BY path"
@@ -320,7 +315,7 @@ class Store:
         """Return how many files were missing at the last scan."""
         return sum(
             self._scalar(f"SELECT count(*) FROM files WHERE {where} AND missing", values)
-            for where, values in _path_conditions(under, missing=True)
+            for where, values in path_conditions(under, missing=True)
         )
 
     def genres(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
@@ -354,7 +349,9 @@ class Store:
         """Write all of the entries or none, replacing what was known about their paths."""
         model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
         model_labels = {known.key: known.labels for known in self._known_models().values()}
-        rows = [_row(entry, model_ids[entry.model], model_labels[entry.model]) for entry in entries]
+        rows = [
+            to_values(entry, model_ids[entry.model], model_labels[entry.model]) for entry in entries
+        ]
         placeholders = ", ".join("?" * len(COLUMNS))
         with self._transaction():
             self._database.executemany(
@@ -473,7 +470,7 @@ class Store:
                 "SELECT id, key, name, labels, excerpt FROM models"
             ):
                 try:
-                    models[model_id] = Model(key, name, _texts(labels), excerpt)
+                    models[model_id] = Model(key, name, parse_texts(labels), excerpt)
                 except _DAMAGE as error:
                     raise self._damaged(f"model {key}") from error
             self._models = models
@@ -490,7 +487,7 @@ class Store:
         values = dict(zip(COLUMNS, row, strict=True))
         model = self._model(values["model"], values["path"])
         try:
-            return _parsed(values, model)
+            return to_entry(values, model)
         except _DAMAGE as error:
             raise self._damaged(values["path"]) from error
 
@@ -503,7 +500,7 @@ class Store:
 
     def _counts(self, expression: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
         counts: Counter[str] = Counter()
-        for where, values in _path_conditions(under, missing=False):
+        for where, values in path_conditions(under, missing=False):
             for name, count in self._query(
                 f"SELECT {expression} AS value, count(*) FROM files WHERE {where} "
                 "AND value IS NOT NULL GROUP BY value",
@@ -550,83 +547,6 @@ class Store:
             raise StoreError(self.path, reason) from error
 
 
-def _row(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...]:
-    """Return the values of an entry to store, in the order of `COLUMNS`."""
-    values = {name: getattr(entry, name) for name in COLUMNS}
-    values["path"] = os.fsencode(entry.path)
-    values["model"] = model
-    values["tagged"] = _json([_encodable(genre) for genre in entry.tagged])
-    for name in ("artist", "album", "title", "error"):
-        values[name] = _encodable(values[name])
-    for name in ("probabilities", "segments", "embedding"):
-        values[name] = None
-    if entry.genre is not None:
-        values["probabilities"] = _json({k: round(p, 6) for k, p in entry.probabilities.items()})
-        values["segments"] = _json(
-            [
-                (
-                    round(start, 2),
-                    round(end, 2),
-                    [round(probabilities[label], 4) for label in labels],
-                )
-                for start, end, probabilities in entry.segments
-            ]
-        )
-    if entry.embedding is not None:
-        in_range = np.clip(entry.embedding, -_LARGEST_HALF, _LARGEST_HALF)
-        values["embedding"] = in_range.astype(_HALF).tobytes()
-    return tuple(values.values())
-
-
-def _parsed(values: dict[str, Any], model: Model) -> Entry:
-    """Return the entry whose values, from the store, `_row` wrote.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If `_row` would not have written them.
-    """
-    blob = values["embedding"]
-    entry = Entry(
-        **values
-        | {
-            "path": os.fsdecode(values["path"]),
-            "model": model.key,
-            "missing": bool(values["missing"]),
-            "truncated": bool(values["truncated"]),
-            "tagged": _texts(values["tagged"]),
-            "probabilities": _probabilities(values["probabilities"]),
-            "segments": _windows(values["segments"], model.labels),
-            "embedding": None if blob is None else np.frombuffer(blob, _HALF).astype("f4"),
-        }
-    )
-    # SQLite stores text in a column of numbers, and bytes anywhere.
-    if not all(values[name] is None or math.isfinite(values[name]) for name in _NUMBERS):
-        raise ValueError
-    if not all(isinstance(values[name], str | None) for name in _TEXTS):
-        raise TypeError
-    agree = blob is None if entry.genre is None else entry.genre in entry.probabilities
-    if not agree or entry.verdict not in (None, *VERDICTS) or entry.scanned_at > _LATEST:
-        raise ValueError
-    return entry
-
-
-def _texts(text: str) -> tuple[str, ...]:
-    """Parse a JSON list of texts."""
-    texts = json.loads(text)
-    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-        raise TypeError
-    return tuple(texts)
-
-
-def _probabilities(text: str | None) -> dict[str, float]:
-    """Parse a JSON object of numbers."""
-    probabilities = json.loads(text or "{}")
-    if not all(isinstance(number, int | float) for number in probabilities.values()):
-        raise TypeError
-    return dict(probabilities)
-
-
 def _is_without_room(error: sqlite3.Error) -> bool:
     # Only errors of SQLite itself, not of Python's module, have a name.
     return getattr(error, "sqlite_errorname", "") in _NO_ROOM
@@ -634,66 +554,3 @@ def _is_without_room(error: sqlite3.Error) -> bool:
 
 def _is_writable(path: Path) -> bool:
     return os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
-
-
-def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
-    windows = []
-    for start, end, probabilities in json.loads(text or "[]"):
-        ranked = sorted(zip(labels, probabilities, strict=True), key=lambda pair: -pair[1])
-        windows.append(Window(start, end, dict(ranked)))
-    return tuple(windows)
-
-
-def _path_conditions(
-    paths: Sequence[str | os.PathLike[str]], *, missing: bool
-) -> Iterator[tuple[str, list[Any]]]:
-    """Yield SQL conditions, and their values, for paths that are one of `paths` or below one.
-
-    Many paths need several conditions, since SQLite limits the size of a query. No file meets two
-    of them, and files that meet an earlier one sort before those that meet a later one.
-    """
-    presence = "1" if missing else "NOT missing"
-    if not paths:
-        yield presence, []
-    ranges = iter(_path_ranges(paths))
-    while batch := list(islice(ranges, _QUERY_SIZE // 2)):
-        # A join in this order finds each range by index; many ORs would be tested on every file.
-        found = (
-            f"WITH ranges (first, past) AS (VALUES {', '.join(['(?, ?)'] * len(batch))}) "
-            "SELECT f.rowid FROM ranges CROSS JOIN files AS f ON f.path >= first AND f.path < past"
-        )
-        yield f"files.rowid IN ({found}) AND {presence}", list(chain.from_iterable(batch))
-
-
-def _path_ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, bytes]]:
-    """Return the ranges of bytes that contain all paths that are one of `paths` or below one.
-
-    The ranges are half-open and sorted, and no two overlap.
-    """
-    ranges = set()
-    for path in map(_absolute, paths):
-        encoded = os.fsencode(path)
-        below = os.fsencode(os.path.join(path, ""))  # noqa: PTH118 (ends in a separator)
-        # All paths below a folder sort between its path (ending in a separator) and the same path
-        # with the last byte incremented.
-        ranges |= {(encoded, encoded + b"\0"), (below, below[:-1] + bytes([below[-1] + 1]))}
-    merged: list[tuple[bytes, bytes]] = []
-    for first, end in sorted(ranges):
-        if merged and first < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((first, end))
-    return merged
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps symbolic links)
-
-
-def _encodable(value: str | None) -> str | None:
-    """Return text that SQLite can store: lone surrogates are replaced."""
-    return value if value is None else value.encode("utf-8", "replace").decode()
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -21,7 +21,7 @@ from mutagen.wave import WAVE
 from tonearm.audio import NotAudio, size_of
 from tonearm.errors import FileError
 from tonearm.library.chunks import obstacle
-from tonearm.library.id3_frames import DamagedTag, read_frames
+from tonearm.library.id3_frames import ID3V1_BYTES, DamagedTag, read_frames
 from tonearm.library.tag_losses import tag_loss
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.wav_info import WavInfo, read_info
@@ -39,7 +39,6 @@ FIELDS: dict[type, tuple[str, str, str, str]] = {
     VComment: ("GENRE", "ARTIST", "ALBUM", "TITLE"),
     WavInfo: ("IGNR", "IART", "IPRD", "INAM"),
 }
-ID3V1_BYTES = 128  # at the very end of the file, from "TAG" to the genre number in the last byte
 NO_ID3V1_GENRE = 255
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
-from tonearm.datasets.cache import Failure, FeatureCache
+from tonearm.datasets.cache import FailedTrack, FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.datasets.track import DatasetError, Track
 from tonearm.features.logmel import LogMel, LogMelConfig
@@ -48,7 +48,7 @@ class Clips:
     logmels: tuple[StoredArray | NDArray[np.floating], ...]
     descriptors: Floats | None
     targets: Floats
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedTrack, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -95,7 +95,9 @@ def load_clips(
     logmels = cache.logmels(tracks, front_end, progress=progress, workers=workers)
     failures = cache.failures
     found = [(track, x) for track, x in zip(tracks, logmels, strict=True) if x is not None]
-    failures += tuple(Failure(track, "lasts a single frame") for track, x in found if len(x) < 2)
+    failures += tuple(
+        FailedTrack(track, "lasts a single frame") for track, x in found if len(x) < 2
+    )
     found = [(track, x) for track, x in found if len(x) > 1]
     if tracks and not found:
         raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {failures[0]}")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tonearm import datasets
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
-from tonearm.datasets.cache import CACHE_VERSION, Failure, FeatureCache
+from tonearm.datasets.cache import CACHE_VERSION, FailedTrack, FeatureCache
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
@@ -76,7 +76,7 @@ class Run:
 
     folder: Path
     metrics: Metrics | None
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedTrack, ...] = ()
 
     @property
     def bundle(self) -> Path:
@@ -186,7 +186,7 @@ def fit(
     network = build_network(experiment, labels)
     open_folder(folder, experiment, training_text(train_tracks, valid_tracks, labels), resume)
     clips: list[Clips] = []
-    failures: list[Failure] = []
+    failures: list[FailedTrack] = []
     for tracks in (train_tracks, valid_tracks):
         loaded = load_clips(
             tracks,
