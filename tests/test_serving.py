@@ -37,9 +37,9 @@ from tonearm.cli import serve
 from tonearm.errors import UsageError
 from tonearm.prediction import Failure, Prediction
 from tonearm.serving import Limits, WorkerPool, create_app, disk
-from tonearm.serving.api import Answer, Description
 from tonearm.serving.limits import LimitedUploads
 from tonearm.serving.pool import NoWorker
+from tonearm.serving.schema import Answer, Description
 from tonearm.serving.statistics import Statistics
 from tonearm.workers import StartError, _Worker
 

@@ -18,17 +18,17 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from pydantic import BaseModel, Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tonearm import __version__
-from tonearm.prediction import Failure, Verdict
+from tonearm.prediction import Failure
 from tonearm.record import to_record
 from tonearm.serving.disk import Disk
 from tonearm.serving.limits import REFUSAL_REASON, SHUTTING_DOWN, LimitedUploads, Limits
 from tonearm.serving.pool import NoWorker, WorkerPool, reason_of
+from tonearm.serving.schema import RESPONSES, UPLOAD, Description, Health
 from tonearm.serving.statistics import Statistics
 
 Result = TypeVar("Result")
@@ -48,88 +48,6 @@ _CONTENT_SECURITY_POLICY = (
 )
 _FILE_EXPECTED = "file: expected one, in a form (multipart/form-data)"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
-
-
-class Window(BaseModel):
-    """A window of a recording; `start` and `end` are in seconds from the recording's beginning."""
-
-    start: float
-    end: float
-    probabilities: dict[str, float]
-    music: float | None
-    verdict: Verdict
-
-
-class Answer(BaseModel):
-    """The result for one recording, as `tonearm classify --json` prints it."""
-
-    path: str | None = Field(description="The name it was sent under.")
-    genre: str | None = Field(description="The most probable one; null if it cannot be decoded.")
-    confidence: float | None
-    probabilities: dict[str, float] | None = Field(description="The most probable first.")
-    duration: float | None = Field(description="Seconds.")
-    truncated: bool | None = Field(description="Whether the file breaks off before its end.")
-    error: str | None = Field(description="One line: why it cannot be decoded.")
-    music: float | None = Field(description="The probability that it is music at all.")
-    verdict: Verdict | None = Field(description="Whether the genre stands.")
-    segments: list[Window] | None = Field(None, description="With ?timeline=true.")
-
-
-class Refusal(BaseModel):
-    """The reason a request was refused, in one line."""
-
-    error: str
-
-
-class Health(BaseModel):
-    """Whether the server can classify, or why it cannot, and which model it uses."""
-
-    status: str
-    version: str
-    model: str
-
-
-class Description(BaseModel, extra="allow"):
-    """The metadata of a model's bundle; further keys are the settings that the model uses."""
-
-    name: str
-    labels: list[str] = Field(description="The genres it knows.")
-    training: dict[str, Any] = Field(description="What it learned from.")
-    metrics: dict[str, Any] = Field(description="How well it did.")
-    licence: str
-    attribution: str = Field(description="Whom the weights are owed to.")
-
-
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": Answer},
-    400: {"model": Refusal, "description": "The request is not as it should be."},
-    408: {"model": Refusal, "description": "The upload stopped coming."},
-    413: {"model": Refusal, "description": "The upload is too large."},
-    422: {
-        "model": Answer,
-        "description": "The recording cannot be decoded; `error` gives the reason.",
-    },
-    503: {
-        "model": Refusal,
-        "description": "Too many recordings wait, no process can classify, or the disk is full.",
-        "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
-    },
-}
-# For the OpenAPI schema: FastAPI cannot derive a form that `classify` parses itself.
-_UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary", "minLength": 1}},
-                }
-            }
-        },
-    }
-}
 
 
 def create_app(pool: WorkerPool, limits: Limits | None = None) -> FastAPI:
@@ -195,7 +113,7 @@ def create_app(pool: WorkerPool, limits: Limits | None = None) -> FastAPI:
 
         return register
 
-    @app.post("/classify", response_class=JSONResponse, responses=_RESPONSES, openapi_extra=_UPLOAD)
+    @app.post("/classify", response_class=JSONResponse, responses=RESPONSES, openapi_extra=UPLOAD)
     async def classify(
         request: Request,
         timeline: Annotated[bool, Query(description="Add every window in time.")] = False,

@@ -14,7 +14,7 @@ from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
 from tonearm.metadata import MAX_WINDOW_SECONDS
-from tonearm.training.settings import parse_settings
+from tonearm.training.settings import parse_settings, require
 from tonearm.windows import SHORTEST_HOP_SECONDS
 
 SHORTEST_INPUT_SECONDS = 0.5  # long enough to survive the pooling of every network
@@ -267,9 +267,9 @@ def _check_ranges(experiment: Experiment) -> None:
                 f"model.settings.{setting} follows from the data and the front end: leave it out"
             )
     seed = experiment.seed
-    _check("seed", seed, f"from 0 to {HIGHEST_SEED}", 0 <= seed <= HIGHEST_SEED)
+    require("seed", seed, f"from 0 to {HIGHEST_SEED}", 0 <= seed <= HIGHEST_SEED)
     devices = schedule.devices
-    _check("schedule.devices", devices, "above 0, or -1 for all", devices > 0 or devices == -1)
+    require("schedule.devices", devices, "above 0, or -1 for all", devices > 0 or devices == -1)
     for name, value in (
         ("augment.lowpass_hz", augment.lowpass_hz),
         ("optimiser.lr", optimiser.lr),
@@ -277,21 +277,21 @@ def _check_ranges(experiment: Experiment) -> None:
         ("schedule.validate_every", schedule.validate_every),
         ("schedule.nodes", schedule.nodes),
     ):
-        _check(name, value, "above 0", value > 0)
+        require(name, value, "above 0", value > 0)
     shortest, longest = SHORTEST_INPUT_SECONDS, MAX_WINDOW_SECONDS
     crop, window, hop = data.crop_seconds, data.window_seconds, data.hop_seconds
-    _check("data.crop_seconds", crop, f"at least {shortest}", crop >= shortest)
+    require("data.crop_seconds", crop, f"at least {shortest}", crop >= shortest)
     # Anything longer would be refused by the bundle, but only at the end of training.
     expected = f"from {shortest} to {longest:g}"
-    _check("data.window_seconds", window, expected, shortest <= window <= longest)
+    require("data.window_seconds", window, expected, shortest <= window <= longest)
     expected = f"from {SHORTEST_HOP_SECONDS} to {longest:g}"
-    _check("data.hop_seconds", hop, expected, SHORTEST_HOP_SECONDS <= hop <= longest)
+    require("data.hop_seconds", hop, expected, SHORTEST_HOP_SECONDS <= hop <= longest)
     for name, value in (
         # Batch normalisation needs at least two examples to compare.
         ("data.examples_per_epoch", data.examples_per_epoch),
         ("data.batch_size", data.batch_size),
     ):
-        _check(name, value, "at least 2", value >= 2)
+        require(name, value, "at least 2", value >= 2)
     for name, value in (
         ("data.duration_power", data.duration_power),
         ("augment.stretch", augment.stretch),
@@ -309,13 +309,13 @@ def _check_ranges(experiment: Experiment) -> None:
         ("schedule.patience", schedule.patience),
         ("schedule.threads", schedule.threads),
     ):
-        _check(name, value, "at least 0", value >= 0)
+        require(name, value, "at least 0", value >= 0)
     for name, value in (
         ("data.loop_probability", data.loop_probability),
         ("augment.lowpass_probability", augment.lowpass_probability),
         ("augment.band_mask_share", augment.band_mask_share),
     ):
-        _check(name, value, "from 0 to 1", 0 <= value <= 1)
+        require(name, value, "from 0 to 1", 0 <= value <= 1)
     shares: list[tuple[str, Any]] = [
         ("optimiser.label_smoothing", optimiser.label_smoothing),
         ("optimiser.average", optimiser.average),
@@ -324,17 +324,12 @@ def _check_ranges(experiment: Experiment) -> None:
         shares.append(("model.settings.dropout", settings["dropout"]))
     for name, value in shares:
         is_number = isinstance(value, int | float)
-        _check(name, value, "from 0 to below 1", is_number and 0 <= value < 1)
+        require(name, value, "from 0 to below 1", is_number and 0 <= value < 1)
     if "modality_dropout" in settings:
         # Above 0.5, some examples would lose both inputs.
         value = settings["modality_dropout"]
         fits = isinstance(value, int | float) and 0 <= value <= 0.5
-        _check("model.settings.modality_dropout", value, "from 0 to 0.5", fits)
-
-
-def _check(name: str, value: object, expected: str, fits: bool) -> None:
-    if not fits:
-        raise UsageError(f"{name} must be {expected}, got {value}")
+        require("model.settings.modality_dropout", value, "from 0 to 0.5", fits)
 
 
 def data_path(settings: DataSettings) -> Path:

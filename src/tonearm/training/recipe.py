@@ -13,7 +13,7 @@ from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
 from tonearm.metadata import MAX_WINDOW_SECONDS
 from tonearm.training.experiment import HIGHEST_SEED, SHORTEST_INPUT_SECONDS
-from tonearm.training.settings import parse_settings
+from tonearm.training.settings import parse_settings, require
 from tonearm.windows import SHORTEST_HOP_SECONDS
 
 
@@ -421,8 +421,7 @@ class Recipe:
             ("denoising.batch_size", self.denoising.batch_size),
             ("the sum of the weights of ensemble", self.ensemble.student + self.ensemble.uses_fcn),
         ):
-            if not value > 0:
-                raise UsageError(f"{name} must be above 0, got {value}")
+            require(name, value, "above 0", value > 0)
         if self.data.split not in PROTOCOLS:
             raise UsageError(
                 f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
@@ -432,14 +431,10 @@ class Recipe:
             ("denoising.dropout", self.denoising.dropout),
             ("ensemble.full_band", self.ensemble.full_band),
         ):
-            if not 0 <= share <= 1:
-                raise UsageError(f"{name} must be from 0 to 1, got {share}")
-        if self.denoising.noisy_copies < 0:
-            raise UsageError(
-                f"denoising.noisy_copies must be 0 or more, got {self.denoising.noisy_copies}"
-            )
-        if self.imitation.held_out < 2:
-            raise UsageError(f"imitation.held_out must be 2 or more, got {self.imitation.held_out}")
+            require(name, share, "from 0 to 1", 0 <= share <= 1)
+        copies, held_out = self.denoising.noisy_copies, self.imitation.held_out
+        require("denoising.noisy_copies", copies, "0 or more", copies >= 0)
+        require("imitation.held_out", held_out, "2 or more", held_out >= 2)
         if self.transfer.shortest_seconds < self.transfer.segment_seconds + 2:
             raise UsageError(
                 "transfer.shortest_seconds must be 2 more than segment_seconds or greater, got "
@@ -455,10 +450,8 @@ class Recipe:
             ("student.window_seconds", window, SHORTEST_INPUT_SECONDS),
             ("student.hop_seconds", hop, SHORTEST_HOP_SECONDS),
         ):
-            if not shortest <= seconds <= MAX_WINDOW_SECONDS:
-                raise UsageError(
-                    f"{name} must be from {shortest} to {MAX_WINDOW_SECONDS:g}, got {seconds}"
-                )
+            expected = f"from {shortest} to {MAX_WINDOW_SECONDS:g}"
+            require(name, seconds, expected, shortest <= seconds <= MAX_WINDOW_SECONDS)
         lengths, shares = self.tuning.crop_seconds, self.tuning.crop_shares
         fits = len(lengths) == len(shares) and min(lengths, default=0) > 0
         if not (fits and min(shares) >= 0 and sum(shares) > 0):
@@ -467,8 +460,7 @@ class Recipe:
                 f"shares, got {list(lengths)} and {list(shares)}"
             )
         for name, seed in (("seed", self.seed), ("imitation.seed", self.imitation.seed)):
-            if not 0 <= seed <= HIGHEST_SEED:
-                raise UsageError(f"{name} must be from 0 to {HIGHEST_SEED}, got {seed}")
+            require(name, seed, f"from 0 to {HIGHEST_SEED}", 0 <= seed <= HIGHEST_SEED)
         for stage in ("imitation", "tuning", "refinement", "denoising"):
             _check_optimiser(f"{stage}.optimiser", getattr(self, stage).optimiser)
 
@@ -483,16 +475,12 @@ class Recipe:
 
 def _check_optimiser(name: str, settings: DistillOptimiserSettings) -> None:
     """Check that the settings of a stage's optimiser are within their ranges."""
-    if not settings.lr > 0:
-        raise UsageError(f"{name}.lr must be above 0, got {settings.lr}")
+    require(f"{name}.lr", settings.lr, "above 0", settings.lr > 0)
     for setting in ("pretrained_lr", "audioset_lr", "weight_decay", "warmup_steps", "clip_norm"):
         value = getattr(settings, setting)
-        if not value >= 0:
-            raise UsageError(f"{name}.{setting} must be 0 or more, got {value}")
-    if not 0 <= settings.lowest <= 1:
-        raise UsageError(f"{name}.lowest must be from 0 to 1, got {settings.lowest}")
-    if not 0 <= settings.average < 1:
-        raise UsageError(f"{name}.average must be from 0 to below 1, got {settings.average}")
+        require(f"{name}.{setting}", value, "0 or more", value >= 0)
+    require(f"{name}.lowest", settings.lowest, "from 0 to 1", 0 <= settings.lowest <= 1)
+    require(f"{name}.average", settings.average, "from 0 to below 1", 0 <= settings.average < 1)
 
 
 def parse_recipe(arguments: Sequence[str]) -> Recipe:

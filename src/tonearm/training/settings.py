@@ -56,6 +56,12 @@ def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str])
         raise
 
 
+def require(name: str, value: object, expected: str, fits: bool) -> None:
+    """Raise `UsageError` if a setting's value does not fit what is expected of it."""
+    if not fits:
+        raise UsageError(f"{name} must be {expected}, got {value}")
+
+
 def _config_files(arguments: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", action="append", default=[])
