@@ -409,7 +409,7 @@ def test_a_disk_that_fills_up_while_a_form_comes_is_reported(
 
     with served(tiny_bundle, megabytes=10) as server:
         monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
-        response = server.client.post("/classify", files={"file": ("a.wav", bytes(300_000))})
+        response = server.client.post("/classify", files={"file": ("a.wav", bytes(3_000_000))})
         assert response.json() == {"error": "No space left on device"}
         assert (response.status_code, response.headers["Retry-After"]) == (503, "30")
         assert server.count("tonearm_refusals_total", status="503", reason="disk") == 1

@@ -150,13 +150,14 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
         If the output, or the target of a link there, is one of them.
     """
     from tonearm.datasets.gtzan import PARTITION_TABLE, TRACK_TABLE
+    from tonearm.datasets.manifest import PARQUET_SUFFIXES
     from tonearm.errors import UsageError
     from tonearm.media import is_recording
 
     target, shown = output.resolve(), printable(str(output))
     if any(is_recording(name) for name in (output.name, target.name)):
         raise UsageError(f"{shown} is the name of a recording, and a CSV file is written")
-    if {output.suffix.lower(), target.suffix.lower()} & {".parquet", ".pq"}:
+    if {output.suffix.lower(), target.suffix.lower()} & set(PARQUET_SUFFIXES):
         raise UsageError(f"{shown} is the name of a Parquet file, and a CSV file is written")
     tables = [dataset.root, *dataset.feature_tables]
     if dataset.layout == "gtzan-shared":

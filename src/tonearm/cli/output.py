@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -191,6 +191,15 @@ def warn_unreadable(error: OSError) -> None:
     """Warn that a folder cannot be read; its contents are skipped."""
     folder = printable(os.fsdecode(error.filename))
     print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
+
+
+def report_unlisted(paths: Iterable[str]) -> None:
+    """Name on standard error the tracks that a playlist had to leave out."""
+    for path in paths:
+        print(
+            f"tonearm: left out, as an M3U8 file cannot hold its name: {printable(path)}",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from tonearm.cli.options import MappingOption, StoreArgument, path_option, refuse
+from tonearm.cli.output import report_unlisted
 from tonearm.cli.unknown_names import warn_of_unknown_labels
 from tonearm.text import printable
 
@@ -73,11 +74,7 @@ def playlists(
     width = max((len(str(playlist.tracks)) for playlist in written), default=0)
     for playlist in written:
         print(f"{playlist.tracks:>{width}}  {printable(str(playlist.path))}")
-    for path in dict.fromkeys(path for playlist in written for path in playlist.left_out):
-        print(
-            f"tonearm: left out, as an M3U8 file cannot hold its name: {printable(path)}",
-            file=sys.stderr,
-        )
+    report_unlisted(dict.fromkeys(path for playlist in written for path in playlist.left_out))
     if not written:
         print("tonearm: no genre stands for any track, or none is so probable", file=sys.stderr)
         raise typer.Exit(1)

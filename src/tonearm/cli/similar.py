@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import path_option, refuse
-from tonearm.cli.output import fitted
+from tonearm.cli.output import fitted, report_unlisted
 from tonearm.cli.unknown_names import warn_of_unknown_paths
 from tonearm.text import printable, relative
 from tonearm.threads import keep_blas_single
@@ -85,11 +85,7 @@ def similar(
             print(json.dumps(_record(neighbour)))
     else:
         _print_table(found.neighbours)
-    for path in left_out:
-        print(
-            f"tonearm: left out, as an M3U8 file cannot hold its name: {printable(path)}",
-            file=sys.stderr,
-        )
+    report_unlisted(left_out)
 
 
 def _record(neighbour: Neighbour) -> dict[str, object]:

@@ -16,7 +16,8 @@ from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, lab
 from tonearm.extras import needs
 from tonearm.text import not_utf8, relative
 
-SUFFIXES = (".csv", ".parquet", ".pq")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+SUFFIXES = (".csv", *PARQUET_SUFFIXES)
 
 # The first name of each row is Tonearm's own; the others are accepted as well.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -192,7 +193,7 @@ def _columns(rows: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str | N
 
 def _read_table(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Return each row with its position in the file, for error messages."""
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if path.suffix.lower() in PARQUET_SUFFIXES:
         return [(f"row {number}", row) for number, row in enumerate(_read_parquet(path), start=1)]
     return [(f"line {number}", row) for number, row in _read_csv(path)]
 
