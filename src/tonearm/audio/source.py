@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -110,7 +111,7 @@ class LimitedFile:
             self.error = error
             return b""
         if len(data) > size >= 0:  # more than FFmpeg has room for
-            self.error = OSError(f"read({size}) returned {len(data)} bytes")
+            self.error = OSError(errno.EIO, f"read({size}) returned {len(data)} bytes")
             return b""
         return data
 
