@@ -664,6 +664,64 @@ def test_a_read_that_fails_is_not_the_end_of_the_file(
         audio.read(file, 16000)
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".wav"])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), RuntimeError("late")])
+def test_a_single_read_that_fails_is_told_wherever_it_is(
+    tmp_path: Path, write_audio: Write, suffix: str, error: Exception
+) -> None:
+    class Flaky(io.BytesIO):
+        """Fails once; FFmpeg's FLAC decoder crashes where data follow what seemed to be the end."""
+
+        def __init__(self, content: bytes, failing: int) -> None:
+            super().__init__(content)
+            self.left = failing
+
+        def read(self, size: int | None = -1) -> bytes:
+            if size:
+                self.left -= 1
+                if self.left == 0:
+                    raise error
+            return super().read(size)
+
+    path = write_audio(tmp_path / f"a{suffix}", noise(22050, 40.0), 22050)
+    expected = audio.ReadFailed if isinstance(error, OSError) else RuntimeError
+    told = 0
+    while told < 40:
+        file = Flaky(path.read_bytes(), told + 1)
+        try:
+            audio.read(file, 16000, 30.0, 2.0)
+        except expected:
+            told += 1
+        else:
+            break  # it needs fewer reads
+    assert told > 3
+    assert told == 40 or file.left > 0
+
+
+def test_errors_of_a_file_object_reach_the_caller(tmp_path: Path, write_audio: Write) -> None:
+    class Unseekable(io.BytesIO):
+        """Its connection breaks at a later seek."""
+
+        seeks = 0
+
+        def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+            self.seeks += 1
+            if self.seeks > 6:
+                raise ConnectionError("the server is gone")
+            return super().seek(position, whence)
+
+    path = write_audio(tmp_path / "a.ogg", noise(22050, 40.0), 22050)
+    with pytest.raises(audio.ReadFailed, match="<file>: the server is gone"):
+        audio.read(Unseekable(path.read_bytes()), 16000, 30.0)
+
+    class Gone(io.BytesIO):
+        def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    with pytest.raises(audio.ReadFailed, match="stale file handle"):
+        audio.read(Gone(path.read_bytes()), 16000)
+
+
 def test_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(audio.NotAudio("a.mp3", "is empty")))
     assert (str(error), error.path, error.reason) == ("a.mp3: is empty", "a.mp3", "is empty")

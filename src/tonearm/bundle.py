@@ -19,6 +19,7 @@ any other      output      any                      kept under its name in `Outp
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,6 @@ MODELS_VARIABLE = "TONEARM_MODELS"  # names a folder of further bundles, which g
 RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
 
 Floats = npt.NDArray[np.float32]
-FileState = tuple[int, int]  # size in bytes, and mtime in nanoseconds
 
 
 class BundleError(FileError):
@@ -83,12 +83,12 @@ class Bundle:
         metadata: BundleMetadata,
         session: onnxruntime.InferenceSession,
         threads: int,
-        file_state: FileState,
+        digest: str,
     ) -> None:
         self.path = path
         self.metadata = metadata
         self.threads = threads
-        self.file_state = file_state
+        self.digest = digest  # SHA-256 of the file, in hexadecimal
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
@@ -114,8 +114,8 @@ class Bundle:
         if threads < 1:
             raise UsageError(f"threads: expected 1 or more, got {threads}")
         path = Path(path)
-        file_state = _file_state(path)  # before it is read: a change in between is noticed later
-        session = _open_session(path, threads)
+        content = _read(path)
+        session = _open_session(path, content, threads)
         try:
             text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
             if text is None:
@@ -127,11 +127,12 @@ class Bundle:
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
         # Absolute, so that the file can be reloaded after a change of the working directory.
-        return cls(path.absolute(), metadata, session, threads, file_state)
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(path.absolute(), metadata, session, threads, digest)
 
-    def require_unchanged(self, file_state: FileState) -> None:
-        """Raise `BundleError` if the file is not in the state in which another load found it."""
-        if self.file_state != file_state:
+    def require_unchanged(self, digest: str) -> None:
+        """Raise `BundleError` if the file is not the one that was loaded elsewhere before."""
+        if self.digest != digest:
             raise BundleError(self.path, "the model has changed since the start")
 
     def __reduce__(self) -> tuple[Callable[[Path, int], Bundle], tuple[Path, int]]:
@@ -243,22 +244,19 @@ def write_metadata(
         file.write(model.SerializeToString())
 
 
-def _file_state(path: Path) -> FileState:
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise BundleError(path, "no such file")
     try:
-        status = path.stat()
-    except (OSError, ValueError):  # opening it says why
-        return (0, 0)
-    return status.st_size, status.st_mtime_ns
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(path, (error.strerror or str(error)).lower()) from error
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _open_session(path: Path, content: bytes, threads: int) -> onnxruntime.InferenceSession:
     with interrupts_deferred():
         import onnxruntime  # slow to import, and not needed just to list models
 
-    if not path.is_file():
-        raise BundleError(path, "no such file")
-    if not os.access(path, os.R_OK):
-        raise BundleError(path, "permission denied")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -266,12 +264,9 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # errors are raised; the log would only repeat them
     try:
-        return onnxruntime.InferenceSession(
-            os.fspath(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's error classes share no base below Exception
-        # Its text reads "[ONNXRuntimeError] : 7 : CODE : Load model from PATH failed:REASON".
-        reason = _first_line(error).rpartition("failed:")[2]
+        reason = _first_line(error).rpartition(" : ")[2]  # after "[ONNXRuntimeError] : 7 : CODE"
         raise BundleError(path, f"not a model ONNX Runtime can load ({reason})") from error
 
 

@@ -63,9 +63,16 @@ class BundleDescriptors:
 
         The network is trained to do without descriptors; if the file is at fault, computing the
         frames will raise the error.
+
+        Raises
+        ------
+        ReadFailed
+            If the system failed to read the file: the next reading may succeed.
         """
         try:
             return self._of(read_middle(source, DESCRIPTOR_RATE, time_limit))
+        except audio.ReadFailed:
+            raise
         except audio.AudioError:
             return None
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio, bundle
-from tonearm.bundle import Bundle, FileState
+from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
 from tonearm.inputs import as_path, check_audible, checked_samples, path_of
@@ -258,9 +258,7 @@ class Classifier:
         """Return a picklable function that makes the same classifier in another process."""
         model = self.bundle
         return partial(
-            _prepare,
-            *(model.path, model.threads, model.file_state),
-            *(self.time_limit, self.thresholds),
+            _prepare, model.path, model.threads, model.digest, self.time_limit, self.thresholds
         )
 
     def _without_crash(
@@ -553,11 +551,11 @@ def _size(source: audio.Source) -> int:
 def _prepare(
     path: Path,
     threads: int,
-    file_state: FileState,
+    digest: str,
     time_limit: float | None,
     thresholds: Thresholds,
 ) -> Callable[[Path | Failure], Prediction | Failure]:
     """Make a worker process's classifier."""
     model = Bundle.load(path, threads)
-    model.require_unchanged(file_state)  # processes may start days later
+    model.require_unchanged(digest)  # processes may start days later
     return Classifier(model, time_limit=time_limit, thresholds=thresholds)._attempt

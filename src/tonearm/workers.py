@@ -89,10 +89,10 @@ class Crash(Generic[Item]):
     item: Item
     exit_code: int | None
 
-    def reason(self, allowed: float = inf) -> str:
-        """Return in one line why a file failed whose time limit was `allowed` seconds."""
+    def reason(self, allowed: float | None = None) -> str:
+        """Return in one line why a file failed whose time limit was `allowed` seconds, if any."""
         if self.exit_code is None:
-            return f"given up after {allowed:.0f} s"
+            return "given up" if allowed is None else f"given up after {allowed:.0f} s"
         return f"the process died reading it ({self.exit_code})"
 
 
@@ -347,14 +347,15 @@ class _Worker(Generic[Item, Result]):
 
     def end_process(self) -> None:
         """Kill the process at once, since it may hang where no request reaches it."""
-        self._process.kill()
+        if self._is_child:
+            self._process.kill()
 
     def stop(self) -> None:
         """End the process, if it is still running, and close the pipe."""
         self.task = None
         self._has_stopped = True
+        self.end_process()
         if self._is_child:
-            self.end_process()
             self._process.join(_JOIN_SECONDS)
         self.pipe.close()
 

@@ -20,6 +20,7 @@ from tonearm.audio.source import (
     reason_of,
     size_of,
     size_within,
+    unreadable,
 )
 from tonearm.interrupts import interrupts_deferred
 
@@ -129,7 +130,9 @@ class OpenFile:
         try:
             self._container.seek(stamp, stream=self._stream)
         except DECODER_ERRORS:
+            self._check_source()
             return False
+        self._check_source()
         return True
 
     def frames(self) -> Iterator[av.AudioFrame]:
@@ -195,7 +198,7 @@ class OpenFile:
             self._file = io.FileIO(self.path) if self._borrowed is None else self._borrowed
             self._file.seek(0)
         except OSError as error:
-            raise NotAudio(self.path, reason_of(error)) from None
+            raise unreadable(self.path, error) from None
         self._source = LimitedFile(self._file, self.path, self.clock)
         try:
             self._container = av.open(

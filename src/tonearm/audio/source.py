@@ -12,8 +12,11 @@ from typing import BinaryIO
 import av
 import numpy as np
 
-from tonearm.audio.errors import NotAudio
+from tonearm.audio.errors import AudioError, NotAudio, ReadFailed
 from tonearm.errors import UsageError
+
+# A bad disk, a lost network drive: the file may be fine.
+_DRIVE_ERRNOS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV)
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -30,7 +33,7 @@ def size_of(path: str | os.PathLike[str]) -> int:
     try:
         status = os.stat(name)  # noqa: PTH116 (a Path makes "" the current folder)
     except (OSError, ValueError) as error:
-        raise NotAudio(name, reason_of(error)) from None
+        raise unreadable(name, error) from None
     if stat.S_ISDIR(status.st_mode):
         raise NotAudio(name, "is a folder")
     if not stat.S_ISREG(status.st_mode):
@@ -47,6 +50,8 @@ def size_within(file: BinaryIO) -> int:
         is_binary = isinstance(file.read(0), bytes)
         size = file.seek(0, os.SEEK_END)
     except (OSError, ValueError, AttributeError) as error:  # a pipe, a closed file, something else
+        if isinstance(failure := unreadable(name_of(file), error), ReadFailed):
+            raise failure from None
         raise UsageError(
             f"{name_of(file)}: expected a file that can be sought in (io.BytesIO holds "
             f"what cannot), got {reason_of(error)}"
@@ -56,6 +61,12 @@ def size_within(file: BinaryIO) -> int:
     if not size:
         raise NotAudio(name_of(file), "is empty")
     return size
+
+
+def unreadable(name: str, error: Exception) -> AudioError:
+    """Return the error of a file that cannot be opened: `ReadFailed` if its drive is at fault."""
+    drive_failed = getattr(error, "errno", None) in _DRIVE_ERRNOS
+    return (ReadFailed if drive_failed else NotAudio)(name, reason_of(error))
 
 
 def name_of(source: Source) -> str:
@@ -88,7 +99,7 @@ class Clock:
 
 
 class LimitedFile:
-    """An open file that appears to end when its time is up or when reading fails.
+    """An open file that appears to end, for good, when its time is up or reading it fails.
 
     FFmpeg gets its bytes only from here. So any name is safe (a path with a colon is not taken for
     a URL), and a demuxer that reads in circles reaches an end. Nothing is raised into FFmpeg,
@@ -99,12 +110,12 @@ class LimitedFile:
         self.name = name  # the suffix helps FFmpeg recognise the format
         self._file = file
         self._clock = clock
-        self.error: Exception | None = None  # why a read failed
+        self.error: Exception | None = None  # why reading or seeking failed
 
     def read(self, size: int = -1, /) -> bytes:
         """Read the next bytes, or none once the time is up."""
-        if self._clock.expired:
-            return b""
+        if self._clock.expired or self.error is not None:
+            return b""  # for good: FFmpeg crashes on data after an end
         try:
             data = bytes(self._file.read(size) or b"")
         except Exception as error:  # from the disk, or whatever backs the file object
@@ -116,11 +127,16 @@ class LimitedFile:
         return data
 
     def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a position and return it, or -1 if there is no such position."""
+        """Move to a position and return it, or -1 if that fails, which FFmpeg expects."""
+        if self.error is not None:
+            return -1
         try:
             return self._file.seek(position, whence)
-        except Exception:
-            return -1  # a damaged header points before the file; FFmpeg takes -1 for failure
+        except Exception as error:
+            # A damaged header may point before the file; anything else is a failure.
+            if not isinstance(error, ValueError) and getattr(error, "errno", None) != errno.EINVAL:
+                self.error = error
+            return -1
 
     def tell(self) -> int:
         """Return the current position."""
@@ -140,6 +156,6 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, UnicodeError) or not isinstance(error, OSError | av.error.FFmpegError):
         text = str(error) or type(error).__name__
     else:
-        text = error.strerror or type(error).__name__
+        text = error.strerror or str(error) or type(error).__name__
     line = " ".join(text.split())
     return line[:1].lower() + line[1:]

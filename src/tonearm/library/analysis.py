@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from dataclasses import replace
@@ -75,9 +74,8 @@ def check_limits(workers: int | None, time_limit: float | None) -> None:
 
 def model_of(bundle: Bundle, excerpt: Excerpt) -> Model:
     """Return the `Model` of a bundle and an excerpt, since results depend on both."""
-    digest = hashlib.sha256(bundle.path.read_bytes()).hexdigest()[:KEY_DIGITS]
     metadata = bundle.metadata
-    key = f"{metadata.name}/{excerpt}/{digest}"
+    key = f"{metadata.name}/{excerpt}/{bundle.digest[:KEY_DIGITS]}"
     return Model(key, metadata.name, metadata.labels, str(excerpt))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tonearm import audio
-from tonearm.audio import AudioError, AudioInfo
+from tonearm.audio import AudioError, AudioInfo, ReadFailed, TimedOut
 from tonearm.library.id3_frames import HEADER_BYTES, ID3V1_BYTES, from_synchsafe
 
 # FFmpeg treats a tag after the last frame as part of it, so the decoded samples are compared.
@@ -16,6 +16,8 @@ TAGS_IN_PACKETS = frozenset({"ape"})
 # In these formats the audio is whatever follows the tag, wherever it starts. Comparing its bytes is
 # stricter than comparing packets, and takes a tenth of the time. Other formats record where it is.
 TAGS_BEFORE_AUDIO = frozenset({"mp3", "tta", "flac"})
+
+_NOT_KNOWN = (ReadFailed, TimedOut)  # nothing about the audio
 
 BLOCK_BYTES = 1 << 20  # bytes compared at a time
 ID3_FOOTER = 0x10  # flag: the tag also ends with a footer of the same length
@@ -29,9 +31,16 @@ def same_audio(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> bool
 
     MP3, TTA and FLAC files do if FFmpeg recognises both as the same format and all bytes after the
     tag are equal. For other formats, and where this check fails, `audio_digest` decides.
+
+    Raises
+    ------
+    ReadFailed, TimedOut
+        If that is not to be found out.
     """
     try:
         before = audio.probe(old)
+    except _NOT_KNOWN:
+        raise
     except AudioError:
         return True
     if before.container in TAGS_BEFORE_AUDIO and _differ_only_in_tags(old, new, before):
@@ -45,6 +54,11 @@ def audio_digest(path: str | os.PathLike[str]) -> str | None:
 
     It is computed from the packets FFmpeg passes to its decoder or, for Monkey's Audio, from the
     decoded samples.
+
+    Raises
+    ------
+    ReadFailed, TimedOut
+        If that is not to be found out.
     """
     try:
         info = audio.probe(path)
@@ -54,6 +68,8 @@ def audio_digest(path: str | os.PathLike[str]) -> str | None:
         for samples in audio.blocks(path, info.sample_rate):
             digest.update(samples.tobytes())
         return digest.hexdigest()
+    except _NOT_KNOWN:
+        raise
     except AudioError:
         return None
 

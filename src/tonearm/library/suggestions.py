@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tonearm.audio import AudioError, identify
+from tonearm.audio import AudioError, ReadFailed, TimedOut, identify
 from tonearm.errors import TonearmError
 from tonearm.text import is_line, not_utf8
 
@@ -138,8 +138,13 @@ class Predictions:
         if path not in self._known:
             return Suggestion(None, error="no prediction")
         suggestion, scanned = self._known[path]
-        if suggestion.label is not None and scanned is not None and not scanned.is_unchanged(path):
-            return Suggestion(None, error="not what was scanned: scan it again")
+        if suggestion.label is None or scanned is None:
+            return suggestion
+        try:
+            if not scanned.is_unchanged(path):
+                return Suggestion(None, error="not what was scanned: scan it again")
+        except AudioError as error:
+            return Suggestion(None, error=error.reason)
         return suggestion
 
 
@@ -151,12 +156,20 @@ class _ScannedFile(NamedTuple):
     audio: str | None
 
     def is_unchanged(self, path: str) -> bool:
-        """Check whether a file still has this audio (True if unreadable: reported elsewhere)."""
+        """Check whether a file still has this audio (True if unreadable: reported elsewhere).
+
+        Raises
+        ------
+        ReadFailed, TimedOut
+            If that is not to be found out.
+        """
         try:
             state = os.stat(path)  # noqa: PTH116
             if (state.st_size, state.st_mtime_ns) == (self.size, self.mtime_ns):
                 return True
             return identify(path).digest == self.audio  # true if only the tags have changed
+        except (ReadFailed, TimedOut):
+            raise
         except (OSError, AudioError):
             return True
 

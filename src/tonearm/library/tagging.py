@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from tonearm.audio import AudioError
 from tonearm.errors import UsageError
 from tonearm.library.delta import difference
 from tonearm.library.journal import Entry, Journal
@@ -163,7 +164,7 @@ def apply(
                 remove_leftovers(target.parent)
                 cleaned.add(target.parent)
             _rewrite(change, target, state, journal, keep_mtime=keep_mtime)
-        except TagError as error:
+        except (TagError, AudioError) as error:
             yield _failed(change, error.reason)
         except OSError as error:
             yield _failed(change, error.strerror or str(error))
