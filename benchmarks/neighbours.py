@@ -21,6 +21,7 @@ import foldwise
 from tonearm.bundle import Bundle
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import Track
+from tonearm.evaluation.grouping import group_of
 from tonearm.library.embedding_layout import embedding_parts
 from tonearm.library.embeddings import embed
 from tonearm.library.similarity import cosine_similarity
@@ -28,6 +29,7 @@ from tonearm.library.similarity import cosine_similarity
 NEAREST = (1, 5, 10)
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Measure = Callable[[Floats, tuple[int, ...]], Floats]  # of embeddings and the widths of their parts
 
 # The cosine is taken between what these return. Axes and scales are those of the fold's clips.
@@ -47,7 +49,7 @@ def main() -> None:
     foldwise.add_seeds(parser)
     args = parser.parse_args()
     cache = FeatureCache(args.work)
-    found: dict[str, list[Floats]] = {}  # by measure, a part for each fold
+    found: dict[str, list[Doubles]] = {}  # by measure, a part for each fold
     for round_ in foldwise.rounds(args):
         for number, model in enumerate(round_.models):
             tracks = [clip.track for clip in round_.clips if clip.fold == number]
@@ -60,6 +62,7 @@ def main() -> None:
         for name, rows in shares.items()
     ]
     page = args.out / "neighbours.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(
         f"""# Neighbours
 
@@ -87,13 +90,12 @@ The bundles are those that `tonearm benchmark gtzan --systems default` leaves.
     print(page.read_text(encoding="utf-8"))
 
 
-def of_fold(tracks: Sequence[Track], model: Bundle, cache: FeatureCache) -> dict[str, Floats]:
+def of_fold(tracks: Sequence[Track], model: Bundle, cache: FeatureCache) -> dict[str, Doubles]:
     """Return by measure, for each track, what share of its 1, 5 and 10 nearest has its genre."""
     embedded = embed(tracks, model, cache, progress=True)
     parts = embedding_parts(model.path, embedded.values.shape[1])
     genres = np.array([track.label for track in embedded.tracks])
-    # A track whose artist is unknown counts as one by an artist of its own.
-    artists = np.array([track.artist or track.id for track in embedded.tracks])
+    artists = np.array([group_of(track.artist, track.id) for track in embedded.tracks])
     same_genre = genres[:, np.newaxis] == genres
     others = artists[:, np.newaxis] != artists
     shares = {
@@ -113,12 +115,12 @@ def cosines(vectors: Floats) -> Floats:
 
 def shares_among_nearest(
     similarity: NDArray[np.generic], same_genre: NDArray[np.bool_], others: NDArray[np.bool_]
-) -> Floats:
+) -> Doubles:
     """Return for each of N tracks the share of its nearest others that has its genre.
 
     Returns
     -------
-    float32[N, 3]
+    float64[N, 3]
         Among the 1, 5 and 10 nearest.
     """
     ranked = np.where(others, similarity.astype(np.float64), -np.inf).argsort(axis=1)[:, ::-1]

@@ -702,7 +702,7 @@ def test_folds_keep_what_a_track_table_says(tmp_path: Path) -> None:
         app, ["data", "split", str(table.parent), "--folds", "2", "-o", str(tmp_path / "k.csv")]
     )
     assert done.exit_code == 0, done.output
-    assert "without a label or outside the dataset's partition: 1 tracks" in done.output
+    assert "without a label or in no part of this split: 1 tracks" in done.output
     with (tmp_path / "k.csv").open() as file:
         written = list(csv.DictReader(file))
     assert {row["id"]: row["licence"] for row in written} == {str(n): f"CC {n}" for n in range(4)}

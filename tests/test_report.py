@@ -338,13 +338,14 @@ def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_p
         return done.stderr
 
     page = tmp_path / "report" / "report.html"
-    assert f"warning: {run} learned from 1 of these 2 tracks" in told({"high/1": "high"})
-    assert "learned from 1 of these 2 tracks" in page.read_text(encoding="utf-8")
+    named = "learned from tracks named and labelled as 1 of these 2"
+    assert f"warning: {run} {named}" in told({"high/1": "high"})
+    assert named in page.read_text(encoding="utf-8")
     # A track of the same name, but of another genre, is of another collection.
     assert "warning:" not in told({"high/1": "jazz", "high/2": "high"})
     assert "Warning:" not in page.read_text(encoding="utf-8")
 
-    # Where files are hashed, neither their names nor their labels matter.
+    # Where the files' hashes are kept, neither names nor labels matter.
     hashes = {"high/1": "00" * 16, "mine": content_hash(tmp_path / "music" / "low" / "1.wav")}
     tracks = {"train": dict.fromkeys(hashes, "high"), "valid": {}, "contents": hashes}
     (run / "tracks.json").write_text(json.dumps(tracks))

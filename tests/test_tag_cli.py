@@ -13,6 +13,7 @@ import pytest
 from rich.cells import cell_len
 
 from bundles import FRONT_END, tone
+from tonearm.audio import ReadFailed
 from tonearm.library import tagging
 from tonearm.library.tags import read_genres, write_genres
 
@@ -133,7 +134,11 @@ def test_stored_predictions_replace_classification(
 
 
 def test_what_is_not_what_was_scanned_keeps_its_tags(
-    run: Run, music: Path, tmp_path: Path, write_audio: Callable[..., Path]
+    run: Run,
+    music: Path,
+    tmp_path: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = tmp_path / "library.db"
     assert run("scan", music, "--model", "tiny", "--store", store)[0] == 0
@@ -145,6 +150,14 @@ def test_what_is_not_what_was_scanned_keeps_its_tags(
     assert done["low.flac"]["new"] == ["Drone", "low"]
     assert done["high.flac"]["action"] == "fail"
     assert done["high.flac"]["reason"] == "not what was scanned: scan it again"
+
+    def lost(path: str) -> None:
+        raise ReadFailed(path, "input/output error")
+
+    monkeypatch.setattr("tonearm.library.suggestions.identify", lost)
+    _, output, _ = run(*options)
+    done = {Path(change["path"]).name: change for change in map(json.loads, output.splitlines())}
+    assert done["high.flac"]["reason"] == done["low.flac"]["reason"] == "input/output error"
 
 
 @pytest.mark.parametrize("named", ["store", "link"])

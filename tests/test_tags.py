@@ -578,6 +578,21 @@ def test_a_changed_byte_of_the_audio_is_detected(
     assert path.read_bytes() == before
 
 
+def test_audio_that_cannot_be_compared_is_left_alone(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(path: Path, **_: object) -> None:
+        raise audio.ReadFailed(str(path), "input/output error")
+
+    for suffix, function in (("mp3", "probe"), ("m4a", "identify")):
+        path = song(suffix)
+        before = path.read_bytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(audio, function, lost)
+            assert write(path)[0].reason == "input/output error"
+        assert path.read_bytes() == before
+
+
 def test_the_end_of_an_id3_tag_does_not_become_audio(song: Callable[..., Path]) -> None:
     # Version 2.4 allows a tag to end with a copy of its header, which mutagen does not know.
     path = song("mp3")

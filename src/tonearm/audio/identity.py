@@ -39,7 +39,7 @@ def probe(path: Source, *, time_limit: float | None = None) -> AudioInfo:
 
     Raises
     ------
-    NotAudio, Undecodable, TimedOut
+    NotAudio, Undecodable, ReadFailed, TimedOut
         As in `stream`.
     """
     with contextlib.closing(OpenFile(path, time_limit)) as file:
@@ -53,7 +53,7 @@ def identify(path: Source, *, time_limit: float | None = None) -> Identity:
 
     Raises
     ------
-    NotAudio, Undecodable, TimedOut
+    NotAudio, Undecodable, ReadFailed, TimedOut
         As in `stream`.
     """
     with contextlib.closing(OpenFile(path, time_limit)) as file, interrupts_deferred(), file.clock:

@@ -115,8 +115,9 @@ def stream(
         Immediately, if there is no audio.
     Undecodable, TooShort
         While iterating, if nothing could be decoded, or there is nothing within the window.
-    TimedOut
-        Immediately or while iterating.
+    ReadFailed, TimedOut
+        Immediately or while iterating. An exception of an open file's own, other than an `OSError`,
+        is raised as it is.
     UsageError
         If a parameter is out of range.
     """

@@ -112,7 +112,7 @@ def split(
         print(f"{part.name}: {sizes}" + (f", {len(part.test)} test" if part.test else ""))
     divided = {track.id for part in parts for track in (*part.train, *part.valid, *part.test)}
     if left_out := len(dataset) - len(divided):
-        print(f"left out, without a label or outside the dataset's partition: {left_out} tracks")
+        print(f"left out, without a label or in no part of this split: {left_out} tracks")
 
 
 def download(

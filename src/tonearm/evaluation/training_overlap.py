@@ -19,17 +19,30 @@ _BASE = "base_"  # before either, in a model built on another: what that one lea
 RUN_TRACKS = "tracks.json"  # beside a run's bundle: its tracks' labels, by part and id
 
 
-def training_text(train: Sequence[Track], valid: Sequence[Track], labels: Sequence[str]) -> str:
+def training_text(
+    train: Sequence[Track],
+    valid: Sequence[Track],
+    labels: Sequence[str],
+    contents: Mapping[str, str] | None = None,
+) -> str:
     """Return as JSON a run's training and validation tracks, and the labels of its outputs.
 
     The order of the tracks does not matter. Audio paths are left out, since a run may be moved.
+
+    Parameters
+    ----------
+    contents
+        A hash of each track's file, by the track's id, if they are known already.
     """
     parts = {"train": train, "valid": valid}
     tracks = {
         part: dict(sorted((track.id, str(track.label)) for track in part_tracks))
         for part, part_tracks in parts.items()
     }
-    return json.dumps({"labels": list(labels), **tracks}, indent=1, ensure_ascii=False) + "\n"
+    run: dict[str, Any] = {"labels": list(labels), **tracks}
+    if contents is not None:
+        run["contents"] = dict(sorted(contents.items()))
+    return json.dumps(run, indent=1, ensure_ascii=False) + "\n"
 
 
 def data_learned(data: str, tracks: Sequence[Track]) -> dict[str, Any]:
@@ -51,9 +64,9 @@ def data_of_base(training: Mapping[str, Any]) -> dict[str, Any]:
 def overlap_warning(bundle: Bundle, tracks: Sequence[Track], data: str | None = None) -> str | None:
     """Return why a model's metrics on some tracks come out too high, or `None`.
 
-    A run lists its tracks and hashes of their files; a distilled model separated from its run names
-    its dataset and the parts of it, and so does a model that `tonearm.library.learn` built on that
-    one. Nothing is known about other models.
+    A run lists its tracks and hashes of their files, which change with their tags; a distilled
+    model separated from its run names its dataset and the parts of it, and so does a model that
+    `tonearm.library.learn` built on that one. Nothing is known about other models.
 
     Parameters
     ----------
@@ -62,16 +75,12 @@ def overlap_warning(bundle: Bundle, tracks: Sequence[Track], data: str | None = 
     """
     run = _trained_on(bundle.path)
     if run is not None:
-        overlap = sum(map(run.includes, tracks))
-        if not overlap:
-            return None
-        return (
-            f"{bundle.path.parent} learned from {overlap} of these {len(tracks)} tracks: "
-            "the figures come out too high"
-        )
+        return run.warning(str(bundle.path.parent), tracks)
     training = bundle.metadata.training
     for prefix in ("", _BASE):
         learned_from, parts = training.get(prefix + DATA), training.get(prefix + DATA_PARTS)
+        if not isinstance(parts, list):
+            parts = None
         if data is not None and data == learned_from:
             are, splits = "are", [track.split for track in tracks]
         elif learned_from == GTZAN:  # its files are called the same wherever they lie
@@ -97,13 +106,30 @@ class _TrainedOn:
     labels: Mapping[str, str]
     contents: frozenset[str]
 
-    def includes(self, track: Track) -> bool:
-        if not self.contents:
-            return track.label is not None and self.labels.get(track.id) == track.label
+    def warning(self, run: str, tracks: Sequence[Track]) -> str | None:
+        same = sum(map(self._has_file_of, tracks))
+        if same:
+            return (
+                f"{run} learned from {same} of these {len(tracks)} tracks: "
+                "the figures come out too high"
+            )
+        named = sum(
+            track.label is not None and self.labels.get(track.id) == track.label for track in tracks
+        )
+        if not named:
+            return None
+        return (
+            f"{run} learned from tracks named and labelled as {named} of these {len(tracks)}: if "
+            "they are the same recordings, the figures come out too high"
+        )
+
+    def _has_file_of(self, track: Track) -> bool:
         # Ids depend on how the same files are listed, and files of one name may be others.
+        if not self.contents or track.path is None:
+            return False
         try:
-            return track.path is not None and content_hash(track.path) in self.contents
-        except OSError:
+            return track.path.is_file() and content_hash(track.path) in self.contents
+        except (OSError, ValueError):
             return False
 
 
@@ -114,6 +140,7 @@ def _trained_on(bundle: Path) -> _TrainedOn | None:
     try:
         run = json.loads((bundle.parent / RUN_TRACKS).read_text("utf-8"))
         labels, contents = dict(run["train"]), dict(run.get("contents", {}))
+        hashes = frozenset(contents[track] for track in labels if track in contents)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's file
         return None
-    return _TrainedOn(labels, frozenset(contents[track] for track in labels if track in contents))
+    return _TrainedOn(labels, hashes)

@@ -66,8 +66,9 @@ CREATE TABLE files (
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
 _RETRY_SECONDS = 0.01
-# Where SQLite finds no room for its side files: already at their first bytes, or at the others.
+# SQLite's names of errors where its side files find no room, and where they cannot be made.
 _NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
+_NO_SIDE_FILES = (*_NO_ROOM, "SQLITE_CANTOPEN")
 _NO_TIME = -1  # nanoseconds since 1970: not the modification time of any file
 _DAMAGE = (ValueError, TypeError, AttributeError, RecursionError)  # raised by damaged values
 
@@ -124,7 +125,7 @@ class Store:
             try:
                 self._open(create=create, is_read_only=is_read_only)
             except sqlite3.Error as error:
-                if create or is_read_only or not _is_without_room(error):
+                if create or is_read_only or _name(error) not in _NO_SIDE_FILES:
                     raise
                 self._open(create=False, is_read_only=True)
 
@@ -542,14 +543,14 @@ class Store:
             yield
         except sqlite3.Error as error:
             reason = " ".join(str(error).split())
-            if _is_without_room(error):  # which SQLite calls an error of the disk
+            if _name(error) in _NO_ROOM:  # which SQLite calls an error of the disk
                 reason = "no room beside it on its disk"
             raise StoreError(self.path, reason) from error
 
 
-def _is_without_room(error: sqlite3.Error) -> bool:
-    # Only errors of SQLite itself, not of Python's module, have a name.
-    return getattr(error, "sqlite_errorname", "") in _NO_ROOM
+def _name(error: sqlite3.Error) -> str:
+    """Return SQLite's name of an error; "" if it is of Python's module."""
+    return str(getattr(error, "sqlite_errorname", ""))
 
 
 def _is_writable(path: Path) -> bool:

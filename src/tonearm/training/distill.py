@@ -216,7 +216,9 @@ def distill(
     store = TransferStore(cache_dir, processes=workers)
     music = _music(store, recipe, unlabelled, log)
     tracks, clips = _clips(store, recipe, train_tracks, labels, log)
-    begin_distillation(run_dir, recipe.to_yaml(), training_text(tracks, (), labels))
+    cache = FeatureCache(cache_dir)
+    contents = cache.contents(tracks)
+    begin_distillation(run_dir, recipe.to_yaml(), training_text(tracks, (), labels, contents))
 
     imitation = imitate(recipe, music, cache_dir, log)
     shutil.copyfile(imitation.history, run_dir / IMITATION)
@@ -238,7 +240,6 @@ def distill(
     if not recipe.ensemble.uses_fcn:
         return export(student, metadata, run_dir / RUN_BUNDLE)
     log("ensemble: running the FCN")
-    cache = FeatureCache(cache_dir)
     logmels = _all_features(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
     ensemble = make_ensemble(recipe, student, logmels, truth, labels)
     if recipe.refinement.share:
