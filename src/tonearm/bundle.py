@@ -114,8 +114,8 @@ class Bundle:
         if threads < 1:
             raise UsageError(f"threads: expected 1 or more, got {threads}")
         path = Path(path)
-        content = _read(path)
-        session = _open_session(path, content, threads)
+        digest = _digest(path)  # before it is loaded: a change in between is noticed later
+        session = _open_session(path, threads)
         try:
             text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
             if text is None:
@@ -127,7 +127,6 @@ class Bundle:
         except MetadataError as error:
             raise BundleError(path, str(error)) from error
         # Absolute, so that the file can be reloaded after a change of the working directory.
-        digest = hashlib.sha256(content).hexdigest()
         return cls(path.absolute(), metadata, session, threads, digest)
 
     def require_unchanged(self, digest: str) -> None:
@@ -244,16 +243,17 @@ def write_metadata(
         file.write(model.SerializeToString())
 
 
-def _read(path: Path) -> bytes:
+def _digest(path: Path) -> str:
     if not path.is_file():
         raise BundleError(path, "no such file")
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BundleError(path, (error.strerror or str(error)).lower()) from error
 
 
-def _open_session(path: Path, content: bytes, threads: int) -> onnxruntime.InferenceSession:
+def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     with interrupts_deferred():
         import onnxruntime  # slow to import, and not needed just to list models
 
@@ -264,9 +264,12 @@ def _open_session(path: Path, content: bytes, threads: int) -> onnxruntime.Infer
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # errors are raised; the log would only repeat them
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's error classes share no base below Exception
-        reason = _first_line(error).rpartition(" : ")[2]  # after "[ONNXRuntimeError] : 7 : CODE"
+        # Its text reads "[ONNXRuntimeError] : 7 : CODE : Load model from PATH failed:REASON".
+        reason = _first_line(error).rpartition("failed:")[2]
         raise BundleError(path, f"not a model ONNX Runtime can load ({reason})") from error
 
 
