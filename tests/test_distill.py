@@ -91,7 +91,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(transfer_set, "load_teachers", Noted)
     for module in (transfer_set, teachers):
         monkeypatch.setattr(module, "teachers_fingerprint", lambda: "noted")
-    monkeypatch.setattr("tonearm.models.student.load_pretrained", lambda: tagger)
+    monkeypatch.setattr("tonearm.models.mobilenet.load_pretrained", lambda: tagger)
     return count
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tonearm.atomic import atomic_write
 from tonearm.errors import TonearmError, UsageError
+from tonearm.models import audioset
 from tonearm.models.layers import (
     DenseBlock,
     DescriptorNet,
@@ -33,7 +34,6 @@ from tonearm.models.network import GenreNetwork
 from tonearm.models.registry import register
 from tonearm.paths import cache_folder, pretrained_weights
 
-AUDIOSET_CLASSES = 527
 PRETRAINED_WIDTH = 0.4
 PRETRAINED_FILE = "mn04_as_mAP_432.pt"
 PRETRAINED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
@@ -194,7 +194,7 @@ class AudioSetMobileNet(nn.Module):
             nn.Linear(self.embedding_size, hidden),
             nn.Hardswish(),
             nn.Dropout(0.2),
-            nn.Linear(hidden, AUDIOSET_CLASSES),
+            nn.Linear(hidden, audioset.CLASSES),
         )
 
     def forward(self, logmel: Tensor) -> tuple[Tensor, Tensor]:
@@ -254,14 +254,9 @@ class MobileNet(GenreNetwork):
         dropout: float = 0.3,
         modality_dropout: float = 0.2,
     ) -> None:
-        if pretrained and (width, n_mels) != (PRETRAINED_WIDTH, 128):
-            raise UsageError(
-                f"model 'mobilenet' has published weights for width {PRETRAINED_WIDTH} and 128 mel "
-                f"bands only, not for width {width} and {n_mels} bands: set pretrained: false"
-            )
         if descriptors and n_descriptors < 1:
             raise UsageError("model 'mobilenet' with descriptors needs their number, n_descriptors")
-        tagger = load_pretrained() if pretrained else AudioSetMobileNet(width)
+        tagger = make_tagger("mobilenet", width, n_mels, pretrained=pretrained)
         size = tagger.embedding_size
         super().__init__(size, num_classes, dropout)
         self.uses_descriptors = descriptors
@@ -334,6 +329,37 @@ def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
     network = AudioSetMobileNet()
     network.load_state_dict(state, strict=True)
     return network.eval()
+
+
+def make_tagger(model: str, width: float, n_mels: int, *, pretrained: bool) -> AudioSetMobileNet:
+    """Return the tagger that a model starts from: the published one, or one to be trained.
+
+    Parameters
+    ----------
+    model
+        The model's name, for the error.
+    width
+        Multiplier of the channels.
+    n_mels
+        Number of mel bands of the model's front end.
+    pretrained
+        Whether it has the published weights.
+
+    Raises
+    ------
+    UsageError
+        If there are no published weights for that width or that number of bands.
+    PretrainedError
+        If there are, but they cannot be loaded.
+    """
+    if not pretrained:
+        return AudioSetMobileNet(width)
+    if (width, n_mels) != (PRETRAINED_WIDTH, 128):
+        raise UsageError(
+            f"model {model!r} has published weights for width {PRETRAINED_WIDTH} and 128 mel "
+            f"bands only, not for width {width} and {n_mels} bands: set pretrained: false"
+        )
+    return load_pretrained()
 
 
 def find_pretrained() -> Path:

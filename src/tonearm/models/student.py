@@ -21,8 +21,7 @@ from tonearm.models.layers import rectangle, required
 from tonearm.models.mobilenet import (
     ATTRIBUTION,
     PRETRAINED_WIDTH,
-    AudioSetMobileNet,
-    load_pretrained,
+    make_tagger,
 )
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.registry import register
@@ -88,17 +87,12 @@ class Student(GenreNetwork):
         dropout: float = 0.3,
     ) -> None:
         super().__init__(embedding_size, num_classes, dropout)
-        if pretrained and (width, n_mels) != (PRETRAINED_WIDTH, 128):
-            raise UsageError(
-                f"model 'student' has published weights for width {PRETRAINED_WIDTH} and 128 mel "
-                f"bands only, not for width {width} and {n_mels} bands: set pretrained: false"
-            )
         if audioset_weight and len(labels) != num_classes:
             raise UsageError(
                 f"model 'student' with audioset_weight {audioset_weight} needs the names of its "
                 f"{num_classes} labels, got {len(labels)}"
             )
-        tagger = load_pretrained() if pretrained else AudioSetMobileNet(width)
+        tagger = make_tagger("student", width, n_mels, pretrained=pretrained)
         self.pretrained = pretrained
         self.attribution = ATTRIBUTION if pretrained else ""
         self.audioset_weight = audioset_weight
