@@ -481,7 +481,7 @@ def _convolve(signal: Sound, response: Sound) -> Sound:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m tonearm.synth FOLDER")
     for written in write_pieces(sys.argv[1]):
         print(written)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import CacheOption, ProtocolOption, listed, path_option
+from tonearm.cli.options import (
+    SINGLE_DIVISIONS,
+    CacheOption,
+    ProtocolOption,
+    listed,
+    path_option,
+    refuse,
+)
 from tonearm.cli.output import split_warnings
 from tonearm.errors import UsageError
 from tonearm.text import printable
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
     from tonearm.datasets import Fold
     from tonearm.evaluation.crossval import System
 
+RESULTS = Path("docs/results")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -25,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def benchmark(
+    context: typer.Context,
     name: Annotated[
         str, typer.Argument(help="Name of the results, and of the folder configs/NAME.")
     ],
@@ -43,7 +53,7 @@ def benchmark(
         int, typer.Option(min=1, help="Number of repetitions, each with its own seed.")
     ] = 1,
     protocol: ProtocolOption = "artist-kfold",
-    out: Annotated[Path, path_option(help="Folder for tables and plots.")] = Path("docs/results"),
+    out: Annotated[Path, path_option(help="Folder for tables and plots.")] = RESULTS,
     work: Annotated[
         Path, path_option(help="Folder for finished parts, to continue from later.")
     ] = Path("runs/benchmark"),
@@ -71,6 +81,8 @@ def benchmark(
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         # It becomes the name of files in --out, and none of them may end up outside that folder.
         raise UsageError(f"NAME {name!r} must be a name without / or \\, not a path")
+    if protocol in SINGLE_DIVISIONS:
+        refuse(context, "folds", beside=f"with --protocol {protocol}")
     with split_warnings():
         dataset = datasets.load(data)
     warning = datasets.leak_warning(dataset, protocol)
@@ -96,8 +108,12 @@ def benchmark(
     options = ["--data", str(data), "--systems", ",".join(names)]
     if configs != default_configs:
         options += ["--configs", str(configs)]
-    split_options = ("--folds", str(folds), "--seeds", str(seeds), "--protocol", protocol)
-    command = shlex.join(["tonearm", "benchmark", name, *options, *split_options])
+    if out != RESULTS:  # where the results of another benchmark of this name may be
+        options += ["--out", str(out)]
+    if protocol not in SINGLE_DIVISIONS:
+        options += ["--folds", str(folds)]
+    options += ["--seeds", str(seeds), "--protocol", protocol]
+    command = shlex.join(["tonearm", "benchmark", name, *options])
     written = write_results(out, name, result, command, comparison)
     print_comparison(comparison)
     warn_of_few_groups(comparison)

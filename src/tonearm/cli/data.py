@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import FileWorkersOption, ProtocolOption, path_argument, path_option
+from tonearm.cli.options import (
+    SINGLE_DIVISIONS,
+    FileWorkersOption,
+    ProtocolOption,
+    path_argument,
+    path_option,
+    refuse,
+)
 from tonearm.cli.output import split_warnings
 from tonearm.cli.tables import table_console
 from tonearm.text import printable
@@ -84,6 +91,7 @@ def check(
 
 
 def split(
+    context: typer.Context,
     path: PathArgument,
     protocol: ProtocolOption = "artist-kfold",
     output: Annotated[
@@ -99,6 +107,8 @@ def split(
     from tonearm.datasets import split as split_dataset
     from tonearm.datasets.manifest import other_columns, write_folds
 
+    if protocol in SINGLE_DIVISIONS:
+        refuse(context, "folds", "seed", beside=f"with --protocol {protocol}")
     with split_warnings():
         dataset = load(path, layout)
     if output is not None:
@@ -159,6 +169,8 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
         raise UsageError(f"{shown} is the name of a recording, and a CSV file is written")
     if {output.suffix.lower(), target.suffix.lower()} & set(PARQUET_SUFFIXES):
         raise UsageError(f"{shown} is the name of a Parquet file, and a CSV file is written")
+    if output.suffix.lower() != ".csv":
+        raise UsageError(f"{shown}: expected a name that ends in .csv: what else is no manifest")
     tables = [dataset.root, *dataset.feature_tables]
     if dataset.layout == "gtzan-shared":
         tables += [dataset.root / TRACK_TABLE, dataset.root / PARTITION_TABLE]

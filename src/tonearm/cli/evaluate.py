@@ -102,7 +102,9 @@ def evaluate(
     from tonearm.evaluation.inference import evaluable_tracks, run_inference
     from tonearm.evaluation.training_overlap import overlap_warning
 
-    if report is not None:
+    if report is None:
+        refuse(context, "explained", beside="without --report")
+    else:
         from tonearm.atomic import require_writable_folder
         from tonearm.evaluation.report import Subject, explain_errors, write_report
 

@@ -48,6 +48,7 @@ AnalysisWorkersOption = Annotated[
 ]
 # Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
 ProtocolName = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]
+SINGLE_DIVISIONS = ("builtin", "filtered")  # protocols without a choice of folds and seed
 ProtocolOption = Annotated[
     ProtocolName, typer.Option("--protocol", help="How to divide the dataset.")
 ]
