@@ -26,16 +26,10 @@ def main() -> None:
     metrics = join(seeds).metrics(bootstrap=0)
     tracks = len(seeds[0])
     models = sum(len(set(table.folds or ())) for table in seeds)
-    figures = {
-        "evaluated_on": f"{tracks} recordings, out of fold, by {models} models made in this way",
-        "seeds": len(seeds),
-        "tracks": tracks,
-        "accuracy": round(metrics.accuracy, 4),
-        "macro_f1": round(metrics.f1, 4),
-        "expected_calibration_error": round(
-            mean(table.metrics(bootstrap=0).ece for table in seeds), 4
-        ),
-    }
+    ece = mean(table.metrics(bootstrap=0).ece for table in seeds)
+    figures = metrics.headline(
+        f"{tracks} recordings, out of fold, by {models} models made in this way"
+    ) | {"tracks": tracks, "seeds": len(seeds), "expected_calibration_error": round(ece, 4)}
     metadata = Bundle.load(args.bundle).metadata
     write_metadata(args.bundle, replace(metadata, metrics=figures), args.bundle)
     for name, value in figures.items():

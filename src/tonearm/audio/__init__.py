@@ -9,7 +9,15 @@ samples, and `reading` delivers the requested part.
 """
 
 from tonearm.audio.container import LIMIT_SECONDS, RIFF_UNKNOWN, AudioInfo
-from tonearm.audio.errors import AudioError, NotAudio, ReadFailed, TimedOut, TooShort, Undecodable
+from tonearm.audio.errors import (
+    INCONCLUSIVE,
+    AudioError,
+    NotAudio,
+    ReadFailed,
+    TimedOut,
+    TooShort,
+    Undecodable,
+)
 from tonearm.audio.identity import Identity, identify, probe
 from tonearm.audio.reading import (
     AudioStream,
@@ -24,6 +32,7 @@ from tonearm.audio.samples import LOUDEST, Samples
 from tonearm.audio.source import Source, name_of, size_of
 
 __all__ = [
+    "INCONCLUSIVE",
     "LIMIT_SECONDS",
     "LOUDEST",
     "RIFF_UNKNOWN",

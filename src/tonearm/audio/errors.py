@@ -27,3 +27,6 @@ class ReadFailed(AudioError):
 
 class TimedOut(AudioError):
     """A file took longer than its time limit."""
+
+
+INCONCLUSIVE = (ReadFailed, TimedOut)  # errors that say nothing about the audio in a file

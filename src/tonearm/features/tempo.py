@@ -46,12 +46,13 @@ def mean_tempogram(onsets: NDArray[np.float32], frames_per_second: float) -> NDA
         onsets.
     """
     window = int(WINDOW_SECONDS * frames_per_second)
+    taper = hann(window)
     padded = np.pad(onsets.astype(np.float64), window // 2, mode="linear_ramp", end_values=0.0)
     windows = sliding_window_view(padded, window)[: len(onsets)]
     n_fft = _fast_length(2 * window - 1)
     total = np.zeros(window)
     for start in range(0, len(windows), _FRAMES_AT_ONCE):
-        spectrum = np.fft.rfft(windows[start : start + _FRAMES_AT_ONCE] * hann(window), n_fft)
+        spectrum = np.fft.rfft(windows[start : start + _FRAMES_AT_ONCE] * taper, n_fft)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         # Dividing each window by its autocorrelation at lag 0 (its energy, by Parseval) leaves a
         # weighted sum of power spectra: one inverse transform serves all windows.

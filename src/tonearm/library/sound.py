@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tonearm import audio
-from tonearm.audio import AudioError, AudioInfo, ReadFailed, TimedOut
+from tonearm.audio import INCONCLUSIVE, AudioError, AudioInfo
 from tonearm.library.id3_frames import HEADER_BYTES, ID3V1_BYTES, from_synchsafe
 
 # FFmpeg treats a tag after the last frame as part of it, so the decoded samples are compared.
@@ -16,8 +16,6 @@ TAGS_IN_PACKETS = frozenset({"ape"})
 # In these formats the audio is whatever follows the tag, wherever it starts. Comparing its bytes is
 # stricter than comparing packets, and takes a tenth of the time. Other formats record where it is.
 TAGS_BEFORE_AUDIO = frozenset({"mp3", "tta", "flac"})
-
-_NOT_KNOWN = (ReadFailed, TimedOut)  # nothing about the audio
 
 BLOCK_BYTES = 1 << 20  # bytes compared at a time
 ID3_FOOTER = 0x10  # flag: the tag also ends with a footer of the same length
@@ -39,7 +37,7 @@ def same_audio(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> bool
     """
     try:
         before = audio.probe(old)
-    except _NOT_KNOWN:
+    except INCONCLUSIVE:
         raise
     except AudioError:
         return True
@@ -68,7 +66,7 @@ def audio_digest(path: str | os.PathLike[str]) -> str | None:
         for samples in audio.blocks(path, info.sample_rate):
             digest.update(samples.tobytes())
         return digest.hexdigest()
-    except _NOT_KNOWN:
+    except INCONCLUSIVE:
         raise
     except AudioError:
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tonearm.audio import AudioError, ReadFailed, TimedOut, identify
+from tonearm.audio import INCONCLUSIVE, AudioError, identify
 from tonearm.errors import TonearmError
 from tonearm.text import is_line, not_utf8
 
@@ -168,7 +168,7 @@ class _ScannedFile(NamedTuple):
             if (state.st_size, state.st_mtime_ns) == (self.size, self.mtime_ns):
                 return True
             return identify(path).digest == self.audio  # true if only the tags have changed
-        except (ReadFailed, TimedOut):
+        except INCONCLUSIVE:
             raise
         except (OSError, AudioError):
             return True

@@ -18,11 +18,7 @@ from torch.nn import functional
 from tonearm.errors import UsageError
 from tonearm.models import audioset
 from tonearm.models.layers import rectangle, required
-from tonearm.models.mobilenet import (
-    ATTRIBUTION,
-    PRETRAINED_WIDTH,
-    make_tagger,
-)
+from tonearm.models.mobilenet import ATTRIBUTION, PRETRAINED_WIDTH, make_tagger
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.registry import register
 
