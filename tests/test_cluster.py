@@ -241,8 +241,8 @@ def test_results_out_of_reach_are_not_called_damaged(
 
 
 def test_a_source_is_the_same_however_it_is_named(tmp_path: Path) -> None:
-    assert sources.absolute(f"{tmp_path}/a/../b/") == str(tmp_path / "b")
-    assert sources.absolute("s3://bucket/a/../b") == "s3://bucket/a/../b"
+    assert sources.absolute_or_url(f"{tmp_path}/a/../b/") == str(tmp_path / "b")
+    assert sources.absolute_or_url("s3://bucket/a/../b") == "s3://bucket/a/../b"
 
 
 def test_a_scan_of_nothing_has_nothing_to_count(tmp_path: Path) -> None:

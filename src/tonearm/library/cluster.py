@@ -32,7 +32,7 @@ from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
-from tonearm.library.sources import absolute, local_copy, tasks
+from tonearm.library.sources import absolute_or_url, local_copy, tasks
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -117,13 +117,13 @@ def scan_cluster(
     excerpt = excerpt or Excerpt()
     loaded = Bundle.load(bundle.find(model))
     job = _Job(
-        output=absolute(os.fspath(output)),
+        output=absolute_or_url(os.fspath(output)),
         model=model_of(loaded, excerpt),
         excerpt=excerpt,
         time_limit=time_limit,
     )
     folder = Partitions(job.output)
-    locations = tuple(absolute(os.fspath(source)) for source in sources)
+    locations = tuple(absolute_or_url(os.fspath(source)) for source in sources)
     plan = _plan(folder, locations, job.model, loaded.path.read_bytes(), partition_files)
     due = sorted(set(range(plan.partitions)) - folder.done())
     tally = Tally(

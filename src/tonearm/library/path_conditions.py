@@ -11,16 +11,15 @@ QUERY_SIZE = 500  # paths in one query; the oldest versions of SQLite allow 999
 
 
 def path_conditions(
-    paths: Sequence[str | os.PathLike[str]], *, missing: bool
+    paths: Sequence[str | os.PathLike[str]],
 ) -> Iterator[tuple[str, list[Any]]]:
     """Yield SQL conditions, and their values, for paths that are one of `paths` or below one.
 
     Many paths need several conditions, since SQLite limits the size of a query. No file meets two
     of them, and files that meet an earlier one sort before those that meet a later one.
     """
-    presence = "1" if missing else "NOT missing"
     if not paths:
-        yield presence, []
+        yield "1", []
     ranges = iter(_path_ranges(paths))
     while batch := list(islice(ranges, QUERY_SIZE // 2)):
         # A join in this order finds each range by index; many ORs would be tested on every file.
@@ -28,7 +27,7 @@ def path_conditions(
             f"WITH ranges (first, past) AS (VALUES {', '.join(['(?, ?)'] * len(batch))}) "
             "SELECT f.rowid FROM ranges CROSS JOIN files AS f ON f.path >= first AND f.path < past"
         )
-        yield f"files.rowid IN ({found}) AND {presence}", list(chain.from_iterable(batch))
+        yield f"files.rowid IN ({found})", list(chain.from_iterable(batch))
 
 
 def _path_ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, bytes]]:
@@ -37,7 +36,7 @@ def _path_ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, b
     The ranges are half-open and sorted, and no two overlap.
     """
     ranges = set()
-    for path in map(absolute, paths):
+    for path in map(stored_path, paths):
         encoded = os.fsencode(path)
         below = os.fsencode(os.path.join(path, ""))  # noqa: PTH118 (ends in a separator)
         # All paths below a folder sort between its path (ending in a separator) and the same path
@@ -52,6 +51,6 @@ def _path_ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, b
     return merged
 
 
-def absolute(path: str | os.PathLike[str]) -> str:
-    """Return a path as the store has it."""
+def stored_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as the store has it: absolute, through the symbolic links that were given."""
     return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps symbolic links)

@@ -15,6 +15,7 @@ from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.m3u import Item, write_playlist
 from tonearm.library.outputs import refuse_to_overwrite
+from tonearm.library.path_conditions import stored_path
 from tonearm.library.similarity import best_first, cosine_similarity
 from tonearm.library.store import Store
 
@@ -126,7 +127,7 @@ def _find_or_analyse(store: Store, path: str, model: str | os.PathLike[str]) -> 
     TonearmError
         If the recording cannot be analysed, or the store was scanned by another model.
     """
-    task = Task.of(os.path.abspath(path))  # noqa: PTH100 (keeps links, as the store does)
+    task = Task.of(stored_path(path))
     known = store.entry(task.path)
     if known is not None and known.embedding is not None:
         is_gone = not os.path.lexists(task.path)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tonearm.errors import TonearmError, UsageError
 from tonearm.extras import needs
 from tonearm.library.analysis import Task
+from tonearm.library.path_conditions import stored_path
 from tonearm.media import is_recording, recordings
 
 ATTEMPTS = 3  # of any operation over a network
@@ -27,9 +28,9 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def absolute(path: str) -> str:
-    """Return an absolute path; URLs are returned unchanged."""
-    return path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 (keeps links)
+def absolute_or_url(path: str) -> str:
+    """Return a URL unchanged, and another path as a store has it."""
+    return path if is_remote(path) else stored_path(path)
 
 
 def deduplicate_paths(paths: Iterable[str]) -> tuple[str, ...]:
@@ -48,7 +49,7 @@ def deduplicate_paths(paths: Iterable[str]) -> tuple[str, ...]:
             if is_remote(path):
                 raise UsageError(f"{path}: addresses need --engine ray")
             raise TonearmError(f"no such file or folder: {path}")
-        absolute_paths[os.path.abspath(path)] = None  # noqa: PTH100 (keeps links)
+        absolute_paths[stored_path(path)] = None
     return tuple(path for path in absolute_paths if not _is_covered(path, absolute_paths))
 
 

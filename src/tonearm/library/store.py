@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tonearm.errors import FileError, UsageError
 from tonearm.library.entry import COLUMNS, Entry, Model, State
-from tonearm.library.path_conditions import QUERY_SIZE, absolute, path_conditions
+from tonearm.library.path_conditions import QUERY_SIZE, path_conditions, stored_path
 from tonearm.library.stored_rows import HALF, parse_texts, to_entry, to_values
 
 SCHEMA_VERSION = 1
@@ -69,6 +69,7 @@ _RETRY_SECONDS = 0.01
 # SQLite's names of errors where its side files find no room, and where they cannot be made.
 _NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
 _NO_SIDE_FILES = (*_NO_ROOM, "SQLITE_CANTOPEN")
+_PRESENT, _ANY = "NOT missing", "1"  # SQL conditions
 _NO_TIME = -1  # nanoseconds since 1970: not the modification time of any file
 _DAMAGE = (ValueError, TypeError, AttributeError, RecursionError)  # raised by damaged values
 
@@ -171,17 +172,14 @@ class Store:
         missing
             Whether to include missing files.
         """
-        for where, values in path_conditions(under, missing=missing):
-            for row in self._query(
-                f"SELECT {', '.join(COLUMNS)} FROM files WHERE {where} ORDER BY path", values
-            ):
-                yield self._entry(row)
+        for row in self._rows(", ".join(COLUMNS), under, _ANY if missing else _PRESENT):
+            yield self._entry(row)
 
     def entry(self, path: str | os.PathLike[str]) -> Entry | None:
         """Return the entry of one file, present or missing; None if it is unknown."""
         rows = self._query(
             f"SELECT {', '.join(COLUMNS)} FROM files WHERE path = ?",
-            [os.fsencode(absolute(path))],
+            [os.fsencode(stored_path(path))],
         )
         return next((self._entry(row) for row in rows), None)
 
@@ -217,21 +215,11 @@ class Store:
             model = busiest.key
         if model not in model_ids:
             raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(model_ids)})")
-        conditions = [
-            (f"{where} AND model = ? AND embedding IS NOT NULL", [*values, model_ids[model]])
-            for where, values in path_conditions(under, missing=False)
-        ]
-        sizes: Counter[int] = Counter()  # in bytes
-        for where, values in conditions:
-            query = f"SELECT length(embedding), count(*) FROM files WHERE {where} GROUP BY 1"
-            for part_size, part_count in self._query(query, values):
-                sizes[part_size] += part_count
+        where, values = f"{_PRESENT} AND model = ? AND embedding IS NOT NULL", [model_ids[model]]
+        sizes = self._counts("length(embedding)", under, where, values)
         count = sizes.total()
-        size = sizes.most_common(1)[0][0] if sizes else 0
-        rows = chain.from_iterable(
-            self._query(f"SELECT path, embedding FROM files WHERE {where} ORDER BY path", values)
-            for where, values in conditions
-        )
+        size = next(iter(sizes), 0)  # bytes of most
+        rows = self._rows("path, embedding", under, where, values)
         paths: list[str] = []
         matrix = np.empty((count, size // HALF.itemsize), np.float32)
         # A scan may be adding rows meanwhile: read no more than were counted.
@@ -281,17 +269,13 @@ class Store:
         self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
     ) -> Iterator[str]:
         """Yield the paths of the entries that `entries` would yield, at a fraction of the cost."""
-        for where, values in path_conditions(under, missing=missing):
-            query = f"SELECT path FROM files WHERE {where} ORDER BY path"
-            for (path,) in self._query(query, values):
-                yield os.fsdecode(path)
+        for (path,) in self._rows("path", under, _ANY if missing else _PRESENT):
+            yield os.fsdecode(path)
 
     def missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> Iterator[str]:
         """Yield the paths of the files that were missing at the last scan."""
-        for where, values in path_conditions(under, missing=True):
-            query = f"SELECT path FROM files WHERE {where} AND missing ORDER BY path"
-            for (path,) in self._query(query, values):
-                yield os.fsdecode(path)
+        for (path,) in self._rows("path", under, "missing"):
+            yield os.fsdecode(path)
 
     def found_elsewhere(
         self, under: Sequence[str | os.PathLike[str]] = ()
@@ -304,20 +288,13 @@ class Store:
             The missing file; when the other, or the last of several, was scanned.
         """
         others = "files AS o WHERE o.audio = files.audio AND NOT o.missing AND o.genre NOTNULL"
-        for where, values in path_conditions(under, missing=True):
-            query = (
-                f"SELECT path, (SELECT max(scanned_at) FROM {others}) AS elsewhere FROM files "
-                f"WHERE {where} AND missing AND elsewhere NOTNULL ORDER BY path"
-            )
-            for path, scanned_at in self._query(query, values):
-                yield os.fsdecode(path), scanned_at
+        columns = f"path, (SELECT max(scanned_at) FROM {others}) AS elsewhere"
+        for path, scanned_at in self._rows(columns, under, "missing AND elsewhere NOTNULL"):
+            yield os.fsdecode(path), scanned_at
 
     def count_missing(self, under: Sequence[str | os.PathLike[str]] = ()) -> int:
         """Return how many files were missing at the last scan."""
-        return sum(
-            self._scalar(f"SELECT count(*) FROM files WHERE {where} AND missing", values)
-            for where, values in path_conditions(under, missing=True)
-        )
+        return self._counts("1", under, "missing").total()
 
     def genres(self, under: Sequence[str | os.PathLike[str]] = ()) -> Counter[str]:
         """Count the present files of each genre, the most frequent first.
@@ -499,15 +476,31 @@ class Store:
             f"damaged: wrong values for {os.fsdecode(what)} (scan into a new store)",
         )
 
-    def _counts(self, expression: str, under: Sequence[str | os.PathLike[str]]) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        for where, values in path_conditions(under, missing=False):
-            for name, count in self._query(
-                f"SELECT {expression} AS value, count(*) FROM files WHERE {where} "
-                "AND value IS NOT NULL GROUP BY value",
-                values,
-            ):
-                counts[name] += count
+    def _rows(
+        self,
+        columns: str,
+        under: Sequence[str | os.PathLike[str]],
+        where: str,
+        values: Sequence[Any] = (),
+        end: str = "ORDER BY path",
+    ) -> Iterator[Any]:
+        """Yield columns of the files below paths that meet a condition, by default in order."""
+        for paths, ends in path_conditions(under):
+            query = f"SELECT {columns} FROM files WHERE {paths} AND {where} {end}"
+            yield from self._query(query, [*ends, *values])
+
+    def _counts(
+        self,
+        expression: str,
+        under: Sequence[str | os.PathLike[str]],
+        where: str = _PRESENT,
+        values: Sequence[Any] = (),
+    ) -> Counter[Any]:
+        """Count the files that meet a condition by the value of an expression, except NULL."""
+        columns, where = f"{expression} AS value, count(*)", f"{where} AND value IS NOT NULL"
+        counts: Counter[Any] = Counter()
+        for value, count in self._rows(columns, under, where, values, "GROUP BY value"):
+            counts[value] += count
         return Counter(dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))))
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
