@@ -19,13 +19,13 @@ from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.csvrows import csv_writer
 from tonearm.datasets.content import content_hash
-from tonearm.datasets.progress import with_progress
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Track
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.predictions import Predictions
 from tonearm.prediction import Failure, Prediction
+from tonearm.progress import with_progress
 from tonearm.workers import Crash
 
 FOLDS, SEED = 5, 0  # of artist-kfold, as the bundles were trained

@@ -27,11 +27,11 @@ from foldwise import Clip, Round
 from tonearm import audio
 from tonearm.classifier import Classifier
 from tonearm.csvrows import csv_writer
-from tonearm.datasets.progress import with_progress
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, p_text
 from tonearm.evaluation.predictions import Predictions
 from tonearm.prediction import Failure, Prediction
+from tonearm.progress import with_progress
 from tonearm.training.degradations import (
     OPUS_RATE,
     Samples,

@@ -166,15 +166,9 @@ class Table:
     def _start_progress(self, files: int) -> Progress | None:
         if files == 1 or not self._console.is_terminal:
             return None
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        from tonearm.progress import bar
 
-        progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
+        progress = bar(self._console, transient=True)
         progress.add_task("", total=files)
         progress.start()
         return progress

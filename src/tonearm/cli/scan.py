@@ -187,36 +187,23 @@ def _tallies(run: Scan) -> Iterator[Tally]:
 def _show(tallies: Iterator[Tally]) -> Tally:
     """Run a scan, with a progress bar if standard error is a terminal; return the last tally."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import TimeElapsedColumn
+
+    from tonearm.progress import bar
 
     console = Console(stderr=True)
     with console.status("looking for recordings"):
         tally = next(tallies)
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    task = bar.add_task("", total=tally.due)
+    columns = ("{task.description}", TimeElapsedColumn(), "left")
+    progress = bar(console, after=columns, transient=True)
+    task = progress.add_task("", total=tally.due)
     start = time.monotonic()
     try:
-        with bar if console.is_terminal and tally.due else nullcontext():
+        with progress if console.is_terminal and tally.due else nullcontext():
             for tally in until_interrupted(tallies):
                 speed = tally.done / (time.monotonic() - start)
                 description = f"{speed:.1f} files/s, {_hours(tally.seconds_of_music)} of music"
-                bar.update(task, completed=tally.done, description=description)
+                progress.update(task, completed=tally.done, description=description)
     except KeyboardInterrupt:
         print(
             f"tonearm: interrupted after {tally.done} of {tally.due} files; the next scan goes "

@@ -18,10 +18,10 @@ from tonearm import audio, workers
 from tonearm.datasets import fingerprint, gtzan_facts
 from tonearm.datasets.components import connected_components
 from tonearm.datasets.fingerprint import Words
-from tonearm.datasets.progress import with_progress
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError, unexpected
 from tonearm.inputs import SILENCE_PEAK
+from tonearm.progress import with_progress
 from tonearm.text import printable
 
 FaultKind = Literal[

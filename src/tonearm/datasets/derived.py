@@ -11,8 +11,8 @@ from typing import TypeVar
 from tonearm import workers
 from tonearm.audio.errors import AudioError
 from tonearm.datasets.content import ContentIndex, Stamp, content_hash
-from tonearm.datasets.progress import with_progress
 from tonearm.errors import TonearmError, unexpected
+from tonearm.progress import with_progress
 
 Derived = TypeVar("Derived")
 

@@ -10,11 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from tonearm.datasets.progress import with_progress
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.predictions import Predictions
 from tonearm.prediction import Failure, Prediction
+from tonearm.progress import with_progress
 from tonearm.text import composed
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tonearm.progress import bar
 from tonearm.training.module import GenreTraining
 
 
@@ -16,15 +16,8 @@ class EpochProgress(lightning.Callback):
 
     def __init__(self, module: GenreTraining) -> None:
         self.module = module
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs, {task.fields[figures]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
+        after = ["epochs, {task.fields[figures]}", "left"]
+        self._progress = bar(Console(stderr=True), ["training"], after)
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -11,12 +11,22 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 Item = TypeVar("Item")
+Columns = Sequence[str | ProgressColumn]
+
+
+def bar(
+    console: Console, before: Columns = (), after: Columns = (), *, transient: bool = False
+) -> Progress:
+    """Return a progress bar with columns before it, and between the count and the time left."""
+    columns = (*before, BarColumn(), MofNCompleteColumn(), *after, TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=transient)
 
 
 def with_progress(
@@ -26,16 +36,8 @@ def with_progress(
     if not (show and sys.stderr.isatty()):
         yield from items
         return
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
+    name = TextColumn("{task.description}", markup=False)
+    with bar(Console(stderr=True), [name], ["elapsed", TimeElapsedColumn(), "left"]) as progress:
         task = progress.add_task(description, total=total)
         for item in items:
             progress.advance(task)
