@@ -16,7 +16,6 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -30,7 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 from tonearm import audio
 from tonearm.atomic import DRAFTS, atomic_write
 from tonearm.bundle_descriptors import read_middle
-from tonearm.datasets.content import ContentIndex, Stamp
+from tonearm.datasets.content import ContentIndex, stamps
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.datasets.track import Track
@@ -187,13 +186,12 @@ class FeatureCache:
 
     def contents(self, tracks: Iterable[Track]) -> dict[str, str]:
         """Return the content hash of each track that features were computed from, by track id."""
-        stamps: dict[str, Stamp] = {}
-        for track in tracks:
-            if track.path is not None:
-                with suppress(OSError):  # it no longer exists
-                    stamps[track.id] = Stamp.of(track.path)
-        known = self._contents.known(stamps.values())
-        return {id_: known[stamp] for id_, stamp in stamps.items() if stamp in known}
+        paths = {track.id: track.path for track in tracks if track.path is not None}
+        found, _ = stamps(paths.values())
+        known = self._contents.known(found.values())
+        return {
+            id_: known[stamp] for id_, path in paths.items() if (stamp := found.get(path)) in known
+        }
 
     def _sweep(self) -> None:
         """Remove half-written files left behind by killed processes."""

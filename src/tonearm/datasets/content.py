@@ -50,6 +50,18 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def stamps(paths: Iterable[Path]) -> tuple[dict[Path, Stamp], dict[Path, str]]:
+    """Return the stamp of each file, and a reason for each that cannot be accessed."""
+    found: dict[Path, Stamp] = {}
+    reasons: dict[Path, str] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            found[path] = Stamp.of(path)
+        except OSError as error:
+            reasons[path] = error.strerror or str(error)
+    return found, reasons
+
+
 class ContentIndex:
     """The hashes computed so far, in a SQLite file that several processes may use at once."""
 
@@ -62,9 +74,9 @@ class ContentIndex:
                 "(path BLOB PRIMARY KEY, size INTEGER, modified INTEGER, hash TEXT)"
             )
 
-    def known(self, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
+    def known(self, requested: Iterable[Stamp]) -> dict[Stamp, str]:
         """Return the hash of each file that has not changed since it was recorded."""
-        requested = list(stamps)
+        requested = list(requested)
         found: dict[Stamp, str] = {}
         with self._transaction() as database:
             for start in range(0, len(requested), _QUERY_SIZE):
@@ -85,17 +97,14 @@ class ContentIndex:
 
     def hashes(self, paths: Iterable[Path]) -> dict[Path, str]:
         """Return the content hash of every readable file, computing only what is not known."""
-        stamps: dict[Path, Stamp] = {}
-        for path in dict.fromkeys(paths):
-            with suppress(OSError):
-                stamps[path] = Stamp.of(path)
-        known = self.known(stamps.values())
-        for path, stamp in stamps.items():
+        found, _ = stamps(paths)
+        known = self.known(found.values())
+        for path, stamp in found.items():
             if stamp not in known:
                 with suppress(OSError):
                     known[stamp] = content_hash(path)
                     self.record(stamp, known[stamp])
-        return {path: known[stamp] for path, stamp in stamps.items() if stamp in known}
+        return {path: known[stamp] for path, stamp in found.items() if stamp in known}
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tonearm import workers
 from tonearm.audio.errors import AudioError
-from tonearm.datasets.content import ContentIndex, Stamp, content_hash
+from tonearm.datasets.content import ContentIndex, Stamp, content_hash, stamps
 from tonearm.errors import TonearmError, unexpected
 from tonearm.progress import with_progress
 
@@ -57,17 +57,11 @@ def derived(
     ContentIndexError
         If the content hashes cannot be read or recorded.
     """
-    errors: dict[Path, str] = {}
-    stamps: dict[Path, Stamp] = {}
-    for path in dict.fromkeys(paths):
-        try:
-            stamps[path] = Stamp.of(path)
-        except OSError as error:
-            errors[path] = _reason(error)
-    known = contents.known(stamps.values())
+    listed, errors = stamps(paths)
+    known = contents.known(listed.values())
     found: dict[Path, Derived] = {}
     tasks: list[_Task] = []
-    for path, stamp in stamps.items():
+    for path, stamp in listed.items():
         content = known.get(stamp)
         stored = None if content is None else read(content)
         if stored is None:
@@ -147,7 +141,7 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
             known = task.content if stamp == task.stamp else None
             content = known or content_hash(task.path)
         except OSError as error:
-            return _Failed(_reason(error))
+            return _Failed(error.strerror or str(error))
         try:
             # Another file with the same content, or another process, may have been first.
             if read(content) is None:
@@ -163,7 +157,3 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
         return _Made(stamp, content)
 
     return work
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
