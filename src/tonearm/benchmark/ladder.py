@@ -17,7 +17,7 @@ from tonearm.errors import UsageError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
-from tonearm.evaluation.crossval import System, cross_validate, held_out
+from tonearm.evaluation.crossval import System, cross_validate
 from tonearm.evaluation.predictions import Predictions
 from tonearm.extras import needs
 
@@ -100,7 +100,7 @@ def run_benchmark(
     unclassified: dict[str, tuple[str, ...]] = {}
     divisions = _divisions(dataset, protocol, folds, seeds)
     for seed, fold_list in enumerate(divisions):
-        expected = [track.id for fold in fold_list for track in held_out(fold)]
+        expected = [track.id for fold in fold_list for track in fold.held_out]
         for system in systems:
 
             def announce(

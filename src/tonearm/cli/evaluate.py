@@ -97,7 +97,6 @@ def evaluate(
     """
     from tonearm import datasets
     from tonearm.classifier import Classifier
-    from tonearm.evaluation.crossval import held_out
     from tonearm.evaluation.grouping import too_few
     from tonearm.evaluation.inference import evaluable_tracks, run_inference
     from tonearm.evaluation.training_overlap import overlap_warning
@@ -115,7 +114,7 @@ def evaluate(
     test_fold = None
     if protocol is not None:
         test_fold = _fold(dataset, protocol, folds, fold)
-        dataset = replace(dataset, tracks=held_out(test_fold))
+        dataset = replace(dataset, tracks=test_fold.held_out)
     else:
         refuse(context, "fold", "folds", beside="without --protocol")
     selected = listed(map(composed, labels or ()), dataset.labels)
@@ -175,14 +174,13 @@ def _pair(text: str) -> tuple[str, str]:
 def _fold(dataset: Dataset, protocol: ProtocolName, folds: int, number: int | None) -> Fold:
     """Divide the dataset as `tonearm train` does, and return the fold with this number."""
     from tonearm.datasets import split
+    from tonearm.datasets.splits import fold_at
 
     with split_warnings():
         parts = split(dataset, protocol, folds, seed=0, chosen=number)
     if number is None and len(parts) > 1:
         raise UsageError(f"--protocol {protocol} makes {len(parts)} folds: choose one with --fold")
-    if (number or 0) >= len(parts):
-        raise UsageError(f"--fold must be from 0 to {len(parts) - 1}, got {number}")
-    return parts[number or 0]
+    return fold_at(parts, number or 0, "--fold")
 
 
 def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Sequence[str]) -> str:

@@ -57,6 +57,11 @@ class Fold:
     valid: tuple[Track, ...]
     test: tuple[Track, ...] = ()
 
+    @property
+    def held_out(self) -> tuple[Track, ...]:
+        """The tracks to evaluate on: `test`, or `valid` if there is none."""
+        return self.test or self.valid
+
 
 def split(
     dataset: Dataset,
@@ -145,6 +150,13 @@ def _make_folds(dataset: Dataset, protocol: Protocol, folds: int, seed: int) -> 
     # Layouts of the same dataset list tracks in different orders; sorting by id removes that.
     usable.sort(key=lambda track: track.id)
     return _k_folds(usable, _assign(dataset, usable, protocol, folds, seed), protocol, folds)
+
+
+def fold_at(folds: Sequence[Fold], number: int, setting: str) -> Fold:
+    """Return a fold by its number; raise UsageError, which names the setting, if there is none."""
+    if not 0 <= number < len(folds):
+        raise UsageError(f"{setting} must be from 0 to {len(folds) - 1}, got {number}")
+    return folds[number]
 
 
 def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -88,7 +88,7 @@ def cross_validate(
         If no track of a fold could be decoded, or `work` cannot be written to.
     """
     parts = []
-    members = (track for fold in folds for track in (*fold.train, *held_out(fold)))
+    members = (track for fold in folds for track in (*fold.train, *fold.held_out))
     contents = _contents(members, work)
     for fold in folds:
         key = _key(system, fold, labels, seed, contents)
@@ -101,30 +101,15 @@ def cross_validate(
     return files.join(parts)
 
 
-def held_out(fold: Fold) -> tuple[Track, ...]:
-    """Return the held-out tracks of a fold."""
-    return fold.test or fold.valid
-
-
 def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, seed: int) -> None:
-    test = held_out(fold)
+    test = fold.held_out
     probabilities = system.fit_predict(Round(fold.train, test, labels, folder / "run", seed))
     decoded = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
     if not len(decoded):
         raise TonearmError(f"{system.name}, {fold.name}: none of its tracks could be decoded")
-    tracks = [test[i] for i in decoded]
-    files.write(
-        folder / "predictions.csv",
-        Predictions(
-            labels=labels,
-            tracks=tuple(track.id for track in tracks),
-            truth=tuple(str(track.label) for track in tracks),
-            probabilities=probabilities[decoded],
-            folds=(fold.name,) * len(tracks),
-            seeds=(str(seed),) * len(tracks),
-            artists=tuple(track.artist or "" for track in tracks),
-        ),
-    )
+    found = Predictions.of_tracks([test[i] for i in decoded], labels, probabilities[decoded])
+    folds, seeds = (fold.name,) * len(found), (str(seed),) * len(found)
+    files.write(folder / "predictions.csv", replace(found, folds=folds, seeds=seeds))
 
 
 def _contents(tracks: Iterable[Track], work: Path) -> dict[Path, str]:
@@ -150,6 +135,6 @@ def _key(
         hashes = [contents.get(path, "") for path in (track.path, track.picture) if path]
         return f"{track.id}={track.label} {artist_key(track.artist or '')} {' '.join(hashes)}"
 
-    train, test = sorted(map(description, fold.train)), sorted(map(description, held_out(fold)))
+    train, test = sorted(map(description, fold.train)), sorted(map(description, fold.held_out))
     parts = [system.fingerprint, str(seed), *labels, "train", *train, "test", *test]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

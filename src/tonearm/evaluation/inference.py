@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -91,14 +91,14 @@ def run_inference(
     if not rows:
         first = f", {failures[0].path}: {failures[0].error}" if failures else ""
         raise NothingClassified(f"none of {len(tracks)} tracks could be classified{first}")
-    artists = [tracks[i].artist or "" for i in classified]
-    predictions = Predictions(
-        labels=classifier.labels,
-        tracks=tuple(tracks[i].id for i in classified),
-        truth=tuple(truth[i] for i in classified),
-        probabilities=np.array(rows, dtype=np.float64),
-        artists=tuple(artists) if any(artists) else None,
+    predictions = Predictions.of_tracks(
+        [tracks[i] for i in classified],
+        classifier.labels,
+        np.array(rows, dtype=np.float64),
+        [truth[i] for i in classified],
     )
+    if predictions.unit == "track":  # no artist is known
+        predictions = replace(predictions, artists=None)
     return Inference(predictions, tuple(failures), seconds)
 
 

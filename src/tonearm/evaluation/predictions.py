@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.atomic import write_csv
-from tonearm.datasets.track import PREDICTION_COLUMNS
+from tonearm.datasets.track import PREDICTION_COLUMNS, Track
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.grouping import Unit, group_of
 from tonearm.evaluation.metrics import Metrics, evaluate, improper_row
@@ -49,6 +49,23 @@ class Predictions:
     folds: tuple[str, ...] | None = None
     seeds: tuple[str, ...] | None = None
     artists: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_tracks(
+        cls,
+        tracks: Sequence[Track],
+        labels: Sequence[str],
+        probabilities: NDArray[np.float64],
+        truth: Sequence[str] | None = None,
+    ) -> Predictions:
+        """Return predictions for N tracks, float64[N, C]; `truth` is by default their labels."""
+        return cls(
+            labels=tuple(labels),
+            tracks=tuple(track.id for track in tracks),
+            truth=tuple(truth or (str(track.label) for track in tracks)),
+            probabilities=probabilities,
+            artists=tuple(track.artist or "" for track in tracks),
+        )
 
     def __post_init__(self) -> None:
         reserved = set(PREDICTION_COLUMNS) & set(self.labels)

@@ -23,8 +23,8 @@ from tonearm.bundle import RUN_BUNDLE, Bundle, write_metadata
 from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
+from tonearm.datasets.splits import fold_at
 from tonearm.datasets.storage import StoredArray
-from tonearm.errors import UsageError
 from tonearm.evaluation.inference import run_inference
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.training_overlap import data_learned, training_text
@@ -134,13 +134,11 @@ def distill_dataset(
     source = recipe.data
     dataset = datasets.load(data_path(DataSettings(path=source.path)), source.layout)
     folds = datasets.split(dataset, source.split, folds=source.folds, seed=0, chosen=source.fold)
-    if source.fold is not None and not 0 <= source.fold < len(folds):
-        raise UsageError(f"data.fold must be from 0 to {len(folds) - 1}, got {source.fold}")
-    fold = folds[source.fold or 0]
+    fold = fold_at(folds, source.fold or 0, "data.fold")
     held_out: tuple[Track, ...] = ()
     train_tracks = fold.train + fold.valid + fold.test
     if source.fold is not None:
-        train_tracks, held_out = fold.train, fold.test or fold.valid
+        train_tracks, held_out = fold.train, fold.held_out
     bundle = distill(
         recipe,
         train_tracks,

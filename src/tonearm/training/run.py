@@ -25,6 +25,7 @@ from tonearm import datasets
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FailedTrack, FeatureCache
+from tonearm.datasets.splits import fold_at
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
@@ -115,9 +116,7 @@ def train(
     data = experiment.data
     dataset = datasets.load(data_path(data), data.layout)
     folds = datasets.split(dataset, data.split, folds=data.folds, seed=0, chosen=data.fold)
-    if not 0 <= data.fold < len(folds):
-        raise UsageError(f"data.fold must be from 0 to {len(folds) - 1}, got {data.fold}")
-    fold = folds[data.fold]
+    fold = fold_at(folds, data.fold, "data.fold")
     if folder is None:
         name = experiment.name if len(folds) == 1 else f"{experiment.name}-fold{data.fold}"
         folder = Path("runs") / name
@@ -413,13 +412,8 @@ def _judge(
     folder: Path,
 ) -> Metrics:
     """Write metrics.json and predictions.csv, and return the metrics."""
-    table = predictions.Predictions(
-        labels=tuple(labels),
-        tracks=tuple(track.id for track in clips.tracks),
-        truth=tuple(str(track.label) for track in clips.tracks),
-        probabilities=probabilities_at(scores, temperature),
-        artists=tuple(track.artist or "" for track in clips.tracks),
-    )
+    probabilities = probabilities_at(scores, temperature)
+    table = predictions.Predictions.of_tracks(clips.tracks, labels, probabilities)
     return write_evaluation(folder, table)
 
 
