@@ -247,25 +247,24 @@ def _assign(
     dataset: Dataset, tracks: Sequence[Track], protocol: Protocol, folds: int, seed: int
 ) -> list[int]:
     """Return, for each track, the number of the fold in which it is held out."""
-    rng = random.Random(seed)
     if protocol == "random-kfold":
-        groups = [[i] for i in range(len(tracks))]
+        groups = list(range(len(tracks)))
         assigned = [number % folds for number in range(len(tracks))]
-        rng.shuffle(assigned)
+        random.Random(seed).shuffle(assigned)
     else:
         groups = _groups(tracks, by_artist=protocol == "artist-kfold")
-        assigned = _balanced(tracks, groups, folds, rng)
-    if len(groups) < folds:
+        assigned = balanced_folds(tracks, groups, folds, seed)
+    if len(set(groups)) < folds:
         units = "tracks"
         if protocol == "artist-kfold":
             known = all(track.artist for track in tracks)
             units = "artists" if known else "artists and tracks by unknown ones"
-        raise DatasetError(f"{dataset.root}: {folds} folds asked of {len(groups)} {units}")
+        raise DatasetError(f"{dataset.root}: {folds} folds asked of {len(set(groups))} {units}")
     return assigned
 
 
-def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
-    """Return groups of positions of tracks that must stay together.
+def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[int]:
+    """Return the group number of each track: those of one group must stay together.
 
     The same file under two ids is one recording, whatever artists are given for it.
     """
@@ -275,17 +274,15 @@ def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[list[int]]:
         if by_artist and track.artist:
             track_keys.append(("artist", artist_key(track.artist)))
         keys.append(track_keys)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for i, number in enumerate(connected_components(keys)):
-        groups[number].append(i)
-    return list(groups.values())
+    return connected_components(keys)
 
 
-def _balanced(
-    tracks: Sequence[Track], groups: list[list[int]], folds: int, rng: random.Random
+def balanced_folds(
+    tracks: Sequence[Track], groups: Sequence[int], folds: int, seed: int
 ) -> list[int]:
-    """Assign groups, largest first, each to the fold where it leaves the least imbalance.
+    """Return the number of each track's fold: groups stay together, genres are spread evenly.
 
+    The groups are assigned, largest first, each to the fold where it leaves the least imbalance.
     The imbalance is over each genre, each pair of genre and kind, and the total, each relative to
     the share that a fold should have. Squaring makes an empty share the worst case, so a genre with
     at least as many artists as folds is in every fold unless one artist has nearly all its tracks.
@@ -299,9 +296,14 @@ def _balanced(
     }
     loads: list[Counter[tuple[str, ...]]] = [Counter() for _ in range(folds)]
     assigned = [0] * len(tracks)
+    by_number: dict[int, list[int]] = defaultdict(list)
+    for i, number in enumerate(groups):
+        by_number[number].append(i)
+    members = list(by_number.values())
     # Ties are broken at random, first among groups of equal size, then among equally good folds.
-    rng.shuffle(groups)
-    for group in sorted(groups, key=len, reverse=True):
+    rng = random.Random(seed)
+    rng.shuffle(members)
+    for group in sorted(members, key=len, reverse=True):
         gain = Counter(stratum for i in group for stratum in strata[i])
 
         # ((load + gain)^2 - load^2) / share^2: what the group adds to the sum of squared relative

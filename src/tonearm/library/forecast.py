@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.datasets.splits import SplitWarning, artist_key, split
-from tonearm.datasets.track import Dataset, Track, labels_of
+from tonearm.datasets.splits import artist_key, balanced_folds
+from tonearm.datasets.track import Track
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.grouping import Unit
 from tonearm.evaluation.metrics import Metrics, evaluate
@@ -151,19 +149,14 @@ def _folds(
     count = min(FOLDS, len(set(groups)))
     if count < 2:
         return
-    # Each group is passed as an artist: "artist-kfold" never divides those, and spreads each genre
-    # evenly.
-    members = tuple(
-        replace(track, id=str(index), artist=f"group {group}", split=None)
-        for index, (track, group) in enumerate(zip(tracks, groups, strict=True))
+    # The folds depend on the order of the tracks; in this one they stay as they have always been.
+    order = sorted(range(len(tracks)), key=str)
+    folds = np.empty(len(tracks), dtype=np.int64)
+    folds[order] = balanced_folds(
+        [tracks[i] for i in order], [groups[i] for i in order], count, seed
     )
-    dataset = Dataset("examples", Path(), members, labels_of(members))
-    with warnings.catch_warnings():
-        # The forecast itself reports how many tracks it could not evaluate or group.
-        warnings.simplefilter("ignore", SplitWarning)
-        folds = split(dataset, "artist-kfold", count, seed)
-    for fold in folds:
-        yield np.array(sorted(int(track.id) for track in fold.valid), dtype=np.int64)
+    for number in range(count):
+        yield np.flatnonzero(folds == number)
 
 
 def _genre_forecast(
