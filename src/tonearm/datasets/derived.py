@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tonearm import workers
-from tonearm.audio.errors import AudioError
 from tonearm.datasets.content import ContentIndex, Stamp, content_hash, stamps
-from tonearm.errors import TonearmError, unexpected
+from tonearm.prediction import Failure
 from tonearm.progress import with_progress
 
 Derived = TypeVar("Derived")
@@ -74,8 +73,8 @@ def derived(
     for task, result in zip(tasks, bar, strict=True):
         if isinstance(result, OSError):
             raise result
-        if isinstance(result, _Failed):
-            errors[task.path] = result.reason
+        if isinstance(result, Failure):
+            errors[task.path] = result.error
             continue
         contents.record(result.stamp, result.content)
         stored = read(result.content)
@@ -103,15 +102,8 @@ class _Made:
     content: str
 
 
-@dataclass(frozen=True)
-class _Failed:
-    """The one-line reason why nothing was derived from a file."""
-
-    reason: str
-
-
 # What was derived from, or why nothing was; an OSError is a failure to write.
-_Result = _Made | _Failed | OSError
+_Result = _Made | Failure | OSError
 
 
 def _results(
@@ -125,7 +117,7 @@ def _results(
         return
     for result in workers.in_order(prepare, tasks, min(processes, len(tasks))):
         if isinstance(result, workers.Crash):
-            yield _Failed(result.reason())
+            yield Failure(result.item.path, result.reason())
         else:
             yield result
 
@@ -141,19 +133,15 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
             known = task.content if stamp == task.stamp else None
             content = known or content_hash(task.path)
         except OSError as error:
-            return _Failed(error.strerror or str(error))
+            return Failure(task.path, error.strerror or str(error))
         try:
             # Another file with the same content, or another process, may have been first.
             if read(content) is None:
                 make(task.path, content)
-        except AudioError as error:
-            return _Failed(error.reason)
-        except TonearmError as error:
-            return _Failed(str(error))
         except OSError as error:
             return error
         except Exception as error:  # one odd file must not end a long job
-            return _Failed(unexpected(error))
+            return Failure.of(task.path, error)
         return _Made(stamp, content)
 
     return work
