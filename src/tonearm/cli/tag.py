@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -134,12 +133,12 @@ def tag(
         print(f"tonearm: no audio files in {searched}", file=sys.stderr)
         raise typer.Exit(1)
     changes = plan(files, source, rules)
-    if store is not None and keep_mtime and not dry_run:
-        changes = _outdated(changes, store)
     journal_file = None if dry_run else Journal(journal)
     with journal_file or nullcontext():
         done = _print_all(
-            apply(changes, journal_file, keep_mtime=keep_mtime) if journal_file else changes,
+            apply(changes, journal_file, keep_mtime=keep_mtime, store=store)
+            if journal_file
+            else changes,
             files,
             dry_run=dry_run,
             as_json=as_json,
@@ -175,23 +174,6 @@ def _files_and_source(
         raise UsageError("expected files or folders, or predictions with --from or --store")
     files = _files(paths)
     return files, _classifier_source(model, workers, mapping)
-
-
-def _outdated(changes: Iterable[Change], store: str) -> Iterator[Change]:
-    """Yield changes, and before each that writes, make the store's next scan read the file again.
-
-    The tags may take as much room as before, and then its size and time do not tell of them.
-    """
-    from tonearm.library.store import Store
-
-    with Store(store) as library:
-        names = defaultdict(list)  # a file may have been scanned through several links
-        for path in library.paths():
-            names[os.path.realpath(path)].append(path)
-        for change in changes:
-            if change.action == "write":
-                library.outdate(names[os.path.realpath(change.path)])
-            yield change
 
 
 def _files(paths: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,7 +127,11 @@ def plan(
 
 
 def apply(
-    changes: Iterable[Change], journal: Journal, *, keep_mtime: bool = False
+    changes: Iterable[Change],
+    journal: Journal,
+    *,
+    keep_mtime: bool = False,
+    store: str | os.PathLike[str] | None = None,
 ) -> Iterator[Change]:
     """Carry out a plan.
 
@@ -142,6 +147,8 @@ def apply(
         Where the information needed to undo the changes is recorded.
     keep_mtime
         Whether files keep their modification time.
+    store
+        With `keep_mtime`, the store of `tonearm scan` whose next scan must read the files again.
 
     Yields
     ------
@@ -152,7 +159,11 @@ def apply(
     ------
     journal.JournalError
         If the journal cannot be written: no file is changed without it.
+    StoreError
+        If the store cannot be read or written.
     """
+    if store is not None and keep_mtime:
+        changes = _outdated(changes, store)
     cleaned: set[Path] = set()
     for change in changes:
         if change.action != "write":
@@ -217,6 +228,23 @@ def _appended(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the existing genres, followed by the words that are not among them in any spelling."""
     spellings = set(map(normalised_spelling, old))
     return (*old, *(word for word in words if normalised_spelling(word) not in spellings))
+
+
+def _outdated(changes: Iterable[Change], store: str | os.PathLike[str]) -> Iterator[Change]:
+    """Yield changes, and before each that writes, make the store's next scan read the file again.
+
+    A rewritten file may keep its size and time, so the scan would not notice.
+    """
+    from tonearm.library.store import Store
+
+    with Store(store) as library:
+        names = defaultdict(list)  # a file may have been scanned through several links
+        for path in library.paths():
+            names[os.path.realpath(path)].append(path)
+        for change in changes:
+            if change.action == "write":
+                library.outdate(names[os.path.realpath(change.path)])
+            yield change
 
 
 def _rewrite(
