@@ -170,7 +170,7 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
     if {output.suffix.lower(), target.suffix.lower()} & set(PARQUET_SUFFIXES):
         raise UsageError(f"{shown} is the name of a Parquet file, and a CSV file is written")
     if output.suffix.lower() != ".csv":
-        raise UsageError(f"{shown}: expected a name that ends in .csv: what else is no manifest")
+        raise UsageError(f"{shown}: a manifest is a CSV file: expected a name ending in .csv")
     tables = [dataset.root, *dataset.feature_tables]
     if dataset.layout == "gtzan-shared":
         tables += [dataset.root / TRACK_TABLE, dataset.root / PARTITION_TABLE]

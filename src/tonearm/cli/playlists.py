@@ -76,5 +76,5 @@ def playlists(
         print(f"{playlist.tracks:>{width}}  {printable(str(playlist.path))}")
     report_unlisted(dict.fromkeys(path for playlist in written for path in playlist.left_out))
     if not written:
-        print("tonearm: no genre stands for any track, or none is so probable", file=sys.stderr)
+        print("tonearm: no track has a trusted genre of that probability", file=sys.stderr)
         raise typer.Exit(1)

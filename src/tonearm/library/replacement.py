@@ -97,8 +97,7 @@ def put_in_place(path: Path, target: Path, state: os.stat_result) -> None:
 def sync_folder(folder: Path) -> None:
     """Sync a folder to disk, so that files created or renamed in it survive a crash.
 
-    That is all it is for: in a folder that cannot be read, or on a drive that cannot sync folders,
-    what was done to the files is done all the same.
+    Failure is ignored: the files themselves are already in place.
     """
     if os.name == "posix":  # folders cannot be opened elsewhere
         with suppress(OSError):

@@ -243,7 +243,7 @@ class Scan:
         self.tally.missing = self._store.count_missing(self.paths)
 
     def _moved(self, is_unplugged: Callable[[str], bool]) -> list[str]:
-        """Return the missing files that turned up elsewhere, rather than leave only a copy there.
+        """Return the missing files that were moved, not merely copied, elsewhere.
 
         A file on an unmounted disk may have a copy that has been in the store all along.
         """

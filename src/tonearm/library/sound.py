@@ -33,7 +33,7 @@ def same_audio(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> bool
     Raises
     ------
     ReadFailed, TimedOut
-        If that is not to be found out.
+        If the file cannot be read now, so the answer is unknown.
     """
     try:
         before = audio.probe(old)
@@ -56,7 +56,7 @@ def audio_digest(path: str | os.PathLike[str]) -> str | None:
     Raises
     ------
     ReadFailed, TimedOut
-        If that is not to be found out.
+        If the file cannot be read now, so the answer is unknown.
     """
     try:
         info = audio.probe(path)

@@ -161,7 +161,7 @@ class _ScannedFile(NamedTuple):
         Raises
         ------
         ReadFailed, TimedOut
-            If that is not to be found out.
+            If the file cannot be read now, so the answer is unknown.
         """
         try:
             state = os.stat(path)  # noqa: PTH116
