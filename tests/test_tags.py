@@ -36,7 +36,7 @@ from tonearm.library.chunks import obstacle
 from tonearm.library.delta import Delta, difference, restore
 from tonearm.library.journal import Journal, JournalError
 from tonearm.library.mapping import read_mapping
-from tonearm.library.suggestions import Predictions, Source, Suggestion
+from tonearm.library.suggestions import Predictions, Suggestion, SuggestionSource
 from tonearm.library.tagging import Change, Rules, apply, plan
 from tonearm.library.tags import Names, TagError, read_genres, read_names, write_genres
 from tonearm.library.undo import Restoration, undo
@@ -95,7 +95,9 @@ def song(recordings: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     return copy
 
 
-def constant_source(label: str | None, confidence: float = 0.9, error: str | None = None) -> Source:
+def constant_source(
+    label: str | None, confidence: float = 0.9, error: str | None = None
+) -> SuggestionSource:
     """A source with the same suggestion for every file."""
 
     def suggest(paths: Any) -> Iterator[Suggestion]:

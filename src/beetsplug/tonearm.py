@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from beets.importer import ImportSession, ImportTask
 
     from tonearm.classifier import Classifier
-    from tonearm.library.mapping import Mapping
+    from tonearm.library.mapping import GenreWords
     from tonearm.prediction import Failure, Prediction
 
 # Older versions of beets store one string, newer ones a list.
@@ -52,7 +52,7 @@ class _Settings:
     force: bool
     pretend: bool
     threshold: float
-    mapping: Mapping
+    mapping: GenreWords
     workers: int
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
                 workers=self.config["workers"].get(int),
             )
 
-    def _mapping(self) -> Mapping:
+    def _mapping(self) -> GenreWords:
         if not self.config["mapping"].get():
             return {}
         from tonearm.library.mapping import read_mapping
@@ -197,7 +197,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
         classifier = self._loaded_classifier(settings.mapping)
         return classifier.classify_files(paths, settings.workers)
 
-    def _loaded_classifier(self, mapping: Mapping) -> Classifier:
+    def _loaded_classifier(self, mapping: GenreWords) -> Classifier:
         """Return the classifier, on first use loading it and checking the mapping's labels."""
         if self._classifier is None:
             from tonearm.classifier import Classifier

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from tonearm.library.mapping import Mapping
-    from tonearm.library.suggestions import Source
+    from tonearm.library.mapping import GenreWords
+    from tonearm.library.suggestions import SuggestionSource
     from tonearm.library.tagging import Change
     from tonearm.library.undo import Restoration
 
@@ -153,8 +153,8 @@ def _files_and_source(
     store: str | None,
     model: str,
     workers: int,
-    mapping: Mapping,
-) -> tuple[list[str], Source]:
+    mapping: GenreWords,
+) -> tuple[list[str], SuggestionSource]:
     """Return the files to tag, and the source of their genres."""
     from tonearm.library.suggestions import Predictions
 
@@ -182,7 +182,7 @@ def _files(paths: Sequence[str]) -> list[str]:
     return list(recordings(paths, warn_unreadable))
 
 
-def _classifier_source(model: str, workers: int, mapping: Mapping) -> Source:
+def _classifier_source(model: str, workers: int, mapping: GenreWords) -> SuggestionSource:
     keep_blas_single()
     from tonearm.classifier import Classifier
     from tonearm.library.suggestions import classifying

@@ -25,7 +25,7 @@ class JournalError(FileError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """One file that was about to be replaced.
 
     Attributes
@@ -55,7 +55,7 @@ class Entry:
         return {**vars(self), "delta": self.delta.to_dict()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Entry:
+    def from_dict(cls, values: dict[str, Any]) -> JournalEntry:
         """Return the entry that `to_dict` described.
 
         Raises
@@ -110,7 +110,7 @@ class Journal:
         if self._file is not None:
             self._file.close()
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Add an entry and sync it to disk.
 
         Raises
@@ -120,7 +120,7 @@ class Journal:
         """
         self._append(entry.to_dict())
 
-    def withdraw(self, entry: Entry) -> None:
+    def withdraw(self, entry: JournalEntry) -> None:
         """Note that the file of the last entry was not replaced after all."""
         self._append({"withdrawn": entry.path})
 
@@ -197,7 +197,7 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
     raise TonearmError(f"nothing to undo: no journal in {location}")
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[JournalEntry]:
     """Return a journal's entries, oldest first, without those withdrawn.
 
     Raises
@@ -206,7 +206,7 @@ def read(path: Path) -> list[Entry]:
         If the file cannot be read, is damaged, is not a journal or has another format version.
     """
     try:
-        return list(map(Entry.from_dict, _not_withdrawn(_read_records(path))))
+        return list(map(JournalEntry.from_dict, _not_withdrawn(_read_records(path))))
     except (KeyError, TypeError, ValueError) as error:
         raise JournalError(path, f"an entry is damaged: {error!r}") from error
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from tonearm.errors import TonearmError
 from tonearm.text import is_line, not_utf8
 
-Mapping = dict[str, tuple[str, ...]]  # no words: the label is never written
+GenreWords = dict[str, tuple[str, ...]]  # no words: the label is never written
 
 
-def read_mapping(path: str | os.PathLike[str]) -> Mapping:
+def read_mapping(path: str | os.PathLike[str]) -> GenreWords:
     """Read a mapping file.
 
     TOML and JSON hold one table: a label's value is a word, a list of words, or ``""``. CSV has

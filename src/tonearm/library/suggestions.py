@@ -45,10 +45,10 @@ def _suggestion(label: str | None, confidence: float | None, verdict: str | None
 
 
 # A source yields one suggestion for each file, in the order given. It is called once.
-Source = Callable[[Sequence[str]], Iterator[Suggestion]]
+SuggestionSource = Callable[[Sequence[str]], Iterator[Suggestion]]
 
 
-def classifying(classifier: Classifier, workers: int = 1) -> Source:
+def classifying(classifier: Classifier, workers: int = 1) -> SuggestionSource:
     """Return a source that classifies each file when its suggestion is needed."""
 
     def suggest(paths: Sequence[str]) -> Iterator[Suggestion]:

@@ -13,8 +13,8 @@ from typing import Literal, get_args
 from tonearm.audio import AudioError
 from tonearm.errors import UsageError
 from tonearm.library.delta import difference
-from tonearm.library.journal import Entry, Journal
-from tonearm.library.mapping import Mapping
+from tonearm.library.journal import Journal, JournalEntry
+from tonearm.library.mapping import GenreWords
 from tonearm.library.replacement import (
     digest,
     draft,
@@ -24,7 +24,7 @@ from tonearm.library.replacement import (
     replaceable,
 )
 from tonearm.library.sound import same_audio
-from tonearm.library.suggestions import Source, Suggestion
+from tonearm.library.suggestions import Suggestion, SuggestionSource
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import TagError, check_writable, read_genres, write_genres
 
@@ -55,7 +55,7 @@ class Rules:
     policy: Policy = "missing"
     above: float = 0.0
     below: float | None = None
-    mapping: Mapping = field(default_factory=dict)
+    mapping: GenreWords = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(Policy):
@@ -96,7 +96,7 @@ class Change:
 
 
 def plan(
-    paths: Iterable[str | os.PathLike[str]], source: Source, rules: Rules | None = None
+    paths: Iterable[str | os.PathLike[str]], source: SuggestionSource, rules: Rules | None = None
 ) -> Iterator[Change]:
     """Plan what would be written, without changing anything.
 
@@ -264,7 +264,7 @@ def _rewrite(
         prepare(copy, target)
         if not keep_mtime:
             os.utime(copy)
-        entry = Entry(
+        entry = JournalEntry(
             path=str(target),
             before=before,
             after=digest(copy),

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tonearm.errors import TonearmError
 from tonearm.library.delta import restore
-from tonearm.library.journal import LATEST, Entry, Journal, find, read
+from tonearm.library.journal import LATEST, Journal, JournalEntry, find, read
 from tonearm.library.replacement import (
     digest,
     draft,
@@ -82,7 +82,7 @@ def undo(
     entries = read(path)
     if not entries:
         raise TonearmError(f"nothing to undo: {path} records no change")
-    histories: dict[str, list[Entry]] = {}
+    histories: dict[str, list[JournalEntry]] = {}
     for entry in reversed(entries):
         histories.setdefault(entry.path, []).append(entry)
     for folder in {Path(name).parent for name in histories} if not dry_run else ():
@@ -97,7 +97,7 @@ def undo(
             finished.mark_undone()
 
 
-def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
+def _undo_file(history: list[JournalEntry], *, dry_run: bool) -> Restoration:
     """Undo the entries for one file, the last one first."""
     newest, oldest = history[0], history[-1]
     restoration = Restoration(newest.path, oldest.old, newest.new, "restore", "as it was")
@@ -125,7 +125,7 @@ def _undo_file(history: list[Entry], *, dry_run: bool) -> Restoration:
     return restoration if steps else _with_outcome(restoration, "keep", "is as it was already")
 
 
-def _restore(entry: Entry) -> None:
+def _restore(entry: JournalEntry) -> None:
     """Restore the bytes that a file had before an entry's change."""
     target, state = replaceable(entry.path)
     with draft(target) as old:
