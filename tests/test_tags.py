@@ -36,7 +36,7 @@ from tonearm.library.chunks import obstacle
 from tonearm.library.delta import Delta, difference, restore
 from tonearm.library.journal import Journal, JournalError
 from tonearm.library.mapping import read_mapping
-from tonearm.library.suggestions import Predictions, Suggestion, SuggestionSource
+from tonearm.library.suggestions import EarlierPredictions, Suggestion, SuggestionSource
 from tonearm.library.tagging import Change, Rules, apply, plan
 from tonearm.library.tags import Names, TagError, read_genres, read_names, write_genres
 from tonearm.library.undo import Restoration, undo
@@ -1094,7 +1094,7 @@ def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
         '{"path": "b.mp3", "genre": null, "error": "silent"}\n'
         '{"path": "rain.mp3", "genre": "jazz", "confidence": 0.9, "verdict": "not music"}\n'
     )
-    known = Predictions.read(lines)
+    known = EarlierPredictions.read(lines)
     assert known.paths == (f"{path.parent}/./song.flac", "b.mp3", "rain.mp3")
     assert list(known([str(path), "b.mp3", "rain.mp3", "c.mp3"])) == [
         Suggestion("jazz", 0.5),
@@ -1117,9 +1117,9 @@ def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
     ):
         lines.write_text(f"\n{line}\n")
         with pytest.raises(TonearmError, match=r"p\.jsonl:2: expected an object"):
-            Predictions.read(lines)
+            EarlierPredictions.read(lines)
     with pytest.raises(TonearmError, match="No such file"):
-        Predictions.read(tmp_path / "absent.jsonl")
+        EarlierPredictions.read(tmp_path / "absent.jsonl")
 
 
 def test_predictions_may_begin_with_a_byte_order_mark(
@@ -1127,16 +1127,16 @@ def test_predictions_may_begin_with_a_byte_order_mark(
 ) -> None:
     lines = tmp_path / "p.jsonl"
     lines.write_text('{"path": "a", "genre": "x", "confidence": 1}\n', encoding="utf-8-sig")
-    assert Predictions.read(lines).paths == ("a",)
+    assert EarlierPredictions.read(lines).paths == ("a",)
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines.read_text(encoding="utf-8")))
-    assert Predictions.read("-").paths == ("a",)
+    assert EarlierPredictions.read("-").paths == ("a",)
 
 
 def test_a_table_in_the_place_of_predictions_is_called_one(tmp_path: Path) -> None:
     table = tmp_path / "found.csv"
     table.write_text("path,duration,genre,confidence\na.mp3,30,jazz,0.9\n")
     with pytest.raises(TonearmError, match=r"found\.csv: CSV: .*classify --json"):
-        Predictions.read(table)
+        EarlierPredictions.read(table)
 
 
 @pytest.mark.shared

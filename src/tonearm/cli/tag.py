@@ -156,7 +156,7 @@ def _files_and_source(
     mapping: GenreWords,
 ) -> tuple[list[str], SuggestionSource]:
     """Return the files to tag, and the source of their genres."""
-    from tonearm.library.suggestions import Predictions
+    from tonearm.library.suggestions import EarlierPredictions
 
     if predictions is not None and store is not None:
         raise UsageError("--from and --store exclude each other")
@@ -165,10 +165,10 @@ def _files_and_source(
 
         with Store(store) as library:
             warn_of_unknown_labels(mapping, library.labels())
-        known = Predictions.stored(store, paths or ())
+        known = EarlierPredictions.stored(store, paths or ())
         return _files(paths) if paths else list(known.paths), known
     if predictions is not None:
-        known = Predictions.read(predictions)
+        known = EarlierPredictions.read(predictions)
         return _files(paths) if paths else list(known.paths), known
     if not paths:
         raise UsageError("expected files or folders, or predictions with --from or --store")

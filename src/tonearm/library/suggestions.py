@@ -63,7 +63,7 @@ def classifying(classifier: Classifier, workers: int = 1) -> SuggestionSource:
     return suggest
 
 
-class Predictions:
+class EarlierPredictions:
     """A source of predictions made earlier.
 
     Attributes
@@ -80,7 +80,7 @@ class Predictions:
         }
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Predictions:
+    def read(cls, path: str | os.PathLike[str]) -> EarlierPredictions:
         """Read the output of `tonearm classify --json` from a file or standard input (``-``).
 
         Relative paths in it are relative to the current folder.
@@ -104,7 +104,7 @@ class Predictions:
         return cls((*_parse(name, number, line), None) for number, line in lines if line.strip())
 
     @classmethod
-    def stored(cls, path: str | os.PathLike[str], under: Sequence[str] = ()) -> Predictions:
+    def stored(cls, path: str | os.PathLike[str], under: Sequence[str] = ()) -> EarlierPredictions:
         """Read a store of `tonearm scan`: its files below the given paths, by default all.
 
         Raises
