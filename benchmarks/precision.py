@@ -186,7 +186,7 @@ def prepared(model: Path, target: Path) -> Path:
 
 
 def classify_window(bundle: Bundle, feed: Feed) -> None:
-    bundle.run(feed["logmel"], None, feed.get("second_logmel"))
+    bundle.run(list(feed.values()))
 
 
 def in_turns(actions: list[Callable[[], object]], times: int) -> list[float]:

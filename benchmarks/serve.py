@@ -28,7 +28,8 @@ import numpy as np
 import machine
 import scanning
 from encoding import encode, piece
-from tonearm.classifier import Classifier, IsolatedClassifier
+from tonearm.classifier import Classifier
+from tonearm.isolation import IsolatedClassifier
 from tonearm.prediction import Failure
 
 

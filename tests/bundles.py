@@ -51,8 +51,8 @@ def tiny_graph(
 
     The first label's logit is the energy in the lower half of the bands, the second's in the upper
     half. With descriptors, a first column that is there (not NaN) adds 100 to the first logit.
-    With a second front end, the number of its frames is a further output. By the output "music",
-    low sounds are music and high ones are not.
+    By the output "music", low sounds are music and high ones are not; a second front end adds the
+    number of its frames to it.
     """
     half = mels // 2
     weights = np.zeros((mels, labels), np.float32)
@@ -80,20 +80,21 @@ def tiny_graph(
         nodes.append(helper.make_node("Identity", ["scores"], ["logits"]))
     nodes.append(helper.make_node("ReduceMax", ["logmel"], ["loudest"], keepdims=0))
     constants.append(numpy_helper.from_array(weights[:, :1] - weights[:, 1:2], "musical"))
-    nodes.append(helper.make_node("Gemm", ["embedding", "musical"], ["music"]))
+    nodes.append(helper.make_node("Gemm", ["embedding", "musical"], ["lowness"]))
     if second_mels:
         inputs.append(_floats("second_logmel", ["batch", "second_frames", second_mels]))
         nodes += [
             helper.make_node("Shape", ["second_logmel"], ["shape"], start=1, end=2),
             helper.make_node("Cast", ["shape"], ["second_count"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["first_logits", "second_count"], ["logits"]),
         ]
-        outputs = (*outputs, "second_count")
+    else:
+        nodes.append(helper.make_node("Identity", ["logits"], ["logits"]))
     widths: dict[str, list[str | int]] = {
         "logits": ["batch", labels],
         "embedding": ["batch", mels],
         "loudest": [],
         "music": ["batch", 1],
-        "second_count": [1],
     }
     graph = helper.make_graph(
         nodes, "tiny", inputs, [_floats(name, widths[name]) for name in outputs], constants

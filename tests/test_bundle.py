@@ -118,37 +118,40 @@ def test_a_bundle_predicts_its_labels(tmp_path: Path) -> None:
     frames = np.zeros((3, 50, FRONT_END.n_mels), np.float32)
     frames[0, :, :10] = 1
     frames[1, :, -10:] = 1
-    outputs = loaded.run(frames)
+    outputs = loaded.run([frames])
     assert loaded.metadata == tiny_metadata()
     assert outputs.logits.shape == (3, 2)
     assert outputs.logits[:2].argmax(axis=1).tolist() == [0, 1]
     np.testing.assert_allclose(outputs.embedding, frames.mean(axis=1), atol=1e-6)
-    assert not outputs.extra
+    assert outputs.music is None
 
 
-def test_further_outputs_are_kept_by_name(tmp_path: Path) -> None:
-    names = ("embedding", "loudest", "logits")
+def test_outputs_are_found_by_name_and_others_left_alone(tmp_path: Path) -> None:
+    names = ("music", "embedding", "loudest", "logits")
     path = write_bundle(tmp_path / "tiny.onnx", tiny_metadata(), outputs=names)
-    frames = np.full((1, 5, FRONT_END.n_mels), 7, np.float32)
-    assert float(Bundle.load(path).run(frames).extra["loudest"]) == 7
+    outputs = Bundle.load(path).run([np.full((1, 5, FRONT_END.n_mels), 7, np.float32)])
+    assert outputs.logits.shape == (1, 2)
+    assert outputs.embedding.tolist() == [[7] * FRONT_END.n_mels]
+    assert outputs.music is not None
+    assert outputs.music.tolist() == [[0]]
 
 
 def test_unknown_descriptors_reach_the_graph_as_nan(tmp_path: Path) -> None:
     metadata = tiny_metadata(descriptors=("tempo", "loudness"))
     loaded = Bundle.load(write_bundle(tmp_path / "tiny.onnx", metadata))
     frames = np.zeros((1, 5, FRONT_END.n_mels), np.float32)
-    assert loaded.run(frames).logits.tolist() == [[0, 0]]
-    assert loaded.run(frames, np.ones((1, 2), np.float32)).logits.tolist() == [[100, 0]]
+    assert loaded.run([frames]).logits.tolist() == [[0, 0]]
+    assert loaded.run([frames], np.ones((1, 2), np.float32)).logits.tolist() == [[100, 0]]
 
 
 def test_what_a_graph_cannot_compute_is_an_error_of_the_bundle(tmp_path: Path) -> None:
     path = write_bundle(tmp_path / "tiny.onnx", tiny_metadata())
     loaded = Bundle.load(path)
     with pytest.raises(BundleError, match=r"tiny\.onnx: its graph fails: .*logmel") as caught:
-        loaded.run(np.zeros((1, 5, FRONT_END.n_mels + 1), np.float32))
+        loaded.run([np.zeros((1, 5, FRONT_END.n_mels + 1), np.float32)])
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match=r"returns NaN or infinity as '(logits|embedding)'"):
-        loaded.run(np.full((1, 5, FRONT_END.n_mels), np.nan, np.float32))
+        loaded.run([np.full((1, 5, FRONT_END.n_mels), np.nan, np.float32)])
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
@@ -161,7 +164,7 @@ def test_a_model_can_be_copied_and_sent(
     twin = copied(model)
     assert (twin.path, twin.threads, twin.metadata) == (tiny_bundle, 2, model.metadata)
     frames = np.ones((1, 20, FRONT_END.n_mels), np.float32)
-    np.testing.assert_array_equal(twin.run(frames).logits, model.run(frames).logits)
+    np.testing.assert_array_equal(twin.run([frames]).logits, model.run([frames]).logits)
 
 
 def test_a_model_needs_a_thread(tiny_bundle: Path) -> None:
@@ -309,10 +312,12 @@ def test_every_built_in_bundle_loads(builtin: tuple[str, Path]) -> None:
 def test_a_second_front_end_is_carried_and_fed(tmp_path: Path) -> None:
     metadata = tiny_metadata(second_front_end=FRONT_ENDS["htk16k"])
     assert BundleMetadata.from_json(metadata.to_json()) == metadata
-    model = Bundle.load(write_bundle(tmp_path / "two.onnx", metadata))
+    names = ("logits", "embedding", "music")
+    model = Bundle.load(write_bundle(tmp_path / "two.onnx", metadata, outputs=names))
     frames = np.zeros((1, 50, FRONT_END.n_mels), np.float32)
-    outputs = model.run(frames, second=np.zeros((1, 31, 96), np.float32))
-    assert outputs.extra["second_count"] == 31
+    outputs = model.run([frames, np.zeros((1, 31, 96), np.float32)])
+    assert outputs.music is not None
+    assert outputs.music.tolist() == [[31]]
 
 
 def test_front_ends_of_two_sample_rates_are_refused() -> None:

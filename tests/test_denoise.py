@@ -107,7 +107,7 @@ def test_the_exported_model_denoises_too_and_its_embedding_stays(tmp_path: Path)
     first = torch.from_numpy(sounds(2)[0][1].first[:100])[None]
     second = torch.from_numpy(sounds(2)[0][1].second[:62])[None]
     bundle = Bundle.load(export(ensemble, METADATA, tmp_path / "with.onnx"))
-    said = bundle.run(first.numpy(), second=second.numpy())
+    said = bundle.run([first.numpy(), second.numpy()])
     with torch.inference_mode():
         expected = ensemble.both(first, second)
         ensemble.denoiser = None

@@ -580,10 +580,10 @@ def test_distilling_gives_a_bundle_and_goes_on_where_it_was(
 
     # Again: nothing is asked, no step is taken, and the graph is the same.
     lines.clear()
-    before = Bundle.load(bundle).run(np.ones((1, 200, 128), np.float32)).logits
+    before = Bundle.load(bundle).run([np.ones((1, 200, 128), np.float32)]).logits
     run(LABELS, tracks, "run")
     np.testing.assert_array_equal(
-        Bundle.load(bundle).run(np.ones((1, 200, 128), np.float32)).logits, before
+        Bundle.load(bundle).run([np.ones((1, 200, 128), np.float32)]).logits, before
     )
     assert len(asked) == 10
     assert not any(": step" in line for line in lines)
@@ -671,7 +671,7 @@ def test_an_ensemble_is_refined_and_denoised_once(
     frames = np.random.default_rng(0).normal(-20, 10, (1, 100, 96)).astype(np.float32)
 
     def says(bundle: Path) -> np.ndarray:
-        return Bundle.load(bundle).run(np.ones((1, 160, 128), np.float32), second=frames).logits
+        return Bundle.load(bundle).run([np.ones((1, 160, 128), np.float32), frames]).logits
 
     refined = run("refined", 1.0)
     assert any(line.startswith("refinement: step 2/2") for line in lines)

@@ -67,11 +67,12 @@ def test_an_ensemble_exports_with_both_inputs(ensemble: Ensemble, tmp_path: Path
     # Raises where ONNX Runtime and torch differ, also for windows shorter than the repetition.
     path = export(ensemble, METADATA, tmp_path / "ensemble.onnx")
     outputs = Bundle.load(path).run(
-        np.zeros((1, 300, 128), np.float32), second=np.zeros((1, 188, 96), np.float32)
+        [np.zeros((1, 300, 128), np.float32), np.zeros((1, 188, 96), np.float32)]
     )
     assert outputs.logits.shape == (1, 3)
     assert outputs.embedding.shape == (1, ensemble.student.embedding_size + FCN_FEATURES)
-    assert outputs.extra["music"].shape == (1, 1)
+    assert outputs.music is not None
+    assert outputs.music.shape == (1, 1)
     # Whoever learns from the embedding finds its parts in the graph.
     width = ensemble.student.embedding_size
     assert embedding_parts(path, width + FCN_FEATURES) == (width, EMBEDDING, BENEATH)

@@ -91,9 +91,9 @@ def test_both_front_ends_are_covered(tmp_path: Path, sequence: np.ndarray) -> No
     inputs: list[np.ndarray] = []
     run = two.bundle.run
 
-    def recording_run(logmel: np.ndarray, descriptors: object, other: np.ndarray) -> object:
-        inputs.append(other[0])
-        return run(logmel, None, other)
+    def recording_run(frames: list[np.ndarray], descriptors: object) -> object:
+        inputs.append(frames[1][0])
+        return run(frames)
 
     occlusion = Occlusion(two, Recording(sequence, RATE))
     occlusion._bundle.run = recording_run  # type: ignore[method-assign, assignment]

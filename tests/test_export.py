@@ -87,7 +87,7 @@ def test_onnx_floors_the_variance_of_silent_bands_too(tmp_path: Path) -> None:
     logmel = torch.randn(2, 100, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = network.eval()(logmel).numpy()
-    np.testing.assert_allclose(Bundle.load(path).run(logmel.numpy()).logits, expected, atol=1e-4)
+    np.testing.assert_allclose(Bundle.load(path).run([logmel.numpy()]).logits, expected, atol=1e-4)
 
 
 def test_exporting_does_not_touch_the_network(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.exceptions import HTTPException
 
 from bundles import FRONT_END, tone
-from tonearm.classifier import Classifier, IsolatedClassifier
+from tonearm.classifier import Classifier
 from tonearm.cli import serve
 from tonearm.errors import UsageError
+from tonearm.isolation import IsolatedClassifier
 from tonearm.prediction import Failure, Prediction
 from tonearm.serving import Limits, WorkerPool, create_app, disk
 from tonearm.serving.limits import LimitedUploads
@@ -842,10 +843,10 @@ def test_processes_that_cannot_start_are_reported_in_one_line(
     script.write_text(
         "import os, sys\n"
         "from functools import partial\n"
-        "from tonearm.classifier import Classifier\n"
+        "from tonearm import isolation\n"
         "from tonearm.cli.app import main\n"
         "if __name__ == '__main__':\n"
-        f"    Classifier._worker_factory = lambda self: {factory}\n"
+        f"    isolation._worker_factory = lambda classifier: {factory}\n"
         "    sys.argv = ['tonearm', 'serve', '--port', '0', '--workers', '2']\n"
         "    main()\n"
     )

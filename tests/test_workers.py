@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def _square_or_die() -> Callable[[int], int]:
 
 def test_results_come_in_order_and_a_crash_costs_one_item() -> None:
     results = list(in_order(_square_or_die, range(7), workers=2))
-    assert results == [0, 1, 4, Crash(3, 7), 16, 25, 36]
+    assert results == [0, 1, 4, Crash(3, 7, inf), 16, 25, 36]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere signals cannot be held back")
@@ -134,7 +135,7 @@ def test_results_may_come_as_they_are_finished_and_a_hang_costs_one_item() -> No
     results = as_finished(
         _sleep_or_hang, [1000.0, 0.0, 0.1], workers=2, time_limit=lambda item: min(item, 1.0) + 1.0
     )
-    assert list(results) == [0.0, 0.1, Crash(1000.0, None)]
+    assert list(results) == [0.0, 0.1, Crash(1000.0, None, 2.0)]
 
 
 def _hang() -> Callable[[float], None]:
@@ -210,10 +211,10 @@ def test_only_a_process_that_ends_by_itself_may_lack_the_guard() -> None:
 
 def test_an_isolated_function_survives_its_crashes() -> None:
     square = IsolatedWorker(_square_or_die, time_limit=lambda number: 60.0)
-    assert [square(number) for number in (2, 3, 4)] == [4, Crash(3, 7), 16]
+    assert [square(number) for number in (2, 3, 4)] == [4, Crash(3, 7, 60.0), 16]
     square.close()
     wait = IsolatedWorker(_sleep_or_hang, time_limit=lambda seconds: 0.5)
-    assert [wait(30.0), wait(0.0)] == [Crash(30.0, None), 0.0]
+    assert [wait(30.0), wait(0.0)] == [Crash(30.0, None, 0.5), 0.0]
     wait.close()
     with pytest.raises(StartError):
         IsolatedWorker(_die, time_limit=lambda number: 60.0)(1)

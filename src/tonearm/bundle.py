@@ -13,7 +13,6 @@ descriptors    input       float32[batch, D]        optional: clip statistics; N
 logits         output      float32[batch, labels]   scores before temperature and softmax
 embedding      output      float32[batch, E]        input of the last layer
 music          output      float32[batch, 1]        optional: logit that the window is music at all
-any other      output      any                      kept under its name in `Outputs.extra`
 =============  =========  =======================  ============================================
 """
 
@@ -21,10 +20,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +43,9 @@ DEFAULT_NAME = "default"
 MODELS_VARIABLE = "TONEARM_MODELS"  # names a folder of further bundles, which go by their stems
 RUN_BUNDLE = "model.onnx"  # what a training run calls the bundle it writes
 
+_FRAMES = ("logmel", "second_logmel")  # the graph's input for each front end
+_OUTPUTS = ("logits", "embedding", "music")  # all that are used; a graph may lack the last
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -61,13 +63,13 @@ class Outputs:
         float32[batch, labels]
     embedding
         float32[batch, E]
-    extra
-        Further outputs of the graph, by name.
+    music
+        float32[batch, 1], or None if the graph does not say whether something is music.
     """
 
     logits: Floats
     embedding: Floats
-    extra: Mapping[str, npt.NDArray[Any]]
+    music: Floats | None
 
 
 class Bundle:
@@ -90,7 +92,8 @@ class Bundle:
         self.threads = threads
         self.digest = digest  # SHA-256 of the file, in hexadecimal
         self._session = session
-        self._output_names = [output.name for output in session.get_outputs()]
+        present = {output.name for output in session.get_outputs()}
+        self._output_names = [name for name in _OUTPUTS if name in present]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], threads: int = 1) -> Bundle:
@@ -137,17 +140,13 @@ class Bundle:
     def __reduce__(self) -> tuple[Callable[[Path, int], Bundle], tuple[Path, int]]:
         return Bundle.load, (self.path, self.threads)
 
-    def run(
-        self, logmel: Floats, descriptors: Floats | None = None, second: Floats | None = None
-    ) -> Outputs:
+    def run(self, frames: Sequence[Floats], descriptors: Floats | None = None) -> Outputs:
         """Score a batch of windows of equal length.
 
         Parameters
         ----------
-        logmel
-            float32[batch, frames, mels]
-        second
-            float32[batch, frames, mels] of the second front end, for a bundle that has one.
+        frames
+            float32[batch, frames, mels] of each of the front ends.
         descriptors
             float32[batch, D], for a bundle that takes them; None, or a row of NaN, where they are
             unknown.
@@ -157,22 +156,20 @@ class Bundle:
         BundleError
             If the graph rejects its inputs, or returns anything but finite numbers.
         """
-        inputs = {"logmel": logmel}
+        inputs = dict(zip(_FRAMES, frames, strict=False))
         if width := len(self.metadata.descriptors):
             if descriptors is None:
-                descriptors = np.full((len(logmel), width), np.nan, np.float32)
+                descriptors = np.full((len(frames[0]), width), np.nan, np.float32)
             inputs["descriptors"] = descriptors
-        if second is not None:
-            inputs["second_logmel"] = second
         try:
-            outputs = self._session.run(self._output_names, inputs)
+            arrays = self._session.run(self._output_names, inputs)
         except Exception as error:  # ONNX Runtime's error classes share no base below Exception
             raise BundleError(self.path, f"its graph fails: {_first_line(error)}") from error
-        outputs = dict(zip(self._output_names, outputs, strict=True))
-        for name in _KNOWN_OUTPUTS & set(outputs):
-            if not np.isfinite(outputs[name]).all():
+        outputs = dict(zip(self._output_names, arrays, strict=True))
+        for name, values in outputs.items():
+            if not np.isfinite(values).all():
                 raise BundleError(self.path, f"its graph returns NaN or infinity as {name!r}")
-        return Outputs(outputs.pop("logits"), outputs.pop("embedding"), outputs)
+        return Outputs(outputs["logits"], outputs["embedding"], outputs.get("music"))
 
 
 def builtin() -> dict[str, Path]:
@@ -278,11 +275,10 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
     nodes = (*session.get_inputs(), *session.get_outputs())
     inputs = {node.name: node.shape for node in session.get_inputs()}
     outputs = {node.name: node.shape for node in session.get_outputs()}
-    expected_inputs = {"logmel"}
+    front_ends = dict(zip(_FRAMES, metadata.front_ends, strict=False))
+    expected_inputs = {*front_ends}
     if metadata.descriptors:
         expected_inputs.add("descriptors")
-    if metadata.second_front_end:
-        expected_inputs.add("second_logmel")
     if set(inputs) != expected_inputs:
         raise MetadataError(
             f"graph inputs: expected {listed(expected_inputs)}, got {listed(inputs)}"
@@ -290,19 +286,15 @@ def _check_graph(session: onnxruntime.InferenceSession, metadata: BundleMetadata
     if missing := {"logits", "embedding"} - set(outputs):
         raise MetadataError(f"graph outputs: {listed(missing)} missing, got {listed(outputs)}")
     for node in nodes:
-        if (node.name in inputs or node.name in _KNOWN_OUTPUTS) and node.type != "tensor(float)":
+        if (node.name in inputs or node.name in _OUTPUTS) and node.type != "tensor(float)":
             raise MetadataError(f"graph has {node.name!r} as {node.type}, expected tensor(float)")
     _check_width("logits", outputs["logits"], len(metadata.labels), "labels")
     if "music" in outputs:
         _check_width("music", outputs["music"], 1, "logit that it is music")
-    _check_width("logmel", inputs["logmel"], metadata.front_end.n_mels, "mel bands")
-    if second := metadata.second_front_end:
-        _check_width("second_logmel", inputs["second_logmel"], second.n_mels, "mel bands")
+    for name, front_end in front_ends.items():
+        _check_width(name, inputs[name], front_end.n_mels, "mel bands")
     if metadata.descriptors:
         _check_width("descriptors", inputs["descriptors"], len(metadata.descriptors), "descriptors")
-
-
-_KNOWN_OUTPUTS = {"logits", "embedding", "music"}  # the outputs whose meaning is known
 
 
 def _check_width(name: str, shape: list[int | str | None], expected: int, unit: str) -> None:

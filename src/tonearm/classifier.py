@@ -6,8 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +18,14 @@ from tonearm import audio, bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
-from tonearm.inputs import as_path, check_audible, checked_samples, path_of
+from tonearm.inputs import as_path, check_audible, checked_samples, path_of, path_or_failure
 from tonearm.prediction import Failure, Prediction, Segment, Thresholds
-from tonearm.time_limits import GRACE_SECONDS, check_time_limit, time_limit_for
+from tonearm.time_limits import check_time_limit, known_size, time_limit_for
 from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 
 if TYPE_CHECKING:
     from tonearm.bundle_descriptors import BundleDescriptors
-    from tonearm.workers import Crash
+    from tonearm.isolation import IsolatedClassifier
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -73,6 +72,7 @@ class Classifier:
             model.metadata.music_threshold, model.metadata.unsure_threshold
         )
         self.time_limit = time_limit
+        self.sample_rate = model.metadata.front_end.sample_rate  # Hz, of what the networks hear
         self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
         self._descriptors: BundleDescriptors | None = None
         if model.metadata.descriptors:  # which few models take, and all would have to load
@@ -181,12 +181,13 @@ class Classifier:
         path = as_path(path)
         deadline = _Deadline(path, self.time_limit)
         descriptors = self._describe_file(path)
-        rate = self.bundle.metadata.front_end.sample_rate
-        scores = _Scores(rate)
+        scores = _Scores(self.sample_rate)
         truncated = False
         for start, seconds in stretches:
             try:
-                with audio.stream(path, rate, start, seconds, time_limit=self.time_limit) as blocks:
+                with audio.stream(
+                    path, self.sample_rate, start, seconds, time_limit=self.time_limit
+                ) as blocks:
                     scores.add(self._score_windows(deadline.enforce(blocks), descriptors), start)
                     truncated |= blocks.truncated
             except audio.TooShort:
@@ -221,22 +222,16 @@ class Classifier:
             raise UsageError(f"paths: expected several, as a list, got {paths!r}")
         if workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}")
-        files = map(_path_or_failure, paths)
         workers = min(workers, length_hint(paths, workers))  # do not start processes that stay idle
         if workers <= 1:
-            return map(self._attempt, files)
-        return self._classify_in_processes(files, workers)
+            return map(self.attempt, paths)
+        from tonearm.isolation import classify_in_processes
+
+        return classify_in_processes(self, paths, workers)
 
     def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
         """Classify a file, returning a `Failure` for anything wrong with it or its name."""
-        return self._attempt(_path_or_failure(path))
-
-    def isolated(self) -> IsolatedClassifier:
-        """Return the same classifier running in a process of its own."""
-        return IsolatedClassifier(self)
-
-    def _attempt(self, file: Path | Failure) -> Prediction | Failure:
-        """Classify a file, or return the failure that its name already caused."""
+        file = path_or_failure(path)
         if isinstance(file, Failure):
             return file
         try:
@@ -244,46 +239,17 @@ class Classifier:
         except Exception as error:  # one strange file must not end a long job
             return Failure.of(file, error)
 
-    def _classify_in_processes(
-        self, files: Iterable[Path | Failure], workers: int
-    ) -> Iterator[Prediction | Failure]:
-        from tonearm.workers import in_order
+    def isolated(self) -> IsolatedClassifier:
+        """Return the same classifier running in a process of its own."""
+        from tonearm.isolation import IsolatedClassifier
 
-        for result in in_order(
-            self._worker_factory(), files, workers, time_limit=self._time_limit_of
-        ):
-            yield self._without_crash(result)
-
-    def _worker_factory(self) -> Callable[[], Callable[[Path | Failure], Prediction | Failure]]:
-        """Return a picklable function that makes the same classifier in another process."""
-        model = self.bundle
-        return partial(
-            _prepare, model.path, model.threads, model.digest, self.time_limit, self.thresholds
-        )
-
-    def _without_crash(
-        self, result: Prediction | Failure | Crash[Path | Failure]
-    ) -> Prediction | Failure:
-        """Turn the `Crash` of a process into the `Failure` of its file; pass on other results."""
-        from tonearm.workers import Crash
-
-        if not isinstance(result, Crash):
-            return result
-        if isinstance(result.item, Failure):
-            return result.item
-        return Failure(result.item, result.reason(self._time_limit_of(result.item)))
-
-    def _time_limit_of(self, file: Path | Failure) -> float:
-        """Return the seconds after which a process still working on a file is killed."""
-        size = 0 if isinstance(file, Failure) else _size(file)
-        return time_limit_for(size, self.time_limit) + GRACE_SECONDS
+        return IsolatedClassifier(self)
 
     def _classify_file(self, source: audio.Source, path: Path | None) -> Prediction:
         # The source as given, because errors name it: a `Path` would drop a slash of "http://".
         deadline = _Deadline(source, self.time_limit)
         descriptors = self._describe_file(source)
-        rate = self.bundle.metadata.front_end.sample_rate
-        with audio.stream(source, rate, time_limit=self.time_limit) as blocks:
+        with audio.stream(source, self.sample_rate, time_limit=self.time_limit) as blocks:
             scores = self._score_windows(deadline.enforce(blocks), descriptors)
             return self._aggregate(path, scores, truncated=blocks.truncated)
 
@@ -291,9 +257,9 @@ class Classifier:
         if rate is None:
             raise UsageError("samples need their rate in Hz, got none")
         signal = checked_samples(samples)
-        blocks = audio.resample(signal, rate, self.bundle.metadata.front_end.sample_rate)
-        descriptors = self._descriptors.of_samples(signal, rate) if self._descriptors else None
-        return self._aggregate(None, self._score_windows(blocks, descriptors), truncated=False)
+        blocks = audio.resample(signal, rate, self.sample_rate)
+        scores = self._score_windows(blocks, self.describe(signal, rate))
+        return self._aggregate(None, scores, truncated=False)
 
     def _score_windows(self, blocks: Iterable[Floats], descriptors: Floats | None) -> _Scores:
         """Score every window of a recording that comes in blocks of float32[n].
@@ -301,25 +267,51 @@ class Classifier:
         Windows are run one at a time: on one thread, larger batches are no faster and do not fit
         in the processor's cache.
         """
-        rate = self.bundle.metadata.front_end.sample_rate
-        scores = _Scores(rate)
-        copies = _tee(scores.monitor(blocks), len(self._logmels))
-        window_streams = [
-            self._windows(logmel, copy) for logmel, copy in zip(self._logmels, copies, strict=True)
-        ]
-        # A last window that only one of the front ends yields (by rounding) is left out.
-        for (span, window), *others in zip(*window_streams, strict=False):
-            second = others[0][1][np.newaxis] if others else None
-            outputs = self.bundle.run(window[np.newaxis], descriptors, second)
+        scores = _Scores(self.sample_rate)
+        for span, frames in self.windows(scores.monitor(blocks)):
+            outputs = self.bundle.run(frames, descriptors)
             scores.spans.append(span)
             scores.logits.append(outputs.logits[0])
             scores.embeddings.append(outputs.embedding[0])
-            if (music := outputs.extra.get("music")) is not None:
-                scores.music.append(_sigmoid(float(music[0, 0])))
+            if outputs.music is not None:
+                scores.music.append(_sigmoid(float(outputs.music[0, 0])))
         scores.spans = [(start, min(end, scores.seconds)) for start, end in scores.spans]
         return scores
 
-    def _windows(
+    def windows(
+        self, blocks: Iterable[Floats]
+    ) -> Iterator[tuple[tuple[float, float], list[Floats]]]:
+        """Yield (start, end) in seconds of every window, and its frames for the network.
+
+        Parameters
+        ----------
+        blocks
+            A recording at the model's rate, in blocks of float32[n].
+
+        Yields
+        ------
+        span : (float, float)
+        frames : list of float32[1, frames, mels]
+            One for each front end.
+        """
+        shortest = round(PADDED_SECONDS * self.sample_rate)
+        copies = _tee(_padded(blocks, shortest), len(self._logmels))
+        streams = [
+            self._windows_of(logmel, copy)
+            for logmel, copy in zip(self._logmels, copies, strict=True)
+        ]
+        # A last window that only one of the front ends yields (by rounding) is left out.
+        for (span, first), *others in zip(*streams, strict=False):
+            yield span, [first, *(frames for _, frames in others)]
+
+    def describe(self, samples: Floats, rate: int) -> Floats | None:
+        """Return the descriptors of mono samples that the bundle takes, float32[1, D].
+
+        None if it takes none, or there are no samples.
+        """
+        return self._descriptors.of_samples(samples, rate) if self._descriptors else None
+
+    def _windows_of(
         self, logmel: LogMel, blocks: Iterable[Floats]
     ) -> Iterator[tuple[tuple[float, float], Floats]]:
         """Yield (start, end) in seconds and the frames of every window of one front end."""
@@ -330,7 +322,8 @@ class Classifier:
             hop=round(self.bundle.metadata.hop_seconds * per_second),
             shortest_tail=round(SHORTEST_TAIL_SECONDS * per_second),
         ):
-            yield (first / per_second, (first + len(window)) / per_second), window
+            span = first / per_second, (first + len(window)) / per_second
+            yield span, window[np.newaxis]
 
     def _aggregate(self, path: Path | None, scores: _Scores, *, truncated: bool) -> Prediction:
         """Average the windows' scores into a prediction; raise if the recording is not audible."""
@@ -371,65 +364,6 @@ class Classifier:
         return self._descriptors.of_file(source, self.time_limit) if self._descriptors else None
 
 
-class IsolatedClassifier:
-    """A classifier in a process of its own, so that a crash or hang costs only one recording.
-
-    Made by `Classifier.isolated`. It classifies one recording at a time, for one thread at a time.
-    A script needs the usual ``if __name__ == "__main__":`` guard. Used as a context manager, it is
-    closed at the end; a later call starts a new process.
-
-    Raises
-    ------
-    UsageError
-        If this process may not start others.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
-        from tonearm.workers import IsolatedWorker
-
-        self._classifier = classifier
-        self._worker = IsolatedWorker(
-            classifier._worker_factory(), time_limit=classifier._time_limit_of
-        )
-
-    def attempt(self, path: str | os.PathLike[str]) -> Prediction | Failure:
-        """Classify a file as `Classifier.attempt` does.
-
-        Raises
-        ------
-        StartError
-            If the process, or its replacement, died or failed before it could begin.
-        """
-        return self._classifier._without_crash(self._worker(_path_or_failure(path)))
-
-    def ready(self) -> None:
-        """Wait until the process has loaded the model, replacing the process if it has died.
-
-        Raises
-        ------
-        StartError
-            If it dies or fails before that.
-        """
-        self._worker.ready()
-
-    def kill(self) -> None:
-        """End the process while another thread waits for it; that thread gets a `Failure`.
-
-        If the process is still loading the model, that thread gets a `StartError`.
-        """
-        self._worker.kill()
-
-    def close(self) -> None:
-        """End the process; no other thread may be waiting for it."""
-        self._worker.close()
-
-    def __enter__(self) -> IsolatedClassifier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 class _Deadline:
     """The wall-clock time by which a file must be done.
 
@@ -439,7 +373,7 @@ class _Deadline:
 
     def __init__(self, source: audio.Source, time_limit: float | None) -> None:
         self._name = audio.name_of(source)
-        self._limit = time_limit_for(_size(source), time_limit)
+        self._limit = time_limit_for(known_size(source), time_limit)
         self._end = time.monotonic() + self._limit
 
     def enforce(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
@@ -477,14 +411,21 @@ class _Scores:
         self._samples += stretch._samples
 
     def monitor(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
-        """Pass blocks on, noting length and peak; append zeros if the recording is very short."""
+        """Pass blocks on, noting length and peak."""
         for block in blocks:
             self._samples += len(block)
             self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
             yield block
-        missing = round(PADDED_SECONDS * self._rate) - self._samples
-        if missing > 0:
-            yield np.zeros(missing, np.float32)
+
+
+def _padded(blocks: Iterable[Floats], shortest: int) -> Iterator[Floats]:
+    """Pass blocks on, followed by zeros if there are fewer than `shortest` samples."""
+    missing = shortest
+    for block in blocks:
+        missing -= len(block)
+        yield block
+    if missing > 0:
+        yield np.zeros(missing, np.float32)
 
 
 def _tee(blocks: Iterable[Floats], readers: int) -> list[Iterator[Floats]]:
@@ -529,33 +470,3 @@ def log_softmax(scores: npt.NDArray[np.floating]) -> Doubles:
     shifted = scores - scores.max(axis=-1, keepdims=True).astype(np.float64)
     normalised: Doubles = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised
-
-
-def _path_or_failure(name: object) -> Path | Failure:
-    try:
-        return as_path(name)
-    except UsageError as error:
-        return Failure(Path(repr(name)), str(error))
-
-
-def _size(source: audio.Source) -> int:
-    """Return the size of a file in bytes; 0 if unknown, since reading it will raise the reason."""
-    try:
-        if isinstance(source, str | os.PathLike):
-            return Path(os.fsdecode(source)).stat().st_size
-        return source.seek(0, os.SEEK_END)
-    except (OSError, ValueError, AttributeError):
-        return 0
-
-
-def _prepare(
-    path: Path,
-    threads: int,
-    digest: str,
-    time_limit: float | None,
-    thresholds: Thresholds,
-) -> Callable[[Path | Failure], Prediction | Failure]:
-    """Make a worker process's classifier."""
-    model = Bundle.load(path, threads)
-    model.require_unchanged(digest)  # processes may start days later
-    return Classifier(model, time_limit=time_limit, thresholds=thresholds)._attempt

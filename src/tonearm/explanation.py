@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio
-from tonearm.bundle import Bundle, Outputs
 from tonearm.classifier import Classifier, log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.mel import hz_to_mel, mel_to_hz
@@ -120,7 +119,7 @@ def explain(
         raise UsageError(f"start: expected seconds from 0, got {start}")
     if not 0 < duration < np.inf:
         raise UsageError(f"duration: expected seconds above 0, got {duration}")
-    model_rate = classifier.bundle.metadata.front_end.sample_rate
+    model_rate = classifier.sample_rate
     path = None
     if isinstance(source, np.ndarray):
         recording, start = _stretch_of_samples(source, rate, model_rate, start, duration)
@@ -163,18 +162,14 @@ class Occlusion:
         path: Path | None = None,
         start: float = 0.0,
     ) -> None:
-        captured = _CapturingBundle(classifier.bundle)
         try:
-            prediction = Classifier(captured, thresholds=classifier.thresholds)(
-                recording.samples, recording.rate
-            )
+            prediction = classifier(recording.samples, recording.rate)
         except audio.AudioError as error:
             raise type(error)(str(path or error.path), error.reason) from None
-        starts = [segment.start for segment in prediction.segments]
         self.prediction = _with_offset(prediction, path, start, truncated=recording.truncated)
         self._bundle = classifier.bundle
         self._column = {label: i for i, label in enumerate(classifier.labels)}
-        self._logits = np.concatenate(captured.logits)
+        self._descriptors = classifier.describe(recording.samples, recording.rate)
 
         front_ends = self._bundle.metadata.front_ends
         highest = _mel(max(front_end.f_max for front_end in front_ends))
@@ -188,22 +183,21 @@ class Occlusion:
         # The second front end's window begins within a frame of the first one's.
         self._windows = [
             _Window(
-                inputs.descriptors,
-                inputs.frames,
+                frames,
                 [
                     _interpolation_weights(
-                        window_start + np.arange(frames.shape[1]) / end.frames_per_second,
-                        self.times,
+                        start + np.arange(view.shape[1]) / end.frames_per_second, self.times
                     )
-                    for frames, end in zip(inputs.frames, front_ends, strict=True)
+                    for view, end in zip(frames, front_ends, strict=True)
                 ],
             )
-            for window_start, inputs in zip(starts, captured.inputs, strict=True)
+            for (start, _), frames in classifier.windows([recording.samples])
         ]
         self._level = [
             np.concatenate([window.frames[i][0] for window in self._windows]).mean(axis=0)
             for i in range(len(front_ends))
         ]
+        self._logits = np.concatenate([self._score(window.frames) for window in self._windows])
 
     def log_probabilities(self, cover: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the calibrated log-probability of each genre when patches are covered.
@@ -217,7 +211,7 @@ class Occlusion:
         logits = self._logits.copy()
         for i, window in enumerate(self._windows):
             if (window.time_weights[0] @ cover).any():  # otherwise the window is unchanged
-                first, *second = (
+                covered = [
                     frames + (time_weights @ cover @ mel_weights.T) * (level - frames)
                     for frames, time_weights, mel_weights, level in zip(
                         window.frames,
@@ -226,9 +220,8 @@ class Occlusion:
                         self._level,
                         strict=True,
                     )
-                )
-                outputs = self._bundle.run(first, window.descriptors, *second)
-                logits[i] = outputs.logits[0]
+                ]
+                logits[i] = self._score(covered)[0]
         clip = log_softmax(logits).mean(axis=0)
         return log_softmax(clip / self._bundle.metadata.temperature)
 
@@ -244,38 +237,16 @@ class Occlusion:
             losses[patch] = uncovered - self.log_probabilities(cover)[column]
         return losses
 
+    def _score(self, frames: list[Floats]) -> Floats:
+        return self._bundle.run(frames, self._descriptors).logits
+
 
 @dataclass(frozen=True)
-class _Inputs:
-    """The network's inputs for one window."""
+class _Window:
+    """The network's frames of one window, and the weight of each patch at each of them."""
 
-    descriptors: Floats | None
     frames: list[Floats]  # float32[1, frames, mels] for each front end
-
-
-@dataclass(frozen=True)
-class _Window(_Inputs):
-    """The inputs for a window, and the weight of each patch at each of its frames."""
-
     time_weights: list[Floats]  # float32[frames, T] for each front end
-
-
-class _CapturingBundle(Bundle):
-    """A bundle that records its inputs and logits, exactly as a classifier feeds it."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        vars(self).update(vars(bundle))
-        self.inputs: list[_Inputs] = []
-        self.logits: list[Floats] = []
-
-    def run(
-        self, logmel: Floats, descriptors: Floats | None = None, second: Floats | None = None
-    ) -> Outputs:
-        outputs = super().run(logmel, descriptors, second)
-        frames = [logmel] if second is None else [logmel, second]
-        self.inputs.append(_Inputs(descriptors, frames))
-        self.logits.append(outputs.logits)
-        return outputs
 
 
 def _stretch_of_file(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tonearm import audio
 from tonearm.errors import UsageError
 from tonearm.mono import checked_mono
+from tonearm.prediction import Failure
 
 SHORTEST_SECONDS = 0.25  # hardly a note or two: any genre would be a guess
 SILENCE_PEAK = 1e-4  # 80 dB below full scale: three steps of 16 bits, the noise of lossy codecs
@@ -54,6 +55,14 @@ def as_path(name: object) -> Path:
     if _names_a_file(name):
         return Path(os.fsdecode(name))
     raise UsageError(f"expected a file's path, got {_described(name)}")
+
+
+def path_or_failure(name: object) -> Path | Failure:
+    """Return a file's name as a path, or the `Failure` that it causes if it cannot name a file."""
+    try:
+        return as_path(name)
+    except UsageError as error:
+        return Failure(Path(repr(name)), str(error))
 
 
 def _names_a_file(source: object) -> TypeGuard[str | os.PathLike[str]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
+from tonearm import audio
 from tonearm.errors import UsageError
 
 # For everything done with a file. Three hours of music take some 40 s on one core, but a small file
@@ -21,6 +24,16 @@ def time_limit_for(size: int, time_limit: float | None) -> float:
     if time_limit is not None:
         return time_limit
     return FILE_LIMIT_SECONDS + FILE_LIMIT_SECONDS_PER_MEGABYTE * max(0, size) / 1_000_000
+
+
+def known_size(source: audio.Source) -> int:
+    """Return the size of a file in bytes; 0 if unknown, since reading it will raise the reason."""
+    try:
+        if isinstance(source, str | os.PathLike):
+            return Path(os.fsdecode(source)).stat().st_size
+        return source.seek(0, os.SEEK_END)
+    except (OSError, ValueError, AttributeError):
+        return 0
 
 
 def check_time_limit(seconds: float | None) -> None:

@@ -84,15 +84,19 @@ class Crash(Generic[Item]):
     exit_code
         The process's exit code, negative for the signal that ended it; None if it was killed for
         taking too long.
+    limit
+        Seconds that the item was allowed to take.
     """
 
     item: Item
     exit_code: int | None
+    limit: float
 
-    def reason(self, allowed: float | None = None) -> str:
-        """Return in one line why a file failed whose time limit was `allowed` seconds, if any."""
+    @property
+    def reason(self) -> str:
+        """Why the item, which is a file, failed: in one line."""
         if self.exit_code is None:
-            return "given up" if allowed is None else f"given up after {allowed:.0f} s"
+            return f"given up after {self.limit:.0f} s"
         return f"the process died reading it ({self.exit_code})"
 
 
@@ -331,7 +335,7 @@ class _Worker(Generic[Item, Result]):
             result = self.pipe.recv()
         except (EOFError, OSError):  # it died before or while sending the result
             self._process.join()
-            result = Crash(item, self._process.exitcode)
+            result = Crash(item, self._process.exitcode, self._limit)
             self.stop()
         self.task = None
         return [(position, result)]
@@ -343,7 +347,7 @@ class _Worker(Generic[Item, Result]):
         self.stop()
         if not self._is_ready:
             raise StartError(None)
-        return position, Crash(item, None)
+        return position, Crash(item, None, self._limit)
 
     def end_process(self) -> None:
         """Kill the process at once, since it may hang where no request reaches it."""

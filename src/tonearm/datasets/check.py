@@ -125,7 +125,7 @@ def _decode_tracks(tracks: Sequence[Track], processes: int) -> Iterator[_Decoded
     for result in workers.in_order(_track_decoder, tracks, min(processes, len(tracks))):
         if isinstance(result, workers.Crash):
             path = printable(str(result.item.path))
-            yield Fault("undecodable", (result.item.id,), f"{path}: {result.reason()}")
+            yield Fault("undecodable", (result.item.id,), f"{path}: {result.reason}")
         else:
             yield result
 

@@ -117,7 +117,7 @@ def _results(
         return
     for result in workers.in_order(prepare, tasks, min(processes, len(tasks))):
         if isinstance(result, workers.Crash):
-            yield Failure(result.item.path, result.reason())
+            yield Failure(result.item.path, result.reason)
         else:
             yield result
 

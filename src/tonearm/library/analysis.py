@@ -162,10 +162,9 @@ def time_limit_of(task: Task, time_limit: float | None) -> float:
     return READS_PER_FILE * time_limit_for(task.size, time_limit)
 
 
-def crashed_outcome(crash: Crash[Task], model: Model, time_limit: float | None) -> Outcome:
+def crashed_outcome(crash: Crash[Task], model: Model) -> Outcome:
     """Return the outcome of a file whose process died or was killed."""
-    reason = crash.reason(time_limit_of(crash.item, time_limit))
-    return Outcome(replace(empty_entry(crash.item, model), error=reason), is_new=True)
+    return Outcome(replace(empty_entry(crash.item, model), error=crash.reason), is_new=True)
 
 
 def empty_entry(task: Task, model: Model) -> Entry:

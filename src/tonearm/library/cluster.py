@@ -205,7 +205,7 @@ class _Actor:
     def _analyse(self, task: Task) -> Outcome:
         result = self._worker(task)
         if isinstance(result, Crash):
-            return crashed_outcome(result, self._job.model, self._job.time_limit)
+            return crashed_outcome(result, self._job.model)
         return result
 
 

@@ -127,5 +127,4 @@ def _width(model: Bundle) -> int:
         np.zeros((1, round(view.frames_per_second), view.n_mels), np.float32)
         for view in model.metadata.front_ends
     ]
-    second = frames[1] if len(frames) > 1 else None
-    return len(model.run(frames[0], second=second).embedding[0])
+    return len(model.run(frames).embedding[0])

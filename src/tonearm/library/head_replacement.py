@@ -149,5 +149,5 @@ def _max_difference(bundle: Bundle, head: Head) -> float:
         rng.normal(0.5, 0.7, (2, round(view.frames_per_second), view.n_mels)).astype(np.float32)
         for view in bundle.metadata.front_ends
     ]
-    outputs = bundle.run(frames[0], second=frames[1] if len(frames) > 1 else None)
+    outputs = bundle.run(frames)
     return float(np.abs(outputs.logits - head.logits(outputs.embedding)).max())

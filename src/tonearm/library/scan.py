@@ -183,9 +183,7 @@ class Scan:
             limit_of = partial(time_limit_of, time_limit=self._time_limit)
             for result in as_finished(self._prepare, due, workers, time_limit=limit_of):
                 outcome = (
-                    crashed_outcome(result, self.model, self._time_limit)
-                    if isinstance(result, Crash)
-                    else result
+                    crashed_outcome(result, self.model) if isinstance(result, Crash) else result
                 )
                 # A file that vanished since it was found may turn up elsewhere: keep its results.
                 if outcome.entry.genre is not None or os.path.lexists(outcome.entry.path):

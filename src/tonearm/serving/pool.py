@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from tonearm.classifier import Classifier, IsolatedClassifier
+from tonearm.classifier import Classifier
 from tonearm.errors import TonearmError, UsageError, unexpected
+from tonearm.isolation import IsolatedClassifier
 from tonearm.prediction import Failure, Prediction
 from tonearm.serving.limits import SHUTTING_DOWN
 from tonearm.workers import StartError

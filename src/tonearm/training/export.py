@@ -95,15 +95,15 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
                 described[1] = np.nan
                 if not network.needs_logmel:
                     logmel[2] = np.nan
-        got = bundle.run(logmel, described, second)
+        got = bundle.run([logmel, *others], described)
         beside = described if second is None else second
         with torch.inference_mode():
             expected = network.both(
                 torch.from_numpy(logmel), None if beside is None else torch.from_numpy(beside)
             )
         pairs = [(got.logits, expected.logits), (got.embedding, expected.embedding)]
-        if expected.music is not None:
-            pairs.append((got.extra["music"], expected.music))
+        if got.music is not None and expected.music is not None:
+            pairs.append((got.music, expected.music))
         for theirs, ours in pairs:
             # Python's max would ignore NaN.
             worst = float(np.maximum(worst, np.abs(theirs - ours.numpy()).max()))
