@@ -86,10 +86,10 @@ def tiny_graph(
         nodes += [
             helper.make_node("Shape", ["second_logmel"], ["shape"], start=1, end=2),
             helper.make_node("Cast", ["shape"], ["second_count"], to=TensorProto.FLOAT),
-            helper.make_node("Add", ["first_logits", "second_count"], ["logits"]),
+            helper.make_node("Add", ["lowness", "second_count"], ["music"]),
         ]
     else:
-        nodes.append(helper.make_node("Identity", ["logits"], ["logits"]))
+        nodes.append(helper.make_node("Identity", ["lowness"], ["music"]))
     widths: dict[str, list[str | int]] = {
         "logits": ["batch", labels],
         "embedding": ["batch", mels],

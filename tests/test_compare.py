@@ -212,6 +212,16 @@ def test_tracks_are_the_groups_where_no_artist_is_known() -> None:
     assert [row["groups"] for row in known.to_dicts()] == [60, 60]
 
 
+def test_the_order_of_runs_that_know_some_artists_changes_no_group() -> None:
+    one, other = run(0.2), run(0.3, 1)
+    assert other.artists is not None
+    partly = replace(one, artists=(*other.artists[:6], *("",) * (TRACKS - 6)))
+    forth, back = compare({"a": partly, "b": other}), compare({"b": other, "a": partly})
+    assert forth.unit == back.unit == "artist"
+    p_values = [result.rows[1].difference.group_p_value for result in (forth, back)]  # type: ignore[union-attr]
+    assert p_values[0] == p_values[1]
+
+
 def test_few_artists_are_warned_of() -> None:
     one = replace(run(0.2), artists=("Ann",) * TRACKS)
     result = compare({"a": one, "b": replace(run(0.3, 1), artists=one.artists)})

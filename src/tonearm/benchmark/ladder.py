@@ -25,7 +25,8 @@ with needs("plot"):  # before hours of training, not after them
     import matplotlib  # noqa: F401
 
 NOT_TRAINED_ANEW = (
-    "a finished model, not trained anew: on tracks that it learned from, its figures say nothing"
+    "a finished model, not trained anew: on tracks that it learned from, its figures say nothing, "
+    "and of its genres it may answer only the dataset's"
 )
 
 OnFold = Callable[[System, int, Fold, bool], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -190,8 +190,7 @@ def compare(
     if not runs:
         raise UsageError("there is no run to compare")
     aligned, left_out = align(runs)
-    first = next(iter(aligned.values()))
-    with_artists = next((run for run in aligned.values() if run.unit != "track"), first)
+    with_artists = _with_known_artists(list(aligned.values()))
     rows: list[Row] = []
     replicates: dict[str, dict[str, Any]] = {}
     for name, predictions in aligned.items():
@@ -224,7 +223,7 @@ def compare(
                 ),
             )
         rows.append(Row(name, metrics, difference))
-    return Comparison(tuple(rows), len(set(first.tracks)), left_out, with_artists.unit)
+    return Comparison(tuple(rows), len(set(with_artists.tracks)), left_out, with_artists.unit)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -300,6 +299,14 @@ def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict
                     f"{next(iter(runs))}, {other!r} in {name}"
                 )
     return aligned, {name: len(runs[name]) - len(common) for name in runs}
+
+
+def _with_known_artists(aligned: Sequence[Predictions]) -> Predictions:
+    """Return the first of some runs, with the artist of each track that any of them knows."""
+    first = aligned[0]
+    columns = [run.artists or ("",) * len(run) for run in aligned]
+    artists = tuple(next(filter(None, known), "") for known in zip(*columns, strict=True))
+    return replace(first, artists=artists)
 
 
 def _nothing_in_common(runs: Mapping[str, Predictions]) -> str:

@@ -105,7 +105,7 @@ class FrameDescriptors:
     log_mel: NDArray[np.float32]  # [frames, 128] dB, limited to 80 dB
     mfcc: NDArray[np.float32]  # [frames, 20]
     chroma: NDArray[np.float32]  # [frames, 12]
-    contrast: NDArray[np.float32]  # [frames, 7] dB
+    contrast: NDArray[np.float32]  # [frames, 7], half dB (see `spectral_contrast`)
     centroid: NDArray[np.float64]  # [frames] Hz
     bandwidth: NDArray[np.float64]  # [frames] Hz
     rolloff: NDArray[np.float64]  # [frames] Hz

@@ -71,7 +71,11 @@ def contrast_extremes(
 def spectral_contrast(
     peaks: NDArray[np.float32], valleys: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the spectral contrast (Jiang et al. 2002) of extremes in dB, float32[frames, 7]."""
+    """Return the spectral contrast (Jiang et al. 2002) of extremes, float32[frames, 7].
+
+    As in librosa, it is ten times the decimal logarithm of a ratio of magnitudes: half as many dB
+    as the level differs by.
+    """
     return limit_range(_decibels(peaks)) - limit_range(_decibels(valleys))
 
 
