@@ -107,12 +107,17 @@ def test_missing_values_and_undecodable_clips_are_taken() -> None:
     assert np.isfinite(baseline.predict_proba(known)).all()
 
 
-def test_a_class_of_one_artist_can_still_be_learned() -> None:
+def test_a_class_of_one_artist_leaves_the_others_tuned_and_calibrated() -> None:
     known, truth, artists = clips()
-    artists = ["solo" if truth[i] == "jazz" else artist for i, artist in enumerate(artists)]
-    baseline = create_baseline(SVM).fit(known, truth, artists)
-    assert baseline.settings == {}
-    assert baseline.predict_proba(known).shape == (90, 3)
+    solo = ["solo" if truth[i] == "jazz" else artist for i, artist in enumerate(artists)]
+    baseline = create_baseline(SVM).fit(known, truth, solo)
+    assert set(baseline.settings) == {"C"}
+    assert baseline.temperature != 1
+    assert share_right(baseline, baseline.predict_proba(known), truth) > 0.9
+    # Where every class is of one artist, nothing can be held out.
+    alone = create_baseline(SVM).fit(known, truth, truth)
+    assert (alone.settings, alone.temperature) == ({}, 1)
+    assert alone.predict_proba(known).shape == (90, 3)
 
 
 def test_what_cannot_be_learned_is_refused() -> None:

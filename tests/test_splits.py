@@ -92,11 +92,43 @@ def test_stratified_spreads_genre_and_kind() -> None:
             assert max(counts) - min(counts) <= 1
 
 
-def test_stratified_without_artists_does_not_warn() -> None:
+def test_stratified_warns_also_where_no_artist_is_known() -> None:
     data = dataset([Track(str(n), Path(str(n)), "ab"[n % 2]) for n in range(20)])
+    with pytest.warns(LeakWarning, match="the artist of 20 of 20 tracks is not known"):
+        assert len(split(data, "stratified")) == 5
+
+
+@pytest.mark.parametrize("parts", [("train", "valid"), ("1", "2")])
+def test_a_dataset_whose_own_parts_share_artists_is_warned_of(parts: tuple[str, str]) -> None:
+    def tracks(shared: int) -> list[Track]:
+        return [
+            Track(
+                str(n),
+                Path(str(n)),
+                "ab"[n % 2],
+                artist=f"artist {n // 2 if n // 2 < shared else n}",
+                split=parts[n % 4 // 2 if n // 2 >= shared else n % 2],
+            )
+            for n in range(20)
+        ]
+
+    with pytest.warns(LeakWarning, match=r"3 of 17 artists are in more than one part"):
+        split(dataset(tracks(3)), "builtin")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(split(data, "stratified")) == 5
+        split(dataset(tracks(0)), "builtin")
+
+
+def test_tracks_in_no_part_are_warned_of_if_they_are_many() -> None:
+    tracks = [
+        Track(str(n), Path(str(n)), "ab"[n % 2], artist=str(n), split="train" if n < 8 else None)
+        for n in range(40)
+    ]
+    with pytest.warns(GapWarning, match="32 of 40 labelled tracks are in no part"):
+        split(dataset(tracks), "artist-kfold", folds=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        split(dataset(tracks[:9]), "artist-kfold", folds=2)
 
 
 def test_random_folds_always_warn() -> None:
@@ -204,7 +236,12 @@ def test_spellings_of_an_artist_are_one() -> None:
     assert artist_key("The Tymes") == artist_key("tymes")
     assert artist_key("The The") == "the"
     assert artist_key("Sting") != artist_key("String")
-    assert artist_key("Beyonce\u0301") == artist_key("BEYONC\u00c9") == "beyonc\u00e9"
+    assert artist_key("Beyonce\u0301") == artist_key("BEYONC\u00c9") == artist_key("Beyonce")
+    assert artist_key("Jay-Z") == artist_key("Jay Z")
+    assert artist_key("AC/DC") == artist_key("AC DC")
+    assert artist_key("Beatles, The") == artist_key("The Beatles")
+    assert artist_key("Eminem feat. Dido") == artist_key("Eminem (ft. Dido)") == "eminem"
+    assert artist_key("Little Feat") == "littlefeat"
 
 
 def test_an_artist_whose_name_is_punctuation_is_one_of_its_own() -> None:

@@ -215,15 +215,16 @@ def _inner_folds(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield the indices of the training and test clips of each usable inner fold.
 
-    There are none if a class has too few groups to be held out. With few groups, some fold may have
-    a single class to train on, and is left out.
+    A class of a single group is trained on and never tested, as it cannot be held out. With few
+    groups, some fold may have a single class to train on, and is left out.
     """
-    n_groups = min(len(np.unique(groups[truth == label])) for label in np.unique(truth))
-    folds = min(INNER_FOLDS, n_groups)
-    if folds >= 2:
+    counts = [len(np.unique(groups[truth == label])) for label in np.unique(truth)]
+    folds = min([INNER_FOLDS, *(count for count in counts if count > 1)])
+    if max(counts) > 1:
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         for train, test in split.split(truth, truth, groups):
-            if len(np.unique(truth[train])) > 1:
+            test = test[np.isin(truth[test], truth[train])]
+            if len(np.unique(truth[train])) > 1 and len(test):
                 yield train, test
 
 

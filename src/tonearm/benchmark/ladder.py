@@ -12,12 +12,12 @@ import numpy as np
 from tonearm.atomic import atomic_write, write_text
 from tonearm.benchmark.systems import BundleSystem
 from tonearm.datasets.splits import Fold, GapWarning, Protocol, leak_warning, split
-from tonearm.datasets.track import Dataset
+from tonearm.datasets.track import Dataset, labels_of
 from tonearm.errors import UsageError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import Comparison, align, compare, markdown_table
-from tonearm.evaluation.crossval import System, cross_validate
+from tonearm.evaluation.crossval import System, cross_validate, warn_of_copies
 from tonearm.evaluation.predictions import Predictions
 from tonearm.extras import needs
 
@@ -38,6 +38,10 @@ class Benchmark:
 
     Attributes
     ----------
+    labels
+        The genres of the tracks that are in a fold.
+    unused
+        Number of validation tracks, which a split with a test part has and no system is given.
     warning
         Why the metrics come out too high under this protocol, or None if they do not.
     finished
@@ -51,6 +55,8 @@ class Benchmark:
     folds: int
     seeds: int
     predictions: Mapping[str, Predictions]
+    labels: tuple[str, ...]
+    unused: int
     warning: str | None
     finished: frozenset[str] = frozenset()
     unclassified: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -94,13 +100,15 @@ def run_benchmark(
         raise UsageError(f"a benchmark needs systems of different names, got {names or 'none'}")
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
+    divisions = _divisions(dataset, protocol, folds, seeds)
+    labels = labels_of(tuple(track for fold in divisions[0] for track in fold.tracks))
     for system in systems:
         if isinstance(system, BundleSystem):  # before training the others in vain
-            system.require_labels(dataset.labels)
+            system.require_labels(labels)
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
     unclassified: dict[str, tuple[str, ...]] = {}
-    divisions = _divisions(dataset, protocol, folds, seeds)
     for seed, fold_list in enumerate(divisions):
+        warn_of_copies(fold_list, work)
         expected = [track.id for fold in fold_list for track in fold.held_out]
         for system in systems:
 
@@ -109,7 +117,7 @@ def run_benchmark(
             ) -> None:
                 on_fold(system, seed, fold, stored)
 
-            predictions = cross_validate(system, fold_list, dataset.labels, work, seed, announce)
+            predictions = cross_validate(system, fold_list, labels, work, seed, announce)
             parts[system.name].append(predictions)
             predicted = set(predictions.tracks)
             missing = [track for track in expected if track not in predicted]
@@ -122,6 +130,8 @@ def run_benchmark(
         folds=len(divisions[0]),
         seeds=seeds,
         predictions={name: files.join(seed_parts) for name, seed_parts in parts.items()},
+        labels=labels,
+        unused=sum(len(fold.valid) for fold in divisions[0] if fold.test),
         warning=leak_warning(dataset, protocol),
         finished=frozenset(s.name for s in systems if isinstance(s, BundleSystem)),
         unclassified=unclassified,
@@ -181,7 +191,7 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
     lines = [
         f"# {name}: {benchmark.protocol}",
         "",
-        f"{comparison.tracks} tracks, {len(benchmark.dataset.labels)} genres{rounds}, {seeds}. "
+        f"{comparison.tracks} tracks, {len(benchmark.labels)} genres{rounds}, {seeds}. "
         f"Per cent, with 95 % bootstrap intervals over {comparison.resampling_unit}. Each system "
         "is compared with the row above it: the difference in accuracy, a sign-flip test over "
         f"those {'tracks' if comparison.unit == 'track' else 'groups'}, and McNemar's exact test"
@@ -189,6 +199,8 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
         + ", which treats every track as independent.",
         "",
     ]
+    if benchmark.unused:
+        lines += [f"The {benchmark.unused} tracks of the validation part are not used.", ""]
     if benchmark.warning:
         lines += [f"> **Warning:** {benchmark.warning}.", ""]
     if comparison.warning:
@@ -228,9 +240,7 @@ def _accuracy_by_kind(benchmark: Benchmark) -> list[str]:
     genres = np.array(first.truth)
     kinds = sorted(set(track_kinds) - {""})
     shared = [
-        genre
-        for genre in benchmark.dataset.labels
-        if set(kinds) <= set(track_kinds[genres == genre])
+        genre for genre in benchmark.labels if set(kinds) <= set(track_kinds[genres == genre])
     ]
     if len(kinds) < 2 or not shared:
         return []

@@ -246,9 +246,10 @@ class DistilledSystem:
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Distil and predict, resuming from any existing checkpoints."""
-        from tonearm.training.distill import distill
+        from tonearm.training.distill import distill, warn_of_heard
         from tonearm.training.recipe import parse_recipe
 
+        warn_of_heard(given.test, self._music(), self.cache.root)
         model = distill(
             replace(parse_recipe(["--config", str(self.config)]), seed=given.seed),
             given.train,

@@ -21,8 +21,9 @@ Protocol = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 
-# Above this share of tracks with unknown artists, artist-kfold cannot keep artists apart.
-_UNKNOWN_ARTISTS = 0.2
+# A share of the tracks that is worth a warning: of those by unknown artists, which a split by
+# artists cannot keep apart, and of those that a split leaves out.
+_MANY = 0.2
 
 
 class SplitWarning(UserWarning):
@@ -56,6 +57,11 @@ class Fold:
     train: tuple[Track, ...]
     valid: tuple[Track, ...]
     test: tuple[Track, ...] = ()
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks of all parts."""
+        return self.train + self.valid + self.test
 
     @property
     def held_out(self) -> tuple[Track, ...]:
@@ -99,8 +105,8 @@ def split(
     LeakWarning
         If the protocol allows an artist on both sides (see `leak_warning`).
     GapWarning
-        If a genre that a fold evaluates has no training tracks in it, or the dataset has parts with
-        other names.
+        If a genre that a fold evaluates has no training tracks in it, the dataset has parts with
+        other names, or many of its tracks are in no part.
 
     Raises
     ------
@@ -115,8 +121,8 @@ def split(
             f"split protocol {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}"
         )
     result = _make_folds(dataset, protocol, folds, seed)
-    gap = _gap(result if chosen is None else result[chosen : chosen + 1])
-    if gap is not None:
+    used = result if chosen is None else result[chosen : chosen + 1]
+    for gap in filter(None, (_gap(used), _left_out(dataset, used))):
         warnings.warn(gap, GapWarning, stacklevel=2)
     warning = leak_warning(dataset, protocol)
     if warning is not None:
@@ -166,15 +172,18 @@ def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
             "random k-fold puts songs of one artist, and repeated recordings, on both sides: "
             "scores come out too high; report them only beside papers that did the same"
         )
+    tracks = _usable(dataset)
+    if protocol == "builtin":
+        return _shared_artists([track for track in tracks if track.split is not None])
     if protocol == "stratified" and any(track.artist for track in dataset):
         return (
             "the stratified split puts songs of one artist on both sides: scores come out too "
             "high; artists are known here, so prefer artist-kfold"
         )
-    if protocol == "artist-kfold":
-        tracks = _in_partition(_usable(dataset))
+    if protocol in ("stratified", "artist-kfold"):
+        tracks = _in_partition(tracks)
         unknown = sum(not track.artist for track in tracks)
-        if unknown > _UNKNOWN_ARTISTS * len(tracks):
+        if unknown > _MANY * len(tracks):
             return (
                 f"the artist of {unknown} of {len(tracks)} tracks is not known: songs of one "
                 "artist can be on both sides, and then scores come out too high"
@@ -185,13 +194,30 @@ def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
 def artist_key(artist: str) -> str:
     """Return a key that different spellings of an artist's name share.
 
-    Case, "&" for "and", a leading "The" and punctuation are ignored, except in names that consist
-    of nothing but punctuation ("!!!").
+    Case, accents, blanks, "&" for "and", a "The" before or after the name and punctuation are
+    ignored, except in names that consist of nothing but punctuation ("!!!"), and so are guests
+    ("feat. ...").
     """
-    # Composed first: a separate accent is not a letter, and would be removed as punctuation.
-    name = unicodedata.normalize("NFKC", artist).casefold().strip()
-    words = re.sub(r"[^\w\s]", "", name.replace("&", " and ")).split()
-    return " ".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
+    name = unicodedata.normalize("NFKD", artist).casefold().strip()
+    name = re.sub(r"[\s(\[]+(?:feat|ft|featuring)\b\.?\s+\S.*", "", name)
+    name = re.sub(r",\s*the$", "", name)
+    words = re.sub(r"[^\w\s]|_", "", name.replace("&", " and ")).split()
+    return "".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
+
+
+def _shared_artists(tracks: Sequence[Track]) -> str | None:
+    """Return a warning about artists that are in several parts of a split, or `None`."""
+    parts: dict[str, set[str | None]] = defaultdict(set)
+    for track in tracks:
+        if track.artist:
+            parts[artist_key(track.artist)].add(track.split)
+    shared = sum(len(of_artist) > 1 for of_artist in parts.values())
+    if not shared:
+        return None
+    return (
+        f"{shared} of {len(parts)} artists are in more than one part of the dataset's own split: "
+        "scores come out too high; prefer artist-kfold"
+    )
 
 
 def _usable(dataset: Dataset) -> list[Track]:
@@ -216,6 +242,14 @@ def _gap(folds: Sequence[Fold]) -> str | None:
         return None
     listed = "; ".join(f"{label} in {', '.join(names)}" for label, names in missing.items())
     return f"no track to train on of genres that are evaluated: {listed}"
+
+
+def _left_out(dataset: Dataset, folds: Sequence[Fold]) -> str | None:
+    """Return a warning if a split leaves out many of the dataset's tracks, or `None`."""
+    usable, used = len(_usable(dataset)), len({track.id for fold in folds for track in fold.tracks})
+    if used > (1 - _MANY) * usable:
+        return None
+    return f"{usable - used} of {usable} labelled tracks are in no part of the split and left out"
 
 
 def _number(part: str) -> tuple[int, str]:
@@ -285,7 +319,7 @@ def balanced_folds(
     The groups are assigned, largest first, each to the fold where it leaves the least imbalance.
     The imbalance is over each genre, each pair of genre and kind, and the total, each relative to
     the share that a fold should have. Squaring makes an empty share the worst case, so a genre with
-    at least as many artists as folds is in every fold unless one artist has nearly all its tracks.
+    at least as many artists as folds is nearly always in every fold.
 
     Scikit-learn's StratifiedGroupKFold balances only one class label, and is not part of the core
     install.

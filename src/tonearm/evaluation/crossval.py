@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.datasets.content import ContentIndex
-from tonearm.datasets.splits import Fold, artist_key
+from tonearm.datasets.splits import Fold, LeakWarning, artist_key
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError
 from tonearm.evaluation import predictions as files
@@ -99,6 +100,29 @@ def cross_validate(
             _compute(system, fold, labels, folder, seed)
         parts.append(files.read(stored))
     return files.join(parts)
+
+
+def warn_of_copies(folds: Sequence[Fold], work: Path) -> None:
+    """Warn with `LeakWarning` if files to evaluate are trained on under other names.
+
+    The hashes of their contents are kept in `work`, where `cross_validate` finds them.
+    """
+    contents = _contents((track for fold in folds for track in (*fold.train, *fold.held_out)), work)
+
+    def hashes(tracks: Sequence[Track]) -> list[str]:
+        return [contents[t.path] for t in tracks if t.path is not None and t.path in contents]
+
+    copies = 0
+    for fold in folds:
+        trained_on = set(hashes(fold.train))
+        copies += sum(content in trained_on for content in hashes(fold.held_out))
+    if copies:
+        warnings.warn(
+            f"{copies} of the files to evaluate are copies of files to train on: scores come out "
+            "too high",
+            LeakWarning,
+            stacklevel=2,
+        )
 
 
 def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, seed: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,8 +24,10 @@ from tonearm.bundle import RUN_BUNDLE, Bundle, write_metadata
 from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
-from tonearm.datasets.splits import fold_at
+from tonearm.datasets.content import ContentIndex
+from tonearm.datasets.splits import LeakWarning, fold_at
 from tonearm.datasets.storage import StoredArray
+from tonearm.datasets.track import labels_of
 from tonearm.evaluation.inference import run_inference
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.training_overlap import data_learned, training_text
@@ -139,10 +142,11 @@ def distill_dataset(
     train_tracks = fold.train + fold.valid + fold.test
     if source.fold is not None:
         train_tracks, held_out = fold.train, fold.held_out
+        warn_of_heard(held_out, music_folders(recipe), cache_dir)
     bundle = distill(
         recipe,
         train_tracks,
-        dataset.labels,
+        labels_of(fold.tracks),
         music_folders(recipe),
         run_dir,
         cache_dir,
@@ -153,6 +157,20 @@ def distill_dataset(
     if not held_out:
         return Distilled(run_dir, None)
     return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers, log))
+
+
+def warn_of_heard(held_out: Sequence[Track], music: Sequence[Path], cache_dir: Path) -> None:
+    """Warn with `LeakWarning` if recordings to evaluate are among the unlabelled music."""
+    index = ContentIndex(cache_dir / "content.sqlite")
+    heard = set(index.hashes(map(Path, media.recordings(map(str, music)))).values())
+    evaluated = index.hashes(track.path for track in held_out if track.path).values()
+    if count := sum(content in heard for content in evaluated):
+        warnings.warn(
+            f"{count} of the recordings to evaluate are among the unlabelled music: scores come "
+            "out too high",
+            LeakWarning,
+            stacklevel=3,
+        )
 
 
 def distill(

@@ -26,6 +26,7 @@ from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FailedTrack, FeatureCache
 from tonearm.datasets.splits import fold_at
+from tonearm.datasets.track import labels_of
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
@@ -125,7 +126,7 @@ def train(
         experiment,
         fold.train,
         fold.valid,
-        dataset.labels,
+        labels_of(fold.tracks),
         folder,
         cache,
         resume=resume,
