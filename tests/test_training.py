@@ -827,6 +827,7 @@ def test_the_command_trains_and_says_where_the_model_is(
     assert computing == [2, 2]
     assert "validation: accuracy" in result.stdout
     assert "tonearm: warning: random k-fold" in result.stderr
+    assert "epoch 1 of 1: loss" in result.stderr  # a line each where there is no terminal
     assert f"model: {tmp_path / 'run' / 'model.onnx'}" in result.stdout
     kept = parse(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.split, kept.data.fold) == ("random-kfold", 1)

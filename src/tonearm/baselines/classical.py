@@ -222,8 +222,8 @@ def _inner_folds(
     folds = min([INNER_FOLDS, *(count for count in counts if count > 1)])
     if max(counts) > 1:
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        for train, test in split.split(truth, truth, groups):
-            test = test[np.isin(truth[test], truth[train])]
+        for train, held_out in split.split(truth, truth, groups):
+            test = held_out[np.isin(truth[held_out], truth[train])]
             if len(np.unique(truth[train])) > 1 and len(test):
                 yield train, test
 

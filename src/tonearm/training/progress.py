@@ -12,12 +12,17 @@ from tonearm.training.module import GenreTraining
 
 
 class EpochProgress(lightning.Callback):
-    """One progress bar over all epochs, on standard error."""
+    """One progress bar over all epochs, on standard error; a line each where that is no terminal.
+
+    An epoch without validation has no line.
+    """
 
     def __init__(self, module: GenreTraining) -> None:
         self.module = module
         after = ["epochs, {task.fields[figures]}", "left"]
-        self._progress = bar(Console(stderr=True), ["training"], after)
+        self._console = Console(stderr=True)
+        self._progress = bar(self._console, ["training"], after)
+        self._progress.disable = not self._console.is_terminal
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -43,6 +48,9 @@ class EpochProgress(lightning.Callback):
         if "valid_f1" in figures:
             figures_text.append(f"validation F1 {figures['valid_f1']:.3f}")
         self._progress.update(self._task, figures=", ".join(figures_text))
+        if not self._console.is_terminal and "valid_f1" in figures:
+            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            self._console.print(f"{epoch}: {', '.join(figures_text)}", soft_wrap=True)
 
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -276,9 +275,8 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     validated = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / HISTORY, module),
+        EpochProgress(module),
     ]
-    if sys.stderr.isatty():
-        callbacks.append(EpochProgress(module))
     if validated:
         callbacks += [
             _ValidateLastEpoch(),
