@@ -33,7 +33,6 @@ from starlette.exceptions import HTTPException
 
 from bundles import FRONT_END, tone
 from tonearm.classifier import Classifier
-from tonearm.cli import serve
 from tonearm.errors import UsageError
 from tonearm.isolation import IsolatedClassifier
 from tonearm.prediction import Failure, Prediction
@@ -41,6 +40,7 @@ from tonearm.serving import Limits, WorkerPool, create_app, disk
 from tonearm.serving.limits import LimitedUploads
 from tonearm.serving.pool import NoWorker
 from tonearm.serving.schema import Answer, Description
+from tonearm.serving.server import bind
 from tonearm.serving.statistics import Statistics
 from tonearm.workers import StartError, _Worker
 
@@ -824,7 +824,7 @@ def test_a_second_signal_ends_it_at_once_and_leaves_nothing(
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
-    with serve._bind("127.0.0.1", 0) as server_socket:
+    with bind("127.0.0.1", 0) as server_socket:
         # By this asyncio knows TCP, and then sends what it has at once (TCP_NODELAY).
         assert server_socket.proto == socket.IPPROTO_TCP
 
