@@ -109,9 +109,9 @@ def test_the_exported_model_denoises_too_and_its_embedding_stays(tmp_path: Path)
     bundle = Bundle.load(export(ensemble, METADATA, tmp_path / "with.onnx"))
     said = bundle.run([first.numpy(), second.numpy()])
     with torch.inference_mode():
-        expected = ensemble.both(first, second)
+        expected = ensemble.outputs(first, second)
         ensemble.denoiser = None
-        without = ensemble.both(first, second)
+        without = ensemble.outputs(first, second)
     np.testing.assert_allclose(said.logits, expected.logits, atol=1e-3)
     np.testing.assert_allclose(said.embedding, without.embedding, atol=1e-3)
     assert not np.allclose(said.logits, without.logits, atol=1e-2)

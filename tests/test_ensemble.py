@@ -234,8 +234,3 @@ def test_tags_that_name_no_two_genres_are_left_out(ensemble: Ensemble) -> None:
     at_home = EnsembleSettings(student=0.0, fcn_embedding=0.0, full_band=0.0)
     with pytest.raises(UsageError, match="of full band"):
         Ensemble(student, Fcn(), at_home, labels)
-
-
-def test_an_ensemble_needs_both_inputs(ensemble: Ensemble) -> None:
-    with pytest.raises(ValueError, match="both front ends"):
-        ensemble(torch.zeros(1, 100, 128))

@@ -88,9 +88,9 @@ def test_logits_and_embedding_have_their_shapes(key: str) -> None:
 
     assert logits.shape == (3, CLASSES)
     assert embedding.shape == (3, network.embedding_size)
-    both = network.both(logmel, descriptors)
-    assert torch.equal(both.logits, logits)
-    assert torch.equal(both.embedding, embedding)
+    outputs = network.outputs(logmel, descriptors)
+    assert torch.equal(outputs.logits, logits)
+    assert torch.equal(outputs.embedding, embedding)
 
 
 @every_network

@@ -45,7 +45,7 @@ def test_any_length_gives_logits_and_the_embedding() -> None:
     student = small()
     for batch, length in ((1, 60), (3, 300), (2, 1000)):
         logmel = frames(batch, length)
-        logits, embedding, _ = student.both(logmel)
+        logits, embedding, _ = student.outputs(logmel)
         assert logits.shape == (batch, 10)
         assert embedding.shape == (batch, student.embedding_size) == (batch, 32)
         torch.testing.assert_close(student.embed(logmel), embedding)
@@ -55,7 +55,7 @@ def test_any_length_gives_logits_and_the_embedding() -> None:
 def test_logits_are_both_heads_weighed() -> None:
     student = small(0.25)
     logmel = frames(2, 200)
-    outputs = student.outputs(logmel)
+    outputs = student.head_outputs(logmel)
     likely = torch.sigmoid(outputs.audioset).log()
     head = torch.stack(
         [likely[:, list(audioset.GENRES[label].values())].amax(1) for label in LABELS], dim=1
@@ -63,7 +63,7 @@ def test_logits_are_both_heads_weighed() -> None:
     expected = outputs.genre.log_softmax(1) + 0.25 * head
     torch.testing.assert_close(student(logmel), expected)
     alone = small(0.0)
-    torch.testing.assert_close(alone(logmel), alone.outputs(logmel).genre.log_softmax(1))
+    torch.testing.assert_close(alone(logmel), alone.head_outputs(logmel).genre.log_softmax(1))
 
 
 def test_improbable_classes_do_not_become_minus_infinity() -> None:
@@ -130,7 +130,7 @@ def test_onnx_gives_the_same_numbers(tmp_path: Path) -> None:
     logmel = frames(3, 140)
     got = bundle.run([logmel.numpy()])
     with torch.inference_mode():
-        expected = student.both(logmel)
+        expected = student.outputs(logmel)
     np.testing.assert_allclose(got.logits, expected.logits.numpy(), atol=1e-4)
     np.testing.assert_allclose(got.embedding, expected.embedding.numpy(), atol=1e-4)
     assert expected.music is not None
@@ -153,7 +153,7 @@ def test_music_is_weighed_against_all_other_sounds() -> None:
 
 
 def test_only_a_classifier_that_has_heard_other_sounds_says_what_is_music() -> None:
-    assert small().both(frames(1, 100)).music is None
+    assert small().outputs(frames(1, 100)).music is None
 
 
 @pytest.mark.shared
@@ -179,7 +179,7 @@ def test_the_student_starts_with_what_the_published_tagger_knows(
     logmel = frames(1, 300)
     with torch.inference_mode():
         logits, _ = load_pretrained()(logmel)
-        torch.testing.assert_close(student.outputs(logmel).audioset, logits)
+        torch.testing.assert_close(student.head_outputs(logmel).audioset, logits)
     assert "EfficientAT" in student.attribution
     published = {id(p) for p in student.pretrained_parameters()}
     new = {n for n, p in student.named_parameters() if id(p) not in published}

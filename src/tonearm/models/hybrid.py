@@ -81,9 +81,9 @@ class Hybrid(GenreNetwork):
         )
         self.second = nn.Linear(descriptor_size, num_classes) if descriptors else None
 
-    def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
+    def outputs(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
         """Return the logits and the frames' embedding; arguments as in `forward`."""
-        outputs = super().both(logmel)
+        outputs = super().outputs(logmel)
         if self.numbers is None or self.second is None:
             return outputs
         _, _, descriptors, has_descriptors = fill_missing(
@@ -102,7 +102,7 @@ class Hybrid(GenreNetwork):
         If an example lacks descriptors, the frames' logits replace theirs, since there is nothing
         to learn from missing descriptors.
         """
-        first = super().both(logmel).logits
+        first = super().outputs(logmel).logits
         if self.numbers is None or self.second is None:
             return (first,)
         _, _, descriptors, has_descriptors = fill_missing(

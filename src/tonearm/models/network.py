@@ -58,10 +58,10 @@ class GenreNetwork(nn.Module):
         -------
         float32[batch, classes], logits.
         """
-        return self.both(logmel, descriptors).logits
+        return self.outputs(logmel, descriptors).logits
 
-    def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
-        """Return the logits and embedding of one pass; arguments as in `forward`."""
+    def outputs(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
+        """Return all outputs of one pass; arguments as in `forward`."""
         embedding = self.embed(logmel, descriptors)
         return Outputs(self.classifier(embedding), embedding)
 

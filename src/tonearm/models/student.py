@@ -107,7 +107,7 @@ class Student(GenreNetwork):
         self.register_buffer("other_classes", others, persistent=False)
         self.other_classes: Tensor
 
-    def both(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
+    def outputs(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
         """Return the logits, the embedding and the logit of music from one forward pass.
 
         The logits are the log-probabilities of the genre head plus the weighted ones of the
@@ -120,8 +120,8 @@ class Student(GenreNetwork):
         return Outputs(logits, scores.embedding, scores.music)
 
     def genre_scores(self, logmel: Tensor) -> GenreScores:
-        """Return the parts that `both` combines, for float32[batch, frames, mels]."""
-        outputs = self.outputs(logmel)
+        """Return the parts that `outputs` combines, for float32[batch, frames, mels]."""
+        outputs = self.head_outputs(logmel)
         of_genres = None
         if self.audioset_weight:
             # log(sigmoid(x)), written so that ONNX Runtime does not round tiny values to log(0).
@@ -135,7 +135,7 @@ class Student(GenreNetwork):
         embedding: Tensor = self.project(self._pooled(required(logmel)))
         return embedding
 
-    def outputs(self, logmel: Tensor) -> StudentOutputs:
+    def head_outputs(self, logmel: Tensor) -> StudentOutputs:
         """Return the logits of both heads, and the embedding, of float32[batch, frames, mels]."""
         pooled = self._pooled(logmel)
         embedding = self.project(pooled)

@@ -23,8 +23,8 @@ from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.library.head import linear_layer
 from tonearm.library.tag_words import normalised_spelling
-from tonearm.models.layers import rectangle, required
-from tonearm.models.network import GenreNetwork, Outputs
+from tonearm.models.layers import rectangle
+from tonearm.models.network import Outputs
 from tonearm.models.student import Student
 from tonearm.training.conditions import mel_power
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
@@ -230,7 +230,7 @@ def require_heads(
         )
 
 
-class Ensemble(GenreNetwork):
+class Ensemble(nn.Module):
     """An average of genre heads: two of the student, and three on the FCN.
 
     The student has its genre head and the AudioSet head. Two of the heads on the FCN are linear.
@@ -255,13 +255,14 @@ class Ensemble(GenreNetwork):
         self, student: Student, fcn: Fcn, settings: EnsembleSettings, labels: Sequence[str]
     ) -> None:
         require_heads(settings, student.audioset_weight, labels)
-        super().__init__(student.embedding_size + FCN_FEATURES, student.num_classes, 0.0)
+        super().__init__()
+        self.embedding_size = student.embedding_size + FCN_FEATURES
+        self.num_classes = student.num_classes
         self.student = student
         # Channels last, a single window takes a fifth of the time, and less than one in a batch.
         self.fcn: Fcn = pruned(fcn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self.says_music = student.says_music
-        self.classifier = nn.Sequential()  # replaced by the heads
         self.on_embedding = LinearHead(EMBEDDING, student.num_classes)
         self.on_all = LinearHead(FCN_FEATURES, student.num_classes)
         self.by_tags = TagHead(labels)
@@ -269,7 +270,11 @@ class Ensemble(GenreNetwork):
         beyond = np.flatnonzero(STUDENT_FRONT_END.band_centres > BEYOND_HZ)
         self.first_beyond = int(beyond[0])
 
-    def both(self, logmel: Tensor | None, second_logmel: Tensor | None = None) -> Outputs:
+    def forward(self, logmel: Tensor, second_logmel: Tensor) -> Tensor:
+        """Return float32[batch, classes], logits; arguments as in `outputs`."""
+        return self.outputs(logmel, second_logmel).logits
+
+    def outputs(self, logmel: Tensor, second_logmel: Tensor) -> Outputs:
         """Return logits, embedding, and the student's logit of music.
 
         The embedding joins the student's, the FCN's, and the features beneath the FCN's: three
@@ -283,10 +288,7 @@ class Ensemble(GenreNetwork):
         second_logmel
             float32[batch, frames, 96] of `SECOND_FRONT_END`, for the same windows.
         """
-        if second_logmel is None:
-            raise ValueError("an ensemble needs the frames of both front ends")
-        frames = required(logmel)
-        of_student = self.student.genre_scores(frames)
+        of_student = self.student.genre_scores(logmel)
         of_fcn = self.fcn_features(second_logmel)
         embedding, features = of_student.embedding, of_fcn
         if self.denoiser is not None:
@@ -305,7 +307,7 @@ class Ensemble(GenreNetwork):
             general.append((weights.student * self.student.audioset_weight, of_student.audioset))
         kept: Tensor | float = 1.0
         if weights.full_band < 1:
-            kept = 1 - (1 - weights.full_band) * self.full_band(frames)
+            kept = 1 - (1 - weights.full_band) * self.full_band(logmel)
         # Scaled up to make up for the weight taken away, so that the temperature still fits.
         everywhere = _total(specialised) + _total(general)
         scale = everywhere / (kept * _total(specialised) + _total(general)) / total
@@ -314,7 +316,7 @@ class Ensemble(GenreNetwork):
         return Outputs(logits, torch.cat(parts, dim=1), of_student.music)
 
     def embed_windows(self, logmel: Tensor, second_logmel: Tensor) -> Tensor:
-        """Return the embedding of windows before denoising; see `both`.
+        """Return the embedding of windows before denoising; see `outputs`.
 
         Returns
         -------

@@ -16,7 +16,7 @@ from tonearm.bundle import Bundle, BundleError, write_metadata
 from tonearm.errors import TonearmError
 from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
-from tonearm.models.network import Outputs
+from tonearm.training.ensemble import Ensemble
 
 # Largest difference between torch and ONNX Runtime that is accepted as rounding.
 TOLERANCE = 1e-4
@@ -27,7 +27,7 @@ class ExportError(TonearmError):
     """The exported network does not compute the same numbers as the original."""
 
 
-def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
+def export(network: GenreNetwork | Ensemble, metadata: BundleMetadata, path: Path) -> Path:
     """Write a network as a bundle, and check that ONNX Runtime computes the same numbers.
 
     Parameters
@@ -64,7 +64,7 @@ def export(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> Path:
     return path
 
 
-def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
+def largest_difference(network: GenreNetwork | Ensemble, bundle: Bundle) -> float:
     """Return the largest difference between a network and its bundle on random inputs.
 
     Returns
@@ -87,20 +87,17 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
         # Some networks behave differently if the upper bands are silent, or nearly so.
         for row, fall in zip(logmel, (0.0, 3.0, 0.4), strict=False):
             row[:, 3 * row.shape[1] // 4 :] -= fall
-        second = others[0] if others else None
         described: NDArray[np.float32] | None = None
         if n_descriptors:
             described = rng.normal(size=(batch, n_descriptors)).astype(np.float32)
             if batch == 3:
                 described[1] = np.nan
-                if not network.needs_logmel:
+                if isinstance(network, GenreNetwork) and not network.needs_logmel:
                     logmel[2] = np.nan
         got = bundle.run([logmel, *others], described)
-        beside = described if second is None else second
+        given = [torch.from_numpy(x) for x in (logmel, described, *others) if x is not None]
         with torch.inference_mode():
-            expected = network.both(
-                torch.from_numpy(logmel), None if beside is None else torch.from_numpy(beside)
-            )
+            expected = network.outputs(*given)
         pairs = [(got.logits, expected.logits), (got.embedding, expected.embedding)]
         if got.music is not None and expected.music is not None:
             pairs.append((got.music, expected.music))
@@ -110,44 +107,30 @@ def largest_difference(network: GenreNetwork, bundle: Bundle) -> float:
     return worst
 
 
-class _BothInputs(nn.Module):
-    """The network as exported: with positional inputs, and without outputs that are None."""
+class _Exported(nn.Module):
+    """The network as exported: it returns all its outputs, without those that are None."""
 
-    def __init__(self, network: GenreNetwork) -> None:
+    def __init__(self, network: GenreNetwork | Ensemble) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, logmel: Tensor, beside: Tensor) -> tuple[Tensor, ...]:
-        return _present(self.network.both(logmel, beside))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output for output in self.network.outputs(*inputs) if output is not None)
 
 
-class _OneInput(_BothInputs):
-    """The same for networks whose only input is log-mel frames."""
-
-    def forward(self, logmel: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return _present(self.network.both(logmel))
-
-
-def _present(outputs: Outputs) -> tuple[Tensor, ...]:
-    return tuple(output for output in outputs if output is not None)
-
-
-def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) -> None:
+def _write_graph(network: GenreNetwork | Ensemble, metadata: BundleMetadata, path: Path) -> None:
     front_end = metadata.front_end
     frames = round(metadata.window_seconds * front_end.frames_per_second)
     # A batch of two: some operators would treat a batch size of one as a constant.
     inputs: tuple[Tensor, ...] = (torch.zeros(2, frames, front_end.n_mels),)
     axes = {"logmel": {0: "batch", 1: "frames"}}
-    graph: nn.Module = _OneInput(network)
-    if network.uses_descriptors:
+    if metadata.descriptors:
         inputs += (torch.zeros(2, len(metadata.descriptors)),)
         axes["descriptors"] = {0: "batch"}
-        graph = _BothInputs(network)
     if second := metadata.second_front_end:
         frames = round(metadata.window_seconds * second.frames_per_second)
         inputs += (torch.zeros(2, frames, second.n_mels),)
         axes["second_logmel"] = {0: "batch", 1: "second_frames"}
-        graph = _BothInputs(network)
     names = list(axes)
     outputs = ["logits", "embedding", "music"][: 3 if network.says_music else 2]
     axes |= {name: {0: "batch"} for name in outputs}
@@ -155,7 +138,7 @@ def _write_graph(network: GenreNetwork, metadata: BundleMetadata, path: Path) ->
         # The exporter warns about GRUs with a variable batch size; `largest_difference` checks.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            graph.eval(),
+            _Exported(network).eval(),
             inputs,
             path,
             input_names=names,

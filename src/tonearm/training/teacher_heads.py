@@ -40,7 +40,7 @@ class StudentWithTeacherHeads(nn.Module):
 
     def forward(self, logmel: Tensor) -> TeacherHeadOutputs:
         """Return the outputs for float32[batch, frames, mels]."""
-        outputs = self.student.outputs(logmel)
+        outputs = self.student.head_outputs(logmel)
         z = outputs.embedding
         return TeacherHeadOutputs(
             outputs, self.musicnn(z), self.musicnn_tags(z), self.fcn(z), self.fcn_tags(z)
