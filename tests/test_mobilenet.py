@@ -15,8 +15,9 @@ import torch
 from tonearm import audio
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMel
-from tonearm.models import create_model, mobilenet
-from tonearm.models.mobilenet import AudioSetMobileNet, PretrainedError, load_pretrained
+from tonearm.models import create_model, pretrained
+from tonearm.models.mobilenet import AudioSetMobileNet, load_pretrained
+from tonearm.models.pretrained import PretrainedError
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, and a release that cannot be reached."""
     monkeypatch.delenv("TONEARM_PRETRAINED", raising=False)
     monkeypatch.setenv("TONEARM_CACHE", str(tmp_path))
-    monkeypatch.setattr(mobilenet, "PRETRAINED_URL", (tmp_path / "absent.pt").as_uri())
+    monkeypatch.setattr(pretrained, "PRETRAINED_URL", (tmp_path / "absent.pt").as_uri())
     return tmp_path
 
 
@@ -91,7 +92,7 @@ def test_a_parent_of_the_folder_will_do(
 ) -> None:
     monkeypatch.setenv("TONEARM_PRETRAINED", str(published.parent))
 
-    assert mobilenet.find_pretrained().parent == published
+    assert pretrained.find_pretrained().parent == published
 
 
 def test_no_published_weights_for_other_shapes() -> None:
@@ -128,16 +129,16 @@ def test_online_the_weights_are_fetched_once(
     # A release of our own: what counts is fetching, checking and keeping, not which weights.
     release = nowhere / "release.pt"
     torch.save(AudioSetMobileNet().state_dict(), release)
-    monkeypatch.setattr(mobilenet, "PRETRAINED_URL", release.as_uri())
+    monkeypatch.setattr(pretrained, "PRETRAINED_URL", release.as_uri())
     digest = hashlib.sha256(release.read_bytes()).hexdigest()
-    monkeypatch.setattr(mobilenet, "PRETRAINED_SHA256", digest)
+    monkeypatch.setattr(pretrained, "PRETRAINED_SHA256", digest)
 
     fetched = load_pretrained()
     release.unlink()
     kept = load_pretrained()
 
     assert torch.equal(fetched.classifier[2].weight, kept.classifier[2].weight)
-    assert [p.name for p in (nowhere / "pretrained").iterdir()] == [mobilenet.PRETRAINED_FILE]
+    assert [p.name for p in (nowhere / "pretrained").iterdir()] == [pretrained.PRETRAINED_FILE]
 
 
 def test_a_download_that_is_not_the_weights_is_not_kept(
@@ -145,7 +146,7 @@ def test_a_download_that_is_not_the_weights_is_not_kept(
 ) -> None:
     page = nowhere / "login.html"
     page.write_text("<html>please sign in</html>")
-    monkeypatch.setattr(mobilenet, "PRETRAINED_URL", page.as_uri())
+    monkeypatch.setattr(pretrained, "PRETRAINED_URL", page.as_uri())
 
     with pytest.raises(PretrainedError, match="not the published"):
         load_pretrained()
@@ -166,9 +167,9 @@ def test_a_download_that_is_cut_off_or_cannot_be_kept_is_told(
 
     release = nowhere / "release.pt"
     release.write_bytes(b"weights")
-    monkeypatch.setattr(mobilenet, "PRETRAINED_URL", release.as_uri())
+    monkeypatch.setattr(pretrained, "PRETRAINED_URL", release.as_uri())
     digest = hashlib.sha256(b"weights").hexdigest()
-    monkeypatch.setattr(mobilenet, "PRETRAINED_SHA256", digest)
+    monkeypatch.setattr(pretrained, "PRETRAINED_SHA256", digest)
     (nowhere / "pretrained").write_text("a file where the folder should be")
     with pytest.raises(PretrainedError, match="where its folder should be"):
         load_pretrained()
@@ -182,7 +183,7 @@ def test_weights_of_another_network_are_refused(
     file = tmp_path / "partial.pt"
     torch.save(state, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setattr(mobilenet, "PRETRAINED_SHA256", digest)
+    monkeypatch.setattr(pretrained, "PRETRAINED_SHA256", digest)
 
     with pytest.raises(RuntimeError, match=r"classifier\.5\.bias"):
         load_pretrained(file)

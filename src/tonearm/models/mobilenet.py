@@ -8,10 +8,6 @@ are named as in the published state dict, so that the weights load strictly, wit
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import pickle
-import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tonearm.atomic import atomic_write
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import UsageError
 from tonearm.models import audioset
 from tonearm.models.layers import (
     DenseBlock,
@@ -31,23 +26,14 @@ from tonearm.models.layers import (
     required,
 )
 from tonearm.models.network import GenreNetwork
+from tonearm.models.pretrained import read_pretrained
 from tonearm.models.registry import register
-from tonearm.paths import cache_folder, pretrained_weights
 
 PRETRAINED_WIDTH = 0.4
-PRETRAINED_FILE = "mn04_as_mAP_432.pt"
-PRETRAINED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
-PRETRAINED_URL = (
-    f"https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{PRETRAINED_FILE}"
-)
 ATTRIBUTION = (
     "Starts from EfficientAT mn04_as (Florian Schmid, Khaled Koutini, Gerhard Widmer), "
     "MIT licence, https://github.com/fschmid56/EfficientAT"
 )
-
-
-class PretrainedError(TonearmError):
-    """The published weights are not available or not the expected file."""
 
 
 class _Stage(NamedTuple):
@@ -318,16 +304,8 @@ def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
     PretrainedError
         If the file is missing and cannot be downloaded, or is not the published one.
     """
-    file = find_pretrained() if path is None else Path(path)
-    try:
-        _check(file, file.read_bytes())
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise PretrainedError(f"{file}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise PretrainedError(f"{file}: not readable as torch weights: {error}") from error
     network = AudioSetMobileNet()
-    network.load_state_dict(state, strict=True)
+    network.load_state_dict(read_pretrained(path), strict=True)
     return network.eval()
 
 
@@ -360,48 +338,6 @@ def make_tagger(model: str, width: float, n_mels: int, *, pretrained: bool) -> A
             f"bands only, not for width {width} and {n_mels} bands: set pretrained: false"
         )
     return load_pretrained()
-
-
-def find_pretrained() -> Path:
-    """Return the path of the published weights, downloading them if they are not found.
-
-    Raises
-    ------
-    PretrainedError
-        If they are not found and the download fails.
-    """
-    found = pretrained_weights(PRETRAINED_FILE)
-    if found is None:
-        found = cache_folder("pretrained") / PRETRAINED_FILE
-        _download(found)
-    return found
-
-
-def _download(target: Path) -> None:
-    try:
-        with urllib.request.urlopen(PRETRAINED_URL, timeout=30) as response:
-            content = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise PretrainedError(
-            f"{PRETRAINED_FILE}: not in the folder TONEARM_PRETRAINED names nor in "
-            f"{target.parent}, and {PRETRAINED_URL} cannot be fetched ({error}): "
-            "download it elsewhere and set TONEARM_PRETRAINED to its folder"
-        ) from error
-    _check(target, content)
-    try:
-        with atomic_write(target) as file:
-            file.write(content)
-    except OSError as error:
-        raise PretrainedError(f"{target}: {error.strerror or error}") from error
-
-
-def _check(file: Path, content: bytes) -> None:
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != PRETRAINED_SHA256:
-        raise PretrainedError(
-            f"{file}: not the published {PRETRAINED_FILE}: sha256 is {digest[:12]}..., "
-            f"expected {PRETRAINED_SHA256[:12]}..."
-        )
 
 
 def _round_to_8(channels: float) -> int:

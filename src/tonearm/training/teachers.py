@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from tonearm.features.logmel import FRONT_ENDS, LogMel
-from tonearm.models.mobilenet import AudioSetMobileNet, find_pretrained, load_pretrained
+from tonearm.models.mobilenet import AudioSetMobileNet, load_pretrained
+from tonearm.models.pretrained import find_pretrained
 from tonearm.training import fcn, musicnn
 from tonearm.training.tfcheckpoint import checkpoint_files
 
