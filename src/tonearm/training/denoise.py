@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tonearm.datasets.cache import CACHE_VERSION
 from tonearm.datasets.storage import StoredArray
+from tonearm.training.degradations import Degradation, noise_numbers
 from tonearm.training.ensemble import SECOND_FRONT_END, Denoiser, Ensemble
 from tonearm.training.optimisation import Optimisation
 from tonearm.training.recipe import Recipe
-from tonearm.training.recipe_windows import recipe_windows
+from tonearm.training.recipe_windows import recipe_windows, windowing
 from tonearm.training.teachers import STUDENT_FRONT_END
+from tonearm.training.transfer_set import settings_digest
+
+# Increase it when a code change alters the result for the same recipe, clips and earlier stages.
+DENOISING_VERSION = 2
 
 Floats = NDArray[np.float32]
 
@@ -92,6 +99,38 @@ def denoise(
         every=recipe.checkpoint_steps,
         log=lambda line: log(f"denoising: {line}"),
     )
+
+
+def denoising_name(recipe: Recipe, tuned: str, refined: str | None) -> str:
+    """Return a folder name that identifies what stage 4 learns from, including earlier stages.
+
+    Parameters
+    ----------
+    tuned, refined
+        The names of stages 2 and 3; None if stage 3 is left out.
+    """
+    settings = {
+        "version": DENOISING_VERSION,
+        "features": CACHE_VERSION,
+        "tuned": tuned,
+        "refined": refined,
+        "share": recipe.refinement.share,
+        "student": windowing(recipe),
+        "denoising": asdict(recipe.denoising),
+        "degraded": [each.folder_name() for noisy in noise_degradations(recipe) for each in noisy],
+    }
+    return f"denoising-{settings_digest(settings)}"
+
+
+def noise_degradations(recipe: Recipe) -> list[list[Degradation]]:
+    """Return the degradations by noise, for the student and for the FCN, with the same noise."""
+    return [
+        [
+            Degradation(front_end, number, recipe.tuning.clip_seconds)
+            for number in noise_numbers(recipe.denoising.noisy_copies)
+        ]
+        for front_end in (STUDENT_FRONT_END, SECOND_FRONT_END)
+    ]
 
 
 @torch.inference_mode()

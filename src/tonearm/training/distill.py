@@ -12,7 +12,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +34,22 @@ from tonearm.evaluation.training_overlap import data_learned, training_text
 from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
 from tonearm.training import fcn, teachers
-from tonearm.training.degradations import DEGRADATION_VERSION, Degradation, noise_numbers
-from tonearm.training.denoise import ClipFrames, denoise
+from tonearm.training.degradations import DEGRADATION_VERSION, Degradation
+from tonearm.training.denoise import (
+    DENOISING_VERSION,
+    ClipFrames,
+    denoise,
+    denoising_name,
+    noise_degradations,
+)
 from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble, require_heads
 from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
-from tonearm.training.imitate import IMITATION_VERSION, Imitation, imitate
+from tonearm.training.imitate import IMITATION_VERSION, imitate
 from tonearm.training.labels import require_genres, require_labels
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.recipe_windows import recipe_windows
-from tonearm.training.refine import refine
+from tonearm.training.refine import REFINEMENT_VERSION, clip_degradations, refine, refinement_name
 from tonearm.training.runfolder import (
     DENOISING,
     HISTORY,
@@ -54,23 +60,11 @@ from tonearm.training.runfolder import (
     check_distillation_folder,
     write_evaluation,
 )
-from tonearm.training.transfer_set import (
-    TRANSFER_VERSION,
-    TransferSegment,
-    TransferStore,
-    settings_digest,
-    transfer_digest,
-)
-from tonearm.training.tune import tune
+from tonearm.training.transfer_set import TRANSFER_VERSION, TransferSegment, TransferStore
+from tonearm.training.tune import TUNING_VERSION, tune, tuning_name
 
 Log = Callable[[str], None]
 
-# Increase it when a code change alters the result of stage 2 for the same recipe and music.
-TUNING_VERSION = 2
-# The same for stage 3. Since version 2, the FCN repeats the maps of long windows, not their frames.
-REFINEMENT_VERSION = 2
-# The same for stage 4.
-DENOISING_VERSION = 2
 # As long as these stay the same, the same recipe and data give the same model.
 VERSIONS = (
     *(TRANSFER_VERSION, IMITATION_VERSION, TUNING_VERSION),
@@ -78,8 +72,6 @@ VERSIONS = (
     *(CACHE_VERSION, DEGRADATION_VERSION),
 )
 
-_WINDOWING = ("window_seconds", "hop_seconds")
-_REGULARISATIONS = ("fcn_regularisation", "fcn_embedding_regularisation")
 _HEADS = ("student", "fcn", "fcn_embedding", "fcn_tags", "full_band")
 
 
@@ -239,7 +231,8 @@ def distill(
     imitation = imitate(recipe, music, cache_dir, log)
     shutil.copyfile(imitation.history, run_dir / IMITATION)
     truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
-    folder = cache_dir / _tuning_name(recipe, imitation, tracks, clips, labels)
+    tuned = tuning_name(recipe, imitation, tracks, clips, labels)
+    folder = cache_dir / tuned
     student = tune(
         recipe,
         imitation,
@@ -258,9 +251,11 @@ def distill(
     log("ensemble: running the FCN")
     logmels = _all_features(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
     ensemble = make_ensemble(recipe, student, logmels, truth, labels)
+    refined = None
     if recipe.refinement.share:
-        folder = cache_dir / _refinement_name(recipe, tracks, clips, labels)
-        degraded = _degraded(_degradations(recipe), tracks, cache, workers)
+        refined = refinement_name(recipe, tracks, clips, labels)
+        folder = cache_dir / refined
+        degraded = _degraded(clip_degradations(recipe), tracks, cache, workers)
         refine(
             recipe,
             ensemble,
@@ -272,7 +267,7 @@ def distill(
         )
         shutil.copyfile(folder / HISTORY, run_dir / REFINEMENT)
     if recipe.denoising.noisy_copies:
-        folder = cache_dir / _denoising_name(recipe, imitation, tracks, clips, labels)
+        folder = cache_dir / denoising_name(recipe, tuned, refined)
         denoise(
             recipe,
             ensemble,
@@ -342,31 +337,13 @@ def _noisy_versions(
 ) -> Iterator[list[ClipFrames]]:
     """Yield for each clip its original version, followed by the recipe's noisy versions."""
     first, second = (
-        _degraded(noisy, tracks, cache, workers) for noisy in _noise_degradations(recipe)
+        _degraded(noisy, tracks, cache, workers) for noisy in noise_degradations(recipe)
     )
     for index, (segment, logmel) in enumerate(zip(clips, logmels, strict=True)):
         noisy = [
             ClipFrames(own[index], other[index]) for own, other in zip(first, second, strict=True)
         ]
         yield [ClipFrames(segment.logmel(), logmel), *noisy]
-
-
-def _degradations(recipe: Recipe) -> list[Degradation]:
-    return [
-        Degradation(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
-        for number in range(recipe.refinement.degraded_copies)
-    ]
-
-
-def _noise_degradations(recipe: Recipe) -> list[list[Degradation]]:
-    """Return the degradations by noise, for the student and for the FCN, with the same noise."""
-    return [
-        [
-            Degradation(front_end, number, recipe.tuning.clip_seconds)
-            for number in noise_numbers(recipe.denoising.noisy_copies)
-        ]
-        for front_end in (teachers.STUDENT_FRONT_END, SECOND_FRONT_END)
-    ]
 
 
 def _all_features(stored: Sequence[StoredArray | None], cache: FeatureCache) -> list[StoredArray]:
@@ -416,73 +393,6 @@ def _clips(
 def _log_refused(store: TransferStore, log: Log) -> None:
     for refused in store.refused:
         log(f"left out: {refused}")
-
-
-def _tuning_name(
-    recipe: Recipe,
-    imitation: Imitation,
-    tracks: Sequence[Track],
-    clips: Sequence[TransferSegment],
-    labels: Sequence[str],
-) -> str:
-    """Return a folder name that identifies everything the result of stage 2 depends on.
-
-    A changed recipe or dataset gets another name, so it does not resume from this checkpoint.
-    """
-    settings = {
-        "version": TUNING_VERSION,
-        "imitation": imitation.name,
-        "seed": recipe.seed,
-        "dropout": recipe.student.dropout,
-        "conditions": asdict(recipe.conditions),
-        "tuning": asdict(recipe.tuning),
-        "labels": list(labels),
-        "truth": [track.label for track in tracks],
-        "clips": transfer_digest(clips),
-    }
-    return f"tuning-{settings_digest(settings)}"
-
-
-def _refinement_name(
-    recipe: Recipe, tracks: Sequence[Track], clips: Sequence[TransferSegment], labels: Sequence[str]
-) -> str:
-    """Return a folder name that identifies what stage 3 learns from; `share` does not matter."""
-    settings = {
-        "version": REFINEMENT_VERSION,
-        "seed": recipe.seed,
-        "student": {name: getattr(recipe.student, name) for name in _WINDOWING},
-        "ensemble": {name: getattr(recipe.ensemble, name) for name in _REGULARISATIONS},
-        "refinement": asdict(replace(recipe.refinement, share=1.0)),
-        "clip_seconds": recipe.tuning.clip_seconds,
-        "features": CACHE_VERSION,
-        "degraded": [each.folder_name() for each in _degradations(recipe)],
-        "labels": list(labels),
-        "truth": [track.label for track in tracks],
-        "clips": transfer_digest(clips),
-    }
-    return f"refinement-{settings_digest(settings)}"
-
-
-def _denoising_name(
-    recipe: Recipe,
-    imitation: Imitation,
-    tracks: Sequence[Track],
-    clips: Sequence[TransferSegment],
-    labels: Sequence[str],
-) -> str:
-    """Return a folder name that identifies what stage 4 learns from, including earlier stages."""
-    share = recipe.refinement.share
-    settings = {
-        "version": DENOISING_VERSION,
-        "features": CACHE_VERSION,
-        "tuned": _tuning_name(recipe, imitation, tracks, clips, labels),
-        "refined": _refinement_name(recipe, tracks, clips, labels) if share else None,
-        "share": share,
-        "student": {name: getattr(recipe.student, name) for name in _WINDOWING},
-        "denoising": asdict(recipe.denoising),
-        "degraded": [each.folder_name() for noisy in _noise_degradations(recipe) for each in noisy],
-    }
-    return f"denoising-{settings_digest(settings)}"
 
 
 def _metadata(

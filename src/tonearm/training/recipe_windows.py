@@ -15,6 +15,12 @@ from tonearm.windows import SHORTEST_TAIL_SECONDS, windows
 Floats = NDArray[np.float32]
 
 
+def windowing(recipe: Recipe) -> dict[str, float]:
+    """Return the settings of the exported model's windows by name."""
+    names = ("window_seconds", "hop_seconds")
+    return {name: getattr(recipe.student, name) for name in names}
+
+
 def recipe_windows(
     recipe: Recipe, frames: Floats | StoredArray, front_end: LogMelConfig
 ) -> Iterator[Floats]:

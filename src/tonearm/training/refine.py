@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tonearm.datasets import Track
+from tonearm.datasets.cache import CACHE_VERSION
 from tonearm.datasets.storage import StoredArray
 from tonearm.training.augment import Batch, crop, mix
+from tonearm.training.degradations import Degradation
 from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble
 from tonearm.training.experiment import AugmentSettings
 from tonearm.training.fcn import read_maps
 from tonearm.training.optimisation import Optimisation
 from tonearm.training.recipe import DistillOptimiserSettings, Recipe
+from tonearm.training.recipe_windows import windowing
+from tonearm.training.transfer_set import TransferSegment, settings_digest, transfer_digest
+
+# Increase it when a code change alters the result for the same recipe and clips. Since version 2,
+# the FCN repeats the maps of long windows, not their frames.
+REFINEMENT_VERSION = 2
 
 # float[frames, 96] of the original clip, then of its degraded versions (`training.degradations`).
 Versions = Sequence[StoredArray]
@@ -108,6 +118,41 @@ def refine(
     for name, value in upper.state_dict().items():
         value.copy_(torch.lerp(published[name], learned[name], settings.share))
     ensemble.eval()
+
+
+def refinement_name(
+    recipe: Recipe, tracks: Sequence[Track], clips: Sequence[TransferSegment], labels: Sequence[str]
+) -> str:
+    """Return a folder name that identifies what stage 3 learns from; `share` does not matter.
+
+    Parameters
+    ----------
+    tracks
+        The labelled tracks that the clips are of.
+    """
+    regularisations = ("fcn_regularisation", "fcn_embedding_regularisation")
+    settings = {
+        "version": REFINEMENT_VERSION,
+        "seed": recipe.seed,
+        "student": windowing(recipe),
+        "ensemble": {name: getattr(recipe.ensemble, name) for name in regularisations},
+        "refinement": asdict(replace(recipe.refinement, share=1.0)),
+        "clip_seconds": recipe.tuning.clip_seconds,
+        "features": CACHE_VERSION,
+        "degraded": [each.folder_name() for each in clip_degradations(recipe)],
+        "labels": list(labels),
+        "truth": [track.label for track in tracks],
+        "clips": transfer_digest(clips),
+    }
+    return f"refinement-{settings_digest(settings)}"
+
+
+def clip_degradations(recipe: Recipe) -> list[Degradation]:
+    """Return the degradations by which a recipe alters the clips of stage 3."""
+    return [
+        Degradation(SECOND_FRONT_END, number, recipe.tuning.clip_seconds)
+        for number in range(recipe.refinement.degraded_copies)
+    ]
 
 
 @torch.inference_mode()

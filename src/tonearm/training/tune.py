@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tonearm.datasets import Track
 from tonearm.models import audioset
 from tonearm.models.student import Student
 from tonearm.training.conditions import mask_bands, mix, vary_conditions
@@ -21,7 +22,10 @@ from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import Targets, collate
 from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
 from tonearm.training.teachers import STUDENT_FRONT_END
-from tonearm.training.transfer_set import TransferSegment
+from tonearm.training.transfer_set import TransferSegment, settings_digest, transfer_digest
+
+# Increase it when a code change alters the result for the same recipe, clips and music.
+TUNING_VERSION = 2
 
 Floats = NDArray[np.float32]
 
@@ -103,6 +107,36 @@ def tune(
     )
     student: Student = averaged.student
     return student
+
+
+def tuning_name(
+    recipe: Recipe,
+    imitation: Imitation,
+    tracks: Sequence[Track],
+    clips: Sequence[TransferSegment],
+    labels: Sequence[str],
+) -> str:
+    """Return a folder name that identifies everything the result of stage 2 depends on.
+
+    A changed recipe or dataset gets another name, so it does not resume from this checkpoint.
+
+    Parameters
+    ----------
+    tracks
+        The labelled tracks that the clips are of.
+    """
+    settings = {
+        "version": TUNING_VERSION,
+        "imitation": imitation.name,
+        "seed": recipe.seed,
+        "dropout": recipe.student.dropout,
+        "conditions": asdict(recipe.conditions),
+        "tuning": asdict(recipe.tuning),
+        "labels": list(labels),
+        "truth": [track.label for track in tracks],
+        "clips": transfer_digest(clips),
+    }
+    return f"tuning-{settings_digest(settings)}"
 
 
 def make_student(recipe: Recipe, labels: Sequence[str]) -> Student:
