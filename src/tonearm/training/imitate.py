@@ -189,7 +189,7 @@ def _descend(
         order = np.random.default_rng((settings.seed, epoch)).permutation(len(train))
         rng = np.random.default_rng((settings.seed, epoch, batch))
         chosen = order[batch * size : (batch + 1) * size]
-        return _lesson_losses(
+        return _step_losses(
             recipe, network, [train[i] for i in chosen], [targets[i] for i in chosen], rng
         )
 
@@ -214,7 +214,7 @@ def _descend(
     return averaged_network.state_dict()
 
 
-def _lesson_losses(
+def _step_losses(
     recipe: Recipe,
     network: StudentWithTeacherHeads,
     segments: Sequence[TransferSegment],

@@ -131,8 +131,8 @@ class GenreTraining(lightning.LightningModule):
     def _require_finite(self, figures: float | Tensor) -> None:
         if not torch.as_tensor(figures).isfinite().all():
             raise DivergedError(
-                f"training diverged in epoch {self.current_epoch}: what it computes is no number "
-                f"any more; lower optimiser.lr ({self.experiment.optimiser.lr:g})"
+                f"training diverged in epoch {self.current_epoch}: what it computes is NaN or "
+                f"infinite; lower optimiser.lr ({self.experiment.optimiser.lr:g})"
             )
 
     def _judge(self) -> Metrics:

@@ -248,7 +248,7 @@ def _require_devices(schedule: ScheduleSettings) -> None:
         reason = " ".join(str(error).split())
         raise UsageError(
             f"schedule.accelerator {schedule.accelerator!r} with {schedule.devices} devices on "
-            f"{schedule.nodes} nodes cannot be had: {reason}"
+            f"{schedule.nodes} nodes are not available: {reason}"
         ) from error
 
 

@@ -92,7 +92,7 @@ class TransferSegment:
 
 
 class Plan(Protocol):
-    """Chooses the segments of a recording that become segments; must be picklable."""
+    """Chooses which parts of a recording become segments; must be picklable."""
 
     def __call__(self, path: Path) -> list[tuple[float, float]]:
         """Return the start and length of each segment in seconds; may raise `TonearmError`."""
