@@ -268,10 +268,8 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     state = load_checkpoint(last) if last.exists() else None
     if state is not None and _has_ended(state, schedule.epochs):
         return
-    if state is not None:
-        renamed, moved = _select_anew(state), _move(state, checkpoints)
-        if renamed or moved:
-            save_checkpoint(state, last)
+    if state is not None and _move(state, checkpoints):
+        save_checkpoint(state, last)
     validated = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / HISTORY, module),
@@ -357,19 +355,6 @@ def _has_ended(state: dict[str, Any], epochs: int) -> bool:
         if name.startswith("EarlyStopping")
     )
     return stopped or state["epoch"] + 1 >= epochs
-
-
-def _select_anew(state: dict[str, Any]) -> bool:
-    """Migrate a checkpoint that chose epochs by macro F1 alone; return whether it was one.
-
-    Earlier versions did. Lightning identifies a callback by the metric it monitors, so it would
-    otherwise lose the best epoch's score.
-    """
-    callbacks = state["callbacks"]
-    former = [name for name in callbacks if "'monitor': 'valid_f1'" in name]
-    for name in former:
-        callbacks[name.replace("'valid_f1'", repr(SELECTION))] = callbacks.pop(name)
-    return bool(former)
 
 
 def _move(state: dict[str, Any], folder: Path) -> bool:

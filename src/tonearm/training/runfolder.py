@@ -137,7 +137,7 @@ def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
     tracks = folder / RUN_TRACKS
     run = json.loads(tracks.read_text("utf-8"))
     held = run.get("contents")
-    if held is None:  # a new run, or one of a version that did not store them
+    if held is None:  # a new run
         run["contents"] = dict(sorted(contents.items()))
         write_text(tracks, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
         return
