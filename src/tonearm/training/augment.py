@@ -19,6 +19,7 @@ from tonearm.datasets.storage import StoredArray
 from tonearm.features import mel
 from tonearm.features.logmel import LogMelConfig
 from tonearm.training.experiment import AugmentSettings
+from tonearm.training.mel_power import from_power, to_power
 
 Floats = NDArray[np.float32]
 
@@ -133,16 +134,8 @@ def apply_gain(logmel: Tensor, gain_db: Tensor, front_end: LogMelConfig) -> Tens
     gain_db
         Gain in decibels of power; broadcasts to the shape of `logmel`.
     """
-    # "db" is 10 * log10(max(power, offset)); the others add the offset to the power.
-    per_log = {"ln": 1.0, "log10": math.log(10.0), "db": math.log(10.0) / 10.0}[front_end.log]
-    log = (logmel * front_end.divisor - front_end.shift) * per_log
     factor = torch.exp(gain_db * (math.log(10.0) / 10.0))
-    if front_end.log == "db":
-        log = torch.clamp(log.exp() * factor, min=front_end.offset).log()
-    else:
-        power = torch.clamp(log.exp() - front_end.offset, min=0.0)
-        log = (power * factor + front_end.offset).log()
-    return (log / per_log + front_end.shift) / front_end.divisor
+    return from_power(to_power(logmel, front_end) * factor, front_end)
 
 
 def _transposed_bands(front_end: LogMelConfig, semitones: float) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tonearm.training.mel_power import from_power, to_power
 from tonearm.training.recipe import ConditionSettings
 from tonearm.training.teachers import STUDENT_FRONT_END
 
@@ -40,8 +41,8 @@ def vary_conditions(
     curves = torch.from_numpy(_filters(size, mels, settings, rng))
     noise = 10.0 ** rng.uniform(settings.noise_low, settings.noise_high, (size, 1, 1))
     noise *= rng.random((size, 1, 1)) < settings.noise_probability
-    power = mel_power(logmel) * torch.pow(10.0, curves[:, None, :] / 10.0)
-    return log_of(power + torch.from_numpy(noise.astype(np.float32)))
+    power = to_power(logmel, STUDENT_FRONT_END) * torch.pow(10.0, curves[:, None, :] / 10.0)
+    return from_power(power + torch.from_numpy(noise.astype(np.float32)), STUDENT_FRONT_END)
 
 
 def mix(logmel: Tensor, share: float, partner: Tensor) -> Tensor:
@@ -54,8 +55,8 @@ def mix(logmel: Tensor, share: float, partner: Tensor) -> Tensor:
     partner
         int64[batch], each partner's index in the batch.
     """
-    power = mel_power(logmel)
-    return log_of(share * power + (1 - share) * power[partner])
+    power = to_power(logmel, STUDENT_FRONT_END)
+    return from_power(share * power + (1 - share) * power[partner], STUDENT_FRONT_END)
 
 
 def mask_bands(logmel: Tensor, low: int, high: int, rng: np.random.Generator) -> Tensor:
@@ -66,19 +67,6 @@ def mask_bands(logmel: Tensor, low: int, high: int, rng: np.random.Generator) ->
     masked = logmel.clone()
     masked[:, :, start : start + width] = logmel.mean()
     return masked
-
-
-def mel_power(logmel: Tensor) -> Tensor:
-    """Undo the front end's logarithm."""
-    front_end = STUDENT_FRONT_END
-    log = logmel * front_end.divisor - front_end.shift
-    return (log.exp() - front_end.offset).clamp(min=0.0)
-
-
-def log_of(power: Tensor) -> Tensor:
-    """Apply the front end's logarithm to mel power."""
-    front_end = STUDENT_FRONT_END
-    return ((power + front_end.offset).log() + front_end.shift) / front_end.divisor
 
 
 def _filters(size: int, mels: int, settings: ConditionSettings, rng: np.random.Generator) -> Floats:

@@ -9,7 +9,6 @@ energy above GTZAN's band, as those come from other sources.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -26,8 +25,8 @@ from tonearm.library.tag_words import normalised_spelling
 from tonearm.models.layers import rectangle
 from tonearm.models.network import Outputs
 from tonearm.models.student import Student
-from tonearm.training.conditions import mel_power
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
+from tonearm.training.mel_power import to_power
 from tonearm.training.probe import FURTHEST, LEAST_SPREAD, fit
 from tonearm.training.pruning import pruned
 from tonearm.training.recipe import EnsembleSettings
@@ -330,7 +329,7 @@ class Ensemble(nn.Module):
         Only varying power above `BEYOND_HZ` counts: its mean over time minus its geometric mean.
         Steady hiss comes from the medium, and does not make a dull recording full-band.
         """
-        power = mel_power(logmel)
+        power = to_power(logmel, STUDENT_FRONT_END)
         beyond = power[:, :, self.first_beyond :].mean(2)
         varying = (beyond.mean(1) - beyond.log().mean(1).exp()).clamp(min=0.0)
         level = 10 * (varying / (power.mean((1, 2)) + STUDENT_FRONT_END.offset)).log10()
@@ -384,8 +383,8 @@ def _weighted(heads: Sequence[tuple[float, Tensor]]) -> Tensor:
 
 
 def levelled(logmel: Tensor) -> Tensor:
-    """Scale each window of float32[batch, frames, mels], in decibels, to the same mean power."""
-    power = torch.exp(logmel * (math.log(10) / 10))
+    """Scale windows of `SECOND_FRONT_END`, float32[batch, frames, mels], to the same mean power."""
+    power = to_power(logmel, SECOND_FRONT_END)
     level = power.mean((1, 2), keepdim=True).log10() * 10
     scaled: Tensor = logmel + (LEVEL_DB - level).clamp(-MOST_GAIN_DB, MOST_GAIN_DB)
     return scaled
