@@ -15,7 +15,7 @@ import torch
 from tonearm import audio
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMel
-from tonearm.models import create_model, pretrained
+from tonearm.models import create_model, mobilenet, pretrained
 from tonearm.models.mobilenet import AudioSetMobileNet, load_pretrained
 from tonearm.models.pretrained import PretrainedError
 
@@ -84,6 +84,18 @@ def test_genre_network_starts_from_the_published_features(published: Path) -> No
         assert network(x).shape == (1, 10)
     assert len(list(network.pretrained_parameters())) == len(list(network.features.parameters()))
     assert "EfficientAT" in network.attribution
+
+
+def test_pretrained_batch_normalisation_keeps_its_statistics_and_the_rest_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mobilenet, "load_pretrained", lambda: AudioSetMobileNet().eval())
+    for network in (mobilenet.MobileNet(2), mobilenet.MobileNet(2, rnn=True).eval().train()):
+        kept = [m for m in network.features.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert kept
+        assert {m for m in network.modules() if not m.training} == set(kept)
+    fresh = create_model("mobilenet", num_classes=2, pretrained=False)
+    assert all(m.training for m in fresh.modules())
 
 
 @pytest.mark.shared

@@ -272,6 +272,13 @@ class MobileNet(GenreNetwork):
         )
         return embedding
 
+    def train(self, mode: bool = True) -> MobileNet:
+        """Switch between training and evaluation, except for pretrained batch normalisation."""
+        super().train(mode)
+        if self.pretrained:
+            keep_statistics(self.features)
+        return self
+
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:
         """Return the parameters of the features if they came from the published weights."""
         return self.features.parameters() if self.pretrained else ()
@@ -288,6 +295,17 @@ class MobileNet(GenreNetwork):
             read = self.recurrent(plane.mean(2).transpose(1, 2))
             embedding = self.join(torch.cat([embedding, read], dim=1))
         return embedding
+
+
+def keep_statistics(features: nn.Module) -> None:
+    """Put the batch normalisation of pretrained features into evaluation mode.
+
+    It keeps its statistics from AudioSet: batches in training are small and randomly filtered, and
+    their statistics would shift the features away from those the network was trained on.
+    """
+    for module in features.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
@@ -310,7 +328,7 @@ def load_pretrained(path: Path | str | None = None) -> AudioSetMobileNet:
 
 
 def make_tagger(model: str, width: float, n_mels: int, *, pretrained: bool) -> AudioSetMobileNet:
-    """Return the tagger that a model starts from: the published one, or one to be trained.
+    """Return, in training mode, the tagger that a model starts from, published or yet untrained.
 
     Parameters
     ----------
@@ -337,7 +355,9 @@ def make_tagger(model: str, width: float, n_mels: int, *, pretrained: bool) -> A
             f"model {model!r} has published weights for width {PRETRAINED_WIDTH} and 128 mel "
             f"bands only, not for width {width} and {n_mels} bands: set pretrained: false"
         )
-    return load_pretrained()
+    tagger = load_pretrained().train()
+    keep_statistics(tagger.features)
+    return tagger
 
 
 def _round_to_8(channels: float) -> int:

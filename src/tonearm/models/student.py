@@ -18,7 +18,7 @@ from torch.nn import functional
 from tonearm.errors import UsageError
 from tonearm.models import audioset
 from tonearm.models.layers import rectangle, required
-from tonearm.models.mobilenet import ATTRIBUTION, PRETRAINED_WIDTH, make_tagger
+from tonearm.models.mobilenet import ATTRIBUTION, PRETRAINED_WIDTH, keep_statistics, make_tagger
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.registry import register
 
@@ -143,16 +143,10 @@ class Student(GenreNetwork):
         return StudentOutputs(self.classifier(embedding), self.audioset(mean), embedding)
 
     def train(self, mode: bool = True) -> Student:
-        """Switch between training and evaluation, except for pretrained batch normalisation.
-
-        It keeps its statistics from AudioSet: batches in training are small and randomly filtered,
-        and their statistics would shift the features away from those the network was trained on.
-        """
+        """Switch between training and evaluation, except for pretrained batch normalisation."""
         super().train(mode)
         if self.pretrained:
-            for module in self.features.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            keep_statistics(self.features)
         return self
 
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:

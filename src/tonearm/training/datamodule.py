@@ -132,12 +132,13 @@ class GenreData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training batches of an epoch."""
         data = self.experiment.data
+        devices = self.trainer.world_size if self.trainer else 1
         return DataLoader(
             CropDataset(self.train, self.experiment),
             batch_size=data.batch_size,
             sampler=BalancedDraws(self.train, data, self.experiment),
             collate_fn=collate_crops,
-            drop_last=data.examples_per_epoch >= data.batch_size,
+            drop_last=data.examples_per_epoch >= devices * data.batch_size,
         )
 
     def val_dataloader(self) -> DataLoader[Clip]:

@@ -81,6 +81,8 @@ class GenreTraining(lightning.LightningModule):
             (self.experiment.seed, self.current_epoch, batch_index, self.global_rank, 1)
         )
         torch.manual_seed(int(rng.integers(2**63)))  # for dropout
+        # Of the last step in the end: afterwards, the schedule has moved on.
+        self.figures["lr"] = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
         settings = self.experiment.augment
         with torch.no_grad():
             logmel = vary(batch.logmel, self.experiment.front_end_config, settings, rng)
@@ -99,7 +101,7 @@ class GenreTraining(lightning.LightningModule):
         self.average.update_parameters(self.network)
 
     def note_training_figures(self) -> None:
-        """Add the finished epoch's loss and learning rate to its figures.
+        """Add the finished epoch's loss to its figures.
 
         Raises
         ------
@@ -107,7 +109,6 @@ class GenreTraining(lightning.LightningModule):
             If the loss is not finite.
         """
         self.figures["train_loss"] = float(self.trainer.callback_metrics["train_loss"])
-        self.figures["lr"] = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
         self._require_finite(self.figures["train_loss"])
 
     def validation_step(self, clip: Clip, clip_index: int) -> None:
