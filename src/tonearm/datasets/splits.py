@@ -122,7 +122,7 @@ def split(
         )
     result = _make_folds(dataset, protocol, folds, seed)
     used = result if chosen is None else result[chosen : chosen + 1]
-    for gap in filter(None, (_gap(used), _left_out(dataset, used))):
+    for gap in filter(None, (_gap(used), _left_out(dataset, result))):
         warnings.warn(gap, GapWarning, stacklevel=2)
     warning = leak_warning(dataset, protocol)
     if warning is not None:
