@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm.atomic import atomic_write
-from tonearm.errors import FileError, UsageError
+from tonearm.errors import FileError, UsageError, reason_of
 from tonearm.extras import needs
 from tonearm.interrupts import interrupts_deferred
 from tonearm.metadata import BundleMetadata, MetadataError
@@ -164,7 +164,7 @@ class Bundle:
         try:
             arrays = self._session.run(self._output_names, inputs)
         except Exception as error:  # ONNX Runtime's error classes share no base below Exception
-            raise BundleError(self.path, f"its graph fails: {_first_line(error)}") from error
+            raise BundleError(self.path, f"its graph fails: {reason_of(error)}") from error
         outputs = dict(zip(self._output_names, arrays, strict=True))
         for name, values in outputs.items():
             if not np.isfinite(values).all():
@@ -247,7 +247,7 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BundleError(path, (error.strerror or str(error)).lower()) from error
+        raise BundleError(path, reason_of(error).lower()) from error
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -266,7 +266,7 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         )
     except Exception as error:  # ONNX Runtime's error classes share no base below Exception
         # Its text reads "[ONNXRuntimeError] : 7 : CODE : Load model from PATH failed:REASON".
-        reason = _first_line(error).rpartition("failed:")[2]
+        reason = reason_of(error).rpartition("failed:")[2]
         raise BundleError(path, f"not a model ONNX Runtime can load ({reason})") from error
 
 
@@ -308,7 +308,3 @@ def _bundles_in(folder: Path) -> dict[str, Path]:
     # Hidden files are unfinished drafts, or what macOS leaves beside files on foreign disks.
     found = sorted(folder.glob("*.onnx"))
     return {path.stem: path for path in found if not path.name.startswith(".")}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -58,6 +58,12 @@ class MissingExtraError(TonearmError, ImportError):
         return f"this needs {self.package}, which is not installed: {remedy}"
 
 
+def reason_of(error: BaseException) -> str:
+    """Return in one line, never empty, what went wrong: in the system's words where it has some."""
+    text = getattr(error, "strerror", None) or str(error)
+    return (text.splitlines() or [type(error).__name__])[0]
+
+
 def unexpected(error: BaseException) -> str:
     """Return a one-line message for an error that nobody foresaw."""
     return " ".join(f"unexpected {type(error).__name__}: {error}".split())

@@ -16,8 +16,8 @@ from tonearm.audio.source import (
     Clock,
     LimitedFile,
     Source,
+    failure_reason,
     name_of,
-    reason_of,
     size_of,
     size_within,
     unreadable,
@@ -147,7 +147,7 @@ class OpenFile:
             try:
                 frames = packet.decode()
             except DECODER_ERRORS as error:
-                self.last_error = reason_of(error)
+                self.last_error = failure_reason(error)
                 failed = True
             if frames and not LOWEST_RATE <= frames[0].sample_rate <= HIGHEST_RATE:
                 self.last_error = f"a sample rate of {frames[0].sample_rate} Hz"
@@ -214,7 +214,7 @@ class OpenFile:
             if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
                 unknown = "is not a media file, or damaged beyond recognition"
                 raise NotAudio(self.path, unknown) from None
-            raise NotAudio(self.path, reason_of(error)) from None
+            raise NotAudio(self.path, failure_reason(error)) from None
         try:
             self._check_source()
             self._stream = self._choose_stream()
@@ -291,7 +291,7 @@ class OpenFile:
                     yield packet
                 break
             except DECODER_ERRORS as error:
-                self.last_error = reason_of(error)
+                self.last_error = failure_reason(error)
                 self._last_packet_damaged = True
                 failures += 1
         self._check_source()
@@ -308,7 +308,7 @@ class OpenFile:
         if self.clock.expired:
             raise TimedOut(self.path, f"took longer than the limit of {self.clock.limit:g} s")
         if isinstance(self._source.error, OSError):
-            raise ReadFailed(self.path, reason_of(self._source.error)) from self._source.error
+            raise ReadFailed(self.path, failure_reason(self._source.error)) from self._source.error
         if self._source.error is not None:  # from the code behind a file object
             raise self._source.error
 

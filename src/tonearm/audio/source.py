@@ -54,7 +54,7 @@ def size_within(file: BinaryIO) -> int:
             raise failure from None
         raise UsageError(
             f"{name_of(file)}: expected a file that can be sought in (io.BytesIO holds "
-            f"what cannot), got {reason_of(error)}"
+            f"what cannot), got {failure_reason(error)}"
         ) from None
     if not is_binary:
         raise UsageError(f"{name_of(file)}: expected a file opened as binary, got a text")
@@ -66,7 +66,7 @@ def size_within(file: BinaryIO) -> int:
 def unreadable(name: str, error: Exception) -> AudioError:
     """Return the error of a file that cannot be opened: `ReadFailed` if its drive is at fault."""
     drive_failed = getattr(error, "errno", None) in _DRIVE_ERRNOS
-    return (ReadFailed if drive_failed else NotAudio)(name, reason_of(error))
+    return (ReadFailed if drive_failed else NotAudio)(name, failure_reason(error))
 
 
 def name_of(source: Source) -> str:
@@ -147,7 +147,7 @@ class LimitedFile:
         return True
 
 
-def reason_of(error: BaseException) -> str:
+def failure_reason(error: BaseException) -> str:
     """Return FFmpeg's or the system's reason in a few words, without error numbers and names."""
     if isinstance(error, av.error.InvalidDataError):
         return "damaged data"

@@ -25,7 +25,7 @@ from tonearm.classifier import Classifier
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.track import Dataset, DatasetError
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.grouping import group_of
 from tonearm.evaluation.inference import audio_paths
@@ -158,7 +158,7 @@ class BaselineSystem:
                     [group_of(track.artist, track.id) for track in train],
                 )
         except ValueError as error:  # such as more neighbours than tracks
-            reason = str(error).splitlines()[0]
+            reason = reason_of(error)
             raise DatasetError(
                 f"{self.name} cannot learn from {len(train)} tracks: {reason}"
             ) from error
@@ -301,7 +301,7 @@ def _is_recipe(config: Path) -> bool:
     try:
         text = config.read_text("utf-8")
     except OSError as error:
-        raise TonearmError(f"{config}: {error.strerror}") from error
+        raise TonearmError(f"{config}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
         raise TonearmError(f"{config}: {not_utf8(error)}") from error
     return re.search(r"^(imitation|tuning):", text, re.MULTILINE) is not None

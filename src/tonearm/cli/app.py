@@ -33,7 +33,7 @@ from tonearm.cli import (
     tag,
     train,
 )
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.text import printable
 
 app = typer.Typer(
@@ -134,7 +134,7 @@ def _reopen_closed_streams() -> None:
 
 def _error_text(error: OSError) -> str:
     """Return what failed, as far as it is known, and why."""
-    reason = error.strerror or str(error)
+    reason = reason_of(error)
     if isinstance(error.filename, str | bytes):
         return f"{printable(os.fsdecode(error.filename))}: {reason}"
     try:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from tonearm.csvrows import csv_writer
+from tonearm.errors import reason_of
 from tonearm.text import clock_text, printable
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def print_row(console: Console, row: Text) -> None:
 def warn_unreadable(error: OSError) -> None:
     """Warn that a folder cannot be read; its contents are skipped."""
     folder = printable(os.fsdecode(error.filename))
-    print(f"tonearm: {folder}: {error.strerror or error}", file=sys.stderr)
+    print(f"tonearm: {folder}: {reason_of(error)}", file=sys.stderr)
 
 
 def report_unlisted(paths: Iterable[str]) -> None:

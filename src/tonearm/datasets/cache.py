@@ -33,7 +33,7 @@ from tonearm.datasets.content import ContentIndex, stamps
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.datasets.track import Track
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.features.descriptors import (
     DESCRIPTOR_RATE,
     EXCERPT_SECONDS,
@@ -88,7 +88,7 @@ class FeatureCache:
             self._contents = ContentIndex(self.root / "content.sqlite")
             self._sweep()
         except OSError as error:
-            raise CacheError(f"{self.root}: {error.strerror or error}") from error
+            raise CacheError(f"{self.root}: {reason_of(error)}") from error
 
     def logmels(
         self,
@@ -174,7 +174,7 @@ class FeatureCache:
                 progress=progress,
             )
         except OSError as error:
-            raise CacheError(f"{folder}: {error.strerror or error}") from error
+            raise CacheError(f"{folder}: {reason_of(error)}") from error
         failures = []
         for track in dict.fromkeys(tracks):
             if track.path is None:
@@ -341,7 +341,7 @@ def _write_settings(folder: Path, kind: Kind) -> None:
             with atomic_write(path) as file:
                 file.write(f"{_canonical(kind.settings())}\n".encode())
     except OSError as error:
-        raise CacheError(f"{folder}: {error.strerror or error}") from error
+        raise CacheError(f"{folder}: {reason_of(error)}") from error
 
 
 def _canonical(settings: dict[str, Any]) -> str:

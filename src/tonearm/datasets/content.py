@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
 _QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
@@ -58,7 +58,7 @@ def stamps(paths: Iterable[Path]) -> tuple[dict[Path, Stamp], dict[Path, str]]:
         try:
             found[path] = Stamp.of(path)
         except OSError as error:
-            reasons[path] = error.strerror or str(error)
+            reasons[path] = reason_of(error)
     return found, reasons
 
 

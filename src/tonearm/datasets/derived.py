@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from tonearm import workers
 from tonearm.datasets.content import ContentIndex, Stamp, content_hash, stamps
+from tonearm.errors import reason_of
 from tonearm.prediction import Failure
 from tonearm.progress import with_progress
 
@@ -133,7 +134,7 @@ def _worker(read: Read[Derived], prepare: Callable[[], Make]) -> Callable[[_Task
             known = task.content if stamp == task.stamp else None
             content = known or content_hash(task.path)
         except OSError as error:
-            return Failure(task.path, error.strerror or str(error))
+            return Failure(task.path, reason_of(error))
         try:
             # Another file with the same content, or another process, may have been first.
             if read(content) is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tonearm.datasets.track import DatasetError
-from tonearm.errors import UsageError
+from tonearm.errors import UsageError, reason_of
 from tonearm.extras import needs
 
 # Our name for an edition: mirdata's version, and its name for the archive with the audio.
@@ -71,7 +71,7 @@ def download_gtzan(to: Path, edition: str = "full") -> Validation:
         return _validated(to, dataset._index["tracks"])
     except Exception as error:
         # mirdata passes on whatever urllib, tarfile, zipfile and the file system raise.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise DatasetError(f"GTZAN could not be downloaded ({reason}); {BY_HAND}") from error
 
 

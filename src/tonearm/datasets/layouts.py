@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tonearm.datasets import fma, folder, gtzan, manifest
 from tonearm.datasets.track import Dataset, DatasetError
-from tonearm.errors import UsageError
+from tonearm.errors import UsageError, reason_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def load(path: str | PathLike[str], layout: str | None = None) -> Dataset:
         if path.is_dir():
             os.scandir(path).close()  # or the error would name a file that a layout looks for in it
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}") from error
+        raise DatasetError(f"{path}: {reason_of(error)}") from error
     if not found:
         raise DatasetError(f"{path}: not found")
     if layout is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tonearm.atomic import write_csv
 from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
+from tonearm.errors import reason_of
 from tonearm.extras import needs
 from tonearm.text import not_utf8, relative
 
@@ -288,8 +289,4 @@ def seconds(text: str | None, where: str) -> float | None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return not_utf8(error)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return not_utf8(error) if isinstance(error, UnicodeDecodeError) else reason_of(error)

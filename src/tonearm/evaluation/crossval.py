@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.splits import Fold, LeakWarning, artist_key
 from tonearm.datasets.track import Track
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.predictions import Predictions
 
@@ -144,7 +144,7 @@ def _contents(tracks: Iterable[Track], work: Path) -> dict[Path, str]:
     try:
         index = ContentIndex(work / "content.sqlite")
     except OSError as error:
-        raise TonearmError(f"{work}: {error.strerror or error}") from error
+        raise TonearmError(f"{work}: {reason_of(error)}") from error
     return index.hashes(path for track in tracks for path in (track.path, track.picture) if path)
 
 

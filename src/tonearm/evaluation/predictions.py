@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tonearm.atomic import write_csv
 from tonearm.datasets.track import PREDICTION_COLUMNS, Track
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation.grouping import Unit, group_of
 from tonearm.evaluation.metrics import Metrics, evaluate, improper_row
 
@@ -212,7 +212,7 @@ def read(path: Path) -> Predictions:
             header = next(reader, [])
             rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a CSV file"
+        reason = reason_of(error) if isinstance(error, OSError) else "not a CSV file"
         raise PredictionsError(f"{path}: {reason}") from error
     if tuple(header[:2]) != KEY_COLUMNS:
         raise PredictionsError(f"{path}: expected a header that begins with track,label")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from tonearm import audio
 from tonearm.atomic import atomic_write
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.extras import needs
 from tonearm.features.mel import hz_to_mel
 from tonearm.features.picture import RANGE_DB, Overview, overview, plot_config, relative
@@ -326,7 +326,7 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
                 kind = Path(output).suffix.lower().removeprefix(".")
                 figure.savefig(file, format=kind, dpi=DPI)
     except OSError as error:
-        raise TonearmError(f"{output}: {error.strerror or error}") from error
+        raise TonearmError(f"{output}: {reason_of(error)}") from error
 
 
 def require_matplotlib() -> None:

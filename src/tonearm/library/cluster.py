@@ -16,7 +16,7 @@ import numpy as np
 from tonearm import bundle
 from tonearm.atomic import atomic_write
 from tonearm.bundle import Bundle
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.extras import needs
 from tonearm.library.analysis import (
     Analyser,
@@ -248,7 +248,7 @@ def _plan(
         unreadable: dict[str, str] = {}
 
         def note_unreadable(error: OSError) -> None:
-            unreadable[printable(os.fsdecode(error.filename))] = error.strerror or str(error)
+            unreadable[printable(os.fsdecode(error.filename))] = reason_of(error)
 
         files = tasks(sources, note_unreadable)
         return folder.create_plan(files, sources, model.key, bundle, partition_files, unreadable)

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, get_args
 
 from tonearm.atomic import atomic_write
 from tonearm.csvrows import csv_writer
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.extras import needs
 from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.rows import COLUMNS, probability_column, to_row
@@ -124,7 +124,7 @@ def _open_target(name: str) -> Iterator[IO[bytes]]:
         with atomic_write(name) as file:
             yield file
     except OSError as error:
-        raise ExportError(name, error.strerror or str(error)) from error
+        raise ExportError(name, reason_of(error)) from error
 
 
 def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tonearm.atomic import atomic_path
 from tonearm.bundle import Bundle, write_metadata
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.extras import needs
 from tonearm.library.head import Head
 from tonearm.metadata import BundleMetadata
@@ -63,7 +63,7 @@ def replace_head(base: Path, head: Head, metadata: BundleMetadata, target: Path)
                     f"{difference:.1e}, more than {TOLERANCE:.0e}"
                 )
     except OSError as error:
-        raise ReplaceHeadError(f"{target}: {error.strerror or error}") from error
+        raise ReplaceHeadError(f"{target}: {reason_of(error)}") from error
     return target
 
 

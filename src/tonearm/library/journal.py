@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tonearm import paths
-from tonearm.errors import FileError, TonearmError
+from tonearm.errors import FileError, TonearmError, reason_of
 from tonearm.library.delta import Delta
 from tonearm.library.replacement import sync_folder
 
@@ -138,7 +138,7 @@ class Journal:
             self._is_empty = False
         except OSError as error:
             self._discard()
-            raise JournalError(self.path, f"no journal: {error.strerror or error}") from error
+            raise JournalError(self.path, f"no journal: {reason_of(error)}") from error
 
     def _discard(self) -> None:
         """Close the file, and remove it if nothing was recorded in it."""
@@ -234,7 +234,7 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
                     if isinstance(record, dict):
                         records.append(record)
     except OSError as error:
-        raise JournalError(path, error.strerror or str(error)) from error
+        raise JournalError(path, reason_of(error)) from error
     return records
 
 

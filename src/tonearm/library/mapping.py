@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.text import is_line, not_utf8
 
 GenreWords = dict[str, tuple[str, ...]]  # no words: the label is never written
@@ -34,7 +34,7 @@ def read_mapping(path: str | os.PathLike[str]) -> GenreWords:
     try:
         table = reader(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise _error(path, error.strerror or str(error)) from error
+        raise _error(path, reason_of(error)) from error
     except UnicodeDecodeError as error:
         raise _error(path, not_utf8(error)) from error
     except (ValueError, csv.Error, RecursionError) as error:  # of all formats

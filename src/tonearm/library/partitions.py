@@ -18,7 +18,7 @@ from typing import Any
 
 from tonearm import __version__
 from tonearm.atomic import atomic_write
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.extras import needs
 from tonearm.library.analysis import Task
 from tonearm.library.sources import open_folder, with_retries
@@ -245,7 +245,7 @@ class Partitions:
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            reason = str(error).splitlines()[0]
+            reason = reason_of(error)
             raise TonearmError(
                 f"{path}: damaged results; remove them and scan again: {reason}"
             ) from error

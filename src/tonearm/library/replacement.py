@@ -14,6 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from tonearm.atomic import copy_owner
+from tonearm.errors import reason_of
 from tonearm.library.tags import TagError
 
 # Draft names are hidden, so that nothing walking a library takes a draft for music, and short,
@@ -41,7 +42,7 @@ def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
     try:
         state = target.stat()
     except OSError as error:
-        raise TagError(path, error.strerror or str(error)) from error
+        raise TagError(path, reason_of(error)) from error
     if not stat.S_ISREG(state.st_mode):
         raise TagError(path, "not a file")
     if not state.st_mode & 0o222 or not os.access(target, os.W_OK):

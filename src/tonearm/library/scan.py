@@ -12,6 +12,7 @@ from itertools import islice
 
 from tonearm import bundle
 from tonearm.bundle import Bundle
+from tonearm.errors import reason_of
 from tonearm.library.analysis import (
     Analyser,
     Outcome,
@@ -217,7 +218,7 @@ class Scan:
                 yield file
 
     def _note_unreadable(self, error: OSError) -> None:
-        self.tally.unreadable[os.fsdecode(error.filename)] = error.strerror or str(error)
+        self.tally.unreadable[os.fsdecode(error.filename)] = reason_of(error)
 
     def _is_outdated(self, task: Task, state: State) -> bool:
         if (task.size, task.mtime_ns) != (state.size, state.mtime_ns):

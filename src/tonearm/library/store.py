@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from tonearm.errors import FileError, UsageError
+from tonearm.errors import FileError, UsageError, reason_of
 from tonearm.library.entry import COLUMNS, Entry, Model, State
 from tonearm.library.path_conditions import QUERY_SIZE, path_conditions, stored_path
 from tonearm.library.stored_rows import HALF, parse_texts, to_entry, to_values
@@ -115,7 +115,7 @@ class Store:
             except FileExistsError:
                 raise StoreError(self.path, "a file is where its folder should be") from None
             except OSError as error:
-                raise StoreError(self.path, error.strerror or str(error)) from error
+                raise StoreError(self.path, reason_of(error)) from error
         if not create and not self.path.is_file():
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
         self._models: dict[int, Model] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonearm.audio import INCONCLUSIVE, AudioError, identify
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.text import is_line, not_utf8
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class EarlierPredictions:
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
             text = text.removeprefix("\ufeff")  # a byte order mark, which some editors add
         except OSError as error:
-            raise TonearmError(f"{name}: {error.strerror}") from error
+            raise TonearmError(f"{name}: {reason_of(error)}") from error
         except UnicodeDecodeError as error:
             raise TonearmError(f"{name}: {not_utf8(error)}") from error
         if text.startswith("path,"):

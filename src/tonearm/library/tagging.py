@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tonearm.audio import AudioError
-from tonearm.errors import UsageError
+from tonearm.errors import UsageError, reason_of
 from tonearm.library.delta import difference
 from tonearm.library.journal import Journal, JournalEntry
 from tonearm.library.mapping import GenreWords
@@ -178,7 +178,7 @@ def apply(
         except (TagError, AudioError) as error:
             yield _failed(change, error.reason)
         except OSError as error:
-            yield _failed(change, error.strerror or str(error))
+            yield _failed(change, reason_of(error))
         else:
             yield change
 

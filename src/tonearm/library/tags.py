@@ -19,7 +19,7 @@ from mutagen.mp4 import MP4Tags
 from mutagen.wave import WAVE
 
 from tonearm.audio import NotAudio, size_of
-from tonearm.errors import FileError
+from tonearm.errors import FileError, reason_of
 from tonearm.library.chunks import obstacle
 from tonearm.library.id3_frames import ID3V1_BYTES, DamagedTag, read_frames
 from tonearm.library.tag_losses import tag_loss
@@ -298,7 +298,7 @@ def _tag_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except DamagedTag as error:
         raise TagError(path, f"damaged: {error}") from error
     except OSError as error:
-        raise TagError(path, error.strerror or str(error)) from error
+        raise TagError(path, reason_of(error)) from error
     except Exception as error:  # odd files make mutagen raise ValueError, struct.error and others
         cause = error.args[0] if error.args else None
         if isinstance(cause, OSError) and cause.strerror:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.library.delta import restore
 from tonearm.library.journal import LATEST, Journal, JournalEntry, find, read
 from tonearm.library.replacement import (
@@ -119,7 +119,7 @@ def _undo_file(history: list[JournalEntry], *, dry_run: bool) -> Restoration:
     except TagError as error:
         return _with_outcome(restoration, "fail", error.reason)
     except OSError as error:
-        return _with_outcome(restoration, "fail", error.strerror or str(error))
+        return _with_outcome(restoration, "fail", reason_of(error))
     if current_digest != oldest.before:
         return _with_outcome(restoration, "fail", CHANGED)
     return restoration if steps else _with_outcome(restoration, "keep", "is as it was already")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tonearm.atomic import atomic_write
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.paths import cache_folder, pretrained_weights
 
 PRETRAINED_FILE = "mn04_as_mAP_432.pt"
@@ -44,7 +44,7 @@ def read_pretrained(path: Path | str | None = None) -> dict[str, Tensor]:
         _check(file, file.read_bytes())
         state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise PretrainedError(f"{file}: {error.strerror or error}") from error
+        raise PretrainedError(f"{file}: {reason_of(error)}") from error
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise PretrainedError(f"{file}: not readable as torch weights: {error}") from error
     return state
@@ -80,7 +80,7 @@ def _download(target: Path) -> None:
         with atomic_write(target) as file:
             file.write(content)
     except OSError as error:
-        raise PretrainedError(f"{target}: {error.strerror or error}") from error
+        raise PretrainedError(f"{target}: {reason_of(error)}") from error
 
 
 def _check(file: Path, content: bytes) -> None:

@@ -27,7 +27,7 @@ from tonearm.prediction import Failure
 from tonearm.record import to_record
 from tonearm.serving.disk import Disk
 from tonearm.serving.limits import REFUSAL_REASON, SHUTTING_DOWN, LimitedUploads, Limits
-from tonearm.serving.pool import NoWorker, WorkerPool, reason_of
+from tonearm.serving.pool import NoWorker, WorkerPool, public_reason
 from tonearm.serving.schema import RESPONSES, UPLOAD, Description, Health
 from tonearm.serving.statistics import Statistics
 
@@ -233,7 +233,7 @@ async def _no_worker(request: Request, error: Exception) -> Response:
 
 def _unavailable(request: Request, error: Exception, resource: str) -> Response:
     """Refuse a request while there is no process to handle it, or no room on the disk."""
-    reason = reason_of(error)
+    reason = public_reason(error)
     logger.warning("%s: %s", request.url.path, reason)
     request.scope[REFUSAL_REASON] = resource
     return JSONResponse({"error": reason}, 503, {"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})

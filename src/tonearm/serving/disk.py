@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tempfile import TemporaryFile
 
-from tonearm.serving.pool import reason_of
+from tonearm.serving.pool import public_reason
 
 TRIAL_BYTES = 1_000_000  # the size of a short recording: a few bytes may fit even on a full disk
 
@@ -21,7 +21,7 @@ class Disk:
 
     def failed(self, error: OSError) -> None:
         """Note that an upload could not be saved."""
-        self._reason = reason_of(error)
+        self._reason = public_reason(error)
 
     def saved(self) -> None:
         """Note that an upload was saved."""

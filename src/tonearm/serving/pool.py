@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tonearm.classifier import Classifier
-from tonearm.errors import TonearmError, UsageError, unexpected
+from tonearm.errors import TonearmError, UsageError, reason_of, unexpected
 from tonearm.isolation import IsolatedClassifier
 from tonearm.prediction import Failure, Prediction
 from tonearm.serving.limits import SHUTTING_DOWN
@@ -98,7 +98,7 @@ class WorkerPool:
                 workers.append(self.classifier.isolated())
             await asyncio.gather(*map(self._ready, workers))
         except Exception as error:  # `serve` reports the reason, even of unforeseen errors
-            self._reason = reason_of(error)
+            self._reason = public_reason(error)
             raise
         self._idle.extend(workers)
         self._running = len(workers)
@@ -156,7 +156,7 @@ class WorkerPool:
             self._release(worker)
         elif self._running:  # otherwise the whole pool has ended
             self._running -= 1
-            self._reason = reason_of(error)
+            self._reason = public_reason(error)
             logger.warning("a process cannot classify: %s", self._reason)
             restart = asyncio.ensure_future(self._restart(worker))
             self._restarts.add(restart)
@@ -181,15 +181,15 @@ class WorkerPool:
                 await self._ready(worker)
                 break
             except (StartError, OSError) as error:
-                self._reason = reason_of(error)
+                self._reason = public_reason(error)
         self._running += 1
         self._release(worker)
 
 
-def reason_of(error: BaseException) -> str:
+def public_reason(error: BaseException) -> str:
     """Return one line on what is wrong, for people who did not write the program."""
     if isinstance(error, StartError):
         return error.reason
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return reason_of(error)
     return str(error) if isinstance(error, TonearmError) else unexpected(error)

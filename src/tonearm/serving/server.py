@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 
 BACKLOG = 128  # connections not yet accepted; asyncio tries to accept as many in a row
 SHUTDOWN_SECONDS = 30  # for recordings in progress when the server is asked to stop
@@ -49,8 +49,7 @@ def bind(host: str, port: int) -> socket.socket:
             server_socket.close()
             raise
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise TonearmError(f"{host}, port {port}: {reason or error}") from None
+        raise TonearmError(f"{host}, port {port}: {reason_of(error)}") from None
     return server_socket
 
 

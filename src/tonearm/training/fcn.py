@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.paths import cache_folder, pretrained_weights
 
 FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
@@ -143,9 +143,9 @@ def load_fcn(path: Path | None = None) -> Fcn:
             {k: v for k, v in state.items() if not k.startswith(_STORED_FRONT_END)}, strict=True
         )
     except OSError as error:
-        raise FcnError(f"{file}: {error.strerror}") from error
+        raise FcnError(f"{file}: {reason_of(error)}") from error
     except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise FcnError(f"{file}: not the weights of the FCN ({reason})") from error
     return network.eval()
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.training.tfcheckpoint import read_checkpoint
 
 FRONT_END = "mel16k"  # in tonearm.features.logmel.FRONT_ENDS
@@ -144,7 +144,7 @@ def load_musicnn(folder: Path | None = None) -> Musicnn:
     try:
         _take_over(network, variables)
     except (KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise MusicnnError(f"{folder}: not the checkpoint of MSD_musicnn ({reason})") from error
     return network.eval()
 

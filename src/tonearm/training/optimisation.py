@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tonearm.atomic import atomic_write, write_csv
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.training.recipe import DistillOptimiserSettings
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -193,7 +193,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        reason = reason_of(error) if str(error) else "it is empty"
         raise TonearmError(
             f"{path}: not a checkpoint to go on from ({reason}); remove it to start over"
         ) from error

@@ -10,7 +10,7 @@ from typing import TypeVar
 import jsonargparse
 import yaml
 
-from tonearm.errors import FileError, UsageError
+from tonearm.errors import FileError, UsageError, reason_of
 from tonearm.text import not_utf8
 
 Settings = TypeVar("Settings")
@@ -82,7 +82,7 @@ def _require_settings(file: str) -> None:
     try:
         values = yaml.safe_load(Path(file).read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(file, error.strerror or str(error)) from error
+        raise ConfigError(file, reason_of(error)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(file, not_utf8(error)) from error
     except yaml.YAMLError as error:

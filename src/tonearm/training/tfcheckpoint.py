@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 
 _FOOTER_BYTES = 48
 _TABLE_MAGIC = 0xDB4775248B80FB57  # the last eight bytes of every table, little-endian
@@ -53,7 +53,7 @@ def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
     try:
         index, data = index_file.read_bytes(), data_file.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{error.filename}: {error.strerror}") from error
+        raise CheckpointError(f"{error.filename}: {reason_of(error)}") from error
     variables: dict[str, NDArray[np.float32]] = {}
     try:
         for key, value in _table(index):

@@ -32,7 +32,7 @@ from tonearm.datasets.cache import CacheError
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
-from tonearm.errors import FileError
+from tonearm.errors import FileError, reason_of
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.inputs import check_audible
 from tonearm.training import fcn, musicnn
@@ -153,7 +153,7 @@ class TransferStore:
         try:
             self._contents = ContentIndex(root / "content.sqlite")
         except OSError as error:
-            raise CacheError(f"{root}: {error.strerror or error}") from error
+            raise CacheError(f"{root}: {reason_of(error)}") from error
 
     def of_clips(self, paths: Sequence[Path], seconds: float) -> list[TransferSegment | None]:
         """Return one segment per clip, from its start, or None for a clip without one.
@@ -194,7 +194,7 @@ class TransferStore:
                 progress=self.progress,
             )
         except OSError as error:
-            raise CacheError(f"{folder}: {error.strerror or error}") from error
+            raise CacheError(f"{folder}: {reason_of(error)}") from error
         self.refused = tuple(FileError(path, reason) for path, reason in refused.items())
         return [found.get(path, []) for path in paths]
 
