@@ -152,10 +152,7 @@ class Classifier:
         """
         if isinstance(source, np.ndarray):
             return self._classify_samples(source, rate)
-        path = path_of(source)
-        if rate is not None:
-            raise UsageError("rate is for samples; a file knows its own")
-        return self._classify_file(source, path)
+        return self._classify_file(source, path_of(source, rate))
 
     def classify_stretches(
         self, path: str | os.PathLike[str], stretches: Iterable[tuple[float, float]]
@@ -254,9 +251,7 @@ class Classifier:
             return self._aggregate(path, scores, truncated=blocks.truncated)
 
     def _classify_samples(self, samples: npt.NDArray[np.floating], rate: int | None) -> Prediction:
-        if rate is None:
-            raise UsageError("samples need their rate in Hz, got none")
-        signal = checked_samples(samples)
+        signal, rate = checked_samples(samples, rate)
         blocks = audio.resample(signal, rate, self.sample_rate)
         scores = self._score_windows(blocks, self.describe(signal, rate))
         return self._aggregate(None, scores, truncated=False)

@@ -124,9 +124,7 @@ def explain(
     if isinstance(source, np.ndarray):
         recording, start = _stretch_of_samples(source, rate, model_rate, start, duration)
     else:
-        path = path_of(source)
-        if rate is not None:
-            raise UsageError("rate is for samples; a file knows its own")
+        path = path_of(source, rate)
         limit = classifier.time_limit
         recording, start = _stretch_of_file(source, model_rate, start, duration, limit)
     occlusion = Occlusion(classifier, recording, path, start)
@@ -277,10 +275,7 @@ def _stretch_of_samples(
     duration: float,
 ) -> tuple[audio.Recording, float]:
     """Cut the stretch to explain out of samples; return it and its start in seconds."""
-    if rate is None:
-        raise UsageError("samples need their rate in Hz, got none")
-    rate = audio.checked_rate("rate", rate)
-    samples = checked_samples(samples)
+    samples, rate = checked_samples(samples, rate)
     if start is None:
         start, duration = _middle(len(samples) / rate, duration)
     stretch = samples[round(start * rate) : round((start + duration) * rate)]

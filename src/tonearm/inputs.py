@@ -31,23 +31,32 @@ def check_audible(seconds: float, peak: float, name: str) -> None:
         raise SilentAudio(name, f"silent: {seconds:.1f} s without sound")
 
 
-def path_of(source: object) -> Path | None:
+def path_of(source: object, rate: int | None = None) -> Path | None:
     """Return the path of a file; for an open file, its name as a path, or None if it has none.
+
+    Parameters
+    ----------
+    rate
+        The sample rate that the caller was given with it: expected for samples only.
 
     Raises
     ------
     UsageError
-        If `source` is neither a path nor an open file.
+        If `source` is neither a path nor an open file, or there is a rate.
     """
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
-        return Path(name) if isinstance(name, str) else None
-    if _names_a_file(source):
-        return Path(os.fsdecode(source))  # a `DirEntry` may name it as bytes
-    raise UsageError(
-        "expected a file's path, a file open as binary, or a NumPy array of samples and their "
-        f"rate, got {_described(source)}"
-    )
+        path = Path(name) if isinstance(name, str) else None
+    elif _names_a_file(source):
+        path = Path(os.fsdecode(source))  # a `DirEntry` may name it as bytes
+    else:
+        raise UsageError(
+            "expected a file's path, a file open as binary, or a NumPy array of samples and their "
+            f"rate, got {_described(source)}"
+        )
+    if rate is not None:
+        raise UsageError("rate is for samples; a file knows its own")
+    return path
 
 
 def as_path(name: object) -> Path:
@@ -73,14 +82,20 @@ def _described(source: object) -> str:
     return "an empty text" if source == "" else type(source).__name__
 
 
-def checked_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return samples in memory as contiguous float32[n].
+def checked_samples(
+    samples: npt.ArrayLike, rate: float | None
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Return samples in memory as contiguous float32[n], and their rate in Hz.
 
     Raises
     ------
     UsageError
-        If they are not finite one-dimensional floats, or louder than any sound could be.
+        If they are not finite one-dimensional floats, or louder than any sound could be, or the
+        rate is missing or not a valid one.
     """
+    if rate is None:
+        raise UsageError("samples need their rate in Hz, got none")
+    rate = audio.checked_rate("rate", rate)
     signal = checked_mono(samples)
     # A Python float, because half precision cannot represent the limit it is compared with.
     peak = float(max(signal.max(initial=0.0), -signal.min(initial=0.0)))
@@ -88,4 +103,4 @@ def checked_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
         raise UsageError("samples: expected finite numbers, got NaN or infinity")
     if peak > audio.LOUDEST:  # their squares could overflow float32
         raise UsageError(f"samples: expected numbers in [-1, 1], got up to {peak:g}")
-    return np.ascontiguousarray(signal, np.float32)
+    return np.ascontiguousarray(signal, np.float32), rate

@@ -35,6 +35,7 @@ from tonearm.cli import (
 )
 from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.text import printable
+from tonearm.threads import keep_blas_single
 
 app = typer.Typer(
     name="tonearm",
@@ -95,6 +96,7 @@ def main() -> None:
 
     Typer itself ends quietly on a closed pipe and on Ctrl-C.
     """
+    keep_blas_single()
     _reopen_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal's encoding lacks must not end the program.
@@ -121,8 +123,8 @@ def main() -> None:
 def _reopen_closed_streams() -> None:
     """Open the null device in place of standard streams that were closed (``>&-``).
 
-    Otherwise the next file to be opened, such as a store, would take a closed stream's descriptor,
-    and what is printed would be written into it.
+    Otherwise the next file to be opened, such as a playlist, would take a closed stream's
+    descriptor, and what is printed would be written into it.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)  # so that child processes have them too

@@ -17,7 +17,7 @@ from tonearm.cli.options import (
     path_option,
     refuse,
 )
-from tonearm.cli.output import split_warnings
+from tonearm.cli.output import split_warnings, warn
 from tonearm.errors import UsageError
 from tonearm.text import printable
 
@@ -87,7 +87,7 @@ def benchmark(
         dataset = datasets.load(data)
     warning = datasets.leak_warning(dataset, protocol)
     if warning:
-        print(f"tonearm: warning: {warning}", file=sys.stderr)
+        warn(warning)
     default_configs = Path("configs") / name
     configs = configs or default_configs
     features = FeatureCache(cache or cache_folder("features"))
@@ -97,7 +97,7 @@ def benchmark(
         if isinstance(system, BundleSystem):
             # The name may have been meant for a configuration that is missing from this folder.
             path = printable(str(system.path))
-            print(f"tonearm: warning: {path} is {NOT_TRAINED_ANEW}", file=sys.stderr)
+            warn(f"{path} is {NOT_TRAINED_ANEW}")
     with split_warnings():
         result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     for system_name, ids in result.unclassified.items():

@@ -18,7 +18,6 @@ from tonearm.cli.options import (
 from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
 from tonearm.errors import UsageError
 from tonearm.text import printable
-from tonearm.threads import keep_blas_single
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +59,6 @@ def classify(
         raise UsageError("--json and --csv exclude each other")
     if as_csv and top is not None:
         raise UsageError("--csv always has a column for every genre: --top does not go with it")
-    keep_blas_single()
     from tonearm.classifier import Classifier
     from tonearm.media import recordings
     from tonearm.prediction import Failure

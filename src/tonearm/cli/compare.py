@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import path_argument
+from tonearm.cli.output import warn
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
 
@@ -90,7 +91,7 @@ def print_comparison(comparison: Comparison) -> None:
 def warn_of_few_groups(comparison: Comparison) -> None:
     """Warn in one line that intervals are too narrow, or missing."""
     if comparison.warning:
-        print(f"tonearm: warning: {comparison.warning}", file=sys.stderr)
+        warn(comparison.warning)
 
 
 def _name(run: Path) -> str:

@@ -19,7 +19,7 @@ from tonearm.cli.options import (
     path_option,
     refuse,
 )
-from tonearm.cli.output import split_warnings
+from tonearm.cli.output import split_warnings, warn
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
 from tonearm.text import composed, printable
@@ -129,7 +129,7 @@ def evaluate(
     classifier = Classifier.load(model)
     overlap = overlap_warning(classifier.bundle, tracks, dataset.name)
     if overlap:
-        print(f"tonearm: warning: {overlap}", file=sys.stderr)
+        warn(overlap)
     inference = run_inference(classifier, tracks, renamed, workers, progress=sys.stderr.isatty())
     metrics = inference.predictions.metrics(bootstrap)
     if as_json:
@@ -140,7 +140,7 @@ def evaluate(
         _print(metrics, inference)
     caution = too_few(metrics.groups, inference.predictions.unit) if bootstrap else None
     if caution:
-        print(f"tonearm: warning: {caution}", file=sys.stderr)
+        warn(caution)
     if report is not None:
         metadata = classifier.bundle.metadata
         size = classifier.bundle.path.stat().st_size / 1e6

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonearm.cli.options import AnalysisWorkersOption, CacheOption, listed, path_option
-from tonearm.cli.output import fitted, split_warnings, warn_unreadable
+from tonearm.cli.output import fitted, split_warnings, warn, warn_unreadable
 from tonearm.cli.tables import table_console
 from tonearm.errors import UsageError
 from tonearm.text import printable
-from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from tonearm.datasets.cache import FailedTrack
@@ -69,7 +68,6 @@ def learn(
     it did not learn from, as far as the tags or the table name them, and genres that need more
     examples are listed.
     """
-    keep_blas_single()
     from tonearm.datasets.cache import FeatureCache
     from tonearm.library import learn as learning
     from tonearm.library.examples import keep_genres
@@ -92,7 +90,7 @@ def learn(
         raise
     _report_left_out(examples, learned.failures)
     if learned.warning:
-        print(f"tonearm: warning: {learned.warning}", file=sys.stderr)
+        warn(learned.warning)
     if as_json:
         print(json.dumps(_record(learned, (*examples.failures, *learned.failures)), indent=2))
     else:

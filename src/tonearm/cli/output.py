@@ -197,6 +197,11 @@ def report_unlisted(paths: Iterable[str]) -> None:
         )
 
 
+def warn(message: object) -> None:
+    """Print a warning as one line on standard error."""
+    print(f"tonearm: warning: {message}", file=sys.stderr)
+
+
 @contextmanager
 def split_warnings() -> Iterator[None]:
     """Print each warning about a dataset as one line, without its place in the code."""
@@ -215,7 +220,7 @@ def split_warnings() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, SplitWarning):
-                print(f"tonearm: warning: {message}", file=sys.stderr)
+                warn(message)
             else:
                 show_other(message, category, filename, lineno, file, line)
 

@@ -17,7 +17,6 @@ import typer
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, path_option, refuse
 from tonearm.text import printable
-from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from tonearm.library.excerpt import Excerpt
@@ -106,7 +105,6 @@ def scan(
     With --engine ray the results are Parquet files in a folder, the folders and the output may be
     addresses (s3://bucket/music), and RAY_ADDRESS names the cluster.
     """
-    keep_blas_single()
     from tonearm.errors import UsageError
     from tonearm.library.excerpt import Excerpt
     from tonearm.library.scan import error_kind

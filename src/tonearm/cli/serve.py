@@ -14,7 +14,7 @@ from tonearm.cli.options import (
 )
 from tonearm.errors import TonearmError
 from tonearm.extras import needs
-from tonearm.threads import keep_blas_single, processors
+from tonearm.threads import processors
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +54,6 @@ def serve(
     POST a file to /classify to get the JSON that `tonearm classify --json` prints, or drop files on
     the page at /. There is no password: put a proxy that has one in front before others use it.
     """
-    keep_blas_single()
     with needs("serve"):
         from tonearm.serving import Limits, WorkerPool, create_app
         from tonearm.serving.server import bind, run_server

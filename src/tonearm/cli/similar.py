@@ -14,7 +14,6 @@ from tonearm.cli.options import path_option, refuse
 from tonearm.cli.output import fitted, report_unlisted
 from tonearm.cli.unknown_names import warn_of_unknown_paths
 from tonearm.text import printable, relative
-from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from tonearm.library.similar import Neighbour
@@ -65,7 +64,6 @@ def similar(
     """
     if playlist is None:
         refuse(context, "absolute", beside="without --playlist")
-    keep_blas_single()
     from tonearm.library.similar import similar as find
     from tonearm.library.similar import write_similar
     from tonearm.library.store import Store

@@ -26,7 +26,6 @@ from tonearm.cli.output import fitted, print_row, warn_unreadable
 from tonearm.cli.unknown_names import warn_of_unknown_labels
 from tonearm.errors import UsageError
 from tonearm.text import printable
-from tonearm.threads import keep_blas_single
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,7 +182,6 @@ def _files(paths: Sequence[str]) -> list[str]:
 
 
 def _classifier_source(model: str, workers: int, mapping: GenreWords) -> SuggestionSource:
-    keep_blas_single()
     from tonearm.classifier import Classifier
     from tonearm.library.suggestions import classifying
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tonearm.cli.options import path_option
-from tonearm.cli.output import split_warnings
+from tonearm.cli.output import split_warnings, warn
 from tonearm.extras import needs
 
 
@@ -71,9 +71,8 @@ def train(
             f"over {metrics.count} tracks"
         )
     else:
-        typer.echo(
-            "tonearm: warning: no tracks to validate on: the model is of the last epoch, "
-            "uncalibrated and not evaluated",
-            err=True,
+        warn(
+            "no tracks to validate on: the model is of the last epoch, uncalibrated and not "
+            "evaluated"
         )
     typer.echo(f"model: {result.bundle}")

@@ -131,8 +131,7 @@ def plot(
     MissingExtraError
         If matplotlib is not installed.
     """
-    rate = audio.checked_rate("rate", rate)
-    signal = checked_samples(samples)
+    signal, rate = checked_samples(samples, rate)
     if len(signal) == 0:
         raise UsageError("there are no samples to draw")
     _check_size(width, height)

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, get_args
 
 from tonearm.atomic import atomic_write
 from tonearm.csvrows import csv_writer
-from tonearm.errors import TonearmError, UsageError, reason_of
+from tonearm.errors import FileError, UsageError, reason_of
 from tonearm.extras import needs
 from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.rows import COLUMNS, probability_column, to_row
@@ -25,11 +25,8 @@ STANDARD_OUTPUT = "-"
 ROW_GROUP = 10_000  # rows held in memory for Parquet
 
 
-class ExportError(TonearmError):
+class ExportError(FileError):
     """The table cannot be written."""
-
-    def __init__(self, target: str, reason: str) -> None:
-        super().__init__(f"{target}: {reason}")
 
 
 def export(
