@@ -226,7 +226,7 @@ def test_predictions_file_round_trip(tmp_path: Path) -> None:
 
 def test_unknown_artists_are_groups_of_their_own() -> None:
     groups = predictions(4).groups
-    assert groups == ("track track.000", "artist ann bob", "artist ann bob", "track track.003")
+    assert groups == ("track track.000", "artist annbob", "artist annbob", "track track.003")
     assert predictions(12).metrics(bootstrap=10).groups == 5
     assert predictions().unit == "group"
     assert predictions().take([1, 2]).unit == "artist"
