@@ -555,6 +555,29 @@ def test_stretches_have_a_music_verdict(
     assert talk.embedding == pytest.approx(classifier(tone(5000, 4), RATE).embedding, abs=0.1)
 
 
+def test_silence_within_a_recording_counts_for_nothing(musical_bundle: Path) -> None:
+    classifier = Classifier.load(musical_bundle)
+    dither = 3e-5 * np.random.default_rng(0).uniform(-1, 1, 40 * RATE).astype(np.float32)
+    song = classifier(tone(200, 6), RATE)
+    for silence in (np.zeros(40 * RATE, np.float32), dither):
+        padded = classifier(np.r_[tone(200, 6), silence], RATE)
+        assert padded.probabilities == pytest.approx(song.probabilities, abs=1e-6)
+        assert padded.music == pytest.approx(song.music, abs=1e-6)
+        assert padded.embedding == pytest.approx(song.embedding, abs=1e-5)
+        assert padded.duration == pytest.approx(46)
+        assert [segment.verdict for segment in padded.segments] == ["music"] * 3 + [
+            "not music"
+        ] * 20
+    # What is soft throughout is heard.
+    soft = classifier(2.5e-4 * tone(200, 6), RATE)
+    assert soft.genre == song.genre
+
+
+def test_of_less_than_a_second_nothing_is_certain(classifier: Classifier) -> None:
+    assert classifier(tone(5000, 0.9), RATE).verdict == "unsure"
+    assert classifier(tone(5000, 1.1), RATE).verdict == "music"
+
+
 def test_a_stretch_of_silence_does_not_hide_the_others(
     classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:

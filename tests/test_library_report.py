@@ -199,6 +199,13 @@ def test_user_words_mean_what_the_mapping_says() -> None:
     assert words.meant(["Jazz"]) == {"jazz"}  # the model has no polka
 
 
+@pytest.mark.parametrize("labels", [("Dub", "Reggae"), ("Reggae", "Dub")])
+def test_a_label_of_its_own_is_no_kind_of_another(labels: tuple[str, str]) -> None:
+    words = TagWords(labels)
+    assert words.meant(["dub"]) == {"Dub"}
+    assert words.meant(["Dancehall"]) == words.meant(["reggae"]) == {"Reggae"}
+
+
 def test_words_of_signs_alone_are_told_apart() -> None:
     words = TagWords(["hip-hop", "jazz"], {"jazz": ["♫"]})
     assert [words.meant([tag]) for tag in ("♫", "♪")] == [{"jazz"}, set()]

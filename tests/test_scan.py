@@ -538,6 +538,10 @@ def test_excerpts_are_spread_over_the_recording() -> None:
     assert Excerpt(5).stretches(100) == [(47.5, 5)]
     assert Excerpt(35).stretches(350, window=29) == [(157.5, 35)]
     assert Excerpt().stretches(30) is None
+    assert Excerpt().stretches(30.9) is None
+    assert Excerpt().stretches(31) == [
+        (pytest.approx(31 * (2 * i + 1) / 6 - 5), 10) for i in range(3)
+    ]
     assert Excerpt().stretches(None) is None
     assert Excerpt(None).stretches(1e6) is None
     assert Excerpt.parse("all") == Excerpt(None)

@@ -18,7 +18,15 @@ from tonearm import audio, bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
-from tonearm.inputs import as_path, check_audible, checked_samples, path_of, path_or_failure
+from tonearm.inputs import (
+    SHORTEST_SURE_SECONDS,
+    SILENCE_PEAK,
+    as_path,
+    check_audible,
+    checked_samples,
+    path_of,
+    path_or_failure,
+)
 from tonearm.prediction import Failure, Prediction, Segment, Thresholds
 from tonearm.time_limits import check_time_limit, known_size, time_limit_for
 from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
@@ -74,6 +82,7 @@ class Classifier:
         self.time_limit = time_limit
         self.sample_rate = model.metadata.front_end.sample_rate  # Hz, of what the networks hear
         self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
+        self._silence = _level_of_silence(self._logmels[0])
         self._descriptors: BundleDescriptors | None = None
         if model.metadata.descriptors:  # which few models take, and all would have to load
             from tonearm.bundle_descriptors import BundleDescriptors
@@ -266,10 +275,12 @@ class Classifier:
         for span, frames in self.windows(scores.monitor(blocks)):
             outputs = self.bundle.run(frames, descriptors)
             scores.spans.append(span)
+            scores.silent.append(self.is_silent(frames))
             scores.logits.append(outputs.logits[0])
             scores.embeddings.append(outputs.embedding[0])
             if outputs.music is not None:
-                scores.music.append(_sigmoid(float(outputs.music[0, 0])))
+                is_music = 0.0 if scores.silent[-1] else _sigmoid(float(outputs.music[0, 0]))
+                scores.music.append(is_music)
         scores.spans = [(start, min(end, scores.seconds)) for start, end in scores.spans]
         return scores
 
@@ -299,6 +310,14 @@ class Classifier:
         for (span, first), *others in zip(*streams, strict=False):
             yield span, [first, *(frames for _, frames in others)]
 
+    def is_silent(self, frames: list[Floats]) -> bool:
+        """Whether most of a window, as `windows` yields it, is below `SILENCE_PEAK`.
+
+        The network would take silence for quiet music. Such windows count for nothing, unless there
+        are no others.
+        """
+        return float(np.median(frames[0].max(axis=2))) < self._silence
+
     def describe(self, samples: Floats, rate: int) -> Floats | None:
         """Return the descriptors of mono samples that the bundle takes, float32[1, D].
 
@@ -326,9 +345,13 @@ class Classifier:
         log_probabilities = log_softmax(np.stack(scores.logits))
         music: list[float | None] = [*scores.music] or [None] * len(scores.spans)
         segments = tuple(map(self._segment, scores.spans, log_probabilities, music))
-        probabilities = self._ranked(log_probabilities.mean(axis=0))
+        heard = heard_windows(scores.silent)
+        probabilities = self._ranked(log_probabilities[heard].mean(axis=0))
         genre, confidence = next(iter(probabilities.items()))
-        is_music = _mean_of_top_half(scores.music) if scores.music else None
+        is_music = _mean_of_top_half([scores.music[i] for i in heard]) if scores.music else None
+        verdict = self.thresholds.verdict(is_music, confidence)
+        if verdict == "music" and scores.seconds < SHORTEST_SURE_SECONDS:
+            verdict = "unsure"
         return Prediction(
             path=path,
             genre=genre,
@@ -337,9 +360,9 @@ class Classifier:
             segments=segments,
             duration=scores.seconds,
             truncated=truncated,
-            embedding=np.mean(scores.embeddings, axis=0, dtype=np.float32),
+            embedding=np.mean([scores.embeddings[i] for i in heard], axis=0, dtype=np.float32),
             music=is_music,
-            verdict=self.thresholds.verdict(is_music, confidence),
+            verdict=verdict,
         )
 
     def _segment(
@@ -385,6 +408,7 @@ class _Scores:
 
     def __init__(self, rate: int) -> None:
         self.spans: list[tuple[float, float]] = []  # seconds, one for each window
+        self.silent: list[bool] = []  # so are these, and what follows
         self.logits: list[Floats] = []
         self.embeddings: list[Floats] = []
         self.music: list[float] = []  # probabilities; empty if the bundle has no such output
@@ -399,6 +423,7 @@ class _Scores:
     def add(self, stretch: _Scores, start: float) -> None:
         """Add the results of a stretch that begins at `start` seconds."""
         self.spans += [(start + begin, start + end) for begin, end in stretch.spans]
+        self.silent += stretch.silent
         self.logits += stretch.logits
         self.embeddings += stretch.embeddings
         self.music += stretch.music
@@ -442,6 +467,18 @@ def _tee(blocks: Iterable[Floats], readers: int) -> list[Iterator[Floats]]:
             yield pending.popleft()
 
     return [read(pending) for pending in queues]
+
+
+def heard_windows(silent: list[bool]) -> list[int]:
+    """Return the indices of the windows that count: those that are not silent, or all of them."""
+    return [i for i, is_silent in enumerate(silent) if not is_silent] or list(range(len(silent)))
+
+
+def _level_of_silence(logmel: LogMel) -> float:
+    """Return the highest value in the frames of a tone with the peak of silence."""
+    rate = logmel.config.sample_rate
+    tone = SILENCE_PEAK * np.sin(2 * np.pi * 1000 / rate * np.arange(rate), dtype=np.float32)
+    return float(logmel(tone.astype(np.float32)).max())
 
 
 def _mean_of_top_half(probabilities: list[float]) -> float:

@@ -15,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tonearm import audio
-from tonearm.classifier import Classifier, log_softmax
+from tonearm.classifier import Classifier, heard_windows, log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.mel import hz_to_mel, mel_to_hz
 from tonearm.inputs import checked_samples, path_of
 from tonearm.prediction import Prediction
+from tonearm.windows import LENGTH_TOLERANCE_SECONDS
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
-# A recording longer by less than this is explained as a whole: clips of 30 s are often a few
-# milliseconds longer, and that offset would shift the windows from those that were classified.
-LENGTH_TOLERANCE_SECONDS = 1.0
 PATCH_SECONDS = 1.0
 FEWEST_PATCHES = 4  # in time, for a recording of a few seconds
 BANDS = 8  # of equal width in mel
@@ -195,6 +193,7 @@ class Occlusion:
             np.concatenate([window.frames[i][0] for window in self._windows]).mean(axis=0)
             for i in range(len(front_ends))
         ]
+        self._heard = heard_windows([classifier.is_silent(w.frames) for w in self._windows])
         self._logits = np.concatenate([self._score(window.frames) for window in self._windows])
 
     def log_probabilities(self, cover: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -220,7 +219,7 @@ class Occlusion:
                     )
                 ]
                 logits[i] = self._score(covered)[0]
-        clip = log_softmax(logits).mean(axis=0)
+        clip = log_softmax(logits[self._heard]).mean(axis=0)
         return log_softmax(clip / self._bundle.metadata.temperature)
 
     def evidence(self, genre: str) -> Floats:

@@ -11,6 +11,7 @@ from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
 from tonearm.inputs import SilentAudio
 from tonearm.prediction import Prediction
+from tonearm.windows import LENGTH_TOLERANCE_SECONDS
 
 DEFAULT_SECONDS = 30.0
 STRETCH_SECONDS = 10.0
@@ -69,10 +70,12 @@ class Excerpt:
         Returns
         -------
         list of (start, length) or None
-            In seconds; None to analyse the whole recording, because that was requested, it is no
-            longer than the excerpt, or its length is unknown.
+            In seconds; None to analyse the whole recording, because that was requested, it is
+            longer than the excerpt by less than a second, or its length is unknown.
         """
-        if self.seconds is None or duration is None or duration <= self.seconds:
+        if self.seconds is None or duration is None:
+            return None
+        if duration < self.seconds + LENGTH_TOLERANCE_SECONDS:
             return None
         count = max(1, math.floor(self.seconds / max(window, STRETCH_SECONDS)))
         length = self.seconds / count

@@ -43,10 +43,10 @@ class TagWords:
             for word in words if label in known else ():
                 self._user_words.setdefault(normalised_spelling(word), set()).add(label)
         self._words: dict[str, str] = {}
-        for label in known:
-            spelling = normalised_spelling(label)
-            for word in (*KINDS.get(spelling, ()), spelling):
-                self._words[word] = label
+        spellings = {normalised_spelling(label): label for label in known}
+        for spelling, label in spellings.items():
+            self._words |= dict.fromkeys(KINDS.get(spelling, ()), label)
+        self._words |= spellings  # last: a label of its own ("Dub") is no kind of another
         self._meant = lru_cache(maxsize=10_000)(self._interpret)
 
     def meant(self, tags: Iterable[str]) -> frozenset[str]:
