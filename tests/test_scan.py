@@ -308,12 +308,13 @@ def test_another_model_or_excerpt_analyses_again(
     assert first.duration == pytest.approx(40)
 
     scan = scanned(file, excerpt=Excerpt(None))
-    assert scan.tally.classified == 1
+    assert (scan.tally.replaced, scan.tally.classified) == (1, 1)
     whole = store.entry(file)
     assert whole is not None
     assert whole.model == scan.model.key != first.model
     assert len(whole.segments) == 40
-    assert scanned(file, excerpt=Excerpt(None)).tally.due == 0
+    again = scanned(file, excerpt=Excerpt(None)).tally
+    assert (again.due, again.replaced) == (0, 0)
 
     other = write_bundle(tmp_path / "other.onnx", tiny_metadata(labels=("deep", "shrill")))
     assert scanned(file, model=other).tally.classified == 1
@@ -409,6 +410,54 @@ def facts(path: Path) -> list[tuple[Entry, bytes]]:
             (replace(entry, scanned_at=0.0), np.asarray(entry.embedding).tobytes())
             for entry in store.entries()
         ]
+
+
+def test_a_folder_that_was_moved_as_a_whole_is_known_in_its_new_place(
+    store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    for folder in ("old", "kept"):
+        (tmp_path / folder).mkdir()
+    for name, hertz in (("a", 200), ("b", 300)):
+        write_audio(tmp_path / "old" / f"{name}.flac", tone(hertz, 2), RATE)
+    write_audio(tmp_path / "kept" / "c.flac", tone(200, 2), RATE)  # a copy, which stays
+    scanned(tmp_path / "old")
+    scanned(tmp_path / "kept")
+    (tmp_path / "old").rename(tmp_path / "new")
+
+    tally = scanned(tmp_path / "new").tally
+
+    assert (tally.recognised, tally.classified, tally.moved) == (2, 0, 2)
+    assert sorted(store.paths(missing=True)) == [
+        str(tmp_path / name) for name in ("kept/c.flac", "new/a.flac", "new/b.flac")
+    ]
+
+
+def test_copies_of_what_is_on_an_unmounted_disk_do_not_take_its_place(
+    store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    for folder in ("disk", "copy"):
+        (tmp_path / folder).mkdir()
+    file = write_audio(tmp_path / "disk" / "a.flac", tone(200, 2), RATE)
+    scanned(tmp_path / "disk")
+    file.rename(tmp_path / "copy" / "a.flac")  # leaves an empty folder, as without its disk
+    tally = scanned(tmp_path / "copy").tally
+    assert (tally.recognised, tally.moved) == (1, 0)
+    assert list(store.paths()) == [str(tmp_path / "copy" / "a.flac")]
+    assert sorted(store.paths(missing=True)) == [str(tmp_path / "copy" / "a.flac"), str(file)]
+
+
+def test_what_was_written_while_it_was_analysed_is_analysed_again(
+    tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "a.flac", tone(200, 2), RATE)
+    model = model_of(Bundle.load(tiny_bundle), Excerpt())
+    analyse = Analyser(tiny_bundle, model, Excerpt(), None)
+    task = Task.of(str(file))
+    whole = analyse(task).entry
+    assert (whole.mtime_ns, whole.audio is None) == (task.mtime_ns, False)
+    entry = analyse(task._replace(mtime_ns=task.mtime_ns - 1)).entry
+    assert (entry.mtime_ns, entry.audio) == (-1, None)  # no copy of it takes its genre over
+    assert entry.genre == "low"
 
 
 def test_what_cannot_be_scanned_is_reported_at_once(store: Store, tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, path_option, refuse
+from tonearm.cli.output import warn
 from tonearm.text import printable
 
 if TYPE_CHECKING:
     from tonearm.library.excerpt import Excerpt
     from tonearm.library.scan import Scan, Tally
 
+REPORT_SECONDS = 60.0  # between lines on progress where there is no terminal
 LISTED = 12  # genres, errors and folders in the summary
 
 
@@ -192,16 +194,28 @@ def _show(tallies: Iterator[Tally]) -> Tally:
     console = Console(stderr=True)
     with console.status("looking for recordings"):
         tally = next(tallies)
+    if tally.replaced:
+        warn(
+            f"{tally.replaced} files have results of another model or excerpt, which are replaced "
+            "(--model and --excerpt as in the last scan keep them)"
+        )
     columns = ("{task.description}", TimeElapsedColumn(), "left")
     progress = bar(console, after=columns, transient=True)
     task = progress.add_task("", total=tally.due)
-    start = time.monotonic()
+    start = reported = time.monotonic()
     try:
         with progress if console.is_terminal and tally.due else nullcontext():
             for tally in until_interrupted(tallies):
                 speed = tally.done / (time.monotonic() - start)
                 description = f"{speed:.1f} files/s, {_hours(tally.seconds_of_music)} of music"
                 progress.update(task, completed=tally.done, description=description)
+                if not console.is_terminal and time.monotonic() - reported >= REPORT_SECONDS:
+                    reported = time.monotonic()
+                    print(
+                        f"tonearm: {tally.done} of {tally.due} files, {description}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
     except KeyboardInterrupt:
         print(
             f"tonearm: interrupted after {tally.done} of {tally.due} files; the next scan goes "

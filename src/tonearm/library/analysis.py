@@ -127,6 +127,13 @@ class Analyser:
 
     def __call__(self, task: Task) -> Outcome:
         """Return what to store about a file; any exception becomes its error."""
+        outcome = self._analyse(task)
+        if os.path.lexists(task.path) and Task.of(task.path) != task:
+            # Written meanwhile: what was heard may not be what was hashed. The next scan sees.
+            return outcome._replace(entry=replace(outcome.entry, mtime_ns=-1, audio=None))
+        return outcome
+
+    def _analyse(self, task: Task) -> Outcome:
         entry = empty_entry(task, self._model)
         try:
             names = _names(task.path)

@@ -43,6 +43,8 @@ class Tally:
     ----------
     found, due
         Recordings found below the folders, and how many of them still have to be analysed.
+    replaced
+        How many of those due have results of another model or excerpt, which will be lost.
     done
         How many of the due recordings are done.
     classified, recognised, failed
@@ -59,6 +61,7 @@ class Tally:
 
     found: int = 0
     due: int = 0
+    replaced: int = 0
     done: int = 0
     classified: int = 0
     recognised: int = 0
@@ -170,9 +173,10 @@ class Scan:
 
     def survey(self) -> None:
         """Count the recordings found and due; iterating does this first if it was not done."""
-        for _, is_due in self._examine():
+        for _, is_due, has_result in self._examine():
             self.tally.found += 1
             self.tally.due += is_due
+            self.tally.replaced += is_due and has_result
         self._surveyed = True
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -180,7 +184,7 @@ class Scan:
             self.survey()
         if self.tally.due:
             workers = min(self._workers, self.tally.due)
-            due = (task for task, is_due in self._examine() if is_due)
+            due = (task for task, is_due, _ in self._examine() if is_due)
             limit_of = partial(time_limit_of, time_limit=self._time_limit)
             for result in as_finished(self._prepare, due, workers, time_limit=limit_of):
                 outcome = (
@@ -193,8 +197,8 @@ class Scan:
                 yield outcome
         self._update_gone()
 
-    def _examine(self) -> Iterator[tuple[Task, bool]]:
-        """Yield every recording below the paths, and whether it is due."""
+    def _examine(self) -> Iterator[tuple[Task, bool, bool]]:
+        """Yield every recording, whether it is due, and whether it has another model's result."""
         files = self._recordings()
         while batch := list(islice(files, BATCH)):
             known = self._store.states(batch)
@@ -207,7 +211,7 @@ class Scan:
                     is_due = os.path.lexists(path)
                 if state is not None and state.missing and not is_due:
                     reappeared.append(path)
-                yield task, is_due
+                yield task, is_due, state is not None and self._is_of_another_model(state)
             if reappeared:
                 self._store.mark(reappeared, missing=False)
 
@@ -225,18 +229,26 @@ class Scan:
             return True
         return state.model != self.model.key or (state.failed and self._retry)
 
+    def _is_of_another_model(self, state: State) -> bool:
+        return not state.failed and state.model != self.model.key
+
     def _update_gone(self) -> None:
         """Update the entries of known files that are no longer at their path."""
         # Read first, then write: SQLite does not wait for locks when a read becomes a write.
         is_gone = _gone_checker(self.paths)
         gone = list(filter(is_gone, self._store.paths(self.paths)))
-        self._store.mark(gone, missing=True)
+        # Where a whole folder was moved, the files known in its old place are below no path.
+        left = self._store.copies() if self.tally.recognised else ()
+        vanished = [path for path in left if not os.path.lexists(path)]
+        self._store.mark([*gone, *vanished], missing=True)
         is_left_empty = cache(_is_left_empty)
 
         def is_unplugged(path: str) -> bool:
             return is_left_empty(os.path.dirname(path))  # noqa: PTH120
 
-        self.tally.moved = self._store.forget_missing(self._moved(is_unplugged))
+        left_behind = [path for path in vanished if not is_unplugged(path)]
+        moved = self._moved(is_unplugged)
+        self.tally.moved = self._store.forget_missing([*moved, *left_behind])
         if self._prune:
             self.tally.pruned = self._store.forget_missing(self._deleted(is_unplugged))
         self.tally.missing = self._store.count_missing(self.paths)

@@ -70,6 +70,7 @@ _RETRY_SECONDS = 0.01
 _NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
 _NO_SIDE_FILES = (*_NO_ROOM, "SQLITE_CANTOPEN")
 _PRESENT, _ANY = "NOT missing", "1"  # SQL conditions
+_SAME_AUDIO = "files AS o WHERE o.audio = files.audio AND NOT o.missing AND o.genre NOTNULL"
 _NO_TIME = -1  # nanoseconds since 1970: not the modification time of any file
 _DAMAGE = (ValueError, TypeError, AttributeError, RecursionError)  # raised by damaged values
 
@@ -277,6 +278,12 @@ class Store:
         for (path,) in self._rows("path", under, "missing"):
             yield os.fsdecode(path)
 
+    def copies(self) -> Iterator[str]:
+        """Yield the present files whose audio is also present, classified, under another path."""
+        others = f"{_SAME_AUDIO} AND o.path <> files.path"
+        for (path,) in self._rows("path", (), f"{_PRESENT} AND EXISTS (SELECT 1 FROM {others})"):
+            yield os.fsdecode(path)
+
     def found_elsewhere(
         self, under: Sequence[str | os.PathLike[str]] = ()
     ) -> Iterator[tuple[str, float]]:
@@ -287,8 +294,7 @@ class Store:
         path, scanned_at
             The missing file; when the other, or the last of several, was scanned.
         """
-        others = "files AS o WHERE o.audio = files.audio AND NOT o.missing AND o.genre NOTNULL"
-        columns = f"path, (SELECT max(scanned_at) FROM {others}) AS elsewhere"
+        columns = f"path, (SELECT max(scanned_at) FROM {_SAME_AUDIO}) AS elsewhere"
         for path, scanned_at in self._rows(columns, under, "missing AND elsewhere NOTNULL"):
             yield os.fsdecode(path), scanned_at
 
