@@ -263,10 +263,38 @@ def test_ctrl_c_waits_for_the_file_in_hand(
 
     monkeypatch.setattr(tagging, "put_in_place", interrupted)
     code, output, errors = run("tag", "--model", "tiny", music)
-    assert (code, errors) == (130, "tonearm: interrupted after 2 files\n")
+    interrupted_line, way_back = errors.splitlines()
+    assert (code, interrupted_line) == (130, "tonearm: interrupted after 2 files")
     assert "write" in output
     assert read_genres(music / "high.flac") == ("high",)
     assert read_genres(music / "low.flac") == ()
+    before, _, command = way_back.partition("undo: tonearm ")
+    assert before == "tonearm: 1 written; "
+    assert run(*shlex.split(command))[0] == 0
+    assert read_genres(music / "high.flac") == ()
+
+
+def test_the_way_back_is_told_where_the_output_was_closed(
+    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        if read_genres(music / "high.flac") == ("high",):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("tonearm.cli.tag.print_row", closed)
+    _, _, errors = run("tag", "--model", "tiny", music)
+    assert errors.startswith("tonearm: 1 written; undo: tonearm tag --undo ")
+
+
+def test_genres_are_cut_on_a_terminal_only(run: Run, music: Path, tmp_path: Path) -> None:
+    genres = "Soundtrack; Ambient; Electronic; Downtempo"
+    table = tmp_path / "genres.jsonl"
+    table.write_text(
+        json.dumps({"path": str(music / "low.flac"), "genre": genres, "confidence": 1})
+    )
+    code, output, _ = run("tag", "--from", table, "--dry-run")
+    assert code == 0
+    assert genres in output
 
 
 def test_the_way_back_can_be_typed_as_it_is_printed(run: Run, music: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from tonearm.library.journal import Journal
     from tonearm.library.mapping import GenreWords
     from tonearm.library.suggestions import SuggestionSource
     from tonearm.library.tagging import Change
@@ -133,17 +134,22 @@ def tag(
         raise typer.Exit(1)
     changes = plan(files, source, rules)
     journal_file = None if dry_run else Journal(journal)
-    with journal_file or nullcontext():
-        done = _print_all(
-            apply(changes, journal_file, keep_mtime=keep_mtime, store=store)
-            if journal_file
-            else changes,
-            files,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
+    done: Counter[str] = Counter()
+    try:
+        with journal_file or nullcontext():
+            if journal_file:
+                changes = apply(changes, journal_file, keep_mtime=keep_mtime, store=store)
+            _print_all(changes, done, files, dry_run=dry_run, as_json=as_json)
+    except BaseException:
+        if journal_file and done["write"]:  # and then Ctrl-C came, or the output was closed
+            print(f"tonearm: {done['write']} written; {_way_back(journal_file)}", file=sys.stderr)
+        raise
     if journal_file and done["write"] and not as_json:
-        print(f"undo: tonearm tag --undo {shlex.quote(printable(str(journal_file.path)))}")
+        print(_way_back(journal_file))
+
+
+def _way_back(journal: Journal) -> str:
+    return f"undo: tonearm tag --undo {shlex.quote(printable(str(journal.path)))}"
 
 
 def _files_and_source(
@@ -202,34 +208,35 @@ def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
                 print(f"journal: {printable(str(path))}")
             yield from undo(path, dry_run=dry_run)
 
-    done = _print_all(restorations(), None, dry_run=dry_run, as_json=as_json)
+    done: Counter[str] = Counter()
+    _print_all(restorations(), done, None, dry_run=dry_run, as_json=as_json)
     if done["fail"] and not done["restore"]:
         raise typer.Exit(1)
 
 
 def _print_all(
     results: Iterable[Change | Restoration],
+    done: Counter[str],
     names: Sequence[str] | None,
     *,
     dry_run: bool,
     as_json: bool,
-) -> Counter[str]:
-    """Print each result as it comes, and count them by action; `names` is None if unknown.
+) -> None:
+    """Print each result as it comes, and count it by its action; `names` is None if unknown.
 
     Raises
     ------
     typer.Exit
         With 1 if all failed, with 130 if it was interrupted.
     """
-    done: Counter[str] = Counter()
     printer = None if as_json else _Rows(names)
     try:
         for result in until_interrupted(results):
+            done[result.action] += 1
             if printer:
                 printer.add(result)
             else:
                 print(json.dumps(asdict(result)), flush=True)
-            done[result.action] += 1
     except KeyboardInterrupt:
         print(f"tonearm: interrupted after {done.total()} files", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -238,7 +245,6 @@ def _print_all(
         print(f"would be: {counts}" if dry_run else counts)
     if done["fail"] and done["fail"] == done.total():
         raise typer.Exit(1)
-    return done
 
 
 class _Rows:
@@ -268,12 +274,15 @@ class _Rows:
             old, new, confidence = result.new, result.old, None
         else:
             old, new, confidence = result.old, result.new, result.confidence
-        row.append(_genres(old), "dim").append(" → " if old != new else "   ")
-        row.append(_genres(new if old != new else ()), "bold")
+        row.append(self._genres(old), "dim").append(" → " if old != new else "   ")
+        row.append(self._genres(new if old != new else ()), "bold")
         row.append(f"  {confidence:>4.0%}  " if confidence is not None else " " * 8)
         row.append(f"{result.action:<7}  ", colour).append(result.reason, colour)
         print_row(self._console, row)
 
+    def _genres(self, names: Sequence[str]) -> str:
+        from rich.cells import cell_len
 
-def _genres(names: Sequence[str]) -> str:
-    return fitted(printable("; ".join(names)), GENRES_WIDTH)
+        text = printable("; ".join(names))
+        has_room = not self._console.is_terminal and cell_len(text) > GENRES_WIDTH
+        return text if has_room else fitted(text, GENRES_WIDTH)
