@@ -825,6 +825,9 @@ def test_training_without_validation_is_told(
     assert result.exit_code == 0, result.output
     assert "tonearm: warning: no tracks to validate on" in result.stderr
     assert not (run / "metrics.json").exists()
+    # Also apart from its run, the model knows what it learned from.
+    training = Bundle.load(run / "model.onnx").metadata.training
+    assert (training["data"], training["data_parts"]) == ("table", ["train"])
 
 
 def test_the_command_prints_all_settings(settings: list[str]) -> None:

@@ -30,7 +30,7 @@ from tonearm.errors import UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.metrics import Metrics
-from tonearm.evaluation.training_overlap import training_text
+from tonearm.evaluation.training_overlap import data_learned, training_text
 from tonearm.features.descriptors import descriptor_names
 from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
@@ -130,6 +130,7 @@ def train(
         cache,
         resume=resume,
         workers=workers,
+        data=dataset.name if len(folds) == 1 else None,
     )
 
 
@@ -143,6 +144,7 @@ def fit(
     *,
     resume: Resume = "auto",
     workers: int = 1,
+    data: str | None = None,
 ) -> Run:
     """Train on some tracks, validate on others, and export the best epoch as a bundle.
 
@@ -160,6 +162,9 @@ def fit(
         Feature cache.
     resume, workers
         See `train`.
+    data
+        Name of the dataset that the tracks are from, if they are whole parts of it. It is stored in
+        the bundle, so that an evaluation on the same tracks is noticed.
 
     Raises
     ------
@@ -221,7 +226,8 @@ def fit(
         window_seconds=experiment.data.window_seconds,
         hop_seconds=experiment.data.hop_seconds,
         temperature=temperature,
-        training=_summary(experiment, train_clips),
+        training=_summary(experiment, train_clips)
+        | (data_learned(data, train_clips.tracks) if data is not None else {}),
         metrics=_headline(metrics),
         licence="Apache-2.0",
         attribution=best.attribution,
