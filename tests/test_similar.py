@@ -197,6 +197,22 @@ def test_the_command(store: Store, tones: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_files_of_another_excerpt_are_told_to_be_left_out(
+    store: Store, tones: Path, tiny_bundle: Path
+) -> None:
+    whole = Excerpt(None)
+    model = model_of(Bundle.load(tiny_bundle), whole)
+    store.add_model(model)
+    analyser = Analyser(tiny_bundle, model, whole, None)
+    store.save([analyser(Task.of(str(tones / "250.flac"))).entry])
+    file, name = str(tones / "200.flac"), str(store.path)
+    done = CliRunner().invoke(app, ["similar", file, "--store", name])
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr == (
+        "tonearm: warning: 1 files of another model or excerpt are not searched: scan them again\n"
+    )
+
+
 def test_genres_in_wide_characters_are_aligned(tmp_path: Path) -> None:
     model = replace(MODEL, labels=("歌謡曲", "jazz"))
     pop = replace(track("/m/c"), genre="歌謡曲", probabilities={"歌謡曲": 1.0})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import path_option, refuse
-from tonearm.cli.output import fitted, report_unlisted
+from tonearm.cli.output import fitted, report_unlisted, warn
 from tonearm.cli.unknown_names import warn_of_unknown_paths
 from tonearm.text import printable, relative
 
@@ -75,6 +75,11 @@ def similar(
         found = find(library, file, top, model=model, under=under or ())
         if found.neighbours and playlist:
             left_out = write_similar(library, found, playlist, absolute=absolute)
+    if found.not_searched:
+        warn(
+            f"{found.not_searched} files of another model or excerpt are not searched: "
+            "scan them again"
+        )
     if not found.neighbours:
         print("tonearm: there is no other track", file=sys.stderr)
         raise typer.Exit(1)

@@ -40,11 +40,15 @@ class Neighbourhood:
         Whether the store knew the file or its audio, so that nothing was decoded.
     neighbours
         The tracks, the most similar first.
+    not_searched
+        Number of files in the store that another model, or with another excerpt, has analysed:
+        their embeddings cannot be compared.
     """
 
     query: Entry
     is_known: bool
     neighbours: tuple[Neighbour, ...]
+    not_searched: int = 0
 
 
 def similar(
@@ -81,9 +85,10 @@ def similar(
     if top < 1:
         raise UsageError(f"top: expected 1 or more, got {top}")
     query, is_known = _find_or_analyse(store, os.fspath(path), model)
+    not_searched = sum(files for model, files in store.models().items() if model.key != query.model)
     paths, embeddings = store.embeddings(query.model, under=under)
     if query.embedding is None or not paths:
-        return Neighbourhood(query, is_known, ())
+        return Neighbourhood(query, is_known, (), not_searched)
     cosines = cosine_similarity(embeddings, query.embedding)
     neighbours: list[Neighbour] = []
     seen_audio = {query.audio} - {None}
@@ -95,7 +100,7 @@ def similar(
         neighbours.append(Neighbour(entry, float(cosines[index])))
         if len(neighbours) == top:
             break
-    return Neighbourhood(query, is_known, tuple(neighbours))
+    return Neighbourhood(query, is_known, tuple(neighbours), not_searched)
 
 
 def write_similar(
