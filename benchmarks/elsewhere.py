@@ -124,7 +124,7 @@ python benchmarks/elsewhere.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
     --seeds {seeds} --data COLLECTION
 ```
 
-The bundles are those that `tonearm benchmark gtzan --systems default` leaves.
+The bundles are [the networks of the folds](../results-explained.md#the-networks-of-the-folds).
 """
 
 

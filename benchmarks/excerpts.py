@@ -115,7 +115,8 @@ def rendered(table: str, seeds: int) -> str:
 The accuracy lost if only the middle of a clip is classified, in points, with 95 % intervals over
 artists. The default model is evaluated as in [robustness](robustness.md), the published networks
 it is made of as in [the ladder](gtzan.md): their probes are fitted to the unaltered clips of the
-other folds and classify excerpts of this one; seeds: {seeds}. Full clips are those of 30 s.
+other folds and classify excerpts of this one; seeds: {seeds}. They are fitted anew for this table,
+so single answers may differ from those in the ladder. Full clips are those of 30 s.
 
 {table}
 An excerpt too short for a published network is repeated until it is long enough.

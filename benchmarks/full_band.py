@@ -55,8 +55,8 @@ python benchmarks/full_band.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
     --seeds {args.seeds} --data gtzan
 ```
 
-The bundles are those that `tonearm benchmark gtzan --systems default` leaves; the answers are in
-`predictions/full_band.csv`.
+The bundles are [the networks of the folds](../results-explained.md#the-networks-of-the-folds);
+the answers are in `predictions/full_band.csv`.
 """,
         encoding="utf-8",
     )

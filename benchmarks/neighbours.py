@@ -83,7 +83,7 @@ python benchmarks/neighbours.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
     --seeds {args.seeds} --data gtzan
 ```
 
-The bundles are those that `tonearm benchmark gtzan --systems default` leaves.
+The bundles are [the networks of the folds](../results-explained.md#the-networks-of-the-folds).
 """,
         encoding="utf-8",
     )

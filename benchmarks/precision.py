@@ -256,6 +256,8 @@ the best of {STARTS} and of {RUNS}, on this machine: {machine.notes(("onnxruntim
 python benchmarks/precision.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
     --seeds {len(rounds)} --data gtzan
 ```
+
+The bundles are [the networks of the folds](../results-explained.md#the-networks-of-the-folds).
 """
 
 

@@ -242,6 +242,8 @@ the published networks: [excerpts](excerpts.md).
 python benchmarks/robustness.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
     --seeds {seeds} --data gtzan
 ```
+
+The bundles are [the networks of the folds](../results-explained.md#the-networks-of-the-folds).
 """
 
 
