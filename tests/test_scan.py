@@ -446,6 +446,27 @@ def test_copies_of_what_is_on_an_unmounted_disk_do_not_take_its_place(
     assert sorted(store.paths(missing=True)) == [str(tmp_path / "copy" / "a.flac"), str(file)]
 
 
+def test_of_two_scans_at_once_neither_repeats_what_the_other_has_done(
+    store: Store,
+    scanned: Callable[..., Scan],
+    tiny_bundle: Path,
+    tmp_path: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = write_audio(tmp_path / "a.flac", tone(200, 2), RATE)
+    model = model_of(Bundle.load(tiny_bundle), Excerpt())
+    analyse = Analyser(tiny_bundle, model, Excerpt(), store.path)
+    task = Task.of(str(file))
+    scanned(file)
+    with monkeypatch.context() as patched:
+        patched.setattr("tonearm.audio.identify", None)  # nothing is read
+        outcome = analyse(task)
+    assert (outcome.entry.genre, outcome.is_new) == ("low", False)
+    assert not analyse(task._replace(size=task.size + 1)).is_new  # known by its audio
+    analyse.close()
+
+
 def test_what_was_written_while_it_was_analysed_is_analysed_again(
     tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:

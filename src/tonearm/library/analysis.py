@@ -127,11 +127,20 @@ class Analyser:
 
     def __call__(self, task: Task) -> Outcome:
         """Return what to store about a file; any exception becomes its error."""
+        if (known := self._done_meanwhile(task)) is not None:
+            return Outcome(known, is_new=False)
         outcome = self._analyse(task)
         if os.path.lexists(task.path) and Task.of(task.path) != task:
             # Written meanwhile: what was heard may not be what was hashed. The next scan sees.
             return outcome._replace(entry=replace(outcome.entry, mtime_ns=-1, audio=None))
         return outcome
+
+    def _done_meanwhile(self, task: Task) -> Entry | None:
+        """Return the entry of a file that another scan has analysed since it was found due."""
+        known = None if self._store is None else self._store.entry(task.path)
+        if known is None or known.genre is None or known.model != self._model.key:
+            return None
+        return known if (known.size, known.mtime_ns) == (task.size, task.mtime_ns) else None
 
     def _analyse(self, task: Task) -> Outcome:
         entry = empty_entry(task, self._model)
