@@ -20,7 +20,7 @@ from tonearm.datasets.track import Track
 from tonearm.library.excerpt import Excerpt, classify_excerpt
 
 # Increase it when a change of the code changes the embeddings for the same audio and model.
-EMBEDDINGS_VERSION = 1
+EMBEDDINGS_VERSION = 2
 
 EXCERPT = Excerpt()  # as in a scan: more of a song hardly improves the prediction
 
