@@ -568,14 +568,28 @@ def test_silence_within_a_recording_counts_for_nothing(musical_bundle: Path) -> 
         assert [segment.verdict for segment in padded.segments] == ["music"] * 3 + [
             "not music"
         ] * 20
-    # What is soft throughout is heard.
-    soft = classifier(2.5e-4 * tone(200, 6), RATE)
-    assert soft.genre == song.genre
+    # What is soft throughout is heard, and so are notes with rests between them.
+    for sound in (2.5e-4 * tone(200, 6), np.tile(np.r_[tone(200, 0.2), np.zeros(RATE)], 6)):
+        prediction = classifier(sound.astype(np.float32), RATE)
+        assert {segment.verdict for segment in prediction.segments} == {"music"}
+        assert prediction.verdict == "music"
+    # Where all windows are silent, all count.
+    blip = classifier(np.r_[tone(200, 0.05), np.zeros(6 * RATE, np.float32)], RATE)
+    assert (blip.genre, blip.verdict) == ("low", "music")
+
+
+def test_a_model_that_says_nothing_of_music_finds_none_in_silence(classifier: Classifier) -> None:
+    prediction = classifier(np.r_[tone(200, 6), np.zeros(6 * RATE, np.float32)], RATE)
+    assert prediction.segments[-1].verdict == "not music"
+    assert prediction.segments[-1].music is None
 
 
 def test_of_less_than_a_second_nothing_is_certain(classifier: Classifier) -> None:
-    assert classifier(tone(5000, 0.9), RATE).verdict == "unsure"
-    assert classifier(tone(5000, 1.1), RATE).verdict == "music"
+    for seconds, verdict in ((0.3, "unsure"), (0.9, "unsure"), (1.1, "music")):
+        prediction = classifier(tone(5000, seconds), RATE)
+        assert prediction.verdict == prediction.segments[0].verdict == verdict
+    trusting = Classifier(classifier.bundle, thresholds=Thresholds(music=0, unsure=0))
+    assert trusting(tone(5000, 0.3), RATE).verdict == "music"
 
 
 def test_a_stretch_of_silence_does_not_hide_the_others(

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from bundles import FRONT_END, tone
+from tonearm.bundle import Bundle
 from tonearm.cli import app
 from tonearm.errors import TonearmError
-from tonearm.library.analysis import Task
+from tonearm.library.analysis import Analyser, Task, model_of
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.scan import Scan, Tally
 from tonearm.library.store import Store
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from tonearm.library import sources  # noqa: E402
-from tonearm.library.cluster import scan_cluster  # noqa: E402
+from tonearm.library.cluster import _RemoteAnalyser, scan_cluster  # noqa: E402
 from tonearm.library.partitions import Partitions  # noqa: E402
 from tonearm.library.sources import local_copy, tasks  # noqa: E402
 
@@ -376,6 +377,19 @@ def test_a_node_is_killed_and_nothing_is_lost(
     assert killed_after < 30
     assert (tally.done, tally.failed) == (30, 0)
     assert rows(output).keys() == {str(path) for path in (tmp_path / "music").iterdir()}
+
+
+def test_a_fetched_file_has_its_own_hash_and_time(
+    tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "a.flac", tone(200, 2), RATE)
+    excerpt = Excerpt(None)
+    model = model_of(Bundle.load(tiny_bundle), excerpt)
+    task = Task.of(str(file))._replace(path=file.as_uri(), mtime_ns=5)
+    fetched = _RemoteAnalyser(model, tiny_bundle, excerpt, None)(task).entry
+    local = Analyser(tiny_bundle, model, excerpt, None)(Task.of(str(file))).entry
+    assert (fetched.path, fetched.size, fetched.mtime_ns) == task
+    assert (fetched.audio, fetched.genre) == (local.audio, "low")
 
 
 def is_working(node: Any) -> bool:

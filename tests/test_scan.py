@@ -446,6 +446,35 @@ def test_copies_of_what_is_on_an_unmounted_disk_do_not_take_its_place(
     assert sorted(store.paths(missing=True)) == [str(tmp_path / "copy" / "a.flac"), str(file)]
 
 
+def test_what_vanished_elsewhere_without_being_found_again_is_kept(
+    store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    for folder in ("a", "b", "lib"):
+        (tmp_path / folder).mkdir()
+    first = write_audio(tmp_path / "a" / "x.flac", tone(200, 2), RATE)
+    shutil.copy(first, tmp_path / "b" / "x.flac")
+    known = write_audio(tmp_path / "lib" / "known.flac", tone(5000, 2), RATE)
+    scanned(tmp_path)
+    shutil.rmtree(tmp_path / "a")
+    shutil.rmtree(tmp_path / "b")
+    shutil.copy(known, tmp_path / "lib" / "copy.flac")
+    tally = scanned(tmp_path / "lib").tally
+    assert (tally.recognised, tally.moved) == (1, 0)
+    assert len(list(store.paths())) == 4  # nobody looked for those in the two folders
+
+
+def test_a_damaged_entry_of_a_file_that_changed_is_replaced(
+    store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "a.flac", tone(200, 2), RATE)
+    scanned(file)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE files SET probabilities = x'00ff'")
+    write_audio(file, tone(5000, 2), RATE)
+    assert scanned(file).tally.classified == 1
+    assert store.genres() == {"high": 1}
+
+
 def test_of_two_scans_at_once_neither_repeats_what_the_other_has_done(
     store: Store,
     scanned: Callable[..., Scan],

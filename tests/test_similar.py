@@ -209,7 +209,8 @@ def test_files_of_another_excerpt_are_told_to_be_left_out(
     done = CliRunner().invoke(app, ["similar", file, "--store", name])
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr == (
-        "tonearm: warning: 1 files of another model or excerpt are not searched: scan them again\n"
+        "tonearm: warning: not searched, since another model or excerpt analysed them: "
+        "1 of the files (scan them again)\n"
     )
 
 

@@ -6,10 +6,10 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import length_hint
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,8 @@ from tonearm import audio, bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
-from tonearm.inputs import (
-    SHORTEST_SURE_SECONDS,
-    SILENCE_PEAK,
-    as_path,
-    check_audible,
-    checked_samples,
-    path_of,
-    path_or_failure,
-)
+from tonearm.inputs import as_path, check_audible, checked_samples, path_of, path_or_failure
+from tonearm.loudness import Loudness
 from tonearm.prediction import Failure, Prediction, Segment, Thresholds
 from tonearm.time_limits import check_time_limit, known_size, time_limit_for
 from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
@@ -37,6 +30,26 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+
+
+class Window(NamedTuple):
+    """One window of a recording, as the network hears it.
+
+    Attributes
+    ----------
+    start, end
+        Seconds from the beginning of the recording.
+    frames
+        float32[1, frames, mels] for each of the bundle's front ends.
+    is_silent
+        Whether hardly anything in it is audible. The network would take silence for quiet music,
+        so such windows count for nothing, unless there are no others (see `heard_windows`).
+    """
+
+    start: float
+    end: float
+    frames: list[Floats]
+    is_silent: bool
 
 
 class Classifier:
@@ -82,7 +95,6 @@ class Classifier:
         self.time_limit = time_limit
         self.sample_rate = model.metadata.front_end.sample_rate  # Hz, of what the networks hear
         self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
-        self._silence = _level_of_silence(self._logmels[0])
         self._descriptors: BundleDescriptors | None = None
         if model.metadata.descriptors:  # which few models take, and all would have to load
             from tonearm.bundle_descriptors import BundleDescriptors
@@ -272,51 +284,30 @@ class Classifier:
         in the processor's cache.
         """
         scores = _Scores(self.sample_rate)
-        for span, frames in self.windows(scores.monitor(blocks)):
-            outputs = self.bundle.run(frames, descriptors)
-            scores.spans.append(span)
-            scores.silent.append(self.is_silent(frames))
+        for window in self.windows(scores.monitor(blocks)):
+            outputs = self.bundle.run(window.frames, descriptors)
+            scores.spans.append((window.start, window.end))
+            scores.silent.append(window.is_silent)
             scores.logits.append(outputs.logits[0])
             scores.embeddings.append(outputs.embedding[0])
             if outputs.music is not None:
-                is_music = 0.0 if scores.silent[-1] else _sigmoid(float(outputs.music[0, 0]))
-                scores.music.append(is_music)
+                scores.music.append(_sigmoid(float(outputs.music[0, 0])))
         scores.spans = [(start, min(end, scores.seconds)) for start, end in scores.spans]
         return scores
 
-    def windows(
-        self, blocks: Iterable[Floats]
-    ) -> Iterator[tuple[tuple[float, float], list[Floats]]]:
-        """Yield (start, end) in seconds of every window, and its frames for the network.
-
-        Parameters
-        ----------
-        blocks
-            A recording at the model's rate, in blocks of float32[n].
-
-        Yields
-        ------
-        span : (float, float)
-        frames : list of float32[1, frames, mels]
-            One for each front end.
-        """
+    def windows(self, blocks: Iterable[Floats]) -> Iterator[Window]:
+        """Yield every window of a recording at the model's rate, in blocks of float32[n]."""
+        loudness = Loudness(self.sample_rate)
         shortest = round(PADDED_SECONDS * self.sample_rate)
-        copies = _tee(_padded(blocks, shortest), len(self._logmels))
+        copies = _tee(_padded(loudness.monitor(blocks), shortest), len(self._logmels))
         streams = [
             self._windows_of(logmel, copy)
             for logmel, copy in zip(self._logmels, copies, strict=True)
         ]
         # A last window that only one of the front ends yields (by rounding) is left out.
-        for (span, first), *others in zip(*streams, strict=False):
-            yield span, [first, *(frames for _, frames in others)]
-
-    def is_silent(self, frames: list[Floats]) -> bool:
-        """Whether most of a window, as `windows` yields it, is below `SILENCE_PEAK`.
-
-        The network would take silence for quiet music. Such windows count for nothing, unless there
-        are no others.
-        """
-        return float(np.median(frames[0].max(axis=2))) < self._silence
+        for ((start, end), first), *others in zip(*streams, strict=False):
+            frames = [first, *(frames for _, frames in others)]
+            yield Window(start, end, frames, loudness.is_silent(start, end))
 
     def describe(self, samples: Floats, rate: int) -> Floats | None:
         """Return the descriptors of mono samples that the bundle takes, float32[1, D].
@@ -343,15 +334,20 @@ class Classifier:
         """Average the windows' scores into a prediction; raise if the recording is not audible."""
         check_audible(scores.seconds, scores.peak, str(path or "<samples>"))
         log_probabilities = log_softmax(np.stack(scores.logits))
-        music: list[float | None] = [*scores.music] or [None] * len(scores.spans)
-        segments = tuple(map(self._segment, scores.spans, log_probabilities, music))
         heard = heard_windows(scores.silent)
+        segments = tuple(
+            self._segment(
+                scores.spans[i],
+                log_probabilities[i],
+                scores.music[i] if scores.music else None,
+                scores.seconds,
+                is_heard=i in heard,
+            )
+            for i in range(len(scores.spans))
+        )
         probabilities = self._ranked(log_probabilities[heard].mean(axis=0))
         genre, confidence = next(iter(probabilities.items()))
-        is_music = _mean_of_top_half([scores.music[i] for i in heard]) if scores.music else None
-        verdict = self.thresholds.verdict(is_music, confidence)
-        if verdict == "music" and scores.seconds < SHORTEST_SURE_SECONDS:
-            verdict = "unsure"
+        music = _mean_of_top_half([scores.music[i] for i in heard]) if scores.music else None
         return Prediction(
             path=path,
             genre=genre,
@@ -361,16 +357,24 @@ class Classifier:
             duration=scores.seconds,
             truncated=truncated,
             embedding=np.mean([scores.embeddings[i] for i in heard], axis=0, dtype=np.float32),
-            music=is_music,
-            verdict=verdict,
+            music=music,
+            verdict=self.thresholds.verdict(music, confidence, scores.seconds),
         )
 
     def _segment(
-        self, span: tuple[float, float], log_probabilities: Doubles, music: float | None
+        self,
+        span: tuple[float, float],
+        log_probabilities: Doubles,
+        music: float | None,
+        seconds: float,
+        *,
+        is_heard: bool,
     ) -> Segment:
         probabilities = self._ranked(log_probabilities)
-        verdict = self.thresholds.verdict(music, next(iter(probabilities.values())))
-        return Segment(*span, probabilities, music, verdict)
+        confidence = next(iter(probabilities.values()))
+        heard_as_music = music if is_heard else 0.0
+        verdict = self.thresholds.verdict(heard_as_music, confidence, seconds)
+        return Segment(*span, probabilities, None if music is None else heard_as_music, verdict)
 
     def _ranked(self, log_probabilities: Doubles) -> dict[str, float]:
         """Return calibrated probabilities by genre, the most probable first."""
@@ -407,8 +411,9 @@ class _Scores:
     """What is known so far of one recording: its windows' scores, length and peak."""
 
     def __init__(self, rate: int) -> None:
-        self.spans: list[tuple[float, float]] = []  # seconds, one for each window
-        self.silent: list[bool] = []  # so are these, and what follows
+        # One of each for every window; spans in seconds.
+        self.spans: list[tuple[float, float]] = []
+        self.silent: list[bool] = []
         self.logits: list[Floats] = []
         self.embeddings: list[Floats] = []
         self.music: list[float] = []  # probabilities; empty if the bundle has no such output
@@ -469,16 +474,9 @@ def _tee(blocks: Iterable[Floats], readers: int) -> list[Iterator[Floats]]:
     return [read(pending) for pending in queues]
 
 
-def heard_windows(silent: list[bool]) -> list[int]:
+def heard_windows(silent: Sequence[bool]) -> list[int]:
     """Return the indices of the windows that count: those that are not silent, or all of them."""
     return [i for i, is_silent in enumerate(silent) if not is_silent] or list(range(len(silent)))
-
-
-def _level_of_silence(logmel: LogMel) -> float:
-    """Return the highest value in the frames of a tone with the peak of silence."""
-    rate = logmel.config.sample_rate
-    tone = SILENCE_PEAK * np.sin(2 * np.pi * 1000 / rate * np.arange(rate), dtype=np.float32)
-    return float(logmel(tone.astype(np.float32)).max())
 
 
 def _mean_of_top_half(probabilities: list[float]) -> float:

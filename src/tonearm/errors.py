@@ -61,7 +61,7 @@ class MissingExtraError(TonearmError, ImportError):
 def reason_of(error: BaseException) -> str:
     """Return in one line, never empty, what went wrong: in the system's words where it has some."""
     text = getattr(error, "strerror", None) or str(error)
-    return (text.splitlines() or [type(error).__name__])[0]
+    return (text.strip().splitlines() or [type(error).__name__])[0]
 
 
 def unexpected(error: BaseException) -> str:

@@ -176,24 +176,25 @@ class Occlusion:
         self._mel_weights = [
             _interpolation_weights(_mel(end.band_centres), mels) for end in front_ends
         ]
+        windows = list(classifier.windows([recording.samples]))
         # The second front end's window begins within a frame of the first one's.
         self._windows = [
             _Window(
-                frames,
+                window.frames,
                 [
                     _interpolation_weights(
-                        start + np.arange(view.shape[1]) / end.frames_per_second, self.times
+                        window.start + np.arange(view.shape[1]) / end.frames_per_second, self.times
                     )
-                    for view, end in zip(frames, front_ends, strict=True)
+                    for view, end in zip(window.frames, front_ends, strict=True)
                 ],
             )
-            for (start, _), frames in classifier.windows([recording.samples])
+            for window in windows
         ]
         self._level = [
             np.concatenate([window.frames[i][0] for window in self._windows]).mean(axis=0)
             for i in range(len(front_ends))
         ]
-        self._heard = heard_windows([classifier.is_silent(w.frames) for w in self._windows])
+        self._heard = heard_windows([window.is_silent for window in windows])
         self._logits = np.concatenate([self._score(window.frames) for window in self._windows])
 
     def log_probabilities(self, cover: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -15,8 +15,6 @@ from tonearm.mono import checked_mono
 from tonearm.prediction import Failure
 
 SHORTEST_SECONDS = 0.25  # hardly a note or two: any genre would be a guess
-# Below, the network, which learned from ten seconds at a time, is often wrong and as confident.
-SHORTEST_SURE_SECONDS = 1.0
 SILENCE_PEAK = 1e-4  # 80 dB below full scale: three steps of 16 bits, the noise of lossy codecs
 
 

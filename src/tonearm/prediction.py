@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,9 @@ from tonearm.audio import AudioError
 from tonearm.errors import TonearmError, UsageError, unexpected
 
 Verdict = Literal["music", "not music", "unsure"]
+
+# Below, the network, which learned from ten seconds at a time, is often wrong and as confident.
+SHORTEST_SURE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,16 @@ class Thresholds:
             if not 0 <= value <= 1:
                 raise UsageError(f"threshold {name}: expected from 0 to 1, got {value}")
 
-    def verdict(self, music: float | None, confidence: float) -> Verdict:
-        """Return the verdict for the probabilities of music (or None) and of the best genre."""
+    def verdict(self, music: float | None, confidence: float, seconds: float = math.inf) -> Verdict:
+        """Return the verdict for the probabilities of music (or None) and of the best genre.
+
+        Below `SHORTEST_SURE_SECONDS` of recording it is at most "unsure", unless that is turned off
+        by a threshold of 0.
+        """
         if music is not None and music < self.music:
             return "not music"
-        return "unsure" if confidence < self.unsure else "music"
+        is_short = self.unsure > 0 and seconds < SHORTEST_SURE_SECONDS
+        return "unsure" if is_short or confidence < self.unsure else "music"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 PADDED_SECONDS = 1.0  # shorter clips are zero-padded to this, so that any network has enough frames
 SHORTEST_HOP_SECONDS = 0.1  # below, windows would hardly differ, or not move at all
-# What a recording may be longer than asked and still be taken as a whole: clips of 30 s are often
-# some milliseconds longer, and a stretch in their middle would be cut into other windows.
+# By how much a recording may exceed the requested length and still be taken as a whole: clips of
+# 30 s are often some milliseconds longer, and their middle would be cut into other windows.
 LENGTH_TOLERANCE_SECONDS = 1.0
 SHORTEST_TAIL_SECONDS = 0.25  # a shorter rest after the last window gets no window of its own
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tonearm.atomic import atomic_write, write_text
-from tonearm.benchmark.systems import BundleSystem
+from tonearm.benchmark.systems import BundleSystem, DistilledSystem
 from tonearm.datasets.splits import Fold, GapWarning, Protocol, leak_warning, split
 from tonearm.datasets.track import Dataset, labels_of
 from tonearm.errors import UsageError
@@ -105,10 +105,13 @@ def run_benchmark(
     for system in systems:
         if isinstance(system, BundleSystem):  # before training the others in vain
             system.require_labels(labels)
+        if isinstance(system, DistilledSystem):
+            system.warn_of_heard([track for fold in divisions[0] for track in fold.held_out])
     parts: dict[str, list[Predictions]] = {name: [] for name in names}
     unclassified: dict[str, tuple[str, ...]] = {}
     for seed, fold_list in enumerate(divisions):
-        warn_of_copies(fold_list, work)
+        if seed == 0:  # with others the count differs, not the cause
+            warn_of_copies(fold_list, work)
         expected = [track.id for fold in fold_list for track in fold.held_out]
         for system in systems:
 

@@ -24,7 +24,7 @@ from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.content import ContentIndex
-from tonearm.datasets.track import Dataset, DatasetError
+from tonearm.datasets.track import Dataset, DatasetError, Track
 from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.grouping import group_of
@@ -246,10 +246,9 @@ class DistilledSystem:
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Distil and predict, resuming from any existing checkpoints."""
-        from tonearm.training.distill import distill, warn_of_heard
+        from tonearm.training.distill import distill
         from tonearm.training.recipe import parse_recipe
 
-        warn_of_heard(given.test, self._music(), self.cache.root)
         model = distill(
             replace(parse_recipe(["--config", str(self.config)]), seed=given.seed),
             given.train,
@@ -260,6 +259,12 @@ class DistilledSystem:
             workers=self.workers,
         )
         return _predict(model, given, self.workers)
+
+    def warn_of_heard(self, tracks: Sequence[Track]) -> None:
+        """Warn if tracks to evaluate are among the unlabelled music."""
+        from tonearm.training.distill import warn_of_heard
+
+        warn_of_heard(tracks, self._music(), self.cache.root)
 
     def _music(self) -> list[Path]:
         from tonearm.training.recipe import music_folders, parse_recipe

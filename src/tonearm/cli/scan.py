@@ -196,7 +196,7 @@ def _show(tallies: Iterator[Tally]) -> Tally:
         tally = next(tallies)
     if tally.replaced:
         warn(
-            f"{tally.replaced} files have results of another model or excerpt, which are replaced "
+            f"results of another model or excerpt are replaced, for {tally.replaced} of the files "
             "(--model and --excerpt as in the last scan keep them)"
         )
     columns = ("{task.description}", TimeElapsedColumn(), "left")

@@ -77,8 +77,8 @@ def similar(
             left_out = write_similar(library, found, playlist, absolute=absolute)
     if found.not_searched:
         warn(
-            f"{found.not_searched} files of another model or excerpt are not searched: "
-            "scan them again"
+            f"not searched, since another model or excerpt analysed them: {found.not_searched} "
+            "of the files (scan them again)"
         )
     if not found.neighbours:
         print("tonearm: there is no other track", file=sys.stderr)

@@ -174,7 +174,9 @@ def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
         )
     tracks = _usable(dataset)
     if protocol == "builtin":
-        return _shared_artists([track for track in tracks if track.split is not None])
+        names = {track.split for track in tracks} - {None}
+        used = names if all(map(str.isdecimal, map(str, names))) else {"train", "valid", "test"}
+        return _shared_artists([track for track in tracks if track.split in used])
     if protocol == "stratified" and any(track.artist for track in dataset):
         return (
             "the stratified split puts songs of one artist on both sides: scores come out too "
@@ -198,8 +200,10 @@ def artist_key(artist: str) -> str:
     ignored, except in names that consist of nothing but punctuation ("!!!"), and so are guests
     ("feat. ...").
     """
-    name = unicodedata.normalize("NFKD", artist).casefold().strip()
-    name = re.sub(r"[\s(\[]+(?:feat|ft|featuring)\b\.?\s+\S.*", "", name)
+    decomposed = unicodedata.normalize("NFKD", artist).casefold().strip()
+    # Of Latin, Greek and Cyrillic letters: in other scripts, marks make other letters.
+    name = unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", decomposed))
+    name = re.sub(r"\s*[(\[]\s*(?:feat|ft)\b.*|\s(?:(?:feat|ft)\.\s*|featuring\s+)\S.*", "", name)
     name = re.sub(r",\s*the$", "", name)
     words = re.sub(r"[^\w\s]|_", "", name.replace("&", " and ")).split()
     return "".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
@@ -247,7 +251,7 @@ def _gap(folds: Sequence[Fold]) -> str | None:
 def _left_out(dataset: Dataset, folds: Sequence[Fold]) -> str | None:
     """Return a warning if a split leaves out many of the dataset's tracks, or `None`."""
     usable, used = len(_usable(dataset)), len({track.id for fold in folds for track in fold.tracks})
-    if used > (1 - _MANY) * usable:
+    if usable - used <= _MANY * usable:
         return None
     return f"{usable - used} of {usable} labelled tracks are in no part of the split and left out"
 

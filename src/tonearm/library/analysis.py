@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
 from tonearm.library.entry import Entry, Model, Window
 from tonearm.library.excerpt import Excerpt, classify_excerpt
-from tonearm.library.store import Store
+from tonearm.library.store import Store, StoreError
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.prediction import Failure, Prediction
 from tonearm.time_limits import check_time_limit, time_limit_for
@@ -137,7 +138,10 @@ class Analyser:
 
     def _done_meanwhile(self, task: Task) -> Entry | None:
         """Return the entry of a file that another scan has analysed since it was found due."""
-        known = None if self._store is None else self._store.entry(task.path)
+        known = None
+        if self._store is not None:
+            with suppress(StoreError):  # a damaged entry is replaced
+                known = self._store.entry(task.path)
         if known is None or known.genre is None or known.model != self._model.key:
             return None
         return known if (known.size, known.mtime_ns) == (task.size, task.mtime_ns) else None

@@ -228,11 +228,12 @@ class _RemoteAnalyser:
     def __call__(self, task: Task) -> Outcome:
         try:
             with local_copy(task.path) as path:
-                outcome = self._analyse(task._replace(path=path))
+                # A copy has a time of its own.
+                outcome = self._analyse(Task.of(path) if path != task.path else task)
         except Exception as error:  # file systems raise errors of many kinds
             reason = " ".join(f"cannot be fetched: {error or type(error).__name__}".split())
             return Outcome(replace(empty_entry(task, self._model), error=reason), is_new=True)
-        return outcome._replace(entry=replace(outcome.entry, path=task.path))
+        return outcome._replace(entry=replace(outcome.entry, **task._asdict()))
 
 
 def _plan(

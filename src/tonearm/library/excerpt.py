@@ -71,7 +71,7 @@ class Excerpt:
         -------
         list of (start, length) or None
             In seconds; None to analyse the whole recording, because that was requested, it is
-            longer than the excerpt by less than a second, or its length is unknown.
+            not longer than the excerpt by a second or more, or its length is unknown.
         """
         if self.seconds is None or duration is None:
             return None

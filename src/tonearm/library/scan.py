@@ -238,17 +238,17 @@ class Scan:
         is_gone = _gone_checker(self.paths)
         gone = list(filter(is_gone, self._store.paths(self.paths)))
         # Where a whole folder was moved, the files known in its old place are below no path.
-        left = self._store.copies() if self.tally.recognised else ()
-        vanished = [path for path in left if not os.path.lexists(path)]
-        self._store.mark([*gone, *vanished], missing=True)
+        copied = self._store.copied_since(self._begun) if self.tally.recognised else ()
+        left_behind = list(filter(_gone_checker(()), copied))
+        self._store.mark([*gone, *left_behind], missing=True)
         is_left_empty = cache(_is_left_empty)
 
         def is_unplugged(path: str) -> bool:
             return is_left_empty(os.path.dirname(path))  # noqa: PTH120
 
-        left_behind = [path for path in vanished if not is_unplugged(path)]
-        moved = self._moved(is_unplugged)
-        self.tally.moved = self._store.forget_missing([*moved, *left_behind])
+        moved = [path for path in left_behind if not is_unplugged(path)]
+        moved += self._moved(is_unplugged)
+        self.tally.moved = self._store.forget_missing(moved)
         if self._prune:
             self.tally.pruned = self._store.forget_missing(self._deleted(is_unplugged))
         self.tally.missing = self._store.count_missing(self.paths)

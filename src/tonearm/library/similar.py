@@ -41,8 +41,8 @@ class Neighbourhood:
     neighbours
         The tracks, the most similar first.
     not_searched
-        Number of files in the store that another model, or with another excerpt, has analysed:
-        their embeddings cannot be compared.
+        Number of files that would be searched if the same model, with the same excerpt, had
+        analysed them: embeddings of others cannot be compared.
     """
 
     query: Entry
@@ -85,7 +85,7 @@ def similar(
     if top < 1:
         raise UsageError(f"top: expected 1 or more, got {top}")
     query, is_known = _find_or_analyse(store, os.fspath(path), model)
-    not_searched = sum(files for model, files in store.models().items() if model.key != query.model)
+    not_searched = store.count_incomparable(query.model, under)
     paths, embeddings = store.embeddings(query.model, under=under)
     if query.embedding is None or not paths:
         return Neighbourhood(query, is_known, (), not_searched)

@@ -278,11 +278,24 @@ class Store:
         for (path,) in self._rows("path", under, "missing"):
             yield os.fsdecode(path)
 
-    def copies(self) -> Iterator[str]:
-        """Yield the present files whose audio is also present, classified, under another path."""
-        others = f"{_SAME_AUDIO} AND o.path <> files.path"
-        for (path,) in self._rows("path", (), f"{_PRESENT} AND EXISTS (SELECT 1 FROM {others})"):
+    def copied_since(self, time: float) -> Iterator[str]:
+        """Yield the present files whose audio was scanned, under another path, at a time or later.
+
+        Parameters
+        ----------
+        time
+            Seconds since 1970.
+        """
+        others = f"{_SAME_AUDIO} AND o.path <> files.path AND o.scanned_at >= ?"
+        where = f"{_PRESENT} AND scanned_at < ? AND EXISTS (SELECT 1 FROM {others})"
+        for (path,) in self._rows("path", (), where, [time, time]):
             yield os.fsdecode(path)
+
+    def count_incomparable(self, model: str, under: Sequence[str | os.PathLike[str]] = ()) -> int:
+        """Return how many present files have an embedding, but by another model than this key."""
+        of_model = "SELECT id FROM models WHERE key = ?"
+        where = f"{_PRESENT} AND embedding IS NOT NULL AND model NOT IN ({of_model})"
+        return self._counts("1", under, where, [model]).total()
 
     def found_elsewhere(
         self, under: Sequence[str | os.PathLike[str]] = ()

@@ -48,7 +48,8 @@ class EpochProgress(lightning.Callback):
         if "valid_f1" in figures:
             figures_text.append(f"validation F1 {figures['valid_f1']:.3f}")
         self._progress.update(self._task, figures=", ".join(figures_text))
-        if not self._console.is_terminal and "valid_f1" in figures:
+        is_read = not self._console.is_terminal and trainer.is_global_zero
+        if is_read and "valid_f1" in figures:
             epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
             self._console.print(f"{epoch}: {', '.join(figures_text)}", soft_wrap=True)
 
