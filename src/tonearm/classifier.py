@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -335,19 +336,16 @@ class Classifier:
         check_audible(scores.seconds, scores.peak, str(path or "<samples>"))
         log_probabilities = log_softmax(np.stack(scores.logits))
         heard = heard_windows(scores.silent)
+        window_music: list[float | None] = [*scores.music] or [None] * len(scores.spans)
         segments = tuple(
-            self._segment(
-                scores.spans[i],
-                log_probabilities[i],
-                scores.music[i] if scores.music else None,
-                scores.seconds,
-                is_heard=i in heard,
+            self._segment(span, row, music, scores.seconds, is_heard=is_heard)
+            for span, row, music, is_heard in zip(
+                scores.spans, log_probabilities, window_music, heard.tolist(), strict=True
             )
-            for i in range(len(scores.spans))
         )
         probabilities = self._ranked(log_probabilities[heard].mean(axis=0))
         genre, confidence = next(iter(probabilities.items()))
-        music = _mean_of_top_half([scores.music[i] for i in heard]) if scores.music else None
+        music = _mean_of_top_half([*compress(scores.music, heard)]) if scores.music else None
         return Prediction(
             path=path,
             genre=genre,
@@ -356,7 +354,7 @@ class Classifier:
             segments=segments,
             duration=scores.seconds,
             truncated=truncated,
-            embedding=np.mean([scores.embeddings[i] for i in heard], axis=0, dtype=np.float32),
+            embedding=np.mean(np.stack(scores.embeddings)[heard], axis=0, dtype=np.float32),
             music=music,
             verdict=self.thresholds.verdict(music, confidence, scores.seconds),
         )
@@ -474,9 +472,10 @@ def _tee(blocks: Iterable[Floats], readers: int) -> list[Iterator[Floats]]:
     return [read(pending) for pending in queues]
 
 
-def heard_windows(silent: Sequence[bool]) -> list[int]:
-    """Return the indices of the windows that count: those that are not silent, or all of them."""
-    return [i for i, is_silent in enumerate(silent) if not is_silent] or list(range(len(silent)))
+def heard_windows(silent: Sequence[bool]) -> npt.NDArray[np.bool_]:
+    """Return which windows count, bool[windows]: those that are not silent, or else all."""
+    heard = ~np.asarray(silent)
+    return heard if heard.any() else np.ones_like(heard)
 
 
 def _mean_of_top_half(probabilities: list[float]) -> float:
