@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -89,8 +89,7 @@ def cross_validate(
         If no track of a fold could be decoded, or `work` cannot be written to.
     """
     parts = []
-    members = (track for fold in folds for track in (*fold.train, *fold.held_out))
-    contents = _contents(members, work)
+    contents = _contents(folds, work)
     for fold in folds:
         key = _key(system, fold, labels, seed, contents)
         folder = work / system.name / f"seed-{seed}" / f"{fold.name}-{key}"
@@ -107,7 +106,7 @@ def warn_of_copies(folds: Sequence[Fold], work: Path) -> None:
 
     The hashes of their contents are kept in `work`, where `cross_validate` finds them.
     """
-    contents = _contents((track for fold in folds for track in (*fold.train, *fold.held_out)), work)
+    contents = _contents(folds, work)
 
     def hashes(tracks: Sequence[Track]) -> list[str]:
         return [contents[t.path] for t in tracks if t.path is not None and t.path in contents]
@@ -136,8 +135,8 @@ def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, 
     files.write(folder / "predictions.csv", replace(found, folds=folds, seeds=seeds))
 
 
-def _contents(tracks: Iterable[Track], work: Path) -> dict[Path, str]:
-    """Return the content hash of each readable recording and picture.
+def _contents(folds: Sequence[Fold], work: Path) -> dict[Path, str]:
+    """Return the content hash of each readable recording and picture that is used.
 
     Hashes are stored in `work`, so that no file is hashed twice.
     """
@@ -145,6 +144,7 @@ def _contents(tracks: Iterable[Track], work: Path) -> dict[Path, str]:
         index = ContentIndex(work / "content.sqlite")
     except OSError as error:
         raise TonearmError(f"{work}: {reason_of(error)}") from error
+    tracks = (track for fold in folds for track in (*fold.train, *fold.held_out))
     return index.hashes(path for track in tracks for path in (track.path, track.picture) if path)
 
 
