@@ -285,7 +285,8 @@ class Classifier:
         in the processor's cache.
         """
         scores = _Scores(self.sample_rate)
-        for window in self.windows(scores.monitor(blocks)):
+        loudness = Loudness(self.sample_rate)
+        for window in self.windows(blocks, loudness):
             outputs = self.bundle.run(window.frames, descriptors)
             scores.spans.append((window.start, window.end))
             scores.silent.append(window.is_silent)
@@ -293,12 +294,18 @@ class Classifier:
             scores.embeddings.append(outputs.embedding[0])
             if outputs.music is not None:
                 scores.music.append(_sigmoid(float(outputs.music[0, 0])))
+        scores.samples, scores.peak = loudness.samples, loudness.peak
         scores.spans = [(start, min(end, scores.seconds)) for start, end in scores.spans]
         return scores
 
-    def windows(self, blocks: Iterable[Floats]) -> Iterator[Window]:
-        """Yield every window of a recording at the model's rate, in blocks of float32[n]."""
-        loudness = Loudness(self.sample_rate)
+    def windows(self, blocks: Iterable[Floats], loudness: Loudness) -> Iterator[Window]:
+        """Yield every window of a recording at the model's rate, in blocks of float32[n].
+
+        Parameters
+        ----------
+        loudness
+            A new one, at the same rate; in the end it knows the whole recording.
+        """
         shortest = round(PADDED_SECONDS * self.sample_rate)
         copies = _tee(_padded(loudness.monitor(blocks), shortest), len(self._logmels))
         streams = [
@@ -416,12 +423,12 @@ class _Scores:
         self.embeddings: list[Floats] = []
         self.music: list[float] = []  # probabilities; empty if the bundle has no such output
         self.peak = 0.0
-        self._samples = 0
+        self.samples = 0
         self._rate = rate
 
     @property
     def seconds(self) -> float:
-        return self._samples / self._rate
+        return self.samples / self._rate
 
     def add(self, stretch: _Scores, start: float) -> None:
         """Add the results of a stretch that begins at `start` seconds."""
@@ -431,14 +438,7 @@ class _Scores:
         self.embeddings += stretch.embeddings
         self.music += stretch.music
         self.peak = max(self.peak, stretch.peak)
-        self._samples += stretch._samples
-
-    def monitor(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
-        """Pass blocks on, noting length and peak."""
-        for block in blocks:
-            self._samples += len(block)
-            self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
-            yield block
+        self.samples += stretch.samples
 
 
 def _padded(blocks: Iterable[Floats], shortest: int) -> Iterator[Floats]:

@@ -19,6 +19,7 @@ from tonearm.classifier import Classifier, heard_windows, log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.mel import hz_to_mel, mel_to_hz
 from tonearm.inputs import checked_samples, path_of
+from tonearm.loudness import Loudness
 from tonearm.prediction import Prediction
 from tonearm.windows import LENGTH_TOLERANCE_SECONDS
 
@@ -176,7 +177,7 @@ class Occlusion:
         self._mel_weights = [
             _interpolation_weights(_mel(end.band_centres), mels) for end in front_ends
         ]
-        windows = list(classifier.windows([recording.samples]))
+        windows = list(classifier.windows([recording.samples], Loudness(recording.rate)))
         # The second front end's window begins within a frame of the first one's.
         self._windows = [
             _Window(

@@ -1,4 +1,4 @@
-"""Which windows of a recording are silent."""
+"""How long and how loud a recording is, and which windows of it are silent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Loudness:
-    """The peak of each tenth of a second of a recording.
+    """The length of a recording and the peak of each tenth of a second, as its blocks pass by.
 
     Parameters
     ----------
@@ -32,6 +32,16 @@ class Loudness:
         self._length = max(1, round(CELL_SECONDS * rate))
         self._peaks: list[float] = []
         self._rest = np.zeros(0, np.float32)  # samples of a cell that is not complete yet
+
+    @property
+    def samples(self) -> int:
+        """Number of samples so far."""
+        return len(self._peaks) * self._length + len(self._rest)
+
+    @property
+    def peak(self) -> float:
+        """The highest absolute value so far."""
+        return max([*self._peaks, float(np.abs(self._rest).max(initial=0.0))])
 
     def monitor(self, blocks: Iterable[Floats]) -> Iterator[Floats]:
         """Pass blocks of float32[n] on, noting their peaks."""
