@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from stores import MODEL, failure, open_store, track
 from tonearm.cli.app import app
 from tonearm.errors import TonearmError
-from tonearm.library import projection
+from tonearm.library import journal, projection
 from tonearm.library.entry import Model
 from tonearm.library.overview import overview
 from tonearm.library.report import write_report
@@ -100,6 +100,7 @@ def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:
     assert min(columns["x"] + columns["y"]) >= 0
     assert data["tags"] == {
         "untagged": 1,
+        "written": 0,
         "agreeing": 1,
         "disagreeing": [[1, "Smooth Jazz", ["jazz"]], [2, "Hip-Hop/Rap", ["hiphop"]]],
         "foreign": [["Polka", 2, "rock"]],
@@ -115,6 +116,21 @@ def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:
     # Nothing is loaded from anywhere: the one address names SVG.
     assert set(re.findall(r"https?://[^\"']+", page)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<link|<img|@import|url\(|\bsrc=|innerHTML", page)
+
+
+def test_what_tonearm_wrote_agrees_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [("/m/own.ogg", (), ("jazz",)), ("/m/replaced.ogg", ("Bebop",), ("rock",))]
+    monkeypatch.setattr(journal, "genre_changes", lambda: iter(changes))
+    tracks = [
+        track("/m/own.ogg", tagged=("jazz",)),
+        track("/m/replaced.ogg", tagged=("rock",)),
+        track("/m/theirs.ogg", tagged=("jazz",)),
+    ]
+    with open_store(tmp_path / "l.db", tracks) as store:
+        view = overview(store)
+    assert (view.tags.written, view.tags.agreeing, view.tags.disagreeing) == (1, 2, [])
 
 
 @pytest.mark.usefixtures("on_another_drive")

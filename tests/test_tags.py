@@ -34,8 +34,10 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.library import journal, replacement, tagging
 from tonearm.library.chunks import obstacle
 from tonearm.library.delta import Delta, difference, restore
+from tonearm.library.examples import from_tags
 from tonearm.library.journal import Journal, JournalError
 from tonearm.library.mapping import read_mapping
+from tonearm.library.own_tags import OwnTags
 from tonearm.library.suggestions import EarlierPredictions, Suggestion, SuggestionSource
 from tonearm.library.tagging import Change, Rules, apply, plan
 from tonearm.library.tags import Names, TagError, read_genres, read_names, write_genres
@@ -844,6 +846,23 @@ def test_a_journal_of_several_runs_is_walked_back_whole(
     assert list(undo(notes)) == [Restoration(str(path), (), ("funk",), "restore", "as it was")]
     assert path.read_bytes() == before
     assert [done.action for done in undo(notes)] == ["keep"]
+
+
+def test_what_tonearm_wrote_itself_is_no_genre_to_learn_from(song: Callable[..., Path]) -> None:
+    own, added, corrected = (song("mp3", f"{name}.mp3") for name in ("own", "added", "corrected"))
+    write_genres(added, ("Bop",))
+    assert [change.new for change in write(own, corrected)] == [("jazz",), ("jazz",)]
+    write(added, policy="append")
+    write(added, policy="replace", label="rock")
+    write_genres(corrected, ("Soul",))
+
+    found = from_tags([own, added, corrected])
+    assert {t.path: t.label for t in found.tracks} == {added: "Bop", corrected: "Soul"}
+    assert (found.unlabelled, found.written) == (0, 1)
+
+    list(undo())  # the last run: should its genre be there again, someone has entered it
+    assert OwnTags().without(added, ("rock",)) == ("rock",)
+    assert OwnTags().without(added, read_genres(added)) == ("Bop",)
 
 
 def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> None:

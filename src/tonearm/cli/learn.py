@@ -94,7 +94,7 @@ def learn(
     if as_json:
         print(json.dumps(_record(learned, (*examples.failures, *learned.failures)), indent=2))
     else:
-        _print(learned, examples.unlabelled)
+        _print(learned)
 
 
 def _report_left_out(examples: Examples, failures: tuple[FailedTrack, ...]) -> None:
@@ -105,6 +105,13 @@ def _report_left_out(examples: Examples, failures: tuple[FailedTrack, ...]) -> N
         print(
             f"tonearm: left out: {examples.held_back} files that the dataset's partition (column "
             "split) puts into its test part, or into none",
+            file=sys.stderr,
+        )
+    if examples.unlabelled:
+        print(f"tonearm: left out: {examples.unlabelled} files without a genre", file=sys.stderr)
+    if examples.written:
+        print(
+            f"tonearm: left out: {examples.written} files whose genre Tonearm wrote",
             file=sys.stderr,
         )
 
@@ -147,7 +154,7 @@ def _record(learned: Learned, failures: tuple[FailedTrack, ...]) -> dict[str, An
     }
 
 
-def _print(learned: Learned, unlabelled: int) -> None:
+def _print(learned: Learned) -> None:
     from rich.cells import cell_len
     from rich.table import Table
 
@@ -173,8 +180,6 @@ def _print(learned: Learned, unlabelled: int) -> None:
     if learned.left_out:
         small_genres = ", ".join(f"{printable(label)} {count}" for label, count in learned.left_out)
         print(f"\nLeft out, with too few files (--min-files): {small_genres}")
-    if unlabelled:
-        print(f"\nLeft out, without a genre: {unlabelled} files")
     size = learned.path.stat().st_size / 1e6
     print(f"\n{printable(str(learned.path))}: {len(learned.labels)} genres, {size:.1f} MB")
 

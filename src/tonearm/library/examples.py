@@ -11,6 +11,7 @@ from pathlib import Path
 from tonearm.datasets.cache import FailedTrack
 from tonearm.datasets.track import Dataset, Track
 from tonearm.errors import UsageError
+from tonearm.library.own_tags import OwnTags
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import Names, TagError, read_names
 
@@ -29,6 +30,8 @@ class Examples:
         Files whose tags cannot be read, and why.
     unlabelled
         Number of files without a genre.
+    written
+        Number of files with no other genre than `tonearm tag` wrote.
     held_back
         Number of files that the dataset's own partition excludes from learning: those in its test
         part and those in no part.
@@ -37,6 +40,7 @@ class Examples:
     tracks: tuple[Track, ...]
     failures: tuple[FailedTrack, ...] = ()
     unlabelled: int = 0
+    written: int = 0
     held_back: int = 0
 
 
@@ -66,10 +70,12 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
 
     Spellings that differ only in case, accents, blanks and punctuation ("Hip-Hop", "hip hop") are
     one genre, whose label is the spelling that most of the files use. A file counts once, however
-    many of the paths lead to it.
+    many of the paths lead to it. Genres that `tonearm tag` wrote do not count: learning them would
+    be to learn from the other model's mistakes.
     """
     tracks, failures = [], []
-    unlabelled = 0
+    unlabelled = written = 0
+    own_tags = OwnTags()
     for path in {os.path.realpath(path): Path(path) for path in paths}.values():
         track = Track(str(path), path, None)
         try:
@@ -77,11 +83,13 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
         except TagError as error:
             failures.append(FailedTrack(track, error.reason))
             continue
-        if names.genres:
-            tracks.append(_with_artist_and_album(replace(track, label=names.genres[0]), names))
+        if genres := own_tags.without(path, names.genres):
+            tracks.append(_with_artist_and_album(replace(track, label=genres[0]), names))
+        elif names.genres:
+            written += 1
         else:
             unlabelled += 1
-    return Examples(_with_common_spellings(tracks), tuple(failures), unlabelled)
+    return Examples(_with_common_spellings(tracks), tuple(failures), unlabelled, written)
 
 
 def with_enough(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,13 +184,10 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
     location = folder()
     undone = 0
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
-        try:
-            records = _read_records(path)
-        except JournalError:  # left by a process that was killed before its first entry
+        records = _readable_records(path)
+        if not any(_not_withdrawn(records)):
             continue
-        if not _not_withdrawn(records):
-            continue
-        if "undone" not in records[-1]:
+        if not _is_undone(records):
             return path
         undone += 1
     if undone:
@@ -211,7 +209,33 @@ def read(path: Path) -> list[JournalEntry]:
         raise JournalError(path, f"an entry is damaged: {error!r}") from error
 
 
-def _not_withdrawn(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def genre_changes() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Yield every change in the journals of `folder` that are not undone, the oldest first.
+
+    What cannot be read is left out: it is needed to undo a run, not to know what was written.
+
+    Yields
+    ------
+    path, old, new
+        The file, and the genres in its tags before and after.
+    """
+    try:
+        location = folder()
+    except TonearmError:  # without a home folder, none could be written there either
+        return
+    for path in sorted(location.glob("*.jsonl")):
+        records = _readable_records(path)
+        if not _is_undone(records):
+            for record in _not_withdrawn(records):
+                with suppress(KeyError, TypeError):
+                    yield record["path"], tuple(record["old"]), tuple(record["new"])
+
+
+def _is_undone(records: Sequence[dict[str, Any]]) -> bool:
+    return bool(records) and "undone" in records[-1]
+
+
+def _not_withdrawn(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the records of files that were replaced, or were about to be."""
     remaining: list[dict[str, Any]] = []
     for record in records:
@@ -222,7 +246,18 @@ def _not_withdrawn(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return remaining
 
 
-def _read_records(path: Path) -> list[dict[str, Any]]:
+def _readable_records(path: Path) -> list[dict[str, Any]]:
+    """Return a journal's records without what it takes to undo them, which is the bulk.
+
+    There are none in what a process left that was killed before its first.
+    """
+    try:
+        return _read_records(path, deltas=False)
+    except JournalError:
+        return []
+
+
+def _read_records(path: Path, *, deltas: bool = True) -> list[dict[str, Any]]:
     """Return the records after the first line, without what is none, such as truncated ones."""
     records = []
     try:
@@ -232,6 +267,8 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
                 with suppress(ValueError, RecursionError):
                     record = json.loads(line)
                     if isinstance(record, dict):
+                        if not deltas:
+                            record.pop("delta", None)
                         records.append(record)
     except OSError as error:
         raise JournalError(path, reason_of(error)) from error

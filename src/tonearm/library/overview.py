@@ -14,6 +14,7 @@ import numpy as np
 from tonearm.errors import TonearmError
 from tonearm.library import projection
 from tonearm.library.entry import VERDICTS, Entry
+from tonearm.library.own_tags import OwnTags
 from tonearm.library.scan import error_kind
 from tonearm.library.similarity import unit_vectors
 from tonearm.library.store import Floats, Store
@@ -74,6 +75,9 @@ class Tags:
     ----------
     untagged
         How many tracks have no genre in their tags.
+    written
+        How many have only what `tonearm tag` wrote, which proves nothing. (Where it replaced or
+        added to genres, the old ones are compared.)
     agreeing
         How many have one that means the predicted genre.
     disagreeing
@@ -85,6 +89,7 @@ class Tags:
     """
 
     untagged: int = 0
+    written: int = 0
     agreeing: int = 0
     disagreeing: list[tuple[int, str, list[str]]] = field(default_factory=list)
     foreign: list[tuple[str, int, str]] = field(default_factory=list)
@@ -186,6 +191,7 @@ class _OverviewBuilder:
         self._view = view
         self._root = root
         self._words = words
+        self._own_tags = OwnTags()
         self._label_indices = {label: index for index, label in enumerate(view.labels)}
         self._folders: dict[str, int] = {}
         self._errors: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -242,8 +248,12 @@ class _OverviewBuilder:
         if not entry.tagged:
             tags.untagged += 1
             return
-        meant = self._words.meant(entry.tagged)
-        tag_text = "; ".join(entry.tagged)
+        tagged = self._own_tags.without(entry.path, entry.tagged)
+        if not tagged:
+            tags.written += 1
+            return
+        meant = self._words.meant(tagged)
+        tag_text = "; ".join(tagged)
         if predicted in meant:
             tags.agreeing += 1
         elif meant:

@@ -681,12 +681,16 @@ let pair = null; // the only one that the table shows
 function showDisagreement() {
   const rows = tags.disagreeing;
   const comparable = tags.agreeing + rows.length;
+  const untold = [
+    tags.untagged && `${plural(tags.untagged, "track has", "tracks have")} no genre in the tags.`,
+    tags.written && `${plural(tags.written, "track has", "tracks have")} only what Tonearm wrote.`,
+  ].filter(Boolean).join(" ");
   element("tags-lead").textContent = comparable
     ? `Of ${plural(comparable, "track")} whose tags name one of the model's genres, ` +
       `${number(tags.agreeing)} (${share(tags.agreeing, comparable)}) are heard the same. Of the ` +
       "others either may be right. " +
-      (tags.untagged ? `${plural(tags.untagged, "track has", "tracks have")} no genre in the tags.` : "")
-    : "No tags name one of the model's genres, so there is nothing to compare.";
+      untold
+    : `No tags name one of the model's genres, so there is nothing to compare. ${untold}`;
   const counts = new Map();
   for (const row of rows) counts.set(pairKey(row), (counts.get(pairKey(row)) || 0) + 1);
   const pairs = [...counts].sort((a, b) => b[1] - a[1]).slice(0, LISTED_PAIRS);
