@@ -147,7 +147,7 @@ class Analyser:
         return known if (known.size, known.mtime_ns) == (task.size, task.mtime_ns) else None
 
     def _analyse(self, task: Task) -> Outcome:
-        entry = empty_entry(task, self._model)
+        entry = _empty_entry(task, self._model)
         try:
             names = _names(task.path)
             entry = replace(
@@ -182,12 +182,19 @@ def time_limit_of(task: Task, time_limit: float | None) -> float:
     return READS_PER_FILE * time_limit_for(task.size, time_limit)
 
 
-def crashed_outcome(crash: Crash[Task], model: Model) -> Outcome:
-    """Return the outcome of a file whose process died or was killed."""
-    return Outcome(replace(empty_entry(crash.item, model), error=crash.reason), is_new=True)
+def outcome_of(result: Outcome | Crash[Task], model: Model) -> Outcome:
+    """Return the outcome of a file, even if its process died or was killed."""
+    if isinstance(result, Crash):
+        return failed_outcome(result.item, model, result.reason)
+    return result
 
 
-def empty_entry(task: Task, model: Model) -> Entry:
+def failed_outcome(task: Task, model: Model, reason: str) -> Outcome:
+    """Return the outcome of a file about which only an error is known."""
+    return Outcome(replace(_empty_entry(task, model), error=reason), is_new=True)
+
+
+def _empty_entry(task: Task, model: Model) -> Entry:
     """Return the entry of a file about which nothing is known yet."""
     return Entry(
         path=task.path,

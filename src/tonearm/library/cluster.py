@@ -23,9 +23,9 @@ from tonearm.library.analysis import (
     Outcome,
     Task,
     check_limits,
-    crashed_outcome,
-    empty_entry,
+    failed_outcome,
     model_of,
+    outcome_of,
     time_limit_of,
 )
 from tonearm.library.entry import Entry, Model
@@ -36,7 +36,7 @@ from tonearm.library.sources import absolute_or_url, local_copy, tasks
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
-from tonearm.workers import Crash, IsolatedWorker
+from tonearm.workers import IsolatedWorker
 
 if TYPE_CHECKING:
     from tonearm.library.partitions import Partitions, Plan
@@ -192,21 +192,18 @@ class _Actor:
         from tonearm.library.parquet import to_table
 
         partition = int(row["partition"])
-        entries = [self._analyse(task).entry for task in self._folder.tasks(partition)]
+        model = self._job.model
+        entries = [
+            outcome_of(self._worker(task), model).entry for task in self._folder.tasks(partition)
+        ]
         rows = [to_row(_rounded(entry), timeline=True, embeddings=True) for entry in entries]
-        self._folder.write_results(partition, to_table(rows, self._job.model.labels))
+        self._folder.write_results(partition, to_table(rows, model.labels))
         failed = sum(entry.genre is None for entry in entries)
         return {
             "classified": len(entries) - failed,
             "failed": failed,
             "seconds_of_music": sum(entry.duration or 0.0 for entry in entries if entry.genre),
         }
-
-    def _analyse(self, task: Task) -> Outcome:
-        result = self._worker(task)
-        if isinstance(result, Crash):
-            return crashed_outcome(result, self._job.model)
-        return result
 
 
 def _rounded(entry: Entry) -> Entry:
@@ -232,7 +229,7 @@ class _RemoteAnalyser:
                 outcome = self._analyse(Task.of(path) if path != task.path else task)
         except Exception as error:  # file systems raise errors of many kinds
             reason = " ".join(f"cannot be fetched: {error or type(error).__name__}".split())
-            return Outcome(replace(empty_entry(task, self._model), error=reason), is_new=True)
+            return failed_outcome(task, self._model, reason)
         return outcome._replace(entry=replace(outcome.entry, **task._asdict()))
 
 

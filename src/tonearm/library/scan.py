@@ -18,8 +18,8 @@ from tonearm.library.analysis import (
     Outcome,
     Task,
     check_limits,
-    crashed_outcome,
     model_of,
+    outcome_of,
     time_limit_of,
 )
 from tonearm.library.entry import State
@@ -28,7 +28,7 @@ from tonearm.library.sources import deduplicate_paths
 from tonearm.library.store import Store
 from tonearm.media import is_folder_entry, recordings
 from tonearm.threads import processors
-from tonearm.workers import Crash, as_finished
+from tonearm.workers import as_finished
 
 _VARYING = re.compile(r"(?<![\w(.-])\d+(\.\d+)?(e[+-]\d+)?(?![\w.]| s are needed)")
 BATCH = 500  # paths looked up in the store at once
@@ -187,9 +187,7 @@ class Scan:
             due = (task for task, is_due, _ in self._examine() if is_due)
             limit_of = partial(time_limit_of, time_limit=self._time_limit)
             for result in as_finished(self._prepare, due, workers, time_limit=limit_of):
-                outcome = (
-                    crashed_outcome(result, self.model) if isinstance(result, Crash) else result
-                )
+                outcome = outcome_of(result, self.model)
                 # A file that vanished since it was found may turn up elsewhere: keep its results.
                 if outcome.entry.genre is not None or os.path.lexists(outcome.entry.path):
                     self._store.save([outcome.entry])
