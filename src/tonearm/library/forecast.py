@@ -82,7 +82,6 @@ def forecast(
     tracks: Sequence[Track],
     labels: Sequence[str],
     parts: Sequence[int] = (),
-    seed: int = 0,
 ) -> Forecast:
     """Cross-validate a head, keeping each group of related tracks (`related_groups`) in one fold.
 
@@ -103,7 +102,7 @@ def forecast(
     columns = {label: column for column, label in enumerate(labels)}
     truth = np.array([columns[str(track.label)] for track in tracks], dtype=np.int64)
     related = related_groups(tracks)
-    folds = list(_folds(tracks, related.groups, seed))
+    folds = list(_folds(tracks, related.groups))
     scores = np.full((len(tracks), len(labels)), np.nan)
     for held_out in folds:
         training = np.setdiff1d(np.arange(len(tracks)), held_out)
@@ -121,7 +120,6 @@ def forecast(
             truth[evaluated],
             probabilities_at(scores[evaluated], temperature),
             labels,
-            seed=seed,
             groups=groups[evaluated].tolist(),
         )
     return Forecast(
@@ -142,9 +140,7 @@ def forecast(
     )
 
 
-def _folds(
-    tracks: Sequence[Track], groups: Sequence[int], seed: int
-) -> Iterator[NDArray[np.int64]]:
+def _folds(tracks: Sequence[Track], groups: Sequence[int]) -> Iterator[NDArray[np.int64]]:
     """Yield the indices of each fold's held-out tracks; groups are never divided."""
     count = min(FOLDS, len(set(groups)))
     if count < 2:
@@ -153,7 +149,7 @@ def _folds(
     order = sorted(range(len(tracks)), key=str)
     folds = np.empty(len(tracks), dtype=np.int64)
     folds[order] = balanced_folds(
-        [tracks[i] for i in order], [groups[i] for i in order], count, seed
+        [tracks[i] for i in order], [groups[i] for i in order], count, seed=0
     )
     for number in range(count):
         yield np.flatnonzero(folds == number)

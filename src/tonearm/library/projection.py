@@ -13,6 +13,7 @@ Integers = npt.NDArray[np.intp]
 LANDMARKS = 4000  # points laid out relative to each other; further ones are placed between them
 ANCHORS = 3  # landmarks between which a further point is placed
 COMPONENTS = 50  # principal components in which distances are measured
+SEED = 0  # always the same, so that the same recordings give the same map
 
 # Wang, Huang, Rudin & Shaposhnik: Understanding how dimension reduction tools work (PaCMAP),
 # Journal of Machine Learning Research 22 (2021), section 5, with the settings given there except
@@ -27,6 +28,11 @@ LEARNING_RATE, BETA1, BETA2 = 1.0, 0.9, 0.999  # parameters of Adam
 EVENNESS = 0.5  # how far each axis is moved from distances to ranks
 SPREAD_COUNT = 1500  # the most points that are pushed apart
 SPREAD_GAP = 0.4  # their minimum distance, as a share of the spacing they would have on a grid
+SPREAD_STEPS = 40
+
+# How faithfulness is measured.
+MOST_SIMILAR = 10  # tracks that sound most like a given one
+SAMPLE = 500  # tracks
 
 _BLOCK = 1000  # rows of distances in memory at once; fewer if they are longer than `_LONG`
 _LONG = 4000  # numbers in a row
@@ -54,7 +60,7 @@ class Faithfulness:
     chance: float
 
 
-def lay_out(directions: Floats, seed: int = 0) -> Floats:
+def lay_out(directions: Floats) -> Floats:
     """Lay recordings out in the plane so that similar ones stay close together.
 
     This is PaCMAP, with full gradients, on the principal components. If there are many recordings,
@@ -66,15 +72,13 @@ def lay_out(directions: Floats, seed: int = 0) -> Floats:
     ----------
     directions : float32[N, E]
         Unit vectors, as returned by `tonearm.library.similarity.unit_vectors`.
-    seed
-        Seed of the random numbers; the same seed gives the same map.
 
     Returns
     -------
     float32[N, 2]
         From 0 to 1 along the longer side, centred along the other.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     components = _principal_components(directions, COMPONENTS)
     count = len(components)
     if count <= LANDMARKS:
@@ -92,17 +96,15 @@ def lay_out(directions: Floats, seed: int = 0) -> Floats:
     return _to_unit_square(_equalised(points))
 
 
-def faithfulness(
-    directions: Floats, points: Floats, *, nearest: int = 10, sample: int = 500, seed: int = 0
-) -> Faithfulness:
+def faithfulness(directions: Floats, points: Floats) -> Faithfulness:
     """Measure, on a sample of the points, what share of similar recordings is near on the map."""
     count = len(points)
-    nearest = min(nearest, max(count - 1, 0))
+    nearest = min(MOST_SIMILAR, max(count - 1, 0))
     reach = min(max(3 * nearest, count // 100), max(count - 1, 0))
     if not nearest:
         return Faithfulness(1.0, nearest, reach, 1.0)
-    random = np.random.default_rng(seed)
-    sampled = random.choice(count, min(sample, count), replace=False)
+    random = np.random.default_rng(SEED)
+    sampled = random.choice(count, min(SAMPLE, count), replace=False)
     similar, _ = _nearest(directions[sampled], directions, nearest, exclude=sampled)
     near, _ = _nearest(points[sampled], points, reach, exclude=sampled)
     kept = np.mean([np.isin(a, b).mean() for a, b in zip(similar, near, strict=True)])
@@ -237,13 +239,13 @@ def _equalised(points: Floats) -> Floats:
     return equalised
 
 
-def _push_apart(points: Floats, rounds: int = 40) -> Floats:
+def _push_apart(points: Floats) -> Floats:
     """Push apart points that are too close together, if there are few points."""
     count = len(points)
     if not 1 < count <= SPREAD_COUNT:
         return points
     gap = SPREAD_GAP / np.sqrt(count)
-    for _ in range(rounds):
+    for _ in range(SPREAD_STEPS):
         near, squared = _nearest(points, points, min(12, count - 1), np.arange(count))
         lengths = np.sqrt(np.maximum(squared, 1e-12))[..., np.newaxis]
         differences = points[:, np.newaxis] - points[near]

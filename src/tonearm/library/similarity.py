@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+FIRST = 100  # recordings that `best_first` finds without sorting all
 _SMALLEST = 1e-12  # minimum length of an embedding, to avoid division by zero
 
 
@@ -35,9 +36,9 @@ def unit_vectors(embeddings: Floats) -> Floats:
     return embeddings
 
 
-def best_first(similarity: Floats, first: int = 100) -> Iterator[int]:
-    """Yield indices by descending similarity; sort all only if more than `first` are taken."""
-    top = np.argpartition(-similarity, first)[:first] if first < len(similarity) else np.arange(0)
+def best_first(similarity: Floats) -> Iterator[int]:
+    """Yield indices by descending similarity; sort all only if more than `FIRST` are taken."""
+    top = np.argpartition(-similarity, FIRST)[:FIRST] if len(similarity) > FIRST else np.arange(0)
     yield from top[np.argsort(-similarity[top], kind="stable")].tolist()
     order = np.argsort(-similarity, kind="stable")
     yield from order[np.isin(order, top, invert=True)].tolist()  # equal ones may be in any order
