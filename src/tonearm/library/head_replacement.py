@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,8 @@ def _prune(graph: Any) -> None:
         (graph.initializer, constants),
         (graph.value_info, shapes),
     ):
-        copies = [type(entry)() for entry in entries]
-        for copy, entry in zip(copies, entries, strict=True):
-            copy.CopyFrom(entry)
-        del field[:]
+        copies = deepcopy(entries)
+        del field[:]  # and with it its entries
         field.extend(copies)
 
 

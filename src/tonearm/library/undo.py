@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -104,9 +104,9 @@ def _undo_file(history: list[JournalEntry], *, dry_run: bool) -> Restoration:
     steps = 0
     try:
         if not os.path.lexists(newest.path):
-            return _with_outcome(restoration, "fail", GONE)
+            return replace(restoration, action="fail", reason=GONE)
         if not os.path.isfile(newest.path):  # noqa: PTH113 (reading a pipe would never end)
-            return _with_outcome(restoration, "fail", CHANGED)
+            return replace(restoration, action="fail", reason=CHANGED)
         current_digest = digest(newest.path)
         for entry in history:
             if current_digest == entry.after:
@@ -117,12 +117,14 @@ def _undo_file(history: list[JournalEntry], *, dry_run: bool) -> Restoration:
                 current_digest = entry.before
                 steps += 1
     except TagError as error:
-        return _with_outcome(restoration, "fail", error.reason)
+        return replace(restoration, action="fail", reason=error.reason)
     except OSError as error:
-        return _with_outcome(restoration, "fail", reason_of(error))
+        return replace(restoration, action="fail", reason=reason_of(error))
     if current_digest != oldest.before:
-        return _with_outcome(restoration, "fail", CHANGED)
-    return restoration if steps else _with_outcome(restoration, "keep", "is as it was already")
+        return replace(restoration, action="fail", reason=CHANGED)
+    if not steps:
+        return replace(restoration, action="keep", reason="is as it was already")
+    return restoration
 
 
 def _restore(entry: JournalEntry) -> None:
@@ -136,9 +138,3 @@ def _restore(entry: JournalEntry) -> None:
         prepare(old, target)
         os.utime(old, ns=(target.stat().st_atime_ns, entry.mtime_ns))
         put_in_place(old, target, state)
-
-
-def _with_outcome(
-    restoration: Restoration, action: Literal["keep", "fail"], reason: str
-) -> Restoration:
-    return Restoration(restoration.path, restoration.old, restoration.new, action, reason)
