@@ -33,6 +33,7 @@ from tonearm.cli import (
     tag,
     train,
 )
+from tonearm.cli.output import note
 from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -110,10 +111,10 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except TonearmError as error:
-        print(f"tonearm: {error}", file=sys.stderr)
+        note(error)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # such as a full disk that the output goes to
-        print(f"tonearm: {_error_text(error)}", file=sys.stderr)
+        note(_error_text(error))
         # Otherwise flushing what is still buffered would fail again when Python exits.
         with suppress(OSError):  # a stream without a file has no descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -15,7 +14,8 @@ from tonearm.cli.options import (
     TimeLimitOption,
     UnsureThresholdOption,
 )
-from tonearm.cli.output import LISTED_GENRES, CsvRows, JsonLines, Output, Table, warn_unreadable
+from tonearm.cli.output import note, warn_unreadable
+from tonearm.cli.results import LISTED_GENRES, CsvRows, JsonLines, Output, Table
 from tonearm.errors import UsageError
 from tonearm.text import printable
 
@@ -65,7 +65,7 @@ def classify(
 
     files = list(recordings(paths, warn_unreadable))
     if not files:
-        print(f"tonearm: no audio files in {printable(', '.join(paths))}", file=sys.stderr)
+        note(f"no audio files in {printable(', '.join(paths))}")
         raise typer.Exit(1)
     classifier = Classifier.load(
         model,
@@ -88,7 +88,7 @@ def classify(
             done += 1
             classified += not isinstance(result, Failure)
     except KeyboardInterrupt:
-        print(f"tonearm: interrupted after {done} of {len(files)} files", file=sys.stderr)
+        note(f"interrupted after {done} of {len(files)} files")
         raise typer.Exit(130) from None
     finally:
         output.close()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import path_argument
-from tonearm.cli.output import warn
-from tonearm.cli.tables import table_console
+from tonearm.cli.output import table_console, warn
 from tonearm.errors import UsageError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from tonearm.cli.options import (
     path_option,
     refuse,
 )
-from tonearm.cli.output import split_warnings
-from tonearm.cli.tables import table_console
+from tonearm.cli.output import split_warnings, table_console
+from tonearm.errors import UsageError
 from tonearm.text import printable
 
 if TYPE_CHECKING:
@@ -135,7 +135,6 @@ def download(
 ) -> None:
     """Download a dataset and verify its checksums."""
     from tonearm.datasets.download import download_gtzan
-    from tonearm.errors import UsageError
 
     if name != "gtzan":
         raise UsageError(f"dataset {name!r} is unknown; there is gtzan")
@@ -161,7 +160,6 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
     """
     from tonearm.datasets.gtzan import PARTITION_TABLE, TRACK_TABLE
     from tonearm.datasets.manifest import PARQUET_SUFFIXES
-    from tonearm.errors import UsageError
     from tonearm.media import is_recording
 
     target, shown = output.resolve(), printable(str(output))

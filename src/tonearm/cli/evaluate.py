@@ -19,8 +19,7 @@ from tonearm.cli.options import (
     path_option,
     refuse,
 )
-from tonearm.cli.output import split_warnings, warn
-from tonearm.cli.tables import table_console
+from tonearm.cli.output import split_warnings, table_console, warn
 from tonearm.errors import UsageError
 from tonearm.text import composed, printable
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 import typer
 
 from tonearm.cli.options import StoreArgument
-from tonearm.cli.unknown_names import warn_of_unknown_paths
+from tonearm.cli.output import note, warn_of_unknown_paths
 from tonearm.text import printable
 
 
@@ -55,7 +54,7 @@ def export(
             if not warn_of_unknown_paths(library, paths, missing=missing):
                 raise typer.Exit(1)
         elif not any(library.paths(missing=missing)):
-            print(f"tonearm: {printable(str(store))} knows no file", file=sys.stderr)
+            note(f"{printable(str(store))} knows no file")
             raise typer.Exit(1)
         exporting.export(
             library,

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonearm.cli.options import AnalysisWorkersOption, CacheOption, listed, path_option
-from tonearm.cli.output import fitted, split_warnings, warn, warn_unreadable
-from tonearm.cli.tables import table_console
+from tonearm.cli.output import (
+    fitted,
+    note,
+    split_warnings,
+    table_console,
+    warn,
+    warn_unreadable,
+)
 from tonearm.errors import UsageError
 from tonearm.text import printable
 
@@ -100,12 +106,11 @@ def learn(
 def _report_left_out(examples: Examples, failures: tuple[FailedTrack, ...]) -> None:
     """Report the files that are not learned from; `failures` are those that do not decode."""
     for failure in (*examples.failures, *failures):
-        print(f"tonearm: left out: {failure}", file=sys.stderr)
+        note(f"left out: {failure}")
     if examples.held_back:
-        print(
-            f"tonearm: left out: {examples.held_back} files that the dataset's partition (column "
-            "split) puts into its test part, or into none",
-            file=sys.stderr,
+        note(
+            f"left out: {examples.held_back} files that the dataset's partition (column split) "
+            "puts into its test part, or into none"
         )
     if examples.unlabelled:
         print(f"tonearm: left out: {examples.unlabelled} files without a genre", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tonearm.cli.tables import table_console
+from tonearm.cli.output import note, table_console
 from tonearm.text import printable
 
 LISTED_FIGURES = 2  # per model in the list; `tonearm models NAME` shows all
@@ -37,7 +37,7 @@ def models(
     if name is None:
         folder = os.environ.get(bundle.MODELS_VARIABLE)
         if folder and not Path(folder).is_dir():
-            typer.echo(f"tonearm: ${bundle.MODELS_VARIABLE}: {folder}: no such folder", err=True)
+            note(f"${bundle.MODELS_VARIABLE}: {folder}: no such folder")
         listed = {model_name: _facts(path) for model_name, path in bundle.available().items()}
         if as_json:
             typer.echo(json.dumps(listed))

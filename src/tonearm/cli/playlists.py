@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from tonearm.cli.options import MappingOption, StoreArgument, path_option, refuse
-from tonearm.cli.output import report_unlisted
-from tonearm.cli.unknown_names import warn_of_unknown_labels
+from tonearm.cli.output import note, report_unlisted, warn_of_unknown_labels
 from tonearm.text import printable
 
 
@@ -76,5 +74,5 @@ def playlists(
         print(f"{playlist.tracks:>{width}}  {printable(str(playlist.path))}")
     report_unlisted(dict.fromkeys(path for playlist in written for path in playlist.left_out))
     if not written:
-        print("tonearm: no track has a trusted genre of that probability", file=sys.stderr)
+        note("no track has a trusted genre of that probability")
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ import typer
 
 from tonearm.cli.naming import named_after
 from tonearm.cli.options import StoreArgument, path_option
-from tonearm.cli.unknown_names import warn_of_unknown_labels
+from tonearm.cli.output import warn_of_unknown_labels
 from tonearm.text import printable
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import typer
 
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, path_option, refuse
-from tonearm.cli.output import warn
+from tonearm.cli.output import note, warn
 from tonearm.text import printable
 
 if TYPE_CHECKING:
@@ -211,16 +210,10 @@ def _show(tallies: Iterator[Tally]) -> Tally:
                 progress.update(task, completed=tally.done, description=description)
                 if not console.is_terminal and time.monotonic() - reported >= REPORT_SECONDS:
                     reported = time.monotonic()
-                    print(
-                        f"tonearm: {tally.done} of {tally.due} files, {description}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    note(f"{tally.done} of {tally.due} files, {description}")
     except KeyboardInterrupt:
-        print(
-            f"tonearm: interrupted after {tally.done} of {tally.due} files; the next scan goes "
-            "on from there",
-            file=sys.stderr,
+        note(
+            f"interrupted after {tally.done} of {tally.due} files; the next scan goes on from there"
         )
         raise typer.Exit(130) from None
     return tally

@@ -12,6 +12,7 @@ from tonearm.cli.options import (
     TimeLimitOption,
     UnsureThresholdOption,
 )
+from tonearm.cli.output import note
 from tonearm.errors import TonearmError
 from tonearm.extras import needs
 from tonearm.threads import processors
@@ -72,7 +73,7 @@ def serve(
 
     def announce() -> None:
         address = f"http://{shown}:{listening.getsockname()[1]}"
-        typer.echo(f"tonearm: listening at {address} (Ctrl-C ends it)", err=True)
+        note(f"listening at {address} (Ctrl-C ends it)")
 
     if not run_server(app, listening, announce):
         raise TonearmError(pool.unavailable_reason or "the server could not be started")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tonearm.cli.options import path_option, refuse
-from tonearm.cli.output import fitted, report_unlisted, warn
-from tonearm.cli.unknown_names import warn_of_unknown_paths
+from tonearm.cli.output import fitted, note, report_unlisted, warn, warn_of_unknown_paths
 from tonearm.text import printable, relative
 
 if TYPE_CHECKING:
@@ -81,7 +79,7 @@ def similar(
             "of the files (scan them again)"
         )
     if not found.neighbours:
-        print("tonearm: there is no other track", file=sys.stderr)
+        note("there is no other track")
         raise typer.Exit(1)
     if as_json:
         for neighbour in found.neighbours:

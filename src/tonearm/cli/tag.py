@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -22,8 +21,13 @@ from tonearm.cli.options import (
     path_option,
     refuse,
 )
-from tonearm.cli.output import fitted, print_row, warn_unreadable
-from tonearm.cli.unknown_names import warn_of_unknown_labels
+from tonearm.cli.output import (
+    fitted,
+    note,
+    print_row,
+    warn_of_unknown_labels,
+    warn_unreadable,
+)
 from tonearm.errors import UsageError
 from tonearm.text import printable
 
@@ -130,7 +134,7 @@ def tag(
     files, source = _files_and_source(paths, predictions, store, model, workers, rules.mapping)
     if not files:
         searched = ", ".join(map(printable, paths or [predictions or store or ""]))
-        print(f"tonearm: no audio files in {searched}", file=sys.stderr)
+        note(f"no audio files in {searched}")
         raise typer.Exit(1)
     changes = plan(files, source, rules)
     journal_file = None if dry_run else Journal(journal)
@@ -142,7 +146,7 @@ def tag(
             _print_all(changes, done, files, dry_run=dry_run, as_json=as_json)
     except BaseException:
         if journal_file and done["write"]:  # and then Ctrl-C came, or the output was closed
-            print(f"tonearm: {done['write']} written; {_way_back(journal_file)}", file=sys.stderr)
+            note(f"{done['write']} written; {_way_back(journal_file)}")
         raise
     if journal_file and done["write"] and not as_json:
         print(_way_back(journal_file))
@@ -238,7 +242,7 @@ def _print_all(
             else:
                 print(json.dumps(asdict(result)), flush=True)
     except KeyboardInterrupt:
-        print(f"tonearm: interrupted after {done.total()} files", file=sys.stderr)
+        note(f"interrupted after {done.total()} files")
         raise typer.Exit(130) from None
     if not as_json:
         counts = ", ".join(f"{done[action]} {DONE[action]}" for action in DONE if done[action])
