@@ -9,6 +9,7 @@ import typer
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import (
     FileWorkersOption,
+    JsonLinesOption,
     ModelOption,
     MusicThresholdOption,
     TimeLimitOption,
@@ -27,9 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def classify(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per line.")
-    ] = False,
+    as_json: JsonLinesOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table.")] = False,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Add every window of the recording.")

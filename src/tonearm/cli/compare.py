@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import path_argument
+from tonearm.cli.options import BootstrapOption, path_argument
 from tonearm.cli.output import table_console, warn
 from tonearm.errors import UsageError
 
@@ -34,9 +34,7 @@ def compare(
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown.")
     ] = False,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Bootstrap samples for the 95 % intervals; 0 for none.")
-    ] = 1000,
+    bootstrap: BootstrapOption = 1000,
 ) -> None:
     """Compare runs with the first one: figures, differences and their significance.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonearm.cli.options import (
+    BootstrapOption,
     FileWorkersOption,
     ProtocolName,
     listed,
@@ -80,9 +81,7 @@ def evaluate(
         ),
     ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Bootstrap samples for the 95 % intervals; 0 for none.")
-    ] = 1000,
+    bootstrap: BootstrapOption = 1000,
     layout: Annotated[
         str | None, typer.Option(help="Layout of the dataset; detected by default.")
     ] = None,

@@ -32,6 +32,7 @@ PictureOption = Annotated[
         help="Picture to write: .png, .svg, .pdf, .jpg or .webp.",
     ),
 ]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 MappingOption = Annotated[
     Path | None,
     path_option("--mapping", help="Your own words for the labels: a .toml, .json or .csv file."),
@@ -45,6 +46,12 @@ FileWorkersOption = Annotated[
 ]
 AnalysisWorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Number of processes that classify.")
+]
+BootstrapOption = Annotated[
+    int,
+    typer.Option(
+        "--bootstrap", min=0, help="Bootstrap samples for the 95 % intervals; 0 for none."
+    ),
 ]
 # Spelled out, since `tonearm.datasets` is slow to import for a program that only shows its help.
 ProtocolName = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]

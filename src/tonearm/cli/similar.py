@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonearm.cli.options import path_option, refuse
+from tonearm.cli.options import JsonLinesOption, path_option, refuse
 from tonearm.cli.output import fitted, note, report_unlisted, warn, warn_of_unknown_paths
 from tonearm.text import printable, relative
 
@@ -45,9 +45,7 @@ def similar(
     absolute: Annotated[
         bool, typer.Option("--absolute", help="Write absolute paths into the playlist.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per line.")
-    ] = False,
+    as_json: JsonLinesOption = False,
     model: Annotated[
         str,
         typer.Option(

@@ -16,6 +16,7 @@ import typer
 from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import (
     AnalysisWorkersOption,
+    JsonLinesOption,
     MappingOption,
     ModelOption,
     path_option,
@@ -102,9 +103,7 @@ def tag(
         bool,
         typer.Option("--undo", help="Restore the files of a journal, by default the latest."),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per line.")
-    ] = False,
+    as_json: JsonLinesOption = False,
     model: ModelOption = "default",
     workers: AnalysisWorkersOption = 1,
 ) -> None:
