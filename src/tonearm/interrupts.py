@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 class Noted:
@@ -56,5 +59,17 @@ def interrupts_deferred() -> Iterator[None]:
         try:
             yield
         finally:  # also if the block ends with an exception, such as StopIteration
+            if noted:
+                raise KeyboardInterrupt
+
+
+def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass items on until Ctrl-C, then raise KeyboardInterrupt before the next one.
+
+    The current item is finished, and nothing that is printed about it is lost.
+    """
+    with interrupts_noted() as noted:
+        for item in items:
+            yield item
             if noted:
                 raise KeyboardInterrupt

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import (
     FileWorkersOption,
     JsonLinesOption,
@@ -18,6 +17,7 @@ from tonearm.cli.options import (
 from tonearm.cli.output import note, warn_unreadable
 from tonearm.cli.results import LISTED_GENRES, CsvRows, JsonLines, Output, Table
 from tonearm.errors import UsageError
+from tonearm.interrupts import until_interrupted
 from tonearm.text import printable
 
 

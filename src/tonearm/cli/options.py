@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Literal
 import typer
 
 from tonearm.errors import UsageError
+
+LONGEST_NAME = 255  # bytes, in nearly every file system
 
 # By default Typer checks that a path can be read, even an output path, and exits with code 2 if it
 # cannot. The commands themselves report the problem in one line, and exit with 1.
@@ -126,3 +129,14 @@ def listed(options: Iterable[str], known: Collection[str] = ()) -> list[str]:
     for option in options:
         names += [option] if option in known else [name.strip() for name in option.split(",")]
     return [name for name in dict.fromkeys(names) if name]
+
+
+def named_after(file: str | os.PathLike[str], ending: str) -> Path:
+    """Return the name of a file with its suffix replaced by an ending, in the current folder.
+
+    A name that leaves no room for the ending is shortened at its end.
+    """
+    stem = Path(file).stem
+    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return Path(stem + ending)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tonearm.cli.naming import named_after
-from tonearm.cli.options import StoreArgument, path_option
+from tonearm.cli.options import StoreArgument, named_after, path_option
 from tonearm.cli.output import warn_of_unknown_labels
 from tonearm.text import printable
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import ModelOption, path_option, refuse
 from tonearm.cli.output import note, warn
+from tonearm.interrupts import until_interrupted
 from tonearm.text import printable
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tonearm.cli.naming import named_after
-from tonearm.cli.options import PictureOption
+from tonearm.cli.options import PictureOption, named_after
 from tonearm.text import printable
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tonearm.cli.interrupt import until_interrupted
 from tonearm.cli.options import (
     AnalysisWorkersOption,
     JsonLinesOption,
@@ -30,6 +29,7 @@ from tonearm.cli.output import (
     warn_unreadable,
 )
 from tonearm.errors import UsageError
+from tonearm.interrupts import until_interrupted
 from tonearm.text import printable
 
 if TYPE_CHECKING:
