@@ -76,10 +76,21 @@ def difference(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Delt
     are searched for.
     """
     before, after = np.frombuffer(_memory_map(old), np.uint8), _memory_map(new)
-    shifts = [0, len(after) - len(before)]
-    matches = np.full(-(-len(before) // CELL), _UNMATCHED, np.uint8)
-    for index in range(2):
-        _mark_matches(matches, before, after, 0, len(matches), shifts, index)
+    after_bytes = np.frombuffer(after, np.uint8)
+    shifts: list[int] = []
+    matches = np.full(-(-len(before) // CELL), _UNMATCHED, np.uint8)  # index of each cell's shift
+
+    def mark_matches(shift: int, start: int, stop: int) -> None:
+        """Mark the unmarked cells from `start` to `stop` that the new file has at a new shift."""
+        for first in range(start, stop, BLOCK // CELL):
+            last = min(stop, first + BLOCK // CELL)
+            block = before[first * CELL : last * CELL]
+            equal = _equal_cells(block, after_bytes, first * CELL + shift)
+            matches[first:last][equal & (matches[first:last] == _UNMATCHED)] = len(shifts)
+        shifts.append(shift)
+
+    for shift in (0, len(after) - len(before)):
+        mark_matches(shift, 0, len(matches))
     for _ in range(MAX_SEARCHES):
         unmatched = [
             (stop - start, start, stop)
@@ -87,11 +98,10 @@ def difference(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Delt
             if shift_index == _UNMATCHED
         ]
         length, start, stop = max(unmatched, default=(0, 0, 0))
-        shift = _find_shift(before, after, start, stop) if length >= MIN_SEARCH_CELLS else None
-        if shift is None:
+        found = _find_shift(before, after, start, stop) if length >= MIN_SEARCH_CELLS else None
+        if found is None:
             break
-        shifts.append(shift)
-        _mark_matches(matches, before, after, start, stop, shifts, len(shifts) - 1)
+        mark_matches(found, start, stop)
     return _encode(matches, before, shifts)
 
 
@@ -113,24 +123,6 @@ def _memory_map(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
         if os.fstat(file.fileno()).st_size == 0:
             return b""  # an empty file cannot be mapped
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _mark_matches(
-    matches: Bytes,
-    before: Bytes,
-    after: mmap.mmap | bytes,
-    start: int,
-    stop: int,
-    shifts: list[int],
-    index: int,
-) -> None:
-    """Mark the unmarked cells from `start` to `stop` that the new file has at a given shift."""
-    after_bytes = np.frombuffer(after, np.uint8)
-    for first in range(start, stop, BLOCK // CELL):
-        last = min(stop, first + BLOCK // CELL)
-        block = before[first * CELL : last * CELL]
-        equal = _equal_cells(block, after_bytes, first * CELL + shifts[index])
-        matches[first:last][equal & (matches[first:last] == _UNMATCHED)] = index
 
 
 def _equal_cells(block: Bytes, after: Bytes, start: int) -> npt.NDArray[np.bool_]:
