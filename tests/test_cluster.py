@@ -31,7 +31,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from tonearm.library import sources  # noqa: E402
-from tonearm.library.cluster import _RemoteAnalyser, scan_cluster  # noqa: E402
+from tonearm.library.cluster import _Job, _RemoteAnalyser, scan_cluster  # noqa: E402
 from tonearm.library.partitions import Partitions  # noqa: E402
 from tonearm.library.sources import local_copy, tasks  # noqa: E402
 
@@ -386,7 +386,8 @@ def test_a_fetched_file_has_its_own_hash_and_time(
     excerpt = Excerpt(None)
     model = model_of(Bundle.load(tiny_bundle), excerpt)
     task = Task.of(str(file))._replace(path=file.as_uri(), mtime_ns=5)
-    fetched = _RemoteAnalyser(model, tiny_bundle, excerpt, None)(task).entry
+    job = _Job(str(tmp_path), model, excerpt, time_limit=None)
+    fetched = _RemoteAnalyser(job, tiny_bundle)(task).entry
     local = Analyser(tiny_bundle, model, excerpt, None)(Task.of(str(file))).entry
     assert (fetched.path, fetched.size, fetched.mtime_ns) == task
     assert (fetched.audio, fetched.genre) == (local.audio, "low")

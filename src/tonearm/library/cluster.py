@@ -177,13 +177,7 @@ class _Actor:
         self._job = job
         self._folder = Partitions(job.output)
         self._worker = IsolatedWorker(
-            partial(
-                _RemoteAnalyser,
-                job.model,
-                _bundle_file(self._folder.bundle()),
-                job.excerpt,
-                job.time_limit,
-            ),
+            partial(_RemoteAnalyser, job, _bundle_file(self._folder.bundle())),
             time_limit=partial(time_limit_of, time_limit=job.time_limit),
         )
 
@@ -216,11 +210,9 @@ def _rounded(entry: Entry) -> Entry:
 class _RemoteAnalyser:
     """An `Analyser` that also fetches remote files."""
 
-    def __init__(
-        self, model: Model, bundle: Path, excerpt: Excerpt, time_limit: float | None
-    ) -> None:
-        self._model = model
-        self._analyse = Analyser(bundle, model, excerpt, None, time_limit)
+    def __init__(self, job: _Job, bundle: Path) -> None:
+        self._model = job.model
+        self._analyse = Analyser(bundle, job.model, job.excerpt, None, job.time_limit)
 
     def __call__(self, task: Task) -> Outcome:
         try:
