@@ -17,7 +17,7 @@ from tonearm.csvrows import csv_writer
 from tonearm.errors import FileError, UsageError, reason_of
 from tonearm.extras import needs
 from tonearm.library.outputs import refuse_to_overwrite
-from tonearm.library.rows import COLUMNS, probability_column, to_row
+from tonearm.library.rows import COMMON_COLUMNS, probability_column, to_row
 from tonearm.library.store import Store
 
 Format = Literal["csv", "jsonl", "parquet"]
@@ -129,12 +129,12 @@ def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], labels: Sequence
     text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
     try:
         writer = csv_writer(text)
-        writer.writerow((*COLUMNS, "tagged", *map(probability_column, labels)))
+        writer.writerow((*COMMON_COLUMNS, "tagged", *map(probability_column, labels)))
         for row in rows:
             probabilities = row["probabilities"]
             writer.writerow(
                 (
-                    *(row[column] for column in COLUMNS),
+                    *(row[column] for column in COMMON_COLUMNS),
                     "; ".join(row["tagged"]),
                     *(probabilities.get(label) for label in labels),
                 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tonearm.library.rows import COLUMNS, probability_column
+from tonearm.library.rows import COMMON_COLUMNS, probability_column
 
 
 def schema(labels: Sequence[str]) -> pa.Schema:
@@ -18,7 +18,7 @@ def schema(labels: Sequence[str]) -> pa.Schema:
     )
     return pa.schema(
         [
-            *((column, getattr(pa, kind)()) for column, kind in COLUMNS.items()),
+            *((column, getattr(pa, kind)()) for column, kind in COMMON_COLUMNS.items()),
             ("tagged", pa.list_(text)),
             *((probability_column(label), number) for label in labels),
             ("segments", pa.list_(segment)),

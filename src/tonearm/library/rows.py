@@ -8,7 +8,7 @@ from typing import Any
 from tonearm.library.entry import Entry
 
 # The columns that every format has, in order, with their types in Parquet.
-COLUMNS = {
+COMMON_COLUMNS = {
     "path": "string",
     "genre": "string",
     "confidence": "float64",
@@ -30,14 +30,14 @@ COLUMNS = {
 
 
 def to_row(entry: Entry, *, timeline: bool, embeddings: bool) -> dict[str, Any]:
-    """Return an entry as plain values: `COLUMNS`, "tagged", "probabilities" and optional ones.
+    """Return an entry as values of `COMMON_COLUMNS`, "tagged", "probabilities" and optional ones.
 
     Parameters
     ----------
     timeline, embeddings
         Whether to add "segments" and "embedding", respectively.
     """
-    row = {column: getattr(entry, column) for column in COLUMNS}
+    row = {column: getattr(entry, column) for column in COMMON_COLUMNS}
     row["scanned_at"] = datetime.fromtimestamp(entry.scanned_at, UTC).isoformat(timespec="seconds")
     row["tagged"] = list(entry.tagged)
     row["probabilities"] = dict(entry.probabilities)
