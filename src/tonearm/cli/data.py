@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tonearm.datasets import Dataset
     from tonearm.datasets.check import Report
     from tonearm.datasets.summary import GenreSummary
+
+_SPLIT_ORDER: dict[str | None, int] = {"train": 0, "valid": 1, "test": 2}
 
 PathArgument = Annotated[
     Path, path_argument(metavar="PATH", help="Folder of a dataset, or a manifest file.")
@@ -234,12 +237,7 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
         print(f"cite:     {dataset.citation}")
 
 
-_SPLIT_ORDER: dict[str | None, int] = {"train": 0, "valid": 1, "test": 2}
-
-
 def _print_report(report: Report) -> None:
-    from collections import Counter
-
     for fault in report.faults:
         print(f"{fault.kind}: {fault.detail}")
     counts = Counter(fault.kind for fault in report.faults)

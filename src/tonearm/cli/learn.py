@@ -189,13 +189,12 @@ def _print(learned: Learned) -> None:
     print(f"\n{printable(str(learned.path))}: {len(learned.labels)} genres, {size:.1f} MB")
 
 
-def _figures(genre: GenreForecast) -> tuple[str, str, str, str]:
+def _figures(genre: GenreForecast) -> list[str]:
     if not genre.evaluated:
-        return "-", "-", "-", "not evaluated"
+        return ["-", "-", "-", "not evaluated"]
     mistakes = (f"{label} {count}" for label, count in genre.confused_with[:LISTED_MISTAKES])
     shares = (f"{share:.0%}" for share in (genre.precision, genre.recall, genre.f1))
-    precision, recall, f1 = shares
-    return precision, recall, f1, ", ".join(mistakes)
+    return [*shares, ", ".join(mistakes)]
 
 
 def _summary(forecast: Forecast) -> list[str]:

@@ -58,13 +58,13 @@ class CsvRows:
     def __init__(self, labels: tuple[str, ...], timeline: bool) -> None:
         self._labels = labels
         self._timeline = timeline
+        self._span = ("start", "end") if timeline else ("duration",)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # As `tonearm export` writes it: names that are not UTF-8 keep their bytes.
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         self._writer = csv_writer(sys.stdout)
-        span = ("start", "end") if timeline else ("duration",)
         fixed = ("genre", "confidence", "truncated", "error", "music", "verdict")
-        self._writer.writerow(("path", *span, *fixed, *labels))
+        self._writer.writerow(("path", *self._span, *fixed, *labels))
 
     def add(self, name: str, result: Prediction | Failure) -> None:
         """Print one file's row or rows."""
@@ -74,11 +74,10 @@ class CsvRows:
         for part in record.get("segments") or [record]:
             probabilities = part["probabilities"] or {}
             genre = next(iter(probabilities), None)
-            span = ("start", "end") if self._timeline else ("duration",)
             self._writer.writerow(
                 (
                     name,
-                    *(part.get(key) for key in span),
+                    *(part.get(key) for key in self._span),
                     genre,
                     probabilities.get(genre),
                     record["truncated"],

@@ -16,12 +16,11 @@ def advise(forecast: Forecast) -> dict[str, str]:
     The genres that need them most come first.
     """
     grouped = forecast.unknown < sum(genre.files for genre in forecast.genres)
-    reasons_by_label = {
-        genre.label: reasons
+    return {
+        genre.label: "; ".join(reasons)
         for genre in sorted(forecast.genres, key=lambda genre: (genre.recall, genre.files))
         if (reasons := _reasons(genre, grouped=grouped))
     }
-    return {label: "; ".join(reasons) for label, reasons in reasons_by_label.items()}
 
 
 def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:

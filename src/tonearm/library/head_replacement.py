@@ -86,11 +86,9 @@ def _replace_logits(graph: Any, head: Head) -> None:
     )
     graph.node.append(helper.make_node("Gemm", [EMBEDDING, weights, biases], [LOGITS]))
     shape: list[str | int] = ["batch", len(head.biases)]
-    for index, output in enumerate(graph.output):
+    for output in graph.output:
         if output.name == LOGITS:
-            graph.output[index].CopyFrom(
-                helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape)
-            )
+            output.CopyFrom(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape))
     _prune(graph)
 
 

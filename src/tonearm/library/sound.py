@@ -94,6 +94,7 @@ def _differ_only_in_tags(
         one, other = _layout(first), _layout(second)
         if one is None or other is None or one._replace(start=0) != other._replace(start=0):
             return False
+        # The last byte of an ID3v1 tag is the genre.
         stops = [os.fstat(file.fileno()).st_size - one.has_id3v1 for file in (first, second)]
         first.seek(one.start)
         second.seek(other.start)
