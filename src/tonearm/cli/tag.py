@@ -174,14 +174,13 @@ def _files_and_source(
         with Store(store) as library:
             warn_of_unknown_labels(mapping, library.labels())
         known = EarlierPredictions.stored(store, paths or ())
-        return _files(paths) if paths else list(known.paths), known
-    if predictions is not None:
+    elif predictions is not None:
         known = EarlierPredictions.read(predictions)
-        return _files(paths) if paths else list(known.paths), known
-    if not paths:
+    elif paths:
+        return _files(paths), _classifier_source(model, workers, mapping)
+    else:
         raise UsageError("expected files or folders, or predictions with --from or --store")
-    files = _files(paths)
-    return files, _classifier_source(model, workers, mapping)
+    return _files(paths) if paths else list(known.paths), known
 
 
 def _files(paths: Sequence[str]) -> list[str]:

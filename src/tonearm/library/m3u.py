@@ -102,10 +102,9 @@ def _line(path: str, folder: str | None) -> str | None:
 
     None means that no line can hold the path: it is not valid text, or contains a line break.
     """
-    for candidate in ([] if folder is None else [_relative(path, folder)]) + [path]:
-        if _is_line(candidate):
-            return candidate
-    return None
+    if folder is not None and _is_line(line := _relative(path, folder)):
+        return line
+    return path if _is_line(path) else None
 
 
 def _is_line(path: str) -> bool:

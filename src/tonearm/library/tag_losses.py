@@ -52,13 +52,9 @@ def _comment_packet(file: BinaryIO, serial: int) -> bytes:
     It begins on a new page and may continue over many.
     """
     pages: list[OggPage] = []
-    first = True
-    while not pages or not (pages[-1].complete or len(pages[-1].packets) > 1):
+    while len(pages) < 2 or not (pages[-1].complete or len(pages[-1].packets) > 1):
         page = OggPage(file)  # type: ignore[no-untyped-call]
-        if page.serial != serial:
-            continue
-        if not first:
+        if page.serial == serial:
             pages.append(page)
-        first = False
-    packet: bytes = OggPage.to_packets(pages)[0]  # type: ignore[no-untyped-call]
+    packet: bytes = OggPage.to_packets(pages[1:])[0]  # type: ignore[no-untyped-call]
     return packet

@@ -99,12 +99,11 @@ class LimitedUploads:
             await self._refuse(413, _too_large(self._limits), None, body)
         else:
             self._uploads += 1
-            self._statistics.uploads.set(self._uploads)
             try:
-                await self._app(scope, body.receive, self._counting_send(body))
+                with self._statistics.uploads.track_inprogress():
+                    await self._app(scope, body.receive, self._counting_send(body))
             finally:
                 self._uploads -= 1
-                self._statistics.uploads.set(self._uploads)
 
     async def _refuse(
         self, status: int, reason: str, headers: dict[str, str] | None, body: _Body
