@@ -9,12 +9,12 @@ from collections.abc import Iterable
 _JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian and emoji are spelt with
 
 
-def printable(path: str) -> str:
+def printable(path: str | os.PathLike[str]) -> str:
     """Return a path as one printable line, with control and undecodable characters escaped."""
     try:
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half a surrogate pair, which cannot come from a file system
-        text = path.encode("utf-8", "backslashreplace").decode()
+        text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -143,11 +143,11 @@ def download(
         raise UsageError(f"dataset {name!r} is unknown; there is gtzan")
     result = download_gtzan(to, edition)
     for path in result.missing:
-        print(f"missing: {printable(str(path))}")
+        print(f"missing: {printable(path)}")
     for path in result.altered:
-        print(f"altered: {printable(str(path))}")
+        print(f"altered: {printable(path)}")
     faulty = len(result.missing) + len(result.altered)
-    root = printable(str(result.root))
+    root = printable(result.root)
     print(f"{root}: {result.tracks - faulty} of {result.tracks} files as they should be")
     if not result.whole:
         raise typer.Exit(1)
@@ -165,7 +165,7 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
     from tonearm.datasets.manifest import PARQUET_SUFFIXES
     from tonearm.media import is_recording
 
-    target, shown = output.resolve(), printable(str(output))
+    target, shown = output.resolve(), printable(output)
     if any(is_recording(name) for name in (output.name, target.name)):
         raise UsageError(f"{shown} is the name of a recording, and a CSV file is written")
     if {output.suffix.lower(), target.suffix.lower()} & set(PARQUET_SUFFIXES):

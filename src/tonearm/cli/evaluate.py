@@ -159,7 +159,7 @@ def evaluate(
         paths = {track.id: track.path for track in tracks if track.path is not None}
         pictures = explain_errors(classifier, inference.predictions, paths, explained)
         page = write_report(report, inference.predictions, metrics, subject, pictures)
-        print(f"report: {printable(str(page))}", file=sys.stderr)
+        print(f"report: {printable(page)}", file=sys.stderr)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -191,7 +191,7 @@ def _protocol(fold: Fold | None, split: str | None, kind: str | None, labels: Se
 
 
 def _line(failure: Failure) -> str:
-    return f"{printable(str(failure.path))}: {failure.error}"
+    return f"{printable(failure.path)}: {failure.error}"
 
 
 def _print(metrics: Metrics, inference: Inference) -> None:

@@ -55,4 +55,4 @@ def explain(
     classifier = Classifier.load(model, threads=processors())
     explanation = explain(classifier, file, genre, start=start, duration=duration)
     save_plot(explanation, output, width=width, height=height, dark=dark)
-    print(printable(str(output)))
+    print(printable(output))

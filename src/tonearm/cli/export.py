@@ -54,7 +54,7 @@ def export(
             if not warn_of_unknown_paths(library, paths, missing=missing):
                 raise typer.Exit(1)
         elif not any(library.paths(missing=missing)):
-            note(f"{printable(str(store))} knows no file")
+            note(f"{printable(store)} knows no file")
             raise typer.Exit(1)
         exporting.export(
             library,

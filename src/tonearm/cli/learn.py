@@ -186,7 +186,7 @@ def _print(learned: Learned) -> None:
         small_genres = ", ".join(f"{printable(label)} {count}" for label, count in learned.left_out)
         print(f"\nLeft out, with too few files (--min-files): {small_genres}")
     size = learned.path.stat().st_size / 1e6
-    print(f"\n{printable(str(learned.path))}: {len(learned.labels)} genres, {size:.1f} MB")
+    print(f"\n{printable(learned.path)}: {len(learned.labels)} genres, {size:.1f} MB")
 
 
 def _figures(genre: GenreForecast) -> list[str]:

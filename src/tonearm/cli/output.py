@@ -76,7 +76,7 @@ def warn_of_unknown_paths(library: Store, paths: Sequence[str], *, missing: bool
     """Warn of paths under which a store knows no file; return whether it knows one under any."""
     unknown = [path for path in paths if not any(library.paths([path], missing=missing))]
     for path in unknown:
-        note(f"{printable(str(library.path))} knows no file in {printable(path)}")
+        note(f"{printable(library.path)} knows no file in {printable(path)}")
     return len(unknown) < len(paths)
 
 

@@ -71,7 +71,7 @@ def playlists(
         written = write_playlists(library, output, choice, absolute=absolute)
     width = max((len(str(playlist.tracks)) for playlist in written), default=0)
     for playlist in written:
-        print(f"{playlist.tracks:>{width}}  {printable(str(playlist.path))}")
+        print(f"{playlist.tracks:>{width}}  {printable(playlist.path)}")
     report_unlisted(dict.fromkeys(path for playlist in written for path in playlist.left_out))
     if not written:
         note("no track has a trusted genre of that probability")

@@ -54,4 +54,4 @@ def report(
         warn_of_unknown_labels(words, library.labels())
         with Console(stderr=True).status("drawing the map"):
             write_report(library, page, words, printable(title) if title else None)
-    print(printable(str(page)))
+    print(printable(page))

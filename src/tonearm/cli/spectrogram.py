@@ -46,4 +46,4 @@ def spectrogram(
         height=height,
         dark=dark,
     )
-    print(printable(str(output)))
+    print(printable(output))

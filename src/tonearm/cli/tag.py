@@ -152,7 +152,7 @@ def tag(
 
 
 def _way_back(journal: Journal) -> str:
-    return f"undo: tonearm tag --undo {shlex.quote(printable(str(journal.path)))}"
+    return f"undo: tonearm tag --undo {shlex.quote(printable(journal.path))}"
 
 
 def _files_and_source(
@@ -207,7 +207,7 @@ def _undo(journals: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
         for name in journals:
             path = find(name)
             if not as_json:
-                print(f"journal: {printable(str(path))}")
+                print(f"journal: {printable(path)}")
             yield from undo(path, dry_run=dry_run)
 
     done: Counter[str] = Counter()
