@@ -245,13 +245,10 @@ def _write_id3(path: str | os.PathLike[str], tags: Any, genres: Sequence[str]) -
     """Write a tag from `_id3_to_write`, with a genre frame added."""
     frame = TCON(encoding=3, text=list(genres))  # type: ignore[no-untyped-call]
     tags.setall("TCON", [frame])
-    # Several values are separated by NUL, even in 2.3.
-    version = _id3_version(tags)
-    if type(tags) is ID3:
-        with _id3v1_preserved(path, genres):
-            tags.save(path, v2_version=version, v23_sep=None)
-    else:
-        tags.save(path, v2_version=version, v23_sep=None)  # inside a WAV, AIFF or DSF file
+    # Inside a WAV, AIFF or DSF file, there is no ID3v1 tag.
+    with _id3v1_preserved(path, genres) if type(tags) is ID3 else nullcontext():
+        # Several values are separated by NUL, even in 2.3.
+        tags.save(path, v2_version=_id3_version(tags), v23_sep=None)
 
 
 @contextmanager
@@ -300,21 +297,20 @@ def _tag_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         raise TagError(path, reason_of(error)) from error
     except Exception as error:  # odd files make mutagen raise ValueError, struct.error and others
-        cause = error.args[0] if error.args else None
-        if isinstance(cause, OSError) and cause.strerror:
-            raise TagError(path, cause.strerror) from error
         raise TagError(path, _reason(path, error)) from error
 
 
 def _reason(path: str | os.PathLike[str], error: Exception) -> str:
     """Return why mutagen failed, with its own message if it is meant for users."""
+    # If the cause is another library's error, such as a codec's, mutagen only passes on its text.
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
     with suppress(OSError):
         if (reason := obstacle(path)) is not None:
             return reason
     if isinstance(error, FLACNoHeaderError):
         return "is called .flac, but is no FLAC file"
-    # If the cause is another library's error, such as a codec's, mutagen only passes on its text.
-    cause = error.args[0] if error.args else None
     is_from_mutagen = isinstance(error, mutagen.MutagenError) and not isinstance(cause, Exception)
     reason = printable(" ".join(str(error).split()))
     return f"damaged: {reason}" if reason and is_from_mutagen else "damaged"
