@@ -113,12 +113,9 @@ def _report_left_out(examples: Examples, failures: tuple[FailedTrack, ...]) -> N
             "puts into its test part, or into none"
         )
     if examples.unlabelled:
-        print(f"tonearm: left out: {examples.unlabelled} files without a genre", file=sys.stderr)
+        note(f"left out: {examples.unlabelled} files without a genre")
     if examples.written:
-        print(
-            f"tonearm: left out: {examples.written} files whose genre Tonearm wrote",
-            file=sys.stderr,
-        )
+        note(f"left out: {examples.written} files whose genre Tonearm wrote")
 
 
 def _examples(sources: list[str], *, tags: bool) -> Examples:

@@ -287,8 +287,8 @@ def _check_first_line(path: Path, line: bytes) -> None:
 def _new_path() -> Path:
     """Return a unique path; sorted by name, such paths are in chronological order."""
     now = time.time_ns()
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // 10**9))
-    return folder() / f"{stamp}-{now % 10**9:09d}-{os.getpid()}.jsonl"
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // NANOSECONDS))
+    return folder() / f"{stamp}-{now % NANOSECONDS:09d}-{os.getpid()}.jsonl"
 
 
 def _now() -> str:
