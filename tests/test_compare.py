@@ -55,6 +55,7 @@ def test_mcnemar_is_the_binomial_test(gained: int, lost: int) -> None:
 
 
 def test_mcnemar_stays_exact_where_floats_overflow() -> None:
+    assert mcnemar(np.int64(70), np.int64(40)) == mcnemar(70, 40)
     assert mcnemar(1600, 1400) == pytest.approx(binomtest(1600, 3000).pvalue, rel=1e-9)
 
 
@@ -96,18 +97,22 @@ def test_the_difference_is_paired() -> None:
 
 def test_the_sign_flip_test_is_scipys() -> None:
     ahead = np.array([3, -1, 0, 2, 2, -1, 1, 4])
-    exact = permutation_test(
-        (ahead, np.zeros_like(ahead)),
-        lambda one, other, axis: (one - other).sum(axis=axis),
-        permutation_type="samples",
-        n_resamples=np.inf,
-    ).pvalue
-    assert sign_flip(ahead) == pytest.approx(exact, abs=0.01)
+    exact, exact_of_two = (
+        permutation_test(
+            (differences, np.zeros_like(differences)),
+            lambda one, other, axis: (one - other).sum(axis=axis),
+            permutation_type="samples",
+            n_resamples=np.inf,
+        ).pvalue
+        for differences in (ahead, np.tile(ahead, 2))
+    )
+    assert sign_flip(ahead) == pytest.approx(exact)
+    assert sign_flip(np.tile(ahead, 2)) == pytest.approx(exact_of_two, abs=0.003)  # drawn by lot
     assert sign_flip(ahead) == sign_flip(-ahead)
     assert sign_flip(np.zeros(5, int)) == 1
     assert sign_flip(np.ones(200, int)) == pytest.approx(1e-4)
     # Beyond what one byte holds, and beyond one block.
-    assert sign_flip(np.full(10, 100, np.int8)) == pytest.approx(2 / 2**10, abs=0.001)
+    assert sign_flip(np.full(10, 100, np.int8)) == 2 / 2**10
     assert sign_flip(np.tile([1, -1], 1000)) == 1
 
 
@@ -160,6 +165,25 @@ def test_seeds_are_tested_one_by_one() -> None:
         one, other = first.correct[part], second.correct[part]
         tests.append(mcnemar(int((other & ~one).sum()), int((one & ~other).sum())))
     assert difference.p_value == sorted(tests)[1]
+
+
+def test_seeds_that_speak_for_opposite_sides_are_no_evidence() -> None:
+    right, wrong = run(0.0), run(1.0)
+
+    def two_seeds(first: Predictions, second: Predictions) -> Predictions:
+        return replace(
+            right,
+            tracks=right.tracks * 2,
+            truth=right.truth * 2,
+            probabilities=np.concatenate([first.probabilities, second.probabilities]),
+            seeds=("0",) * TRACKS + ("1",) * TRACKS,
+            artists=None,
+        )
+
+    result = compare({"a": two_seeds(right, wrong), "b": two_seeds(wrong, right)}, bootstrap=0)
+    difference = result.rows[1].difference
+    assert difference is not None
+    assert (difference.accuracy, difference.group_p_value, difference.p_value) == (0, 1, 1)
 
 
 def test_a_run_without_seeds_is_compared_with_one_of_a_single_seed() -> None:

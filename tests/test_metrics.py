@@ -142,17 +142,26 @@ def test_groups_of_alike_tracks_widen_the_intervals() -> None:
     assert width(grouped) == pytest.approx(width(single) * np.sqrt(5), rel=0.15)
 
 
-@pytest.mark.parametrize(("lone", "known"), [(1, True), (3, False)])
-def test_macro_figures_have_no_interval_where_classes_are_seldom_all_drawn(
-    lone: int, known: bool
+@pytest.mark.parametrize(
+    ("classes", "artists", "known"),
+    [
+        (1, 2, True),
+        (3, 3, True),
+        (3, 1, False),  # most draws lack one of the three
+        (1, 1, False),  # only a third do, but how much its artists differ cannot be known from one
+    ],
+)
+def test_macro_figures_have_no_interval_where_a_class_has_too_few_artists(
+    classes: int, artists: int, known: bool
 ) -> None:
-    # Two classes of ten artists, and some of one artist each: a third of the draws lack such a
-    # class, and most lack one of three.
-    truth = [*np.arange(20) % 2, *range(2, 2 + lone)]
-    artists = [*np.arange(20) // 2, *range(10, 10 + lone)]
-    answers = np.array(truth)
+    # Two classes of ten artists, and some of few.
+    thin = np.repeat(np.arange(2, 2 + classes), artists)
+    truth = np.concatenate([np.arange(40) % 2, thin, thin])
+    singers = np.arange(10, 10 + len(thin))
+    groups = np.concatenate([np.arange(40) // 4, singers, singers])
+    answers = truth.copy()
     answers[:2] = 1, 0
-    result = evaluate(truth, np.eye(5)[answers], LABELS, groups=artists)
+    result = evaluate(truth, np.eye(5)[answers], LABELS, groups=groups)
     assert ("f1" in result.intervals) is known
     assert "accuracy" in result.intervals
 

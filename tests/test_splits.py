@@ -165,9 +165,10 @@ def test_one_file_under_two_ids_is_on_one_side(protocol: Protocol, tmp_path: Pat
         assert len(fold.valid) == 2 * len(judged) == 10
 
 
-def test_artist_folds_warn_where_artists_are_unknown() -> None:
+@pytest.mark.parametrize("name", [None, "", "Unknown Artist", "[unknown]", "Various Artists"])
+def test_artist_folds_warn_where_artists_are_unknown(name: str | None) -> None:
     tracks = thin().tracks
-    unknown = tuple(replace(track, artist=None) for track in tracks)
+    unknown = tuple(replace(track, artist=name) for track in tracks)
     with pytest.warns(LeakWarning, match=f"the artist of {len(tracks)} of {len(tracks)} tracks"):
         split(dataset(list(unknown)), "artist-kfold")
     # A few unknown ones, as in GTZAN, are no reason to doubt the figures.

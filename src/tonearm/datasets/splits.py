@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -24,6 +25,8 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 # A share of the tracks that is worth a warning: of those by unknown artists, which a split by
 # artists cannot keep apart, and of those that a split leaves out.
 _MANY = 0.2
+
+_STAND_INS = ("unknown", "unknownartist", "various", "variousartists", "va")  # as `artist_key` has
 
 
 class SplitWarning(UserWarning):
@@ -177,14 +180,14 @@ def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
         names = {track.split for track in tracks} - {None}
         used = names if all(map(str.isdecimal, map(str, names))) else {"train", "valid", "test"}
         return _shared_artists([track for track in tracks if track.split in used])
-    if protocol == "stratified" and any(track.artist for track in dataset):
+    if protocol == "stratified" and any(artist_key(track.artist) for track in dataset):
         return (
             "the stratified split puts songs of one artist on both sides: scores come out too "
             "high; artists are known here, so prefer artist-kfold"
         )
     if protocol in ("stratified", "artist-kfold"):
         tracks = _in_partition(tracks)
-        unknown = sum(not track.artist for track in tracks)
+        unknown = sum(not artist_key(track.artist) for track in tracks)
         if unknown > _MANY * len(tracks):
             return (
                 f"the artist of {unknown} of {len(tracks)} tracks is not known: songs of one "
@@ -193,28 +196,32 @@ def leak_warning(dataset: Dataset, protocol: Protocol) -> str | None:
     return None
 
 
-def artist_key(artist: str) -> str:
-    """Return a key that different spellings of an artist's name share.
+def artist_key(artist: str | None) -> str:
+    """Return a key that different spellings of an artist's name share; "" if none is known.
+
+    None is known either where programs have put a stand-in ("Unknown Artist", "Various Artists"):
+    taken for one artist, it would tie together the music of many.
 
     Case, accents, blanks, "&" for "and", a "The" before or after the name and punctuation are
     ignored, except in names that consist of nothing but punctuation ("!!!"), and so are guests
     ("feat. ...").
     """
-    decomposed = unicodedata.normalize("NFKD", artist).casefold().strip()
+    decomposed = unicodedata.normalize("NFKD", artist or "").casefold().strip()
     # Of Latin, Greek and Cyrillic letters: in other scripts, marks make other letters.
     name = unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", decomposed))
     name = re.sub(r"\s*[(\[]\s*(?:feat|ft)\b.*|\s(?:(?:feat|ft)\.\s*|featuring\s+)\S.*", "", name)
     name = re.sub(r",\s*the$", "", name)
     words = re.sub(r"[^\w\s]|_", "", name.replace("&", " and ")).split()
-    return "".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
+    key = "".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
+    return "" if key in _STAND_INS else key
 
 
 def _shared_artists(tracks: Sequence[Track]) -> str | None:
     """Return a warning about artists that are in several parts of a split, or `None`."""
     parts: dict[str, set[str | None]] = defaultdict(set)
     for track in tracks:
-        if track.artist:
-            parts[artist_key(track.artist)].add(track.split)
+        if artist := artist_key(track.artist):
+            parts[artist].add(track.split)
     shared = sum(len(of_artist) > 1 for of_artist in parts.values())
     if not shared:
         return None
@@ -295,7 +302,7 @@ def _assign(
     if len(set(groups)) < folds:
         units = "tracks"
         if protocol == "artist-kfold":
-            known = all(track.artist for track in tracks)
+            known = all(artist_key(track.artist) for track in tracks)
             units = "artists" if known else "artists and tracks by unknown ones"
         raise DatasetError(f"{dataset.root}: {folds} folds asked of {len(set(groups))} {units}")
     return assigned
@@ -309,8 +316,8 @@ def _groups(tracks: Sequence[Track], *, by_artist: bool) -> list[int]:
     keys = []
     for track in tracks:
         track_keys = [("file", os.path.realpath(str(track.path)))]
-        if by_artist and track.artist:
-            track_keys.append(("artist", artist_key(track.artist)))
+        if by_artist and (artist := artist_key(track.artist)):
+            track_keys.append(("artist", artist))
         keys.append(track_keys)
     return connected_components(keys)
 
@@ -347,7 +354,7 @@ def balanced_folds(
         # ((load + gain)^2 - load^2) / share^2: what the group adds to the sum of squared relative
         # loads. The terms of other strata and folds do not depend on which fold is chosen.
         costs = [
-            sum(
+            math.fsum(  # rounds alike in all versions of Python
                 (2 * load[stratum] + count) * count / share[stratum] ** 2
                 for stratum, count in gain.items()
             )

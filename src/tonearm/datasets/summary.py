@@ -47,8 +47,8 @@ def summarise(dataset: Dataset) -> tuple[GenreSummary, ...]:
             label,
             Counter((track.split, track.kind) for track in tracks),
             sum(_seconds(track) for track in tracks),
-            len({artist_key(track.artist) for track in tracks if track.artist}),
-            sum(track.artist is not None for track in tracks),
+            len({artist_key(track.artist) for track in tracks} - {""}),
+            sum(artist_key(track.artist) != "" for track in tracks),
         )
         for label, tracks in members.items()
     )

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from statistics import median
 from typing import Any, Literal
 
@@ -46,9 +47,10 @@ class Difference:
         Number of tracks that only this run gets right, and that only the reference does, over all
         seeds.
     p_value
-        Exact two-sided McNemar test; with several seeds, the median of the tests for each seed, as
-        the same track under two seeds is not an independent observation. It treats tracks by the
-        same artist as independent, which they are not.
+        Exact two-sided McNemar test. The same track under two seeds is not an independent
+        observation, so with several seeds each is tested, and for either direction the median of
+        the one-sided tests is taken. It treats tracks by the same artist as independent, which
+        they are not.
     group_p_value
         Two-sided test that treats only artists as independent; see `sign_flip`.
     """
@@ -230,26 +232,30 @@ def mcnemar(gained: int, lost: int) -> float:
     """Return the exact two-sided p-value of McNemar's test from the discordant pairs.
 
     If both classifiers were equally good, each track that only one of them gets right would go to
-    either with probability one half, so the p-value is a binomial tail, doubled. Integer arithmetic
-    keeps it exact at any size.
+    either with probability one half, so the p-value is a binomial tail, doubled.
     """
-    pairs = gained + lost
+    # If gained == lost, the two tails share their middle term, hence the cap at 1.
+    return min(1.0, 2 * _binomial_tail(min(gained, lost), gained + lost))
+
+
+def _binomial_tail(most: int, pairs: int) -> float:
+    """Return the probability that a fair coin shows heads at most so often in some tosses."""
+    most, pairs = int(most), int(pairs)  # exact at any size, where NumPy's integers overflow
     term = tail = 1
-    for k in range(min(gained, lost)):
+    for k in range(most):
         term = term * (pairs - k) // (k + 1)
         tail += term
-    # Python's division of integers is correctly rounded at any size. If gained == lost, the two
-    # tails share their middle term, hence the cap at 1.
     outcomes: int = 2**pairs
-    return min(1.0, 2 * tail / outcomes)
+    return tail / outcomes  # correctly rounded at any size
 
 
 def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> float:
     """Return the two-sided p-value of a paired sign-flip test.
 
     If both classifiers were equally good, the difference in each group could equally well have had
-    the opposite sign. The p-value is the share of random sign draws whose sum is at least as far
-    from 0 as the observed one, which itself counts as a draw (Phipson and Smyth 2010).
+    the opposite sign. The p-value is the share of all combinations of signs whose sum is at least
+    as far from 0 as the observed one. If there are too many, it is the share of random draws, of
+    which the observed one counts as one (Phipson and Smyth 2010).
 
     Parameters
     ----------
@@ -261,6 +267,9 @@ def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> floa
     """
     values = np.asarray(differences, np.float64)  # float64 sums whole numbers exactly
     values = values[values != 0]
+    if 2 ** len(values) <= flips:
+        signs = np.array(list(product((-1.0, 1.0), repeat=len(values))))
+        return float((np.abs(signs @ values) >= abs(values.sum())).mean())
     random = np.random.default_rng(seed)
     as_extreme = 0
     block = max(1, BLOCK_NUMBERS // max(1, len(values)))
@@ -324,11 +333,16 @@ def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]
     gained = run.correct & ~other.correct
     lost = other.correct & ~run.correct
     seeds = np.asarray(run.seeds or ("",) * len(run))
-    tests = [
-        mcnemar(int(gained[seeds == seed].sum()), int(lost[seeds == seed].sum()))
+    of_seeds = [
+        (int(gained[seeds == seed].sum()), int(lost[seeds == seed].sum()))
         for seed in np.unique(seeds)
     ]
-    return int(gained.sum()), int(lost.sum()), median(tests)
+    # One-sided, so that seeds that speak for opposite sides do not add up to evidence for either.
+    tails = (
+        median(_binomial_tail(more, more + less) for more, less in of_seeds),
+        median(_binomial_tail(less, more + less) for more, less in of_seeds),
+    )
+    return int(gained.sum()), int(lost.sum()), min(1.0, 2 * min(tails))
 
 
 def _by_group(

@@ -157,7 +157,7 @@ def _key(
 ) -> str:
     def description(track: Track) -> str:
         hashes = [contents.get(path, "") for path in (track.path, track.picture) if path]
-        return f"{track.id}={track.label} {artist_key(track.artist or '')} {' '.join(hashes)}"
+        return f"{track.id}={track.label} {artist_key(track.artist)} {' '.join(hashes)}"
 
     train, test = sorted(map(description, fold.train)), sorted(map(description, fold.held_out))
     parts = [system.fingerprint, str(seed), *labels, "train", *train, "test", *test]

@@ -19,7 +19,8 @@ def group_of(artist: str | None, track: str) -> str:
     track
         Its id.
     """
-    return f"artist {artist_key(artist)}" if artist else f"track {track}"
+    key = artist_key(artist)
+    return f"artist {key}" if key else f"track {track}"
 
 
 def resampling_unit(groups: int, unit: Unit) -> str:

@@ -320,6 +320,8 @@ def improper_row(scores: FloatArray) -> tuple[int, str] | None:
 
 def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> dict[str, FloatArray]:
     occurring = _Sums(sums.sum(axis=0, keepdims=True), classes).occurs()
+    # How much the groups of a class differ cannot be known from one.
+    has_lone = (np.count_nonzero(sums[:, classes : 2 * classes], axis=0) == 1).any()
     blocks = []
     for weights in _bootstrap_weights(len(sums), bootstrap, seed):
         resampled = _Sums(weights @ sums, classes)
@@ -327,7 +329,7 @@ def _replicates(sums: FloatArray, classes: int, bootstrap: int, seed: int) -> di
         # A mean over only the classes resampled would cover different classes in each replicate.
         incomplete = (resampled.occurs() != occurring).any(axis=1)
         for name in MACRO:
-            figures[name][incomplete] = np.nan
+            figures[name][incomplete | has_lone] = np.nan
         blocks.append(figures)
     names = blocks[0] if blocks else ()
     return {name: np.concatenate([block[name] for block in blocks]) for name in names}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.atomic import write_csv
+from tonearm.datasets.splits import artist_key
 from tonearm.datasets.track import PREDICTION_COLUMNS, Track
 from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation.grouping import Unit, group_of
@@ -117,10 +118,8 @@ class Predictions:
     @property
     def unit(self) -> Unit:
         """What `groups` are: artists, tracks, or a mixture of both ("group")."""
-        artists = self.artists or ("",)
-        if all(artists):
-            return "artist"
-        return "group" if any(artists) else "track"
+        known = {bool(artist_key(artist)) for artist in self.artists or ("",)}
+        return "group" if len(known) > 1 else "artist" if True in known else "track"
 
     def take(self, rows: Sequence[int]) -> Predictions:
         """Return the predictions of the given rows, in the given order."""

@@ -164,7 +164,7 @@ def _genre_forecast(
 ) -> GenreForecast:
     """Return the forecast for a genre from its own tracks, their groups and the overall metrics."""
     group_count = len(set(groups))
-    artists = {artist_key(track.artist or "") for track in tracks}
+    artists = {artist_key(track.artist) for track in tracks}
     unit: Unit = "artist" if "" not in artists and len(artists) == group_count else "group"
     if metrics is None:
         return GenreForecast(label, len(tracks), group_count, unit, 0, 0.0, 0.0, 0.0, ())

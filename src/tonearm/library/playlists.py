@@ -183,8 +183,8 @@ def _sorted(members: list[_Member], choice: Choice) -> list[_Member]:
         "confidence": lambda member: (-member.confidence, member.item.path),
         "path": lambda member: (member.item.path,),
         "artist": lambda member: (
-            not member.item.artist,  # tracks without an artist come last
-            artist_key(member.item.artist or ""),
+            not artist_key(member.item.artist),  # tracks without an artist come last
+            artist_key(member.item.artist),
             member.album.casefold(),
             member.item.path,
         ),

@@ -38,7 +38,7 @@ def related_groups(tracks: Sequence[Track]) -> RelatedGroups:
     The album also joins what artist names separate: "Nina Simone" and "Nina Simone & Friends".
     Albums of the same name in different folders are different albums.
     """
-    artists = [artist_key(track.artist) if track.artist else "" for track in tracks]
+    artists = [artist_key(track.artist) for track in tracks]
     albums = [_album_key(track) for track in tracks]
     album_artists: dict[tuple[str, str], set[str]] = defaultdict(set)
     for artist, album in zip(artists, albums, strict=True):
