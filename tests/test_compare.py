@@ -328,7 +328,7 @@ def test_command_line(tmp_path: Path) -> None:
     table = CliRunner().invoke(app, arguments)
     assert table.exit_code == 0, table.output
     assert "100 tracks in common" in table.output
-    assert "20 predictions left out" in table.output
+    assert "20 left out" in table.output
     assert "p by artist" in table.output
     alone = CliRunner().invoke(app, arguments[:2])
     assert alone.exit_code == 0, alone.output

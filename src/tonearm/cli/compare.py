@@ -65,7 +65,7 @@ def compare(
     warn_of_few_groups(comparison)
     for name, count in comparison.left_out.items():
         if count:
-            print(f"{name}: {count} predictions left out, not in every run", file=sys.stderr)
+            print(f"{name}: {count} left out, not predicted by every run", file=sys.stderr)
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +216,9 @@ def read(path: Path) -> Predictions:
         raise PredictionsError(f"{path}: {reason}") from error
     if tuple(header[:2]) != KEY_COLUMNS:
         raise PredictionsError(f"{path}: expected a header that begins with track,label")
+    repeated = next((name for name, count in Counter(header).items() if count > 1), None)
+    if repeated is not None:
+        raise PredictionsError(f"{path}: has the column {repeated!r} twice")
     if not rows:
         raise PredictionsError(f"{path}: holds no predictions")
     ragged = next((line for line, row in rows if len(row) != len(header)), None)
