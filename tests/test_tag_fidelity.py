@@ -170,7 +170,7 @@ def test_what_is_no_frame_is_not_destroyed(
     with pytest.raises(DamagedTag):
         read_frames(io.BytesIO(tag))
     path = tagged("mp3", tag)
-    is_refused(path, "something in its ID3 tag is no frame")
+    is_refused(path, "damaged: something in its ID3 tag is no frame")
 
 
 DATES = [(b"TYE", b"\x001987"), (b"TDA", b"\x000505"), (b"TIM", b"\x001200")]

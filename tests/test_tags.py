@@ -598,7 +598,8 @@ def test_audio_that_cannot_be_compared_is_left_alone(
 
 
 def test_the_end_of_an_id3_tag_does_not_become_audio(song: Callable[..., Path]) -> None:
-    # Version 2.4 allows a tag to end with a copy of its header, which mutagen does not know.
+    # Version 2.4 allows a tag to end with a copy of its header, which mutagen does not know. Left
+    # before the audio, it hides the frame that tells the length and the gapless ends.
     path = song("mp3")
     content = path.read_bytes()
     length = 10 + sum(
@@ -606,10 +607,13 @@ def test_the_end_of_an_id3_tag_does_not_become_audio(song: Callable[..., Path]) 
     )
     head = content[:5] + bytes([content[5] | 0x10]) + content[6:10]
     path.write_bytes(head + content[10:length] + b"3DI" + head[3:] + content[length:])
-    before, sound = path.read_bytes(), audio_hash(path)
+    before = path.read_bytes()
     [change] = write(path)
-    assert audio_hash(path) == sound
-    assert change.action == "write" or path.read_bytes() == before
+    assert (change.action, change.reason) == (
+        "fail",
+        "its ID3 tag has a footer, which writing would not replace",
+    )
+    assert path.read_bytes() == before
 
 
 def test_files_whose_audio_would_change_are_left_alone(tmp_path: Path) -> None:
@@ -871,13 +875,11 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
     with pytest.raises(JournalError, match="format 9"):
         journal.read(path)
     path.write_text('{"tonearm_journal": 1}\n{"path": "a"}\n')
-    with pytest.raises(JournalError, match="damaged"):
-        journal.read(path)
+    assert journal.read(path) == ([], 1)
     delta = {"pieces": [[None, 4]], "own": "bm8gemxpYg=="}
     entry = {"path": "a", "before": "", "after": "", "mtime_ns": 0, "old": [], "new": []}
     path.write_text(f'{{"tonearm_journal": 1}}\n{json.dumps(entry | {"delta": delta})}\n')
-    with pytest.raises(JournalError, match="damaged"):
-        journal.read(path)
+    assert journal.read(path) == ([], 1)
     with pytest.raises(TonearmError, match="no journal"):
         list(undo(tmp_path / "absent"))
 
@@ -907,13 +909,29 @@ def test_a_journal_edited_by_hand_is_refused_in_one_line(
     [notes] = (state / "journals").iterdir()
     first, entry = notes.read_text().splitlines()
     notes.write_text(f"{first}\n{json.dumps(json.loads(entry) | edit)}\n")
-    with pytest.raises(JournalError, match="an entry is damaged: ") as error:
+    with pytest.raises(JournalError, match=r"damaged entries, whose files cannot be restored: 1$"):
         list(undo())
-    assert "\n" not in str(error.value)
     assert path.read_bytes() == written
 
 
-@pytest.mark.parametrize("rest", ["", '{"path": "/torn', '7\n["path"]\n', "[" * 100_000])
+def test_a_damaged_entry_costs_its_file_alone_and_is_reported(
+    song: Callable[..., Path], state: Path
+) -> None:
+    first, second = song("mp3"), song("flac")
+    before, written = second.read_bytes(), first.read_bytes()
+    write(first, second)
+    [notes] = (state / "journals").iterdir()
+    notes.write_bytes(notes.read_bytes().replace(b'{"path"', b'{"pa\x00h"', 1))
+    done = []
+    with pytest.raises(JournalError, match="damaged entries"):
+        for restoration in undo(notes):
+            done.append((restoration.path, restoration.action))
+    assert done == [(str(second), "restore")]
+    assert second.read_bytes() == before
+    assert first.read_bytes() != written
+
+
+@pytest.mark.parametrize("rest", ["", '{"path": "/torn', '7\n\n["path"]\n', "[" * 100_000])
 def test_a_journal_without_an_entry_has_nothing_to_undo(tmp_path: Path, rest: str) -> None:
     notes = tmp_path / "notes.jsonl"
     notes.write_text('{"tonearm_journal": 1}\n' + rest)

@@ -18,14 +18,14 @@ from tonearm.errors import TonearmError
 HEADER_BYTES = 10
 ID3V1_BYTES = 128  # at the very end of a file, from "TAG" to the genre number in the last byte
 GENRE = (b"TCON", b"TCO")
-UNSYNCHRONISED, EXTENDED = 0x80, 0x40  # tag flags
+UNSYNCHRONISED, EXTENDED, FOOTER = 0x80, 0x40, 0x10  # tag flags; the last since 2.4
 FRAME_UNSYNCHRONISED = 0x02  # in the second byte of a frame's flags, since 2.4
 # Some programs wrote 2.3 frames under their three-letter names from 2.2.
 _NAME = re.compile(rb"[A-Z0-9]{3}[A-Z0-9 \0]?")
 
 
 class DamagedTag(TonearmError):
-    """A tag contains something that is not a frame."""
+    """A tag contains something that is not a frame, or that cannot be replaced."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,14 @@ def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
     Raises
     ------
     DamagedTag
-        If the tag is not a gapless sequence of frames, optionally padded with zeros to its end.
+        If the tag is not a gapless sequence of frames, optionally padded with zeros to its end, or
+        a footer follows it.
     """
     header = file.read(HEADER_BYTES)
     version, flags = header[3], header[5]
+    if flags & FOOTER and version == 4:
+        # mutagen would leave it before the audio, where it hides the length and the gapless ends.
+        raise DamagedTag("its ID3 tag has a footer, which writing would not replace")
     table = file.read(from_synchsafe(header[6:]))
     if flags & UNSYNCHRONISED and version < 4:
         table = _resynchronised(table)
@@ -67,7 +71,7 @@ def read_frames(file: BinaryIO) -> tuple[RawFrame, ...]:
     if frames is None and version == 4:
         frames = _split(table, version, synchsafe=False)  # as iTunes once wrote them
     if frames is None:
-        raise DamagedTag("something in its ID3 tag is no frame, and writing would destroy it")
+        raise DamagedTag("damaged: something in its ID3 tag is no frame, and would be lost")
     if version == 4:
         frames = [
             _standalone(frame, unsynchronised=bool(flags & UNSYNCHRONISED)) for frame in frames

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -155,7 +156,7 @@ class Journal:
         if self.path.exists() and self.path.stat().st_size:
             _read_records(self.path)  # raises if this is not a journal
             file = self.path.open("ab")
-            file.write(b"\n")  # keeps a truncated last line apart from the next one
+            file.write(b"\n\n")  # keeps a truncated last line apart from the next one
             return file
         self._is_empty = not self.path.exists()
         file = self.path.open("ab")
@@ -195,18 +196,27 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
     raise TonearmError(f"nothing to undo: no journal in {location}")
 
 
-def read(path: Path) -> list[JournalEntry]:
+def read(path: Path) -> tuple[list[JournalEntry], int]:
     """Return a journal's entries, oldest first, without those withdrawn.
+
+    Returns
+    -------
+    entries, damaged
+        `damaged` is the number of entries that cannot be read.
 
     Raises
     ------
     JournalError
-        If the file cannot be read, is damaged, is not a journal or has another format version.
+        If the file cannot be read, is not a journal or has another format version.
     """
-    try:
-        return list(map(JournalEntry.from_dict, _not_withdrawn(_read_records(path))))
-    except (KeyError, TypeError, ValueError) as error:
-        raise JournalError(path, f"an entry is damaged: {error!r}") from error
+    records, damaged = _read_records(path)
+    entries = []
+    for record in _not_withdrawn(records):
+        try:
+            entries.append(JournalEntry.from_dict(record))
+        except (KeyError, TypeError, ValueError):
+            damaged += 1
+    return entries, damaged
 
 
 def genre_changes() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
@@ -252,27 +262,41 @@ def _readable_records(path: Path) -> list[dict[str, Any]]:
     There are none in what a process left that was killed before its first.
     """
     try:
-        return _read_records(path, deltas=False)
+        return _read_records(path, deltas=False)[0]
     except JournalError:
         return []
 
 
-def _read_records(path: Path, *, deltas: bool = True) -> list[dict[str, Any]]:
-    """Return the records after the first line, without what is none, such as truncated ones."""
-    records = []
+def _read_records(path: Path, *, deltas: bool = True) -> tuple[list[dict[str, Any]], int]:
+    """Return the records after the first line, and the number of lines that are damaged.
+
+    A line that ends the file, or comes before a blank one, was truncated when a process was killed,
+    before it replaced the file in question.
+    """
+    records: list[dict[str, Any]] = []
+    damaged = 0
     try:
         with path.open("rb") as lines:
             _check_first_line(path, lines.readline())
-            for line in lines:
-                with suppress(ValueError, RecursionError):
-                    record = json.loads(line)
-                    if isinstance(record, dict):
-                        if not deltas:
-                            record.pop("delta", None)
-                        records.append(record)
+            for line, following in pairwise(chain(lines, [b""])):
+                record = _record(line)
+                if record is None:
+                    damaged += bool(line.strip() and following.strip())
+                    continue
+                if not deltas:
+                    record.pop("delta", None)
+                records.append(record)
     except OSError as error:
         raise JournalError(path, reason_of(error)) from error
-    return records
+    return records, damaged
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _check_first_line(path: Path, line: bytes) -> None:

@@ -9,7 +9,8 @@ from typing import BinaryIO, NamedTuple
 
 from tonearm import audio
 from tonearm.audio import INCONCLUSIVE, AudioError, AudioInfo
-from tonearm.library.id3_frames import HEADER_BYTES, ID3V1_BYTES, from_synchsafe
+from tonearm.errors import UsageError
+from tonearm.library.id3_frames import FOOTER, HEADER_BYTES, ID3V1_BYTES, from_synchsafe
 
 # FFmpeg treats a tag after the last frame as part of it, so the decoded samples are compared.
 TAGS_IN_PACKETS = frozenset({"ape"})
@@ -18,7 +19,6 @@ TAGS_IN_PACKETS = frozenset({"ape"})
 TAGS_BEFORE_AUDIO = frozenset({"mp3", "tta", "flac"})
 
 BLOCK_BYTES = 1 << 20  # bytes compared at a time
-ID3_FOOTER = 0x10  # flag: the tag also ends with a footer of the same length
 STREAMINFO = 4 + 34  # bytes: FLAC's first block with its header: how to decode the audio
 LAST_BLOCK = 0x80  # flag
 MAX_BLOCKS = 1000  # before the audio: a few are usual
@@ -68,7 +68,7 @@ def audio_digest(path: str | os.PathLike[str]) -> str | None:
         return digest.hexdigest()
     except INCONCLUSIVE:
         raise
-    except AudioError:
+    except (AudioError, UsageError):  # the latter if its header gives a rate that none has
         return None
 
 
@@ -122,7 +122,7 @@ def _layout(file: BinaryIO) -> _Layout | None:
     header = file.read(HEADER_BYTES)
     start = 0
     if header.startswith(b"ID3"):
-        if len(header) < HEADER_BYTES or header[5] & ID3_FOOTER or max(header[6:]) > 0x7F:
+        if len(header) < HEADER_BYTES or header[5] & FOOTER or max(header[6:]) > 0x7F:
             return None
         start = HEADER_BYTES + from_synchsafe(header[6:])
     file.seek(start)

@@ -293,7 +293,7 @@ def _tag_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except NotAudio as error:
         raise TagError(path, error.reason) from error
     except DamagedTag as error:
-        raise TagError(path, f"damaged: {error}") from error
+        raise TagError(path, str(error)) from error
     except OSError as error:
         raise TagError(path, reason_of(error)) from error
     except Exception as error:  # odd files make mutagen raise ValueError, struct.error and others

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tonearm.errors import TonearmError, reason_of
 from tonearm.library.delta import restore
-from tonearm.library.journal import LATEST, Journal, JournalEntry, find, read
+from tonearm.library.journal import LATEST, Journal, JournalEntry, JournalError, find, read
 from tonearm.library.replacement import (
     digest,
     draft,
@@ -76,11 +76,12 @@ def undo(
     TonearmError
         If there is no such journal, or it records no change.
     journal.JournalError
-        If the journal cannot be read or marked as undone.
+        If the journal cannot be read or marked as undone; in the end, if some of its entries are
+        damaged, so that their files cannot be restored.
     """
     path = find(journal)
-    entries = read(path)
-    if not entries:
+    entries, damaged = read(path)
+    if not entries and not damaged:
         raise TonearmError(f"nothing to undo: {path} records no change")
     histories: dict[str, list[JournalEntry]] = {}
     for entry in reversed(entries):
@@ -95,6 +96,8 @@ def undo(
     if is_complete and not dry_run:
         with Journal(path) as finished:
             finished.mark_undone()
+    if damaged:
+        raise JournalError(path, f"damaged entries, whose files cannot be restored: {damaged}")
 
 
 def _undo_file(history: list[JournalEntry], *, dry_run: bool) -> Restoration:
