@@ -154,7 +154,8 @@ class Bundle:
         Raises
         ------
         BundleError
-            If the graph rejects its inputs, or returns anything but finite numbers.
+            If the graph rejects its inputs, or returns anything but a row of finite numbers for
+            each window.
         """
         inputs = dict(zip(_FRAMES, frames, strict=False))
         if width := len(self.metadata.descriptors):
@@ -166,7 +167,14 @@ class Bundle:
         except Exception as error:  # ONNX Runtime's error classes share no base below Exception
             raise BundleError(self.path, f"its graph fails: {reason_of(error)}") from error
         outputs = dict(zip(self._output_names, arrays, strict=True))
+        columns = {"logits": len(self.metadata.labels), "music": 1}
         for name, values in outputs.items():
+            expected = (len(frames[0]), columns.get(name, values.shape[-1] if values.ndim else 1))
+            if values.shape != expected or not values.size:
+                shape = "x".join(map(str, values.shape)) or "a single number"
+                raise BundleError(
+                    self.path, f"its graph returns {name!r} as {shape} for {expected[0]} windows"
+                )
             if not np.isfinite(values).all():
                 raise BundleError(self.path, f"its graph returns NaN or infinity as {name!r}")
         return Outputs(outputs["logits"], outputs["embedding"], outputs.get("music"))

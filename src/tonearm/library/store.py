@@ -229,7 +229,10 @@ class Store:
                 if not isinstance(blob, bytes) or len(blob) != size or size % HALF.itemsize:
                     raise self._damaged(path)
             halves = np.frombuffer(b"".join(blob for _, blob in batch), HALF)
-            matrix[len(paths) : len(paths) + len(batch)] = halves.reshape(len(batch), -1)
+            rows_of_batch = halves.reshape(len(batch), -1)
+            for index in np.flatnonzero(~np.isfinite(rows_of_batch).all(axis=1)):
+                raise self._damaged(batch[index][0])
+            matrix[len(paths) : len(paths) + len(batch)] = rows_of_batch
             paths += [os.fsdecode(path) for path, _ in batch]
         return paths, matrix[: len(paths)]
 
@@ -520,7 +523,8 @@ class Store:
         counts: Counter[Any] = Counter()
         for value, count in self._rows(columns, under, where, values, "GROUP BY value"):
             counts[value] += count
-        return Counter(dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))))
+        # As text, because a damaged store may mix kinds of values.
+        return Counter(dict(sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))))
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         with self._store_errors():

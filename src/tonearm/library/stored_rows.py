@@ -15,6 +15,7 @@ from tonearm.library.entry import COLUMNS, VERDICTS, Entry, Model, Window
 HALF = np.dtype("<f2")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 _NUMBERS = ("size", "mtime_ns", "scanned_at", "duration", "confidence", "music")  # columns
+_SHARES = ("confidence", "music")
 _TEXTS = ("audio", "genre", "verdict", "error", "artist", "album", "title")
 _LATEST = 253402300799  # seconds since 1970: the end of the year 9999, the last that dates have
 
@@ -72,6 +73,10 @@ def to_entry(values: dict[str, Any], model: Model) -> Entry:
     # SQLite stores text in a column of numbers, and bytes anywhere.
     if not all(values[name] is None or math.isfinite(values[name]) for name in _NUMBERS):
         raise ValueError
+    if not all(values[name] is None or 0 <= values[name] <= 1 for name in _SHARES):
+        raise ValueError
+    if entry.embedding is not None and not np.isfinite(entry.embedding).all():
+        raise ValueError
     if not all(isinstance(values[name], str | None) for name in _TEXTS):
         raise TypeError
     agree = blob is None if entry.genre is None else entry.genre in entry.probabilities
@@ -90,15 +95,17 @@ def parse_texts(text: str) -> tuple[str, ...]:
 
 def _probabilities(text: str | None) -> dict[str, float]:
     """Parse a JSON object of numbers."""
-    probabilities = json.loads(text or "{}")
-    if not all(isinstance(number, int | float) for number in probabilities.values()):
-        raise TypeError
-    return dict(probabilities)
+    probabilities = dict(json.loads(text or "{}"))
+    if not all(map(math.isfinite, probabilities.values())):
+        raise ValueError
+    return probabilities
 
 
 def _windows(text: str | None, labels: Sequence[str]) -> tuple[Window, ...]:
     windows = []
     for start, end, probabilities in json.loads(text or "[]"):
+        if not all(map(math.isfinite, (start, end, *probabilities))):
+            raise ValueError
         ranked = sorted(zip(labels, probabilities, strict=True), key=lambda pair: -pair[1])
         windows.append(Window(start, end, dict(ranked)))
     return tuple(windows)
