@@ -216,7 +216,7 @@ def distill(
     MusicnnError, FcnError, PretrainedError
         If a teacher's weights are missing or invalid.
     """
-    if recipe.ensemble.uses_fcn:  # fail now, not after the student has been trained
+    if recipe.ensemble.fcn_total:  # fail now, not after the student has been trained
         require_heads(recipe.ensemble, recipe.student.audioset_weight, labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -246,7 +246,7 @@ def distill(
     )
     shutil.copyfile(folder / HISTORY, run_dir / TUNING)
     metadata = _metadata(recipe, student, data, tracks, music, labels)
-    if not recipe.ensemble.uses_fcn:
+    if not recipe.ensemble.fcn_total:
         return export(student, metadata, run_dir / RUN_BUNDLE)
     log("ensemble: running the FCN")
     logmels = _all_features(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)

@@ -14,7 +14,7 @@ from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
 from tonearm.metadata import MAX_WINDOW_SECONDS
-from tonearm.training.settings import parse_settings, require
+from tonearm.training.settings import parse_settings, require, require_each, require_one_of
 from tonearm.windows import SHORTEST_HOP_SECONDS
 
 SHORTEST_INPUT_SECONDS = 0.5  # long enough to survive the pooling of every network
@@ -218,14 +218,8 @@ class Experiment:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 
     def __post_init__(self) -> None:
-        if self.front_end not in FRONT_ENDS:
-            raise UsageError(
-                f"front_end {self.front_end!r} is unknown: expected one of {', '.join(FRONT_ENDS)}"
-            )
-        if self.data.split not in PROTOCOLS:
-            raise UsageError(
-                f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
-            )
+        require_one_of("front_end", self.front_end, FRONT_ENDS)
+        require_one_of("data.split", self.data.split, PROTOCOLS)
         _check_ranges(self)
 
     @property
@@ -256,9 +250,7 @@ def parse(arguments: Sequence[str]) -> Experiment:
 
 def _check_ranges(experiment: Experiment) -> None:
     """Check that the settings are in ranges that are meaningful and let training finish."""
-    data, augment = experiment.data, experiment.augment
-    optimiser, schedule = experiment.optimiser, experiment.schedule
-    settings = experiment.model.settings
+    data, settings = experiment.data, experiment.model.settings
     if not isinstance(settings, dict):  # an empty section in YAML is `None`
         raise UsageError("model.settings must be settings and their values: leave it out for none")
     for setting in _DERIVED:
@@ -268,68 +260,67 @@ def _check_ranges(experiment: Experiment) -> None:
             )
     seed = experiment.seed
     require("seed", seed, f"from 0 to {HIGHEST_SEED}", 0 <= seed <= HIGHEST_SEED)
-    devices = schedule.devices
+    devices = experiment.schedule.devices
     require("schedule.devices", devices, "above 0, or -1 for all", devices > 0 or devices == -1)
-    for name, value in (
-        ("augment.lowpass_hz", augment.lowpass_hz),
-        ("optimiser.lr", optimiser.lr),
-        ("schedule.epochs", schedule.epochs),
-        ("schedule.validate_every", schedule.validate_every),
-        ("schedule.nodes", schedule.nodes),
-    ):
-        require(name, value, "above 0", value > 0)
-    shortest, longest = SHORTEST_INPUT_SECONDS, MAX_WINDOW_SECONDS
-    crop, window, hop = data.crop_seconds, data.window_seconds, data.hop_seconds
+    above_zero = (
+        "augment.lowpass_hz",
+        "optimiser.lr",
+        "schedule.epochs",
+        "schedule.validate_every",
+        "schedule.nodes",
+    )
+    require_each(experiment, above_zero, "above 0", lambda value: value > 0)
+    shortest = SHORTEST_INPUT_SECONDS
+    crop = data.crop_seconds
     require("data.crop_seconds", crop, f"at least {shortest}", crop >= shortest)
-    # Anything longer would be refused by the bundle, but only at the end of training.
-    expected = f"from {shortest} to {longest:g}"
-    require("data.window_seconds", window, expected, shortest <= window <= longest)
-    expected = f"from {SHORTEST_HOP_SECONDS} to {longest:g}"
-    require("data.hop_seconds", hop, expected, SHORTEST_HOP_SECONDS <= hop <= longest)
-    for name, value in (
-        # Batch normalisation needs at least two examples to compare.
-        ("data.examples_per_epoch", data.examples_per_epoch),
-        ("data.batch_size", data.batch_size),
-    ):
-        require(name, value, "at least 2", value >= 2)
-    for name, value in (
-        ("data.duration_power", data.duration_power),
-        ("augment.stretch", augment.stretch),
-        ("augment.transpose", augment.transpose),
-        ("augment.gain_db", augment.gain_db),
-        ("augment.tilt_db", augment.tilt_db),
-        ("augment.time_masks", augment.time_masks),
-        ("augment.time_mask_seconds", augment.time_mask_seconds),
-        ("augment.band_masks", augment.band_masks),
-        ("augment.mixup", augment.mixup),
-        ("optimiser.weight_decay", optimiser.weight_decay),
-        ("optimiser.warmup_epochs", optimiser.warmup_epochs),
-        ("optimiser.clip_norm", optimiser.clip_norm),
-        ("optimiser.pretrained_lr_scale", optimiser.pretrained_lr_scale),
-        ("schedule.patience", schedule.patience),
-        ("schedule.threads", schedule.threads),
-    ):
-        require(name, value, "at least 0", value >= 0)
-    for name, value in (
-        ("data.loop_probability", data.loop_probability),
-        ("augment.lowpass_probability", augment.lowpass_probability),
-        ("augment.band_mask_share", augment.band_mask_share),
-    ):
-        require(name, value, "from 0 to 1", 0 <= value <= 1)
-    shares: list[tuple[str, Any]] = [
-        ("optimiser.label_smoothing", optimiser.label_smoothing),
-        ("optimiser.average", optimiser.average),
-    ]
+    require_windows("data", data.window_seconds, data.hop_seconds)
+    # Batch normalisation needs at least two examples to compare.
+    counts = ("data.examples_per_epoch", "data.batch_size")
+    require_each(experiment, counts, "at least 2", lambda value: value >= 2)
+    zero_or_more = (
+        "data.duration_power",
+        "augment.stretch",
+        "augment.transpose",
+        "augment.gain_db",
+        "augment.tilt_db",
+        "augment.time_masks",
+        "augment.time_mask_seconds",
+        "augment.band_masks",
+        "augment.mixup",
+        "optimiser.weight_decay",
+        "optimiser.warmup_epochs",
+        "optimiser.clip_norm",
+        "optimiser.pretrained_lr_scale",
+        "schedule.patience",
+        "schedule.threads",
+    )
+    require_each(experiment, zero_or_more, "at least 0", lambda value: value >= 0)
+    shares = ("data.loop_probability", "augment.lowpass_probability", "augment.band_mask_share")
+    require_each(experiment, shares, "from 0 to 1", lambda value: 0 <= value <= 1)
+    proper_shares = ("optimiser.label_smoothing", "optimiser.average")
+    require_each(experiment, proper_shares, "from 0 to below 1", lambda value: 0 <= value < 1)
     if "dropout" in settings:
-        shares.append(("model.settings.dropout", settings["dropout"]))
-    for name, value in shares:
-        is_number = isinstance(value, int | float)
-        require(name, value, "from 0 to below 1", is_number and 0 <= value < 1)
+        value = settings["dropout"]
+        fits = isinstance(value, int | float) and 0 <= value < 1
+        require("model.settings.dropout", value, "from 0 to below 1", fits)
     if "modality_dropout" in settings:
         # Above 0.5, some examples would lose both inputs.
         value = settings["modality_dropout"]
         fits = isinstance(value, int | float) and 0 <= value <= 0.5
         require("model.settings.modality_dropout", value, "from 0 to 0.5", fits)
+
+
+def require_windows(section: str, window: float, hop: float) -> None:
+    """Check the length and step, in seconds, of the windows that the exported model cuts.
+
+    Anything longer would be refused by the bundle, but only at the end of training.
+    """
+    for name, seconds, shortest in (
+        ("window_seconds", window, SHORTEST_INPUT_SECONDS),
+        ("hop_seconds", hop, SHORTEST_HOP_SECONDS),
+    ):
+        expected = f"from {shortest} to {MAX_WINDOW_SECONDS:g}"
+        require(f"{section}.{name}", seconds, expected, shortest <= seconds <= MAX_WINDOW_SECONDS)
 
 
 def data_path(settings: DataSettings) -> Path:

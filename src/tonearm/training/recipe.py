@@ -11,10 +11,8 @@ import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
-from tonearm.metadata import MAX_WINDOW_SECONDS
-from tonearm.training.experiment import HIGHEST_SEED, SHORTEST_INPUT_SECONDS
-from tonearm.training.settings import parse_settings, require
-from tonearm.windows import SHORTEST_HOP_SECONDS
+from tonearm.training.experiment import HIGHEST_SEED, require_windows
+from tonearm.training.settings import parse_settings, require, require_each, require_one_of
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class EnsembleSettings:
     fcn_embedding_regularisation: float = 0.01
 
     @property
-    def uses_fcn(self) -> float:
-        """Total weight of the heads on the FCN."""
+    def fcn_total(self) -> float:
+        """Total weight of the heads on the FCN; 0 if it is not used."""
         return self.fcn + self.fcn_embedding + self.fcn_tags
 
 
@@ -402,36 +400,30 @@ class Recipe:
     denoising: DenoisingSettings = field(default_factory=DenoisingSettings)
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("checkpoint_steps", self.checkpoint_steps),
-            ("transfer.segments", self.transfer.segments),
-            ("transfer.segment_seconds", self.transfer.segment_seconds),
-            ("transfer.spacing_seconds", self.transfer.spacing_seconds),
-            ("tuning.clip_seconds", self.tuning.clip_seconds),
-            ("imitation.epochs", self.imitation.epochs),
-            ("imitation.batch_size", self.imitation.batch_size),
-            ("tuning.steps", self.tuning.steps),
-            ("tuning.labelled", self.tuning.labelled),
-            ("student.temperature", self.student.temperature),
-            ("refinement.segments", self.refinement.segments),
-            ("refinement.steps", self.refinement.steps),
-            ("refinement.batch_size", self.refinement.batch_size),
-            ("denoising.hidden", self.denoising.hidden),
-            ("denoising.steps", self.denoising.steps),
-            ("denoising.batch_size", self.denoising.batch_size),
-            ("the sum of the weights of ensemble", self.ensemble.student + self.ensemble.uses_fcn),
-        ):
-            require(name, value, "above 0", value > 0)
-        if self.data.split not in PROTOCOLS:
-            raise UsageError(
-                f"data.split {self.data.split!r} is unknown: expected one of {', '.join(PROTOCOLS)}"
-            )
-        for name, share in (
-            ("refinement.share", self.refinement.share),
-            ("denoising.dropout", self.denoising.dropout),
-            ("ensemble.full_band", self.ensemble.full_band),
-        ):
-            require(name, share, "from 0 to 1", 0 <= share <= 1)
+        above_zero = (
+            "checkpoint_steps",
+            "transfer.segments",
+            "transfer.segment_seconds",
+            "transfer.spacing_seconds",
+            "tuning.clip_seconds",
+            "imitation.epochs",
+            "imitation.batch_size",
+            "tuning.steps",
+            "tuning.labelled",
+            "student.temperature",
+            "refinement.segments",
+            "refinement.steps",
+            "refinement.batch_size",
+            "denoising.hidden",
+            "denoising.steps",
+            "denoising.batch_size",
+        )
+        require_each(self, above_zero, "above 0", lambda value: value > 0)
+        heads = self.ensemble.student + self.ensemble.fcn_total
+        require("the sum of the weights of ensemble", heads, "above 0", heads > 0)
+        require_one_of("data.split", self.data.split, PROTOCOLS)
+        shares = ("refinement.share", "denoising.dropout", "ensemble.full_band")
+        require_each(self, shares, "from 0 to 1", lambda value: 0 <= value <= 1)
         copies, held_out = self.denoising.noisy_copies, self.imitation.held_out
         require("denoising.noisy_copies", copies, "0 or more", copies >= 0)
         require("imitation.held_out", held_out, "2 or more", held_out >= 2)
@@ -445,31 +437,22 @@ class Recipe:
                 "tuning.mask_low must be above 0 and below mask_high, got "
                 f"{self.tuning.mask_low} and {self.tuning.mask_high}"
             )
-        window, hop = self.student.window_seconds, self.student.hop_seconds
-        for name, seconds, shortest in (
-            ("student.window_seconds", window, SHORTEST_INPUT_SECONDS),
-            ("student.hop_seconds", hop, SHORTEST_HOP_SECONDS),
-        ):
-            expected = f"from {shortest} to {MAX_WINDOW_SECONDS:g}"
-            require(name, seconds, expected, shortest <= seconds <= MAX_WINDOW_SECONDS)
-        lengths, shares = self.tuning.crop_seconds, self.tuning.crop_shares
-        fits = len(lengths) == len(shares) and min(lengths, default=0) > 0
-        if not (fits and min(shares) >= 0 and sum(shares) > 0):
+        require_windows("student", self.student.window_seconds, self.student.hop_seconds)
+        lengths, crop_shares = self.tuning.crop_seconds, self.tuning.crop_shares
+        fits = len(lengths) == len(crop_shares) and min(lengths, default=0) > 0
+        if not (fits and min(crop_shares) >= 0 and sum(crop_shares) > 0):
             raise UsageError(
                 "tuning.crop_seconds and crop_shares must be equally many lengths above 0 and "
-                f"shares, got {list(lengths)} and {list(shares)}"
+                f"shares, got {list(lengths)} and {list(crop_shares)}"
             )
-        for name, seed in (("seed", self.seed), ("imitation.seed", self.imitation.seed)):
-            require(name, seed, f"from 0 to {HIGHEST_SEED}", 0 <= seed <= HIGHEST_SEED)
+        seeds, expected = ("seed", "imitation.seed"), f"from 0 to {HIGHEST_SEED}"
+        require_each(self, seeds, expected, lambda seed: 0 <= seed <= HIGHEST_SEED)
         for stage in ("imitation", "tuning", "refinement", "denoising"):
             _check_optimiser(f"{stage}.optimiser", getattr(self, stage).optimiser)
 
     def to_yaml(self) -> str:
         """Return the settings as the YAML that `parse_recipe` reads."""
-        values = asdict(self)
-        for name in ("crop_seconds", "crop_shares"):
-            values["tuning"][name] = list(values["tuning"][name])
-        text: str = yaml.safe_dump(values, sort_keys=False)
+        text: str = yaml.safe_dump(asdict(self), sort_keys=False)
         return text
 
 

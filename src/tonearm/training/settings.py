@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jsonargparse
 import yaml
@@ -60,6 +61,21 @@ def require(name: str, value: object, expected: str, fits: bool) -> None:
     """Raise `UsageError` if a setting's value does not fit what is expected of it."""
     if not fits:
         raise UsageError(f"{name} must be {expected}, got {value}")
+
+
+def require_each(
+    settings: object, names: Iterable[str], expected: str, fits: Callable[[Any], bool]
+) -> None:
+    """Call `require` for each of the named settings, such as "data.folds"."""
+    for name in names:
+        value = attrgetter(name)(settings)
+        require(name, value, expected, fits(value))
+
+
+def require_one_of(name: str, value: str, known: Collection[str]) -> None:
+    """Raise `UsageError` if a setting's value is not one of those known."""
+    if value not in known:
+        raise UsageError(f"{name} {value!r} is unknown: expected one of {', '.join(known)}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:
