@@ -305,10 +305,10 @@ def test_every_genre_is_drawn_equally_whatever_the_lengths() -> None:
 def test_an_epoch_visits_every_clip_and_differs_from_the_next() -> None:
     clips = random_clips([188] * 30, [i % 3 for i in range(30)])
     experiment = Experiment(data=replace(DataSettings(), examples_per_epoch=60))
-    draws = BalancedDraws(clips, experiment.data, experiment)
+    draws = BalancedDraws(clips, experiment)
 
     first = list(draws)
-    again = list(BalancedDraws(clips, experiment.data, experiment))
+    again = list(BalancedDraws(clips, experiment))
     draws.set_epoch(1)
     second = list(draws)
 
@@ -322,7 +322,7 @@ def test_an_example_depends_on_its_draw_alone() -> None:
     clips = random_clips([500, 400], [0, 1])
     experiment = Experiment()
     dataset = CropDataset(clips, experiment)
-    draws = list(BalancedDraws(clips, experiment.data, experiment))
+    draws = list(BalancedDraws(clips, experiment))
 
     forwards = [dataset[draw].logmel for draw in draws[:6]]
     backwards = [dataset[draw].logmel for draw in reversed(draws[:6])][::-1]
@@ -344,7 +344,7 @@ def test_batches_hold_frames_and_distributions() -> None:
 
 def test_the_draws_see_the_epoch_through_lightnings_sampler_of_several_devices() -> None:
     clips = random_clips([188] * 30, [i % 3 for i in range(30)])
-    draws = BalancedDraws(clips, DataSettings(), Experiment())
+    draws = BalancedDraws(clips, Experiment())
     share = DistributedSamplerWrapper(draws, num_replicas=2, rank=1, shuffle=False)
 
     share.set_epoch(3)
@@ -399,7 +399,7 @@ def test_clips_are_cut_into_the_windows_of_the_classifier(
 def test_descriptors_of_a_clip_go_with_each_of_its_windows() -> None:
     clips = replace(random_clips([500], [0]), descriptors=np.ones((1, 5), np.float32))
 
-    clip = ClipDataset(clips, FRONT_ENDS["mel16k"], DataSettings())[0]
+    clip = ClipDataset(clips, Experiment())[0]
 
     assert clip.descriptors is not None
     assert clip.descriptors.shape == (1, 5)

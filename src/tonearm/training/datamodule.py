@@ -19,7 +19,7 @@ from tonearm.datasets.storage import StoredArray
 from tonearm.datasets.track import DatasetError, Track
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.training.augment import Batch, crop
-from tonearm.training.experiment import AugmentSettings, DataSettings, Experiment
+from tonearm.training.experiment import DataSettings, Experiment
 from tonearm.training.labels import require_labels
 from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
 
@@ -77,8 +77,7 @@ def load_clips(
     cache: FeatureCache,
     *,
     descriptors: bool,
-    progress: bool = True,
-    workers: int = 1,
+    workers: int,
 ) -> Clips:
     """Return the features of labelled tracks, leaving out tracks without a log-mel spectrogram.
 
@@ -92,7 +91,7 @@ def load_clips(
     """
     require_labels(tracks, labels)
     places = {label: i for i, label in enumerate(labels)}
-    logmels = cache.logmels(tracks, front_end, progress=progress, workers=workers)
+    logmels = cache.logmels(tracks, front_end, workers=workers)
     failures = cache.failures
     found = [(track, x) for track, x in zip(tracks, logmels, strict=True) if x is not None]
     failures += tuple(
@@ -104,7 +103,7 @@ def load_clips(
     chosen = tuple(track for track, _ in found)
     described = None
     if descriptors:
-        described = cache.descriptors(chosen, progress=progress, workers=workers)
+        described = cache.descriptors(chosen, workers=workers)
         failures += cache.failures
     targets = np.eye(len(places), dtype=np.float32)[[places[str(t.label)] for t in chosen]]
     return Clips(
@@ -136,7 +135,7 @@ class GenreData(lightning.LightningDataModule):
         return DataLoader(
             CropDataset(self.train, self.experiment),
             batch_size=data.batch_size,
-            sampler=BalancedDraws(self.train, data, self.experiment),
+            sampler=BalancedDraws(self.train, self.experiment),
             collate_fn=collate_crops,
             drop_last=data.examples_per_epoch >= devices * data.batch_size,
         )
@@ -147,7 +146,7 @@ class GenreData(lightning.LightningDataModule):
         Without a distributed sampler, Lightning would split the clips between devices, but macro
         F1 over all clips is not the mean of the devices' macro F1.
         """
-        clips = ClipDataset(self.valid, self.experiment.front_end_config, self.experiment.data)
+        clips = ClipDataset(self.valid, self.experiment)
         everything: Sampler[int] = DistributedSampler(clips, num_replicas=1, rank=0, shuffle=False)
         return DataLoader(clips, batch_size=None, sampler=everything)
 
@@ -158,7 +157,7 @@ class CropDataset(Dataset[Batch]):
     def __init__(self, clips: Clips, experiment: Experiment) -> None:
         self.clips = clips
         self.front_end = experiment.front_end_config
-        self.augment: AugmentSettings = experiment.augment
+        self.augment = experiment.augment
         self.loop_probability = experiment.data.loop_probability
         self.seed = experiment.seed
         self.frames = round(experiment.data.crop_seconds * self.front_end.frames_per_second)
@@ -188,7 +187,8 @@ class BalancedDraws(Sampler[Draw]):
     epoch.
     """
 
-    def __init__(self, clips: Clips, data: DataSettings, experiment: Experiment) -> None:
+    def __init__(self, clips: Clips, experiment: Experiment) -> None:
+        data = experiment.data
         self.count = data.examples_per_epoch
         self.seed = experiment.seed
         self.epoch = 0
@@ -244,10 +244,10 @@ def draw_shares(genres: NDArray[np.int64], crops: NDArray[np.floating], power: f
 class ClipDataset(Dataset[Clip]):
     """Clips cut into windows as the classifier will cut them."""
 
-    def __init__(self, clips: Clips, front_end: LogMelConfig, data: DataSettings) -> None:
+    def __init__(self, clips: Clips, experiment: Experiment) -> None:
         self.clips = clips
-        self.front_end = front_end
-        self.data = data
+        self.front_end = experiment.front_end_config
+        self.data = experiment.data
 
     def __len__(self) -> int:
         return len(self.clips)

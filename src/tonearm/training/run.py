@@ -27,14 +27,13 @@ from tonearm.datasets.cache import CACHE_VERSION, FailedTrack, FeatureCache
 from tonearm.datasets.splits import fold_at
 from tonearm.datasets.track import labels_of
 from tonearm.errors import UsageError
-from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.training_overlap import data_learned, training_text
 from tonearm.features.descriptors import descriptor_names
 from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
-from tonearm.paths import cache_folder
 from tonearm.training.build import build_network
 from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clips
 from tonearm.training.experiment import Experiment, ScheduleSettings, data_path
@@ -120,7 +119,7 @@ def train(
     if folder is None:
         name = experiment.name if len(folds) == 1 else f"{experiment.name}-fold{data.fold}"
         folder = Path("runs") / name
-    cache = FeatureCache(Path(data.cache) if data.cache else cache_folder("features"))
+    cache = FeatureCache(data.cache or None)
     return fit(
         experiment,
         fold.train,
@@ -189,20 +188,11 @@ def fit(
     config = experiment.front_end_config
     network = build_network(experiment, labels)
     open_folder(folder, experiment, training_text(train_tracks, valid_tracks, labels), resume)
-    clips: list[Clips] = []
-    failures: list[FailedTrack] = []
-    for tracks in (train_tracks, valid_tracks):
-        loaded = load_clips(
-            tracks,
-            labels,
-            config,
-            cache,
-            descriptors=network.uses_descriptors,
-            workers=workers,
-        )
-        clips.append(loaded)
-        failures.extend(loaded.failures)
-    train_clips, valid_clips = clips
+    described = network.uses_descriptors
+    train_clips, valid_clips = (
+        load_clips(tracks, labels, config, cache, descriptors=described, workers=workers)
+        for tracks in (train_tracks, valid_tracks)
+    )
     require_genres(train_clips.tracks)
     note_contents(folder, cache.contents((*train_clips.tracks, *valid_clips.tracks)))
     if train_clips.descriptors is not None:
@@ -213,11 +203,15 @@ def fit(
     _train(module, GenreData(experiment, train_clips, valid_clips), folder)
 
     best = _best_network(module, folder, validated=len(valid_clips) > 0)
-    metrics, temperature = None, 1.0
+    metrics, temperature, headline = None, 1.0, {}
     if len(valid_clips):
         scores = score_clips(best, valid_clips, experiment)
         temperature = fit_temperature(scores, valid_clips.targets.argmax(axis=1))
-        metrics = _judge(scores, temperature, valid_clips, labels, folder)
+        probabilities = probabilities_at(scores, temperature)
+        table = Predictions.of_tracks(valid_clips.tracks, labels, probabilities)
+        metrics = write_evaluation(folder, table)
+        chosen_by = "the validation tracks that chose the epoch and the temperature"
+        headline = metrics.headline(chosen_by)
     metadata = BundleMetadata(
         name=experiment.name,
         labels=tuple(labels),
@@ -228,17 +222,17 @@ def fit(
         temperature=temperature,
         training=_summary(experiment, train_clips)
         | (data_learned(data, train_clips.tracks) if data is not None else {}),
-        metrics=_headline(metrics),
+        metrics=headline,
         licence="Apache-2.0",
         attribution=best.attribution,
     )
     export(best, metadata, folder / RUN_BUNDLE)
-    return Run(folder, metrics, tuple(failures))
+    return Run(folder, metrics, train_clips.failures + valid_clips.failures)
 
 
 def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> NDArray[np.float32]:
     """Return the mean log-probabilities over each clip's windows, float32[clips, classes]."""
-    dataset = ClipDataset(clips, experiment.front_end_config, experiment.data)
+    dataset = ClipDataset(clips, experiment)
     network = network.cpu().eval()
     with torch.inference_mode():
         rows = [clip_log_probabilities(network, dataset[i]).numpy() for i in range(len(clips))]
@@ -394,19 +388,6 @@ def _best_network(module: GenreTraining, folder: Path, *, validated: bool) -> Ge
     return network.eval()
 
 
-def _judge(
-    scores: NDArray[np.float32],
-    temperature: float,
-    clips: Clips,
-    labels: Sequence[str],
-    folder: Path,
-) -> Metrics:
-    """Write metrics.json and predictions.csv, and return the metrics."""
-    probabilities = probabilities_at(scores, temperature)
-    table = predictions.Predictions.of_tracks(clips.tracks, labels, probabilities)
-    return write_evaluation(folder, table)
-
-
 def _summary(experiment: Experiment, clips: Clips) -> dict[str, Any]:
     return {
         "model": experiment.model.name,
@@ -415,12 +396,6 @@ def _summary(experiment: Experiment, clips: Clips) -> dict[str, Any]:
         "tracks": len(clips),
         "seed": experiment.seed,
     }
-
-
-def _headline(metrics: Metrics | None) -> dict[str, Any]:
-    if metrics is None:
-        return {}
-    return metrics.headline("the validation tracks that chose the epoch and the temperature")
 
 
 @contextmanager
