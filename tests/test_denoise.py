@@ -66,7 +66,7 @@ def sounds(seed: int) -> list[list[ClipFrames]]:
 
 def taught(folder: Path, chosen: Recipe) -> Ensemble:
     ensemble = make_ensemble()
-    denoise(chosen, ensemble, sounds(0), folder / "last.pt", folder / "history.csv")
+    denoise(chosen, ensemble, sounds(0), folder)
     return ensemble
 
 
@@ -147,9 +147,7 @@ def test_a_killed_stage_goes_on_to_the_same_end(
 
     folder = tmp_path / "broken"
     with pytest.raises(Killed):
-        denoise(
-            recipe(), make_ensemble(), sounds(0), folder / "last.pt", folder / "history.csv", log
-        )
+        denoise(recipe(), make_ensemble(), sounds(0), folder, log)
     resumed = taught(folder, recipe())
     assert whole.denoiser is not None
     assert resumed.denoiser is not None

@@ -60,7 +60,7 @@ def make_ensemble() -> Ensemble:
 
 
 def run(ensemble: Ensemble, folder: Path, chosen: Recipe) -> dict[str, torch.Tensor]:
-    refine(chosen, ensemble, clips(), TRUTH, folder / "last.pt", folder / "history.csv")
+    refine(chosen, ensemble, clips(), TRUTH, folder)
     return {name: value.clone() for name, value in UpperLayers(ensemble).state_dict().items()}
 
 

@@ -9,7 +9,7 @@ AudioSet's, which noise hardly affects.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +23,10 @@ from tonearm.datasets.cache import CACHE_VERSION
 from tonearm.datasets.storage import StoredArray
 from tonearm.training.degradations import Degradation, noise_numbers
 from tonearm.training.ensemble import SECOND_FRONT_END, Denoiser, Ensemble
-from tonearm.training.optimisation import Optimisation
+from tonearm.training.optimisation import Log, Optimisation
 from tonearm.training.recipe import Recipe
 from tonearm.training.recipe_windows import recipe_windows, windowing
+from tonearm.training.runfolder import HISTORY
 from tonearm.training.teachers import STUDENT_FRONT_END
 from tonearm.training.transfer_set import settings_digest
 
@@ -53,9 +54,8 @@ def denoise(
     recipe: Recipe,
     ensemble: Ensemble,
     clips: Iterable[Sequence[ClipFrames]],
-    checkpoint: Path,
-    history: Path,
-    log: Callable[[str], None] = lambda line: None,
+    folder: Path,
+    log: Log = lambda line: None,
 ) -> None:
     """Train a denoiser for an ensemble, and set it as its `denoiser`.
 
@@ -65,8 +65,8 @@ def denoise(
         The ensemble in its final state; its weights stay as they are.
     clips
         For each clip, its original version followed by the noisy ones.
-    checkpoint, history
-        Files to resume from after an interruption, and for the losses.
+    folder
+        Folder of the checkpoint to resume from after an interruption, and of the losses.
     log
         Called with one-line progress messages.
     """
@@ -94,8 +94,8 @@ def denoise(
 
     ensemble.denoiser = optimisation.run(
         losses,
-        checkpoint=checkpoint,
-        history=history,
+        checkpoint=folder / "last.pt",
+        history=folder / HISTORY,
         every=recipe.checkpoint_steps,
         log=lambda line: log(f"denoising: {line}"),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from tonearm.training.experiment import DataSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, imitate
 from tonearm.training.labels import require_genres, require_labels
+from tonearm.training.optimisation import Log
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.recipe_windows import recipe_windows
 from tonearm.training.refine import REFINEMENT_VERSION, clip_degradations, refine, refinement_name
@@ -62,8 +63,6 @@ from tonearm.training.runfolder import (
 )
 from tonearm.training.transfer_set import TRANSFER_VERSION, TransferSegment, TransferStore
 from tonearm.training.tune import TUNING_VERSION, tune, tuning_name
-
-Log = Callable[[str], None]
 
 # As long as these stay the same, the same recipe and data give the same model.
 VERSIONS = (
@@ -233,17 +232,7 @@ def distill(
     truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
     tuned = tuning_name(recipe, imitation, tracks, clips, labels)
     folder = cache_dir / tuned
-    student = tune(
-        recipe,
-        imitation,
-        clips,
-        truth,
-        music,
-        labels,
-        checkpoint=folder / "last.pt",
-        history=folder / HISTORY,
-        log=log,
-    )
+    student = tune(recipe, imitation, clips, truth, music, labels, folder, log)
     shutil.copyfile(folder / HISTORY, run_dir / TUNING)
     metadata = _metadata(recipe, student, data, tracks, music, labels)
     if not recipe.ensemble.fcn_total:
@@ -256,26 +245,13 @@ def distill(
         refined = refinement_name(recipe, tracks, clips, labels)
         folder = cache_dir / refined
         degraded = _degraded(clip_degradations(recipe), tracks, cache, workers)
-        refine(
-            recipe,
-            ensemble,
-            list(zip(logmels, *degraded, strict=True)),
-            truth,
-            checkpoint=folder / "last.pt",
-            history=folder / HISTORY,
-            log=log,
-        )
+        versions = list(zip(logmels, *degraded, strict=True))
+        refine(recipe, ensemble, versions, truth, folder, log)
         shutil.copyfile(folder / HISTORY, run_dir / REFINEMENT)
     if recipe.denoising.noisy_copies:
         folder = cache_dir / denoising_name(recipe, tuned, refined)
-        denoise(
-            recipe,
-            ensemble,
-            _noisy_versions(recipe, tracks, clips, logmels, cache, workers),
-            checkpoint=folder / "last.pt",
-            history=folder / HISTORY,
-            log=log,
-        )
+        noisy = _noisy_versions(recipe, tracks, clips, logmels, cache, workers)
+        denoise(recipe, ensemble, noisy, folder, log)
         shutil.copyfile(folder / HISTORY, run_dir / DENOISING)
     metadata = replace(
         metadata,

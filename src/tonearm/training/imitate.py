@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from tonearm.errors import TonearmError
 from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
-from tonearm.training.optimisation import Optimisation, save_checkpoint
+from tonearm.training.optimisation import Log, Optimisation, save_checkpoint
 from tonearm.training.recipe import Recipe
 from tonearm.training.targets import Targets, TargetSpace, collate
 from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
@@ -62,7 +62,7 @@ def imitate(
     recipe: Recipe,
     music: Sequence[TransferSegment],
     root: Path,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log,
 ) -> Imitation:
     """Train a student on unlabelled music, or load the result of an earlier run.
 
@@ -95,7 +95,7 @@ def imitate(
 
 
 @contextmanager
-def _alone(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
+def _alone(folder: Path, log: Log) -> Iterator[None]:
     """Wait until no other process works in a folder, and lock it.
 
     Otherwise, two processes could each fit a target space, and resume from checkpoints that were
@@ -119,7 +119,7 @@ def _imitate(
     music: Sequence[TransferSegment],
     name: str,
     folder: Path,
-    log: Callable[[str], None],
+    log: Log,
 ) -> Imitation:
     space = _space(folder / "targets.pt", music, recipe.imitation.components)
     torch.manual_seed(recipe.imitation.seed)
@@ -177,7 +177,7 @@ def _descend(
     train: Sequence[TransferSegment],
     held_out: Sequence[TransferSegment],
     folder: Path,
-    log: Callable[[str], None],
+    log: Log,
 ) -> dict[str, Tensor]:
     settings = recipe.imitation
     targets = [space(segment.outputs) for segment in train]

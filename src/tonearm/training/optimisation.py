@@ -20,6 +20,8 @@ from tonearm.training.recipe import DistillOptimiserSettings
 
 Network = TypeVar("Network", bound=nn.Module)
 
+Log = Callable[[str], None]  # called with lines of progress
+
 # Early on, the decay of the average is lower: n / (n + 20) after n steps.
 _AVERAGE_DELAY = 20
 
@@ -72,7 +74,7 @@ class Optimisation(Generic[Network]):
         history: Path,
         every: int,
         validate: Callable[[Network], Mapping[str, float]] | None = None,
-        log: Callable[[str], None] = lambda line: None,
+        log: Log = lambda line: None,
     ) -> Network:
         """Take all remaining steps.
 

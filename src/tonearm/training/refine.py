@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,9 +27,10 @@ from tonearm.training.degradations import Degradation
 from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble
 from tonearm.training.experiment import AugmentSettings
 from tonearm.training.fcn import read_maps
-from tonearm.training.optimisation import Optimisation
+from tonearm.training.optimisation import Log, Optimisation
 from tonearm.training.recipe import DistillOptimiserSettings, Recipe
 from tonearm.training.recipe_windows import windowing
+from tonearm.training.runfolder import HISTORY
 from tonearm.training.transfer_set import TransferSegment, settings_digest, transfer_digest
 
 # Increase it when a code change alters the result for the same recipe and clips. Since version 2,
@@ -67,9 +68,8 @@ def refine(
     ensemble: Ensemble,
     clips: Sequence[Versions],
     truth: NDArray[np.int64],
-    checkpoint: Path,
-    history: Path,
-    log: Callable[[str], None] = lambda line: None,
+    folder: Path,
+    log: Log = lambda line: None,
 ) -> None:
     """Fine-tune the last layers of an ensemble's FCN on genres, in place.
 
@@ -81,8 +81,8 @@ def refine(
         Frames of `SECOND_FRONT_END`, of any length.
     truth
         int[clips], columns of the heads.
-    checkpoint, history
-        Files to resume from after an interruption, and for the losses.
+    folder
+        Folder of the checkpoint to resume from after an interruption, and of the losses.
     log
         Called with one-line progress messages.
     """
@@ -110,8 +110,8 @@ def refine(
 
     learned = optimisation.run(
         losses,
-        checkpoint=checkpoint,
-        history=history,
+        checkpoint=folder / "last.pt",
+        history=folder / HISTORY,
         every=recipe.checkpoint_steps,
         log=lambda line: log(f"refinement: {line}"),
     ).state_dict()

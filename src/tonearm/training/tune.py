@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from tonearm.models import audioset
 from tonearm.models.student import Student
 from tonearm.training.conditions import mask_bands, mix, vary_conditions
 from tonearm.training.imitate import Imitation
-from tonearm.training.optimisation import Optimisation
+from tonearm.training.optimisation import Log, Optimisation
 from tonearm.training.recipe import Recipe
+from tonearm.training.runfolder import HISTORY
 from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import Targets, collate
 from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
@@ -62,9 +63,8 @@ def tune(
     truth: NDArray[np.int64],
     music: Sequence[TransferSegment],
     labels: Sequence[str],
-    checkpoint: Path,
-    history: Path,
-    log: Callable[[str], None] = lambda line: None,
+    folder: Path,
+    log: Log,
 ) -> Student:
     """Train a student on genres, starting from the result of stage 1.
 
@@ -78,8 +78,8 @@ def tune(
         int[clips], indices in `labels`.
     music
         Segments of unlabelled music.
-    checkpoint, history
-        Files to resume from after an interruption, and for the losses.
+    folder
+        Folder of the checkpoint to resume from after an interruption, and of the losses.
     log
         Called with one-line progress messages.
 
@@ -100,8 +100,8 @@ def tune(
     )
     averaged = optimisation.run(
         lambda step: _step_losses(recipe, network, examples, step),
-        checkpoint=checkpoint,
-        history=history,
+        checkpoint=folder / "last.pt",
+        history=folder / HISTORY,
         every=recipe.checkpoint_steps,
         log=lambda line: log(f"tuning: {line}"),
     )
