@@ -271,12 +271,6 @@ class LogMel:
             )
         )
 
-    def frame_count(self, samples: int) -> int:
-        """Return the number of frames for a number of samples; at least one unless that is 0."""
-        if self.config.preemphasis and samples:
-            samples = max(1, samples - 1)
-        return self.spectrum.frame_count(samples)
-
     def __call__(self, samples: ArrayLike) -> NDArray[np.float32]:
         """Compute the log-mel spectrogram of a whole signal.
 

@@ -21,8 +21,8 @@ def mel_filterbank(
     sample_rate: int,
     n_fft: int,
     n_mels: int,
-    f_min: float = 0.0,
-    f_max: float | None = None,
+    f_min: float,
+    f_max: float,
     scale: MelScale = "slaney",
     norm: MelNorm | None = "slaney",
 ) -> NDArray[np.float32]:
@@ -37,7 +37,7 @@ def mel_filterbank(
     n_mels : int
         Number of bands.
     f_min, f_max : float
-        Lower edge of the first and upper edge of the last band in Hz; `None` means half the rate.
+        Lower edge of the first and upper edge of the last band in Hz.
     scale : {"slaney", "htk", "kaldi"}
         With "slaney" and "htk", the triangles are linear in Hz, as in librosa and torchaudio; with
         "kaldi", they are linear in mel and omit the bin at half the rate, as in Kaldi's
@@ -49,10 +49,8 @@ def mel_filterbank(
     -------
     float32[n_mels, 1 + n_fft // 2]
     """
-    f_max = sample_rate / 2 if f_max is None else f_max
     bins = np.arange(1 + n_fft // 2, dtype=np.float64) * (sample_rate / n_fft)
-    lowest, highest = float(hz_to_mel(f_min, scale)), float(hz_to_mel(f_max, scale))
-    edges = np.linspace(lowest, highest, n_mels + 2, dtype=np.float64)
+    edges = _edges(n_mels, f_min, f_max, scale)
     edges_hz = mel_to_hz(edges, scale)
     if scale == "kaldi":
         weights = _triangles(hz_to_mel(bins, scale), edges)
@@ -64,12 +62,9 @@ def mel_filterbank(
     return weights.astype(np.float32)
 
 
-def band_centres(
-    n_mels: int, f_min: float, f_max: float, scale: MelScale = "slaney"
-) -> NDArray[np.float64]:
+def band_centres(n_mels: int, f_min: float, f_max: float, scale: MelScale) -> NDArray[np.float64]:
     """Return the frequencies in Hz where `mel_filterbank`'s triangles peak, float64[n_mels]."""
-    lowest, highest = float(hz_to_mel(f_min, scale)), float(hz_to_mel(f_max, scale))
-    return mel_to_hz(np.linspace(lowest, highest, n_mels + 2)[1:-1], scale)
+    return mel_to_hz(_edges(n_mels, f_min, f_max, scale)[1:-1], scale)
 
 
 def hz_to_mel(hz: float | NDArray[np.float64], scale: MelScale = "slaney") -> NDArray[np.float64]:
@@ -92,6 +87,12 @@ def mel_to_hz(mel: float | NDArray[np.float64], scale: MelScale = "slaney") -> N
         return np.asarray(700.0 * (np.exp(mel / 1127.0) - 1.0))
     above = np.exp(np.maximum(mel - _SLANEY_BREAK_MEL, 0.0) * _SLANEY_LOG_STEP)
     return np.where(mel < _SLANEY_BREAK_MEL, mel * _SLANEY_HZ_PER_MEL, _SLANEY_BREAK_HZ * above)
+
+
+def _edges(n_mels: int, f_min: float, f_max: float, scale: MelScale) -> NDArray[np.float64]:
+    """Return the edges of the triangles in mel, float64[n_mels + 2]; each peaks at the next one."""
+    lowest, highest = float(hz_to_mel(f_min, scale)), float(hz_to_mel(f_max, scale))
+    return np.linspace(lowest, highest, n_mels + 2)
 
 
 def _triangles(bins: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -160,11 +160,11 @@ def plot_config(
 
 
 class _BoundedRows:
-    """Rows that are merged in pairs whenever they reach a limit."""
+    """Rows that are merged in pairs whenever they reach a limit, an even number."""
 
     def __init__(self, limit: int, width: int, merge: Callable[..., Any]) -> None:
         self.merged = 1  # rows added for each row kept
-        self._stored = np.empty((limit + limit % 2, width), dtype=np.float32)
+        self._stored = np.empty((limit, width), dtype=np.float32)
         self._count = 0
         self._pending = np.empty((0, width), dtype=np.float32)
         self._merge = merge

@@ -19,17 +19,18 @@ CONTRAST_BANDS = 7
 
 _DYNAMIC_RANGE_DB = 80.0
 _POWER_FLOOR = 1e-10
+_ROLLOFF_SHARE = 0.85
 
 
-def mfcc(log_mel: NDArray[np.float32], count: int = MFCC_COUNT) -> NDArray[np.float32]:
-    """Return the mel-frequency cepstral coefficients, float32[frames, count].
+def mfcc(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the first mel-frequency cepstral coefficients, float32[frames, MFCC_COUNT].
 
     Parameters
     ----------
     log_mel : float32[frames, n_mels]
         In dB, already limited in range (`limit_range`).
     """
-    return np.asarray(log_mel @ _dct_matrix(log_mel.shape[1], count))
+    return np.asarray(log_mel @ _dct_matrix(log_mel.shape[1]))
 
 
 def chroma(power: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
@@ -93,10 +94,10 @@ def centroid_and_bandwidth(
     return centroid, np.sqrt(np.maximum(moments[:, 2] - centroid**2, 0.0))
 
 
-def rolloff(magnitude: NDArray[np.float32], rate: int, share: float = 0.85) -> NDArray[np.float64]:
-    """Return the frequency in Hz below which a share of each frame's magnitude lies."""
+def rolloff(magnitude: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
+    """Return the frequency in Hz below which 85 % of each frame's magnitude lies."""
     cumulative = np.cumsum(magnitude, axis=1, dtype=np.float64)
-    first = np.argmax(cumulative >= share * cumulative[:, -1:], axis=1)
+    first = np.argmax(cumulative >= _ROLLOFF_SHARE * cumulative[:, -1:], axis=1)
     return np.asarray(first * (rate / 2 / (magnitude.shape[1] - 1)))
 
 
@@ -139,9 +140,9 @@ def _frame_sums(values: NDArray[np.float64], frame: int, hop: int) -> NDArray[np
 
 
 @cache
-def _dct_matrix(n_mels: int, count: int) -> NDArray[np.float32]:
-    """Return the first columns of an orthonormal DCT-II, float32[n_mels, count]."""
-    phase = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(count))
+def _dct_matrix(n_mels: int) -> NDArray[np.float32]:
+    """Return the first columns of an orthonormal DCT-II, float32[n_mels, MFCC_COUNT]."""
+    phase = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(MFCC_COUNT))
     cosines = np.sqrt(2.0 / n_mels) * np.cos(phase)
     cosines[:, 0] /= np.sqrt(2.0)
     return np.asarray(cosines, dtype=np.float32)

@@ -48,22 +48,14 @@ class PowerSpectrum:
         n_fft: int,
         hop_length: int,
         win_length: int,
-        window: Window = "hann",
-        padding: Padding = "reflect",
+        window: Window,
+        padding: Padding,
     ) -> None:
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.window = hann(win_length, window)
         self._padding = padding
         self._half_fft = n_fft // 2
-
-    def frame_count(self, samples: int) -> int:
-        """Return the number of frames for a number of samples: 0 only for an empty signal."""
-        if samples == 0:
-            return 0
-        if self._padding == "reflect":
-            samples = max(samples, self._half_fft + 1)
-        return 1 + samples // self.hop_length
 
     def __call__(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Transform a signal that comes in blocks of any length.
