@@ -15,6 +15,10 @@ from tonearm.errors import UsageError
 _MISSING_FRAMES = 32
 # Lower bound of the variance a band is normalised by. A band with sound has a variance around 1.
 _LEAST_VARIANCE = 0.01
+_CEPSTRAL_COEFFICIENTS = 40  # at most, the lowest ones
+# Standard deviation of the noise that training adds to standardised descriptors. A clip has the
+# same ones every time it is drawn, and they would otherwise be memorised.
+_DESCRIPTOR_NOISE = 0.3
 
 
 class BandNorm(nn.Module):
@@ -127,13 +131,11 @@ class CepstralStatistics(nn.Module):
     ----------
     n_mels
         Number of bands of the input.
-    coefficients
-        Number of cepstral coefficients to keep, starting with the lowest.
     """
 
-    def __init__(self, n_mels: int, coefficients: int = 40) -> None:
+    def __init__(self, n_mels: int) -> None:
         super().__init__()
-        coefficients = min(coefficients, n_mels)
+        coefficients = min(_CEPSTRAL_COEFFICIENTS, n_mels)
         centres = (torch.arange(n_mels) + 0.5) * (math.pi / n_mels)
         transform = torch.cos(centres[:, None] * torch.arange(coefficients)) * (2 / n_mels) ** 0.5
         self.register_buffer("transform", transform, persistent=False)
@@ -197,17 +199,10 @@ class DescriptorNet(nn.Module):
     """A small multilayer perceptron over the clip descriptors, which it standardises first.
 
     float32[batch, descriptors], finite -> float32[batch, size].
-
-    Parameters
-    ----------
-    noise
-        Standard deviation of the noise added to the standardised descriptors in training. A clip
-        has the same descriptors every time it is drawn, and they would otherwise be memorised.
     """
 
-    def __init__(self, n_descriptors: int, size: int, dropout: float, noise: float = 0.3) -> None:
+    def __init__(self, n_descriptors: int, size: int, dropout: float) -> None:
         super().__init__()
-        self.noise = noise
         self.register_buffer("mean", torch.zeros(n_descriptors))
         self.register_buffer("spread", torch.ones(n_descriptors))
         self.mean: Tensor
@@ -220,7 +215,7 @@ class DescriptorNet(nn.Module):
         """Standardise, clip outliers to four deviations, and run the perceptron."""
         standard = ((descriptors - self.mean) / self.spread).clamp(-4.0, 4.0)
         if self.training:
-            standard = standard + self.noise * torch.randn_like(standard)
+            standard = standard + _DESCRIPTOR_NOISE * torch.randn_like(standard)
         features: Tensor = self.layers(standard)
         return features
 
