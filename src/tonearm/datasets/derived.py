@@ -29,8 +29,8 @@ def derived(
     prepare: Callable[[], Make],
     description: str,
     *,
-    processes: int = 1,
-    progress: bool = True,
+    processes: int,
+    progress: bool,
 ) -> tuple[dict[Path, Derived], dict[Path, str]]:
     """Return what is derived from each file, and a one-line reason for each file without it.
 

@@ -122,18 +122,18 @@ def has_others(path: Path) -> bool:
     return any(True for _ in media.recordings(map(str, _other_folders(root))))
 
 
-def find_track_table(path: Path) -> Path | None:
-    """Return `path` if it has a `tracks.csv` with columns track, genre and file, or `None`."""
+def has_track_table(path: Path) -> bool:
+    """Check whether there is a `tracks.csv` with columns track, genre and file in a folder."""
     table = path / TRACK_TABLE
     if not os.path.isfile(table):
-        return None
+        return False
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
         try:
             header = set(read_header(reader))
         except csv.Error:  # not a table, despite its name
-            return None
-    return path if {"track", "genre", "file"} <= header else None
+            return False
+    return {"track", "genre", "file"} <= header
 
 
 def load_track_table(path: Path) -> Dataset:

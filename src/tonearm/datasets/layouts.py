@@ -26,7 +26,7 @@ class Layout:
 # most of the others.
 LAYOUTS: dict[str, Layout] = {
     "gtzan-shared": Layout(
-        lambda path: gtzan.find_track_table(path) is not None,
+        gtzan.has_track_table,
         gtzan.load_track_table,
         "tracks.csv with the columns track, genre, file",
     ),

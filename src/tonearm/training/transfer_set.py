@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,11 +91,9 @@ class TransferSegment:
         return repeated
 
 
-class Plan(Protocol):
-    """Chooses which parts of a recording become segments; must be picklable."""
-
-    def __call__(self, path: Path) -> list[tuple[float, float]]:
-        """Return the start and length of each segment in seconds; may raise `TonearmError`."""
+# Returns the start and length in seconds of each part of a recording that becomes a segment.
+# Picklable, its `repr` is part of the stored segments' names, and it may raise `TonearmError`.
+Plan = Callable[[Path], list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
