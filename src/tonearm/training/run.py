@@ -35,14 +35,13 @@ from tonearm.features.descriptors import descriptor_names
 from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
 from tonearm.training.build import build_network
+from tonearm.training.callbacks import EpochProgress, History, ValidateLastEpoch
 from tonearm.training.datamodule import ClipDataset, Clips, GenreData, load_clips
 from tonearm.training.experiment import Experiment, ScheduleSettings, data_path
 from tonearm.training.export import export
-from tonearm.training.history import History
 from tonearm.training.labels import require_genres
 from tonearm.training.module import SELECTION, GenreTraining, clip_log_probabilities
 from tonearm.training.optimisation import load_checkpoint, save_checkpoint
-from tonearm.training.progress import EpochProgress
 from tonearm.training.runfolder import (
     CHECKPOINTS,
     HISTORY,
@@ -277,7 +276,7 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     ]
     if validated:
         callbacks += [
-            _ValidateLastEpoch(),
+            ValidateLastEpoch(),
             EarlyStopping(
                 SELECTION,
                 mode="max",
@@ -327,20 +326,6 @@ class _AtomicCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Write a checkpoint."""
         save_checkpoint(checkpoint, Path(path))
-
-
-class _ValidateLastEpoch(lightning.Callback):
-    """Validate the last epoch even if it is not a multiple of `validate_every`.
-
-    The learning rate reaches zero there, so the last epoch is often the best one.
-    """
-
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Make Lightning validate every epoch once the last one starts."""
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1
 
 
 def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
