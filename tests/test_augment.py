@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tonearm.features.logmel import FRONT_ENDS, LogMel, LogMelConfig
-from tonearm.training.augment import Batch, apply_gain, crop, mix, vary
+from tonearm.training.augment import Batch, apply_gain, crop, mixup, vary
 from tonearm.training.experiment import AugmentSettings
 
 FRONT_END = FRONT_ENDS["mel16k"]
@@ -154,7 +154,7 @@ def test_mixing_keeps_targets_distributions_and_favours_the_example_itself() -> 
     descriptors = targets.clone()
     descriptors[3] = torch.nan
 
-    mixed = mix(Batch(frames, descriptors, targets), 0.4, rng())
+    mixed = mixup(Batch(frames, descriptors, targets), 0.4, rng())
 
     torch.testing.assert_close(mixed.target.sum(dim=1), torch.ones(16))
     assert (mixed.target[targets.bool()] >= 0.5).all()
@@ -167,7 +167,7 @@ def test_mixing_keeps_targets_distributions_and_favours_the_example_itself() -> 
 def test_without_mixing_the_batch_is_left_alone() -> None:
     batch = Batch(torch.rand(2, 3, 4), None, torch.eye(2))
 
-    assert mix(batch, 0.0, rng()) is batch
+    assert mixup(batch, 0.0, rng()) is batch
 
 
 def test_a_tilt_turns_around_1_khz_by_decibels_an_octave() -> None:

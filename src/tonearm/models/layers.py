@@ -272,14 +272,14 @@ class GatedFusion(nn.Module):
         missing; with both missing the result depends on neither input.
         """
         if self.training and self.drop > 0:
-            has_a, has_b = self._take_away(has_a, has_b)
+            has_a, has_b = self._drop(has_a, has_b)
         a, b = a * has_a, b * has_b
         gate = torch.sigmoid(self.gate(torch.cat([a, b], dim=1)))
         weight_a = gate * has_a * has_b + has_a * (1 - has_b)
         weight_b = (1 - gate) * has_a * has_b + has_b * (1 - has_a)
         return weight_a * torch.tanh(self.a(a)) + weight_b * torch.tanh(self.b(b))
 
-    def _take_away(self, has_a: Tensor, has_b: Tensor) -> tuple[Tensor, Tensor]:
+    def _drop(self, has_a: Tensor, has_b: Tensor) -> tuple[Tensor, Tensor]:
         chance = torch.rand_like(has_a)
         complete = has_a * has_b  # never take an example's only input
         without_a = complete * (chance < self.drop)

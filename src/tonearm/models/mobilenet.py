@@ -263,12 +263,12 @@ class MobileNet(GenreNetwork):
         either may be None; without, frames are required and descriptors are ignored.
         """
         if self.numbers is None or self.fusion is None:
-            return self._listen(required(logmel))
+            return self._embed_frames(required(logmel))
         logmel, has_logmel, descriptors, has_descriptors = fill_missing(
             logmel, descriptors, self.n_mels, len(self.numbers.mean)
         )
         embedding: Tensor = self.fusion(
-            self._listen(logmel), self.numbers(descriptors), has_logmel, has_descriptors
+            self._embed_frames(logmel), self.numbers(descriptors), has_logmel, has_descriptors
         )
         return embedding
 
@@ -288,7 +288,7 @@ class MobileNet(GenreNetwork):
         if self.numbers is not None:
             self.numbers.standardise(descriptors)
 
-    def _listen(self, logmel: Tensor) -> Tensor:
+    def _embed_frames(self, logmel: Tensor) -> Tensor:
         plane = self.features(logmel.transpose(1, 2).unsqueeze(1))  # batch, size, bands, steps
         embedding: Tensor = plane.mean((2, 3))
         if self.recurrent is not None and self.join is not None:

@@ -2,7 +2,7 @@
 
 A recording's level, bandwidth, equalisation, speed and key should not decide its genre, so each is
 varied. `crop` draws a stretch of one clip at another tempo and pitch; `vary` filters and masks a
-batch; `mix` blends its examples.
+batch; `mixup` blends its examples.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def vary(
     return _masked(varied, front_end, settings, rng)
 
 
-def mix(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
+def mixup(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
     """Blend every example with another one of the batch (mixup, Zhang et al. 2018).
 
     The shares are drawn from Beta(alpha, alpha); the example itself gets the larger one.

@@ -147,7 +147,7 @@ def distill_dataset(
     )
     if not held_out:
         return Distilled(run_dir, None)
-    return Distilled(run_dir, _judge(bundle, held_out, run_dir, workers, log))
+    return Distilled(run_dir, _evaluate(bundle, held_out, run_dir, workers, log))
 
 
 def warn_of_heard(held_out: Sequence[Track], music: Sequence[Path], cache_dir: Path) -> None:
@@ -407,7 +407,9 @@ def _metadata(
     )
 
 
-def _judge(bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, log: Log) -> Metrics:
+def _evaluate(
+    bundle: Path, tracks: Sequence[Track], run_dir: Path, workers: int, log: Log
+) -> Metrics:
     """Write metrics.json and predictions.csv, and store the main figures in the bundle."""
     trial = run_inference(Classifier.load(bundle), tracks, workers=workers)
     for failure in trial.failures:

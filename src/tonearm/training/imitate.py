@@ -18,6 +18,7 @@ from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
 from tonearm.training.optimisation import Log, Optimisation, save_checkpoint
 from tonearm.training.recipe import Recipe
+from tonearm.training.runfolder import IMITATION
 from tonearm.training.targets import Targets, TargetSpace, collate
 from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
 from tonearm.training.teachers import PATCH_SECONDS, STUDENT_FRONT_END
@@ -26,7 +27,6 @@ from tonearm.training.transfer_set import TransferSegment, settings_digest, tran
 # Increase it when a code change alters the result for the same recipe and music.
 IMITATION_VERSION = 1
 
-_HISTORY = "imitation.csv"
 _GENRE_HEAD = "student.classifier."
 
 
@@ -126,10 +126,10 @@ def _imitate(
     # The genre head is a placeholder with one class, as the genres are not known in this stage.
     student = Student(1, embedding_size=recipe.student.embedding_size)
     network = StudentWithTeacherHeads(student, space)
-    train, held_out = _divide(music, recipe.imitation.held_out)
+    train, held_out = _hold_out(music, recipe.imitation.held_out)
     log(f"imitation: {len(train)} segments, {len(held_out)} held out, in {folder}")
-    weights = _descend(recipe, network, space, train, held_out, folder, log)
-    return Imitation(name, folder / _HISTORY, weights, space)
+    weights = _train(recipe, network, space, train, held_out, folder, log)
+    return Imitation(name, folder / IMITATION, weights, space)
 
 
 def _name(recipe: Recipe, music: Sequence[TransferSegment]) -> str:
@@ -158,7 +158,7 @@ def _space(path: Path, music: Sequence[TransferSegment], components: int) -> Tar
     return space
 
 
-def _divide(
+def _hold_out(
     music: Sequence[TransferSegment], one_in: int
 ) -> tuple[list[TransferSegment], list[TransferSegment]]:
     """Hold out the segments of one in `one_in` recordings, and of at least one recording."""
@@ -170,7 +170,7 @@ def _divide(
     )
 
 
-def _descend(
+def _train(
     recipe: Recipe,
     network: StudentWithTeacherHeads,
     space: TargetSpace,
@@ -206,7 +206,7 @@ def _descend(
     averaged_network = optimisation.run(
         losses,
         checkpoint=folder / "last.pt",
-        history=folder / _HISTORY,
+        history=folder / IMITATION,
         every=min(recipe.checkpoint_steps * 2, steps_per_epoch),
         validate=validate,
         log=lambda line: log(f"imitation: {line}"),

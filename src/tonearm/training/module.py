@@ -17,7 +17,7 @@ from tonearm.errors import TonearmError
 from tonearm.evaluation.calibration import probabilities_at
 from tonearm.evaluation.metrics import Metrics, evaluate
 from tonearm.models import GenreNetwork
-from tonearm.training.augment import Batch, mix, vary
+from tonearm.training.augment import Batch, mixup, vary
 from tonearm.training.datamodule import Clip
 from tonearm.training.experiment import Experiment
 
@@ -86,7 +86,7 @@ class GenreTraining(lightning.LightningModule):
         settings = self.experiment.augment
         with torch.no_grad():
             logmel = vary(batch.logmel, self.experiment.front_end_config, settings, rng)
-            batch = mix(batch._replace(logmel=logmel), settings.mixup, rng)
+            batch = mixup(batch._replace(logmel=logmel), settings.mixup, rng)
         smoothing = self.experiment.optimiser.label_smoothing
         losses = [
             nn.functional.cross_entropy(logits, batch.target, label_smoothing=smoothing)
@@ -118,7 +118,7 @@ class GenreTraining(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Evaluate all clips together, and log the score for early stopping."""
-        metrics = self._judge()
+        metrics = self._evaluate()
         self._validated.clear()
         self.figures |= {
             "valid_loss": metrics.nll,
@@ -136,7 +136,7 @@ class GenreTraining(lightning.LightningModule):
                 f"infinite; lower optimiser.lr ({self.experiment.optimiser.lr:g})"
             )
 
-    def _judge(self) -> Metrics:
+    def _evaluate(self) -> Metrics:
         scores = torch.stack([score for score, _ in self._validated])
         self._require_finite(scores)
         targets = torch.stack([target for _, target in self._validated])

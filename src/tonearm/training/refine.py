@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tonearm.datasets import Track
 from tonearm.datasets.cache import CACHE_VERSION
 from tonearm.datasets.storage import StoredArray
-from tonearm.training.augment import Batch, crop, mix
+from tonearm.training.augment import Batch, crop, mixup
 from tonearm.training.degradations import Degradation
 from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble
 from tonearm.training.experiment import AugmentSettings
@@ -102,7 +102,7 @@ def refine(
         maps, genres = lower_maps()
         rng = np.random.default_rng((recipe.seed, step))
         chosen = torch.from_numpy(rng.integers(0, len(maps), settings.batch_size))
-        batch = mix(Batch(maps[chosen].float(), None, genres[chosen]), settings.mixup, rng)
+        batch = mixup(Batch(maps[chosen].float(), None, genres[chosen]), settings.mixup, rng)
         return {
             name: -(batch.target * log_probabilities).sum(dim=1).mean()
             for name, log_probabilities in upper(batch.logmel).items()
