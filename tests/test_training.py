@@ -274,18 +274,18 @@ def test_data_is_found_in_the_folder_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gtzan").mkdir()
-    settings = DataSettings(path="../elsewhere/gtzan")
+    name = "../elsewhere/gtzan"
 
     with pytest.raises(TonearmError, match=r"data\.path \.\./elsewhere/gtzan: no such"):
-        data_path(settings)
+        data_path(name)
     monkeypatch.setenv("TONEARM_DATA", str(tmp_path))
 
-    assert data_path(settings) == tmp_path / "gtzan"
+    assert data_path(name) == tmp_path / "gtzan"
 
 
 def test_data_must_be_given() -> None:
     with pytest.raises(UsageError, match="give --data FOLDER"):
-        data_path(DataSettings())
+        data_path("")
 
 
 # --- examples -------------------------------------------------------------------------------

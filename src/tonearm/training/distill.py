@@ -43,7 +43,7 @@ from tonearm.training.denoise import (
     noise_degradations,
 )
 from tonearm.training.ensemble import SECOND_FRONT_END, Ensemble, require_heads
-from tonearm.training.experiment import DataSettings, data_path
+from tonearm.training.experiment import data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, imitate
 from tonearm.training.labels import require_genres, require_labels
@@ -126,7 +126,7 @@ def distill_dataset(
         If the data or the music does not exist.
     """
     source = recipe.data
-    dataset = datasets.load(data_path(DataSettings(path=source.path)), source.layout)
+    dataset = datasets.load(data_path(source.path), source.layout)
     folds = datasets.split(dataset, source.split, folds=source.folds, seed=0, chosen=source.fold)
     fold = fold_at(folds, source.fold or 0, "data.fold")
     held_out: tuple[Track, ...] = ()

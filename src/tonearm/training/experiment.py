@@ -323,8 +323,8 @@ def require_windows(section: str, window: float, hop: float) -> None:
         require(f"{section}.{name}", seconds, expected, shortest <= seconds <= MAX_WINDOW_SECONDS)
 
 
-def data_path(settings: DataSettings) -> Path:
-    """Return the dataset's folder; see `DataSettings.path`.
+def data_path(name: str) -> Path:
+    """Return the dataset's folder of a name as in `DataSettings.path`.
 
     Raises
     ------
@@ -333,9 +333,9 @@ def data_path(settings: DataSettings) -> Path:
     TonearmError
         If it does not exist.
     """
-    if not settings.path:
+    if not name:
         raise UsageError("no data: give --data FOLDER or set data.path in the configuration")
-    path = Path(settings.path)
+    path = Path(name)
     root = os.environ.get("TONEARM_DATA")
     if root and not path.is_absolute() and (Path(root) / path.name).is_dir():
         path = Path(root) / path.name

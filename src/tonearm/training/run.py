@@ -112,7 +112,7 @@ def train(
         If the folder holds a run of another experiment, or files that belong to no run.
     """
     data = experiment.data
-    dataset = datasets.load(data_path(data), data.layout)
+    dataset = datasets.load(data_path(data.path), data.layout)
     folds = datasets.split(dataset, data.split, folds=data.folds, seed=0, chosen=data.fold)
     fold = fold_at(folds, data.fold, "data.fold")
     if folder is None:
