@@ -23,7 +23,7 @@ from tonearm.inputs import as_path, check_audible, checked_samples, path_of, pat
 from tonearm.loudness import Loudness
 from tonearm.prediction import Failure, Prediction, Segment, Thresholds
 from tonearm.time_limits import check_time_limit, known_size, time_limit_for
-from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
+from tonearm.windows import PADDED_SECONDS, model_windows
 
 if TYPE_CHECKING:
     from tonearm.bundle_descriptors import BundleDescriptors
@@ -328,12 +328,9 @@ class Classifier:
         self, logmel: LogMel, blocks: Iterable[Floats]
     ) -> Iterator[tuple[tuple[float, float], Floats]]:
         """Yield (start, end) in seconds and the frames of every window of one front end."""
-        per_second = logmel.config.frames_per_second
-        for first, window in windows(
-            logmel.stream(blocks),
-            length=round(self.bundle.metadata.window_seconds * per_second),
-            hop=round(self.bundle.metadata.hop_seconds * per_second),
-            shortest_tail=round(SHORTEST_TAIL_SECONDS * per_second),
+        per_second, model = logmel.config.frames_per_second, self.bundle.metadata
+        for first, window in model_windows(
+            logmel.stream(blocks), per_second, model.window_seconds, model.hop_seconds
         ):
             span = first / per_second, (first + len(window)) / per_second
             yield span, window[np.newaxis]

@@ -15,6 +15,21 @@ LENGTH_TOLERANCE_SECONDS = 1.0
 SHORTEST_TAIL_SECONDS = 0.25  # a shorter rest after the last window gets no window of its own
 
 
+def model_windows(
+    frames: Iterable[npt.NDArray[np.float32]],
+    frames_per_second: float,
+    window_seconds: float,
+    hop_seconds: float,
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Cut a stream of frames as a model with these windows does; see `windows`."""
+    return windows(
+        frames,
+        length=round(window_seconds * frames_per_second),
+        hop=round(hop_seconds * frames_per_second),
+        shortest_tail=round(SHORTEST_TAIL_SECONDS * frames_per_second),
+    )
+
+
 def windows(
     frames: Iterable[npt.NDArray[np.float32]], *, length: int, hop: int, shortest_tail: int
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:

@@ -21,7 +21,7 @@ from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.training.augment import Batch, crop
 from tonearm.training.experiment import DataSettings, Experiment
 from tonearm.training.labels import require_labels
-from tonearm.windows import PADDED_SECONDS, SHORTEST_TAIL_SECONDS, windows
+from tonearm.windows import PADDED_SECONDS, model_windows
 
 Floats = NDArray[np.float32]
 
@@ -279,12 +279,7 @@ def clip_windows(
     if missing > 0:
         silence = LogMel(front_end)(np.zeros(front_end.sample_rate, np.float32))
         frames = np.concatenate([frames, silence[:missing]])
-    cut = windows(
-        [frames],
-        length=round(data.window_seconds * rate),
-        hop=round(data.hop_seconds * rate),
-        shortest_tail=round(SHORTEST_TAIL_SECONDS * rate),
-    )
+    cut = model_windows([frames], rate, data.window_seconds, data.hop_seconds)
     return torch.from_numpy(np.stack([window for _, window in cut]))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tonearm.datasets.storage import StoredArray
 from tonearm.features.logmel import LogMelConfig
 from tonearm.training.recipe import Recipe
-from tonearm.windows import SHORTEST_TAIL_SECONDS, windows
+from tonearm.windows import model_windows
 
 Floats = NDArray[np.float32]
 
@@ -31,15 +31,7 @@ def recipe_windows(
     frames
         float[frames, mels] of `front_end`.
     """
-    longest, length, hop, tail = (
-        round(seconds * front_end.frames_per_second)
-        for seconds in (
-            recipe.tuning.clip_seconds,
-            recipe.student.window_seconds,
-            recipe.student.hop_seconds,
-            SHORTEST_TAIL_SECONDS,
-        )
-    )
-    clip = np.asarray(frames[:longest], np.float32)
-    for _, window in windows([clip], length=length, hop=hop, shortest_tail=tail):
+    rate, student = front_end.frames_per_second, recipe.student
+    clip = np.asarray(frames[: round(recipe.tuning.clip_seconds * rate)], np.float32)
+    for _, window in model_windows([clip], rate, student.window_seconds, student.hop_seconds):
         yield window
