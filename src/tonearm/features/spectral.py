@@ -101,9 +101,7 @@ def rolloff(magnitude: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     return np.asarray(first * (rate / 2 / (magnitude.shape[1] - 1)))
 
 
-def zero_crossing_rate(
-    samples: NDArray[np.float32], frame: int = 2048, hop: int = 512
-) -> NDArray[np.float64]:
+def zero_crossing_rate(samples: NDArray[np.float32], frame: int, hop: int) -> NDArray[np.float64]:
     """Return the share of each centred frame's samples where the sign changes, float64[frames]."""
     padded = np.pad(samples, frame // 2, mode="edge")
     negative = padded < -1e-10  # as in librosa, values closer to zero have no sign
@@ -115,7 +113,7 @@ def zero_crossing_rate(
     return (sums - crossing[: len(sums) * hop : hop]) / frame
 
 
-def rms(samples: NDArray[np.float32], frame: int = 2048, hop: int = 512) -> NDArray[np.float64]:
+def rms(samples: NDArray[np.float32], frame: int, hop: int) -> NDArray[np.float64]:
     """Return the root mean square of each centred frame, float64[frames]."""
     padded = np.pad(samples.astype(np.float64), frame // 2)
     return np.asarray(np.sqrt(_frame_sums(np.square(padded), frame, hop) / frame))

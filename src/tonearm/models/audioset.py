@@ -10,9 +10,8 @@ from collections.abc import Iterable
 
 from tonearm.errors import TonearmError
 
-MUSIC = {"Music": 137}
-
 CLASSES = 527
+MUSIC = 137  # the number of the class "Music"
 # All classes of music: singing (from "Singing" to "Humming"), and music with its instruments,
 # genres and moods (from "Music" to "Scary music"). All other classes are other sounds.
 MUSICAL = (*range(27, 38), *range(137, 283))

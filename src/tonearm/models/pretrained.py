@@ -26,7 +26,7 @@ class PretrainedError(TonearmError):
     """The published weights are not available or not the expected file."""
 
 
-def read_pretrained(path: Path | str | None = None) -> dict[str, Tensor]:
+def read_pretrained(path: Path | str | None) -> dict[str, Tensor]:
     """Read the published state dict.
 
     Parameters

@@ -161,9 +161,8 @@ class Student(GenreNetwork):
         It compares the logit of "Music" in float32[batch, 527] with the logarithm of the expected
         number of other sounds, which do not include singing and instruments.
         """
-        (number,) = audioset.MUSIC.values()
         others = logits[:, self.other_classes].sigmoid().sum(dim=1, keepdim=True)
-        evidence = logits[:, number : number + 1] - others.log()
+        evidence = logits[:, audioset.MUSIC : audioset.MUSIC + 1] - others.log()
         return MUSIC_SLOPE * (evidence - MUSIC_CENTRE)
 
     def _pooled(self, logmel: Tensor) -> Tensor:
