@@ -42,6 +42,7 @@ from tonearm.features.descriptors import (
 )
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.inputs import SHORTEST_SECONDS, SILENCE_PEAK, check_audible
+from tonearm.loudness import Loudness
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 
@@ -300,7 +301,8 @@ def middle(path: Path, rate: int) -> NDArray[np.float32]:
     is refused.
     """
     samples = read_middle(path, rate)
-    if len(samples) / rate < SHORTEST_SECONDS or _peak(samples) < SILENCE_PEAK:
+    peak = float(np.abs(samples).max(initial=0.0))
+    if len(samples) / rate < SHORTEST_SECONDS or peak < SILENCE_PEAK:
         # Rare enough to decode the whole recording just for this check.
         for _ in _audible(audio.blocks(path, rate), rate, path):
             pass
@@ -317,16 +319,9 @@ def _audible(
     AudioError
         If the recording is silent, or too short to be classified.
     """
-    samples, peak = 0, 0.0
-    for block in blocks:
-        samples += len(block)
-        peak = max(peak, _peak(block))
-        yield block
-    check_audible(samples / rate, peak, str(path))
-
-
-def _peak(samples: NDArray[np.float32]) -> float:
-    return float(np.abs(samples).max(initial=0.0))
+    loudness = Loudness(rate)
+    yield from loudness.monitor(blocks)
+    check_audible(loudness.samples / rate, loudness.peak, str(path))
 
 
 def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:
