@@ -661,6 +661,8 @@ def test_it_reports_its_health_its_model_and_its_metrics(
     assert server.client.get("/model").json() == json.loads(metadata.to_json())
     sound = server.count("tonearm_sound_seconds_total")
     music = server.count("tonearm_recordings_total", verdict="music")
+    for outcome in ("not music", "unsure", "failed"):  # rates need a first value to start from
+        assert f'verdict="{outcome}"' in server.client.get("/metrics").text
     server.post(low)
     assert server.count("tonearm_sound_seconds_total") == pytest.approx(sound + 5, abs=0.1)
     assert server.count("tonearm_recordings_total", verdict="music") == music + 1
@@ -669,7 +671,7 @@ def test_it_reports_its_health_its_model_and_its_metrics(
 def test_the_schema_describes_the_results(server: Server, low: Path, tmp_path: Path) -> None:
     schema = server.client.get("/openapi.json").json()
     operation = schema["paths"]["/classify"]["post"]
-    assert {"200", "400", "413", "422", "503"} <= operation["responses"].keys()
+    assert {"200", "400", "413", "422", "500", "503"} <= operation["responses"].keys()
     (tmp_path / "broken").write_text("no music")
     for response in (server.post(low, timeline=True), server.post(tmp_path / "broken")):
         values = response.json()

@@ -68,6 +68,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": Answer,
         "description": "The recording cannot be decoded; `error` gives the reason.",
     },
+    500: {"model": Refusal, "description": "The server is at fault; its log says more."},
     503: {
         "model": Refusal,
         "description": "Too many recordings wait, no process can classify, or the disk is full.",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from tonearm.prediction import Failure, Prediction
+from tonearm.prediction import Failure, Prediction, Verdict
+
+FAILED = "failed"  # stands beside the verdicts
 
 # From a half-minute clip on an idle processor to an hour of music queued behind others.
 _LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -24,6 +28,8 @@ class Statistics:
             ["verdict"],
             registry=self._registry,
         )
+        for outcome in (*get_args(Verdict), FAILED):  # from 0, for rates from the first one on
+            self._recordings.labels(outcome)
         self._audio_seconds = Counter(
             "tonearm_sound_seconds", "Length of the recordings classified.", registry=self._registry
         )
@@ -50,7 +56,7 @@ class Statistics:
         """Record a result, and how long it took."""
         self._latency.observe(seconds)
         if isinstance(result, Failure):
-            self._recordings.labels("failed").inc()
+            self._recordings.labels(FAILED).inc()
         else:
             self._recordings.labels(result.verdict).inc()
             self._audio_seconds.inc(result.duration)
