@@ -247,7 +247,9 @@ def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() 
         (b"seed: [1\n", "not YAML"),
         (b"seeds: 1\n", "seeds"),
         (b"optimiser:\n  lr: 0\n", "optimiser.lr must be above 0"),
-        (b"model:\n  settings:\n    # dropout: 0.2\n", "model.settings must be settings and"),
+        (b"model:\n  settings:\n    # dropout: 0.2\n", "model.settings is blank: leave it out"),
+        (b"name:\nseed: 1\n", "name is blank"),
+        (b"seed: 1\naugment:\n", "augment is blank"),
     ],
 )
 def test_a_file_of_settings_that_is_at_fault_is_named(

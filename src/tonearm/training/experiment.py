@@ -251,8 +251,6 @@ def parse(arguments: Sequence[str]) -> Experiment:
 def _check_ranges(experiment: Experiment) -> None:
     """Check that the settings are in ranges that are meaningful and let training finish."""
     data, settings = experiment.data, experiment.model.settings
-    if not isinstance(settings, dict):  # an empty section in YAML is `None`
-        raise UsageError("model.settings must be settings and their values: leave it out for none")
     for setting in _DERIVED:
         if setting in settings:
             raise UsageError(

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import jsonargparse
 import yaml
@@ -113,9 +114,20 @@ def _filled(kind: type[Settings], program: str, arguments: Sequence[str]) -> Set
     parser.add_argument("--config", action="config", help="YAML file of settings")
     parser.add_class_arguments(kind)
     try:
-        settings = parser.instantiate(parser.parse_args(list(arguments)))
+        settings = parser.parse_args(list(arguments))
     except jsonargparse.ArgumentError as error:
         raise UsageError(" ".join(str(error).split())) from error
-    values = vars(settings)
+    _refuse_blank(kind, settings)
+    values = vars(parser.instantiate(settings))
     del values["config"]
     return kind(**values)
+
+
+def _refuse_blank(kind: type, settings: jsonargparse.Namespace, section: str = "") -> None:
+    """Refuse None, which jsonargparse takes for any setting, where it is not of the type."""
+    for name, expected in get_type_hints(kind).items():
+        value = settings[name]
+        if value is None and NoneType not in get_args(expected):
+            raise UsageError(f"{section}{name} is blank: leave it out for its default")
+        if isinstance(value, jsonargparse.Namespace):
+            _refuse_blank(expected, value, f"{section}{name}.")
