@@ -141,7 +141,8 @@ def test_equal_content_is_stored_once(tmp_path: Path, tracks: list[Track]) -> No
     assert a.path == b.path
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "other width", "no header"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "other width", "no header", "odd header"])
+@pytest.mark.filterwarnings("error")
 def test_a_damaged_feature_is_made_anew(tmp_path: Path, tracks: list[Track], damage: str) -> None:
     root = tmp_path / "cache"
     (stored,) = FeatureCache(root).logmels(tracks[:1], CONFIG, progress=False, workers=1)
@@ -151,7 +152,12 @@ def test_a_damaged_feature_is_made_anew(tmp_path: Path, tracks: list[Track], dam
         np.save(stored.path, np.zeros((3, 4), dtype=np.float16))
     else:
         stored.path.write_bytes(
-            {"truncated": good[:-7], "empty": b"", "no header": b"junk" * 40}[damage]
+            {
+                "truncated": good[:-7],
+                "empty": b"",
+                "no header": b"junk" * 40,
+                "odd header": good.replace(b"}", b"{", 1),
+            }[damage]
         )
     FeatureCache(root).logmels(tracks[:1], CONFIG, progress=False, workers=1)
     assert stored.path.read_bytes() == good
@@ -342,6 +348,29 @@ def test_descriptors_have_a_row_for_every_track(tmp_path: Path, tracks: list[Tra
     assert FeatureCache(root).descriptors([], progress=False).shape == (0, table.shape[1])
 
 
+@pytest.mark.parametrize("damaged", [np.zeros((0, 2)), np.array([[0.5, np.nan]])])
+def test_a_row_that_is_damaged_is_made_anew(
+    tmp_path: Path, tracks: list[Track], damaged: np.ndarray
+) -> None:
+    class Peak(Kind):
+        name, dtype, row_shape = "peak", np.float32, (2,)
+
+        def settings(self) -> dict[str, str]:
+            return {}
+
+        def rows(self, path: Path) -> Iterator[np.ndarray]:
+            yield np.array([[1, 2]], np.float32)
+
+    cache = FeatureCache(tmp_path / "cache")
+    (stored,) = cache.features(tracks[:1], Peak(), progress=False, workers=1)
+    assert stored is not None
+    write_array(stored.path, [damaged], np.float32, (2,))
+
+    table = cache.table(tracks[:1], Peak(), progress=False, workers=1)
+
+    assert table.tolist() == [[1, 2]]
+
+
 def test_the_middle_of_a_long_recording_is_described(tmp_path: Path) -> None:
     from tonearm.features.descriptors import DESCRIPTOR_RATE, describe
 
@@ -404,6 +433,16 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path) -> None:
     assert index.known([stamp]) == {stamp: content_hash(path)}
     path.write_bytes(b"three")
     assert index.known([Stamp.of(path)]) == {}
+
+
+@pytest.mark.parametrize("hash_", [5, b"\x00\xff", "../" * 8])
+def test_a_hash_that_is_damaged_is_unknown(tmp_path: Path, hash_: object) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    index = ContentIndex(tmp_path / "content.sqlite")
+    index.record(Stamp.of(path), hash_)  # type: ignore[arg-type]
+
+    assert index.hashes([path]) == {path: content_hash(path)}
 
 
 def test_a_damaged_index_is_told(tmp_path: Path) -> None:

@@ -241,11 +241,14 @@ class Kind(ABC):
         return folder / content[:2] / f"{content}.npy"
 
     def read(self, folder: Path, content: str) -> StoredArray | None:
-        """Return the feature for the given content hash, or None if it is missing or incomplete."""
+        """Return the feature for the given content hash, or None if it is missing or damaged."""
         try:
-            return StoredArray(self.feature_path(folder, content), self.dtype, self.row_shape)
+            stored = StoredArray(self.feature_path(folder, content), self.dtype, self.row_shape)
+            # Longer features are too large to be read for a check.
+            sound = np.isfinite(stored[:]).all() if len(stored) == 1 else len(stored) > 1
         except (OSError, ValueError):
             return None
+        return stored if sound else None
 
     def compute(self, folder: Path, path: Path, content: str) -> None:
         """Compute the feature of a file, and write it under its content hash."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -14,6 +15,7 @@ from tonearm.errors import TonearmError, reason_of
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
 _QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
+_HASH = re.compile("[0-9a-f]{32}")
 
 # Paths are stored as the system's own bytes (`os.fsencode`), since names on Unix need not be UTF-8.
 # Earlier versions stored them as text, in the table `content`.
@@ -86,7 +88,8 @@ class ContentIndex:
                 marks = ", ".join("?" * len(batch))
                 query = f"SELECT path, size, modified, hash FROM {_TABLE} WHERE path IN ({marks})"
                 for path, size, modified, hash_ in database.execute(query, batch):
-                    found[Stamp(os.fsdecode(path), size, modified)] = hash_
+                    if isinstance(hash_, str) and _HASH.fullmatch(hash_):  # else it is damaged
+                        found[Stamp(os.fsdecode(path), size, modified)] = hash_
         return {stamp: found[stamp] for stamp in requested if stamp in found}
 
     def record(self, stamp: Stamp, hash_: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -95,7 +96,11 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: DTypeLike) -> 
 def _read_header(file: IO[bytes], expected: np.dtype[Any]) -> tuple[int, ...]:
     if npy.read_magic(file) != (1, 0):
         raise ValueError("not the version of .npy that is written here")
-    shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+    except Exception as error:  # it is read as Python, so damage to it fails in any of many ways
+        raise ValueError("not a header of .npy") from error
     if fortran_order or dtype != expected:
         raise ValueError(f"an array of {dtype}, expected {expected}")
     return tuple(shape)
