@@ -432,7 +432,7 @@ def test_every_genre_is_drawn_as_often(genres: int, count: int) -> None:
     ("left", "text", "reason"),
     [
         ("config.yaml", "services: {web: {}}", "holds config.yaml, but not that of a distillation"),
-        ("config.yaml", "{", "holds config.yaml, but not that of a distillation"),
+        ("config.yaml", "{", "config.yaml: not YAML.*; name another --run folder"),
         ("checkpoints/last.ckpt", "", "holds checkpoints, so no distillation"),
     ],
 )

@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.evaluation import predictions
 from tonearm.evaluation.calibration import fit_temperature, probabilities_at
 from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.training_overlap import training_text
 from tonearm.extras import needs
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.models import create_model
@@ -48,8 +50,9 @@ from tonearm.training.datamodule import (
 )
 from tonearm.training.experiment import DataSettings, Experiment, ModelSettings, data_path
 from tonearm.training.module import DivergedError, clip_log_probabilities, selection_score
+from tonearm.training.optimisation import loaded_checkpoint, save_checkpoint
 from tonearm.training.run import fit
-from tonearm.training.runfolder import RunError
+from tonearm.training.runfolder import RunError, open_folder
 from tonearm.training.settings import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "gtzan"
@@ -245,6 +248,9 @@ def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() 
         (b"- one\n", "expected settings and their values, found a list"),
         (b"seed: 1\nname: caf\xe9\n", r"not UTF-8 \(line 2\)"),
         (b"seed: [1\n", "not YAML"),
+        (b"seed: 2020-13-45\n", "not YAML: month must be in 1..12"),
+        (b"seed: " + b"[" * 900, "not YAML: maximum recursion depth"),
+        (b"model: {settings: {dropout: &a [*a]}}\n", "maximum recursion depth"),
         (b"seeds: 1\n", "seeds"),
         (b"optimiser:\n  lr: 0\n", "optimiser.lr must be above 0"),
         (b"model:\n  settings:\n    # dropout: 0.2\n", "model.settings is blank: leave it out"),
@@ -623,6 +629,63 @@ def test_a_broken_checkpoint_is_named_with_the_remedy(settings: list[str], tmp_p
 
     with pytest.raises(TonearmError, match=r"last\.ckpt: not a checkpoint .*remove it to start ov"):
         train(parse([*settings, "--schedule.epochs", "1"]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason"),
+    [
+        ("last", [1], "it holds a list"),
+        ("last", {"weights": 1}, "it lacks 'state_dict'"),
+        ("best", {"state_dict": {}}, "loading state_dict"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named(
+    settings: list[str], finished: Path, tmp_path: Path, name: str, state: object, reason: str
+) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    torch.save(state, tmp_path / "checkpoints" / f"{name}.ckpt")
+
+    with pytest.raises(TonearmError, match=rf"{name}\.ckpt: not a checkpoint .*\(.*{reason}"):
+        train(parse([*settings, "--schedule.epochs", "8"]), tmp_path)
+
+
+def test_a_flipped_bit_in_the_weights_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    save_checkpoint({"weights": torch.zeros(5000)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    with (
+        pytest.raises(TonearmError, match=r"best\.ckpt: .*archive/data/0 in it is damaged"),
+        loaded_checkpoint(path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.yaml", b"1: 2\n", "another experiment (they differ in 1, augment"),
+        ("config.yaml", b"seed: 2020-13-45\n", "config.yaml: not YAML: month"),
+        ("config.yaml", b"name: caf\xe9\n", "config.yaml: not UTF-8 (line 1); name another"),
+        ("tracks.json", b"[" * 100_000, "not both config.yaml and tracks.json of a run"),
+        (
+            "tracks.json",
+            b'{"labels": [], "train": {}, "contents": []}',
+            "not both config.yaml and tracks.json of a run",
+        ),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_not_gone_on_with(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    open_folder(tmp_path, Experiment(), training_text([], [], []), "auto")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(RunError, match=re.escape(reason)):
+        open_folder(tmp_path, Experiment(), training_text([], [], []), "auto")
 
 
 def test_a_kill_while_saving_leaves_the_checkpoint_before(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -168,12 +169,12 @@ class Optimisation(Generic[Network]):
         save_checkpoint(state, path)
 
     def _load(self, path: Path) -> None:
-        state = load_checkpoint(path)
-        self.done = state["done"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._rows = state["rows"]
+        with loaded_checkpoint(path) as state:
+            self.done = state["done"]
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            self._rows = state["rows"]
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
@@ -182,24 +183,33 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         torch.save(dict(state), file)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+@contextmanager
+def loaded_checkpoint(path: Path) -> Iterator[dict[str, Any]]:
     """Load a checkpoint written by `save_checkpoint` or Lightning into main memory.
+
+    The `with` block takes out of it what is needed: what fails there is the checkpoint's fault.
 
     Raises
     ------
     TonearmError
-        If the file is missing, cannot be read, or is not a complete checkpoint.
+        If the file is missing, cannot be read, is damaged, or is a checkpoint of something else.
     """
     if not path.exists():
         raise TonearmError(f"{path}: missing; start over with --resume never")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = reason_of(error) if str(error) else "it is empty"
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch does not check
+                raise ValueError(f"{damaged} in it is damaged")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+        yield state
+    except Exception as error:  # a damaged file fails in many ways
+        lacks = isinstance(error, KeyError)
+        reason = f"it lacks {error}" if lacks else reason_of(error).split(". ")[0]
         raise TonearmError(
             f"{path}: not a checkpoint to go on from ({reason}); remove it to start over"
         ) from error
-    return state
 
 
 def _seed_torch(seed: int, step: int) -> None:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from tonearm.training.experiment import Experiment, ScheduleSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.labels import require_genres
 from tonearm.training.module import SELECTION, GenreTraining, clip_log_probabilities
-from tonearm.training.optimisation import load_checkpoint, save_checkpoint
+from tonearm.training.optimisation import loaded_checkpoint, save_checkpoint
 from tonearm.training.runfolder import (
     CHECKPOINTS,
     HISTORY,
@@ -264,11 +265,16 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     schedule = module.experiment.schedule
     checkpoints = folder / CHECKPOINTS
     last = checkpoints / "last.ckpt"
-    state = load_checkpoint(last) if last.exists() else None
-    if state is not None and _has_ended(state, schedule.epochs):
-        return
-    if state is not None and _move(state, checkpoints):
-        save_checkpoint(state, last)
+    resumed = last.exists()
+    if resumed:
+        with loaded_checkpoint(last) as state:
+            module.load_state_dict(state["state_dict"])
+            itemgetter("loops", "optimizer_states", "lr_schedulers")(state)  # for Lightning
+            ended, moved = _has_ended(state, schedule.epochs), _move(state, checkpoints)
+        if ended:
+            return
+        if moved:
+            save_checkpoint(state, last)
     validated = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / HISTORY, module),
@@ -309,7 +315,7 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, datamodule=data, ckpt_path=last if state is not None else None)
+        trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
 
@@ -366,8 +372,8 @@ def _move(state: dict[str, Any], folder: Path) -> bool:
 def _best_network(module: GenreTraining, folder: Path, *, validated: bool) -> GenreNetwork:
     """Load the averaged weights of the best epoch, or of the last if there was no validation."""
     file = folder / CHECKPOINTS / ("best.ckpt" if validated else "last.ckpt")
-    state = load_checkpoint(file)
-    module.load_state_dict(state["state_dict"])
+    with loaded_checkpoint(file) as state:
+        module.load_state_dict(state["state_dict"])
     network = module.averaged_network
     assert isinstance(network, GenreNetwork)
     return network.eval()

@@ -18,6 +18,7 @@ from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.training_overlap import RUN_TRACKS
 from tonearm.training.experiment import Experiment
+from tonearm.training.settings import ConfigError, read_settings
 
 Resume = Literal["auto", "never"]
 
@@ -88,7 +89,7 @@ def check_distillation_folder(folder: Path) -> None:
         if (folder / name).exists():
             raise RunError(f"{folder}: holds {name}, so no distillation; name another --run folder")
     config = folder / CONFIG
-    if config.exists() and "imitation" not in _decisive(config.read_text("utf-8", "replace")):
+    if config.exists() and "imitation" not in _settings(folder):
         raise RunError(
             f"{folder}: holds {CONFIG}, but not that of a distillation; name another --run folder"
         )
@@ -157,9 +158,11 @@ def _held_tracks(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         held = json.loads((folder / RUN_TRACKS).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return held if isinstance(held, dict) and held.keys() >= {"labels", "train"} else None
+    if not isinstance(held, dict) or not isinstance(held.get("contents", {}), dict):
+        return None
+    return held if held.keys() >= {"labels", "train"} else None
 
 
 def _refuse_strange(folder: Path) -> None:
@@ -183,8 +186,8 @@ def _remove_run(folder: Path) -> None:
 def _refuse_other(
     folder: Path, experiment: Experiment, held: Mapping[str, Any], train_tracks: Mapping[str, Any]
 ) -> None:
-    before = _decisive((folder / CONFIG).read_text("utf-8"))
-    now = _decisive(experiment.to_yaml())
+    before = _decisive(_settings(folder))
+    now = _decisive(yaml.safe_load(experiment.to_yaml()))
     if before != now:
         raise RunError(
             f"{folder}: holds a run of another experiment (they differ in "
@@ -194,26 +197,34 @@ def _refuse_other(
         raise RunError(f"{folder}: holds a run on other tracks or labels; {_REMEDY}")
 
 
-def _decisive(text: str) -> dict[str, Any]:
-    """Return the settings in a YAML text, except those that may differ; {} if it has none."""
+def _settings(folder: Path) -> dict[Any, Any]:
+    """Return the settings of the run in a folder; they may be those of another program.
+
+    Raises
+    ------
+    RunError
+        If they cannot be read.
+    """
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}
-    if not isinstance(settings, dict):
-        return {}
+        return read_settings(folder / CONFIG)
+    except ConfigError as error:
+        raise RunError(f"{error}; name another --run folder") from error
+
+
+def _decisive(settings: dict[Any, Any]) -> dict[Any, Any]:
+    """Return settings without those that may differ when a run is resumed."""
     for section, key in _FREE_SETTINGS:
         if isinstance(settings.get(section), dict):
             settings[section].pop(key, None)
     return settings
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+def _differences(a: dict[Any, Any], b: dict[Any, Any]) -> list[str]:
     different = []
-    for key in sorted(a.keys() | b.keys()):
+    for key in sorted(a.keys() | b.keys(), key=str):
         first, second = a.get(key), b.get(key)
         if isinstance(first, dict) and isinstance(second, dict):
             different += [f"{key}.{inner}" for inner in _differences(first, second)]
         elif first != second:
-            different.append(key)
+            different.append(str(key))
     return different

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
+from os import PathLike
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -46,7 +47,7 @@ def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str])
     """
     files = _config_files(arguments)
     for file in files:
-        _require_settings(file)
+        read_settings(file)  # which has words for faults that jsonargparse does not have
     try:
         return _filled(kind, program, arguments)
     except UsageError:
@@ -56,6 +57,28 @@ def parse_settings(kind: type[Settings], program: str, arguments: Sequence[str])
             except UsageError as error:  # without the command line, it fails as well
                 raise ConfigError(file, str(error)) from error
         raise
+
+
+def read_settings(file: str | PathLike[str]) -> dict[Any, Any]:
+    """Read a YAML file of settings as plain values.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is not YAML, or holds something else than settings.
+    """
+    try:
+        values = yaml.safe_load(Path(file).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(file, reason_of(error)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(file, not_utf8(error)) from error
+    except Exception as error:  # besides its own, PyYAML raises what Python does for odd values
+        raise ConfigError(file, f"not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(file, f"expected settings and their values, found {found}")
+    return values
 
 
 def require(name: str, value: object, expected: str, fits: bool) -> None:
@@ -89,36 +112,16 @@ def _config_files(arguments: Sequence[str]) -> list[str]:
     return files
 
 
-def _require_settings(file: str) -> None:
-    """Refuse a file that is no YAML of settings, in words that jsonargparse does not have.
-
-    Raises
-    ------
-    ConfigError
-    """
-    try:
-        values = yaml.safe_load(Path(file).read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(file, reason_of(error)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(file, not_utf8(error)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(file, f"not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        found = "nothing" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(file, f"expected settings and their values, found {found}")
-
-
 def _filled(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
     parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file of settings")
     parser.add_class_arguments(kind)
     try:
         settings = parser.parse_args(list(arguments))
-    except jsonargparse.ArgumentError as error:
+        _refuse_blank(kind, settings)
+        values = vars(parser.instantiate(settings))
+    except (jsonargparse.ArgumentError, RecursionError) as error:  # YAML may hold itself
         raise UsageError(" ".join(str(error).split())) from error
-    _refuse_blank(kind, settings)
-    values = vars(parser.instantiate(settings))
     del values["config"]
     return kind(**values)
 
