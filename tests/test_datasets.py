@@ -450,6 +450,20 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["date", "timestamp", "text"])
+def test_a_parquet_column_beyond_python_is_named(tmp_path: Path, kind: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    odd = {
+        "date": pa.array([10**7], pa.date32()),
+        "timestamp": pa.array([10**17], pa.timestamp("ms")),
+        "text": pa.array([b"caf\xe9"], pa.binary()).view(pa.string()),
+    }
+    parquet.write_table(pa.table({"path": ["a.mp3"], "odd": odd[kind]}), tmp_path / "m.parquet")
+    with pytest.raises(DatasetError, match=r"m\.parquet: column 'odd' cannot be read: \S+"):
+        load(tmp_path / "m.parquet")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -243,12 +243,17 @@ def _read_parquet(path: Path) -> list[dict[str, str]]:
         from pyarrow import ArrowException, parquet
     try:
         table = parquet.read_table(path)
-        rows = table.rename_columns(_column_names(table.column_names, path)).to_pylist()
-    except (OSError, ArrowException) as error:
+        names = _column_names(table.column_names, path)
+    except (OSError, UnicodeDecodeError, ArrowException) as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
-    return [
-        {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
-    ]
+    columns = []
+    for name, column in zip(names, table.columns, strict=True):
+        try:
+            columns.append(["" if cell is None else str(cell) for cell in column.to_pylist()])
+        except (ArithmeticError, ValueError, ArrowException) as error:  # such as the year 10000
+            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
+            raise DatasetError(f"{path}: column {name!r} cannot be read: {reason}") from error
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _track(
