@@ -39,6 +39,7 @@ def test_metadata_survives_json() -> None:
     [
         ({"format_version": 2}, "newer than this Tonearm reads"),
         ({"format_version": "1"}, "format_version"),
+        ({"format_version": 10**400}, r"bundle format 10{59}\.\.\. is newer"),
         ({"labels": []}, "at least one"),
         ({"labels": ["rock", "rock"]}, "rock, rock"),
         ({"labels": "rock"}, "expected a list of texts, got 'rock'"),
@@ -62,6 +63,7 @@ def test_metadata_survives_json() -> None:
         ({"attention": 1}, "unknown 'attention'"),
         ({"front_end": {**FRONT_END.to_dict(), "denoise": 1}}, "front end: .*denoise"),
         ({"front_end": {**FRONT_END.to_dict(), "scale": "bark"}}, "front end: .*bark"),
+        ({"front_end": {**FRONT_END.to_dict(), "scale": 10**400}}, "scale 10{39}: expected"),
         ({"front_end": {}}, "front end"),
         *(
             ({"front_end": {**FRONT_END.to_dict(), name: value}}, f"front end {name}: expected")

@@ -258,6 +258,7 @@ def test_unknown_artists_are_groups_of_their_own() -> None:
         ('track,label,a,b\n"1\n2",a,0,0\n', "line 3: the probabilities are no distribution"),
         ('track,label,a,b,artist\n1,a,1,0,"Ann\n2,b,0,1,Bob\n', "not a CSV file"),
         ("track,label,a,a\n1,a,1,0\n", "has the column 'a' twice"),
+        ("track,label,a,\n1,a,1,0\n", "has a column without a name"),
     ],
 )
 def test_a_bad_predictions_file_is_named(tmp_path: Path, text: str, message: str) -> None:

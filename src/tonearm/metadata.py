@@ -187,10 +187,12 @@ def _check_depth(values: dict[str, Any]) -> None:
 def _check_format_version(values: dict[str, Any]) -> None:
     version = values.get("format_version")
     if type(version) is not int or version < 1:
-        raise MetadataError(f"format_version: expected a whole number from 1, got {version!r}")
+        raise MetadataError(
+            f"format_version: expected a whole number from 1, got {_short(version)}"
+        )
     if version > FORMAT_VERSION:
         raise MetadataError(
-            f"bundle format {version} is newer than this Tonearm reads ({FORMAT_VERSION}): "
+            f"bundle format {_short(version)} is newer than this Tonearm reads ({FORMAT_VERSION}): "
             "install a newer Tonearm"
         )
 

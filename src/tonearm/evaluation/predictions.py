@@ -219,6 +219,8 @@ def read(path: Path) -> Predictions:
     repeated = next((name for name, count in Counter(header).items() if count > 1), None)
     if repeated is not None:
         raise PredictionsError(f"{path}: has the column {repeated!r} twice")
+    if not all(map(str.strip, header)):
+        raise PredictionsError(f"{path}: has a column without a name")
     if not rows:
         raise PredictionsError(f"{path}: holds no predictions")
     ragged = next((line for line, row in rows if len(row) != len(header)), None)

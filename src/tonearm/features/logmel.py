@@ -92,7 +92,7 @@ class LogMelConfig:
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 known = ", ".join(map(repr, choices))
-                raise UsageError(f"unknown front end {name} {value!r}: expected {known}")
+                raise UsageError(f"unknown front end {name} {value!r:.40}: expected {known}")
         if self.win_length > self.n_fft:
             raise UsageError(
                 f"a front end needs win_length <= n_fft, got {self.win_length} and {self.n_fft}"
