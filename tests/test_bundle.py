@@ -221,6 +221,11 @@ def _other_band_count(path: Path) -> None:
     write_bundle(path, tiny_metadata(), mels=64)
 
 
+def _other_descriptor_count(path: Path) -> None:
+    onnx.save(tiny_graph(descriptors=2), str(path))
+    bundle.write_metadata(path, tiny_metadata(descriptors=("tempo",)), path)
+
+
 def _whole_numbers(path: Path) -> None:
     write_bundle(path, tiny_metadata())
     model = onnx.load(str(path))
@@ -256,6 +261,7 @@ def _descriptors_only_promised(path: Path) -> None:
         (_foreign_metadata, "newer"),
         (_other_label_count, "graph has 3 columns in 'logits', metadata 2 labels"),
         (_other_band_count, "graph has 64 columns in 'logmel', metadata 96 mel bands"),
+        (_other_descriptor_count, "graph has 2 columns in 'descriptors', metadata 1 descriptors"),
         (_no_embedding, "'embedding' missing"),
         (_no_text, "metadata or names are no text"),
         (_whole_numbers, r"'logmel' as tensor\(int64\), expected tensor\(float\)"),
@@ -272,6 +278,16 @@ def test_a_file_that_is_no_usable_bundle_is_refused_with_the_reason(
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, TonearmError)
+
+
+def test_a_graph_may_leave_its_widths_open(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "open.onnx", tiny_metadata())
+    model = onnx.load(str(path))
+    for values in (model.graph.input[0], model.graph.output[0]):
+        values.type.tensor_type.shape.dim[-1].dim_param = "any"
+    onnx.save(model, str(path))
+    frames = np.ones((1, 5, FRONT_END.n_mels), np.float32)
+    assert Bundle.load(path).run([frames]).logits.shape == (1, 2)
 
 
 def test_metadata_is_written_beside_what_others_wrote(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tonearm.classifier import log_softmax
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.inputs import SilentAudio
+from tonearm.loudness import Loudness
 from tonearm.prediction import Thresholds
 from tonearm.windows import windows
 from tonearm.workers import StartError
@@ -230,6 +231,7 @@ def test_a_prediction_can_be_compared_hashed_and_dumped(
     _, printed, _ = program("classify", song, "--json", "--timeline", "--model", model)
     assert prediction.to_dict(timeline=True) == json.loads(printed)
     assert list(prediction.to_dict(top=1)["probabilities"]) == ["low"]
+    assert prediction.to_dict().keys() == prediction.to_dict(timeline=True).keys() - {"segments"}
     assert classifier(tone(200, 3), RATE).to_dict()["path"] is None
     _, printed, _ = program("classify", "absent.mp3", song, "--json", "--model", model)
     (failure,) = classifier.classify_files(["absent.mp3"])
@@ -555,7 +557,9 @@ def test_stretches_have_a_music_verdict(
     assert talk.embedding == pytest.approx(classifier(tone(5000, 4), RATE).embedding, abs=0.1)
 
 
-def test_silence_within_a_recording_counts_for_nothing(musical_bundle: Path) -> None:
+def test_silence_within_a_recording_counts_for_nothing(
+    musical_bundle: Path, tmp_path: Path
+) -> None:
     classifier = Classifier.load(musical_bundle)
     dither = 3e-5 * np.random.default_rng(0).uniform(-1, 1, 40 * RATE).astype(np.float32)
     song = classifier(tone(200, 6), RATE)
@@ -573,9 +577,25 @@ def test_silence_within_a_recording_counts_for_nothing(musical_bundle: Path) -> 
         prediction = classifier(sound.astype(np.float32), RATE)
         assert {segment.verdict for segment in prediction.segments} == {"music"}
         assert prediction.verdict == "music"
-    # Where all windows are silent, all count.
-    blip = classifier(np.r_[tone(200, 0.05), np.zeros(6 * RATE, np.float32)], RATE)
+    # Where all windows are silent, all count: here a blip is too little of one.
+    wide = tiny_metadata(window_seconds=4.0, hop_seconds=4.0)
+    path = write_bundle(tmp_path / "wide.onnx", wide, outputs=("logits", "embedding", "music"))
+    silence = np.zeros(8 * RATE, np.float32)
+    blip = Classifier.load(path)(np.r_[tone(200, 0.05), silence], RATE)
     assert (blip.genre, blip.verdict) == ("low", "music")
+
+
+@pytest.mark.parametrize(("every", "is_silent"), [(2, False), (3, True)])
+def test_a_click_now_and_then_is_heard_whichever_way_it_points(every: int, is_silent: bool) -> None:
+    clicks = np.zeros(10 * RATE, np.float32)
+    clicks[:: every * RATE] = -0.5  # five or four of them, each in a tenth of a second of its own
+    loudness = Loudness(RATE)
+    assert sum(map(len, loudness.monitor(np.split(clicks, 50)))) == len(clicks)
+    assert (loudness.is_silent(0, 10), loudness.peak, loudness.samples) == (is_silent, 0.5, 160_000)
+
+
+def test_what_sounds_only_in_the_last_moment_is_no_silence(classifier: Classifier) -> None:
+    assert classifier(np.r_[np.zeros(RATE, np.float32), tone(5000, 0.05)], RATE).genre == "high"
 
 
 def test_a_model_that_says_nothing_of_music_finds_none_in_silence(classifier: Classifier) -> None:
