@@ -24,11 +24,11 @@ from tonearm.benchmark.systems import (
     find_system,
 )
 from tonearm.cli.app import app
-from tonearm.datasets import Dataset, DatasetError, Track
+from tonearm.datasets import Dataset, DatasetError, LeakWarning, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.crossval import FloatArray, Round, cross_validate
+from tonearm.evaluation.crossval import FloatArray, Round, cross_validate, warn_of_copies
 
 LABELS = ("blues", "jazz")
 
@@ -143,6 +143,21 @@ def test_a_dataset_corrected_under_the_same_ids_is_done_again(tmp_path: Path, ch
     cross_validate(system, [changed], LABELS, tmp_path / "work")
     # Where a file lies says nothing of what is in it.
     assert len(system.trained) == (1 if change == "path" else 2)
+
+
+def test_a_file_to_evaluate_that_is_trained_on_under_another_name_is_told_of(
+    tmp_path: Path,
+) -> None:
+    tracks = [replace(track, path=tmp_path / track.id) for track in songs(6)]
+    for track in tracks:
+        track.path.write_text(f"the song {track.id}")
+    fold = datasets.Fold("one", tuple(tracks[2:]), tuple(tracks[:2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_copies([fold], tmp_path / "work")
+    tracks[0].path.write_bytes(tracks[5].path.read_bytes())
+    with pytest.warns(LeakWarning, match="^1 of the files to evaluate are copies of files to tr"):
+        warn_of_copies([fold], tmp_path / "work")
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

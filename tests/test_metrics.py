@@ -12,6 +12,7 @@ from sklearn import metrics as reference
 
 from tonearm.errors import UsageError
 from tonearm.evaluation import predictions as files
+from tonearm.evaluation.calibration_error import bins_of
 from tonearm.evaluation.grouping import Unit, too_few
 from tonearm.evaluation.metrics import Metrics, evaluate, intervals_of
 from tonearm.evaluation.predictions import Predictions, PredictionsError
@@ -297,6 +298,10 @@ def test_there_are_fifteen_bins_of_equal_width() -> None:
         assert each.count == inside.sum()
         if each.count:
             assert each.confidence == pytest.approx(confidence[inside].mean())
+    # Of many classes the most probable may be improbable, and a sum may round to above 1.
+    assert bins_of(np.array([0, 1 / 26, 1 / 15, 0.07, 0.93, 1, 1 + 1e-9])).tolist() == [
+        0, 0, 0, 1, 13, 14, 14
+    ]  # fmt: skip
 
 
 def test_an_interval_is_the_central_95_per_cent() -> None:
