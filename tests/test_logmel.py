@@ -210,3 +210,14 @@ def test_a_single_sample_has_a_frame(name: str) -> None:
     log_mel = LogMel(FRONT_ENDS[name])
     for blocks in ([noise(1)], [noise(0), noise(1)], [noise(1), noise(0)]):
         assert len(list(log_mel.stream(blocks))) == 1
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_a_tone_at_the_centre_of_a_band_is_loudest_in_it(name: str) -> None:
+    config = FRONT_ENDS[name]
+    seconds = np.arange(config.sample_rate // 4) / config.sample_rate
+    for share in (0.4, 0.6, 0.8, 0.95):
+        band = round(share * config.n_mels)
+        tone = 0.5 * np.sin(2 * np.pi * config.band_centres[band] * seconds)
+        middle = LogMel(config)(tone)[3:-3]
+        assert set(middle.argmax(axis=1)) == {band}
