@@ -249,6 +249,19 @@ def test_id3_of_version_2_2_becomes_2_3(song: Callable[..., Path]) -> None:
     assert path.read_bytes() == before
 
 
+def test_several_genres_stay_several_in_id3_of_version_2_3(song: Callable[..., Path]) -> None:
+    wav, mp3 = song("wav"), with_frames(song("mp3"), 3, id3.TIT2(encoding=1, text="Tïtle"))
+    tagged = mutagen.File(wav)
+    tagged.add_tags()
+    tagged.tags.add(id3.TIT2(encoding=1, text="Tïtle"))
+    tagged.save(v2_version=3)
+    for path in (wav, mp3):
+        write_genres(path, ["Jazz", "Rock", "Drum/Bass"])
+        assert mutagen.File(path).tags.version == (2, 3, 0)
+        assert read_genres(path) == ("Jazz", "Rock", "Drum/Bass")
+    assert mp3.read_bytes()[-1] == 8  # an ID3v1 tag has room for the first
+
+
 def test_an_id3v1_tag_behind_an_apev2_tag_survives(song: Callable[..., Path]) -> None:
     path = song("wv")
     with path.open("ab") as file:
@@ -407,6 +420,18 @@ def test_files_that_cannot_hold_a_tag_are_reported_beforehand(song: Callable[...
             write_genres(path, ["Jazz"])
         assert error.value.reason == reason
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("error", [ValueError(), mutagen.MutagenError(), KeyError(OSError())])
+def test_an_error_that_says_nothing_is_one_of_the_file(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(mutagen, "File", fail)
+    with pytest.raises(TagError, match=r"song\.mp3: damaged$"):
+        read_genres(song("mp3"))
 
 
 @pytest.mark.parametrize("chunk", [bytes(8), b"junk" + bytes(4)])
@@ -770,6 +795,15 @@ def test_without_a_journal_nothing_is_written(song: Callable[..., Path], tmp_pat
     assert path.read_bytes() == before
 
 
+def test_an_empty_file_becomes_a_journal(song: Callable[..., Path], tmp_path: Path) -> None:
+    path, notes = song("flac"), tmp_path / "notes.jsonl"  # as mktemp makes one
+    notes.touch()
+    before = path.read_bytes()
+    assert [change.action for change in write(path, journal=notes)] == ["write"]
+    assert [done.action for done in undo(notes)] == ["restore"]
+    assert path.read_bytes() == before
+
+
 def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path], state: Path) -> None:
     changed, fine, gone = song("flac"), song("mp3"), song("ogg")
     before = fine.read_bytes()
@@ -931,6 +965,23 @@ def test_a_damaged_entry_costs_its_file_alone_and_is_reported(
     assert first.read_bytes() != written
 
 
+@pytest.mark.parametrize("edit", [{"before": "0" * 64}, {"delta": Delta(((0, 9),), b"").to_dict()}])
+def test_a_journal_that_gives_other_bytes_is_not_believed(
+    song: Callable[..., Path], state: Path, edit: dict[str, Any]
+) -> None:
+    path = song("flac")
+    write(path)
+    written = path.read_bytes()
+    [notes] = (state / "journals").iterdir()
+    first, entry = notes.read_text().splitlines()
+    notes.write_text(f"{first}\n{json.dumps(json.loads(entry) | edit)}\n")
+    for _ in range(2):  # it stays to be undone, by a journal that was kept
+        [done] = undo()
+        assert (done.action, done.reason) == ("fail", "the journal does not give its bytes")
+    assert path.read_bytes() == written
+    assert list(path.parent.glob(".tonearm-*")) == []
+
+
 @pytest.mark.parametrize("rest", ["", '{"path": "/torn', '7\n\n["path"]\n', "[" * 100_000])
 def test_a_journal_without_an_entry_has_nothing_to_undo(tmp_path: Path, rest: str) -> None:
     notes = tmp_path / "notes.jsonl"
@@ -953,6 +1004,8 @@ def test_leftovers_of_a_killed_process_go_in_time(
     write(path)
     assert all((tmp_path / name).exists() for name in leftovers)
     monkeypatch.setattr(replacement, "LEFT_OVER_SECONDS", -1.0)
+    list(undo(dry_run=True))
+    assert all((tmp_path / name).exists() for name in leftovers)
     list(undo())
     assert {name for name in leftovers | others if (tmp_path / name).exists()} == others
 
