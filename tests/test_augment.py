@@ -94,6 +94,18 @@ def test_transposing_moves_a_tone_by_the_semitones() -> None:
     assert 3 < moved.max() < 4.6
 
 
+def test_tempo_and_pitch_only_blend_what_is_there() -> None:
+    clip = rng().random((300, FRONT_END.n_mels), dtype=np.float32)
+    settings = replace(OFF, stretch=0.2, transpose=4.0)
+    generator = rng()
+    crops = np.stack([crop(clip, 100, FRONT_END, settings, 0.0, generator) for _ in range(50)])
+    assert 0 <= crops.min() < 0.01
+    assert 0.99 < crops.max() <= 1
+    # And where the pitch all but stays, every band stays where it is.
+    near = crop(clip, 300, FRONT_END, replace(OFF, transpose=1e-6), 0.0, rng())
+    np.testing.assert_allclose(near, clip, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", list(FRONT_ENDS))
 @pytest.mark.parametrize("decibels", [-12.0, 9.0])
 def test_gain_in_the_spectrogram_equals_gain_of_the_samples(name: str, decibels: float) -> None:

@@ -46,6 +46,32 @@ def test_noise_lies_as_far_below_as_is_said() -> None:
     clean = tone(440.0)
     noise = degradations.add_noise(clean, 20.0, np.random.default_rng(0)) - clean
     assert 10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) == pytest.approx(20, abs=0.2)
+    loud = degradations.add_noise(2 * clean, 20.0, np.random.default_rng(0))
+    assert (loud.min(), loud.max()) == (-1, 1)  # as a recording cannot be louder
+
+
+def test_strengths_are_drawn_both_ways_within_their_bounds() -> None:
+    shift, noise, stretch, _ = DEGRADATIONS
+    clean = tone(440.0, 0.5)
+    draws = [np.random.default_rng(seed) for seed in range(16)]
+    moved = [12 * np.log2(pitch(shift(clean, RATE, rng)[0]) / 440) for rng in draws]
+    assert -1.7 < min(moved) < -0.75
+    assert 0.75 < max(moved) < 1.7
+    speeds = [len(clean) / len(stretch(clean, RATE, rng)[0]) for rng in draws]
+    assert 0.85 < min(speeds) < 0.95
+    assert 1.05 < max(speeds) < 1.15
+    added = [np.mean((noise(clean, RATE, rng)[0] - clean) ** 2) for rng in draws]
+    ratios = 10 * np.log10(np.mean(clean**2) / np.array(added))
+    assert 14.5 < ratios.min() < 20
+    assert 25 < ratios.max() < 30.5
+
+
+def test_a_codec_keeps_to_its_bit_rate(tmp_path: Path) -> None:
+    path = tmp_path / "piece.opus"
+    for kilobits in (24, 48):
+        noise = 0.1 * np.random.default_rng(0).standard_normal(2 * 48_000)
+        degradations.encode(path, noise.astype(np.float32), 48_000, "libopus", 1000 * kilobits)
+        assert path.stat().st_size == pytest.approx(2 * 1000 * kilobits / 8, rel=0.3)
 
 
 def test_a_recording_is_played_the_same_way_again(tmp_path: Path) -> None:

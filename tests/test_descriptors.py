@@ -81,6 +81,7 @@ def test_tempogram(piece: np.ndarray, frames: FrameDescriptors) -> None:
         onset_envelope=frames.onsets, sr=RATE, win_length=len(actual)
     ).mean(axis=1)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
+    assert len(actual) == int(8 * FRAMES_PER_SECOND)  # librosa's window, too
 
 
 def test_tempo_equals_librosa(piece: np.ndarray, frames: FrameDescriptors) -> None:
@@ -94,6 +95,25 @@ def test_tempo_of_clicks(bpm: int) -> None:
     found = describe(clicks)[descriptor_names().index("tempo")]
     octaves = np.log2(found / bpm)
     assert abs(octaves - np.round(octaves)) < 0.05
+
+
+def test_a_tempo_profile_is_high_at_the_tempo_and_its_fractions_alone() -> None:
+    onsets = np.zeros(431, np.float32)
+    onsets[::20] = 2.0
+    profile = tempo.tempo_profile(onsets, FRAMES_PER_SECOND, 12)
+    edges = 40 * 8 ** (np.arange(13) / 12)
+    beats = 60 * FRAMES_PER_SECOND / np.array([20, 40, 60])  # 129, 65 and 43 a minute
+    high = np.digitize(beats, edges) - 1
+    assert profile[high] == pytest.approx(1, abs=0.02)
+    assert np.abs(np.delete(profile, high)).max() < 0.1
+
+
+def test_onsets_at_both_ends_of_a_clip_recur_at_no_tempo() -> None:
+    onsets = np.zeros(101, np.float32)
+    onsets[[0, -1]] = 1.0
+    assert tempo.tempo_profile(onsets, FRAMES_PER_SECOND, 12).max() < 0.1
+    onsets[[60, -1]] = 1.0, 0.0  # a beat apart: no more regular than can be
+    assert tempo.tempo_profile(onsets, FRAMES_PER_SECOND, 12).max() == 1
 
 
 def test_pulse_is_clearer_in_a_beat_than_in_noise() -> None:

@@ -159,7 +159,8 @@ def test_similarity_is_the_cosine() -> None:
 def test_best_first_sorts_all_in_the_end() -> None:
     values = np.random.default_rng(0).normal(size=500).astype(np.float32)
     assert list(best_first(values)) == np.argsort(-values).tolist()
-    assert list(best_first(values[:50])) == np.argsort(-values[:50]).tolist()
+    for count in (0, 1, 50, 99, 100, 101):
+        assert list(best_first(values[:count])) == np.argsort(-values[:count]).tolist()
 
 
 def test_best_first_yields_each_once_though_many_are_equal() -> None:

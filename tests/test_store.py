@@ -181,20 +181,28 @@ def test_text_that_is_no_unicode_does_not_stop_a_write(store: Store) -> None:
 
 def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -> None:
     with pytest.raises(StoreError, match="no such store"):
-        Store(tmp_path / "nothing.db")
+        Store(tmp_path / "new" / "folder" / "nothing.db")
+    assert not (tmp_path / "new").exists()
     text = tmp_path / "text.db"
     text.write_text("no database, but long enough to be one " * 100)
-    other = tmp_path / "other.db"
+    other, versioned, marked = (tmp_path / f"{name}.db" for name in ("other", "versioned", "marked"))
     with sqlite3.connect(other) as database:
         database.execute("CREATE TABLE mine (column)")
+    for path, pragma in ((versioned, "user_version"), (marked, "application_id")):
+        with sqlite3.connect(path) as database:
+            database.execute(f"PRAGMA {pragma} = 1")
+            database.execute("CREATE TABLE mine (column)")
     store.close()
     with sqlite3.connect(store.path) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     database.close()
-    before = {path: path.read_bytes() for path in (text, other, store.path)}
+    files = (text, other, versioned, marked, store.path)
+    before = {path: path.read_bytes() for path in files}
     for path, reason in (
         (text, "not a database"),
         (other, "not a store"),
+        (versioned, "another program's file"),
+        (marked, "another program's file"),
         (store.path, "newer than this Tonearm reads"),
         (text / "x.db", "a file is where its folder should be"),
         (tmp_path, "is a folder"),
@@ -328,6 +336,23 @@ def test_another_process_may_hold_the_file_while_a_store_is_made(tmp_path: Path)
     with Store(path, create=True) as store:
         store.add_model(MODEL)
     later.join()
+    busy.close()
+
+
+def test_a_process_that_holds_the_file_for_too_long_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "folder" / "library.db"
+    Store(path, create=True).close()
+    monkeypatch.setattr("tonearm.library.store._WAIT_SECONDS", 0.05)
+    path.unlink()
+    busy = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    later = threading.Timer(5.0, busy.execute, ["COMMIT"])  # so that nothing waits for ever
+    later.start()
+    with pytest.raises(StoreError, match="database is locked"):
+        Store(path, create=True)
+    later.cancel()
     busy.close()
 
 
