@@ -269,6 +269,15 @@ def test_soft_labels_follow_the_teachers_and_audioset() -> None:
     )
     assert known.argmax(axis=1).tolist() == [*truth[:-1], 0]
     assert (known[:, 2] < 0.01).all()
+    # How seldom it hears a genre in all the music does not count.
+    for one in heard:
+        one.audioset[:] = rng.normal(-20, 1, len(one.audioset))
+    labels = ("blues", "jazz")
+    common = soft_labels(clips, truth, heard, labels, regularisation=0.01, audioset_weight=0.5)
+    for one in heard:
+        one.audioset[list(audioset.GENRES["jazz"].values())] -= 5.0
+    rare = soft_labels(clips, truth, heard, labels, regularisation=0.01, audioset_weight=0.5)
+    np.testing.assert_allclose(rare, common, atol=1e-4)
 
 
 # --- conditions

@@ -33,7 +33,7 @@ from tonearm.evaluation.report import (
     worst_errors,
     write_report,
 )
-from tonearm.evaluation.training_overlap import overlap_warning, training_text
+from tonearm.evaluation.training_overlap import data_learned, overlap_warning, training_text
 from tonearm.prediction import Failure, Prediction
 
 LABELS = ("blues", "disco", "jazz")
@@ -413,6 +413,12 @@ def test_the_model_in_the_package_tells_of_gtzan(tmp_path: Path) -> None:
     run = Bundle.load(Path(shutil.copy(shipped.path, tmp_path / "model.onnx")))
     (tmp_path / "tracks.json").write_text(training_text((), tracks, ["blues"]))
     assert overlap_warning(run, tracks, "GTZAN") is None
+
+
+def test_parts_that_were_learned_are_noted_if_every_track_is_in_one() -> None:
+    tracks = [Track(part, None, "blues", split=part) for part in ("valid", "train", "valid")]
+    assert data_learned("mine", tracks) == {"data": "mine", "data_parts": ["train", "valid"]}
+    assert data_learned("mine", [*tracks, Track("other", None, "blues")]) == {"data": "mine"}
 
 
 def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:
