@@ -448,6 +448,11 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
         Track("1", tmp_path / "a.mp3", "x", duration=2.5),
         Track("2", tmp_path / "b.mp3", None),
     )
+    content = bytearray((tmp_path / "m.parquet").read_bytes())
+    content[8:60] = bytes(52)  # its first column, as on a disk that fails
+    (tmp_path / "m.parquet").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"m\.parquet: "):
+        load(tmp_path / "m.parquet")
 
 
 @pytest.mark.parametrize("kind", ["date", "timestamp", "text"])
