@@ -43,6 +43,24 @@ def test_a_draft_that_fails_its_check_leaves_what_was_there(tmp_path: Path) -> N
     assert sorted(file.name for file in tmp_path.iterdir()) == ["link.onnx", "mine.onnx"]
 
 
+def test_a_file_is_on_the_disk_in_full_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync, synced = tmp_path / "mine.onnx", os.fsync, []
+
+    def noting(handle: int) -> None:
+        sync(handle)
+        synced.append((os.fstat(handle).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with atomic_write(path) as file:
+        file.write(b"whole")
+    path.unlink()
+    with atomic_path(path) as draft:
+        draft.write_bytes(b"whole")
+    assert synced == [(5, False)] * 2
+
+
 def test_a_link_stays_one_and_the_new_file_is_as_private_as_the_old(tmp_path: Path) -> None:
     path, link = tmp_path / "page.html", tmp_path / "link.html"
     path.write_text("old")
@@ -143,6 +161,7 @@ def test_folders_are_made_and_what_cannot_be_made_is_reported_before(
     for folder in ("taken", "taken/c"):
         with pytest.raises(TonearmError, match=f"{folder}: a file is where its folder should be"):
             require_writable_folder(tmp_path / folder)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # as root may write everywhere
-    with pytest.raises(TonearmError, match="Permission denied"):
-        require_writable_folder(tmp_path / "d")
+    for denied in (os.W_OK, os.X_OK):
+        monkeypatch.setattr(os, "access", lambda _, mode, denied=denied: not mode & denied)  # to root
+        with pytest.raises(TonearmError, match="Permission denied"):
+            require_writable_folder(tmp_path / "d")

@@ -390,8 +390,14 @@ def test_only_what_is_known_is_told_of_what_a_model_learned(
     model = Path(shutil.copy(tiny_bundle, tmp_path / "model.onnx"))
     tracks = (Track("a", tmp_path / "a.wav", "low"),)
     assert overlap_warning(Bundle.load(model), tracks, "music") is None
-    (tmp_path / "tracks.json").write_text("[]")
-    assert overlap_warning(Bundle.load(model), tracks, "music") is None
+    for odd in ("[]", "{}", "{", '{"train": 1}', '{"train": {}, "contents": 1}'):
+        (tmp_path / "tracks.json").write_text(odd)
+        assert overlap_warning(Bundle.load(model), tracks, "music") is None
+    # Of a dataset without parts, every track was learned, whatever parts it was given since.
+    write_metadata(model, tiny_metadata(training={"data": "music"}), model)
+    divided = (*tracks, replace(tracks[0], split="test"))
+    told = str(overlap_warning(Bundle.load(model), divided, "music"))
+    assert "learned from music, where 2 of these 2 tracks are from" in told
 
 
 def test_the_model_in_the_package_tells_of_gtzan(tmp_path: Path) -> None:
