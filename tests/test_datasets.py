@@ -653,9 +653,9 @@ def test_the_recordings_of_gtzan_are_walked_through_once(
 
 
 def test_binary_manifests_are_told(tmp_path: Path) -> None:
-    for name in ("m.csv", "m.parquet"):
+    for name, reason in (("m.csv", "not UTF-8"), ("m.parquet", "Parquet")):
         (tmp_path / name).write_bytes(b"\xff\xfe\x00junk" * 9)
-        with pytest.raises(DatasetError, match=name):
+        with pytest.raises(DatasetError, match=f"{name}: .*{reason}"):
             load(tmp_path / name)
 
 

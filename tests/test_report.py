@@ -427,6 +427,15 @@ def test_parts_that_were_learned_are_noted_if_every_track_is_in_one() -> None:
     assert data_learned("mine", [*tracks, Track("other", None, "blues")]) == {"data": "mine"}
 
 
+def test_a_run_is_the_same_in_whatever_order_its_tracks_are_listed() -> None:
+    tracks = [Track(name, None, "blues") for name in ("b", "c", "a")]
+    hashes = {track.id: track.id * 32 for track in tracks}
+    backwards = dict(reversed(hashes.items()))
+    assert training_text(tracks, tracks, ["blues"], hashes) == training_text(
+        tracks[::-1], tracks[::-1], ["blues"], backwards
+    )
+
+
 def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:
     assert listed(["a, b", "c"]) == ["a", "b", "c"]
     assert listed(["Folk, World", "Jazz,Folk"], ["Folk, World", "Jazz", "Folk"]) == [
