@@ -161,7 +161,7 @@ def test_folders_are_made_and_what_cannot_be_made_is_reported_before(
     for folder in ("taken", "taken/c"):
         with pytest.raises(TonearmError, match=f"{folder}: a file is where its folder should be"):
             require_writable_folder(tmp_path / folder)
-    for denied in (os.W_OK, os.X_OK):
-        monkeypatch.setattr(os, "access", lambda _, mode, denied=denied: not mode & denied)  # to root
+    for denied in (os.W_OK, os.X_OK):  # of which root has both
+        monkeypatch.setattr(os, "access", lambda _, mode, denied=denied: not mode & denied)
         with pytest.raises(TonearmError, match="Permission denied"):
             require_writable_folder(tmp_path / "d")

@@ -185,7 +185,9 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -
     assert not (tmp_path / "new").exists()
     text = tmp_path / "text.db"
     text.write_text("no database, but long enough to be one " * 100)
-    other, versioned, marked = (tmp_path / f"{name}.db" for name in ("other", "versioned", "marked"))
+    other, versioned, marked = (
+        tmp_path / f"{name}.db" for name in ("other", "versioned", "marked")
+    )
     with sqlite3.connect(other) as database:
         database.execute("CREATE TABLE mine (column)")
     for path, pragma in ((versioned, "user_version"), (marked, "application_id")):
