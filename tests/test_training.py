@@ -934,9 +934,7 @@ def test_a_temperature_is_never_beyond_its_bounds() -> None:
 
 
 def test_log_probabilities_of_any_size_become_shares() -> None:
-    assert probabilities_at(np.array([[0.0, 2000.0], [-9e4, -9e4]])).tolist() == [
-        [0, 1],
-        [0.5, 0.5],
-    ]
+    scores = np.array([[0.0, 2000.0], [-9e4, -9e4]])
+    assert probabilities_at(scores).tolist() == [[0, 1], [0.5, 0.5]]
     shares = np.array([[0.2, 0.8], [0.7, 0.3]])
     assert probabilities_at(np.log(shares)) == pytest.approx(shares)  # unless told otherwise
