@@ -1008,6 +1008,10 @@ def test_leftovers_of_a_killed_process_go_in_time(
     assert all((tmp_path / name).exists() for name in leftovers)
     list(undo())
     assert {name for name in leftovers | others if (tmp_path / name).exists()} == others
+    for name in leftovers:
+        (tmp_path / name).write_bytes(b"x")
+    write(path)
+    assert {name for name in leftovers | others if (tmp_path / name).exists()} == others
 
 
 def test_a_drive_that_cannot_sync_folders_is_written_to(
