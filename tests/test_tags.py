@@ -918,6 +918,13 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
         list(undo(tmp_path / "absent"))
 
 
+def edit_entry(state: Path, edit: dict[str, Any]) -> None:
+    """Change values of the one entry in the one journal."""
+    [notes] = (state / "journals").iterdir()
+    first, entry = notes.read_text().splitlines()
+    notes.write_text(f"{first}\n{json.dumps(json.loads(entry) | edit)}\n")
+
+
 @pytest.mark.parametrize(
     "edit",
     [
@@ -940,9 +947,7 @@ def test_a_journal_edited_by_hand_is_refused_in_one_line(
     path = song("flac")
     write(path)
     written = path.read_bytes()
-    [notes] = (state / "journals").iterdir()
-    first, entry = notes.read_text().splitlines()
-    notes.write_text(f"{first}\n{json.dumps(json.loads(entry) | edit)}\n")
+    edit_entry(state, edit)
     with pytest.raises(JournalError, match=r"damaged entries, whose files cannot be restored: 1$"):
         list(undo())
     assert path.read_bytes() == written
@@ -972,9 +977,7 @@ def test_a_journal_that_gives_other_bytes_is_not_believed(
     path = song("flac")
     write(path)
     written = path.read_bytes()
-    [notes] = (state / "journals").iterdir()
-    first, entry = notes.read_text().splitlines()
-    notes.write_text(f"{first}\n{json.dumps(json.loads(entry) | edit)}\n")
+    edit_entry(state, edit)
     for _ in range(2):  # it stays to be undone, by a journal that was kept
         [done] = undo()
         assert (done.action, done.reason) == ("fail", "the journal does not give its bytes")
