@@ -253,7 +253,9 @@ def test_a_damaged_entry_is_named(store: Store, damage: str) -> None:
         assert str(caught.value).startswith(f"{store.path}: damaged: wrong values for /m/2")
 
 
-@pytest.mark.parametrize("blob", ["x'010203'", "x'01020304'", "x'0102030405060708'", "'sixsix'"])
+@pytest.mark.parametrize(
+    "blob", ["x'010203'", "x'01020304'", "x'0102030405060708'", "'sixsix'", "x'0000007e0000'"]
+)
 def test_a_damaged_embedding_is_named(store: Store, blob: str) -> None:
     store.save([entry("/m/1"), entry("/m/2"), entry("/m/3")])
     store._database.execute(

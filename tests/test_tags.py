@@ -918,11 +918,13 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
         list(undo(tmp_path / "absent"))
 
 
-def edit_entry(state: Path, edit: dict[str, Any]) -> None:
-    """Change values of the one entry in the one journal."""
+def write_and_edit(path: Path, state: Path, edit: dict[str, Any]) -> bytes:
+    """Tag a file, then change values of the only entry in its journal; return the file's bytes."""
+    write(path)
     [notes] = (state / "journals").iterdir()
     first, entry = notes.read_text().splitlines()
     notes.write_text(f"{first}\n{json.dumps(json.loads(entry) | edit)}\n")
+    return path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -945,9 +947,7 @@ def test_a_journal_edited_by_hand_is_refused_in_one_line(
     song: Callable[..., Path], state: Path, edit: dict[str, Any]
 ) -> None:
     path = song("flac")
-    write(path)
-    written = path.read_bytes()
-    edit_entry(state, edit)
+    written = write_and_edit(path, state, edit)
     with pytest.raises(JournalError, match=r"damaged entries, whose files cannot be restored: 1$"):
         list(undo())
     assert path.read_bytes() == written
@@ -957,7 +957,7 @@ def test_a_damaged_entry_costs_its_file_alone_and_is_reported(
     song: Callable[..., Path], state: Path
 ) -> None:
     first, second = song("mp3"), song("flac")
-    before, written = second.read_bytes(), first.read_bytes()
+    first_before, second_before = first.read_bytes(), second.read_bytes()
     write(first, second)
     [notes] = (state / "journals").iterdir()
     notes.write_bytes(notes.read_bytes().replace(b'{"path"', b'{"pa\x00h"', 1))
@@ -966,8 +966,8 @@ def test_a_damaged_entry_costs_its_file_alone_and_is_reported(
         for restoration in undo(notes):
             done.append((restoration.path, restoration.action))
     assert done == [(str(second), "restore")]
-    assert second.read_bytes() == before
-    assert first.read_bytes() != written
+    assert second.read_bytes() == second_before
+    assert first.read_bytes() != first_before
 
 
 @pytest.mark.parametrize("edit", [{"before": "0" * 64}, {"delta": Delta(((0, 9),), b"").to_dict()}])
@@ -975,9 +975,7 @@ def test_a_journal_that_gives_other_bytes_is_not_believed(
     song: Callable[..., Path], state: Path, edit: dict[str, Any]
 ) -> None:
     path = song("flac")
-    write(path)
-    written = path.read_bytes()
-    edit_entry(state, edit)
+    written = write_and_edit(path, state, edit)
     for _ in range(2):  # it stays to be undone, by a journal that was kept
         [done] = undo()
         assert (done.action, done.reason) == ("fail", "the journal does not give its bytes")

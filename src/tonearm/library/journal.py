@@ -184,7 +184,7 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
         return Path(name)
     location = folder()
     undone = 0
-    for path in sorted(folder().glob("*.jsonl"), reverse=True):
+    for path in sorted(location.glob("*.jsonl"), reverse=True):
         records = _readable_records(path)
         if not any(_not_withdrawn(records)):
             continue

@@ -230,8 +230,9 @@ class Store:
                     raise self._damaged(path)
             halves = np.frombuffer(b"".join(blob for _, blob in batch), HALF)
             rows_of_batch = halves.reshape(len(batch), -1)
-            for index in np.flatnonzero(~np.isfinite(rows_of_batch).all(axis=1)):
-                raise self._damaged(batch[index][0])
+            is_damaged = ~np.isfinite(rows_of_batch).all(axis=1)
+            if is_damaged.any():
+                raise self._damaged(batch[is_damaged.argmax()][0])
             matrix[len(paths) : len(paths) + len(batch)] = rows_of_batch
             paths += [os.fsdecode(path) for path, _ in batch]
         return paths, matrix[: len(paths)]
