@@ -95,6 +95,8 @@ class _Instrument:
         Depth in cents, at 5.5 Hz.
     drive : float
         Overdrive; 0 is clean.
+    cutoff : float or None
+        Hz above which the sound is damped, as by the loudspeaker of a guitar or a horn's bell.
     """
 
     tilt: float = 1.0
@@ -106,6 +108,7 @@ class _Instrument:
     detune: float = 0.0
     vibrato: float = 0.0
     drive: float = 0.0
+    cutoff: float | None = None
 
     def play(self, pitches: tuple[int, ...], seconds: float, rate: int) -> Sound:
         """Play MIDI pitches together for the given time plus the release."""
@@ -125,6 +128,8 @@ class _Instrument:
         sound /= len(cents)
         if self.drive:
             sound = np.tanh(self.drive * sound)
+        if self.cutoff is not None:
+            sound = _damp(sound, self.cutoff, rate)
         return sound * self._envelope(t, seconds)
 
     def _wave(
@@ -220,15 +225,19 @@ class _Band:
 _STRINGS = _Instrument(tilt=1.3, attack=0.25, release=0.4, detune=6.0, vibrato=12.0)
 _FLUTE = _Instrument(tilt=2.6, attack=0.06, release=0.12, vibrato=18.0)
 _HORN = _Instrument(tilt=1.5, attack=0.04, release=0.08, vibrato=10.0)
-_PIANO = _Instrument(tilt=1.5, release=0.12, decay=0.7, dulling=0.3)
+_SAXOPHONE = _Instrument(tilt=1.2, attack=0.03, release=0.06, vibrato=18.0, cutoff=2500.0)
+_PIANO = _Instrument(tilt=1.8, release=0.15, decay=0.9, dulling=0.25, detune=2.0)
 _ELECTRIC_PIANO = _Instrument(tilt=2.4, release=0.15, decay=0.9, dulling=0.15, vibrato=4.0)
 _ORGAN = _Instrument(tilt=1.6, odd=True, attack=0.01, release=0.03)
 _SAW = _Instrument(tilt=1.0, release=0.06, decay=0.25, dulling=0.08, detune=9.0)
 _PAD = _Instrument(tilt=1.4, attack=0.3, release=0.4, detune=12.0)
 _BASS = _Instrument(tilt=1.7, release=0.04, decay=0.5, dulling=0.12)
+_DOUBLE_BASS = _Instrument(tilt=2.2, release=0.08, decay=0.45, dulling=0.1)
 _SUB = _Instrument(tilt=3.0, release=0.08, decay=0.8)
-_OVERDRIVEN = _Instrument(tilt=1.1, release=0.03, decay=1.2, drive=4.0, detune=4.0)
-_LEAD_GUITAR = _Instrument(tilt=1.2, attack=0.01, release=0.1, vibrato=25.0, drive=3.0)
+_OVERDRIVEN = _Instrument(tilt=1.1, release=0.03, decay=1.2, drive=12.0, detune=7.0, cutoff=4000.0)
+_LEAD_GUITAR = _Instrument(
+    tilt=1.2, attack=0.01, release=0.1, vibrato=25.0, drive=3.0, cutoff=4000.0
+)
 _MUTED_GUITAR = _Instrument(tilt=1.0, release=0.02, decay=0.06, dulling=0.03)
 
 # Scale degrees in semitones above the key
@@ -282,6 +291,7 @@ def _rock_band(band: _Band) -> None:
     beat = 60 / 138
     key = int(band.rng.integers(40, 46))
     roots = [key + step for step in band.rng.permutation([0, 3, 5, 7, 10])[:4]]
+    band.set_reverberation(0.5)
     for i, bar in enumerate(band.bars(beat)):
         root = int(roots[i % 4])
         for quaver in range(8):
@@ -302,27 +312,30 @@ def _rock_band(band: _Band) -> None:
 
 
 def _swing(band: _Band) -> None:
-    beat = 60 / 168
+    beat = 60 / 150
     key = int(band.rng.integers(48, 55))
     degrees = [1, 4, 0, 5]  # ii V I vi
+    band.set_reverberation(0.6)
     third = beat / 3
+    walk = 14
     for i, bar in enumerate(band.bars(beat)):
         degree = degrees[i % 4]
         chord = (*_triad(key, _MAJOR, degree), _degree(key, _MAJOR, degree + 6))
         approach = _degree(key, _MAJOR, degrees[(i + 1) % 4]) + int(band.rng.choice([-1, 1]))
         for step, pitch in enumerate((chord[0], chord[1], chord[2], approach)):
-            band.note(_BASS, bar + step * beat, pitch - 12, beat * 0.9, 0.5)
-            band.hit(_ride, bar + step * beat, 0.3)
+            band.note(_DOUBLE_BASS, bar + step * beat, pitch - 12, beat * 0.9, 0.6)
+            band.hit(_ride, bar + step * beat, 0.2)
         for step in (1, 3):
-            band.hit(_ride, bar + step * beat + 2 * third, 0.2)
-            band.hit(_closed_hat, bar + step * beat, 0.25)
+            band.hit(_ride, bar + step * beat + 2 * third, 0.13)
+            band.hit(_closed_hat, bar + step * beat, 0.12)
         for at in (2 * third, 2 * beat) if i % 2 else (0.0, beat + 2 * third):
             band.note(_PIANO, bar + at, chord[1:], beat * 0.5, 0.18)
         for step in range(4):
-            for offset in (0.0, 2 * third):
+            for offset, length in ((0.0, 2 * third), (2 * third, third)):
                 if band.rng.random() < 0.6:
-                    pitch = int(band.rng.choice(chord)) + 12 + int(band.rng.choice([0, 0, 2, 12]))
-                    band.note(_HORN, bar + step * beat + offset, pitch, third, 0.2)
+                    walk = int(np.clip(walk + band.rng.integers(-2, 3), 9, 20))
+                    pitch = _degree(key, _MAJOR, walk)
+                    band.note(_SAXOPHONE, bar + step * beat + offset, pitch, length, 0.2)
 
 
 def _offbeat(band: _Band) -> None:
@@ -330,6 +343,7 @@ def _offbeat(band: _Band) -> None:
     key = int(band.rng.integers(50, 57))
     degrees = [0, 3, 0, 4]
     line = band.rng.permutation([0, 0, 2, 1])
+    band.set_reverberation(0.4)
     for i, bar in enumerate(band.bars(beat)):
         chord = _triad(key, _MINOR if i % 8 > 3 else _MAJOR, degrees[i % 4])
         for step in range(4):
@@ -438,6 +452,13 @@ def _hiss(rate: int, rng: np.random.Generator, seconds: float, decay: float) -> 
     """Return decaying noise without low frequencies (differenced twice): cymbals."""
     noise = _burst(rate, rng, seconds, decay)
     return np.float32(0.5) * np.diff(noise, n=2, prepend=noise[:2])
+
+
+def _damp(sound: Sound, cutoff: float, rate: int) -> Sound:
+    """Damp what is above `cutoff` Hz, by 24 dB an octave."""
+    hz = np.fft.rfftfreq(len(sound), 1 / rate)
+    spectrum = np.fft.rfft(sound) / (1.0 + (hz / cutoff) ** 4)
+    return np.fft.irfft(spectrum, len(sound)).astype(np.float32)
 
 
 def _degree(key: int, scale: tuple[int, ...], degree: int) -> int:
