@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pages import check_page, needs_node, run_script
 from stores import MODEL, failure, open_store, track
 from tonearm.cli.app import app
 from tonearm.errors import TonearmError
 from tonearm.library import journal, projection
 from tonearm.library.entry import Model
 from tonearm.library.overview import overview
-from tonearm.library.report import write_report
+from tonearm.library.report import render, write_report
 from tonearm.library.similarity import unit_vectors
 from tonearm.library.store import Store
 from tonearm.library.tag_words import TagWords
@@ -116,6 +117,63 @@ def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:
     # Nothing is loaded from anywhere: the one address names SVG.
     assert set(re.findall(r"https?://[^\"']+", page)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<link|<img|@import|url\(|\bsrc=|innerHTML", page)
+    check_page(page)
+
+
+PAGE_TRIAL = """
+const walk = ["ArrowUp", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "+", "ArrowDown"];
+const kept_by = walk.map((key) => {
+  canvas.dispatch("keydown", { key });
+  return nameOf(kept);
+});
+const { zoom } = view;
+document.dispatch("keydown", { key: "Escape" });
+
+// A button that is pressed stays the same, or the keyboard's focus would be lost.
+const pressed = ["genres", "pairs"].map((id) => {
+  const before = descendants(known[id], "button");
+  before[0].click();
+  const after = descendants(known[id], "button");
+  return after.map((made, at) => before[at] === made && made.attributes["aria-pressed"]);
+});
+
+known.search.value = "m";
+known.search.dispatch("input");
+console.log(JSON.stringify({ kept_by, zoom, pressed, found: known.found.textContent,
+  matches: known.matches.children.length, card: known.card.hidden,
+  hatched: descendants(known.histogram, "i").filter((bar) => bar.className === "unsure").length,
+  rows: descendants(known.disagreeing, "tr").length,
+  scopes: descendants(known.disagreeing, "th").map((cell) => cell.scope) }));
+"""
+
+
+@needs_node
+def test_the_page_is_worked_with_the_keyboard(tmp_path: Path) -> None:
+    places = {"middle": (5, 5), "left": (1, 5), "right": (9, 5), "above": (5, 9), "beside": (6, 9)}
+    tags = [("Jazz",), ("Rock",), ("Rock",), (), ()]
+    tracks = [
+        track(f"/m/{name}", "blues", title=name, tagged=tag)
+        for name, tag in zip(places, tags, strict=True)
+    ]
+    more = [track(f"/m/more/{number}", verdict="unsure") for number in range(41)]
+    with open_store(tmp_path / "l.db", [*tracks, *more]) as store:
+        view = overview(store)
+    order = [places.get(name, (0, 0)) for name in view.tracks.name]
+    view.tracks.x, view.tracks.y = ([6553 * place[axis] for place in order] for axis in (0, 1))
+    page = render(view, "mine")
+    data = json.dumps({"textContent": json.dumps(data_of(page))})
+    done = run_script(page, f"known.data = {data};", PAGE_TRIAL, tmp_path)
+    assert done == {
+        "kept_by": ["middle", "right", "right", "middle", "above", "above", "middle"],
+        "zoom": 1.6,
+        "pressed": [["true"], ["true", "false"]],
+        "card": True,
+        "found": "42 tracks, the first 40 listed",
+        "matches": 40,
+        "hatched": 20,
+        "rows": 3,
+        "scopes": ["col"] * 3,
+    }
 
 
 def test_what_tonearm_wrote_agrees_with_nothing(

@@ -39,6 +39,11 @@ function button(className, onClick, ...children) {
   return made;
 }
 
+// Of the buttons, listed by what they stand for, only that of the choice is pressed.
+function press(buttons, choice) {
+  for (const [key, made] of buttons) made.setAttribute("aria-pressed", key === choice);
+}
+
 function pathOf(track) {
   const folder = folders[tracks.folder[track]];
   return folder ? `${folder}/${tracks.name[track]}` : tracks.name[track];
@@ -70,6 +75,7 @@ function clock(seconds) {
 }
 
 const colourOf = (genre) => COLOURS[genre % COLOURS.length];
+const edgeOf = (genre, ink) => `color-mix(in srgb, ${colourOf(genre)}, ${ink})`;
 const shapeOf = (genre) => SHAPES[Math.floor(genre / COLOURS.length) % SHAPES.length];
 
 // What stands: how many tracks of each genre, and of those that have none.
@@ -134,6 +140,7 @@ const FULL_WIDTH = 720; // pixels of the map below which the dots are smaller
 let radius = FULL_RADIUS;
 const REACH = { mouse: 12, touch: 26 }; // pixels from a dot that still mean it
 const NEAREST = 60; // times that it can be zoomed in
+const CLOSER = 1.6; // times, at each step
 const WIDEST_SHAPE = 1.5; // how far the map is stretched across, to fill a wide window
 const EMPTY = 0.06; // of the map's side, at each edge
 
@@ -186,16 +193,17 @@ function stampOf(genre, verdict) {
   } else {
     outline(context, shapeOf(genre), half, half, verdict ? radius * 0.75 : radius);
     if (verdict) {
-      context.strokeStyle = colourOf(genre);
+      context.strokeStyle = edgeOf(genre, style.getPropertyValue("--ink"));
       context.lineWidth = Math.max(1, radius / 3.5);
-      context.stroke();
     } else {
       context.fillStyle = colourOf(genre);
       context.fill();
-      context.strokeStyle = style.getPropertyValue("--card");
+      // Small dots come in crowds: an edge as light as the ground tells them apart.
+      context.strokeStyle = radius > 3
+        ? edgeOf(genre, style.getPropertyValue("--ink")) : style.getPropertyValue("--card");
       context.lineWidth = radius > 3 ? 0.8 : 0.4;
-      context.stroke();
     }
+    context.stroke();
   }
   stamps.set(key, { stamp, half });
   return stamps.get(key);
@@ -386,6 +394,23 @@ function find(track) {
   element("map").scrollIntoView({ block: "nearest" });
 }
 
+// Keep the nearest of the tracks that lie more in a direction (pixels across, down) than beside it.
+function keepNext(across, down) {
+  const from = kept < 0 ? [size.width / 2, size.height / 2] : placeOf(kept);
+  let next = -1;
+  let smallest = Infinity;
+  for (const track of onMap) {
+    if (track === kept || !isShown(track)) continue;
+    const [x, y] = placeOf(track);
+    const ahead = (x - from[0]) * across + (y - from[1]) * down;
+    const beside = Math.abs((x - from[0]) * down + (y - from[1]) * across);
+    const distance = Math.hypot(ahead, beside);
+    const isThere = kept < 0 || (ahead > 0 && ahead >= beside);
+    if (isThere && distance < smallest) [next, smallest] = [track, distance];
+  }
+  if (next >= 0) find(next);
+}
+
 function zoomBy(factor, x = size.width / 2, y = size.height / 2) {
   const zoom = Math.min(NEAREST, Math.max(1, view.zoom * factor));
   const change = zoom / view.zoom;
@@ -461,11 +486,34 @@ function listenToPointers() {
     event.preventDefault();
     zoomBy(Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 400)), ...at(event));
   }, { passive: false });
-  element("zoom-in").addEventListener("click", () => zoomBy(1.6));
-  element("zoom-out").addEventListener("click", () => zoomBy(1 / 1.6));
+  element("zoom-in").addEventListener("click", () => zoomBy(CLOSER));
+  element("zoom-out").addEventListener("click", () => zoomBy(1 / CLOSER));
   element("zoom-all").addEventListener("click", () => {
     view.zoom = 1;
     moveTo(0.5, 0.5);
+  });
+}
+
+const zoomAtKept = (factor) => zoomBy(factor, ...(kept < 0 ? [] : placeOf(kept)));
+const KEYS = {
+  ArrowLeft: () => keepNext(-1, 0),
+  ArrowRight: () => keepNext(1, 0),
+  ArrowUp: () => keepNext(0, -1),
+  ArrowDown: () => keepNext(0, 1),
+  "+": () => zoomAtKept(CLOSER),
+  "-": () => zoomAtKept(1 / CLOSER),
+};
+
+function listenToKeys() {
+  canvas.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
+    event.preventDefault();
+    KEYS[event.key]();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    point(-1);
+    keep(-1);
   });
 }
 
@@ -518,19 +566,22 @@ function swatch(genre) {
   const form = document.createElementNS(picture.namespaceURI, corners ? "polygon" : "circle");
   form.setAttribute(corners ? "points" : "r", corners || "6.5");
   form.setAttribute("fill", colourOf(genre));
+  form.setAttribute("stroke", edgeOf(genre, "var(--ink)"));
   picture.append(form);
   return picture;
 }
+
+const genreButtons = new Map();
 
 function showGenres() {
   const most = Math.max(1, ...perGenre);
   const ranked = labels.map((_, genre) => genre)
     .filter((genre) => perGenre[genre])
     .sort((a, b) => perGenre[b] - perGenre[a]);
-  element("genres").replaceChildren(...ranked.map((genre) => {
+  for (const genre of ranked) {
     const filled = make("i", "");
     filled.style.width = `${(100 * perGenre[genre]) / most}%`;
-    filled.style.background = colourOf(genre);
+    filled.style.setProperty("--colour", colourOf(genre));
     const made = button(
       "", () => showAlone(genre === alone ? -1 : genre), swatch(genre),
       make("span", "", labels[genre]),
@@ -538,9 +589,10 @@ function showGenres() {
         make("small", "", number(perGenre[genre]))),
       make("span", "bar", filled)
     );
-    made.setAttribute("aria-pressed", genre === alone);
-    return make("li", "", made);
-  }));
+    genreButtons.set(genre, made);
+    element("genres").append(make("li", "", made));
+  }
+  press(genreButtons, alone);
   const doubtful = [];
   if (perVerdict[VERDICT.unsure]) {
     doubtful.push(`${plural(perVerdict[VERDICT.unsure], "track is", "tracks are")} unsure (rings)`);
@@ -555,7 +607,7 @@ function showGenres() {
 
 function showAlone(genre) {
   alone = genre;
-  showGenres();
+  press(genreButtons, alone);
   showConfidence();
   if (kept >= 0 && !isShown(kept)) keep(-1);
   drawSoon();
@@ -567,18 +619,21 @@ const LISTED_MATCHES = 40;
 
 function search() {
   const words = fold(element("search").value).split(/\s+/).filter(Boolean);
-  const list = element("matches");
-  list.hidden = !words.length;
   wanted = null;
+  let matches = [];
+  let found = "";
   if (words.length) {
     foldedNames = foldedNames || tracks.name.map((_, track) => fold(`${nameOf(track)} ${pathOf(track)}`));
     wanted = new Set();
     foldedNames.forEach((name, track) => {
       if (words.every((word) => name.includes(word))) wanted.add(track);
     });
-    const listed = [...wanted].slice(0, LISTED_MATCHES);
-    list.replaceChildren(make("p", "", plural(wanted.size, "track")), ...listed.map(trackLink));
+    matches = [...wanted].slice(0, LISTED_MATCHES);
+    found = plural(wanted.size, "track") +
+      (matches.length < wanted.size ? `, the first ${LISTED_MATCHES} listed` : "");
   }
+  element("found").textContent = found;
+  element("matches").replaceChildren(...matches.map(trackLink));
   if (kept >= 0 && !isShown(kept)) keep(-1);
   drawSoon();
 }
@@ -607,15 +662,15 @@ function showConfidence() {
   }
   confidences.sort((a, b) => a - b);
   const most = Math.max(1, ...sure.map((n, bin) => n + unsure[bin]));
+  const colour = alone < 0 ? "var(--accent)" : colourOf(alone);
+  element("histogram").style.setProperty("--colour", colour);
   element("histogram").replaceChildren(...sure.map((n, bin) => {
-    const bar = (height, colour) => {
-      const made = make("i", "");
+    const bar = (kind, height) => {
+      const made = make("i", kind);
       made.style.height = `${(100 * height) / most}%`;
-      made.style.background = colour;
       return made;
     };
-    const colour = alone < 0 ? "var(--accent)" : colourOf(alone);
-    const made = make("div", "", bar(n, colour), bar(unsure[bin], "var(--muted)"));
+    const made = make("div", "", bar("sure", n), bar("unsure", unsure[bin]));
     const range = `${(100 * bin) / BINS} to ${(100 * (bin + 1)) / BINS} %`;
     made.title = `${range}: ${plural(n + unsure[bin], "track")}`;
     return made;
@@ -623,10 +678,10 @@ function showConfidence() {
   const whose = alone < 0 ? "the tracks" : `the ${labels[alone]} tracks`;
   const middle = percent(confidences[confidences.length >> 1] || 0);
   const above = confidences.filter((value) => value >= 900).length;
-  const grey = unsure.some(Boolean) ? " Grey: unsure, so without a genre." : "";
+  const hatched = unsure.some(Boolean) ? " Hatched: unsure, so without a genre." : "";
   const text =
     `How probable the genre of ${whose} is: half of them have more than ${middle}, ` +
-    `${share(above, confidences.length)} have 90 % or more.${grey}`;
+    `${share(above, confidences.length)} have 90 % or more.${hatched}`;
   element("confidence-lead").textContent = text;
   element("histogram").setAttribute("aria-label", text);
 }
@@ -636,7 +691,11 @@ function showConfidence() {
 const PAGE = 50; // rows that are shown at first, and by each further click
 
 function table(columns, rows, cellsOf) {
-  const head = make("tr", "", ...columns.map(([name, kind]) => make("th", kind, name)));
+  const head = make("tr", "", ...columns.map(([name, kind]) => {
+    const made = make("th", kind, name);
+    made.scope = "col";
+    return made;
+  }));
   const body = make("tbody", "");
   const whole = make(
     "div", "", make("div", "table", make("table", "", make("thead", "", head), body))
@@ -694,20 +753,27 @@ function showDisagreement() {
   const counts = new Map();
   for (const row of rows) counts.set(pairKey(row), (counts.get(pairKey(row)) || 0) + 1);
   const pairs = [...counts].sort((a, b) => b[1] - a[1]).slice(0, LISTED_PAIRS);
-  element("pairs").replaceChildren(...(counts.size < 2 ? [] : pairs).map(([key, n]) => {
-    const made = button("", () => {
+  const pairButtons = new Map((counts.size < 2 ? [] : pairs).map(([key, n]) => [
+    key, button("", () => {
       pair = key === pair ? null : key;
-      showDisagreement();
-    }, `${key} `, make("small", "", number(n)));
-    made.setAttribute("aria-pressed", key === pair);
-    return made;
-  }));
-  const listed = pair ? rows.filter((row) => pairKey(row) === pair) : rows;
+      press(pairButtons, pair);
+      listDisagreeing();
+    }, `${key} `, make("small", "", number(n))),
+  ]));
+  press(pairButtons, pair);
+  element("pairs").append(...pairButtons.values());
+  listDisagreeing();
+}
+
+function listDisagreeing() {
+  const rows = tags.disagreeing.filter((row) => !pair || pairKey(row) === pair);
   element("disagreeing").replaceChildren(...(rows.length ? [table(
-    [["Tag", ""], ["Heard", ""], ["Confidence", "number"], ["Track", ""]],
-    listed,
+    [["Tag", ""], ["Heard", ""], ["Track", ""]],
+    rows,
     ([track, said]) => [
-      said, make("span", "wrong", labels[tracks.genre[track]]), percent(tracks.confidence[track]),
+      said,
+      [make("span", "wrong", labels[tracks.genre[track]]), " ",
+        make("small", "", percent(tracks.confidence[track]))],
       [trackLink(track), make("span", "path", pathOf(track))],
     ]
   )] : []));
@@ -764,6 +830,7 @@ element("footer").textContent =
   "sends nothing anywhere. Opened on the machine that holds the files, a clicked dot can be played.";
 element("search").addEventListener("input", search);
 listenToPointers();
+listenToKeys();
 new ResizeObserver(fitCanvas).observe(element("map"));
 dark.addEventListener("change", () => {
   stamps = new Map();
