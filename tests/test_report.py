@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bundles import tiny_metadata
+from pages import Page, check_page
 from tonearm import synth
 from tonearm.bundle import Bundle, find, write_metadata
 from tonearm.cli.app import app
@@ -27,6 +27,7 @@ from tonearm.evaluation.inference import NothingClassified, evaluable_tracks, ru
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.report import (
+    ErrorPicture,
     Subject,
     confused_pairs,
     render,
@@ -179,33 +180,13 @@ def test_confused_pairs_come_by_count() -> None:
     assert sum(pair["tracks"] for pair in pairs) == (~sample().correct).sum()
 
 
-class Page(HTMLParser):
-    """Collects the addresses a page asks for, and the tags that were never closed."""
-
-    VOID = frozenset({"meta", "img", "br", "link", "hr"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_the_page_needs_nothing_beside_itself() -> None:
     predictions = sample()
     text = render(predictions, predictions.metrics(50), SUBJECT)
-    page = Page()
-    page.feed(text)
-    assert page.open == []
-    assert len(page.addresses) == 4
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    addresses = Page(text).addresses
+    assert len(addresses) == 4
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in addresses)
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in text
     assert not re.search(r"@import|<script|url\(http", text)
     assert "tiny &lt;model&gt;" in text
     assert "A &lt;b&gt;&amp; B" in text
@@ -213,6 +194,28 @@ def test_the_page_needs_nothing_beside_itself() -> None:
     assert "prefers-color-scheme: dark" in text
     assert f"by chance: {100 * predictions.metrics(0).ece_by_chance:.1f}" in text
     assert "too narrow" not in text
+
+
+def test_the_page_can_be_read_without_its_pictures() -> None:
+    predictions = sample()
+    metrics = predictions.metrics(50)
+    picture = ErrorPicture("track.1", "blues", "jazz", b"")
+    text = render(predictions, metrics, SUBJECT, [picture])
+    check_page(text)
+    assert '<div class="plots many">' not in text
+    for label, counts in zip(LABELS, metrics.confusion, strict=True):
+        cells = "".join(f'<td class="number">{count}</td>' for count in counts)
+        assert f'<th scope="row">{label}</th>{cells}' in text
+    for row in metrics.calibration:
+        confidences = f'<th scope="row">{100 * row.low:.1f} to {100 * row.high:.1f}</th>'
+        assert (confidences in text) == (row.count > 0)
+
+
+def test_the_matrix_of_many_genres_has_the_width_of_the_page() -> None:
+    few = sample(21)
+    shares = np.hstack([few.probabilities, np.zeros((21, 18))])
+    many = replace(few, labels=(*LABELS, *map(str, range(18))), probabilities=shares)
+    assert '<div class="plots many">' in render(many, many.metrics(0), SUBJECT)
 
 
 def test_the_page_warns_of_few_artists() -> None:
