@@ -32,6 +32,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.exceptions import HTTPException
 
 from bundles import FRONT_END, tone
+from pages import check_page, needs_node, run_script
 from tonearm.classifier import Classifier
 from tonearm.errors import UsageError
 from tonearm.isolation import IsolatedClassifier
@@ -689,52 +690,101 @@ def test_the_schema_names_what_clients_call_and_describes_the_model(server: Serv
 
 
 PAGE_STAND_INS = """
-const nothing = { addEventListener() {}, querySelector() { return nothing; }, classList: {} };
-const document = { ...nothing, getElementById: () => nothing };
 globalThis.setTimeout = (resolve, milliseconds) => { pauses.push(milliseconds / 1000); resolve(); };
 globalThis.fetch = async (address) => {
   if (address === "model") throw new Error("not asked here");
   tries += 1;
-  const headers = { "Retry-After": process.argv[2] };
-  return new Response('{"error": "No space left on device"}', { status: 503, headers });
+  return new Response(JSON.stringify(answer), { status, headers });
 };
+const told = [];
+known.progress = { set textContent(text) { told.push(text); } };
 const pauses = [];
 let tries = 0;
+let recording = Object.assign(new Blob(), { name: "song.mp3" });
 """
 PAGE_TRIAL = """
-const unsureWindow = { verdict: "unsure", probabilities: { pop: 0.2, reggae: 0.4 } };
-const state = { texts: [], set textContent(text) { this.texts.push(text); } };
-classify({ file: new Blob(), article: null, state }).then(() => {
-  console.log(JSON.stringify({ pauses, tries, texts: state.texts, kind: state.className,
-    cell: shortVerdict(unsureWindow) }));
+add([recording]);
+setImmediate(function look() {
+  if (busy) return setImmediate(look);
+  const [article] = known.results.children;
+  console.log(JSON.stringify({ pauses, tries, told,
+    error: descendants(article, "p").filter((text) => text.className === "error")
+      .map((text) => text.textContent),
+    cells: descendants(article, "div").filter((made) => made.className === "timeline")
+      .flatMap((made) => made.children.map((cell) => [cell.textContent, cell.style.flexGrow])),
+    words: descendants(article, "li").map((made) => made.textContent) }));
 });
 """
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def run_page(
+    server: Server, folder: Path, status: int, answer: dict[str, Any], change: str = ""
+) -> dict[str, Any]:
+    """Give the page's script a recording, for which the server has an answer."""
+    before = f"const status = {status}, answer = {json.dumps(answer)}, headers = {{}};"
+    page = server.client.get("/").text
+    result: dict[str, Any] = run_script(page, before + PAGE_STAND_INS + change, PAGE_TRIAL, folder)
+    return result
+
+
+@needs_node
 @pytest.mark.parametrize(("retry_after", "pauses"), [("1", [1, 2, 4, 8, 16, 30]), ("30", [30, 30])])
 def test_the_page_shows_what_it_waits_for_and_gives_up(
     server: Server, tmp_path: Path, retry_after: str, pauses: list[int]
 ) -> None:
-    page = server.client.get("/").text
-    script = page.split("<script>")[1].split("</script>")[0]
-    trial = tmp_path / "trial.js"
-    trial.write_text(PAGE_STAND_INS + script + PAGE_TRIAL, encoding="utf-8")
-    completed = subprocess.run(
-        ["node", trial, retry_after], capture_output=True, text=True, timeout=30, check=True
-    )
-    result = json.loads(completed.stdout)
+    full = "No space left on device"
+    wait = f'headers["Retry-After"] = "{retry_after}";'
+    result = run_page(server, tmp_path, 503, {"error": full}, wait)
     assert (result["pauses"], result["tries"]) == (pauses, len(pauses) + 1)
-    assert f"No space left on device; next try in {pauses[0]} s" in result["texts"]
-    assert (result["texts"][-1], result["kind"]) == ("No space left on device", "error")
-    assert result["cell"] == "? reggae"  # at the width of a phone there is room for no more
+    assert result["told"][:2] == [
+        "0 of 1 done",
+        f"0 of 1 done; song.mp3: {full}; next try in {pauses[0]} s",
+    ]
+    assert result["told"][-1] == f"1 of 1 done; song.mp3: {full}"
+    assert result["error"] == [full]
+
+
+@needs_node
+def test_the_page_does_not_send_what_cannot_be_read(server: Server, tmp_path: Path) -> None:
+    folder = "recording.slice = () => ({ arrayBuffer: () => Promise.reject(new Error()) });"
+    result = run_page(server, tmp_path, 200, {}, folder)
+    assert (result["error"], result["tries"]) == (["cannot be read, or is a folder"], 0)
+
+
+@needs_node
+def test_the_page_tells_a_timeline_in_words(server: Server, tmp_path: Path) -> None:
+    windows = [("music", 0.6), ("music", 0.7), ("unsure", 0.4), ("not music", 0.4)]
+    segments = [
+        {
+            "start": 10 * at,
+            "end": 10 * at + 10,
+            "verdict": verdict,
+            "probabilities": {"pop": 0.2, "reggae": share},
+        }
+        for at, (verdict, share) in enumerate(windows)
+    ]
+    answer = segments[0] | {"duration": 40, "truncated": False, "segments": segments}
+    result = run_page(server, tmp_path, 200, answer)
+    # At the width of a phone there is room for no more than "? reggae".
+    assert result["cells"] == [["reggae", 2], ["? reggae", 1], ["not music", 1]]
+    assert result["words"] == [
+        "0:00 – 0:20: reggae",
+        "0:20 – 0:30: unsure, perhaps reggae",
+        "0:30 – 0:40: not music",
+    ]
+    assert result["told"] == ["0 of 1 done", "1 of 1 done; song.mp3: reggae"]
 
 
 def test_the_page_takes_nothing_from_elsewhere(server: Server) -> None:
     response = server.client.get("/")
     assert response.headers["Content-Type"].startswith("text/html")
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "base-uri 'none'; form-action 'none'" in policy  # which it does not stand for
     assert re.findall(r"(?:src|href)=|https?:|@import|url\(", response.text) == []
+    check_page(response.text)
+    assert re.search("<noscript>.*JavaScript.*</noscript>", response.text)
+    assert '<p class="note" id="progress" role="status">' in response.text
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ UNAVAILABLE_RETRY_SECONDS = 30  # before a retry; a full disk takes longer to cl
 # The page loads nothing from other hosts, and no other page may embed it.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; frame-ancestors 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _FILE_EXPECTED = "file: expected one, in a form (multipart/form-data)"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
