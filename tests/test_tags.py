@@ -175,6 +175,16 @@ def test_every_kind_of_file_gets_its_genre_and_its_bytes_back(
         list(undo())
 
 
+def append_id3v1(path: Path, genre: int = 255) -> None:
+    """Append an ID3v1 tag with a title and the number of a genre, by default that of none."""
+    with path.open("ab") as file:
+        file.write(b"TAG" + b"Old Title".ljust(30, b"\0") + bytes(94) + bytes([genre]))
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def with_frames(path: Path, version: int, *frames: id3.Frame) -> Path:
     tags = id3.ID3()
     for frame in frames:
@@ -211,8 +221,7 @@ def test_id3_keeps_its_version_and_every_frame(song: Callable[..., Path], versio
 
 def test_the_number_of_a_genre_is_found_however_it_is_spelled(song: Callable[..., Path]) -> None:
     path = song("mp3")
-    with path.open("ab") as file:
-        file.write(b"TAG" + bytes(125))
+    append_id3v1(path)
     for genre, number in (("hiphop", 7), ("R and B", 255), ("jazz funk", 29), ("!", 255)):
         write(path, label=genre, policy="replace")
         assert path.read_bytes()[-1] == number
@@ -227,8 +236,7 @@ def test_a_lone_id3v1_tag_is_taken_over_whole(song: Callable[..., Path]) -> None
     path = song("mp3")
     id3.delete(path)
     assert read_genres(path) == ()
-    with path.open("ab") as file:
-        file.write(b"TAG" + b"Old Title".ljust(30, b"\0") + bytes(94) + bytes([255]))
+    append_id3v1(path)
     write(path, label="Jazz")
     tags = id3.ID3(path, load_v1=False)
     assert (tags["TIT2"].text, tags["TCON"].text) == (["Old Title"], ["Jazz"])
@@ -264,8 +272,7 @@ def test_several_genres_stay_several_in_id3_of_version_2_3(song: Callable[..., P
 
 def test_an_id3v1_tag_behind_an_apev2_tag_survives(song: Callable[..., Path]) -> None:
     path = song("wv")
-    with path.open("ab") as file:
-        file.write(b"TAG" + b"Old Title".ljust(30, b"\0") + bytes(94) + bytes([255]))
+    append_id3v1(path)
     before = path.read_bytes()
     write(path, label="Rock")
     assert read_genres(path) == ("Rock",)
@@ -292,14 +299,9 @@ def test_an_id3v1_tag_survives_what_cannot_be_written(
     suffix: str, kind: type, song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = song(suffix)
-    with path.open("ab") as file:
-        file.write(b"TAG" + b"Old Title".ljust(30, b"\0") + bytes(94) + bytes([17]))
+    append_id3v1(path, genre=17)
     before = path.read_bytes()
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(kind, "save", fail)
+    monkeypatch.setattr(kind, "save", full)
     with pytest.raises(TagError, match="No space left"):
         write_genres(path, ["Jazz"])
     assert path.read_bytes() == before
@@ -561,13 +563,17 @@ def test_folders_that_cannot_be_written_to_are_refused_beforehand(
     assert (planned.action, planned.reason) == ("fail", "its folder is read-only")
 
 
-def test_a_dry_run_promises_no_more_than_undo_keeps(song: Callable[..., Path]) -> None:
+def test_what_fails_for_now_is_told_beforehand_and_stays_to_be_undone(
+    song: Callable[..., Path],
+) -> None:
     path = song("flac")
     write(path)
     path.chmod(0o444)
     planned, done = list(undo(dry_run=True)), list(undo())
     assert [(one.action, one.reason) for one in planned] == [("fail", "read-only")]
     assert planned == done
+    path.chmod(0o644)
+    assert [done.action for done in undo()] == ["restore"]
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "tta", "flac"])
@@ -581,7 +587,7 @@ def test_where_the_audio_follows_the_tag_bytes_are_compared_not_packets(
     monkeypatch.setattr(audio, "identify", fail)
     path = song(suffix)
     if suffix == "mp3":
-        path.write_bytes(path.read_bytes() + b"TAG" + bytes(124) + b"\xff")
+        append_id3v1(path)
     for label in ("Rock", "x" * 5_000, "Jazz"):  # into a new tag, a longer one and its padding
         assert write(path, label=label, policy="replace")[0].action == "write"
 
@@ -750,10 +756,7 @@ def test_a_full_disk_costs_nothing(
     path = song("flac")
     before = path.read_bytes()
 
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfile", fail)
+    monkeypatch.setattr(shutil, "copyfile", full)
     assert write(path)[0].reason == "No space left on device"
     monkeypatch.undo()
     assert path.read_bytes() == before
@@ -767,8 +770,7 @@ def test_a_full_disk_under_the_journal_leaves_none(
     before = path.read_bytes()
 
     class Full(io.BufferedWriter):
-        def flush(self) -> None:
-            raise OSError(28, "No space left on device")
+        flush = full
 
     def open_full(self: Path, mode: str = "r", *rest: Any) -> Any:
         file = whole_open(self, mode, *rest)
@@ -827,28 +829,17 @@ def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path], sta
         list(undo())
 
 
-def test_a_deleted_file_does_not_keep_undo_from_the_run_before(song: Callable[..., Path]) -> None:
-    first, second = song("mp3"), song("flac")
-    before = first.read_bytes()
-    write(first)
-    write(second)
-    second.unlink()
-    assert [done.reason for done in undo()] == ["is gone, which counts as undone"]
-    assert [done.path for done in undo()] == [str(first)]
-    assert first.read_bytes() == before
-
-
-def test_what_took_the_place_of_a_file_does_not_keep_undo_from_the_run_before(
+def test_what_is_gone_or_replaced_does_not_keep_undo_from_the_run_before(
     song: Callable[..., Path],
 ) -> None:
     first = song("mp3")
     before = first.read_bytes()
     write(first)
-    odd = [song("flac", f"{name}.flac") for name in ("empty", "folder", "pipe", "link")]
+    odd = [song("flac", f"{name}.flac") for name in ("gone", "empty", "folder", "pipe", "link")]
     write(*odd)
     for path in odd:
         path.unlink()
-    empty, folder, pipe, link = odd
+    gone, empty, folder, pipe, link = odd
     empty.touch()
     folder.mkdir()
     link.symlink_to("nowhere.flac")
@@ -856,19 +847,13 @@ def test_what_took_the_place_of_a_file_does_not_keep_undo_from_the_run_before(
         os.mkfifo(pipe)
     else:
         pipe.touch()
-    reasons = {done.reason for done in undo()}
-    assert reasons == {"changed since it was tagged, which counts as undone"}
+    changed = "changed since it was tagged, which counts as undone"
+    assert {Path(done.path): done.reason for done in undo()} == {
+        **dict.fromkeys((empty, folder, pipe, link), changed),
+        gone: "is gone, which counts as undone",
+    }
     assert [done.path for done in undo()] == [str(first)]
     assert first.read_bytes() == before
-
-
-def test_what_fails_for_now_stays_to_be_undone(song: Callable[..., Path]) -> None:
-    path = song("flac")
-    write(path)
-    path.chmod(0o444)
-    assert [done.action for done in undo()] == ["fail"]
-    path.chmod(0o644)
-    assert [done.action for done in undo()] == ["restore"]
 
 
 def test_a_journal_of_several_runs_is_walked_back_whole(
