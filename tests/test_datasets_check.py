@@ -12,6 +12,7 @@ import tarfile
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ import numpy as np
 import pytest
 
 from tonearm import audio
-from tonearm.cli import app as program
 from tonearm.datasets import DatasetError, fingerprint, load
 from tonearm.datasets.check import Report, check
 from tonearm.datasets.download import download_gtzan
@@ -28,6 +28,7 @@ from tonearm.synth import STYLES, render, write_wav
 
 RATE = 16000
 Encoder = Callable[..., Path]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,12 @@ def faults(report: Report) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-@pytest.fixture
-def faulty(tmp_path: Path, song: np.ndarray, write_audio: Encoder) -> Path:
+@pytest.fixture(scope="module")
+def faulty(
+    tmp_path_factory: pytest.TempPathFactory, song: np.ndarray, write_audio: Encoder
+) -> Path:
     """Two genres with one of each fault in them, and a table that states what is not there."""
-    root = tmp_path / "set"
+    root = tmp_path_factory.mktemp("faulty") / "set"
     rows = ["track,genre,file,split,seconds"]
 
     def row(name: str, genre: str, suffix: str, split: str = "", seconds: str = "") -> Path:
@@ -78,8 +81,12 @@ def faulty(tmp_path: Path, song: np.ndarray, write_audio: Encoder) -> Path:
     return root
 
 
-def test_every_fault_is_found_and_no_track_stops_the_others(faulty: Path) -> None:
-    report = check(load(faulty), progress=False, processes=1)
+@pytest.fixture(scope="module")
+def report(faulty: Path) -> Report:
+    return check(load(faulty), progress=False, processes=1)
+
+
+def test_every_fault_is_found_and_no_track_stops_the_others(report: Report) -> None:
     assert report.checked == 13
     found = faults(report)
     assert found == {
@@ -99,9 +106,8 @@ def test_every_fault_is_found_and_no_track_stops_the_others(faulty: Path) -> Non
     assert all("\n" not in fault.detail for fault in report.faults)
 
 
-def test_processes_find_the_same(faulty: Path) -> None:
-    data = load(faulty)
-    assert check(data, progress=False, processes=2) == check(data, progress=False, processes=1)
+def test_processes_find_the_same(faulty: Path, report: Report) -> None:
+    assert check(load(faulty), progress=False, processes=2) == report
 
 
 def test_a_long_recording_needs_no_more_memory_than_a_song(
@@ -120,7 +126,7 @@ def test_a_long_recording_needs_no_more_memory_than_a_song(
 
 
 def test_a_strange_file_is_a_fault_and_does_not_stop_the_others(
-    faulty: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: Path, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = audio.stream
 
@@ -129,10 +135,9 @@ def test_a_strange_file_is_a_fault_and_does_not_stop_the_others(
             raise ZeroDivisionError("of one kind")
         return stream(path, *arguments)
 
-    expected = check(load(faulty), progress=False, processes=1)
     monkeypatch.setattr(audio, "stream", odd)
-    report = check(load(faulty), progress=False, processes=1)
-    (fault,) = set(report.faults) - set(expected.faults)
+    strange = check(load(faulty), progress=False, processes=1)
+    (fault,) = set(strange.faults) - set(report.faults)
     assert (fault.kind, fault.tracks) == ("undecodable", ("fine",))
     assert fault.detail == f"{faulty / 'fine.wav'}: unexpected ZeroDivisionError: of one kind"
 
@@ -223,44 +228,32 @@ def test_published_repetitions_are_heard(shared: Path) -> None:
     assert faults(check(part, progress=False, processes=1)) == {"repetition": known}
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = 0
-    sys.argv = ["tonearm", "data", *arguments]
-    try:
-        program.main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
-    out, err = capsys.readouterr()
-    return code, out, err
+@pytest.fixture
+def run(program: Run) -> Run:
+    """`run("check", ...) -> (exit code, output, errors)` of `tonearm data`."""
+    return partial(program, "data")
 
 
-@pytest.fixture(autouse=True)
-def argv(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", sys.argv)
-
-
-def test_check_as_a_command(
-    faulty: Path, tmp_path: Path, song: np.ndarray, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = run(capsys, "check", str(faulty), "--workers", "1")
+def test_check_as_a_command(faulty: Path, tmp_path: Path, song: np.ndarray, run: Run) -> None:
+    code, out, err = run("check", faulty, "--workers", "1")
     assert code == 1
     assert "undecodable: " in out
     assert "13 tracks checked: 1 missing, 1 undecodable" in out
     assert "Traceback" not in err
-    code, out, _ = run(capsys, "check", str(faulty), "--json", "--workers", "1")
+    code, out, _ = run("check", faulty, "--json", "--workers", "1")
     assert code == 1
     assert json.loads(out)["checked"] == 13
     assert {"kind", "tracks", "detail"} == set(json.loads(out)["faults"][0])
     write(tmp_path / "clean" / "a" / "song.wav", song)
-    code, out, _ = run(capsys, "check", str(tmp_path / "clean"), "--workers", "1")
+    code, out, _ = run("check", tmp_path / "clean", "--workers", "1")
     assert (code, out) == (0, "1 tracks checked: no faults\n")
 
 
-def test_info_as_a_command(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "info", str(faulty))
+def test_info_as_a_command(faulty: Path, run: Run) -> None:
+    code, out, _ = run("info", faulty)
     assert code == 0
     assert "set (gtzan-shared): tracks" in out
-    code, out, _ = run(capsys, "info", str(faulty), "--json")
+    code, out, _ = run("info", faulty, "--json")
     summary = json.loads(out)
     assert summary["tracks"] == 13
     a = summary["genres"][0]
@@ -269,25 +262,24 @@ def test_info_as_a_command(faulty: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert a["seconds"] == pytest.approx(6 + 12 + 12 + 4 + 6, abs=0.2)
 
 
-def test_split_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_split_as_a_command(tmp_path: Path, run: Run) -> None:
     for number in range(6):
         path = tmp_path / "music" / "ab"[number % 2] / f"{number}.mp3"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     code, out, err = run(
-        capsys,
-        *("split", str(tmp_path / "music"), "--protocol", "random-kfold", "--folds", "3"),
-        *("-o", str(tmp_path / "folds.csv")),
+        *("split", tmp_path / "music", "--protocol", "random-kfold", "--folds", "3"),
+        *("-o", tmp_path / "folds.csv"),
     )
     assert code == 0
     assert out.splitlines()[0] == "random-kfold-1of3: 4 train, 2 valid"
     assert "scores come out too high" in err
     assert len((tmp_path / "folds.csv").read_text().splitlines()) == 7
-    code, _, err = run(capsys, "split", str(tmp_path / "music"), "--protocol", "filtered")
+    code, _, err = run("split", tmp_path / "music", "--protocol", "filtered")
     assert (code, err.count("\n")) == (1, 1)
-    code, _, err = run(capsys, "split", str(tmp_path / "music"), "--folds", "1")
+    code, _, err = run("split", tmp_path / "music", "--folds", "1")
     assert code == 2
-    code, _, err = run(capsys, "info", str(tmp_path / "gone"))
+    code, _, err = run("info", tmp_path / "gone")
     assert (code, err) == (1, f"tonearm: {tmp_path / 'gone'}: not found\n")
 
 
@@ -327,11 +319,9 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_download_unpacks_validates_and_loads(
-    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_download_unpacks_validates_and_loads(mirror: Path, tmp_path: Path, run: Run) -> None:
     home = tmp_path / "home"
-    code, out, err = run(capsys, "download", "gtzan", "--to", str(home))
+    code, out, err = run("download", "gtzan", "--to", home)
     assert code == 0, err
     assert out == f"{home}: 3 of 3 files as they should be\n"
     assert "WARNING" not in err
@@ -343,7 +333,7 @@ def test_download_unpacks_validates_and_loads(
 
 
 def test_files_that_are_missing_or_altered_are_listed(
-    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mirror: Path, tmp_path: Path, run: Run
 ) -> None:
     index = json.loads((tmp_path / "mirror" / "index.json").read_text())
     blues, disco = index["tracks"]["blues.00000"], index["tracks"]["disco.00000"]
@@ -356,7 +346,7 @@ def test_files_that_are_missing_or_altered_are_listed(
 
     remote = gtzan_genre.INDEXES["1.0"].remote
     remote.checksum = hashlib.md5((mirror / "index.json").read_bytes()).hexdigest()
-    code, out, _ = run(capsys, "download", "gtzan", "--to", str(tmp_path / "home"))
+    code, out, _ = run("download", "gtzan", "--to", tmp_path / "home")
     assert code == 1
     missing, altered, total = out.splitlines()
     assert missing.startswith("missing: ")
@@ -366,11 +356,9 @@ def test_files_that_are_missing_or_altered_are_listed(
     assert total.endswith("1 of 3 files as they should be")
 
 
-def test_a_failed_download_says_what_to_do(
-    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_download_says_what_to_do(mirror: Path, tmp_path: Path, run: Run) -> None:
     (mirror / "genres.tar.gz").unlink()
-    code, out, err = run(capsys, "download", "gtzan", "--to", str(tmp_path / "home"))
+    code, out, err = run("download", "gtzan", "--to", tmp_path / "home")
     assert (code, out) == (1, "")
     told = err.splitlines()[-1]
     assert told.startswith("tonearm: GTZAN could not be downloaded")
