@@ -49,6 +49,12 @@ RATE = FRONT_END.sample_rate
 posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere processes cannot be stopped")
 
 
+BEGUN_UPLOAD = (
+    b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n"
+    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+)
+
+
 class Server:
     """An application behind a real socket, in a thread of this process."""
 
@@ -65,8 +71,7 @@ class Server:
             )
 
     def connect(self) -> socket.socket:
-        host, port = self.url.removeprefix("http://").split(":")
-        return socket.create_connection((host, int(port)), timeout=30)
+        return connect(self.url.removeprefix("http://"))
 
     def count(self, name: str, **labels: str) -> float:
         """Read a number off /metrics; 0 where there is none yet."""
@@ -75,6 +80,11 @@ class Server:
                 if sample.name == name and sample.labels == labels:
                     return sample.value
         return 0.0
+
+
+def connect(address: str) -> socket.socket:
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
 
 
 @contextmanager
@@ -121,6 +131,31 @@ async def one_worker(model: Path) -> AsyncIterator[tuple[WorkerPool, int]]:
         (process,) = {child.pid for child in multiprocessing.active_children()} - before
         assert process
         yield pool, process
+
+
+@contextmanager
+def command(model: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Serve a bundle by the command, and yield its process and its host and port."""
+    arguments = ["serve", "--port=0", "--workers=1", f"--model={model}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tonearm", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        address = re.search(r"http://(127\.0\.0\.1:\d+)", line)
+        assert address, line
+        yield process, address[1]
+    finally:
+        process.kill()
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -289,11 +324,7 @@ def test_who_sends_all_before_reading_is_answered_too(server: Server) -> None:
 def test_an_upload_that_dawdles_is_given_up(tiny_bundle: Path, low: Path) -> None:
     with served(tiny_bundle, idle_seconds=2) as server:
         with server.connect() as client:
-            client.sendall(
-                b"POST /classify HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
-                b"Content-Length: 1000\r\n"
-                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
-            )
+            client.sendall(BEGUN_UPLOAD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             response = client.makefile().read()
         assert response.startswith("HTTP/1.1 408")
         assert "the upload came too slowly" in response
@@ -393,9 +424,6 @@ def test_nobody_gets_the_result_of_another_request(
 def test_a_full_disk_is_reported_and_leaves_nothing(
     server: Server, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copyfileobj", full)
         response = server.post(low)
@@ -406,9 +434,6 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
 def test_a_disk_that_fills_up_while_a_form_comes_is_reported(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with served(tiny_bundle, megabytes=10) as server:
         monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
         response = server.client.post("/classify", files={"file": ("a.wav", bytes(3_000_000))})
@@ -420,9 +445,6 @@ def test_a_disk_that_fills_up_while_a_form_comes_is_reported(
 def test_health_reports_a_full_disk_until_it_has_room_again(
     server: Server, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     copyfileobj = shutil.copyfileobj
 
     def health() -> tuple[int, str]:
@@ -558,10 +580,7 @@ def test_who_leaves_in_the_middle_of_an_upload_is_no_error(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with server.connect() as client:
-        client.sendall(
-            b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n"
-            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
-        )
+        client.sendall(BEGUN_UPLOAD)
         wait_for(lambda: server.count("tonearm_uploads") == 1)
     wait_for(lambda: server.count("tonearm_uploads") == 0)
     assert caplog.text == ""
@@ -812,25 +831,12 @@ def test_a_server_needs_a_process(tiny_bundle: Path) -> None:
 def test_the_command_serves_until_a_signal_ends_it(
     number: signal.Signals, tiny_bundle: Path, low: Path
 ) -> None:
-    command = [sys.executable, "-m", "tonearm", "serve", "--port", "0", "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, "--model", str(tiny_bundle)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        line = process.stderr.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert address, line
+    with command(tiny_bundle) as (process, address):
         with low.open("rb") as file:
-            response = httpx.post(f"{address[0]}/classify", files={"file": file}, timeout=30)
+            response = httpx.post(f"http://{address}/classify", files={"file": file}, timeout=30)
         assert response.json()["genre"] == "low"
         process.send_signal(number)
         output, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
     assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGTERM)
     assert "POST /classify" in output
     assert errors == ""
@@ -843,33 +849,19 @@ def test_a_second_signal_ends_it_at_once_and_leaves_nothing(
 ) -> None:
     uploads = tmp_path / "uploads"
     uploads.mkdir()
-    command = [sys.executable, "-m", "tonearm", "serve", "--port=0", "--workers=1"]
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup make test` ignores it
-    process = subprocess.Popen(
-        [*command, f"--model={tiny_bundle}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(uploads)},
-    )
-    signal.signal(signal.SIGHUP, before)
-    assert process.stderr is not None
-    try:
-        address = re.search(r"127\.0\.0\.1:(\d+)", process.stderr.readline())
-        assert address
-        with socket.create_connection(("127.0.0.1", int(address[1])), timeout=30) as client:
-            client.sendall(
-                b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n"
-                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
-            )
-            wait_for(lambda: any(uploads.iterdir()))
-            process.send_signal(number)
-            time.sleep(0.5)
-            assert process.poll() is None  # it gives what it has in hand some time
-            process.send_signal(number)
-            _, errors = process.communicate(timeout=20)
-    finally:
-        process.kill()
+    with (
+        command(tiny_bundle, TMPDIR=str(uploads)) as (process, address),
+        connect(address) as client,
+    ):
+        signal.signal(signal.SIGHUP, before)
+        client.sendall(BEGUN_UPLOAD)
+        wait_for(lambda: any(uploads.iterdir()))
+        process.send_signal(number)
+        time.sleep(0.5)
+        assert process.poll() is None  # it gives what it has in hand some time
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
     assert list(uploads.iterdir()) == []
     assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGTERM)
     assert errors == ""
