@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tonearm import datasets, synth
+from pieces import write_pieces
+from tonearm import datasets
 from tonearm.benchmark.ladder import render_page, run_benchmark, write_results
 from tonearm.benchmark.systems import (
     BaselineSystem,
@@ -29,6 +30,7 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.crossval import FloatArray, Round, cross_validate, warn_of_copies
+from tonearm.synth import STYLES
 
 LABELS = ("blues", "jazz")
 
@@ -358,13 +360,7 @@ def test_a_benchmark_needs_distinct_systems(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six short synthetic pieces in each of two styles."""
-    root = tmp_path_factory.mktemp("pieces")
-    for style in synth.STYLES[:2]:
-        (root / style).mkdir()
-        for seed in range(6):
-            samples = synth.render(style, 1.5, 22050, seed)
-            synth.write_wav(root / style / f"{seed}.wav", samples, 22050)
-    return root
+    return write_pieces(tmp_path_factory.mktemp("pieces"), STYLES[:2], 6, 1.5)
 
 
 @pytest.mark.slow
@@ -473,12 +469,7 @@ def test_a_baseline_is_quiet_about_settings_that_few_tracks_rule_out(
 def test_a_finished_model_is_marked_as_one_that_the_folds_did_not_train(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    music = tmp_path / "music"
-    for label, style in zip(("low", "high"), synth.STYLES, strict=False):
-        (music / label).mkdir(parents=True)
-        for seed in range(3):
-            samples = synth.render(style, 1.0, 22050, seed)
-            synth.write_wav(music / label / f"{seed}.wav", samples, 22050)
+    music = write_pieces(tmp_path / "music", ("low", "high"), 3)
     arguments = ["benchmark", "tones", "--data", str(music), "--folds", "2"]
     arguments += ["--systems", f"mfcc-logistic,{tiny_bundle}", "--out", str(tmp_path / "out")]
     arguments += ["--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")]

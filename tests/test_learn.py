@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -85,6 +84,14 @@ def track(number: int, label: str = "a", **names: str) -> Track:
     return Track(str(number), Path(f"music/{number}.mp3"), label, **names)
 
 
+def songs_table(folder: Path, files: Iterable[Path]) -> Path:
+    """List recordings, each labelled as its folder is called."""
+    rows = [f"{file},{file.parent.name}" for file in sorted(files)]
+    table = folder / "songs.csv"
+    table.write_text("\n".join(["path,label", *rows, ""]))
+    return table
+
+
 def clouds(
     per_genre: int, width: int = 8, spread: float = 1.0, genres: str = "abc"
 ) -> tuple[np.ndarray, list[Track]]:
@@ -119,11 +126,7 @@ def test_a_folder_becomes_a_model_that_classifies(run: Run, music: Path, tmp_pat
 
 
 def test_a_table_and_tags_teach_the_same(run: Run, music: Path, tmp_path: Path) -> None:
-    table = tmp_path / "songs.csv"
-    with table.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label"])
-        writer.writerows([p, p.parent.name] for p in sorted(music.glob("*/*.flac")))
+    table = songs_table(tmp_path, music.glob("*/*.flac"))
     records = []
     for source in ([music], [table], ["--from-tags", music]):
         code, output, errors = run("--json", *source)
@@ -263,12 +266,9 @@ def test_files_that_do_not_decode_are_named_and_the_rest_is_learned(
 ) -> None:
     broken, silent = tmp_path / "broken.mp3", tmp_path / "gone.flac"
     broken.write_text("no music")
-    table = tmp_path / "songs.csv"
-    with table.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label"])
-        writer.writerows([p, p.parent.name] for p in sorted(music.glob("*/*.flac")))
-        writer.writerows([[broken, "Mid"], [silent, "Mid"]])
+    table = songs_table(tmp_path, music.glob("*/*.flac"))
+    with table.open("a") as file:
+        file.write(f"{broken},Mid\n{silent},Mid\n")
     code, output, errors = run(table)
     assert code == 0
     lines = errors.splitlines()
@@ -330,12 +330,7 @@ def test_a_misspelt_genre_is_reported_before_anything_is_decoded(
 
 
 def test_a_small_genre_is_left_out_with_a_word(run: Run, music: Path, tmp_path: Path) -> None:
-    table = tmp_path / "songs.csv"
-    with table.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label"])
-        files = sorted(music.glob("*/*.flac"))
-        writer.writerows([p, p.parent.name] for p in files[:-3])
+    table = songs_table(tmp_path, sorted(music.glob("*/*.flac"))[:-3])
     code, output, _ = run(table, "--min-files", "4")
     assert code == 0
     assert "Left out, with too few files (--min-files): Whistles 3" in output
