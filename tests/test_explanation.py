@@ -222,10 +222,23 @@ def test_errors_name_the_file_and_the_reason(
 
 @pytest.fixture(scope="module")
 def occlusion() -> Occlusion:
-    """A synthetic piece, prepared for the shipped model."""
+    """A synthetic piece in few patches, of each of which the shipped model is asked once."""
     shipped = Classifier.load()
     rate = shipped.bundle.metadata.front_end.sample_rate
-    return Occlusion(shipped, Recording(synth.render(synth.STYLES[0], 10.0, rate), rate))
+    piece = synth.render(synth.STYLES[0], 5.0, rate)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tonearm.explanation.BANDS", 4)
+        occlusion = Occlusion(shipped, Recording(piece, rate))
+    answers: dict[bytes, np.ndarray] = {}
+    log_probabilities = occlusion.log_probabilities
+
+    def remembered(cover: np.ndarray) -> np.ndarray:
+        if cover.tobytes() not in answers:
+            answers[cover.tobytes()] = log_probabilities(cover)
+        return answers[cover.tobytes()]
+
+    occlusion.log_probabilities = remembered  # type: ignore[method-assign, assignment]
+    return occlusion
 
 
 @pytest.fixture(scope="module")
@@ -246,10 +259,9 @@ def test_covering_what_supports_costs_more_than_covering_anything(
         cover[patches] = 1.0
         return float(occlusion.log_probabilities(cover.reshape(evidence.shape))[column])
 
-    for share in (0.1, 0.2, 0.3):
-        count = round(share * evidence.size)
+    for count in (2, 6):
         random_patches = [
-            remaining(rng.choice(evidence.size, count, replace=False)) for _ in range(4)
+            remaining(rng.choice(evidence.size, count, replace=False)) for _ in range(3)
         ]
         assert remaining(order[:count]) < min(random_patches)
 
