@@ -6,7 +6,7 @@ import inspect
 import io
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bundles import tiny_metadata, write_bundle
 from tonearm import bundle, synth
 from tonearm.datasets.gtzan_facts import facts
 from tonearm.library.scan import Scan
@@ -48,7 +49,25 @@ def test_what_the_page_shows_is_there_and_explained(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, write_audio: Callable[..., Path]) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model of the shipped one's genres that answers at once, in the place of that."""
+    folder = tmp_path_factory.mktemp("models")
+    labels = bundle.Bundle.load(bundle.builtin()["default"]).metadata.labels
+    outputs = ("logits", "embedding", "music")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TONEARM_MODELS", str(folder))
+        yield write_bundle(
+            folder / "default.onnx",
+            tiny_metadata(labels=labels),
+            labels=len(labels),
+            outputs=outputs,
+        )
+
+
+@pytest.fixture(scope="module")
+def desk(
+    tmp_path_factory: pytest.TempPathFactory, write_audio: Callable[..., Path], model: Path
+) -> Path:
     """A folder that holds what the pages speak of."""
     folder = tmp_path_factory.mktemp("desk")
 
@@ -69,7 +88,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, write_audio: Callable[..., Pa
             for number, track in enumerate(own[:count]):
                 piece(f"gtzan/genres/{genre}/{track}.wav", style, seed=number)
     (folder / "runs/hybrid").mkdir(parents=True)
-    shutil.copy(bundle.find(bundle.DEFAULT_NAME), folder / "runs/hybrid/model.onnx")
+    shutil.copy(model, folder / "runs/hybrid/model.onnx")
     (folder / "words.toml").write_text('hiphop = "Hip-Hop"\n')
     with Store(folder / "library.db", create=True) as store:
         list(Scan(store, [str(folder / "Music"), str(folder / "song.flac")]))
