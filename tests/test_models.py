@@ -158,7 +158,7 @@ def test_twenty_clips_are_learned_by_heart(key: str) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if loss < 0.02:
+        if loss < 0.1:
             break
     # Let batch normalisation's averages catch up with the weights they are used with.
     for layer in network.modules():
@@ -288,19 +288,19 @@ def test_bands_silent_in_training_do_not_amplify_what_sounds_there_later() -> No
     assert torch.equal(norm(logmel)[:, :, :2], plain[:, :, :2])
 
 
-def test_an_unknown_network_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"model 'resnet' is unknown: expected one of cnn, crnn"):
-        create_model("resnet", num_classes=2)
-
-
-def test_an_unknown_setting_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"'cnn' has no setting 'hidden': .* dropout"):
-        create_model("cnn", num_classes=2, hidden=3)
-
-
-def test_descriptors_must_be_counted() -> None:
-    with pytest.raises(UsageError, match="n_descriptors"):
-        create_model("multimodal", num_classes=2)
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("resnet", {}, "model 'resnet' is unknown: expected one of cnn, crnn"),
+        ("cnn", {"hidden": 3}, "'cnn' has no setting 'hidden': .* dropout"),
+        ("multimodal", {}, "n_descriptors"),
+    ],
+)
+def test_what_no_network_can_be_made_of_is_named(
+    name: str, settings: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        create_model(name, num_classes=2, **settings)
 
 
 def test_a_name_is_given_once() -> None:
