@@ -73,7 +73,7 @@ def run(
         ("export library.db -o table.doc", "the suffix names no format"),
         ("export library.db --embeddings", "a CSV table has no room"),
         ("playlists library.db -o lists --min-confidence 2", "--min-confidence"),
-        ("similar song.flac --store library.db --absolute", "--absolute means nothing"),
+        ("similar song.flac --store library.db --absolute", "--absolute means nothing without"),
         ("tag song.flac --above nan", "above: expected 0 to 1, got nan"),
         ("tag song.flac --below nan", "below: expected 0 to 1, got nan"),
         ("tag --store library.db --from bin.jsonl", "--from and --store exclude each other"),

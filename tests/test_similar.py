@@ -237,12 +237,6 @@ def test_a_track_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path) -> 
     assert target.read_text().splitlines()[-1] == "/m/b"
 
 
-def test_absolute_without_a_playlist_is_refused(store: Store, tones: Path) -> None:
-    named = [str(tones / "200.flac"), "--store", str(store.path)]
-    done = CliRunner().invoke(app, ["similar", *named, "--absolute"])
-    assert "--absolute means nothing without --playlist" in str(done.exception)
-
-
 def test_a_playlist_takes_the_place_of_no_recording(store: Store, tones: Path) -> None:
     song = tones / "200.flac"
     before = song.read_bytes()
