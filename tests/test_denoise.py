@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from tonearm.synth import STYLES, render
 from tonearm.training import degradations
 from tonearm.training import denoise as stage
 from tonearm.training.degradations import add_noise, noise_numbers
-from tonearm.training.denoise import ClipFrames, denoise, embed_pairs
+from tonearm.training.denoise import ClipFrames, Pairs, denoise, embed_pairs
 from tonearm.training.ensemble import SECOND_FRONT_END, Denoiser, Ensemble
 from tonearm.training.export import export
 from tonearm.training.recipe import DenoisingSettings, EnsembleSettings, Recipe, StudentSettings
@@ -64,17 +66,39 @@ def sounds(seed: int) -> list[list[ClipFrames]]:
     return made
 
 
-def taught(folder: Path, chosen: Recipe) -> Ensemble:
-    ensemble = make_ensemble()
-    denoise(chosen, ensemble, sounds(0), folder)
-    return ensemble
+class Learned(NamedTuple):
+    folder: Path
+    ensemble: Ensemble
+    pairs: Pairs  # what it learned from
 
 
-def test_what_is_heard_amid_noise_comes_nearer_to_what_is_heard_without(tmp_path: Path) -> None:
-    ensemble = taught(tmp_path, recipe())
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    """An ensemble that has learned to denoise, and what that has left."""
+    folder, ensemble, pairs = tmp_path_factory.mktemp("learned"), make_ensemble(), []
+
+    def noting(*arguments: Any) -> Pairs:
+        pairs.append(embed_pairs(*arguments))
+        return pairs[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stage, "embed_pairs", noting)
+        denoise(recipe(), ensemble, sounds(0), folder)
+    return Learned(folder, ensemble, pairs[0])
+
+
+def is_as_learned(ensemble: Ensemble, learned: Learned) -> None:
+    assert ensemble.denoiser is not None
+    assert learned.ensemble.denoiser is not None
+    for name, value in learned.ensemble.denoiser.state_dict().items():
+        torch.testing.assert_close(ensemble.denoiser.state_dict()[name], value, msg=name)
+
+
+def test_what_is_heard_amid_noise_comes_nearer_to_what_is_heard_without(learned: Learned) -> None:
+    folder, ensemble, _ = learned
     assert ensemble.denoiser is not None
     assert not ensemble.denoiser.training
-    with (tmp_path / "history.csv").open() as file:
+    with (folder / "history.csv").open() as file:
         errors = [float(row["error"]) for row in csv.DictReader(file)]
     assert errors[-1] < 0.8 * errors[0]
 
@@ -102,10 +126,13 @@ def test_a_new_denoiser_changes_nothing_and_learns_in_every_part() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_exported_model_denoises_too_and_its_embedding_stays(tmp_path: Path) -> None:
-    ensemble = taught(tmp_path, recipe())
-    first = torch.from_numpy(sounds(2)[0][1].first[:100])[None]
-    second = torch.from_numpy(sounds(2)[0][1].second[:62])[None]
+def test_the_exported_model_denoises_too_and_its_embedding_stays(
+    learned: Learned, tmp_path: Path
+) -> None:
+    ensemble = copy.deepcopy(learned.ensemble)
+    noisy = sounds(2)[0][1]
+    first = torch.from_numpy(noisy.first[:100])[None]
+    second = torch.from_numpy(noisy.second[:62])[None]
     bundle = Bundle.load(export(ensemble, METADATA, tmp_path / "with.onnx"))
     said = bundle.run([first.numpy(), second.numpy()])
     with torch.inference_mode():
@@ -118,26 +145,20 @@ def test_the_exported_model_denoises_too_and_its_embedding_stays(tmp_path: Path)
 
 
 def test_what_was_learned_is_not_learned_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learned: Learned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = taught(tmp_path, recipe())
-
     def deaf(*_: object) -> None:
         raise AssertionError("nothing is left to hear for")
 
     monkeypatch.setattr(stage, "embed_pairs", deaf)
-    again = taught(tmp_path, recipe())
-    assert first.denoiser is not None
-    assert again.denoiser is not None
-    for name, value in first.denoiser.state_dict().items():
-        torch.testing.assert_close(again.denoiser.state_dict()[name], value, msg=name)
+    ensemble = make_ensemble()
+    denoise(recipe(), ensemble, [], learned.folder)
+    is_as_learned(ensemble, learned)
 
 
 def test_a_killed_stage_goes_on_to_the_same_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = taught(tmp_path / "whole", recipe())
-
     class Killed(Exception):
         pass
 
@@ -145,14 +166,12 @@ def test_a_killed_stage_goes_on_to_the_same_end(
         if "step 40/" in line:
             raise Killed
 
-    folder = tmp_path / "broken"
+    monkeypatch.setattr(stage, "embed_pairs", lambda *_: learned.pairs)
     with pytest.raises(Killed):
-        denoise(recipe(), make_ensemble(), sounds(0), folder, log)
-    resumed = taught(folder, recipe())
-    assert whole.denoiser is not None
-    assert resumed.denoiser is not None
-    for name, value in whole.denoiser.state_dict().items():
-        torch.testing.assert_close(resumed.denoiser.state_dict()[name], value, msg=name)
+        denoise(recipe(), make_ensemble(), [], tmp_path, log)
+    resumed = make_ensemble()
+    denoise(recipe(), resumed, [], tmp_path)
+    is_as_learned(resumed, learned)
 
 
 def test_each_noisy_copy_has_noise_of_its_own() -> None:

@@ -661,7 +661,7 @@ def test_an_ensemble_is_refined_and_denoised_once(
     monkeypatch.setattr(fcn, "load_fcn", lambda: published)
     lines: list[str] = []
 
-    def run(name: str, share: float, seed: int = 0, noisy_copies: int = 1) -> Path:
+    def run(name: str, share: float, noisy_copies: int = 1) -> Path:
         refinement = RefinementSettings(
             share=share, segments=3, degraded_copies=2, steps=2, batch_size=2
         )
@@ -672,9 +672,7 @@ def test_an_ensemble_is_refined_and_denoised_once(
             batch_size=2,
             optimiser=DistillOptimiserSettings(lr=1.0, warmup_steps=0),
         )
-        recipe = tiny(
-            ensemble=EnsembleSettings(), refinement=refinement, denoising=denoising, seed=seed
-        )
+        recipe = tiny(ensemble=EnsembleSettings(), refinement=refinement, denoising=denoising)
         return distill(
             recipe, tracks, LABELS, [music], tmp_path / name, tmp_path / "cache", log=lines.append
         )
@@ -700,9 +698,6 @@ def test_an_ensemble_is_refined_and_denoised_once(
     noisy = run("noisy", 1.0, noisy_copies=0)
     assert not (noisy.parent / "denoising.csv").exists()
     assert not np.allclose(says(refined), says(noisy), atol=1e-4)
-    again = run("again", 1.0)
-    np.testing.assert_allclose(says(again), says(refined), atol=1e-5)
-    assert not any(": step" in line for line in lines)
 
     # Another share of the same way is gone without a step, and without the stage none is.
     half, none = run("half", 0.5, noisy_copies=0), run("none", 0.0, noisy_copies=0)
@@ -710,8 +705,6 @@ def test_an_ensemble_is_refined_and_denoised_once(
     assert not (none.parent / "refinement.csv").exists()
     assert not np.allclose(says(refined), says(none), atol=1e-5)
     assert not np.allclose(says(half), says(none), atol=1e-5)
-    run("other", 1.0, seed=1)
-    assert any(line.startswith("refinement: step 2/2") for line in lines)
 
 
 def test_a_benchmark_distils_a_student_for_its_fold(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tonearm.training import refine as stage
 from tonearm.training.ensemble import Ensemble
 from tonearm.training.fcn import Fcn
 from tonearm.training.recipe import EnsembleSettings, Recipe, RefinementSettings, StudentSettings
-from tonearm.training.refine import UpperLayers, draw_segments, refine
+from tonearm.training.refine import UpperLayers, draw_segments, refine, refinement_name
 
 LABELS = ("blues", "jazz", "metal")
 TRUTH = np.array([0, 0, 0, 2, 2])  # none of the second
@@ -59,48 +60,60 @@ def make_ensemble() -> Ensemble:
     return ensemble
 
 
-def run(ensemble: Ensemble, folder: Path, chosen: Recipe) -> dict[str, torch.Tensor]:
-    refine(chosen, ensemble, clips(), TRUTH, folder)
+def upper(ensemble: Ensemble) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in UpperLayers(ensemble).state_dict().items()}
 
 
-def test_the_upper_layers_learn_and_the_lower_ones_stay(tmp_path: Path) -> None:
-    ensemble = make_ensemble()
-    lower = {n: p.clone() for n, p in ensemble.fcn.named_parameters() if not n.startswith("layer4")}
-    lower = {n: p for n, p in lower.items() if not n.startswith("layer5")}
-    run(ensemble, tmp_path, recipe(share=1.0))
-    with (tmp_path / "history.csv").open() as file:
+class Learned(NamedTuple):
+    folder: Path
+    ensemble: Ensemble
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    """An ensemble that has gone the whole way, and what that has left."""
+    folder, ensemble = tmp_path_factory.mktemp("learned"), make_ensemble()
+    refine(recipe(share=1.0), ensemble, clips(), TRUTH, folder)
+    return Learned(folder, ensemble)
+
+
+def test_the_upper_layers_learn_and_the_lower_ones_stay(learned: Learned) -> None:
+    folder, ensemble = learned
+    with (folder / "history.csv").open() as file:
         losses = [float(row["on_all"]) for row in csv.DictReader(file)]
     assert losses[-1] < 0.7 * losses[0]
     now = dict(ensemble.fcn.named_parameters())
-    assert all(torch.equal(now[name], value) for name, value in lower.items())
+    before = dict(make_ensemble().fcn.named_parameters())
+    lower = [name for name in before if not name.startswith(("layer4", "layer5"))]
+    assert all(torch.equal(now[name], before[name]) for name in lower)
     assert not ensemble.training
     window = torch.from_numpy(clips()[3][0][:50])[None]
     with torch.inference_mode():
         assert ensemble.on_all(ensemble.fcn_features(window)).argmax() == 2
 
 
-def test_half_of_the_way_lies_between_what_was_and_what_was_learned(tmp_path: Path) -> None:
-    before = {n: v.clone() for n, v in UpperLayers(make_ensemble()).state_dict().items()}
-    learned = run(make_ensemble(), tmp_path / "whole", recipe(share=1.0))
-    half = run(make_ensemble(), tmp_path / "half", recipe(share=0.5))
-    assert not torch.equal(before["layer4.conv.weight"], learned["layer4.conv.weight"])
-    for name, value in half.items():
-        torch.testing.assert_close(value, (before[name] + learned[name]) / 2, msg=name)
-
-
-def test_what_was_learned_is_not_learned_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_learned_is_gone_any_share_of_without_learning_it_again(
+    learned: Learned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(make_ensemble(), tmp_path, recipe())
-
     def deaf(*_: object) -> None:
         raise AssertionError("nothing is left to hear for")
 
     monkeypatch.setattr(stage, "draw_segments", deaf)
-    again = run(make_ensemble(), tmp_path, recipe())
-    for name, value in first.items():
-        torch.testing.assert_close(again[name], value, msg=name)
+    before, whole = upper(make_ensemble()), upper(learned.ensemble)
+    assert not torch.equal(before["layer4.conv.weight"], whole["layer4.conv.weight"])
+    for share in (1.0, 0.5):
+        ensemble = make_ensemble()
+        refine(recipe(share=share), ensemble, clips(), TRUTH, learned.folder)
+        for name, value in upper(ensemble).items():
+            expected = before[name] + share * (whole[name] - before[name])
+            torch.testing.assert_close(value, expected, msg=name)
+
+
+def test_what_was_learned_is_known_by_all_it_depends_on_and_not_by_the_share_of_it() -> None:
+    plain = refinement_name(recipe(share=1.0), [], [], LABELS)
+    assert refinement_name(recipe(share=0.5), [], [], LABELS) == plain
+    others = (replace(recipe(), seed=1), recipe(steps=31), recipe(degraded_copies=9))
+    assert len({plain, *(refinement_name(other, [], [], LABELS) for other in others)}) == 4
 
 
 def test_segments_are_balanced_over_genres_and_degraded_as_often_as_is_set() -> None:
