@@ -494,14 +494,7 @@ def test_of_equally_good_epochs_the_one_of_least_loss_is_kept(
     assert kept == int(best["epoch"])
 
 
-def test_equal_seeds_train_equally(settings: list[str], finished: Path, tmp_path: Path) -> None:
-    train(parse([*settings, "--schedule.epochs", "8"]), tmp_path / "again")
-
-    assert history(tmp_path / "again") == history(finished)
-    assert (tmp_path / "again/metrics.json").read_text() == (finished / "metrics.json").read_text()
-
-
-def test_a_killed_run_goes_on_as_if_it_had_not_been(
+def test_equal_seeds_train_equally_even_if_one_run_is_killed_and_goes_on(
     settings: list[str], finished: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
@@ -606,46 +599,44 @@ def test_a_folder_that_is_not_a_run_is_left_alone(settings: list[str], tmp_path:
 
 
 def test_other_audio_under_the_same_names_is_not_gone_on_with(
-    settings: list[str], music: Path, tmp_path: Path
+    settings: list[str], music: Path, finished: Path, tmp_path: Path
 ) -> None:
     here, copied = tmp_path / "here", tmp_path / "copied"
     shutil.copytree(music, copied)
-    train(parse(settings), here)
+    shutil.copytree(finished, here)
+    arguments = [*settings, "--schedule.epochs", "8", "--data.path", str(copied)]
     tracks = json.loads((here / "tracks.json").read_text())
     assert sorted(tracks["contents"]) == sorted(track.id for track in load(music))
 
-    train(parse([*settings, "--data.path", str(copied)]), here)  # a dataset may move
+    train(parse(arguments), here)  # a dataset may move
     write_wav(copied / LABELS[0] / "3.wav", render(LABELS[0], 2.5, 16000, seed=77), 16000)
     with pytest.raises(
         RunError, match=rf"other audio .*1 of 18 tracks, the first is {LABELS[0]}/3"
     ):
-        train(parse([*settings, "--data.path", str(copied)]), here)
-
-
-def test_a_broken_checkpoint_is_named_with_the_remedy(settings: list[str], tmp_path: Path) -> None:
-    train(parse([*settings, "--schedule.epochs", "1"]), tmp_path)
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    os.truncate(last, last.stat().st_size // 2)
-
-    with pytest.raises(TonearmError, match=r"last\.ckpt: not a checkpoint .*remove it to start ov"):
-        train(parse([*settings, "--schedule.epochs", "1"]), tmp_path)
+        train(parse(arguments), here)
 
 
 @pytest.mark.parametrize(
     ("name", "state", "reason"),
     [
+        ("last", None, "File is not a zip file"),
         ("last", [1], "it holds a list"),
         ("last", {"weights": 1}, "it lacks 'state_dict'"),
         ("best", {"state_dict": {}}, "loading state_dict"),
     ],
 )
-def test_a_checkpoint_of_something_else_is_named(
+def test_a_checkpoint_that_is_broken_or_of_something_else_is_named_with_the_remedy(
     settings: list[str], finished: Path, tmp_path: Path, name: str, state: object, reason: str
 ) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    torch.save(state, tmp_path / "checkpoints" / f"{name}.ckpt")
+    checkpoint = tmp_path / "checkpoints" / f"{name}.ckpt"
+    if state is None:
+        os.truncate(checkpoint, checkpoint.stat().st_size // 2)
+    else:
+        torch.save(state, checkpoint)
 
-    with pytest.raises(TonearmError, match=rf"{name}\.ckpt: not a checkpoint .*\(.*{reason}"):
+    told = rf"{name}\.ckpt: not a checkpoint .*\(.*{reason}.*remove it to start over"
+    with pytest.raises(TonearmError, match=told):
         train(parse([*settings, "--schedule.epochs", "8"]), tmp_path)
 
 
@@ -784,9 +775,9 @@ def test_a_run_that_moved_remembers_its_best_epoch(settings: list[str], tmp_path
 
 
 def test_starting_over_forgets_the_former_run(
-    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: list[str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(parse([*settings, "--schedule.epochs", "2"]), tmp_path)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     (tmp_path / "logs" / "own.txt").write_text("mine")
     made = ("model.onnx", "metrics.json", "predictions.csv", "history.csv", "checkpoints/best.ckpt")
     assert all((tmp_path / name).exists() for name in made)
@@ -804,30 +795,6 @@ def test_starting_over_forgets_the_former_run(
     assert len(history(tmp_path)) == 3
 
 
-def test_without_validation_all_epochs_are_run_and_the_last_is_exported(
-    settings: list[str], music: Path, tmp_path: Path
-) -> None:
-    dataset = load(music)
-    cache = FeatureCache(Path(settings[-1]))
-
-    run = fit(parse(settings), dataset.tracks, (), dataset.labels, tmp_path, cache)
-
-    assert run.metrics is None
-    assert not (tmp_path / "metrics.json").exists()
-    assert len(history(tmp_path)) == 3
-    assert Bundle.load(run.bundle).metadata.temperature == 1.0
-
-
-def test_descriptors_are_learned_with_the_frames(settings: list[str], tmp_path: Path) -> None:
-    experiment = parse([*settings, "--model.name", "multimodal", "--schedule.epochs", "2"])
-    experiment = replace(experiment, model=replace(experiment.model, settings={"widths": [4, 8]}))
-
-    run = train(experiment, tmp_path)
-
-    assert run.metrics is not None
-    assert Bundle.load(run.bundle).metadata.descriptors
-
-
 @pytest.mark.parametrize("model", ["cnn", "multimodal"])
 def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
     settings: list[str], music: Path, tmp_path: Path, model: str
@@ -835,13 +802,28 @@ def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
     dataset = load(music)
-    tracks = (*dataset.tracks, Track("broken", broken, LABELS[0]))
-    experiment = parse([*settings, "--model.name", model, "--schedule.epochs", "1"])
+    fold = split(dataset, "stratified")[0]
+    tracks, held_out = (dataset.tracks, ()) if model == "cnn" else (fold.train, fold.valid)
+    experiment = parse([*settings, "--model.name", model])
     experiment = replace(experiment, model=replace(experiment.model, settings={"widths": [4, 8]}))
 
-    run = fit(experiment, tracks, (), dataset.labels, tmp_path / "run", FeatureCache(tmp_path))
+    run = fit(
+        experiment,
+        [*tracks, Track("broken", broken, LABELS[0])],
+        held_out,
+        dataset.labels,
+        tmp_path / "run",
+        FeatureCache(tmp_path),
+    )
 
     assert [failure.track.id for failure in run.failures] == ["broken"]
+    assert len(history(tmp_path / "run")) == 3
+    metadata = Bundle.load(run.bundle).metadata
+    assert bool(metadata.descriptors) == (model == "multimodal")
+    # Without validation, all epochs are run, and the last is exported as it is.
+    assert (run.metrics is None) == (model == "cnn")
+    assert (tmp_path / "run" / "metrics.json").exists() == (model == "multimodal")
+    assert metadata.temperature == 1.0 or model == "multimodal"
 
 
 @pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
