@@ -125,13 +125,6 @@ def test_thresholds_are_the_models_unless_given(tmp_path: Path) -> None:
     assert Classifier.load(path, unsure_threshold=0).thresholds == Thresholds(0.2, 0)
 
 
-def test_processes_use_the_same_thresholds(tiny_bundle: Path, song: Path) -> None:
-    strict = Classifier.load(tiny_bundle, unsure_threshold=1.0)
-    (result,) = strict.classify_files([song], workers=2)
-    assert isinstance(result, Prediction)
-    assert result.verdict == "unsure"
-
-
 def test_the_clip_is_the_mean_of_its_windows_in_the_log_domain(
     tmp_path: Path, tiny_bundle: Path, song: Path
 ) -> None:
@@ -285,29 +278,24 @@ def test_a_long_file_needs_no_more_memory_than_a_song(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_results_of_many_files_come_in_order(
-    classifier: Classifier, song: Path, tmp_path: Path, workers: int
+def test_results_of_many_files_come_in_order_and_none_costs_another(
+    tiny_bundle: Path, song: Path, tmp_path: Path, workers: int
 ) -> None:
-    broken = tmp_path / "broken.mp3"
+    broken, absent = tmp_path / "broken.mp3", tmp_path / "absent.mp3"
     broken.write_text("no music")
-    absent = tmp_path / "absent.mp3"
-    results = list(classifier.classify_files([song, broken, song, absent], workers=workers))
-    assert [type(result) for result in results] == [Prediction, Failure, Prediction, Failure]
-    assert [result.path for result in results] == [song, broken, song, absent]
-    assert "no such file" in results[3].error
-    assert not any("\n" in result.error for result in results if isinstance(result, Failure))
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_names_no_file_costs_nothing_else(
-    classifier: Classifier, song: Path, workers: int
-) -> None:
-    names: list[Any] = [None, song, "", [song]]
-    none, prediction, empty, listed = classifier.classify_files(names, workers)
-    assert isinstance(prediction, Prediction)
-    for failure, got in ((none, "NoneType"), (empty, "an empty text"), (listed, "list")):
+    names: list[Any] = [song, broken, absent, None, "", [song], song]
+    strict = Classifier.load(tiny_bundle, unsure_threshold=1.0)
+    first, *failures, last = strict.classify_files(names, workers=workers)
+    for prediction in (first, last):
+        assert isinstance(prediction, Prediction)
+        assert (prediction.path, prediction.verdict) == (song, "unsure")
+    assert [failure.path for failure in failures[:2]] == [broken, absent]
+    endings = ["", "", "got NoneType", "got an empty text", "got list"]
+    for failure, ending in zip(failures, endings, strict=True):
         assert isinstance(failure, Failure)
-        assert failure.error.endswith(f"got {got}")
+        assert failure.error.endswith(ending)
+        assert "\n" not in failure.error
+    assert "no such file" in failures[1].error
 
 
 @pytest.mark.parametrize("single", ["song.mp3", Path("song.mp3"), b"song.mp3"])
