@@ -191,15 +191,11 @@ def test_a_folder_without_recordings_is_one_line(run: Run, tmp_path: Path) -> No
     [
         (["classify"], "Missing argument"),
         (["classify", ""], "'' is no file"),
-        (["classify", "x.mp3", "--model", "nope"], "no model named 'nope'"),
-        (["classify", "x.mp3", "--json", "--csv"], "--json and --csv"),
         (["classify", "x.mp3", "--top", "0"], "--top"),
         (["classify", "x.mp3", "--csv", "--top", "2"], "--top"),
         (["classify", "x.mp3", "--workers", "0"], "--workers"),
         (["classify", "x.mp3", "--music-threshold", "1.5"], "--music-threshold"),
         (["classify", "x.mp3", "--unsure-threshold", "-1"], "--unsure-threshold"),
-        (["classify", "x.mp3", "--loud"], "--loud"),
-        (["models", "nope"], "no model named 'nope'"),
     ],
 )
 def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -> None:
@@ -252,7 +248,7 @@ def test_names_in_wide_characters_are_whole_and_aligned(run: Run, music: Path) -
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell's way to close a stream")
-@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_closed_output_is_as_silent_as_none(music: Path, tiny_bundle: Path, closed: str) -> None:
     arguments = [sys.executable, "-m", "tonearm", "classify", str(music / "low.flac")]
     command = f"{shlex.join([*arguments, '--model', str(tiny_bundle)])} {closed}"
@@ -315,6 +311,7 @@ def test_a_closed_pipe_ends_quietly(tiny_bundle: Path, music: Path) -> None:
     assert process.wait(timeout=60) != 0
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, music: Path) -> None:
     process = _started(tiny_bundle, *[music / "low.flac"] * 3000)
     assert process.stdout is not None
@@ -330,14 +327,9 @@ def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, music: Path) -> None:
 
 def _started(model: Path, *files: Path) -> subprocess.Popen[str]:
     command = [*PROGRAM, "classify", "--json", "--model", str(model), *map(str, files)]
-    # Where the tests run in the background they are deaf to Ctrl-C, and would hand that down.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
 
 
 def test_a_file_may_take_so_long(

@@ -5,7 +5,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,19 @@ def run(
     monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
     monkeypatch.setenv("TONEARM_STATE", str(tmp_path / "state"))
     return program
+
+
+@pytest.fixture
+def scan(run: Run, tmp_path: Path) -> Callable[[Path], Path]:
+    """`scan(folder) -> store` of what is in it, by the tiny model."""
+
+    def scan(folder: Path) -> Path:
+        store = tmp_path / "library.db"
+        options = ("--model", "tiny", "--store", store, "--workers", 1)
+        assert run("scan", folder, *options)[0] == 0
+        return store
+
+    return scan
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -136,12 +149,11 @@ def test_stored_predictions_replace_classification(
 def test_what_is_not_what_was_scanned_keeps_its_tags(
     run: Run,
     music: Path,
-    tmp_path: Path,
+    scan: Callable[[Path], Path],
     write_audio: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store = tmp_path / "library.db"
-    assert run("scan", music, "--model", "tiny", "--store", store)[0] == 0
+    store = scan(music)
     write_genres(music / "low.flac", ["Drone"])  # the same sound in a file of another size
     write_audio(music / "high.flac", tone(200, 2), RATE)  # another sound
     options = ("tag", "--store", store, "--policy", "append", "--json", "--dry-run")
@@ -162,19 +174,17 @@ def test_what_is_not_what_was_scanned_keeps_its_tags(
 
 @pytest.mark.parametrize("named", ["store", "link"])
 def test_a_scan_notices_tags_whose_file_keeps_its_time(
-    run: Run, music: Path, tmp_path: Path, named: str
+    run: Run, music: Path, scan: Callable[[Path], Path], tmp_path: Path, named: str
 ) -> None:
-    store, link = tmp_path / "library.db", tmp_path / "link"
+    link = tmp_path / "link"
     link.symlink_to(music, target_is_directory=True)
-    song = music / "tagged.mp3"
-    scan = ("scan", music, "--model", "tiny", "--store", store)
-    assert run(*scan)[0] == 0
+    song, store = music / "tagged.mp3", scan(music)
     before = song.stat()
     paths = [link] if named == "link" else []
     run("tag", *paths, "--store", store, "--policy", "replace", "--keep-mtime")
     after = song.stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert run(*scan)[0] == 0
+    scan(music)
     rows = map(json.loads, run("export", store, "--format", "jsonl")[1].splitlines())
     assert {Path(row["path"]).name: row["tagged"] for row in rows} == {
         "broken.mp3": [],
@@ -184,11 +194,12 @@ def test_a_scan_notices_tags_whose_file_keeps_its_time(
     }
 
 
-def test_a_library_may_be_named_through_another_link(run: Run, music: Path, tmp_path: Path) -> None:
-    store, link = tmp_path / "library.db", tmp_path / "link"
+def test_a_library_may_be_named_through_another_link(
+    run: Run, music: Path, scan: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
     link.symlink_to(music, target_is_directory=True)
-    run("scan", link, "--model", "tiny", "--store", store)
-    code, output, _ = run("tag", "--store", store, "--dry-run", "--json", music)
+    code, output, _ = run("tag", "--store", scan(link), "--dry-run", "--json", music)
     done = {
         Path(change["path"]).name: change["new"]
         for change in map(json.loads, output.split("\n")[:-1])
@@ -197,7 +208,7 @@ def test_a_library_may_be_named_through_another_link(run: Run, music: Path, tmp_
     assert done["low.flac"] == ["low"]
 
 
-def test_own_words(run: Run, music: Path, tmp_path: Path) -> None:
+def test_own_words(run: Run, music: Path, scan: Callable[[Path], Path], tmp_path: Path) -> None:
     words = tmp_path / "words.toml"
     words.write_text('low = "Deep Drones"\nhigh = ""\nmiddle = "x"\n')
     code, output, errors = run("tag", "--model", "tiny", "--mapping", words, music)
@@ -205,8 +216,7 @@ def test_own_words(run: Run, music: Path, tmp_path: Path) -> None:
     assert errors == "tonearm: the model never predicts middle: it knows low, high\n"
     assert read_genres(music / "low.flac") == ("Deep Drones",)
     assert read_genres(music / "high.flac") == ()
-    store = tmp_path / "library.db"
-    run("scan", music, "--store", store, "--model", "tiny")
+    store = scan(music)
     for arguments in (
         ["tag", "--dry-run", "--store", store],
         ["playlists", store, "-o", tmp_path / "lists"],
@@ -243,15 +253,7 @@ def test_interrupted(run: Run, music: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert contents(music) == before
 
 
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """Hear Ctrl-C even where the tests run in the background, whose shell has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeded")
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_waits_for_the_file_in_hand(
     run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +288,9 @@ def test_the_way_back_is_told_where_the_output_was_closed(
     assert errors.startswith("tonearm: 1 written; undo: tonearm tag --undo ")
 
 
-def test_genres_are_cut_on_a_terminal_only(run: Run, music: Path, tmp_path: Path) -> None:
+def test_genres_are_not_cut_where_there_is_no_terminal(
+    run: Run, music: Path, tmp_path: Path
+) -> None:
     genres = "Soundtrack; Ambient; Electronic; Downtempo"
     table = tmp_path / "genres.jsonl"
     table.write_text(
@@ -324,8 +328,6 @@ def test_unreadable_folders_are_reported(
         (["tag", "x.mp3", "--policy", "all"], "--policy"),
         (["tag", "x.mp3", "--above", "2"], "--above"),
         (["tag", "x.mp3", "--above", "0.5", "--below", "0.4"], "nothing is at least 0.5"),
-        (["tag", "x.mp3", "--above", "nan"], "above: expected 0 to 1, got nan"),
-        (["tag", "x.mp3", "--below", "nan"], "below: expected 0 to 1, got nan"),
         (["tag", "x.mp3", "--model", "nope"], "no model named 'nope'"),
         (["tag", "--undo", "--policy", "missing"], "--policy means nothing with --undo"),
         (["tag", "--store", "x.db", "--model", "default"], "--model means nothing with --from or"),
@@ -338,10 +340,9 @@ def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -
 
 
 def test_what_was_scanned_and_left_alone_is_tagged_from_the_store(
-    run: Run, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, music: Path, scan: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = tmp_path / "library.db"
-    assert run("scan", music, "--model", "tiny", "--store", store)[0] == 0
+    store = scan(music)
 
     def identify(path: str) -> None:
         raise AssertionError(f"{path} was decoded again")
