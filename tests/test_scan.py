@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -93,17 +94,30 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture
-def scanned(store: Store, tiny_bundle: Path) -> Callable[..., Scan]:
-    """`scanned(*paths, **options) -> Scan` that is over."""
+def in_this_process(
+    prepare: Callable[[], Analyser], tasks: Iterable[Task], *_: object, **__: object
+) -> Iterator[Outcome]:
+    """Stand in for `as_finished` where it does not matter that files are analysed elsewhere."""
+    with closing(prepare()) as analyse:
+        yield from map(analyse, tasks)
 
-    def scanned(*paths: Path, **options: object) -> Scan:
+
+@pytest.fixture
+def scanned(
+    store: Store, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Scan]:
+    """`scanned(*paths, processes=False, **options) -> Scan` that is over."""
+
+    def scanned(*paths: Path, processes: bool = False, **options: object) -> Scan:
         settings = {"model": tiny_bundle, "workers": 1} | options
         scan = Scan(store, paths, **settings)  # type: ignore[arg-type]
-        for outcome in scan:
-            stored = store.entry(outcome.entry.path)
-            assert stored is not None
-            assert stored.scanned_at == outcome.entry.scanned_at
+        with monkeypatch.context() as patched:
+            if not processes:
+                patched.setattr(scan_module, "as_finished", in_this_process)
+            for outcome in scan:
+                stored = store.entry(outcome.entry.path)
+                assert stored is not None
+                assert stored.scanned_at == outcome.entry.scanned_at
         return scan
 
     return scanned
@@ -332,7 +346,7 @@ def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     monkeypatch.setattr(scan_module, "Analyser", OddAnalyser)
     for number, name in enumerate(("a", "crashes", "hangs", "slow", "z")):
         write_audio(tmp_path / f"{name}.wav", tone(200 + number, 0.5), RATE)
-    tally = scanned(tmp_path, time_limit=2).tally
+    tally = scanned(tmp_path, processes=True, time_limit=2).tally
     assert (tally.classified, tally.failed) == (2, 3)
     assert store.errors() == {
         "given up after 4 s": 1,
@@ -342,6 +356,7 @@ def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     assert store.entry(tmp_path / "z.wav")
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_interrupted_or_killed_and_resumed_is_as_good_as_unbroken(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -380,12 +395,7 @@ def started(model: Path, store: Path, music: Path, workers: int) -> subprocess.P
     command = [sys.executable, "-c", SLOW_PROGRAM, "scan", str(music)]
     command += ["--store", str(store), "--model", str(model)]
     command += ["--workers", str(workers)]
-    # Where the tests run in the background they are deaf to Ctrl-C, and would hand that down.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def await_rows(store: Path, count: int) -> int:
