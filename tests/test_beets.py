@@ -149,7 +149,7 @@ def test_import_of_single_tracks_by_genre_in_the_path(beet: Beets, album: Path) 
     assert paths == {"high/high.flac", "low/low.mp3", "Soul/soul.ogg"}
 
 
-def test_import_without_auto_or_with_pretend_changes_nothing(
+def test_import_that_pretends_changes_nothing(
     beet: Beets, album: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     beet.run("import", "-A", album, pretend=True)

@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 from tonearm import audio
+from tonearm.baselines.feature_sets import FEATURE_SETS
 from tonearm.datasets import Track
 from tonearm.datasets.cache import FeatureCache, Kind
 from tonearm.datasets.content import ContentIndex, ContentIndexError, Stamp, content_hash
 from tonearm.datasets.storage import StoredArray, write_array
+from tonearm.features.descriptors import DESCRIPTOR_RATE, describe, descriptor_names
 from tonearm.features.logmel import LogMel, LogMelConfig
 from tonearm.synth import STYLES, render, write_wav
 
@@ -191,16 +193,15 @@ def test_failures_are_listed_and_stop_nothing(tmp_path: Path, tracks: list[Track
 
 
 JOB = """
-import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_cache import CONFIG
 from tonearm.datasets import Track
-from tonearm.datasets.cache import FeatureCache, Kind
+from tonearm.datasets.cache import FeatureCache
+from tonearm.features.logmel import LogMelConfig
 if __name__ == "__main__":
+    config = LogMelConfig.from_dict({config})
     music = sorted(Path({music!r}).glob("*.wav"))
     tracks = [Track(path.stem, path, "a") for path in music]
-    FeatureCache({root!r}).logmels(tracks, CONFIG, progress=False, workers={workers})
+    FeatureCache({root!r}).logmels(tracks, config, progress=False, workers={workers})
 """
 
 
@@ -222,9 +223,9 @@ def test_silence_and_scraps_have_no_features(tmp_path: Path, tracks: list[Track]
 
 
 def start(tmp_path: Path, root: Path, workers: int) -> subprocess.Popen[bytes]:
-    music, tests = str(tmp_path / "music"), str(Path(__file__).parent)
+    settings = {"config": CONFIG.to_dict(), "workers": workers}
     script = tmp_path / f"job-{root.name}.py"
-    script.write_text(JOB.format(tests=tests, music=music, root=str(root), workers=workers))
+    script.write_text(JOB.format(music=str(tmp_path / "music"), root=str(root), **settings))
     return subprocess.Popen([sys.executable, str(script)], start_new_session=True)
 
 
@@ -332,17 +333,16 @@ def test_names_that_are_not_utf8_have_features(tmp_path: Path, tracks: list[Trac
 
 
 def test_descriptors_have_a_row_for_every_track(tmp_path: Path, tracks: list[Track]) -> None:
-    descriptors = pytest.importorskip("tonearm.features.descriptors")
     root = tmp_path / "cache"
     bad = Track("gone", tmp_path / "gone.wav", "a")
     table = FeatureCache(root).descriptors([tracks[0], bad, tracks[1]], progress=False, workers=1)
-    assert table.shape == (3, len(descriptors.descriptor_names()))
+    assert table.shape == (3, len(descriptor_names()))
     assert table.dtype == np.float32
     assert np.isnan(table[1]).all()
     assert not np.isnan(table[[0, 2]]).all(axis=1).any()
     assert tracks[0].path is not None
-    samples = audio.read(tracks[0].path, descriptors.DESCRIPTOR_RATE).samples
-    np.testing.assert_array_equal(table[0], descriptors.describe(samples))
+    samples = audio.read(tracks[0].path, DESCRIPTOR_RATE).samples
+    np.testing.assert_array_equal(table[0], describe(samples))
     assert FeatureCache(root).descriptors([], progress=False).shape == (0, table.shape[1])
 
 
@@ -370,8 +370,6 @@ def test_a_row_that_is_damaged_is_made_anew(
 
 
 def test_the_middle_of_a_long_recording_is_described(tmp_path: Path) -> None:
-    from tonearm.features.descriptors import DESCRIPTOR_RATE, describe
-
     (track,) = pieces(tmp_path / "music", 1, seconds=34.0)
     assert track.path is not None
     table = FeatureCache(tmp_path / "cache").descriptors([track], progress=False, workers=1)
@@ -380,8 +378,6 @@ def test_the_middle_of_a_long_recording_is_described(tmp_path: Path) -> None:
 
 
 def test_a_recording_with_a_silent_middle_is_described(tmp_path: Path) -> None:
-    from tonearm.baselines.feature_sets import FEATURE_SETS
-
     sound = render(STYLES[0], 4.0, 8000)
     path = tmp_path / "pause.wav"
     write_wav(path, np.concatenate([sound, np.zeros(34 * 8000), sound]), 8000)

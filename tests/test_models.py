@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tonearm.errors import UsageError
-from tonearm.models import GenreNetwork, create_model, model_names, register
+from tonearm.models import GenreNetwork, create_model, register
 from tonearm.models.layers import BandNorm, DescriptorNet, GatedFusion
 
 CLASSES = 4
@@ -72,10 +72,6 @@ def inputs(network: GenreNetwork, batch: int = 3, frames: int = 60) -> tuple[Ten
     if not network.uses_descriptors:
         return logmel, None
     return logmel, torch.randn(batch, DESCRIPTORS, generator=generator)
-
-
-def test_there_are_the_five_networks() -> None:
-    assert {"cnn", "crnn", "hybrid", "mobilenet", "multimodal"} <= set(model_names())
 
 
 @every_network
