@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -10,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from pages import check_page, needs_node, run_script
 from stores import MODEL, failure, open_store, track
-from tonearm.cli.app import app
 from tonearm.errors import TonearmError
 from tonearm.library import journal, projection
 from tonearm.library.entry import Model
@@ -345,15 +344,18 @@ def _oklab(linear: np.ndarray) -> np.ndarray:
     return np.cbrt(linear @ np.transpose(cones)) @ np.transpose(axes)  # type: ignore[no-any-return]
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: Callable[..., tuple[int, str, str]],
+) -> None:
     monkeypatch.chdir(tmp_path)
     open_store(tmp_path / "mine.db", [track("/m/a.ogg", tagged=("Slow",))]).close()
     (tmp_path / "words.toml").write_text('blues = "Slow"\n')
-    done = CliRunner().invoke(app, ["report", "mine.db", "--mapping", "words.toml"])
-    assert (done.exit_code, done.stdout) == (0, "mine.html\n")
+    assert program("report", "mine.db", "--mapping", "words.toml") == (0, "mine.html\n", "")
     page = (tmp_path / "mine.html").read_text(encoding="utf-8")
     assert data_of(page)["tags"]["disagreeing"] == [[0, "Slow", ["blues"]]]
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
-    done = CliRunner().invoke(app, ["report", "mine.db", "-o", "mine.db"])
-    assert "mine.db is the store itself" in str(done.exception)
+    code, _, errors = program("report", "mine.db", "-o", "mine.db")
+    assert (code, "mine.db is the store itself" in errors) == (2, True)
     assert (tmp_path / "mine.db").read_bytes().startswith(b"SQLite")

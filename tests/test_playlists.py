@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from stores import open_store, track
-from tonearm.cli.app import app
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library.entry import Entry
 from tonearm.library.m3u import Item, names_of, write_playlist
@@ -205,17 +204,16 @@ def test_a_playlist_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         write_playlist(tmp_path / "file" / "x.m3u8", [])
 
 
-def test_the_command(tmp_path: Path) -> None:
-    store, folder = str(tmp_path / "library.db"), str(tmp_path / "lists")
+def test_the_command(tmp_path: Path, program: Callable[..., tuple[int, str, str]]) -> None:
+    store, folder = tmp_path / "library.db", tmp_path / "lists"
     (tmp_path / "words.csv").write_text("rock,Guitars/Noise\n")
-    open_store(Path(store), [track("/m/1"), track("/m/2", "rock"), track(ODD, "rock")]).close()
-    words = ["--mapping", str(tmp_path / "words.csv")]
-    done = CliRunner().invoke(app, ["playlists", store, "-o", folder, "--absolute", *words])
-    assert done.exit_code == 0
-    assert done.stdout == f"1  {folder}/Guitars_Noise.m3u8\n1  {folder}/jazz.m3u8\n"
-    assert done.stderr.count("\n") == 1
-    assert "caf\\xe9" in done.stderr
-    done = CliRunner().invoke(app, ["playlists", store, "-o", folder, "--min-confidence", "0.9"])
-    assert (done.exit_code, done.stdout) == (1, "")
-    done = CliRunner().invoke(app, ["playlists", store, "-o", folder, "--seed", "1"])
-    assert "--seed means nothing without --sort random" in str(done.exception)
+    open_store(store, [track("/m/1"), track("/m/2", "rock"), track(ODD, "rock")]).close()
+    named = ("playlists", store, "-o", folder)
+    code, output, errors = program(*named, "--absolute", "--mapping", tmp_path / "words.csv")
+    assert code == 0
+    assert output == f"1  {folder}/Guitars_Noise.m3u8\n1  {folder}/jazz.m3u8\n"
+    assert errors.count("\n") == 1
+    assert "caf\\xe9" in errors
+    assert program(*named, "--min-confidence", 0.9)[:2] == (1, "")
+    code, _, errors = program(*named, "--seed", 1)
+    assert (code, "--seed means nothing without --sort random" in errors) == (2, True)

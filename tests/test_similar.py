@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.cells import cell_len
-from typer.testing import CliRunner
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from stores import MODEL, open_store, track
 from tonearm.bundle import Bundle
-from tonearm.cli.app import app
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import similar as similar_module
 from tonearm.library.analysis import Analyser, Task, model_of
@@ -27,6 +23,7 @@ from tonearm.library.similarity import best_first, cosine_similarity, unit_vecto
 from tonearm.library.store import Store
 
 RATE = FRONT_END.sample_rate
+Run = Callable[..., tuple[int, str, str]]
 
 
 def placed(path: str, *embedding: float, **changes: object) -> Entry:
@@ -179,16 +176,14 @@ def test_two_thousand_tracks_answer_at_once(tmp_path: Path) -> None:
         assert time.process_time() - began < 1
 
 
-def test_the_command(store: Store, tones: Path, tmp_path: Path) -> None:
-    file, name = str(tones / "200.flac"), str(store.path)
-    done = CliRunner().invoke(app, ["similar", file, "--store", name, "--top", "2"])
-    assert done.exit_code == 0
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["low", "high"]
+def test_the_command(store: Store, tones: Path, tmp_path: Path, program: Run) -> None:
+    named = ("similar", tones / "200.flac", "--store", store.path)
+    code, output, _ = program(*named, "--top", 2)
+    assert code == 0
+    assert [line.split()[1] for line in output.splitlines()] == ["low", "high"]
     target = tmp_path / "like it.m3u8"
-    done = CliRunner().invoke(
-        app, ["similar", file, "--store", name, "--json", "--playlist", str(target)]
-    )
-    records = [json.loads(line) for line in done.stdout.splitlines()]
+    _, output, _ = program(*named, "--json", "--playlist", target)
+    records = [json.loads(line) for line in output.splitlines()]
     assert [Path(record["path"]).stem for record in records] == ["250", "3000", "5000"]
     assert [line for line in target.read_text().splitlines() if line[0] != "#"] == [
         "music/200.flac",
@@ -199,79 +194,70 @@ def test_the_command(store: Store, tones: Path, tmp_path: Path) -> None:
 
 
 def test_files_of_another_excerpt_are_told_to_be_left_out(
-    store: Store, tones: Path, tiny_bundle: Path
+    store: Store, tones: Path, tiny_bundle: Path, program: Run
 ) -> None:
     whole = Excerpt(None)
     model = model_of(Bundle.load(tiny_bundle), whole)
     store.add_model(model)
     analyser = Analyser(tiny_bundle, model, whole, None)
     store.save([analyser(Task.of(str(tones / "250.flac"))).entry])
-    file, name = str(tones / "200.flac"), str(store.path)
-    done = CliRunner().invoke(app, ["similar", file, "--store", name])
-    assert len(done.stdout.splitlines()) == 2
-    assert done.stderr == (
+    _, output, errors = program("similar", tones / "200.flac", "--store", store.path)
+    assert len(output.splitlines()) == 2
+    assert errors == (
         "tonearm: warning: not searched, since another model or excerpt analysed them: "
         "1 of the files (scan them again)\n"
     )
 
 
-def test_genres_in_wide_characters_are_aligned(tmp_path: Path) -> None:
+def test_genres_in_wide_characters_are_aligned(tmp_path: Path, program: Run) -> None:
     model = replace(MODEL, labels=("歌謡曲", "jazz"))
     pop = replace(track("/m/c"), genre="歌謡曲", probabilities={"歌謡曲": 1.0})
     songs = [track("/m/a"), track("/m/b"), pop]
     open_store(tmp_path / "l.db", songs, model).close()
-    done = CliRunner().invoke(app, ["similar", "/m/a", "--store", str(tmp_path / "l.db")])
-    jazz, wide = (line.partition("/m/")[0] for line in done.stdout.splitlines())
+    _, output, _ = program("similar", "/m/a", "--store", tmp_path / "l.db")
+    jazz, wide = (line.partition("/m/")[0] for line in output.splitlines())
     assert ("jazz" in jazz, "歌謡曲" in wide) == (True, True)
     assert cell_len(jazz) == cell_len(wide)
 
 
 @pytest.mark.usefixtures("on_another_drive")
-def test_a_track_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path) -> None:
+def test_a_track_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path, program: Run) -> None:
     open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
     target = tmp_path / "list.m3u8"
-    done = CliRunner().invoke(
-        app, ["similar", "/m/a", "--store", str(tmp_path / "l.db"), "--playlist", str(target)]
-    )
-    assert (done.exit_code, done.stdout.split()[2]) == (0, "/m/b")
+    options = ("--store", tmp_path / "l.db", "--playlist", target)
+    code, output, _ = program("similar", "/m/a", *options)
+    assert (code, output.split()[2]) == (0, "/m/b")
     assert target.read_text().splitlines()[-1] == "/m/b"
 
 
-def test_a_playlist_takes_the_place_of_no_recording(store: Store, tones: Path) -> None:
+def test_a_playlist_takes_the_place_of_no_recording(
+    store: Store, tones: Path, program: Run
+) -> None:
     song = tones / "200.flac"
     before = song.read_bytes()
-    named = ["similar", str(song), "--store", str(store.path), "--playlist"]
     for target, what in ((song, "a recording"), (store.path, "the store itself")):
-        done = CliRunner().invoke(app, [*named, str(target)])
-        assert f"is {what}, and would be written over" in str(done.exception)
+        code, _, errors = program("similar", song, "--store", store.path, "--playlist", target)
+        assert (code, f"is {what}, and would be written over" in errors) == (2, True)
     assert song.read_bytes() == before
     assert len(store) > 0
 
 
-def test_a_folder_that_the_store_does_not_know_is_reported(tmp_path: Path) -> None:
+def test_a_folder_that_the_store_does_not_know_is_reported(tmp_path: Path, program: Run) -> None:
     open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
-    named = ["similar", "/m/a", "--store", str(tmp_path / "l.db"), "--under", "/Wildd"]
+    named = ("similar", "/m/a", "--store", tmp_path / "l.db", "--under", "/Wildd")
     complaint = f"tonearm: {tmp_path}/l.db knows no file in /Wildd\n"
-    done = CliRunner().invoke(app, named)
-    assert (done.exit_code, done.stdout, done.stderr) == (1, "", complaint)
-    done = CliRunner().invoke(app, [*named, "--under", "/m"])
-    assert (done.exit_code, done.stderr) == (0, complaint)
+    assert program(*named) == (1, "", complaint)
+    assert program(*named, "--under", "/m")[::2] == (0, complaint)
 
 
-def test_a_damaged_store_is_one_line(tmp_path: Path) -> None:
+def test_a_damaged_store_is_one_line(tmp_path: Path, program: Run) -> None:
     with open_store(tmp_path / "l.db", [track(f"/m/{name}") for name in "abc"]) as store:
         store._database.execute("UPDATE files SET tagged = 'null' WHERE title IS NULL")
-    command = [sys.executable, "-m", "tonearm", "similar", "/m/a", "--store", tmp_path / "l.db"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     complaint = f"tonearm: {tmp_path}/l.db: damaged: wrong values for /m/a (scan into a new store)"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{complaint}\n")
+    assert program("similar", "/m/a", "--store", tmp_path / "l.db") == (1, "", f"{complaint}\n")
 
 
-def test_a_library_of_one_has_nothing_similar(tmp_path: Path) -> None:
+def test_a_library_of_one_has_nothing_similar(tmp_path: Path, program: Run) -> None:
     open_store(tmp_path / "l.db", [track("/m/a")]).close()
-    done = CliRunner().invoke(app, ["similar", "/m/a", "--store", str(tmp_path / "l.db")])
-    assert (done.exit_code, done.stdout, done.stderr) == (
-        1,
-        "",
-        "tonearm: there is no other track\n",
-    )
+    complaint = "tonearm: there is no other track\n"
+    assert program("similar", "/m/a", "--store", tmp_path / "l.db") == (1, "", complaint)
