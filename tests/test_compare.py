@@ -6,15 +6,14 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, permutation_test
-from typer.testing import CliRunner
 
-from tonearm.cli.app import app
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, mcnemar, p_text, sign_flip
@@ -22,6 +21,7 @@ from tonearm.evaluation.predictions import Predictions
 
 LABELS = ("blues", "jazz", "rock")
 TRACKS = 120
+Program = Callable[..., tuple[int, str, str]]
 
 
 def run(
@@ -286,71 +286,70 @@ def test_markdown_aligns_its_columns() -> None:
     assert markdown_table(("run",), [("Dub|Ska",)]).splitlines()[2] == r"| Dub\|Ska |"
 
 
-def test_runs_are_named_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_named_by_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program
+) -> None:
     for name in ("lr0.1", "lr0.01"):
         files.write(tmp_path / name / "predictions.csv", run(0.4, 1))
     files.write(tmp_path / "svm.v2.csv", run(0.1, 2))
     monkeypatch.chdir(tmp_path / "lr0.1")
 
     def names(*runs: str) -> list[str]:
-        done = CliRunner().invoke(app, ["compare", *runs, "--json", "--bootstrap", "0"])
-        return [row["run"] for row in json.loads(done.stdout)]
+        _, output, _ = program("compare", *runs, "--json", "--bootstrap", 0)
+        return [row["run"] for row in json.loads(output)]
 
     assert names(".", "../lr0.01", "../svm.v2.csv") == ["lr0.1", "lr0.01", "svm.v2"]
     assert names("predictions.csv", "../lr0.01/predictions.csv") == ["lr0.1", "lr0.01"]
     assert names(".", "predictions.csv") == [".", "predictions.csv"]  # two ways to one name
 
 
-def test_names_are_no_markup(tmp_path: Path) -> None:
+def test_names_are_no_markup(tmp_path: Path, program: Program) -> None:
     runs = [tmp_path / name for name in ("cnn[lr=1e-3]", "cnn[bold]", "[/cnn]", "cnn :cat:")]
     for number, folder in enumerate(runs):
         files.write(folder / "predictions.csv", run(0.4, number))
-    done = CliRunner().invoke(app, ["compare", *map(str, runs), "--bootstrap", "0"])
-    assert done.exit_code == 0, done.output
-    names = [line.partition("  ")[0] for line in done.stdout.splitlines()[1:5]]
+    code, output, _ = program("compare", *runs, "--bootstrap", 0)
+    assert code == 0
+    names = [line.partition("  ")[0] for line in output.splitlines()[1:5]]
     assert names == [folder.name for folder in runs]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
-def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
+def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path, program: Program) -> None:
     files.write(tmp_path / "one\nrun.csv", run(0.4, 1))
-    done = CliRunner().invoke(app, ["compare", str(tmp_path / "one\nrun.csv"), "--markdown"])
-    assert "| one\\nrun | " in done.stdout
+    assert "| one\\nrun | " in program("compare", tmp_path / "one\nrun.csv", "--markdown")[1]
     table = compare({"one\rrun": run(0.4, 1)}).to_csv()
     assert [row["run"] for row in csv.DictReader(io.StringIO(table, newline=""))] == ["one\rrun"]
-    absent = CliRunner().invoke(app, ["compare", str(tmp_path / "no\nsuch.csv")]).exception
-    assert str(absent) == f"{tmp_path}/no\\nsuch.csv: No such file or directory"
+    complaint = f"tonearm: {tmp_path}/no\\nsuch.csv: No such file or directory\n"
+    assert program("compare", tmp_path / "no\nsuch.csv") == (1, "", complaint)
 
 
-def test_command_line(tmp_path: Path) -> None:
+def test_command_line(tmp_path: Path, program: Program) -> None:
     files.write(tmp_path / "cnn" / "predictions.csv", run(0.4, 1))
     files.write(tmp_path / "svm.csv", run(0.1, 2, tracks=100))
-    arguments = ["compare", str(tmp_path / "cnn"), str(tmp_path / "svm.csv")]
+    arguments = ("compare", tmp_path / "cnn", tmp_path / "svm.csv")
 
-    table = CliRunner().invoke(app, arguments)
-    assert table.exit_code == 0, table.output
-    assert "100 tracks in common" in table.output
-    assert "20 left out" in table.output
-    assert "p by artist" in table.output
-    alone = CliRunner().invoke(app, arguments[:2])
-    assert alone.exit_code == 0, alone.output
-    assert "120 tracks in common" in alone.output
-    assert "intervals over 60 groups (artists; tracks by an unknown artist" in alone.output
-    assert "p by artist" not in alone.output
-    no_intervals = CliRunner().invoke(app, [*arguments, "--bootstrap", "0"])
-    assert "100 tracks in common; per cent\n" in no_intervals.output
+    code, table, errors = program(*arguments)
+    assert code == 0
+    assert "100 tracks in common" in table
+    assert "20 left out" in errors
+    assert "p by artist" in table
+    code, alone, _ = program(*arguments[:2])
+    assert code == 0
+    assert "120 tracks in common" in alone
+    assert "intervals over 60 groups (artists; tracks by an unknown artist" in alone
+    assert "p by artist" not in alone
+    assert "100 tracks in common; per cent\n" in program(*arguments, "--bootstrap", 0)[1]
 
-    rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    rows = json.loads(program(*arguments, "--json")[1])
     assert [row["run"] for row in rows] == ["cnn", "svm"]
     assert rows[1]["against"] == "cnn"
     assert rows[1]["mcnemar_p"] < 0.01
 
-    text = CliRunner().invoke(app, [*arguments, "--csv"]).stdout
-    cells = list(csv.DictReader(io.StringIO(text)))
+    cells = list(csv.DictReader(io.StringIO(program(*arguments, "--csv")[1])))
     assert float(cells[1]["accuracy"]) == pytest.approx(rows[1]["accuracy"], rel=1e-5)
     assert cells[0]["mcnemar_p"] == ""
 
-    markdown = CliRunner().invoke(app, [*arguments, "--markdown", "--bootstrap", "0"]).stdout
+    _, markdown, _ = program(*arguments, "--markdown", "--bootstrap", 0)
     assert markdown.startswith("| run | accuracy |")
     assert "< 0.001" in markdown
 

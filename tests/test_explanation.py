@@ -11,17 +11,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Explanation, explain, synth
 from tonearm.audio import AudioError, NotAudio, Recording, TimedOut, probe
-from tonearm.cli.app import app
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.explanation import Occlusion
 from tonearm.features.logmel import FRONT_ENDS
 
 RATE = FRONT_END.sample_rate
+Program = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -321,21 +320,27 @@ class TestPlot:
         assert output.read_bytes() == b"the old one"
 
     def test_program(
-        self, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+        self,
+        tiny_bundle: Path,
+        tmp_path: Path,
+        write_audio: Callable[..., Path],
+        program: Program,
     ) -> None:
         file = write_audio(tmp_path / "a.flac", tone(300, 2), RATE)
-        options = ["--model", str(tiny_bundle), "--genre", "high", "-o", str(tmp_path / "a.png")]
-        done = CliRunner().invoke(app, ["explain", str(file), *options])
-        assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "a.png"))
+        options = ("--model", tiny_bundle, "--genre", "high", "-o", tmp_path / "a.png")
+        assert program("explain", file, *options) == (0, f"{tmp_path / 'a.png'}\n", "")
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
     def test_program_prints_an_odd_name_as_one_line(
-        self, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+        self,
+        tiny_bundle: Path,
+        tmp_path: Path,
+        write_audio: Callable[..., Path],
+        program: Program,
     ) -> None:
         file = write_audio(tmp_path / "a.flac", tone(300, 2), RATE)
-        options = ["--model", str(tiny_bundle), "-o", str(tmp_path / "line\nbreak.png")]
-        done = CliRunner().invoke(app, ["explain", str(file), *options])
-        assert done.output == f"{tmp_path}/line\\nbreak.png\n"
+        options = ("--model", tiny_bundle, "-o", tmp_path / "line\nbreak.png")
+        assert program("explain", file, *options)[1] == f"{tmp_path}/line\\nbreak.png\n"
 
     def test_a_name_as_long_as_names_can_be_has_a_picture(
         self,
@@ -343,27 +348,26 @@ class TestPlot:
         tmp_path: Path,
         write_audio: Callable[..., Path],
         monkeypatch: pytest.MonkeyPatch,
+        program: Program,
     ) -> None:
         monkeypatch.chdir(tmp_path)
         file = write_audio(tmp_path / f"{'ä' * 125}.flac", tone(300, 2), RATE)
-        done = CliRunner().invoke(app, ["explain", str(file), "--model", str(tiny_bundle)])
-        assert (done.exit_code, done.output) == (0, f"{'ä' * 119}-explanation.png\n")
-        assert Path(done.output.strip()).is_file()
+        picture = f"{'ä' * 119}-explanation.png"
+        assert program("explain", file, "--model", tiny_bundle) == (0, f"{picture}\n", "")
+        assert Path(picture).is_file()
 
 
 def test_the_report_shows_what_led_to_an_error(
-    classifier: Classifier, tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+    tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path], program: Program
 ) -> None:
     pytest.importorskip("jinja2")
     for label, name, hertz in (("low", "a", 300), ("low", "b", 5000), ("high", "c", 5000)):
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
         write_audio(tmp_path / "data" / label / f"{name}.flac", tone(hertz, 2), RATE)
-    arguments = ["evaluate", str(tiny_bundle), str(tmp_path / "data"), "--bootstrap", "0"]
+    arguments = ("evaluate", tiny_bundle, tmp_path / "data", "--bootstrap", 0)
     for count, pictures in ((3, 1), (0, 0)):
         report = tmp_path / f"report-{count}"
-        options = ["--report", str(report), "--explain", str(count)]
-        done = CliRunner().invoke(app, [*arguments, *options])
-        assert done.exit_code == 0, done.output
+        assert program(*arguments, "--report", report, "--explain", count)[0] == 0
         page = (report / "report.html").read_text(encoding="utf-8")
         assert page.count("data:image/png;base64,") == pictures
         assert ("Why the worst" in page) == bool(pictures)

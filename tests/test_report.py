@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from bundles import tiny_metadata
 from pages import Page, check_page
 from pieces import write_pieces
 from tonearm.bundle import Bundle, find, write_metadata
-from tonearm.cli.app import app
 from tonearm.cli.options import listed
 from tonearm.datasets import Dataset, LeakWarning, Track, load, split
 from tonearm.datasets.content import content_hash
@@ -38,6 +36,7 @@ from tonearm.evaluation.training_overlap import data_learned, overlap_warning, t
 from tonearm.prediction import Failure, Prediction
 
 LABELS = ("blues", "disco", "jazz")
+Program = Callable[..., tuple[int, str, str]]
 
 
 class Oracle:
@@ -252,76 +251,71 @@ def test_a_dollar_sign_in_a_genre_is_no_formula() -> None:
     assert "$oul_{" in render(predictions, predictions.metrics(0), SUBJECT)
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_heard(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_heard(
+    tmp_path: Path, program: Program
+) -> None:
     (tmp_path / "taken").touch()
-    done = CliRunner().invoke(
-        app, ["evaluate", "default", str(tmp_path), "--report", str(tmp_path / "taken")]
-    )
-    assert isinstance(done.exception, TonearmError)
-    assert str(done.exception) == f"{tmp_path / 'taken'}: a file is where its folder should be"
+    complaint = f"tonearm: {tmp_path / 'taken'}: a file is where its folder should be\n"
+    done = program("evaluate", "default", tmp_path, "--report", tmp_path / "taken")
+    assert done == (1, "", complaint)
 
 
-def test_command_line_from_audio_to_page(tiny_bundle: Path, tmp_path: Path) -> None:
-    labels = Bundle.load(tiny_bundle).metadata.labels
-    write_pieces(tmp_path / "music", labels, 2)
-    (tmp_path / "music" / labels[0] / "broken.wav").write_bytes(b"no music at all")
-    arguments = ["evaluate", str(tiny_bundle), str(tmp_path / "music"), "--bootstrap", "20"]
+def test_command_line_from_audio_to_page(
+    tiny_bundle: Path, tmp_path: Path, program: Program
+) -> None:
+    music = write_pieces(tmp_path / "music", ("low", "high"), 2)
+    (music / "low" / "broken.wav").write_bytes(b"no music at all")
+    arguments = ("evaluate", tiny_bundle, music, "--bootstrap", 20)
 
-    table = CliRunner().invoke(app, [*arguments, "--report", str(tmp_path / "report")])
-    assert table.exit_code == 0, table.output
-    assert "4 tracks in" in table.stdout
-    assert "1 could not be classified" in table.stdout
-    assert " by chance)" in table.stdout
-    assert "warning: only 4 tracks: the 95 % intervals are too narrow" in table.stderr
+    code, table, errors = program(*arguments, "--report", tmp_path / "report")
+    assert code == 0
+    assert "4 tracks in" in table
+    assert "1 could not be classified" in table
+    assert " by chance)" in table
+    assert "warning: only 4 tracks: the 95 % intervals are too narrow" in errors
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "broken.wav" in page
     assert "4 tracks of 2 genres" in page
 
-    figures = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    figures = json.loads(program(*arguments, "--json")[1])
     assert figures["count"] == 4
     assert [Path(failure["path"]).name for failure in figures["failures"]] == ["broken.wav"]
     written = Metrics.from_json((tmp_path / "report" / "metrics.json").read_text())
     assert figures["accuracy"] == written.accuracy
 
-    (tmp_path / "music" / labels[0]).rename(tmp_path / "music" / "Unheard of")
-    refused = CliRunner().invoke(app, arguments)
-    assert isinstance(refused.exception, TonearmError)
-    assert "does not know the label Unheard of" in str(refused.exception)
-    renamed = CliRunner().invoke(app, [*arguments, "--map", f"Unheard of={labels[0]}", "--json"])
-    assert json.loads(renamed.stdout)["confusion"] == figures["confusion"]
-    subset = CliRunner().invoke(app, [*arguments, "--labels", labels[1], "--json"])
-    assert json.loads(subset.stdout)["count"] == 2
-    both = CliRunner().invoke(
-        app,
-        [*arguments, "--labels", f" {labels[1]}, Unheard of", "--map", f"Unheard of={labels[0]}"],
-    )
-    assert both.exit_code == 0, both.output
-    idle = CliRunner().invoke(
-        app, [*arguments, "--labels", labels[1], "--map", f"Unheard of={labels[0]}", "--json"]
-    )
-    assert json.loads(idle.stdout)["count"] == 2
-    (tmp_path / "music" / "Unheard of").rename(tmp_path / "music" / "R\u00f3ck")
-    for option in (["--labels", "Ro\u0301ck"], []):
-        apart = [*arguments, *option, "--map", f"Ro\u0301ck={labels[0]}", "--json"]
-        assert CliRunner().invoke(app, apart).exit_code == 0
-    malformed = CliRunner().invoke(app, [*arguments, "--map", "Unheard of"])
-    assert "--map 'Unheard of': expected" in str(malformed.exception)
+    (music / "low").rename(music / "Unheard of")
+    code, _, errors = program(*arguments)
+    assert (code, "does not know the label Unheard of" in errors) == (1, True)
+    assert json.loads(program(*arguments, "--json", "--labels", "high")[1])["count"] == 2
+    arguments = (*arguments, "--json", "--map")
+    renamed = program(*arguments, "Unheard of=low")[1]
+    assert json.loads(renamed)["confusion"] == figures["confusion"]
+    for labels, count in (("high", 2), (" high, Unheard of", 4)):  # all words need not be used
+        subset = program(*arguments, "Unheard of=low", "--labels", labels)[1]
+        assert json.loads(subset)["count"] == count
+    (music / "Unheard of").rename(music / "R\u00f3ck")
+    for option in (("--labels", "Ro\u0301ck"), ()):
+        assert program(*arguments, "Ro\u0301ck=low", *option)[0] == 0
+    code, _, errors = program(*arguments, "Unheard of")
+    assert (code, "--map 'Unheard of': expected" in errors) == (2, True)
 
 
-def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_model_that_has_learned_the_tracks_is_told_of(
+    tiny_bundle: Path, tmp_path: Path, program: Program
+) -> None:
     music = write_pieces(tmp_path / "music", ("low", "high"), 1)
     run = tmp_path / "run"
     run.mkdir()
     model = shutil.copy(tiny_bundle, run / "model.onnx")
-    arguments = ["evaluate", str(run), str(music), "--bootstrap", "0"]
+    arguments = ("evaluate", run, music, "--bootstrap", 0)
 
-    def told(train: dict[str, str], *options: str) -> str:
+    def told(train: dict[str, str], *options: object) -> str:
         (run / "tracks.json").write_text(json.dumps({"train": train, "valid": {"low/0": "low"}}))
-        done = CliRunner().invoke(app, [*arguments, *options])
-        assert done.exit_code == 0, done.output
-        return done.stderr
+        code, _, errors = program(*arguments, *options)
+        assert code == 0
+        return errors
 
-    report = ("--explain", "0", "--report", str(tmp_path / "report"))
+    report = ("--explain", 0, "--report", tmp_path / "report")
     page = tmp_path / "report" / "report.html"
     named = "learned from tracks named and labelled as 1 of these 2"
     assert f"warning: {run} {named}" in told({"high/0": "high"}, *report)
@@ -334,32 +328,31 @@ def test_a_model_that_has_learned_the_tracks_is_told_of(tiny_bundle: Path, tmp_p
     hashes = {"high/0": "00" * 16, "mine": content_hash(music / "low" / "0.wav")}
     tracks = {"train": dict.fromkeys(hashes, "high"), "valid": {}, "contents": hashes}
     (run / "tracks.json").write_text(json.dumps(tracks))
-    done = CliRunner().invoke(app, arguments)
-    assert f"warning: {run} learned from 1 of these 2 tracks" in done.stderr
+    assert f"warning: {run} learned from 1 of these 2 tracks" in program(*arguments)[2]
 
     write_metadata(model, tiny_metadata(training={"data": "music"}), model)
     assert "warning:" not in told({})  # a run knows better than by its dataset's name
     (run / "tracks.json").unlink()
-    done = CliRunner().invoke(app, arguments)
-    assert "warning: tiny learned from music" in done.stderr
+    assert "warning: tiny learned from music" in program(*arguments)[2]
 
 
-def test_a_fold_is_judged_by_what_it_held_out(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_fold_is_judged_by_what_it_held_out(
+    tiny_bundle: Path, tmp_path: Path, program: Program
+) -> None:
     music = write_pieces(tmp_path / "music", ("low", "high"), 4)
-    arguments = ["evaluate", str(tiny_bundle), str(music), "--bootstrap", "0", "--explain", "0"]
-    arguments += ["--protocol", "artist-kfold", "--folds", "4", "--report", str(tmp_path)]
-    done = CliRunner().invoke(app, [*arguments, "--fold", "3"])
-    assert done.exit_code == 0, done.output
-    assert "warning: the artist of 8 of 8 tracks is not known" in done.stderr
+    arguments = ("evaluate", tiny_bundle, music, "--bootstrap", 0, "--explain", 0)
+    arguments += ("--protocol", "artist-kfold", "--folds", 4, "--report", tmp_path)
+    code, _, errors = program(*arguments, "--fold", 3)
+    assert code == 0
+    assert "warning: the artist of 8 of 8 tracks is not known" in errors
     with pytest.warns(LeakWarning):
         fold = split(load(music), "artist-kfold", 4)[3]
     judged = files.read(tmp_path / "predictions.csv").tracks
     assert sorted(judged) == sorted(track.id for track in fold.valid)
     assert "held out by artist-kfold-4of4" in (tmp_path / "report.html").read_text("utf-8")
 
-    assert "choose one with --fold" in str(CliRunner().invoke(app, arguments).exception)
-    beyond = CliRunner().invoke(app, [*arguments, "--fold", "4"])
-    assert "--fold must be from 0 to 3, got 4" in str(beyond.exception)
+    assert "choose one with --fold" in program(*arguments)[2]
+    assert "--fold must be from 0 to 3, got 4" in program(*arguments, "--fold", 4)[2]
 
 
 def test_only_what_is_known_is_told_of_what_a_model_learned(
