@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from pieces import write_pieces
 from tonearm import datasets
@@ -24,7 +23,6 @@ from tonearm.benchmark.systems import (
     default_systems,
     find_system,
 )
-from tonearm.cli.app import app
 from tonearm.datasets import Dataset, DatasetError, LeakWarning, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError, UsageError
@@ -33,6 +31,7 @@ from tonearm.evaluation.crossval import FloatArray, Round, cross_validate, warn_
 from tonearm.synth import STYLES
 
 LABELS = ("blues", "jazz")
+Program = Callable[..., tuple[int, str, str]]
 
 SMALL = """
 name: small
@@ -414,42 +413,36 @@ def test_a_finished_model_is_asked_as_it_is(tiny_bundle: Path, pieces: Path) -> 
     assert other.trained == []
 
 
-def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path) -> None:
-    arguments = [
-        *("benchmark", "pieces", "--data", str(pieces)),
-        *("--systems", "mfcc-logistic, mfcc-svm", "--folds", "3", "--out", str(tmp_path / "out")),
-        *("--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")),
-    ]
-    first = CliRunner().invoke(app, arguments)
-    assert first.exit_code == 0, first.output
-    assert "mfcc-svm" in first.stdout
-    assert "mfcc-svm, seed 0, artist-kfold-3of3" in first.stderr
-    assert first.stderr.count("warning: the artist of 12 of 12 tracks is not known") == 1
+def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path, program: Program) -> None:
+    options: tuple[object, ...] = ("--data", pieces, "--systems", "mfcc-logistic, mfcc-svm")
+    options += ("--folds", 3, "--out", tmp_path / "out")
+    options += ("--work", tmp_path / "work", "--cache", tmp_path / "cache")
+    code, first, errors = program("benchmark", "pieces", *options)
+    assert code == 0
+    assert "mfcc-svm" in first
+    assert "mfcc-svm, seed 0, artist-kfold-3of3" in errors
+    assert errors.count("warning: the artist of 12 of 12 tracks is not known") == 1
     page = (tmp_path / "out" / "pieces.md").read_text()
     assert "12 tracks, 2 genres, 3 folds, 1 seed" in page
 
-    second = CliRunner().invoke(app, arguments)
-    assert second.exit_code == 0, second.output
-    assert "seed 0" not in second.stderr
-    assert second.stdout == first.stdout
+    code, second, errors = program("benchmark", "pieces", *options)
+    assert (code, second) == (0, first)
+    assert "seed 0" not in errors
 
     assert "--configs" not in page
-    elsewhere = CliRunner().invoke(app, [*arguments, "--configs", str(tmp_path / "my configs")])
-    assert elsewhere.exit_code == 0, elsewhere.output
+    elsewhere = ("--configs", tmp_path / "my configs")
+    assert program("benchmark", "pieces", *options, *elsewhere)[0] == 0
     assert f"--configs '{tmp_path / 'my configs'}'" in (tmp_path / "out" / "pieces.md").read_text()
 
-    repeated = CliRunner().invoke(app, [*arguments, "--systems", "mfcc-logistic"])
-    assert repeated.exit_code == 0, repeated.output
+    assert program("benchmark", "pieces", *options, "--systems", "mfcc-logistic")[0] == 0
 
     for name in ("../evil", "a/b", "a\\b", ".."):
-        refused = CliRunner().invoke(app, ["benchmark", name, *arguments[2:]])
-        assert isinstance(refused.exception, UsageError)
-        assert "must be a name" in str(refused.exception)
+        code, _, errors = program("benchmark", name, *options)
+        assert (code, "must be a name" in errors) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "work"]
 
-    wrong = CliRunner().invoke(app, [*arguments, "--protocol", "magic"])
-    assert wrong.exit_code == 2
-    assert "artist-kfold" in wrong.output
+    code, _, errors = program("benchmark", "pieces", *options, "--protocol", "magic")
+    assert (code, "artist-kfold" in errors) == (2, True)
 
 
 @pytest.mark.filterwarnings("error")
@@ -467,16 +460,16 @@ def test_a_baseline_is_quiet_about_settings_that_few_tracks_rule_out(
 
 
 def test_a_finished_model_is_marked_as_one_that_the_folds_did_not_train(
-    tiny_bundle: Path, tmp_path: Path
+    tiny_bundle: Path, tmp_path: Path, program: Program
 ) -> None:
     music = write_pieces(tmp_path / "music", ("low", "high"), 3)
-    arguments = ["benchmark", "tones", "--data", str(music), "--folds", "2"]
-    arguments += ["--systems", f"mfcc-logistic,{tiny_bundle}", "--out", str(tmp_path / "out")]
-    arguments += ["--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
-    assert f"warning: {tiny_bundle} is a finished model, not trained anew" in done.stderr
-    assert "tiny (finished model)" in done.stdout
+    options: tuple[object, ...] = ("--systems", f"mfcc-logistic,{tiny_bundle}", "--folds", 2)
+    options += ("--data", music, "--out", tmp_path / "out")
+    options += ("--work", tmp_path / "work", "--cache", tmp_path / "cache")
+    code, output, errors = program("benchmark", "tones", *options)
+    assert code == 0
+    assert f"warning: {tiny_bundle} is a finished model, not trained anew" in errors
+    assert "tiny (finished model)" in output
     page = (tmp_path / "out" / "tones.md").read_text()
     assert "**Warning:** tiny: a finished model, not trained anew" in page
     assert "| tiny (finished model) |" in page

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,11 +21,9 @@ import torch
 import yaml
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from torch.utils.data.distributed import DistributedSampler
-from typer.testing import CliRunner
 
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
-from tonearm.cli.app import app
 from tonearm.datasets import DatasetError, Track, load, split
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
@@ -56,6 +55,7 @@ from tonearm.training.settings import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "gtzan"
 LABELS = tuple(sorted(STYLES))[:3]
+Program = Callable[..., tuple[int, str, str]]
 
 SMALL = """
 name: small
@@ -814,7 +814,11 @@ def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
 
 @pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
 def test_the_command_trains_and_says_where_the_model_is(
-    settings: list[str], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: list[str],
+    music: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: Program,
 ) -> None:
     computing: list[int] = []
     logmels = FeatureCache.logmels
@@ -825,23 +829,23 @@ def test_the_command_trains_and_says_where_the_model_is(
 
     monkeypatch.setattr(FeatureCache, "logmels", watched)
     config, cache = settings[1], settings[-1]
-    arguments = ["train", "--config", config, "--data", str(music), "--run", str(tmp_path / "run")]
-    arguments += ["--split", "random-kfold", "--fold", "1", "--data.cache", cache]
+    arguments = ("train", "--config", config, "--data", music, "--run", tmp_path / "run")
+    arguments += ("--split", "random-kfold", "--fold", 1, "--data.cache", cache)
 
-    result = CliRunner().invoke(app, [*arguments, "--workers", "2", "--schedule.epochs", "1"])
+    code, output, errors = program(*arguments, "--workers", 2, "--schedule.epochs", 1)
 
-    assert result.exit_code == 0, result.output
+    assert code == 0
     assert computing == [2, 2]
-    assert "validation: accuracy" in result.stdout
-    assert "tonearm: warning: random k-fold" in result.stderr
-    assert "epoch 1 of 1: loss" in result.stderr  # a line each where there is no terminal
-    assert f"model: {tmp_path / 'run' / 'model.onnx'}" in result.stdout
+    assert "validation: accuracy" in output
+    assert "tonearm: warning: random k-fold" in errors
+    assert "epoch 1 of 1: loss" in errors  # a line each where there is no terminal
+    assert f"model: {tmp_path / 'run' / 'model.onnx'}" in output
     kept = parse(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.split, kept.data.fold) == ("random-kfold", 1)
 
 
 def test_training_without_validation_is_told(
-    settings: list[str], music: Path, tmp_path: Path
+    settings: list[str], music: Path, tmp_path: Path, program: Program
 ) -> None:
     table = tmp_path / "table.csv"
     rows = [
@@ -850,34 +854,32 @@ def test_training_without_validation_is_told(
     ]
     table.write_text("\n".join(["path,label,split", *rows]))
     run = tmp_path / "run"
-    arguments = ["train", "--config", settings[1], "--data", str(table), "--run", str(run)]
-    arguments += ["--split", "builtin", "--data.cache", settings[-1], "--schedule.epochs", "1"]
+    arguments = ("train", "--config", settings[1], "--data", table, "--run", run)
+    arguments += ("--split", "builtin", "--data.cache", settings[-1], "--schedule.epochs", 1)
 
-    result = CliRunner().invoke(app, arguments)
+    code, _, errors = program(*arguments)
 
-    assert result.exit_code == 0, result.output
-    assert "tonearm: warning: no tracks to validate on" in result.stderr
+    assert (code, "tonearm: warning: no tracks to validate on" in errors) == (0, True)
     assert not (run / "metrics.json").exists()
     # Also apart from its run, the model knows what it learned from.
     training = Bundle.load(run / "model.onnx").metadata.training
     assert (training["data"], training["data_parts"]) == ("table", ["train"])
 
 
-def test_the_command_prints_all_settings(settings: list[str]) -> None:
-    result = CliRunner().invoke(app, ["train", *settings[:2], "--print_config"])
+def test_the_command_prints_all_settings(settings: list[str], program: Program) -> None:
+    code, output, _ = program("train", *settings[:2], "--print_config")
 
-    assert result.exit_code == 0
-    assert yaml.safe_load(result.stdout)["optimiser"]["lr"] == 0.01
+    assert (code, yaml.safe_load(output)["optimiser"]["lr"]) == (0, 0.01)
 
 
 @pytest.mark.parametrize("command", ["train", "distill"])
 def test_only_what_an_extra_brings_is_told_to_be_installed(
-    command: str, monkeypatch: pytest.MonkeyPatch
+    command: str, monkeypatch: pytest.MonkeyPatch, program: Program
 ) -> None:
     missing = "tonearm.training" if command == "train" else "tonearm.training.distill"
     monkeypatch.setitem(sys.modules, missing, None)
-    result = CliRunner().invoke(app, [command])
-    assert isinstance(result.exception, ModuleNotFoundError)
+    with pytest.raises(ModuleNotFoundError, match=missing):
+        program(command)
 
     told = pytest.raises(MissingExtraError, match=r"needs no_such_package.*tonearm\[train\]")
     with told, needs("train"):
