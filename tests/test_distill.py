@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from teachers_stand_in import random_outputs, replace_teachers
 from tonearm.benchmark.systems import DistilledSystem, find_system
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
-from tonearm.cli.app import app
 from tonearm.datasets import Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import DatasetError
@@ -28,7 +28,7 @@ from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.synth import STYLES, render, write_wav
-from tonearm.training import conditions, fcn, imitate, teachers, transfer_set
+from tonearm.training import conditions, fcn, imitate, transfer_set
 from tonearm.training.distill import distill
 from tonearm.training.mel_power import to_power
 from tonearm.training.optimisation import Optimisation
@@ -82,16 +82,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Put a list in the place of the teachers, which notes how many frames each was asked about."""
     count: list[int] = []
 
-    class Noted:
-        def __call__(self, samples: np.ndarray, logmel: np.ndarray) -> TeacherOutputs:
-            count.append(len(logmel))
-            return said(np.random.default_rng(round(1e3 * float(np.abs(samples).sum()))))
+    def answer(samples: np.ndarray, logmel: np.ndarray) -> TeacherOutputs:
+        count.append(len(logmel))
+        return random_outputs(np.random.default_rng(round(1e3 * float(np.abs(samples).sum()))))
 
+    replace_teachers(monkeypatch, answer)
     torch.manual_seed(0)
     tagger = AudioSetMobileNet().eval()
-    monkeypatch.setattr(transfer_set, "load_teachers", Noted)
-    for module in (transfer_set, teachers):
-        monkeypatch.setattr(module, "teachers_fingerprint", lambda: "noted")
     monkeypatch.setattr("tonearm.models.mobilenet.load_pretrained", lambda: tagger)
     return count
 
@@ -115,11 +112,6 @@ def tracks(tmp_path: Path) -> list[Track]:
         Track(f"{label}.{number}", piece(tmp_path / label / f"{number}.wav", 1.5, seed), label)
         for seed, (label, number) in enumerate((la, n) for la in LABELS for n in range(2))
     ]
-
-
-def said(rng: np.random.Generator, patches: int = 2) -> TeacherOutputs:
-    sizes = ((patches, 1506), (patches, 50), 64, 50, 384, 527)
-    return TeacherOutputs(*(rng.normal(size=size).astype(np.float32) for size in sizes))
 
 
 # --- segments
@@ -227,7 +219,7 @@ def test_targets_are_standard_and_come_back_from_a_file(tmp_path: Path) -> None:
     mixing = rng.normal(size=(5, 1506)).astype(np.float32)
     heard = []
     for _ in range(40):
-        one = said(rng)
+        one = random_outputs(rng)
         latent = rng.normal(size=(2, 5)).astype(np.float32)
         heard.append(one._replace(musicnn=3 + latent @ mixing, fcn=one.fcn * 4 + 2))
     space = TargetSpace.fit(heard, components=5)
@@ -253,7 +245,7 @@ def test_soft_labels_follow_the_teachers_and_audioset() -> None:
     truth = np.array([0, 1] * 10)
 
     def of(genre: int) -> TeacherOutputs:
-        one = said(rng)
+        one = random_outputs(rng)
         return one._replace(mn04=one.mn04 + 3 * genre, fcn=one.fcn - 3 * genre)
 
     clips, heard = [of(genre) for genre in truth], [of(genre) for genre in truth]
@@ -733,10 +725,12 @@ def test_a_benchmark_distils_a_student_for_its_fold(
 
 
 def test_the_command_judges_the_fold_it_holds_out(
-    tmp_path: Path, music: Path, tracks: list[Track], asked: list[int]
+    tmp_path: Path,
+    music: Path,
+    tracks: list[Track],
+    asked: list[int],
+    program: Callable[..., tuple[int, str, str]],
 ) -> None:
-    from typer.testing import CliRunner
-
     data = tmp_path / "data"
     for track in tracks:
         assert track.path is not None
@@ -746,10 +740,9 @@ def test_the_command_judges_the_fold_it_holds_out(
     config = tmp_path / "student.yaml"
     config.write_text(tiny().to_yaml())
     arguments = f"--config {config} --data {data} --unlabelled {music} --run {tmp_path / 'run'}"
-    arguments += f" --cache {tmp_path / 'cache'} --fold 1 --data.folds 2 --tuning.steps 2"
-    result = CliRunner().invoke(app, ["distill", *arguments.split()], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    assert "over 2 tracks" in result.stdout
+    arguments += f" --cache {tmp_path / 'cache'} --data.folds 2 --tuning.steps 2"
+    code, output, _ = program("distill", *arguments.split(), "--fold", 1)
+    assert (code, "over 2 tracks" in output) == (0, True)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml",
         "history.csv",
@@ -764,8 +757,6 @@ def test_the_command_judges_the_fold_it_holds_out(
     assert Bundle.load(tmp_path / "run" / "model.onnx").metadata.metrics["tracks"] == 2
 
     # All learn now: what was said of the fold is not of this model.
-    whole = arguments.replace(" --fold 1", "")
-    result = CliRunner().invoke(app, ["distill", *whole.split()], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert program("distill", *arguments.split())[0] == 0
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert not (tmp_path / "run" / "predictions.csv").exists()

@@ -10,6 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from teachers_stand_in import random_outputs, replace_teachers
 from tonearm.benchmark.probes import AUDIOSET, JOINED, PROBES, AudioSetSystem, ProbeSystem
 from tonearm.benchmark.systems import LADDER, default_systems, find_system
 from tonearm.datasets import Dataset, Track
@@ -18,7 +19,7 @@ from tonearm.errors import TonearmError
 from tonearm.evaluation.crossval import Round
 from tonearm.models import audioset
 from tonearm.synth import STYLES, render, write_wav
-from tonearm.training import musicnn, teachers, transfer_set
+from tonearm.training import musicnn, transfer_set
 from tonearm.training.probe import EMBEDDINGS, audioset_head, probe
 from tonearm.training.teachers import TeacherOutputs
 
@@ -31,20 +32,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Put a list in the place of the networks: what it says of a piece follows from its level."""
     count: list[int] = []
 
-    class Noted:
-        def __call__(self, samples: np.ndarray, logmel: np.ndarray) -> TeacherOutputs:
-            count.append(len(samples))
-            rng = np.random.default_rng(len(count))
-            sizes = ((2, 1506), (2, 50), 64, 50, 384, 527)
-            said = TeacherOutputs(*(rng.normal(size=size).astype(np.float32) for size in sizes))
-            loud = np.abs(samples).max() > 0.25
-            said.mn04[:200] += 9 * loud
-            said.audioset[list(audioset.GENRES["jazz" if loud else "blues"].values())] += 9
-            return said
+    def answer(samples: np.ndarray, logmel: np.ndarray) -> TeacherOutputs:
+        count.append(len(samples))
+        said = random_outputs(np.random.default_rng(len(count)))
+        loud = np.abs(samples).max() > 0.25
+        said.mn04[:200] += 9 * loud
+        said.audioset[list(audioset.GENRES["jazz" if loud else "blues"].values())] += 9
+        return said
 
-    monkeypatch.setattr(transfer_set, "load_teachers", Noted)
-    for module in (transfer_set, teachers):
-        monkeypatch.setattr(module, "teachers_fingerprint", lambda: "noted")
+    replace_teachers(monkeypatch, answer)
     return count
 
 
