@@ -186,24 +186,6 @@ def test_a_folder_without_recordings_is_one_line(run: Run, tmp_path: Path) -> No
     assert errors == f"tonearm: no audio files in {tmp_path}\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["classify"], "Missing argument"),
-        (["classify", ""], "'' is no file"),
-        (["classify", "x.mp3", "--top", "0"], "--top"),
-        (["classify", "x.mp3", "--csv", "--top", "2"], "--top"),
-        (["classify", "x.mp3", "--workers", "0"], "--workers"),
-        (["classify", "x.mp3", "--music-threshold", "1.5"], "--music-threshold"),
-        (["classify", "x.mp3", "--unsure-threshold", "-1"], "--unsure-threshold"),
-    ],
-)
-def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -> None:
-    code, output, errors = run(*arguments)
-    assert (code, output) == (2, "")
-    assert complaint in errors
-
-
 def test_a_file_that_is_no_model_is_one_line(run: Run, music: Path) -> None:
     code, output, errors = run("classify", music, "--model", music / "cover.jpg")
     assert (code, output) == (1, "")

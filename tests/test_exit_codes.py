@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def run(
     monkeypatch.setenv("TONEARM_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("TONEARM_DATA", raising=False)
     monkeypatch.delenv("TONEARM_UNLABELLED", raising=False)
-    return lambda line: program(*line.split())
+    return lambda line: program(*shlex.split(line))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,13 @@ def run(
         ("classify song.flac --loud", "--loud"),
         ("classify song.flac --json --csv", "--json and --csv exclude each other"),
         ("classify song.flac --model nope", "no model named 'nope'"),
+        ("classify", "Missing argument"),
+        ("classify ''", "'' is no file"),
+        ("classify absent.mp3 --top 0", "--top"),
+        ("classify absent.mp3 --csv --top 2", "--top"),
+        ("classify absent.mp3 --workers 0", "--workers"),
+        ("classify absent.mp3 --music-threshold 1.5", "--music-threshold"),
+        ("classify absent.mp3 --unsure-threshold -1", "--unsure-threshold"),
         ("scan s3://bucket --store made.db", "addresses need --engine ray"),
         ("scan genres", "expected --store"),
         ("export library.db -o table.doc", "the suffix names no format"),
@@ -77,6 +85,13 @@ def run(
         ("tag song.flac --above nan", "above: expected 0 to 1, got nan"),
         ("tag song.flac --below nan", "below: expected 0 to 1, got nan"),
         ("tag --store library.db --from bin.jsonl", "--from and --store exclude each other"),
+        ("tag", "expected files or folders"),
+        ("tag absent.mp3 --policy all", "--policy"),
+        ("tag absent.mp3 --above 2", "--above"),
+        ("tag absent.mp3 --above 0.5 --below 0.4", "nothing is at least 0.5"),
+        ("tag absent.mp3 --model nope", "no model named 'nope'"),
+        ("tag --undo --policy missing", "--policy means nothing with --undo"),
+        ("tag --store absent.db --model default", "--model means nothing with --from or"),
         ("learn genres -o mine.doc --model tiny", "expected a name that ends in .onnx"),
         ("learn genres -o mine.onnx --model tiny --genres polka", "no example of polka"),
         ("serve --model nope", "no model named 'nope'"),

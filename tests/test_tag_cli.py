@@ -321,24 +321,6 @@ def test_unreadable_folders_are_reported(
     assert errors.startswith(complaint)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["tag"], "expected files or folders"),
-        (["tag", "x.mp3", "--policy", "all"], "--policy"),
-        (["tag", "x.mp3", "--above", "2"], "--above"),
-        (["tag", "x.mp3", "--above", "0.5", "--below", "0.4"], "nothing is at least 0.5"),
-        (["tag", "x.mp3", "--model", "nope"], "no model named 'nope'"),
-        (["tag", "--undo", "--policy", "missing"], "--policy means nothing with --undo"),
-        (["tag", "--store", "x.db", "--model", "default"], "--model means nothing with --from or"),
-    ],
-)
-def test_wrong_usage_is_exit_2(run: Run, arguments: list[str], complaint: str) -> None:
-    code, output, errors = run(*arguments)
-    assert (code, output) == (2, "")
-    assert complaint in errors
-
-
 def test_what_was_scanned_and_left_alone_is_tagged_from_the_store(
     run: Run, music: Path, scan: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
