@@ -189,14 +189,19 @@ def test_only_changed_files_are_analysed_again(
     assert "low.flac" in genres(store)
 
 
+@pytest.mark.parametrize("processes", [True, False])
 def test_a_file_that_moves_during_a_scan_keeps_its_results(
     music: Path,
     store: Store,
     scanned: Callable[..., Scan],
     write_audio: Callable[..., Path],
     tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: bool,
 ) -> None:
     scanned(music)
+    if not processes:  # which may be quick enough to have analysed it before
+        monkeypatch.setattr(scan_module, "as_finished", in_this_process)
     write_audio(music / "a.flac", tone(400, 1), RATE)
     write_audio(music / "b.flac", tone(600, 1), RATE)
     write_genres(music / "low.flac", ["Drone"])  # due, but only its tags are new
