@@ -394,6 +394,8 @@ def test_a_file_is_one_example_however_often_it_is_named(
     (tmp_path / "link.flac").symlink_to(path)
     found = from_tags([path, tmp_path / "dub" / ".." / "dub" / "1.flac", tmp_path / "link.flac"])
     assert len(found.tracks) == 1
+    with pytest.raises(UsageError, match="paths: expected several, as a list"):
+        from_tags(path)  # type: ignore[arg-type]
 
 
 def test_the_test_part_of_a_dataset_is_not_learned(tmp_path: Path) -> None:

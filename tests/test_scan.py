@@ -534,6 +534,11 @@ def test_what_cannot_be_scanned_is_reported_at_once(store: Store, tmp_path: Path
         Scan(store, [tmp_path], time_limit=0)
     with pytest.raises(UsageError, match="no model named 'nobody'"):
         Scan(store, [tmp_path], model="nobody")
+    for single in (tmp_path, str(tmp_path)):
+        with pytest.raises(UsageError, match="paths: expected several, as a list"):
+            Scan(store, single)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="sources: expected several, as a list"):
+            next(scan_cluster(single, tmp_path / "out"))  # type: ignore[arg-type]
     assert len(store.models()) == 0
     for setting in ({"workers": 0}, {"time_limit": -1.0}, {"partition_files": 0}):
         with pytest.raises(UsageError, match="expected"):

@@ -84,6 +84,13 @@ def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
     assert list(store.paths(["/m/a/b", "/m/a", "/m/a/1", "/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
 
 
+def test_a_single_path_is_not_taken_for_its_letters(store: Store) -> None:
+    store.save([entry("/m/a"), entry("/n")])
+    for single in ("/m", Path("/m")):
+        with pytest.raises(UsageError, match=r"under: expected several, as a list, got .*/m"):
+            list(store.entries(single))  # type: ignore[arg-type]
+
+
 def test_many_paths_are_queried_in_batches(store: Store) -> None:
     paths = [f"/m/{number:04}" for number in range(1200)]
     store.save([entry(path) for path in paths])

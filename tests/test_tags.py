@@ -515,6 +515,8 @@ def test_only_files_that_may_be_written_are_classified(
     assert requested == [str(bare)]
     assert [change.action for change in changes] == ["keep", "write", "keep", "keep", "fail"]
     assert changes[2].reason == changes[3].reason == "the same file as one before"
+    with pytest.raises(UsageError, match="paths: expected several, as a list"):
+        next(plan(str(tagged), source))
 
 
 def test_a_file_without_a_suggestion_is_a_failure(song: Callable[..., Path]) -> None:

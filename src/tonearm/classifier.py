@@ -21,6 +21,7 @@ from tonearm.errors import UsageError
 from tonearm.features.logmel import LogMel
 from tonearm.inputs import as_path, check_audible, checked_samples, path_of, path_or_failure
 from tonearm.loudness import Loudness
+from tonearm.media import require_several
 from tonearm.prediction import Failure, Prediction, Segment, Thresholds
 from tonearm.time_limits import check_time_limit, known_size, time_limit_for
 from tonearm.windows import PADDED_SECONDS, model_windows
@@ -237,8 +238,7 @@ class Classifier:
         UsageError
             If `paths` is a single path, or `workers` is below 1.
         """
-        if isinstance(paths, str | bytes | os.PathLike):
-            raise UsageError(f"paths: expected several, as a list, got {paths!r}")
+        require_several("paths", paths)
         if workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}")
         workers = min(workers, length_hint(paths, workers))  # do not start processes that stay idle

@@ -54,6 +54,25 @@ def is_recording(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
+def require_several(name: str, paths: object) -> None:
+    """Refuse a single path where a list is expected: a text would be taken for its letters.
+
+    One of them is often "/", which stands for all files.
+
+    Parameters
+    ----------
+    name
+        The argument's name, for the error message.
+
+    Raises
+    ------
+    UsageError
+        If `paths` is a path rather than several.
+    """
+    if isinstance(paths, str | bytes | os.PathLike):
+        raise UsageError(f"{name}: expected several, as a list, got {paths!r}")
+
+
 def _walk(folder: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
     """Yield the recordings below a folder, keeping only listings along the way in memory."""
     stack = [(folder, True)]

@@ -33,6 +33,7 @@ from tonearm.library.excerpt import Excerpt
 from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
 from tonearm.library.sources import absolute_or_url, local_copy, tasks
+from tonearm.media import require_several
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
@@ -109,6 +110,7 @@ def scan_cluster(
         If partitions are missing at the end.
     """
     check_limits(workers, time_limit)
+    require_several("sources", sources)
     if partition_files < 1:
         raise UsageError(f"partition files: expected 1 or more, got {partition_files}")
     ray = _ray()

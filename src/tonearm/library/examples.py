@@ -14,6 +14,7 @@ from tonearm.errors import UsageError
 from tonearm.library.own_tags import OwnTags
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import Names, TagError, read_names
+from tonearm.media import require_several
 
 TEST_SPLIT = "test"  # the part of a dataset that is for evaluation, not for learning
 
@@ -72,7 +73,13 @@ def from_tags(paths: Iterable[str | Path]) -> Examples:
     one genre, whose label is the spelling that most of the files use. A file counts once, however
     many of the paths lead to it. Genres that `tonearm tag` wrote do not count: learning them would
     be to learn from the other model's mistakes.
+
+    Raises
+    ------
+    UsageError
+        If `paths` is a single path.
     """
+    require_several("paths", paths)
     tracks, failures = [], []
     unlabelled = written = 0
     own_tags = OwnTags()

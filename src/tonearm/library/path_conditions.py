@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from tonearm.media import require_several
+
 QUERY_SIZE = 500  # paths in one query; the oldest versions of SQLite allow 999
 
 
@@ -17,7 +19,13 @@ def path_conditions(
 
     Many paths need several conditions, since SQLite limits the size of a query. No file meets two
     of them, and files that meet an earlier one sort before those that meet a later one.
+
+    Raises
+    ------
+    UsageError
+        If a single path is given.
     """
+    require_several("under", paths)
     if not paths:
         yield "1", []
     ranges = iter(_path_ranges(paths))

@@ -26,7 +26,7 @@ from tonearm.library.entry import State
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.sources import deduplicate_paths
 from tonearm.library.store import Store
-from tonearm.media import is_folder_entry, recordings
+from tonearm.media import is_folder_entry, recordings, require_several
 from tonearm.threads import processors
 from tonearm.workers import as_finished
 
@@ -124,7 +124,8 @@ class Scan:
     Raises
     ------
     UsageError
-        If `workers` or `time_limit` is out of range.
+        If `workers` or `time_limit` is out of range, `paths` is a single path, a path is a URL, or
+        there is no model of that name.
     TonearmError
         If a path does not exist.
     BundleError
@@ -153,6 +154,7 @@ class Scan:
         prune: bool = False,
     ) -> None:
         check_limits(workers, time_limit)
+        require_several("paths", paths)
         self.paths = deduplicate_paths(map(os.fsdecode, paths))
         self.tally = Tally()
         excerpt = excerpt or Excerpt()

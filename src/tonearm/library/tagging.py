@@ -27,6 +27,7 @@ from tonearm.library.sound import same_audio
 from tonearm.library.suggestions import Suggestion, SuggestionSource
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import TagError, check_writable, read_genres, write_genres
+from tonearm.media import require_several
 
 Policy = Literal["missing", "replace", "append"]
 Action = Literal["write", "keep", "fail"]
@@ -116,7 +117,13 @@ def plan(
     ------
     Change
         One for each path, in the order of `paths`, each as soon as its suggestion is available.
+
+    Raises
+    ------
+    UsageError
+        If `paths` is a single path.
     """
+    require_several("paths", paths)
     rules = rules or Rules()
     seen: set[str] = set()
     inspected = [_inspect(os.fspath(path), rules, seen) for path in paths]
