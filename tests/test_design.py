@@ -54,3 +54,22 @@ def test_packages_are_explained() -> None:
     for package in PACKAGE.iterdir():
         if (package / "__init__.py").is_file():
             assert f"`tonearm.{package.name}`" in design, package.name
+
+
+def test_what_holds_arrays_is_not_compared_by_value() -> None:
+    """`==` of two such objects would raise: arrays have no single truth value."""
+    arrays = re.compile(r"\b(NDArray|Floats|Doubles|FloatArray|Samples|Tensor)\b")
+    compared = []
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            decorators = map(ast.unparse, getattr(node, "decorator_list", ()))
+            if not any("dataclass" in text and "eq=False" not in text for text in decorators):
+                continue
+            compared += [
+                f"{file.relative_to(PACKAGE)}: {ast.unparse(field)}"
+                for field in ast.iter_child_nodes(node)
+                if isinstance(field, ast.AnnAssign)
+                and arrays.search(re.sub(r"Callable\[.*\]", "", ast.unparse(field.annotation)))
+                and "compare=False" not in ast.unparse(field)
+            ]
+    assert compared == []

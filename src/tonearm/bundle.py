@@ -53,7 +53,7 @@ class BundleError(FileError):
     """A model file cannot be used."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outputs:
     """A bundle's outputs for a batch.
 

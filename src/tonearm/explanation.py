@@ -240,7 +240,7 @@ class Occlusion:
         return self._bundle.run(frames, self._descriptors).logits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Window:
     """The network's frames of one window, and the weight of each patch at each of them."""
 

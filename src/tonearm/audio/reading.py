@@ -26,7 +26,7 @@ PREROLL = 1.0  # seconds decoded before `start` and thrown away
 SEEK_TOLERANCE = 0.05  # seconds a seek may land late; if later, decoding starts at the beginning
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Recording:
     """A piece of sound in memory.
 

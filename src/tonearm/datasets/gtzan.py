@@ -164,7 +164,7 @@ def load_track_table(path: Path) -> Dataset:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureTable:
     """Ready-made descriptors: `values` is float64[rows, columns], row i belongs to `ids[i]`.
 

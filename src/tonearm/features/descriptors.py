@@ -98,7 +98,7 @@ def mfcc_columns() -> tuple[int, ...]:
     return tuple(i for i, name in enumerate(descriptor_names()) if name.startswith("mfcc"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameDescriptors:
     """Descriptors of every frame (2048 samples, hop length 512) of a clip, frames first."""
 

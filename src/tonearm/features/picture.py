@@ -47,7 +47,7 @@ def relative(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(decibels - np.float32(loudest))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Overview:
     """A recording of any length in a bounded number of columns.
 

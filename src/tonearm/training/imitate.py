@@ -30,7 +30,7 @@ IMITATION_VERSION = 1
 _GENRE_HEAD = "student.classifier."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Imitation:
     """The result of stage 1.
 
