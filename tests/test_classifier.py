@@ -230,6 +230,8 @@ def test_a_prediction_can_be_compared_hashed_and_dumped(
     (failure,) = classifier.classify_files(["absent.mp3"])
     assert failure.to_dict() == json.loads(printed.splitlines()[0])
     assert failure.to_dict(timeline=True).keys() == prediction.to_dict(timeline=True).keys()
+    with pytest.raises(UsageError, match="top: expected 0 or more, got -1"):
+        prediction.to_dict(top=-1)
 
 
 def test_a_clip_shorter_than_a_window_is_one_window(classifier: Classifier) -> None:
@@ -542,6 +544,8 @@ def test_stretches_have_a_music_verdict(
     )
     assert (song.verdict, talk.verdict) == ("music", "not music")
     assert [segment.start for segment in talk.segments] == pytest.approx([4, 6])
+    numpys = classifier.classify_stretches(path, [(np.float32(4), np.float32(2))])
+    assert '"start": 4.0' in json.dumps(numpys.to_dict(timeline=True))
     assert (song.duration, talk.duration) == (4, 4)
     assert talk.embedding == pytest.approx(classifier(tone(5000, 4), RATE).embedding, abs=0.1)
 

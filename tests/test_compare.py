@@ -203,6 +203,8 @@ def test_a_run_without_seeds_is_compared_with_one_of_a_single_seed() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(UsageError, match="no run"):
         compare({})
+    with pytest.raises(UsageError, match="against: expected 'first' or 'previous', got 'last'"):
+        compare({"a": run(0.2)}, "last")  # type: ignore[arg-type]
     with pytest.raises(TonearmError, match="no track in common"):
         other = run(0.2)
         renamed = Predictions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -114,9 +115,10 @@ def test_a_stretch_of_a_file_has_times_of_the_whole_file(
     classifier: Classifier, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
     file = write_audio(tmp_path / "a.flac", np.concatenate([tone(5000, 6), tone(300, 2)]), RATE)
-    late = explain(classifier, file, start=6.0)
+    late = explain(classifier, file, start=np.float32(6))
     assert (late.genre, late.prediction.path, late.start) == ("low", file, 6.0)
     assert late.prediction.segments[0].start == 6.0
+    json.dumps(late.prediction.to_dict(timeline=True))
     assert 6 < late.times[0] < late.times[-1] < 8
     middle = explain(classifier, str(file), duration=2.0)
     assert (middle.start, middle.genre) == (3.0, "high")

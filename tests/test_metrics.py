@@ -188,6 +188,7 @@ def test_many_classes_take_no_room_squared() -> None:
 def test_json_round_trip() -> None:
     result = evaluate(*sample(40), LABELS, bootstrap=20)
     assert Metrics.from_json(result.to_json()) == result
+    assert evaluate(*sample(40), LABELS, np.int64(20), np.int64(0)).to_json() == result.to_json()
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,12 @@ def test_json_round_trip() -> None:
 def test_what_cannot_be_judged_is_refused(truth: list[int], shares: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         evaluate(truth, shares, LABELS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", ["bootstrap", "seed"])
+def test_numbers_below_zero_are_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match=f"{setting}.* must be 0 or more, got .*-1"):
+        evaluate(*sample(8), LABELS, **{setting: -1})
 
 
 def predictions(tracks: int = 12) -> Predictions:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,6 +78,7 @@ def test_folds_depend_on_the_seed_and_not_on_the_order() -> None:
 
     first = ids(split(data, "artist-kfold", seed=3))
     assert first == ids(split(turned, "artist-kfold", seed=3))
+    assert first == ids(split(data, "artist-kfold", seed=np.int64(3)))
     assert first != ids(split(data, "artist-kfold", seed=4))
 
 

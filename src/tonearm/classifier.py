@@ -208,7 +208,8 @@ class Classifier:
                 with audio.stream(
                     path, self.sample_rate, start, seconds, time_limit=self.time_limit
                 ) as blocks:
-                    scores.add(self._score_windows(deadline.enforce(blocks), descriptors), start)
+                    stretch = self._score_windows(deadline.enforce(blocks), descriptors)
+                    scores.add(stretch, float(start))  # JSON takes no NumPy numbers
                     truncated |= blocks.truncated
             except audio.TooShort:
                 truncated = True

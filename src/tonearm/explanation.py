@@ -126,6 +126,7 @@ def explain(
         path = path_of(source, rate)
         limit = classifier.time_limit
         recording, start = _stretch_of_file(source, model_rate, start, duration, limit)
+    start = float(start)  # JSON takes no NumPy numbers
     occlusion = Occlusion(classifier, recording, path, start)
     explained = genre or occlusion.prediction.genre
     return Explanation(

@@ -95,6 +95,11 @@ class Prediction:
             How many genres to keep in the probabilities; None for all.
         timeline
             Whether to add the windows as "segments".
+
+        Raises
+        ------
+        UsageError
+            If `top` is below 0.
         """
         from tonearm.record import to_record
 

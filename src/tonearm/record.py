@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from tonearm.errors import UsageError
 from tonearm.prediction import Failure, Prediction
 
 
@@ -35,7 +36,14 @@ def to_record(
         "error", "music" and "verdict". For a prediction, "error" is null, and so is "music" if the
         model does not predict it; for a failure, all but "path" and "error" are. "genre" is the
         most probable one whatever the verdict.
+
+    Raises
+    ------
+    UsageError
+        If `top` is below 0.
     """
+    if top is not None and top < 0:
+        raise UsageError(f"top: expected 0 or more, got {top}")
     if isinstance(result, Failure):
         values = dict.fromkeys(("genre", "confidence", "probabilities", "duration", "truncated"))
         extra = dict.fromkeys(("music", "verdict", *(("segments",) if timeline else ())))

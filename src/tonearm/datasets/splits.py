@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import random
 import re
@@ -123,7 +124,7 @@ def split(
         raise UsageError(
             f"split protocol {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}"
         )
-    result = _make_folds(dataset, protocol, folds, seed)
+    result = _make_folds(dataset, protocol, folds, operator.index(seed))
     used = result if chosen is None else result[chosen : chosen + 1]
     for gap in filter(None, (_gap(used), _left_out(dataset, result))):
         warnings.warn(gap, GapWarning, stacklevel=2)

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -184,13 +184,15 @@ def compare(
     Raises
     ------
     UsageError
-        If there are no runs.
+        If there are no runs, `against` is neither of the two, or `bootstrap` or `seed` is below 0.
     TonearmError
         If they have no track in common (or not under the same seeds), disagree
         on a track's true label, or a run holds a track twice.
     """
     if not runs:
         raise UsageError("there is no run to compare")
+    if against not in get_args(Reference):
+        raise UsageError(f"against: expected 'first' or 'previous', got {against!r}")
     aligned, left_out = align(runs)
     with_artists = _with_known_artists(list(aligned.values()))
     rows: list[Row] = []

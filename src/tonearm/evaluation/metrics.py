@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -197,7 +198,7 @@ def evaluate(
     ------
     UsageError
         If the shapes do not match, there are no tracks, the truth is not integers or is out of
-        range, or a row of probabilities is not a distribution.
+        range, a row of probabilities is not a distribution, or `bootstrap` or `seed` is below 0.
 
     Notes
     -----
@@ -222,6 +223,9 @@ def evaluate_with_replicates(
     equal groups and equal seeds draw the same tracks, so the difference between two classifiers'
     replicates over the same tracks is a paired bootstrap.
     """
+    bootstrap, seed = map(operator.index, (bootstrap, seed))  # JSON takes no NumPy numbers
+    if min(bootstrap, seed) < 0:
+        raise UsageError(f"bootstrap and seed must be 0 or more, got {bootstrap} and {seed}")
     labels = tuple(labels)
     true, scores = _checked(truth, probabilities, labels)
     predicted, confidence = scores.argmax(axis=1), scores.max(axis=1)
