@@ -637,6 +637,9 @@ def test_open_files_that_cannot_be_read(tmp_path: Path) -> None:
     closed.close()
     with pytest.raises(UsageError, match="closed file"):
         audio.read(closed, 16000)
+    for source in (None, b"song.mp3", 3):
+        with pytest.raises(UsageError, match=f"a file open as binary, got {type(source).__name__}"):
+            audio.read(source, 16000)  # type: ignore[arg-type]
 
     class TooMuch(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -758,6 +761,9 @@ def test_time_limit(tmp_path: Path, write_audio: Write) -> None:
     path = write_audio(tmp_path / "a.flac", noise(44100, 20.0), 44100)
     with pytest.raises(audio.TimedOut, match=r"limit of 0\.001 s"):
         audio.read(path, 32000, time_limit=0.001)
+    for inspect in (audio.probe, audio.identify):
+        with pytest.raises(UsageError, match="time_limit must be more than 0 s, not 0"):
+            inspect(path, time_limit=0)
 
 
 def test_time_between_blocks_does_not_count(tmp_path: Path, write_audio: Write) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 
@@ -22,6 +22,7 @@ from tonearm.audio.source import (
     size_within,
     unreadable,
 )
+from tonearm.errors import UsageError
 from tonearm.interrupts import interrupts_deferred
 
 # Sample rates outside this range are damage or a prank: DSD is read at 352.8 kHz, telephony at
@@ -91,9 +92,14 @@ class OpenFile:
     """A file with its audio stream open, and the faults found while reading it."""
 
     def __init__(self, source: Source, time_limit: float | None) -> None:
+        if time_limit is not None and not time_limit > 0:
+            raise UsageError(f"time_limit must be more than 0 s, not {time_limit}")
         self.path = name_of(source)
-        self._borrowed = None if isinstance(source, str | os.PathLike) else source
-        size = size_of(self.path) if self._borrowed is None else size_within(self._borrowed)
+        self._borrowed: BinaryIO | None = None
+        if isinstance(source, str | os.PathLike):
+            size = size_of(self.path)
+        else:
+            self._borrowed, size = source, size_within(source)
         self.clock = Clock(
             time_limit or LIMIT_SECONDS + LIMIT_SECONDS_PER_MEGABYTE * size / 1_000_000
         )

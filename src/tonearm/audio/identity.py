@@ -37,9 +37,16 @@ class Identity:
 def probe(path: Source, *, time_limit: float | None = None) -> AudioInfo:
     """Read what a file's header says about its sound, without decoding it.
 
+    Parameters
+    ----------
+    path : str, path-like or binary file
+        As in `stream`.
+    time_limit : float, optional
+        As in `stream`.
+
     Raises
     ------
-    NotAudio, Undecodable, ReadFailed, TimedOut
+    NotAudio, Undecodable, ReadFailed, TimedOut, UsageError
         As in `stream`.
     """
     with contextlib.closing(OpenFile(path, time_limit)) as file:
@@ -51,9 +58,16 @@ def identify(path: Source, *, time_limit: float | None = None) -> Identity:
 
     All packets are read, which takes about a fifth of the time of decoding them.
 
+    Parameters
+    ----------
+    path : str, path-like or binary file
+        As in `stream`.
+    time_limit : float, optional
+        As in `stream`.
+
     Raises
     ------
-    NotAudio, Undecodable, ReadFailed, TimedOut
+    NotAudio, Undecodable, ReadFailed, TimedOut, UsageError
         As in `stream`.
     """
     with contextlib.closing(OpenFile(path, time_limit)) as file, interrupts_deferred(), file.clock:

@@ -73,7 +73,10 @@ def blocks(
     block_seconds: float = 10.0,
     time_limit: float | None = None,
 ) -> Iterator[Samples]:
-    """Yield a file's samples block by block; parameters and errors as in `stream`."""
+    """Yield a file's samples block by block.
+
+    Parameters and errors are those of `stream`, but all errors are raised while iterating.
+    """
     with stream(
         path, rate, start, duration, block_seconds=block_seconds, time_limit=time_limit
     ) as sound:
@@ -119,7 +122,8 @@ def stream(
         Immediately or while iterating. An exception of an open file's own, other than an `OSError`,
         is raised as it is.
     UsageError
-        If a parameter is out of range.
+        If a parameter is out of range, or `path` is neither a path nor a binary file that can be
+        sought in.
     """
     return AudioStream(path, rate, start, duration, block_seconds, time_limit)
 
@@ -186,7 +190,6 @@ class AudioStream:
         _check(0 <= start < np.inf, "start", start, "0 s or more")
         _check(duration is None or 0 < duration < np.inf, "duration", duration, "more than 0 s")
         _check(0 < block_seconds < np.inf, "block_seconds", block_seconds, "more than 0 s")
-        _check(time_limit is None or time_limit > 0, "time_limit", time_limit, "more than 0 s")
         self.rate = rate
         self.seconds = 0.0
         self.truncated = False

@@ -45,6 +45,10 @@ def size_of(path: str | os.PathLike[str]) -> int:
 
 def size_within(file: BinaryIO) -> int:
     """Return the size of an open file in bytes; raises if it is not seekable, as FFmpeg needs."""
+    if not hasattr(file, "read"):
+        raise UsageError(
+            f"expected a file's path or a file open as binary, got {type(file).__name__}"
+        )
     try:
         file.seek(0)
         is_binary = isinstance(file.read(0), bytes)
