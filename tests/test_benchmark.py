@@ -85,12 +85,17 @@ def songs(tracks: int = 24) -> Dataset:
 def test_every_track_is_evaluated_once_by_one_who_never_heard_it(tmp_path: Path) -> None:
     folds = datasets.split(songs(), "artist-kfold", 3)
     system = Scripted(wrong=frozenset({"blues.00"}))
-    result = cross_validate(system, folds, LABELS, tmp_path)
+    result = cross_validate(system, folds, LABELS, str(tmp_path))
     assert sorted(result.tracks) == sorted(track.id for track in songs())
     assert result.tracks[int(np.flatnonzero(~result.correct)[0])] == "blues.00"
     assert (~result.correct).sum() == 1
     assert set(result.folds or ()) == {fold.name for fold in folds}
     assert len(system.trained) == 3
+
+
+def test_without_a_fold_there_is_nothing_to_predict(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no fold"):
+        cross_validate(Scripted(), [], LABELS, tmp_path)
 
 
 def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:

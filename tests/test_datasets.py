@@ -785,6 +785,8 @@ def test_nothing_known_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
     touch(tmp_path / "notes.txt")
     with pytest.raises(DatasetError, match="no known dataset layout"):
         load(tmp_path / "notes.txt")
+    with pytest.raises(DatasetError, match=r"notes\.txt: not a folder"):
+        load(tmp_path / "notes.txt", "folder")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, content: bytes | None) -> 
     assert not target.exists()
 
 
+def test_what_cannot_be_written_is_told_in_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target, reason in ((tmp_path, "Is a directory"), (tmp_path / "file" / "a.onnx", "folder")):
+        with pytest.raises(TonearmError, match=f"{target.name}: .*{reason}"):
+            halve_file(tiny_bundle, target)
+
+
 def test_small_weights_and_whole_numbers_are_left(tmp_path: Path) -> None:
     model = tiny_graph()
     model.graph.initializer.extend(

@@ -80,7 +80,7 @@ def tagged(path: Path, **names: str) -> None:
     tags.save()
 
 
-def track(number: int, label: str = "a", **names: str) -> Track:
+def track(number: int, label: str | None = "a", **names: str) -> Track:
     return Track(str(number), Path(f"music/{number}.mp3"), label, **names)
 
 
@@ -353,6 +353,8 @@ def test_an_unwritable_bundle_path_is_reported_first(out: str, reason: str, tmp_
 def test_nothing_to_learn_is_an_error(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(TooFewExamples, match="got none"):
         learn([], tmp_path / "mine.onnx", model=tiny_bundle)
+    with pytest.raises(UsageError, match="track '1' has no label"):
+        learn([track(0), track(1, None)], tmp_path / "mine.onnx", model=tiny_bundle)
 
 
 # Examples

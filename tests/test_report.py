@@ -237,7 +237,7 @@ def test_the_page_of_a_perfect_model_has_no_errors() -> None:
 def test_the_folder_holds_the_numbers_too(tmp_path: Path) -> None:
     predictions = sample()
     metrics = predictions.metrics(50)
-    page = write_report(tmp_path / "report", predictions, metrics, SUBJECT)
+    page = write_report(str(tmp_path / "report"), predictions, metrics, SUBJECT)
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert Metrics.from_json((tmp_path / "report" / "metrics.json").read_text()) == metrics
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["count"] == 40

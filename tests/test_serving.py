@@ -817,7 +817,7 @@ def test_the_page_takes_nothing_from_elsewhere(server: Server) -> None:
     ],
 )
 def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="limits"):
+    with pytest.raises(UsageError, match=r"limits: .* above 0, and waiting from 0, got"):
         Limits(**wrong)
 
 

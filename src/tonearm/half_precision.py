@@ -9,7 +9,7 @@ import numpy as np
 
 from tonearm.atomic import atomic_write
 from tonearm.bundle import Bundle
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 from tonearm.extras import needs
 
 if TYPE_CHECKING:
@@ -69,12 +69,15 @@ def halve_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     BundleError
         If the source is no bundle.
     TonearmError
-        If a weight is out of the range of float16.
+        If a weight is out of the range of float16, or the target cannot be written.
     MissingExtraError
         If the ``onnx`` package is not installed.
     """
     with needs("learn"):
         import onnx
     halved = halve(onnx.load(Bundle.load(source).path))
-    with atomic_write(target) as file:
-        file.write(halved.SerializeToString())
+    try:
+        with atomic_write(target) as file:
+            file.write(halved.SerializeToString())
+    except OSError as error:
+        raise TonearmError(f"{os.fspath(target)}: {reason_of(error)}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ class Benchmark:
 def run_benchmark(
     dataset: Dataset,
     systems: Sequence[System],
-    work: Path,
+    work: str | PathLike[str],
     protocol: Protocol = "artist-kfold",
     folds: int = 5,
     seeds: int = 1,
@@ -87,6 +88,22 @@ def run_benchmark(
 
     A seed determines both the folds and the training, so the spread over seeds is that of the whole
     procedure. Finished folds are stored in `work` and not computed again.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    systems
+        The systems, in the order of the table: each is compared with the one before it.
+    work
+        Folder for predictions and checkpoints.
+    protocol, folds
+        How the dataset is split; see `tonearm.datasets.split`.
+    seeds
+        Number of repetitions.
+    on_fold
+        Called before each fold, with the system, the seed, the fold and whether its predictions
+        are already stored.
 
     Raises
     ------
@@ -100,6 +117,7 @@ def run_benchmark(
         raise UsageError(f"a benchmark needs systems of different names, got {names or 'none'}")
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
+    work = Path(work)
     divisions = _divisions(dataset, protocol, folds, seeds)
     labels = labels_of(tuple(track for fold in divisions[0] for track in fold.tracks))
     for system in systems:

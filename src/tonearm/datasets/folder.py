@@ -38,9 +38,11 @@ def load_folder(root: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        If no folder below the root contains an audio file, a folder's name cannot be a label, or
-        these are the numbered folders of FMA.
+        If the root is no folder, no folder below it contains an audio file, a folder's name cannot
+        be a label, or these are the numbered folders of FMA.
     """
+    if not os.path.isdir(root):
+        raise DatasetError(f"{root}: not a folder")
     unreadable: list[OSError] = []
     files = list(_audio_files(root, unreadable.append))
     warn_of_unreadable(unreadable, stacklevel=5)

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.splits import Fold, LeakWarning, artist_key
 from tonearm.datasets.track import Track
-from tonearm.errors import TonearmError, reason_of
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.predictions import Predictions
 
@@ -66,7 +67,7 @@ def cross_validate(
     system: System,
     folds: Sequence[Fold],
     labels: tuple[str, ...],
-    work: Path,
+    work: str | PathLike[str],
     seed: int = 0,
     on_fold: Callable[[Fold, bool], None] = lambda fold, stored: None,
 ) -> Predictions:
@@ -80,14 +81,29 @@ def cross_validate(
 
     Parameters
     ----------
+    system
+        What is trained and predicts.
+    folds
+        The folds, at least one.
+    labels
+        Class names, in the order of the columns of predictions.
+    work
+        Folder for the predictions, and for what the system keeps while it trains.
+    seed
+        Seed of the training; the folds are given.
     on_fold
         Called before each fold, with the fold and whether its predictions are already stored.
 
     Raises
     ------
+    UsageError
+        If there are no folds.
     TonearmError
         If no track of a fold could be decoded, or `work` cannot be written to.
     """
+    if not folds:
+        raise UsageError("there is no fold to train and predict on")
+    work = Path(work)
     parts = []
     contents = _contents(folds, work)
     for fold in folds:

@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,7 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def write(path: Path, predictions: Predictions) -> None:
+def write(path: str | PathLike[str], predictions: Predictions) -> None:
     """Write `track,label,<a column per class>[,fold][,seed][,artist]` atomically."""
     extra = {
         name: column
@@ -194,7 +195,7 @@ def write(path: Path, predictions: Predictions) -> None:
     write_csv(path, rows)
 
 
-def read(path: Path) -> Predictions:
+def read(path: str | PathLike[str]) -> Predictions:
     """Read a file written by `write`, or the `predictions.csv` of a run directory.
 
     Raises

@@ -6,6 +6,7 @@ import base64
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,13 +124,33 @@ def explain_errors(
 
 
 def write_report(
-    folder: Path,
+    folder: str | PathLike[str],
     predictions: Predictions,
     metrics: Metrics,
     subject: Subject,
     explained: Sequence[ErrorPicture] = (),
 ) -> Path:
-    """Write `metrics.json`, `predictions.csv` and `report.html`; return the path of the last."""
+    """Write `metrics.json`, `predictions.csv` and `report.html`; return the path of the last.
+
+    Parameters
+    ----------
+    folder
+        Where to write them; made if missing.
+    predictions
+        The predictions.
+    metrics
+        Their metrics (`predictions.metrics()`).
+    subject
+        What is reported on, for the top of the page.
+    explained
+        Pictures of the evidence for wrong predictions, as `explain_errors` makes them.
+
+    Raises
+    ------
+    TonearmError
+        If a file cannot be written.
+    """
+    folder = Path(folder)
     files.write(folder / "predictions.csv", predictions)
     write_text(folder / "metrics.json", metrics.to_json())
     page = folder / "report.html"

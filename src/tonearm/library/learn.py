@@ -114,10 +114,15 @@ def learn(
     TooFewExamples
         If fewer than two genres have enough tracks that can be decoded.
     UsageError
-        If there is no such model, or `out` does not name a bundle.
+        If a track has no label, there is no model of that name, or `out` does not name a bundle.
+    BundleError
+        If the model cannot be used.
     TonearmError
-        If the bundle cannot be written.
+        If the bundle or the cache cannot be written.
     """
+    unlabelled = next((track for track in tracks if track.label is None), None)
+    if unlabelled is not None:
+        raise UsageError(f"track {unlabelled.id!r} has no label: leave such tracks out")
     base = Bundle.load(bundle.find(model))
     content = content_hash(base.path)
     target = _checked_target(Path(out), base.path)

@@ -51,7 +51,9 @@ class Limits:
     def __post_init__(self) -> None:
         numbers = (self.megabytes, self.idle_seconds, self.upload_seconds)
         if not (all(0 < number < math.inf for number in numbers) and self.waiting >= 0):
-            raise UsageError(f"limits: expected megabytes and seconds above 0, got {self}")
+            raise UsageError(
+                f"limits: expected megabytes and seconds above 0, and waiting from 0, got {self}"
+            )
 
 
 class LimitedUploads:
