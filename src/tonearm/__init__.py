@@ -31,6 +31,17 @@ if TYPE_CHECKING:
     from tonearm.errors import TonearmError
     from tonearm.explanation import Explanation, explain
     from tonearm.prediction import Failure, Prediction, Segment
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name on first access, so that `import tonearm` costs nothing.
+
+        Type checkers do not see this, or any misspelt name would have a type.
+        """
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)
+
 
 _MODULES = {
     "Classifier": "tonearm.classifier",
@@ -41,13 +52,6 @@ _MODULES = {
     "TonearmError": "tonearm.errors",
     "explain": "tonearm.explanation",
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name on first access, so that `import tonearm` costs nothing."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

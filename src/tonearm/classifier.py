@@ -91,11 +91,12 @@ class Classifier:
     ) -> None:
         check_time_limit(time_limit)
         self.bundle = model
-        self.thresholds = thresholds or Thresholds(
+        self.thresholds: Thresholds = thresholds or Thresholds(
             model.metadata.music_threshold, model.metadata.unsure_threshold
         )
         self.time_limit = time_limit
-        self.sample_rate = model.metadata.front_end.sample_rate  # Hz, of what the networks hear
+        # Hz, of what the networks hear
+        self.sample_rate: int = model.metadata.front_end.sample_rate
         self._logmels = [LogMel(front_end) for front_end in model.metadata.front_ends]
         self._descriptors: BundleDescriptors | None = None
         if model.metadata.descriptors:  # which few models take, and all would have to load

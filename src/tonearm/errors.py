@@ -34,7 +34,7 @@ class FileError(TonearmError):
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(path, reason)  # both, so that the error survives pickling
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self.reason = reason
 
     def __str__(self) -> str:

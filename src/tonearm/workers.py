@@ -56,6 +56,7 @@ class StartError(TonearmError):
 
     def __init__(self, exit_code: int | None, message: str = "") -> None:
         super().__init__(exit_code, message)  # both, so that the error survives pickling
+        self.reason: str
         if message:
             self.reason = f"a worker process could not start: {message}"
         elif exit_code is None:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tonearm.audio.container import HIGHEST_RATE, LOWEST_RATE, OpenFile
+from tonearm.audio.container import HIGHEST_RATE, LOWEST_RATE, AudioInfo, OpenFile
 from tonearm.audio.errors import AudioError, TooShort, Undecodable
 from tonearm.audio.samples import FIFO_SAMPLES, Samples, at_most, downmixed, in_blocks, resampled
 from tonearm.audio.source import Source
@@ -191,12 +191,12 @@ class AudioStream:
         _check(duration is None or 0 < duration < np.inf, "duration", duration, "more than 0 s")
         _check(0 < block_seconds < np.inf, "block_seconds", block_seconds, "more than 0 s")
         self.rate = rate
-        self.seconds = 0.0
-        self.truncated = False
+        self.seconds: float = 0.0
+        self.truncated: bool = False
         self._start = start
         self._max_samples = None if duration is None else max(1, round(duration * rate))
         self._file = OpenFile(path, time_limit)
-        self.info = self._file.info
+        self.info: AudioInfo = self._file.info
         self._blocks = self._read_blocks(max(1, round(block_seconds * rate)))
 
     def __iter__(self) -> Iterator[Samples]:

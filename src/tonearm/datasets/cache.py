@@ -83,7 +83,7 @@ class FeatureCache:
     """
 
     def __init__(self, root: str | PathLike[str] | None = None) -> None:
-        self.root = cache_folder("features") if root is None else Path(root)
+        self.root: Path = cache_folder("features") if root is None else Path(root)
         self.failures: tuple[FailedTrack, ...] = ()
         try:
             self._contents = ContentIndex(self.root / "content.sqlite")

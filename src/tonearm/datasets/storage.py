@@ -33,10 +33,10 @@ class StoredArray:
     __slots__ = ("_offset", "dtype", "path", "shape")
 
     def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...]) -> None:
-        self.path = path
-        self.dtype = np.dtype(dtype)
+        self.path: Path = path
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         with path.open("rb") as file:
-            self.shape = _read_header(file, self.dtype)
+            self.shape: tuple[int, ...] = _read_header(file, self.dtype)
             self._offset = file.tell()
             n_bytes = file.seek(0, os.SEEK_END) - self._offset
         if self.shape[1:] != row_shape:

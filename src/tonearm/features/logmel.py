@@ -256,7 +256,7 @@ class LogMel:
 
     def __init__(self, config: LogMelConfig) -> None:
         self.config = config
-        self.spectrum = PowerSpectrum(
+        self.spectrum: PowerSpectrum = PowerSpectrum(
             config.n_fft, config.hop_length, config.win_length, config.window, config.padding
         )
         self._mel = MelBands(

@@ -101,7 +101,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = Path(path) if path is not None else _new_path()
+        self.path: Path = Path(path) if path is not None else _new_path()
         self._file: IO[bytes] | None = None
         self._is_empty = False  # created by this object, with nothing recorded yet
 

@@ -22,7 +22,7 @@ from tonearm.library.analysis import (
     outcome_of,
     time_limit_of,
 )
-from tonearm.library.entry import State
+from tonearm.library.entry import Model, State
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.sources import deduplicate_paths
 from tonearm.library.store import Store
@@ -155,11 +155,11 @@ class Scan:
     ) -> None:
         check_limits(workers, time_limit)
         require_several("paths", paths)
-        self.paths = deduplicate_paths(map(os.fsdecode, paths))
-        self.tally = Tally()
+        self.paths: tuple[str, ...] = deduplicate_paths(map(os.fsdecode, paths))
+        self.tally: Tally = Tally()
         excerpt = excerpt or Excerpt()
         loaded = Bundle.load(bundle.find(model))
-        self.model = model_of(loaded, excerpt)
+        self.model: Model = model_of(loaded, excerpt)
         self._store = store
         self._workers = workers or processors()
         self._time_limit = time_limit

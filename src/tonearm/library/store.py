@@ -107,7 +107,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         if self.path.is_dir():
             raise StoreError(self.path, "is a folder: expected the file of a store")
         if create:
