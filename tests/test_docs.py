@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
 import inspect
 import io
 import re
@@ -32,6 +34,12 @@ WITHHELD = {
 }
 
 
+def attribute(name: str) -> Any:
+    """Give what a name such as `tonearm.audio.read` stands for."""
+    module, _, last = name.rpartition(".")
+    return getattr(import_module(module), last)
+
+
 def examples() -> dict[str, list[str]]:
     """Give the Python on each page that has some."""
     pages = {path.relative_to(ROOT).as_posix(): path for path in ROOT.glob("docs/*.md")}
@@ -42,10 +50,41 @@ def examples() -> dict[str, list[str]]:
     return {name: blocks for name, blocks in found.items() if blocks and name not in WITHHELD}
 
 
+def shown(blocks: list[str]) -> set[str]:
+    """Give the functions and classes of Tonearm that some Python imports, by their full names."""
+    nodes = [node for block in blocks for node in ast.walk(ast.parse(block))]
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+    return {name for name in names if name.startswith("tonearm") and callable(attribute(name))}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_page_shows_is_there_and_explained(name: str) -> None:
-    module, _, attribute = name.rpartition(".")
-    assert inspect.getdoc(getattr(import_module(module), attribute))
+    thing = attribute(name)
+    text = inspect.getdoc(thing)
+    assert text
+    parameters = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n-+$|\Z)", text, re.M | re.S)
+    if inspect.isfunction(thing) and parameters:  # some have those of another function
+        explained = ", ".join(re.findall(r"^\**(\w[\w, ]*)", parameters[1], re.MULTILINE))
+        assert re.findall(r"\w+", explained) == list(inspect.signature(thing).parameters)
+
+
+def test_what_examples_use_is_on_the_page() -> None:
+    explained = {attribute(name) for name in NAMES}
+    used = {name for blocks in examples().values() for name in shown(blocks)}
+    assert {name for name in used if attribute(name) not in explained} == set()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        if ">>> " in path.read_text(encoding="utf-8")
+    ],
+)
+def test_the_examples_in_docstrings_run(module: str) -> None:
+    assert doctest.testmod(import_module(module)).failed == 0
 
 
 @pytest.fixture(scope="module")

@@ -130,10 +130,10 @@ class Classifier:
         Raises
         ------
         UsageError
-            If there is no such model, a threshold is not from 0 to 1, or the number of threads or
-            the time limit is not above 0.
+            If there is no model of that name, a threshold is not from 0 to 1, or the number of
+            threads or the time limit is not above 0.
         BundleError
-            If the file exists but cannot be used.
+            If there is no model at a path, or it cannot be used.
         """
         loaded = Bundle.load(bundle.find(model), threads)
         metadata = loaded.metadata
@@ -171,8 +171,8 @@ class Classifier:
             (`audio.TooShort`) or only silence (`SilentAudio`), or takes too long
             (`audio.TimedOut`).
         UsageError
-            If `source` is neither a file nor samples, or if samples come without a rate or are
-            not a finite one-dimensional float array.
+            If `source` is neither a file nor samples, if samples come without a rate or are not a
+            finite one-dimensional float array, or if a file comes with a rate.
         """
         if isinstance(source, np.ndarray):
             return self._classify_samples(source, rate)
@@ -198,6 +198,8 @@ class Classifier:
         ------
         audio.AudioError
             As for a whole file; `audio.TooShort` if the file contains none of the stretches.
+        UsageError
+            If `path` is no path, or a start or length is out of range.
         """
         path = as_path(path)
         deadline = _Deadline(path, self.time_limit)
@@ -238,7 +240,10 @@ class Classifier:
         Raises
         ------
         UsageError
-            If `paths` is a single path, or `workers` is below 1.
+            If `paths` is a single path, or `workers` is below 1. While iterating, with more than
+            one process, also if this process may not start others.
+        StartError
+            While iterating, if a process dies or fails before it can begin.
         """
         require_several("paths", paths)
         if workers < 1:
@@ -305,6 +310,8 @@ class Classifier:
 
         Parameters
         ----------
+        blocks
+            The recording.
         loudness
             A new one, at the same rate; in the end it knows the whole recording.
         """

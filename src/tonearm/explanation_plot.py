@@ -39,7 +39,24 @@ def save_plot(
     height: int = HEIGHT,
     dark: bool = False,
 ) -> None:
-    """Draw an explanation to a file; parameters and errors as in `tonearm.features.plot`."""
+    """Draw an explanation to a file.
+
+    Parameters
+    ----------
+    explanation
+        The explanation.
+    output, width, height, dark
+        As in `tonearm.features.plot.save_plot`.
+
+    Raises
+    ------
+    UsageError
+        If the output's suffix names no format of pictures, or a size is out of range.
+    TonearmError
+        If the picture cannot be written.
+    MissingExtraError
+        If matplotlib is not installed.
+    """
     spectrogram.check_picture(output, width, height)
     spectrogram.save(plot(explanation, width=width, height=height, dark=dark), output)
 

@@ -89,6 +89,10 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         A baseline (`"mfcc-svm"`), a published network (`"probe-mn04"`), the configuration of a
         network or of a distillation (a YAML file, or the name of one in `configs`), or a finished
         model (a bundle's path, or the name of a built-in one).
+    configs
+        The folder of configurations that names refer to.
+    cache
+        Where features are kept.
     workers
         Number of processes that compute features and classify.
 

@@ -80,6 +80,16 @@ class FeatureCache:
     root
         The folder to store features in, created if missing; by default
         `tonearm.paths.cache_folder("features")`.
+
+    Attributes
+    ----------
+    failures
+        Tracks of the last call that have no features, each with the reason.
+
+    Raises
+    ------
+    CacheError
+        If the folder cannot be made or read.
     """
 
     def __init__(self, root: str | PathLike[str] | None = None) -> None:
@@ -103,6 +113,10 @@ class FeatureCache:
 
         Parameters
         ----------
+        tracks
+            The tracks.
+        config
+            Settings of the frames, such as one of `tonearm.features.logmel.FRONT_ENDS`.
         progress
             Show a progress bar on standard error.
         workers

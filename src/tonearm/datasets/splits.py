@@ -54,7 +54,14 @@ class OneGenreWarning(SplitWarning):
 class Fold:
     """One division of the tracks into disjoint parts.
 
-    `test` is empty unless the protocol uses a partition that has a test part.
+    Attributes
+    ----------
+    name
+        Protocol and number of the fold.
+    train, valid
+        The tracks to train on, and to validate on.
+    test
+        The tracks to test on; empty unless the protocol uses a partition that has a test part.
     """
 
     name: str
@@ -84,6 +91,8 @@ def split(
 
     Parameters
     ----------
+    dataset
+        The dataset, as `tonearm.datasets.load` returns it.
     protocol
         - `"builtin"`: the dataset's own train, valid and test parts; one fold. If all of its parts
           are numbers, they are folds, each of which is `valid` once, in numerical order.

@@ -38,6 +38,8 @@ class Track:
         The audio file. It may be missing on disk, which `tonearm.datasets.check` detects.
     label
         The genre.
+    artist, title, album
+        Names as the dataset has them.
     split
         The track's part in the dataset's own partition: `"train"`, `"valid"`, `"test"`, or another
         name it uses, such as a fold number.
@@ -67,12 +69,16 @@ class Dataset:
 
     Attributes
     ----------
+    name
+        Its name, for tables and models trained on it.
     root
         The folder, or the manifest file.
     tracks
         The recordings, in the order of the dataset.
     labels
         Every label that occurs, sorted; also the order of a model's outputs.
+    licence, citation
+        Terms of use of the recordings, and the publication to cite, where known.
     layout
         The layout it was read from, a key of `tonearm.datasets.LAYOUTS`.
     table

@@ -80,6 +80,8 @@ class Comparison:
 
     Attributes
     ----------
+    rows
+        One for each run.
     tracks
         Number of tracks that every run has predicted.
     left_out
@@ -231,7 +233,7 @@ def compare(
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test from the discordant pairs.
+    """Return the exact two-sided p-value of McNemar's test (1947) from the discordant pairs.
 
     If both classifiers were equally good, each track that only one of them gets right would go to
     either with probability one half, so the p-value is a binomial tail, doubled.
@@ -266,6 +268,8 @@ def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> floa
         groups must be independent of each other, tracks within a group need not be.
     flips
         Number of random sign draws.
+    seed
+        Their seed.
     """
     values = np.asarray(differences, np.float64)  # float64 sums whole numbers exactly
     values = values[values != 0]

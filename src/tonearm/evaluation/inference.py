@@ -55,6 +55,8 @@ def run_inference(
 
     Parameters
     ----------
+    classifier
+        What classifies them, such as a `tonearm.Classifier`.
     tracks
         Tracks that have a path and a label, as `evaluable_tracks` selects them.
     rename
@@ -112,6 +114,15 @@ def evaluable_tracks(
 
     If `split` is None and the dataset has a partition, tracks outside it are left out (see
     `tonearm.datasets.gtzan_facts` for those of GTZAN).
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    split, kind
+        Only tracks of this part, and of this kind; by default any.
+    labels
+        Only tracks with one of these labels; by default any.
 
     Raises
     ------

@@ -43,6 +43,12 @@ class Predictions:
         float64[N, C].
     folds, seeds, artists
         N entries each, or None if not applicable. An unknown artist is the empty string.
+
+    Raises
+    ------
+    UsageError
+        If the shapes or lengths do not fit, a true label is not among `labels`, or a class has the
+        name of another column of the CSV file.
     """
 
     labels: tuple[str, ...]
@@ -177,7 +183,13 @@ def join(parts: Sequence[Predictions]) -> Predictions:
 
 
 def write(path: str | PathLike[str], predictions: Predictions) -> None:
-    """Write `track,label,<a column per class>[,fold][,seed][,artist]` atomically."""
+    """Write `track,label,<a column per class>[,fold][,seed][,artist]` atomically.
+
+    Raises
+    ------
+    TonearmError
+        If the file cannot be written.
+    """
     extra = {
         name: column
         for name, column in zip(

@@ -48,7 +48,7 @@ def describe(samples: ArrayLike) -> NDArray[np.float32]:
     Raises
     ------
     UsageError
-        If there are no samples.
+        If there are no samples, or they are not mono or are integers.
     """
     frames = describe_frames(samples)
     tempogram = tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND)
@@ -125,7 +125,7 @@ def describe_frames(samples: ArrayLike) -> FrameDescriptors:
     Raises
     ------
     UsageError
-        If there are no samples.
+        If there are no samples, or they are not mono or are integers.
     """
     signal = as_mono(samples)
     if len(signal) == 0:

@@ -56,7 +56,9 @@ class LogMelConfig:
         Length of the transform and of the window, and hop length, in samples. `n_fft` is even, and
         neither of the others exceeds it.
     n_mels : int
-        Number of mel bands between `f_min` and `f_max` (Hz).
+        Number of mel bands.
+    f_min, f_max : float
+        Lower edge of the first and upper edge of the last band, in Hz.
     window : {"hann", "hann_symmetric"}
         Periodic or symmetric Hann.
     padding : {"reflect", "zeros"}
@@ -67,6 +69,15 @@ class LogMelConfig:
         Weighting of the bands.
     preemphasis : float
         If not 0, the spectrum is that of ``x[i + 1] - preemphasis * x[i]``, one sample shorter.
+    log : {"ln", "log10", "db"}
+        The logarithm, see above.
+    offset, gain, shift, divisor : float
+        The numbers of the formulas above; `offset`, `gain` and `divisor` are above 0.
+
+    Raises
+    ------
+    UsageError
+        If a setting is out of range, of another type or unknown, or two contradict each other.
     """
 
     sample_rate: int
@@ -283,6 +294,11 @@ class LogMel:
         Returns
         -------
         float32[frames, n_mels]
+
+        Raises
+        ------
+        UsageError
+            If the samples are not mono, or are integers.
         """
         frames = list(self.stream([samples]))
         return np.concatenate(frames) if frames else np.empty((0, self.config.n_mels), np.float32)
@@ -297,6 +313,11 @@ class LogMel:
         ------
         float32[k, n_mels]
             The next `k` frames, at most `tonearm.features.stft.FRAMES_AT_ONCE`.
+
+        Raises
+        ------
+        UsageError
+            If the samples of a block are not mono, or are integers.
         """
         signal: Iterable[NDArray[np.float32]] = map(as_mono, blocks)
         if self.config.preemphasis:

@@ -100,7 +100,7 @@ def scan_cluster(
     Raises
     ------
     UsageError
-        If a parameter is out of range.
+        If a parameter is out of range, or `sources` is a single path.
     TonearmError
         If a source does not exist, or the output belongs to a scan of other sources or by another
         model.

@@ -46,6 +46,8 @@ def export(
 
     Parameters
     ----------
+    store
+        The store of a scan.
     target
         A file, or ``"-"`` for standard output (not for Parquet).
     format

@@ -111,8 +111,12 @@ def write_playlists(
 
     Parameters
     ----------
+    store
+        The store of a scan.
     folder
         The folder to write to, created if it does not exist.
+    choice
+        Which tracks to list; by default those of `Choice`.
     absolute
         Whether the playlists contain absolute paths, instead of paths relative to the folder.
 

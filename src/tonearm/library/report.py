@@ -33,6 +33,8 @@ def write_report(
 
     Parameters
     ----------
+    store
+        The store of a scan.
     target
         An HTML file, which appears complete or not at all.
     mapping

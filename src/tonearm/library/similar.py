@@ -66,6 +66,8 @@ def similar(
 
     Parameters
     ----------
+    store
+        The store of a scan.
     path
         Any recording. A file that the store knows is not decoded if it is unchanged or gone.
     top
@@ -78,7 +80,7 @@ def similar(
     Raises
     ------
     UsageError
-        If `top` is out of range.
+        If `top` is out of range, `under` is a single path, or there is no model of that name.
     TonearmError
         If the recording cannot be analysed, or only by a model that has not scanned the store.
     """

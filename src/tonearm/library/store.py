@@ -97,7 +97,8 @@ class Store:
     Raises
     ------
     StoreError
-        If the file does not exist, is not a store, or was made by a newer Tonearm.
+        If the file does not exist, is not a store, or was made by a newer Tonearm. Every method
+        raises it too, if the file turns out to be damaged or cannot be read or written.
 
     Examples
     --------

@@ -1,8 +1,10 @@
 """The networks, as plain torch modules.
 
->>> from tonearm.models import create_model, model_names
+>>> import torch
+>>> from tonearm.models import create_model
 >>> model = create_model("hybrid", num_classes=10, n_mels=96)
->>> logits = model(logmel)  # float32[batch, frames, mels] -> float32[batch, classes]
+>>> model(torch.zeros(2, 188, 96)).shape  # float32[batch, frames, mels] -> [batch, classes]
+torch.Size([2, 10])
 """
 
 from tonearm.models import cnn, crnn, hybrid, mobilenet, multimodal, student

@@ -30,6 +30,8 @@ def create_model(name: str, num_classes: int, **settings: Any) -> GenreNetwork:
     ------
     UsageError
         If the name or a setting is unknown.
+    PretrainedError
+        If the network starts from published weights that are neither at hand nor to be fetched.
     """
     if name not in _networks:
         raise UsageError(f"model {name!r} is unknown: expected one of {', '.join(model_names())}")

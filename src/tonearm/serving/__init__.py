@@ -1,7 +1,8 @@
 """Genres over HTTP: the application, its limits on uploads, and its worker processes.
 
+>>> from tonearm import Classifier
 >>> from tonearm.serving import WorkerPool, create_app
->>> app = create_app(WorkerPool(Classifier.load()))  # doctest: +SKIP
+>>> app = create_app(WorkerPool(Classifier.load()))
 """
 
 from tonearm.extras import needs

@@ -1,8 +1,9 @@
 """Train networks with Lightning and export them to bundles.
 
 >>> from tonearm.training import parse, train
->>> run = train(parse(["--config", "configs/gtzan/hybrid.yaml", "--data.path", "gtzan"]))
->>> run.metrics.f1, run.bundle
+>>> experiment = parse(["--model.name", "cnn", "--data.path", "gtzan"])
+>>> run = train(experiment)  # doctest: +SKIP
+>>> run.metrics.f1, run.bundle  # doctest: +SKIP
 """
 
 from tonearm.training.experiment import Experiment, parse

@@ -1,9 +1,12 @@
 """Distil teachers into the student: segments, imitation, tuning, refinement, denoising, export.
 
+>>> from pathlib import Path
+>>> from tonearm.paths import cache_folder
 >>> from tonearm.training.distill import distill_dataset
 >>> from tonearm.training.recipe import parse_recipe
->>> recipe = parse_recipe(["--config", "configs/gtzan/default.yaml", "--data.fold", "0"])
->>> distill_dataset(recipe, Path("runs/default-fold0"), cache_folder("features")).metrics
+>>> recipe = parse_recipe(["--data.path", "gtzan", "--data.fold", "0"])
+>>> folder, cache = Path("runs/default-fold0"), cache_folder("features")
+>>> distill_dataset(recipe, folder, cache).metrics  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -109,6 +112,8 @@ def distill_dataset(
 
     Parameters
     ----------
+    recipe
+        The settings; see `tonearm.training.recipe.parse_recipe`.
     run_dir
         Folder for the results.
     cache_dir
@@ -123,7 +128,7 @@ def distill_dataset(
     UsageError
         If no data or music is given, or the fold does not exist.
     TonearmError
-        If the data or the music does not exist.
+        If the data or the music does not exist, or as `distill` raises it.
     """
     source = recipe.data
     dataset = datasets.load(data_path(source.path), source.layout)
@@ -182,6 +187,8 @@ def distill(
 
     Parameters
     ----------
+    recipe
+        The settings.
     train_tracks
         Labelled tracks with audio files.
     labels

@@ -206,6 +206,13 @@ class Experiment:
         Seed of initial weights, choice of examples and augmentation; from 0 to 2**32 - 1.
     front_end
         Key of `tonearm.features.logmel.FRONT_ENDS`.
+    model, data, augment, optimiser, schedule
+        The settings of each part; see their classes.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown or out of range.
     """
 
     name: str = "hybrid"

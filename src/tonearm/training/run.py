@@ -95,6 +95,8 @@ def train(
 
     Parameters
     ----------
+    experiment
+        The settings; see `tonearm.training.parse`.
     folder
         Folder of the run; by default `runs/<name>`, followed by the fold's number if there is more
         than one fold.
@@ -109,8 +111,10 @@ def train(
         If no data is given, or the fold does not exist.
     TonearmError
         If the data does not exist.
-    RunError
-        If the folder holds a run of another experiment, or files that belong to no run.
+    DatasetError
+        If the data cannot be read, split or trained on.
+    RunError, DivergedError
+        As `fit` raises them.
     """
     data = experiment.data
     dataset = datasets.load(data_path(data.path), data.layout)
