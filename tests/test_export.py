@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -99,6 +100,20 @@ def test_exporting_does_not_touch_the_network(tmp_path: Path) -> None:
 
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_too_small_to_matter_are_exported_as_zeros(tmp_path: Path) -> None:
+    network, metadata, path = make("cnn", tmp_path)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.view(-1)[::3] = 1e-39
+
+    export(network, metadata, path)
+
+    exported = map(onnx.numpy_helper.to_array, onnx.load(path).graph.initializer)
+    sizes = np.abs(np.concatenate([weights.ravel() for weights in exported]))
+    assert sizes[sizes > 0].min() > 1e-20
+    assert next(network.parameters()).view(-1)[0] > 0  # the network itself keeps them
 
 
 def test_a_graph_that_computes_something_else_is_not_kept(

@@ -17,6 +17,7 @@ from tonearm.errors import TonearmError
 from tonearm.metadata import BundleMetadata
 from tonearm.models import GenreNetwork
 from tonearm.training.ensemble import Ensemble
+from tonearm.training.negligible import without_negligible_weights
 
 # Largest difference between torch and ONNX Runtime that is accepted as rounding.
 TOLERANCE = 1e-4
@@ -48,7 +49,7 @@ def export(network: GenreNetwork | Ensemble, metadata: BundleMetadata, path: Pat
     ExportError
         If an output differs by more than `TOLERANCE`, or the bundle cannot be run.
     """
-    network = copy.deepcopy(network).cpu().eval()
+    network = without_negligible_weights(copy.deepcopy(network).cpu().eval())
     with atomic_path(path) as draft:
         _write_graph(network, metadata, draft)
         write_metadata(draft, metadata, draft)

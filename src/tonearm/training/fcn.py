@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from tonearm.errors import TonearmError, reason_of
 from tonearm.paths import cache_folder, pretrained_weights
+from tonearm.training.negligible import without_negligible_weights
 
 FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
 # The network was trained on 29 s. It accepts less, but then takes its maxima over fewer time steps,
@@ -147,7 +148,7 @@ def load_fcn(path: Path | None = None) -> Fcn:
     except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
         reason = reason_of(error)
         raise FcnError(f"{file}: not the weights of the FCN ({reason})") from error
-    return network.eval()
+    return without_negligible_weights(network).eval()
 
 
 def find_fcn() -> Path:
