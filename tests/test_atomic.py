@@ -119,6 +119,14 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+def test_a_pipe_without_a_name_is_written_to() -> None:
+    receiving, sending = os.pipe()
+    write_text(f"/dev/fd/{sending}", "through it")  # as a shell names the pipe of >(gzip)
+    os.close(sending)
+    with open(receiving) as end:  # noqa: PTH123
+        assert end.read() == "through it"
+
+
 def test_what_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(TonearmError, match=r"folder: Is a directory"):

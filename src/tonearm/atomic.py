@@ -40,15 +40,15 @@ def atomic_write(path: str | os.PathLike[str], *, replaces: bool = True) -> Iter
     OSError
         If it cannot be written.
     """
-    target = Path(os.path.realpath(path))  # write through a link rather than replace it
     try:
-        state = target.stat()
+        state = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):  # making the draft says what is wrong
         state = None
     if state is not None and not stat.S_ISREG(state.st_mode):
-        with target.open("wb") as file:
+        with Path(path).open("wb") as file:  # as given: a pipe at /dev/stdout has no real path
             yield file
         return
+    target = Path(os.path.realpath(path))  # write through a link rather than replace it
     draft = _draft_path(target)
     try:
         with draft.open("wb") as file:
