@@ -37,6 +37,7 @@ def workspace(
     shutil.copy(tiny_bundle, workspace / "tiny.onnx")
     (workspace / "empty").mkdir()
     (workspace / "file").write_text("no folder")
+    (workspace / "loop.csv").symlink_to("loop.csv")
     (workspace / "text.db").write_text("no store, but long enough to be one " * 100)
     for suffix in ("csv", "toml", "yaml", "json", "jsonl", "db", "onnx"):
         (workspace / f"bin.{suffix}").write_bytes(b"path,label\nseed = 'caf\xe9'\n")
@@ -53,7 +54,7 @@ def run(
 ) -> Run:
     """`run("classify song.flac") -> (exit code, output, errors)`, in a copy of the folder."""
     folder = tmp_path / "workspace"
-    shutil.copytree(workspace, folder)
+    shutil.copytree(workspace, folder, symlinks=True)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TONEARM_MODELS", str(folder))
     monkeypatch.setenv("TONEARM_STATE", str(tmp_path / "state"))
@@ -175,6 +176,7 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("data info bin.csv", "bin.csv: not UTF-8 (line 2)"),
         ("data check noise", ""),
         ("data split genres -o file/parts.csv --folds 2 --protocol random-kfold", "parts.csv: "),
+        ("data split genres -o loop.csv --folds 2 --protocol random-kfold", "loop.csv: Too many"),
         ("evaluate absent.onnx genres", "absent.onnx: no such file"),
         ("evaluate tiny absent", "absent: not found"),
         ("evaluate tiny bin.csv", "bin.csv: not UTF-8 (line 2)"),
@@ -183,6 +185,7 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("evaluate tiny genres --report file/report", "a file is where its folder should be"),
         ("compare absent.csv", "absent.csv: No such file"),
         ("compare bin.csv", "bin.csv: not a CSV file"),
+        ("compare loop.csv", "loop.csv: Too many levels"),
         ("benchmark b --data absent", "absent: not found"),
         ("benchmark b --data genres --systems absent.yaml", "absent.yaml: no such file"),
         ("benchmark b --data genres --systems absent.onnx", "absent.onnx: no such file"),

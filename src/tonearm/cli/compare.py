@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,7 +94,7 @@ def warn_of_few_groups(comparison: Comparison) -> None:
 
 def _name(run: Path) -> str:
     """Return the name of a run's folder, or of its table if that has a name of its own."""
-    where = run.resolve()
+    where = Path(os.path.realpath(run))
     if where.is_dir():
         return where.name
     return where.parent.name if where.name == "predictions.csv" else run.stem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -165,7 +166,7 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
     from tonearm.datasets.manifest import PARQUET_SUFFIXES
     from tonearm.media import is_recording
 
-    target, shown = output.resolve(), printable(output)
+    target, shown = Path(os.path.realpath(output)), printable(output)
     if any(is_recording(name) for name in (output.name, target.name)):
         raise UsageError(f"{shown} is the name of a recording, and a CSV file is written")
     if {output.suffix.lower(), target.suffix.lower()} & set(PARQUET_SUFFIXES):
@@ -175,7 +176,7 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
     tables = [dataset.root, *dataset.feature_tables]
     if dataset.layout == "gtzan-shared":
         tables += [dataset.root / TRACK_TABLE, dataset.root / PARTITION_TABLE]
-    if target in (table.resolve() for table in tables):
+    if str(target) in map(os.path.realpath, tables):
         raise UsageError(f"{shown} is of the dataset itself, and would be written over")
 
 
