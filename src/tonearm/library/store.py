@@ -114,6 +114,8 @@ class Store:
         if create:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                if not self.path.exists():
+                    self.path.touch()  # SQLite would not say why it cannot be created
             except FileExistsError:
                 raise StoreError(self.path, "a file is where its folder should be") from None
             except OSError as error:
