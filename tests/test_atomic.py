@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tonearm import atomic
 from tonearm.atomic import atomic_path, atomic_write, require_writable_folder, write_text
 from tonearm.errors import TonearmError
 
@@ -22,6 +23,18 @@ def test_a_block_that_ends_badly_leaves_what_was_there(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_what_a_killed_process_left_goes_with_a_later_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, stays in (tmp_path / "soon", True), (tmp_path / "later", False):
+        folder.mkdir()
+        leftover = folder / ".tonearm-0123456789abcdef.partial"
+        leftover.touch()
+        write_text(folder / "page.html", "new")
+        assert leftover.exists() == stays
+        monkeypatch.setattr(atomic, "LEFT_OVER_SECONDS", -1.0)
 
 
 def test_a_draft_that_fails_its_check_leaves_what_was_there(tmp_path: Path) -> None:

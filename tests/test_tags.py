@@ -29,9 +29,9 @@ from mutagen.wavpack import WavPack
 
 from bundles import tone
 from raw_tags import Field, raw_fields
-from tonearm import audio
+from tonearm import atomic, audio
 from tonearm.errors import TonearmError, UsageError
-from tonearm.library import journal, replacement, tagging
+from tonearm.library import journal, tagging
 from tonearm.library.chunks import obstacle
 from tonearm.library.delta import Delta, difference, restore
 from tonearm.library.examples import from_tags
@@ -991,7 +991,7 @@ def test_leftovers_of_a_killed_process_go_in_time(
     path = song("flac")
     write(path)
     assert all((tmp_path / name).exists() for name in leftovers)
-    monkeypatch.setattr(replacement, "LEFT_OVER_SECONDS", -1.0)
+    monkeypatch.setattr(atomic, "LEFT_OVER_SECONDS", -1.0)
     list(undo(dry_run=True))
     assert all((tmp_path / name).exists() for name in leftovers)
     list(undo())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from secrets import token_hex
 from typing import IO
@@ -16,7 +19,18 @@ from tonearm.csvrows import csv_writer
 from tonearm.errors import TonearmError
 
 _NO_FOLDER = "a file is where its folder should be"
-DRAFTS = ".tonearm-*.partial"  # glob pattern for the names of files that are not yet complete
+# Draft names are hidden, so that nothing takes a draft for a file of its kind, and short, whatever
+# the length of the name they replace.
+_PREFIX, _SUFFIX = ".tonearm-", ".partial"
+LONGEST_SUFFIX = 8  # bytes, with the dot
+DRAFTS = f"{_PREFIX}*{_SUFFIX}"  # glob pattern for the files that `atomic_write` has not completed
+# No file takes a day to write: the process of an older draft is dead. The clock of a network drive
+# may be hours off.
+LEFT_OVER_SECONDS = 24 * 3600.0
+# Matches only drafts: a user may well call a store or a journal `.tonearm-library.db`.
+_DRAFT = re.compile(
+    rb"%b[0-9a-f]{16}(\.[^.]{1,%d})?" % (re.escape(_PREFIX.encode()), LONGEST_SUFFIX - 1), re.DOTALL
+)
 
 
 @contextmanager
@@ -132,9 +146,40 @@ def _draft_path(target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # which would sound as if the target were there already
         raise NotADirectoryError(errno.ENOTDIR, _NO_FOLDER, error.filename) from error
-    # Not made of the target's name, which may be as long as names can be; and by chance, for on a
-    # network drive another machine's process may have the same number.
-    return target.with_name(DRAFTS.replace("*", token_hex(8)))
+    _tidy(target.parent)
+    return draft_path(target, _SUFFIX)
+
+
+def draft_path(target: Path, suffix: str) -> Path:
+    """Return an unused path beside a target.
+
+    Parameters
+    ----------
+    suffix
+        At most `LONGEST_SUFFIX` bytes.
+    """
+    # By chance: on a network drive another machine's process may have the same number.
+    return target.with_name(f"{_PREFIX}{token_hex(8)}{suffix}")
+
+
+@cache
+def _tidy(folder: Path) -> None:
+    """Do `remove_leftovers`, once in each process: some folders get thousands of files."""
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the drafts that killed processes left in a folder."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            is_draft = _DRAFT.fullmatch(os.fsencode(entry.name)) is not None
+            if is_draft and _age(entry) > LEFT_OVER_SECONDS:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _age(entry: os.DirEntry[str]) -> float:
+    # Not the modification time: a draft that is about to replace a file may have that file's.
+    return time.time() - entry.stat(follow_symlinks=False).st_ctime
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:

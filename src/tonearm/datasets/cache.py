@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tonearm import audio
-from tonearm.atomic import DRAFTS, atomic_write
+from tonearm.atomic import DRAFTS, LEFT_OVER_SECONDS, atomic_write
 from tonearm.bundle_descriptors import read_middle
 from tonearm.datasets.content import ContentIndex, stamps
 from tonearm.datasets.derived import derived
@@ -51,7 +51,6 @@ CACHE_VERSION = 1
 
 # Incomplete files: settings, features, and features as earlier versions named them.
 _DRAFTS = (f"*/{DRAFTS}", f"*/*/{DRAFTS}", "*/*/*.tmp")
-_ABANDONED_AFTER = 24 * 3600.0  # seconds until a half-written file counts as abandoned
 
 
 class CacheError(TonearmError):
@@ -214,7 +213,7 @@ class FeatureCache:
         for path in chain.from_iterable(self.root.glob(pattern) for pattern in _DRAFTS):
             # Another process may be completing or removing it at the same time.
             try:
-                if now - path.stat().st_mtime > _ABANDONED_AFTER:
+                if now - path.stat().st_mtime > LEFT_OVER_SECONDS:
                     path.unlink()
             except FileNotFoundError:
                 continue

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
 
-from tonearm.atomic import copy_owner
+from tonearm.atomic import LONGEST_SUFFIX, copy_owner, draft_path
 from tonearm.errors import reason_of
 from tonearm.library.tags import TagError
-
-# Draft names are hidden, so that nothing walking a library takes a draft for music, and short,
-# whatever the length of the name they replace.
-PREFIX = ".tonearm-"
-LONGEST_SUFFIX = 8  # bytes, with the dot: drafts keep the suffix, which identifies the format
-LEFT_OVER_SECONDS = 3600.0  # no file takes an hour to write: the process of an older draft is dead
-# Matches only drafts, including those of `tonearm.atomic`: a user may well call a store or a
-# journal `.tonearm-library.db`.
-_DRAFT = re.compile(
-    rb"%b[0-9a-f]{16}(\.[^.]{1,%d})?" % (re.escape(PREFIX.encode()), LONGEST_SUFFIX - 1), re.DOTALL
-)
 
 
 def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
@@ -57,8 +43,9 @@ def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result]:
 @contextmanager
 def draft(target: Path) -> Iterator[Path]:
     """Yield a new empty file beside the target, removed at the end unless moved into place."""
+    # The suffix identifies the format.
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= LONGEST_SUFFIX else ""
-    path = target.with_name(PREFIX + token_hex(8) + suffix)
+    path = draft_path(target, suffix)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         yield path
@@ -113,17 +100,3 @@ def digest(path: str | os.PathLike[str]) -> str:
     """Return a file's SHA-256 digest in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the drafts that killed processes left in a folder."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            is_draft = _DRAFT.fullmatch(os.fsencode(entry.name)) is not None
-            if is_draft and _age(entry) > LEFT_OVER_SECONDS:
-                Path(entry.path).unlink(missing_ok=True)
-
-
-def _age(entry: os.DirEntry[str]) -> float:
-    # Not the modification time: a prepared draft has its target's.
-    return time.time() - entry.stat(follow_symlinks=False).st_ctime

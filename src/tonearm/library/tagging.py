@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from tonearm.atomic import remove_leftovers
 from tonearm.audio import AudioError
 from tonearm.errors import UsageError, reason_of
 from tonearm.library.delta import difference
@@ -20,7 +21,6 @@ from tonearm.library.replacement import (
     draft,
     prepare,
     put_in_place,
-    remove_leftovers,
     replaceable,
 )
 from tonearm.library.sound import same_audio

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tonearm.atomic import remove_leftovers
 from tonearm.errors import TonearmError, reason_of
 from tonearm.library.delta import restore
 from tonearm.library.journal import LATEST, Journal, JournalEntry, JournalError, find, read
@@ -16,7 +17,6 @@ from tonearm.library.replacement import (
     draft,
     prepare,
     put_in_place,
-    remove_leftovers,
     replaceable,
 )
 from tonearm.library.tags import TagError
