@@ -831,6 +831,21 @@ def test_undo_leaves_alone_what_has_changed_since(song: Callable[..., Path], sta
         list(undo())
 
 
+def test_the_latest_run_is_undone_first_though_the_clock_was_set_back(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = song("mp3")
+    versions = [path.read_bytes()]
+    for label, days in (("jazz", 9), ("ska", 3), ("pop", 3)):
+        monkeypatch.setattr(time, "time_ns", lambda days=days: days * 86_400 * 10**9)
+        write(path, label=label, policy="replace")
+        versions.append(path.read_bytes())
+    while len(versions) > 1:
+        assert path.read_bytes() == versions.pop()
+        assert [done.action for done in undo()] == ["restore"]
+    assert path.read_bytes() == versions.pop()
+
+
 def test_what_is_gone_or_replaced_does_not_keep_undo_from_the_run_before(
     song: Callable[..., Path],
 ) -> None:

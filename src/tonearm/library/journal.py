@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from tonearm.library.delta import Delta
 from tonearm.library.replacement import sync_folder
 
 FORMAT = 1
+_NAME = re.compile(r"(\d{8})-(\d{6})-(\d{9})-\d+\.jsonl")  # date, time, nanoseconds, process
 LATEST = "latest"
 NANOSECONDS = 10**9  # in a second
 
@@ -309,10 +311,16 @@ def _check_first_line(path: Path, line: bytes) -> None:
 
 
 def _new_path() -> Path:
-    """Return a unique path; sorted by name, such paths are in chronological order."""
+    """Return a unique path; sorted by name, such paths are in chronological order.
+
+    The clock may have been set back since the last one: a new path comes after it all the same.
+    """
     now = time.time_ns()
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // NANOSECONDS))
-    return folder() / f"{stamp}-{now % NANOSECONDS:09d}-{os.getpid()}.jsonl"
+    seconds = time.strftime("%Y%m%d%H%M%S", time.gmtime(now // NANOSECONDS))
+    names = (_NAME.fullmatch(path.name) for path in folder().glob("*.jsonl"))
+    taken = (int("".join(name.groups())) for name in names if name)
+    stamp = str(max([int(f"{seconds}{now % NANOSECONDS:09d}"), *(number + 1 for number in taken)]))
+    return folder() / f"{stamp[:8]}-{stamp[8:14]}-{stamp[14:]}-{os.getpid()}.jsonl"
 
 
 def _now() -> str:
