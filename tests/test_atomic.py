@@ -6,7 +6,9 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,6 +150,21 @@ def test_what_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     for deep in ("page", "album/page"):
         with pytest.raises(TonearmError, match="page: a file is where its folder should be"):
             write_text(tmp_path / "file" / deep, "text")
+
+
+@pytest.mark.parametrize("write", [atomic_write, atomic_path])
+def test_errors_name_the_file_and_not_its_draft(tmp_path: Path, write: Callable[..., Any]) -> None:
+    path, absent = tmp_path / "mine.onnx", tmp_path / "absent"
+    with pytest.raises(OSError, match="mine") as nameless, write(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as in writing to an open file
+    with pytest.raises(FileNotFoundError) as of_draft, write(path):
+        for draft in tmp_path.iterdir():
+            draft.unlink()
+    with pytest.raises(FileNotFoundError) as of_other, write(path):
+        absent.read_text()
+    assert (nameless.value.errno, nameless.value.filename) == (errno.ENOSPC, str(path))
+    assert of_draft.value.filename == str(path)
+    assert of_other.value.filename == str(absent)
 
 
 @pytest.mark.parametrize("supports_links", [True, False])

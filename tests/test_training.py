@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -624,6 +626,30 @@ def test_a_checkpoint_that_is_broken_or_of_something_else_is_named_with_the_reme
     told = rf"{name}\.ckpt: not a checkpoint .*\(.*{reason}.*remove it to start over"
     with pytest.raises(TonearmError, match=told):
         train(parse([*settings, "--schedule.epochs", "8"]), tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_named() -> None:
+    with pytest.raises(OSError, match="'/dev/full'") as caught:
+        save_checkpoint({"weights": torch.zeros(50_000)}, Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_logs_that_do_not_fit_on_the_disk_end_a_training_in_one_line(
+    settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", fail)
+    before = threading.excepthook
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+        train(parse(settings), tmp_path)
+    assert threading.excepthook is before
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_flipped_bit_in_the_weights_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:

@@ -59,12 +59,12 @@ def atomic_write(path: str | os.PathLike[str], *, replaces: bool = True) -> Iter
     except (FileNotFoundError, NotADirectoryError):  # making the draft says what is wrong
         state = None
     if state is not None and not stat.S_ISREG(state.st_mode):
-        with Path(path).open("wb") as file:  # as given: a pipe at /dev/stdout has no real path
+        # As given: a pipe at /dev/stdout has no real path.
+        with errors_naming(path), Path(path).open("wb") as file:
             yield file
         return
     target = Path(os.path.realpath(path))  # write through a link rather than replace it
-    draft = _draft_path(target)
-    try:
+    with _draft(target) as draft, errors_naming(path, draft):
         with draft.open("wb") as file:
             if state is not None:
                 _copy_owner_and_mode(draft, state)
@@ -73,8 +73,6 @@ def atomic_write(path: str | os.PathLike[str], *, replaces: bool = True) -> Iter
             os.fsync(file.fileno())
         if replaces or not _hard_link(draft, target):
             draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -91,16 +89,29 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the draft cannot replace the file.
     """
     target = Path(os.path.realpath(path))  # write through a link rather than replace it
-    draft = _draft_path(target)
-    try:
+    with _draft(target) as draft, errors_naming(path, draft):
         yield draft
         with draft.open("r+b") as file:
             with suppress(FileNotFoundError):
                 _copy_owner_and_mode(draft, target.stat())
             os.fsync(file.fileno())
         draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_naming(
+    path: str | os.PathLike[str], draft: str | os.PathLike[str] | None = None
+) -> Iterator[None]:
+    """Make each OSError of the block that names a draft, or no file at all, name another file.
+
+    An error in writing to an open file names none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, draft and os.fspath(draft)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def copy_owner(path: Path, state: os.stat_result) -> None:
@@ -141,13 +152,19 @@ def _hard_link(draft: Path, target: Path) -> bool:
     return True
 
 
-def _draft_path(target: Path) -> Path:
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """Yield a path for a draft, which is removed at the end unless moved into place."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # which would sound as if the target were there already
         raise NotADirectoryError(errno.ENOTDIR, _NO_FOLDER, error.filename) from error
     _tidy(target.parent)
-    return draft_path(target, _SUFFIX)
+    draft = draft_path(target, _SUFFIX)
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def draft_path(target: Path, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 import time
 import zipfile
@@ -179,8 +180,10 @@ class Optimisation(Generic[Network]):
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Store tensors and plain values; the file appears complete or not at all."""
+    content = io.BytesIO()
+    torch.save(dict(state), content)  # not to the file: torch hides why that cannot be written
     with atomic_write(path) as file:
-        torch.save(dict(state), file)
+        file.write(content.getbuffer())
 
 
 @contextmanager

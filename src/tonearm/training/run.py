@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 
 from tonearm import datasets
+from tonearm.atomic import errors_naming
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FailedTrack, FeatureCache
@@ -319,9 +321,31 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
+        with _log_errors(folder):
+            trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _log_errors(folder: Path) -> Iterator[None]:
+    """Name a run's folder in errors in writing its logs.
+
+    TensorBoard writes in a thread, from which Python would print a traceback; the same error is
+    then raised in the calling thread.
+    """
+    show = threading.excepthook
+
+    def show_others(failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):
+            show(failed)
+
+    threading.excepthook = show_others
+    try:
+        with errors_naming(folder):
+            yield
+    finally:
+        threading.excepthook = show
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
