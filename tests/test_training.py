@@ -22,6 +22,7 @@ import pytest
 import torch
 import yaml
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data.distributed import DistributedSampler
 
 from tonearm.bundle import Bundle
@@ -38,6 +39,7 @@ from tonearm.models import create_model
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import parse, train
 from tonearm.training.build import build_network
+from tonearm.training.callbacks import History
 from tonearm.training.datamodule import (
     BalancedDraws,
     Clip,
@@ -784,6 +786,30 @@ def test_a_run_that_moved_remembers_its_best_epoch(settings: list[str], tmp_path
 
     assert len(history(tmp_path / "there")) == 4
     assert (checkpoints / "best.ckpt").read_bytes() == remembered
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt()),
+        (SIGTERMException(), SystemExit(128 + signal.SIGTERM)),
+    ],
+)
+def test_a_training_that_is_stopped_does_not_end_as_if_it_were_finished(
+    settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    told: BaseException,
+) -> None:
+    def stop(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(History, "on_train_epoch_start", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
+        train(parse(settings), tmp_path)
+    assert repr(caught.value) == repr(told)
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_starting_over_forgets_the_former_run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 
 from tonearm import datasets
@@ -321,10 +323,13 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        with _log_errors(folder):
-            trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            with _log_errors(folder):
+                trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
+        except SIGTERMException as error:  # whose exit code is that of success
+            raise SystemExit(128 + signal.SIGTERM) from error
+        except SystemExit as error:  # what Lightning makes of a Ctrl-C
+            raise KeyboardInterrupt from error
 
 
 @contextmanager
