@@ -809,6 +809,7 @@ def test_a_training_that_is_stopped_does_not_end_as_if_it_were_finished(
     with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
         train(parse(settings), tmp_path)
     assert repr(caught.value) == repr(told)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not (tmp_path / "model.onnx").exists()
 
 

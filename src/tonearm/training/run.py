@@ -323,12 +323,14 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+        interrupts = signal.getsignal(signal.SIGINT)
         try:
             with _log_errors(folder):
                 trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
         except SIGTERMException as error:  # whose exit code is that of success
             raise SystemExit(128 + signal.SIGTERM) from error
-        except SystemExit as error:  # what Lightning makes of a Ctrl-C
+        except SystemExit as error:  # made of a Ctrl-C by Lightning, which ignores more
+            signal.signal(signal.SIGINT, interrupts)
             raise KeyboardInterrupt from error
 
 
