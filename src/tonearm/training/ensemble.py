@@ -354,8 +354,12 @@ class Ensemble(nn.Module):
         # One more step than a long window has, so that its last one does not see it break off.
         length = torch.where(is_long, frames + STEP_FRAMES, REPEATED_FRAMES)
         steps = torch.where(is_long, frames, REPEATED_FRAMES) // STEP_FRAMES
-        lowest = self.fcn.lowest(_cycled(levelled(second_logmel), 1, frames, length))
-        lowest = _cycled(lowest, 3, steps, steps.clamp(min=REPEATED_FRAMES // STEP_FRAMES))
+        lowest = self.fcn.lowest(_cycled(levelled(second_logmel), frames, length))
+        lowest = lowest[..., : cast(int, steps)]
+        # Twice is enough for a long window. Joined, as ONNX Runtime selects along the last
+        # dimension number by number, which takes as long as half of the next layer.
+        enough = steps.clamp(min=REPEATED_FRAMES // STEP_FRAMES)
+        lowest = torch.cat([lowest, lowest], dim=3)[..., : cast(int, enough)]
         maps: Tensor = self.fcn.layer3(lowest)
         return maps
 
@@ -390,6 +394,6 @@ def levelled(logmel: Tensor) -> Tensor:
     return scaled
 
 
-def _cycled(x: Tensor, dim: int, period: Tensor, length: Tensor) -> Tensor:
-    """Return `length` entries along a dimension: the first `period` ones, over and over."""
-    return x.index_select(dim, torch.arange(cast(int, length)) % period)
+def _cycled(logmel: Tensor, period: Tensor, length: Tensor) -> Tensor:
+    """Return `length` frames of float32[batch, frames, mels]: the first `period`, repeated."""
+    return logmel.index_select(1, torch.arange(cast(int, length)) % period)
