@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from math import inf
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,28 @@ def test_behind_a_slow_item_few_others_are_begun(monkeypatch: pytest.MonkeyPatch
 def test_a_process_that_cannot_start_ends_the_work() -> None:
     with pytest.raises(StartError, match=r"died while starting \(exit code 3\)"):
         list(in_order(_die, [1, 2], workers=1))
+
+
+def test_a_process_that_cannot_start_may_break_its_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(pipe: Connection, timeout: float) -> bool:
+        wait([pipe], timeout)
+        raise BrokenPipeError  # on Windows; elsewhere `recv` raises EOFError
+
+    monkeypatch.setattr(Connection, "poll", ended)
+    with pytest.raises(StartError, match=r"died while starting \(exit code 3\)"):
+        list(in_order(_die, [1, 2], workers=1))
+
+
+def test_an_interrupt_that_raises_nothing_costs_no_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts = iter([InterruptedError])  # on Windows; elsewhere Python itself waits again
+
+    def interrupted(pipes: list[Connection], timeout: float | None) -> list[Any]:
+        for interrupt in interrupts:
+            raise interrupt
+        return wait(pipes, timeout)
+
+    monkeypatch.setattr(workers, "wait", interrupted)
+    assert list(in_order(_square_or_die, range(3), workers=1)) == [0, 1, 4]
 
 
 def _no_model() -> Callable[[int], int]:

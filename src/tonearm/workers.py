@@ -249,7 +249,10 @@ def _collect(
     """Wait for an event from one of the workers, and return what is finished by then."""
     remaining = min(worker.deadline for worker in busy) - time.monotonic()
     pipes = [worker.pipe for worker in busy]
-    ready = wait(pipes, None if remaining == inf else max(0.0, remaining))
+    try:
+        ready = wait(pipes, None if remaining == inf else max(0.0, remaining))
+    except InterruptedError:  # on Windows, by a Ctrl-C whose handler raised nothing
+        ready = []
     outcomes: list[tuple[int, Result | Crash[Item]]] = []
     for worker in busy:
         if worker.pipe in ready:
@@ -314,7 +317,7 @@ class _Worker(Generic[Item, Result]):
                 self.stop()
                 raise StartError(None)
             message = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):  # BrokenPipeError on Windows
             self._process.join()
             exit_code = self._process.exitcode
             self.stop()
