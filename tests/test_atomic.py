@@ -203,3 +203,8 @@ def test_folders_are_made_and_what_cannot_be_made_is_reported_before(
         monkeypatch.setattr(os, "access", lambda _, mode, denied=denied: not mode & denied)
         with pytest.raises(TonearmError, match="Permission denied"):
             require_writable_folder(tmp_path / "d")
+    answers = iter([False] * 99)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda _: next(answers))  # a drive that Windows does not know
+        with pytest.raises(TonearmError, match="No such file"):
+            require_writable_folder(tmp_path / "d")

@@ -235,9 +235,10 @@ def require_writable_folder(folder: str | os.PathLike[str]) -> None:
     TonearmError
         If it cannot be made, or nothing can be written in it.
     """
-    ancestor = Path(os.path.realpath(folder))
-    while not ancestor.exists():
-        ancestor = ancestor.parent
+    path = Path(os.path.realpath(folder))
+    ancestor = next(filter(Path.exists, (path, *path.parents)), None)
+    if ancestor is None:  # on Windows, the drive may be missing
+        raise TonearmError(f"{os.fspath(folder)}: {os.strerror(errno.ENOENT)}")
     if not ancestor.is_dir():
         raise TonearmError(f"{os.fspath(folder)}: {_NO_FOLDER}")
     if not os.access(ancestor, os.W_OK | os.X_OK):
