@@ -125,13 +125,17 @@ def test_csv_with_timeline_has_a_row_for_every_window(run: Run, music: Path) -> 
     assert float(rows[2]["end"]) == pytest.approx(3, abs=0.01)
 
 
-def test_the_table_is_for_people(run: Run, music: Path) -> None:
+@pytest.mark.parametrize(("encoding", "block"), [("utf-8", "█"), ("cp1252", "#")])
+def test_the_table_is_for_people(
+    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, block: str
+) -> None:
+    monkeypatch.setattr("rich.console.Console.encoding", encoding)
     code, output, _ = run("classify", "--model", "tiny", music)
     broken, high, low = output.splitlines()
     assert code == 0
     assert "broken.mp3" in broken
     assert "high" in high
-    assert "█" in high
+    assert block in high
     assert "%" in high
     assert low.split()[1] == "low"
     assert low.index(" low ") == high.index(" high ")

@@ -106,6 +106,8 @@ class Table:
         from rich.console import Console
 
         self._console = Console(highlight=False)
+        # As Rich does for its own bars: a pipe on Windows often has an encoding without blocks.
+        self._full, self._empty = "#." if self._console.options.ascii_only else "█░"
         self._top = top
         self._timeline = timeline
         self._genre_width = max(map(cell_len, labels))
@@ -152,7 +154,8 @@ class Table:
         else:
             row.append(f"{fitted(genre, self._genre_width)}  ", "bold")
             filled = round(confidence * BAR_CELLS)
-            row.append("█" * filled, "cyan").append("░" * (BAR_CELLS - filled), "dim")
+            row.append(self._full * filled, "cyan")
+            row.append(self._empty * (BAR_CELLS - filled), "dim")
             row.append(f" {confidence:>4.0%}")
         others = islice(prediction.probabilities.items(), 1, self._top)
         row.append(
