@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import signal
 import sys
@@ -14,7 +15,9 @@ from rich.cells import cell_len
 
 from bundles import FRONT_END, tone
 from tonearm.audio import ReadFailed
+from tonearm.cli.tag import _way_back
 from tonearm.library import tagging
+from tonearm.library.journal import Journal
 from tonearm.library.tags import read_genres, write_genres
 
 RATE = FRONT_END.sample_rate
@@ -301,10 +304,17 @@ def test_genres_are_not_cut_where_there_is_no_terminal(
     assert genres in output
 
 
-def test_the_way_back_can_be_typed_as_it_is_printed(run: Run, music: Path, tmp_path: Path) -> None:
+def test_the_way_back_can_be_typed_as_it_is_printed(
+    run: Run, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = tmp_path / "my notes.jsonl"
     _, output, _ = run("tag", "--model", "tiny", "--journal", journal, music)
     assert shlex.split(output.splitlines()[-1])[3:] == ["--undo", str(journal)]
+    other = Journal("my notes.jsonl")
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        way_back = _way_back(other)
+    assert way_back == 'undo: tonearm tag --undo "my notes.jsonl"'
 
 
 def test_unreadable_folders_are_reported(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -152,7 +153,10 @@ def tag(
 
 
 def _way_back(journal: Journal) -> str:
-    return f"undo: tonearm tag --undo {shlex.quote(printable(journal.path))}"
+    path = printable(journal.path)
+    # In Windows' command prompt single quotes quote nothing; names there contain no double ones.
+    quoted = f'"{path}"' if os.name == "nt" else shlex.quote(path)
+    return f"undo: tonearm tag --undo {quoted}"
 
 
 def _files_and_source(
