@@ -294,6 +294,14 @@ def test_an_empty_file_becomes_a_store_only_if_asked(tmp_path: Path) -> None:
         assert len(store) == 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere two slashes begin a server's name")
+def test_a_path_is_not_taken_for_an_address(tmp_path: Path) -> None:
+    path = tmp_path / "50 %25?mode=ro#.db"
+    with Store(f"/{path}", create=True) as store:
+        assert len(store) == 0
+    assert path.exists()
+
+
 def test_a_store_on_a_read_only_drive_can_be_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

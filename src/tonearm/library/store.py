@@ -394,7 +394,8 @@ class Store:
         if is_read_only:
             self._refuse_unfinished()
             mode = "ro&immutable=1"
-        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
+        # No slash is left, as two at the beginning would be followed by the name of a host.
+        uri = f"file:{quote(os.fsencode(self.path.absolute()), safe='')}?mode={mode}"
         self._database = sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
             self._database.execute("PRAGMA schema_version")  # fails here if there is no room
