@@ -122,6 +122,7 @@ def test_who_cannot_give_a_file_away_gives_it_to_its_group(
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no pipes with names of files here")
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -134,6 +135,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no pipes with names of files here")
 def test_a_pipe_without_a_name_is_written_to() -> None:
     receiving, sending = os.pipe()
     write_text(f"/dev/fd/{sending}", "through it")  # as a shell names the pipe of >(gzip)
