@@ -54,7 +54,10 @@ def draft(target: Path) -> Iterator[Path]:
 
 
 def prepare(path: Path, target: Path) -> None:
-    """Copy the target's owner, permissions, times and attributes to a finished draft, and sync."""
+    """Copy the target's owner, permissions, times and attributes to a finished draft, and sync.
+
+    Extended attributes are copied on Linux only.
+    """
     copy_owner(path, target.stat())
     # Opened before the mode is copied, which may forbid writing: Windows only syncs files that are
     # open for writing.
