@@ -38,6 +38,8 @@ def music(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
     (folder / "cover.jpg").write_text("no music")
     (folder / "._low.flac").write_bytes(low.read_bytes())
     (folder / ".hidden" / "low.flac").write_bytes(low.read_bytes())
+    (folder / "$RECYCLE.BIN").mkdir()
+    (folder / "$RECYCLE.BIN" / "low.flac").write_bytes(low.read_bytes())
     return folder
 
 

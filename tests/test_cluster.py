@@ -97,7 +97,8 @@ def write_plan(output: Path | str, files: Iterable[Task]) -> Partitions:
 
 def test_files_in_a_store_of_objects() -> None:
     filesystem = fsspec.filesystem("memory")
-    for name in ("b/2.mp3", "b/1.OGG", "b/cover.jpg", "b/.hidden.mp3", ".trash/3.mp3", "a.flac"):
+    hidden = ("b/.hidden.mp3", ".trash/3.mp3", "$RECYCLE.BIN/4.mp3")
+    for name in ("b/2.mp3", "b/1.OGG", "b/cover.jpg", "a.flac", *hidden):
         filesystem.pipe_file(f"/records/{name}", b"abc")
     found = list(tasks(["memory://records", "memory://records/b/cover.jpg"]))
     assert found == [

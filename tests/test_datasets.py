@@ -282,6 +282,7 @@ def test_a_folder_per_genre(tmp_path: Path) -> None:
     touch(tmp_path / "ska" / "a.b.ogg")
     touch(tmp_path / "ska" / "cover.jpg")
     touch(tmp_path / "ska" / ".hidden.mp3")
+    touch(tmp_path / "$RECYCLE.BIN" / "hidden.mp3")
     touch(tmp_path / ".trash" / "gone.mp3")
     touch(tmp_path / "loose.mp3")
     data = load(tmp_path)

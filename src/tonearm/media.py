@@ -24,8 +24,9 @@ def recordings(
     """Yield the files that paths refer to, in the order of the paths, each as soon as it is found.
 
     A folder stands for the recordings in it and its subfolders, sorted by path. Hidden files and
-    folders in it are skipped, and links to folders are not followed, so that no link can lead in
-    circles. Any other path stands for itself, whether or not it exists.
+    folders in it are skipped, as are files that Windows keeps as deleted; links to folders are not
+    followed, so that no link can lead in circles. Any other path stands for itself, whether or not
+    it exists.
 
     Parameters
     ----------
@@ -52,6 +53,12 @@ def recordings(
 def is_recording(name: str) -> bool:
     """Check whether a file of this name, found in a folder, is taken for a recording."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def is_hidden_folder(name: str) -> bool:
+    """Check whether a folder of this name, found in another one, is skipped."""
+    # Windows keeps deleted files there, and hides it by an attribute that other systems ignore.
+    return name.startswith(".") or name.upper() == "$RECYCLE.BIN"
 
 
 def require_several(name: str, paths: object) -> None:
@@ -102,7 +109,7 @@ def _sort_key(entry: tuple[str, bool]) -> str:
 def _is_included(entry: os.DirEntry[str]) -> bool:
     """Check whether an entry is a recording, or a folder to walk through."""
     if is_folder_entry(entry):
-        return not entry.name.startswith(".") and not entry.is_symlink()
+        return not is_hidden_folder(entry.name) and not entry.is_symlink()
     return is_recording(entry.name)
 
 

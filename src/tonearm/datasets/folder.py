@@ -96,7 +96,7 @@ def subfolders(root: Path) -> list[Path]:
     return [
         path
         for path in sorted(root.iterdir())
-        if not path.name.startswith(".") and os.path.isdir(path)
+        if not media.is_hidden_folder(path.name) and os.path.isdir(path)
     ]
 
 

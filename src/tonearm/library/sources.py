@@ -15,7 +15,7 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.extras import needs
 from tonearm.library.analysis import Task
 from tonearm.library.path_conditions import stored_path
-from tonearm.media import is_recording, recordings
+from tonearm.media import is_hidden_folder, is_recording, recordings
 
 ATTEMPTS = 3  # of any operation over a network
 _PAUSE_SECONDS = 2.0  # before the second attempt; doubled before the third
@@ -69,7 +69,7 @@ def _is_walked(path: str) -> bool:
     """Check whether a walk of the folder of a path yields it as a recording, or enters it."""
     name = os.path.basename(path)  # noqa: PTH119
     if os.path.isdir(path):  # noqa: PTH112
-        return not name.startswith(".") and not os.path.islink(path)  # noqa: PTH114
+        return not is_hidden_folder(name) and not os.path.islink(path)  # noqa: PTH114
     return is_recording(name)
 
 
@@ -162,7 +162,7 @@ def _tasks_at(address: str) -> Iterator[Task]:
         return
     # By default, folders that cannot be listed would be silently skipped.
     for _, folders, files in filesystem.walk(root, detail=True, on_error="raise"):
-        for name in [name for name in folders if name.startswith(".")]:
+        for name in list(filter(is_hidden_folder, folders)):
             del folders[name]
         for name in sorted(filter(is_recording, files)):
             found = files[name]
