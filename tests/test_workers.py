@@ -20,6 +20,7 @@ import pytest
 
 from tonearm import workers
 from tonearm.errors import TonearmError, UsageError
+from tonearm.threads import processors
 from tonearm.workers import Crash, IsolatedWorker, StartError, as_finished, in_order
 
 
@@ -209,6 +210,14 @@ def test_an_interrupt_that_raises_nothing_costs_no_item(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(workers, "wait", interrupted)
     assert list(in_order(_square_or_die, range(3), workers=1)) == [0, 1, 4]
+
+
+def test_there_are_no_more_processes_than_windows_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on Windows and macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    assert processors() == 60
 
 
 def _no_model() -> Callable[[int], int]:
