@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
+import socket
 import sys
 import tarfile
 import tracemalloc
@@ -359,14 +361,51 @@ def test_a_failed_download_says_what_to_do(mirror: Path, tmp_path: Path, run: Ru
     code, out, err = run("download", "gtzan", "--to", tmp_path / "home")
     assert (code, out) == (1, "")
     told = err.splitlines()[-1]
-    assert told.startswith("tonearm: GTZAN could not be downloaded")
+    assert told.startswith(f"tonearm: GTZAN could not be downloaded ({mirror.as_uri()}/genres.tar")
     assert "by hand" in told
     assert "Traceback" not in err
 
 
-def test_a_damaged_archive_is_told(mirror: Path, tmp_path: Path) -> None:
-    (mirror / "genres.tar.gz").write_bytes(b"damaged")
-    with pytest.raises(DatasetError, match="checksum"):
+def test_a_download_that_was_cut_off_starts_again(mirror: Path, tmp_path: Path) -> None:
+    archive = mirror / "genres.tar.gz"
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:1000])
+    with pytest.raises(DatasetError, match=r"genres.tar.gz: sent another file, or only a part"):
+        download_gtzan(tmp_path / "home")
+    archive.write_bytes(whole)
+    assert download_gtzan(tmp_path / "home").whole
+
+
+def test_a_part_of_the_archive_is_named_and_kept(mirror: Path, tmp_path: Path) -> None:
+    part = tmp_path / "home" / "gtzan_genre" / "genres.tar.gz"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"part")
+    with pytest.raises(DatasetError, match=f"{part}: not the published file, .* remove it"):
+        download_gtzan(tmp_path / "home")
+    assert part.read_bytes() == b"part"
+
+
+def test_a_server_that_stalls_is_given_up(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mirdata.datasets import gtzan_genre
+
+    monkeypatch.setattr("tonearm.datasets.download._STALLED_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/genres.tar.gz"
+        monkeypatch.setattr(gtzan_genre.REMOTES["all"], "url", url)
+        with pytest.raises(DatasetError, match=f"{url}: timed out"):
+            download_gtzan(tmp_path / "home")
+
+
+def test_a_disk_that_is_full_while_unpacking_is_named(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(archive: tarfile.TarFile, path: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+    with pytest.raises(DatasetError, match=f"{tmp_path / 'home'}: No space left on device"):
         download_gtzan(tmp_path / "home")
 
 

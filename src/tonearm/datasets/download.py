@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tonearm.atomic import atomic_path, errors_naming
 from tonearm.datasets.track import DatasetError
 from tonearm.errors import UsageError, reason_of
 from tonearm.extras import needs
+from tonearm.progress import with_progress
 
 # Our name for an edition: mirdata's version, and its name for the archive with the audio.
 EDITIONS = {
     "full": ("default", "all"),  # 1,000 tracks, 1.2 GB
     "mini": ("mini", "mini"),  # 100 tracks
 }
+
+_STALLED_SECONDS = 60.0  # without a byte from the server, until a download is given up
+_BLOCK_BYTES = 2**20
 
 BY_HAND = (
     "get genres.tar.gz or the Kaggle edition of GTZAN by hand, unpack it, and point "
@@ -51,7 +60,7 @@ class Validation:
 def download_gtzan(to: Path, edition: str = "full") -> Validation:
     """Download GTZAN's audio, unpack it, and compare it with its index.
 
-    An archive that is already present is not downloaded again.
+    An archive that is already present is not downloaded again. An interrupted download leaves none.
 
     Raises
     ------
@@ -67,11 +76,16 @@ def download_gtzan(to: Path, edition: str = "full") -> Validation:
     try:
         with _quiet():
             # The beat and tempo annotations are not needed for genres.
-            dataset.download(partial_download=["index", archive])
+            for remote in (dataset._index_data.remote, dataset.remotes[archive]):
+                _fetch(remote, to)
+            with errors_naming(to):
+                dataset.download(partial_download=["index", archive])  # unpacks what is there
         return _validated(to, dataset._index["tracks"])
     except Exception as error:
-        # mirdata passes on whatever urllib, tarfile, zipfile and the file system raise.
+        # mirdata passes on whatever tarfile, zipfile and the file system raise.
         reason = reason_of(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = f"{error.filename}: {reason}"
         raise DatasetError(f"GTZAN could not be downloaded ({reason}); {BY_HAND}") from error
 
 
@@ -82,6 +96,40 @@ def _loader(to: Path, edition: str) -> Any:
         import mirdata
     version, _ = EDITIONS[edition]
     return mirdata.initialize("gtzan_genre", data_home=str(to), version=version)
+
+
+def _fetch(remote: Any, folder: Path) -> None:
+    """Download one of mirdata's files unless it is present; it appears whole or not at all.
+
+    mirdata would write under the file's own name, and refuse what an interrupted download left
+    there ever after. It would also wait without end for a server that stalls.
+    """
+    from mirdata.validate import md5
+
+    path = folder / (remote.destination_dir or "") / remote.filename
+    if path.exists():
+        if md5(path) != remote.checksum:
+            raise DatasetError(
+                f"{path}: not the published file, or only a part of it; remove it to download "
+                "it again"
+            )
+        return
+    with atomic_path(path) as draft:
+        try:
+            _copy(remote.url, draft, remote.filename)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+            raise DatasetError(f"{remote.url}: {reason_of(error)}") from error
+        if md5(draft) != remote.checksum:
+            raise DatasetError(f"{remote.url}: sent another file, or only a part of it")
+
+
+def _copy(url: str, path: Path, name: str) -> None:
+    """Copy a file from the network to disk, with a progress bar that counts megabytes."""
+    with urllib.request.urlopen(url, timeout=_STALLED_SECONDS) as response, path.open("wb") as file:
+        blocks = iter(partial(response.read, _BLOCK_BYTES), b"")
+        total = -(-int(response.headers.get("Content-Length", 0)) // _BLOCK_BYTES)
+        for block in with_progress(blocks, total, f"{name}, MB"):
+            file.write(block)
 
 
 def _validated(root: Path, index: Mapping[str, Mapping[str, Any]]) -> Validation:
