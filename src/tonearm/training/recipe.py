@@ -405,12 +405,21 @@ class Recipe:
             "transfer.segments",
             "transfer.segment_seconds",
             "transfer.spacing_seconds",
-            "tuning.clip_seconds",
+            "transfer.longest_seconds",
+            "conditions.equaliser_points",
+            "conditions.lowpass_low_hz",
             "imitation.epochs",
             "imitation.batch_size",
+            "imitation.components",
+            "tuning.clip_seconds",
             "tuning.steps",
             "tuning.labelled",
+            "tuning.soft_regularisation",
+            "tuning.mixup_alpha",
+            "student.embedding_size",
             "student.temperature",
+            "ensemble.fcn_regularisation",
+            "ensemble.fcn_embedding_regularisation",
             "refinement.segments",
             "refinement.steps",
             "refinement.batch_size",
@@ -419,14 +428,61 @@ class Recipe:
             "denoising.batch_size",
         )
         require_each(self, above_zero, "above 0", lambda value: value > 0)
+        zero_or_more = (
+            "threads",
+            "student.audioset_weight",
+            "ensemble.student",
+            "ensemble.fcn",
+            "ensemble.fcn_embedding",
+            "ensemble.fcn_tags",
+            "conditions.tilt_deviation",
+            "conditions.equaliser_deviation",
+            "conditions.warp_bands",
+            "conditions.warp_shift",
+            "imitation.patch_weight",
+            "imitation.audioset",
+            "tuning.unlabelled",
+            "tuning.soft_weight",
+            "tuning.soft_audioset",
+            "tuning.imitation",
+            "tuning.audioset",
+            "refinement.degraded_copies",
+            "refinement.mixup",
+            "denoising.noisy_copies",
+        )
+        require_each(self, zero_or_more, "0 or more", lambda value: value >= 0)
         heads = self.ensemble.student + self.ensemble.fcn_total
         require("the sum of the weights of ensemble", heads, "above 0", heads > 0)
         require_one_of("data.split", self.data.split, PROTOCOLS)
-        shares = ("refinement.share", "denoising.dropout", "ensemble.full_band")
+        shares = (
+            "student.dropout",
+            "ensemble.full_band",
+            "conditions.tilt_probability",
+            "conditions.equaliser_probability",
+            "conditions.lowpass_probability",
+            "conditions.noise_probability",
+            "conditions.warp_probability",
+            "conditions.warp_tempo",
+            "imitation.patch_probability",
+            "tuning.smoothing",
+            "tuning.mixup_probability",
+            "tuning.mask_probability",
+            "refinement.share",
+            "refinement.degraded_share",
+            "refinement.smoothing",
+            "denoising.dropout",
+        )
         require_each(self, shares, "from 0 to 1", lambda value: 0 <= value <= 1)
-        copies, held_out = self.denoising.noisy_copies, self.imitation.held_out
-        require("denoising.noisy_copies", copies, "0 or more", copies >= 0)
+        held_out = self.imitation.held_out
         require("imitation.held_out", held_out, "2 or more", held_out >= 2)
+        for low, high in (
+            ("gain_low", "gain_high"),
+            ("lowpass_low_hz", "lowpass_high_hz"),
+            ("lowpass_slope_low", "lowpass_slope_high"),
+            ("noise_low", "noise_high"),
+        ):
+            lowest, highest = getattr(self.conditions, low), getattr(self.conditions, high)
+            require(f"conditions.{low}", lowest, f"{high} ({highest}) or less", lowest <= highest)
         if self.transfer.shortest_seconds < self.transfer.segment_seconds + 2:
             raise UsageError(
                 "transfer.shortest_seconds must be 2 more than segment_seconds or greater, got "
