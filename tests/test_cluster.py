@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -30,7 +31,14 @@ import pyarrow.parquet as pq  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from tonearm.library import sources  # noqa: E402
-from tonearm.library.cluster import _Job, _RemoteAnalyser, scan_cluster  # noqa: E402
+from tonearm.library.cluster import (  # noqa: E402
+    ClusterError,
+    _Actor,
+    _connect,
+    _Job,
+    _RemoteAnalyser,
+    scan_cluster,
+)
 from tonearm.library.partitions import Partitions  # noqa: E402
 from tonearm.library.sources import local_copy, tasks  # noqa: E402
 
@@ -371,6 +379,39 @@ def test_a_node_is_killed_and_nothing_is_lost(
     assert killed_after < 30
     assert (tally.done, tally.failed) == (30, 0)
     assert rows(output).keys() == {str(path) for path in (tmp_path / "music").iterdir()}
+
+
+def test_an_error_of_the_output_ends_a_scan_in_one_line(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
+    job = _Job(str(tmp_path), model_of(Bundle.load(tiny_bundle), Excerpt()), Excerpt(), None)
+    (model,) = tmp_path.glob("files/*/model.onnx")
+    model.unlink()
+    error = _Actor(job)({"partition": 0})["error"]
+    assert error == f"{model}: No such file or directory"
+    listing = model.with_name("part-000000.parquet")
+    listing.write_bytes(b"damaged")
+    error = _Actor(job)({"partition": 0})["error"]
+    assert error.startswith(f"{listing}: damaged list of files: ")
+
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "a.mp3").touch()
+    monkeypatch.setattr("tonearm.library.cluster._results", lambda *_: [{"error": error}])
+    with pytest.raises(ClusterError, match=r"part-000000.parquet: damaged list"):
+        run([music], tmp_path / "output", tiny_bundle)
+
+
+def test_the_end_by_a_signal_is_the_programs_own_not_rays() -> None:
+    class Ray:
+        @staticmethod
+        def init(**_: object) -> None:
+            signal.signal(signal.SIGTERM, lambda *_: None)
+
+    before = signal.getsignal(signal.SIGTERM)
+    _connect(Ray)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_fetched_file_has_its_own_hash_and_time(

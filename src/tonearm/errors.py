@@ -64,6 +64,12 @@ def reason_of(error: BaseException) -> str:
     return (text.strip().splitlines() or [type(error).__name__])[0]
 
 
+def with_file(error: BaseException) -> str:
+    """Return what `reason_of` does, after the name of the file if the system says which it was."""
+    file = getattr(error, "filename", None)
+    return reason_of(error) if file is None else f"{os.fsdecode(file)}: {reason_of(error)}"
+
+
 def unexpected(error: BaseException) -> str:
     """Return a one-line message for an error that nobody foresaw."""
     return " ".join(f"unexpected {type(error).__name__}: {error}".split())

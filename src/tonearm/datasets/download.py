@@ -15,7 +15,7 @@ from typing import Any
 
 from tonearm.atomic import atomic_path, errors_naming
 from tonearm.datasets.track import DatasetError
-from tonearm.errors import UsageError, reason_of
+from tonearm.errors import UsageError, reason_of, with_file
 from tonearm.extras import needs
 from tonearm.progress import with_progress
 
@@ -83,9 +83,7 @@ def download_gtzan(to: Path, edition: str = "full") -> Validation:
         return _validated(to, dataset._index["tracks"])
     except Exception as error:
         # mirdata passes on whatever tarfile, zipfile and the file system raise.
-        reason = reason_of(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            reason = f"{error.filename}: {reason}"
+        reason = with_file(error)
         raise DatasetError(f"GTZAN could not be downloaded ({reason}); {BY_HAND}") from error
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import numpy as np
 from tonearm import bundle
 from tonearm.atomic import atomic_write
 from tonearm.bundle import Bundle
-from tonearm.errors import TonearmError, UsageError, reason_of
+from tonearm.errors import TonearmError, UsageError, reason_of, with_file
 from tonearm.extras import needs
 from tonearm.library.analysis import (
     Analyser,
@@ -107,7 +109,8 @@ def scan_cluster(
     MissingExtraError
         If Ray, fsspec or PyArrow is not installed.
     ClusterError
-        If partitions are missing at the end.
+        If a partition cannot be read or its results cannot be written, or partitions are missing
+        at the end.
     """
     check_limits(workers, time_limit)
     require_several("sources", sources)
@@ -134,6 +137,8 @@ def scan_cluster(
     yield tally
     if due:
         for row in _results(ray, job, due, workers):
+            if row["error"]:
+                raise ClusterError(row["error"])
             tally.done += row["classified"] + row["failed"]
             tally.classified += row["classified"]
             tally.failed += row["failed"]
@@ -178,16 +183,28 @@ class _Actor:
         keep_blas_single()  # also, each actor has only one processor
         self._job = job
         self._folder = Partitions(job.output)
-        self._worker = IsolatedWorker(
-            partial(_RemoteAnalyser, job, _bundle_file(self._folder.bundle())),
-            time_limit=partial(time_limit_of, time_limit=job.time_limit),
-        )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Analyse the partition that a row names, store the results and return their counts."""
+        """Analyse the partition that a row names, store the results and return their counts.
+
+        An error of the output is returned as well, as Ray would bury it in stack traces.
+        """
+        counts = {"classified": 0, "failed": 0, "seconds_of_music": 0.0, "error": ""}
+        try:
+            return counts | self._analyse(int(row["partition"]))
+        except (TonearmError, OSError) as error:
+            return counts | {"error": with_file(error)}
+
+    @cached_property
+    def _worker(self) -> IsolatedWorker[Task, Outcome]:
+        return IsolatedWorker(
+            partial(_RemoteAnalyser, self._job, _bundle_file(self._folder.bundle())),
+            time_limit=partial(time_limit_of, time_limit=self._job.time_limit),
+        )
+
+    def _analyse(self, partition: int) -> dict[str, Any]:
         from tonearm.library.parquet import to_table
 
-        partition = int(row["partition"])
         model = self._job.model
         entries = [
             outcome_of(self._worker(task), model).entry for task in self._folder.tasks(partition)
@@ -280,7 +297,10 @@ def _connect(ray: Any) -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     options = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's handler prints a stack trace and aborts
 
 
 def _ray() -> Any:

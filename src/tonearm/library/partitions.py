@@ -181,10 +181,20 @@ class Partitions:
         return bytes(with_retries(lambda: self._filesystem.cat_file(path)))
 
     def tasks(self, partition: int) -> list[Task]:
-        """Return the files of a partition."""
+        """Return the files of a partition.
+
+        Raises
+        ------
+        TonearmError
+            If their list is damaged.
+        """
         listing = posixpath.join(self._layout, _part_name(partition))
         content = with_retries(lambda: self._filesystem.cat_file(listing))
-        columns = pyarrow.parquet.read_table(io.BytesIO(content)).to_pydict().values()
+        try:
+            table = pyarrow.parquet.read_table(io.BytesIO(content))
+        except (pa.ArrowException, OSError) as error:
+            raise TonearmError(f"{listing}: damaged list of files: {reason_of(error)}") from error
+        columns = table.to_pydict().values()
         return [
             Task(os.fsdecode(path), size, mtime_ns)
             for path, size, mtime_ns in zip(*columns, strict=True)
