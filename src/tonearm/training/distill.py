@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from tonearm import datasets, media
+from tonearm.atomic import atomic_write
 from tonearm.bundle import RUN_BUNDLE, Bundle, write_metadata
 from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
@@ -235,12 +235,12 @@ def distill(
     begin_distillation(run_dir, recipe.to_yaml(), training_text(tracks, (), labels, contents))
 
     imitation = imitate(recipe, music, cache_dir, log)
-    shutil.copyfile(imitation.history, run_dir / IMITATION)
+    _copy(imitation.history, run_dir / IMITATION)
     truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
     tuned = tuning_name(recipe, imitation, tracks, clips, labels)
     folder = cache_dir / tuned
     student = tune(recipe, imitation, clips, truth, music, labels, folder, log)
-    shutil.copyfile(folder / HISTORY, run_dir / TUNING)
+    _copy(folder / HISTORY, run_dir / TUNING)
     metadata = _metadata(recipe, student, data, tracks, music, labels)
     if not recipe.ensemble.fcn_total:
         return export(student, metadata, run_dir / RUN_BUNDLE)
@@ -254,18 +254,23 @@ def distill(
         degraded = _degraded(clip_degradations(recipe), tracks, cache, workers)
         versions = list(zip(logmels, *degraded, strict=True))
         refine(recipe, ensemble, versions, truth, folder, log)
-        shutil.copyfile(folder / HISTORY, run_dir / REFINEMENT)
+        _copy(folder / HISTORY, run_dir / REFINEMENT)
     if recipe.denoising.noisy_copies:
         folder = cache_dir / denoising_name(recipe, tuned, refined)
         noisy = _noisy_versions(recipe, tracks, clips, logmels, cache, workers)
         denoise(recipe, ensemble, noisy, folder, log)
-        shutil.copyfile(folder / HISTORY, run_dir / DENOISING)
+        _copy(folder / HISTORY, run_dir / DENOISING)
     metadata = replace(
         metadata,
         second_front_end=SECOND_FRONT_END,
         attribution=f"{metadata.attribution}. Contains {fcn.ATTRIBUTION}",
     )
     return export(ensemble, metadata, run_dir / RUN_BUNDLE)
+
+
+def _copy(table: Path, path: Path) -> None:
+    with atomic_write(path) as file:
+        file.write(table.read_bytes())
 
 
 def make_ensemble(

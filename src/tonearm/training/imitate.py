@@ -16,7 +16,7 @@ from torch import Tensor
 from tonearm.errors import TonearmError
 from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
-from tonearm.training.optimisation import Log, Optimisation, save_checkpoint
+from tonearm.training.optimisation import Log, Optimisation, loaded_checkpoint, save_checkpoint
 from tonearm.training.recipe import Recipe
 from tonearm.training.runfolder import IMITATION
 from tonearm.training.targets import Targets, TargetSpace, collate
@@ -152,7 +152,8 @@ def _space(path: Path, music: Sequence[TransferSegment], components: int) -> Tar
     checkpoint would no longer match it.
     """
     if path.exists():
-        return TargetSpace.from_state(torch.load(path, map_location="cpu", weights_only=True))
+        with loaded_checkpoint(path) as state:
+            return TargetSpace.from_state(state)
     space = TargetSpace.fit([segment.outputs for segment in music], components)
     save_checkpoint(space.to_state(), path)
     return space
