@@ -110,6 +110,22 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
     assert len(second.trained) == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: "", "expected a header that begins with track,label"),
+        (lambda text: text.replace(".00", ".0Z"), "blues.0Z is no track of this fold"),
+    ],
+)
+def test_a_damaged_fold_is_named(tmp_path: Path, change: Callable[[str], str], told: str) -> None:
+    folds = datasets.split(songs(), "artist-kfold", 2)
+    cross_validate(Scripted(), folds, LABELS, tmp_path)
+    for stored in tmp_path.rglob("predictions.csv"):
+        stored.write_text(change(stored.read_text()))
+    with pytest.raises(TonearmError, match=rf"predictions.csv: {told}; remove it to compute it"):
+        cross_validate(Scripted(), folds, LABELS, tmp_path)
+
+
 @pytest.mark.parametrize("change", ["settings", "labels", "seed", "tracks"])
 def test_what_has_changed_is_done_again(tmp_path: Path, change: str) -> None:
     folds = datasets.split(songs(), "artist-kfold", 3)
@@ -346,6 +362,10 @@ def test_systems_are_found_by_name(tmp_path: Path) -> None:
     assert finished.name == "run"
     with pytest.raises(UsageError, match=r"no system 'ghost': .*mfcc-svm.*hybrid, zebra"):
         find_system("ghost", tmp_path, cache)
+    (tmp_path / "wrong.yaml").write_text("optimiser: {lr: -1}\n")
+    with pytest.raises(TonearmError, match=r"wrong.yaml: optimiser.lr must be above 0"):
+        find_system("wrong", tmp_path, cache)
+    (tmp_path / "wrong.yaml").unlink()
     names = default_systems(tmp_path, songs())
     assert names[0] == "mfcc-svm"
     assert names[-1] == "zebra"  # which the ladder does not know
@@ -445,6 +465,11 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path, program:
         code, _, errors = program("benchmark", name, *options)
         assert (code, "must be a name" in errors) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "work"]
+
+    (tmp_path / "file").touch()
+    code, _, errors = program("benchmark", "pieces", *options, "--out", tmp_path / "file" / "out")
+    assert (code, "seed 0" in errors) == (1, False)
+    assert "file/out: a file is where its folder should be" in errors
 
     code, _, errors = program("benchmark", "pieces", *options, "--protocol", "magic")
     assert (code, "artist-kfold" in errors) == (2, True)

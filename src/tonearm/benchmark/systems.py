@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from tonearm.evaluation.grouping import group_of
 from tonearm.evaluation.inference import audio_paths
 from tonearm.prediction import Failure
 from tonearm.text import not_utf8
+
+if TYPE_CHECKING:
+    from tonearm.training.experiment import Experiment
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
@@ -101,8 +105,8 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
     UsageError
         If there is nothing of that name, or it is a distillation without unlabelled music.
     TonearmError
-        If it is a path and nothing usable is there, or the weights of a published network are not
-        available.
+        If it is a path and nothing usable is there, a configuration is wrong, or the weights of a
+        published network are not available.
     """
     from tonearm.baselines.classical import baseline_names
 
@@ -186,6 +190,9 @@ class NetworkSystem:
     cache: FeatureCache
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        self._settings()  # reports a wrong configuration before anything is trained
+
     @property
     def name(self) -> str:
         """The name of the configuration's file."""
@@ -194,18 +201,16 @@ class NetworkSystem:
     @property
     def fingerprint(self) -> str:
         """The whole experiment, with the settings that its file leaves at their defaults."""
-        from tonearm.training import experiment, run
+        from tonearm.training import run
 
-        settings = experiment.parse(["--config", str(self.config)]).to_yaml()
-        return f"{settings}\n{run.VERSIONS}"
+        return f"{self._settings().to_yaml()}\n{run.VERSIONS}"
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Train and predict, resuming from any existing checkpoints."""
-        from tonearm.training import experiment, fit
+        from tonearm.training import fit
 
-        settings = replace(experiment.parse(["--config", str(self.config)]), seed=given.seed)
         run = fit(
-            settings,
+            replace(self._settings(), seed=given.seed),
             given.train,
             (),
             given.labels,
@@ -214,6 +219,11 @@ class NetworkSystem:
             workers=self.workers,
         )
         return _predict(run.bundle, given, self.workers)
+
+    def _settings(self) -> Experiment:
+        from tonearm.training import experiment
+
+        return experiment.parse(["--config", str(self.config)])
 
 
 @dataclass(frozen=True)

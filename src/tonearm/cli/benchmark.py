@@ -72,6 +72,7 @@ def benchmark(
     continues where it stopped.
     """
     from tonearm import datasets
+    from tonearm.atomic import require_writable_folder
     from tonearm.benchmark.ladder import NOT_TRAINED_ANEW, run_benchmark, write_results
     from tonearm.benchmark.systems import BundleSystem, default_systems, find_system
     from tonearm.cli.compare import print_comparison, warn_of_few_groups
@@ -83,6 +84,7 @@ def benchmark(
         raise UsageError(f"NAME {name!r} must be a name without / or \\, not a path")
     if protocol in SINGLE_DIVISIONS:
         refuse(context, "folds", beside=f"with --protocol {protocol}")
+    require_writable_folder(out)  # now, rather than after all systems are trained
     with split_warnings():
         dataset = datasets.load(data)
     warning = datasets.leak_warning(dataset, protocol)

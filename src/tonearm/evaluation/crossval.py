@@ -18,7 +18,7 @@ from tonearm.datasets.splits import Fold, LeakWarning, artist_key
 from tonearm.datasets.track import Track
 from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation import predictions as files
-from tonearm.evaluation.predictions import Predictions
+from tonearm.evaluation.predictions import Predictions, PredictionsError
 
 FloatArray = NDArray[np.float64]
 
@@ -99,7 +99,8 @@ def cross_validate(
     UsageError
         If there are no folds.
     TonearmError
-        If no track of a fold could be decoded, or `work` cannot be written to.
+        If no track of a fold could be decoded, `work` cannot be written to, or the stored
+        predictions of a fold are damaged.
     """
     if not folds:
         raise UsageError("there is no fold to train and predict on")
@@ -113,7 +114,7 @@ def cross_validate(
         on_fold(fold, stored.exists())
         if not stored.exists():
             _compute(system, fold, labels, folder, seed)
-        parts.append(files.read(stored))
+        parts.append(_read(stored, fold))
     return files.join(parts)
 
 
@@ -149,6 +150,17 @@ def _compute(system: System, fold: Fold, labels: tuple[str, ...], folder: Path, 
     found = Predictions.of_tracks([test[i] for i in decoded], labels, probabilities[decoded])
     folds, seeds = (fold.name,) * len(found), (str(seed),) * len(found)
     files.write(folder / "predictions.csv", replace(found, folds=folds, seeds=seeds))
+
+
+def _read(stored: Path, fold: Fold) -> Predictions:
+    """Read the predictions of a fold, which something else than `_compute` may have altered."""
+    try:
+        found = files.read(stored)
+        if strange := set(found.tracks) - {track.id for track in fold.held_out}:
+            raise PredictionsError(f"{stored}: {min(strange)} is no track of this fold")
+    except PredictionsError as error:
+        raise PredictionsError(f"{error}; remove it to compute it again") from error
+    return found
 
 
 def _contents(folds: Sequence[Fold], work: Path) -> dict[Path, str]:
