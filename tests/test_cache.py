@@ -20,7 +20,7 @@ from tonearm import audio
 from tonearm.baselines.feature_sets import FEATURE_SETS
 from tonearm.datasets import Track
 from tonearm.datasets.cache import FeatureCache, Kind
-from tonearm.datasets.content import ContentIndex, ContentIndexError, Stamp, content_hash
+from tonearm.datasets.content import ContentIndex, ContentIndexError, Stamp, content_hash, stamps
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.features.descriptors import DESCRIPTOR_RATE, describe, descriptor_names
 from tonearm.features.logmel import LogMel, LogMelConfig
@@ -443,3 +443,10 @@ def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     (tmp_path / "content.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(ContentIndexError, match=r"content\.sqlite.*may be deleted"):
         FeatureCache(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.mp3"
+    os.mkfifo(pipe)
+    assert stamps([pipe]) == ({}, {pipe: "is not a regular file"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -40,9 +42,12 @@ class Stamp(NamedTuple):
         Raises
         ------
         OSError
-            If the file cannot be accessed.
+            If the file cannot be accessed, or is a pipe or the like, which would keep its reader
+            waiting.
         """
         state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
         return cls(os.fspath(path.resolve()), state.st_size, state.st_mtime_ns)
 
 
