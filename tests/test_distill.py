@@ -446,6 +446,8 @@ def test_a_folder_of_something_else_is_not_overwritten(
     with pytest.raises(RunError, match=reason):
         distill(tiny(), tracks, LABELS, [music], tmp_path / "run", tmp_path / "cache")
     assert file.read_text() == text
+    with pytest.raises(TonearmError, match="a file is where its folder should be"):
+        distill(tiny(), tracks, LABELS, [music], file / "run", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from tonearm.atomic import write_text
+from tonearm.atomic import require_writable_folder, write_text
 from tonearm.bundle import RUN_BUNDLE
 from tonearm.errors import TonearmError
 from tonearm.evaluation import predictions
@@ -84,7 +84,10 @@ def check_distillation_folder(folder: Path) -> None:
     ------
     RunError
         If the folder holds a run of `train`, or another program's config.yaml.
+    TonearmError
+        If it cannot be made or written to.
     """
+    require_writable_folder(folder)
     for name in (CHECKPOINTS, LOGS):
         if (folder / name).exists():
             raise RunError(f"{folder}: holds {name}, so no distillation; name another --run folder")
