@@ -414,6 +414,17 @@ def test_the_end_by_a_signal_is_the_programs_own_not_rays() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_an_address_without_a_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ray:
+        @staticmethod
+        def init(**_: object) -> None:
+            raise ValueError("Invalid address format: nonsense")
+
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    with pytest.raises(ClusterError, match="no Ray cluster at RAY_ADDRESS=nonsense: Invalid addr"):
+        _connect(Ray)
+
+
 def test_a_fetched_file_has_its_own_hash_and_time(
     tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
 ) -> None:

@@ -109,8 +109,8 @@ def scan_cluster(
     MissingExtraError
         If Ray, fsspec or PyArrow is not installed.
     ClusterError
-        If a partition cannot be read or its results cannot be written, or partitions are missing
-        at the end.
+        If there is no cluster at ``RAY_ADDRESS``, a partition cannot be read or its results cannot
+        be written, or partitions are missing at the end.
     """
     check_limits(workers, time_limit)
     require_several("sources", sources)
@@ -296,9 +296,14 @@ def _connect(ray: Any) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # usage reports to Ray's authors
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    options = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    address = os.environ.get("RAY_ADDRESS")
+    options = {} if address else {"include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ValueError, ConnectionError) as error:
+        reason = reason_of(error)
+        raise ClusterError(f"no Ray cluster at RAY_ADDRESS={address}: {reason}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's handler prints a stack trace and aborts
 
