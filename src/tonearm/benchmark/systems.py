@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from tonearm.text import not_utf8
 
 if TYPE_CHECKING:
     from tonearm.training.experiment import Experiment
+    from tonearm.training.recipe import Recipe
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
@@ -191,7 +193,7 @@ class NetworkSystem:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        self._settings()  # reports a wrong configuration before anything is trained
+        _ = self._experiment  # reports a wrong configuration before anything is trained
 
     @property
     def name(self) -> str:
@@ -203,14 +205,14 @@ class NetworkSystem:
         """The whole experiment, with the settings that its file leaves at their defaults."""
         from tonearm.training import run
 
-        return f"{self._settings().to_yaml()}\n{run.VERSIONS}"
+        return f"{self._experiment.to_yaml()}\n{run.VERSIONS}"
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Train and predict, resuming from any existing checkpoints."""
         from tonearm.training import fit
 
         run = fit(
-            replace(self._settings(), seed=given.seed),
+            replace(self._experiment, seed=given.seed),
             given.train,
             (),
             given.labels,
@@ -220,7 +222,8 @@ class NetworkSystem:
         )
         return _predict(run.bundle, given, self.workers)
 
-    def _settings(self) -> Experiment:
+    @cached_property
+    def _experiment(self) -> Experiment:
         from tonearm.training import experiment
 
         return experiment.parse(["--config", str(self.config)])
@@ -238,7 +241,7 @@ class DistilledSystem:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        self._music()  # reports missing music before anything is trained
+        self._music()  # reports a wrong recipe or missing music before anything is trained
 
     @property
     def name(self) -> str:
@@ -250,21 +253,20 @@ class DistilledSystem:
         """The recipe, the stages' versions, the teachers, and the unlabelled files' contents."""
         from tonearm import media
         from tonearm.training.distill import VERSIONS
-        from tonearm.training.recipe import parse_recipe
         from tonearm.training.teachers import teachers_fingerprint
 
-        recipe = parse_recipe(["--config", str(self.config)])
         files = [Path(path) for path in media.recordings(map(str, self._music()))]
         music = sorted(ContentIndex(self.cache.root / "content.sqlite").hashes(files).values())
-        return "\n".join([recipe.to_yaml(), *map(str, VERSIONS), teachers_fingerprint(), *music])
+        return "\n".join(
+            [self._recipe.to_yaml(), *map(str, VERSIONS), teachers_fingerprint(), *music]
+        )
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Distil and predict, resuming from any existing checkpoints."""
         from tonearm.training.distill import distill
-        from tonearm.training.recipe import parse_recipe
 
         model = distill(
-            replace(parse_recipe(["--config", str(self.config)]), seed=given.seed),
+            replace(self._recipe, seed=given.seed),
             given.train,
             given.labels,
             self._music(),
@@ -280,10 +282,16 @@ class DistilledSystem:
 
         warn_of_heard(tracks, self._music(), self.cache.root)
 
-    def _music(self) -> list[Path]:
-        from tonearm.training.recipe import music_folders, parse_recipe
+    @cached_property
+    def _recipe(self) -> Recipe:
+        from tonearm.training.recipe import parse_recipe
 
-        return music_folders(parse_recipe(["--config", str(self.config)]))
+        return parse_recipe(["--config", str(self.config)])
+
+    def _music(self) -> list[Path]:
+        from tonearm.training.recipe import music_folders
+
+        return music_folders(self._recipe)
 
 
 @dataclass(frozen=True)
