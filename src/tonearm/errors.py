@@ -67,7 +67,8 @@ def reason_of(error: BaseException) -> str:
 def with_file(error: BaseException) -> str:
     """Return what `reason_of` does, after the name of the file if the system says which it was."""
     file = getattr(error, "filename", None)
-    return reason_of(error) if file is None else f"{os.fsdecode(file)}: {reason_of(error)}"
+    reason = reason_of(error)
+    return reason if file is None else f"{printable(os.fsdecode(file))}: {reason}"
 
 
 def unexpected(error: BaseException) -> str:

@@ -34,8 +34,7 @@ from tonearm.cli import (
     train,
 )
 from tonearm.cli.output import note
-from tonearm.errors import TonearmError, UsageError, reason_of
-from tonearm.text import printable
+from tonearm.errors import TonearmError, UsageError, reason_of, with_file
 from tonearm.threads import keep_blas_single
 
 app = typer.Typer(
@@ -137,9 +136,9 @@ def _reopen_closed_streams() -> None:
 
 def _error_text(error: OSError) -> str:
     """Return what failed, as far as it is known, and why."""
-    reason = reason_of(error)
     if isinstance(error.filename, str | bytes):
-        return f"{printable(os.fsdecode(error.filename))}: {reason}"
+        return with_file(error)
+    reason = reason_of(error)
     try:
         os.getcwd()  # noqa: PTH109
     except OSError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from tonearm.errors import reason_of
+from tonearm.errors import with_file
 from tonearm.text import printable
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def split_warnings() -> Iterator[None]:
 
 def warn_unreadable(error: OSError) -> None:
     """Warn that a folder cannot be read; its contents are skipped."""
-    note(f"{printable(os.fsdecode(error.filename))}: {reason_of(error)}")
+    note(with_file(error))
 
 
 def warn_of_unknown_labels(mapping: Iterable[str], labels: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tonearm import media
 from tonearm.datasets.splits import LeftOutWarning, OneGenreWarning
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of
-from tonearm.errors import reason_of
+from tonearm.errors import with_file
 from tonearm.text import printable
 
 _FMA_NAME = re.compile(r"(\d{3})/\1\d{3}")  # 003/003245: no folder per genre
@@ -104,8 +104,7 @@ def warn_of_unreadable(errors: Iterable[OSError], stacklevel: int) -> None:
     """Warn of each folder that could not be read; `stacklevel` counts from this function."""
     for error in errors:
         warnings.warn(
-            f"{printable(os.fsdecode(error.filename))}: {reason_of(error)}; what is in this "
-            "folder is left out",
+            f"{with_file(error)}; what is in this folder is left out",
             LeftOutWarning,
             stacklevel=stacklevel,
         )
