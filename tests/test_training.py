@@ -788,6 +788,7 @@ def test_a_run_that_moved_remembers_its_best_epoch(settings: list[str], tmp_path
     assert (checkpoints / "best.ckpt").read_bytes() == remembered
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
