@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import ntpath
 import os
 import signal
@@ -178,5 +179,7 @@ def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 
         monkeypatch.setattr(os, "scandir", guarded_scandir)
         monkeypatch.setattr(os, "stat", guarded_stat)
+        if globber := getattr(glob, "_StringGlobber", None):  # from Python 3.13 on
+            monkeypatch.setattr(globber, "scandir", staticmethod(guarded_scandir))
 
     return lock

@@ -155,10 +155,13 @@ def test_what_cannot_be_opened_is_told_with_the_reason_and_does_not_stop_the_oth
     (tmp_path / "m.csv").write_text("\n".join(["path", *odd, "fine.wav"]))
     report = check(load(tmp_path / "m.csv"), progress=False, processes=processes)
     assert report.checked == 6
-    told = {fault.tracks[0]: (fault.kind, fault.detail.split(": ")[1]) for fault in report.faults}
+    told = {
+        fault.tracks[0]: (fault.kind, fault.detail.split(": ", 1)[1]) for fault in report.faults
+    }
+    kind, detail = told.pop("nul\0")
+    assert kind == "missing" and "null" in detail  # in words that differ with Python's version
     assert told == {
         "long" * 75: ("missing", "file name too long"),
-        "nul\0": ("missing", "embedded null byte"),
         "fine.wav/inside": ("missing", "not a directory"),
         "folder": ("undecodable", "is a folder"),
         os.devnull: ("undecodable", "is not a regular file"),
