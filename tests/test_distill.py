@@ -434,7 +434,11 @@ def test_every_genre_is_drawn_as_often(genres: int, count: int) -> None:
     [
         ("config.yaml", "services: {web: {}}", "holds config.yaml, but not that of a distillation"),
         ("config.yaml", "{", "config.yaml: not YAML.*; name another --run folder"),
-        ("checkpoints/last.ckpt", "", "holds checkpoints, so no distillation"),
+        (
+            "checkpoints/last.ckpt",
+            "",
+            "holds checkpoints, so no distillation.*0.1.0.*another",
+        ),
     ],
 )
 def test_a_folder_of_something_else_is_not_overwritten(

@@ -130,7 +130,7 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("classify absent.mp3", ""),
         ("classify song.flac --model absent.onnx", "absent.onnx: no such file"),
         ("classify song.flac --model ./absent", "absent: no such file"),
-        ("classify song.flac --model empty", "a folder without model.onnx"),
+        ("classify song.flac --model empty", "without model.onnx, so not that of a finished run"),
         ("classify song.flac --model bin.onnx", "bin.onnx: "),
         ("scan absent --store made.db", "no such file or folder: absent"),
         ("scan genres --store text.db --model tiny", "text.db: file is not a database"),

@@ -215,7 +215,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         if not (path / RUN_BUNDLE).is_file():
-            raise BundleError(path, f"a folder without {RUN_BUNDLE}, so not that of a run")
+            raise BundleError(path, f"a folder without {RUN_BUNDLE}, so not that of a finished run")
         path = path / RUN_BUNDLE
     if path.is_file():
         return path

@@ -41,6 +41,7 @@ _MADE = (
 )
 
 _REMEDY = "name another --run folder, or start over with --resume never"
+_OLD_RUN = "(a run of Tonearm 0.1.0 cannot be resumed); name another --run folder"
 
 
 class RunError(TonearmError):
@@ -90,7 +91,7 @@ def check_distillation_folder(folder: Path) -> None:
     require_writable_folder(folder)
     for name in (CHECKPOINTS, LOGS):
         if (folder / name).exists():
-            raise RunError(f"{folder}: holds {name}, so no distillation; name another --run folder")
+            raise RunError(f"{folder}: holds {name}, so no distillation {_OLD_RUN}")
     config = folder / CONFIG
     if config.exists() and "imitation" not in _settings(folder):
         raise RunError(
@@ -172,8 +173,8 @@ def _refuse_strange(folder: Path) -> None:
     for name in (CHECKPOINTS, LOGS, CONFIG):
         if (folder / name).exists():
             raise RunError(
-                f"{folder}: holds {name}, but not both {CONFIG} and {RUN_TRACKS} of a run; "
-                "name another --run folder"
+                f"{folder}: holds {name}, but not both {CONFIG} and {RUN_TRACKS} of a run "
+                f"{_OLD_RUN}"
             )
 
 
