@@ -110,6 +110,22 @@ def test_plan_write_and_undo(run: Run, music: Path, tmp_path: Path) -> None:
     assert (code, output.splitlines()[-1]) == (1, "1 kept, 1 failed")
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_ctrl_c_is_answered_while_the_tags_are_read(
+    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def interrupted(path: str) -> tuple[str, ...]:
+        read.append(path)
+        signal.raise_signal(signal.SIGINT)
+        return ()
+
+    monkeypatch.setattr(tagging, "read_genres", interrupted)
+    assert run("tag", "--model", "tiny", music)[0] == 130
+    assert len(read) == 1
+
+
 def test_names_in_wide_characters_are_whole_and_aligned(run: Run, music: Path) -> None:
     wide = (music / "low.flac").rename(music / "東京スカパラダイスオーケストラ.flac")
     _, output, _ = run("tag", "--model", "tiny", "--dry-run", music)

@@ -30,14 +30,23 @@ def bar(
 
 
 def with_progress(
-    items: Iterable[Item], total: int, description: str, *, show: bool = True
+    items: Iterable[Item],
+    total: int,
+    description: str,
+    *,
+    show: bool = True,
+    transient: bool = False,
 ) -> Iterator[Item]:
-    """Yield the items while a progress bar on standard error, if a terminal, counts them."""
+    """Yield the items while a progress bar on standard error, if a terminal, counts them.
+
+    A transient bar is removed in the end.
+    """
     if not (show and sys.stderr.isatty()):
         yield from items
         return
     name = TextColumn("{task.description}", markup=False)
-    with bar(Console(stderr=True), [name], ["elapsed", TimeElapsedColumn(), "left"]) as progress:
+    after: Columns = ["elapsed", TimeElapsedColumn(), "left"]
+    with bar(Console(stderr=True), [name], after, transient=transient) as progress:
         task = progress.add_task(description, total=total)
         for item in items:
             progress.advance(task)

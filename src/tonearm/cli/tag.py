@@ -129,6 +129,7 @@ def tag(
     from tonearm.library.journal import Journal
     from tonearm.library.mapping import read_mapping
     from tonearm.library.tagging import Rules, apply, plan
+    from tonearm.progress import with_progress
 
     rules = Rules(policy, above, below, read_mapping(mapping) if mapping else {})
     files, source = _files_and_source(paths, predictions, store, model, workers, rules.mapping)
@@ -136,7 +137,8 @@ def tag(
         searched = ", ".join(map(printable, paths or [predictions or store or ""]))
         note(f"no audio files in {searched}")
         raise typer.Exit(1)
-    changes = plan(files, source, rules)
+    inspected = with_progress(files, len(files), "reading tags", transient=True)
+    changes = plan(inspected, source, rules)
     journal_file = None if dry_run else Journal(journal)
     done: Counter[str] = Counter()
     try:

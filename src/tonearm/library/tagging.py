@@ -101,8 +101,8 @@ def plan(
 ) -> Iterator[Change]:
     """Plan what would be written, without changing anything.
 
-    All tags are read first, so that the source predicts only files where its suggestion can
-    matter: with the policy "missing", those without a genre.
+    All tags are read before it returns, so that the source predicts only files where its
+    suggestion can matter: with the policy "missing", those without a genre.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def plan(
     rules
         Which genres to write; by default every suggestion, to files that have no genre.
 
-    Yields
-    ------
-    Change
+    Returns
+    -------
+    iterator of Change
         One for each path, in the order of `paths`, each as soon as its suggestion is available.
 
     Raises
@@ -127,6 +127,13 @@ def plan(
     rules = rules or Rules()
     seen: set[str] = set()
     inspected = [_inspect(os.fspath(path), rules, seen) for path in paths]
+    return _decided(inspected, source, rules)
+
+
+def _decided(
+    inspected: Sequence[tuple[Change, bool]], source: SuggestionSource, rules: Rules
+) -> Iterator[Change]:
+    """Yield each change, completed with a suggestion where it is not yet decided."""
     undecided = [change.path for change, is_decided in inspected if not is_decided]
     suggestions = source(undecided) if undecided else iter(())
     for change, is_decided in inspected:
