@@ -67,6 +67,15 @@ def test_an_entry_comes_back_as_it_was(store: Store) -> None:
     assert found.embedding.tolist() == [1, -2, 0.5]
 
 
+def test_details_are_read_only_if_they_are_needed(store: Store) -> None:
+    known = [entry("/m/1"), entry("/m/2")]
+    store.save(known)
+    store._database.execute("UPDATE files SET segments = 'damaged', embedding = 'damaged'")
+    found = list(store.entries(details=False))
+    assert found == [replace(each, segments=()) for each in known]
+    assert [each.embedding for each in found] == [None, None]
+
+
 def test_sql_alone_reads_it(store: Store) -> None:
     store.save([entry("/music/ä.mp3")])
     with sqlite3.connect(store.path) as database:

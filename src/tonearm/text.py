@@ -15,6 +15,8 @@ def printable(path: str | os.PathLike[str]) -> str:
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half a surrogate pair, which cannot come from a file system
         text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    if text.isprintable():  # as most are: a page has a million of them
+        return text
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -89,7 +89,8 @@ def export(
     def rows() -> Generator[dict[str, Any]]:
         nonlocal row_count
         # The consumer may stop early: end the query then, before the store is closed.
-        with closing(store.entries(under, missing=missing)) as entries:
+        details = timeline or embeddings
+        with closing(store.entries(under, missing=missing, details=details)) as entries:
             for entry in entries:
                 yield to_row(entry, timeline=timeline, embeddings=embeddings)
                 row_count += 1

@@ -174,7 +174,7 @@ def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -
         view.root = printable(root)
         view.root_address = Path(root).as_uri()
         builder = _OverviewBuilder(view, root, TagWords(view.labels, mapping))
-        for entry in store.entries():
+        for entry in store.entries(details=False):
             builder.add(entry)
         paths, embeddings = store.embeddings()
     builder.finish()

@@ -127,9 +127,10 @@ def write_playlists(
     """
     choice = choice or Choice()
     fits = partial(can_hold, os.path.join(folder, SUFFIX), absolute=absolute)  # noqa: PTH118
+    members_by_genre = _members_by_genre(store.entries(details=False), choice, fits)
     lists = {
         genre: _sorted(members, choice)[: choice.limit]
-        for genre, members in sorted(_members_by_genre(store.entries(), choice, fits).items())
+        for genre, members in sorted(members_by_genre.items())
     }
     written = []
     for (genre, members), name in zip(lists.items(), names_of(list(lists)), strict=True):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tonearm.errors import FileError, UsageError, reason_of
 from tonearm.library.entry import COLUMNS, Entry, Model, State
 from tonearm.library.path_conditions import QUERY_SIZE, path_conditions, stored_path
-from tonearm.library.stored_rows import HALF, parse_texts, to_entry, to_values
+from tonearm.library.stored_rows import DETAILS, HALF, parse_texts, to_entry, to_values
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x746E726D  # "tnrm", in the header of the file: `file library.db` shows it
@@ -165,7 +165,11 @@ class Store:
         return tuple(dict.fromkeys(label for model in self.models() for label in model.labels))
 
     def entries(
-        self, under: Sequence[str | os.PathLike[str]] = (), *, missing: bool = False
+        self,
+        under: Sequence[str | os.PathLike[str]] = (),
+        *,
+        missing: bool = False,
+        details: bool = True,
     ) -> Generator[Entry]:
         """Yield the entries in the byte order of their paths, with one in memory at a time.
 
@@ -175,9 +179,13 @@ class Store:
             Files, and folders of files, to select; by default, all.
         missing
             Whether to include missing files.
+        details
+            Whether to read the windows and the embedding, which takes half of the time; otherwise
+            they are empty and None.
         """
-        for row in self._rows(", ".join(COLUMNS), under, _ANY if missing else _PRESENT):
-            yield self._entry(row)
+        columns = COLUMNS if details else tuple(name for name in COLUMNS if name not in DETAILS)
+        for row in self._rows(", ".join(columns), under, _ANY if missing else _PRESENT):
+            yield self._entry(row, columns)
 
     def entry(self, path: str | os.PathLike[str]) -> Entry | None:
         """Return the entry of one file, present or missing; None if it is unknown."""
@@ -488,8 +496,8 @@ class Store:
             raise self._damaged(path)
         return model
 
-    def _entry(self, row: Sequence[Any]) -> Entry:
-        values = dict(zip(COLUMNS, row, strict=True))
+    def _entry(self, row: Sequence[Any], columns: Sequence[str] = COLUMNS) -> Entry:
+        values = dict(zip(columns, row, strict=True))
         model = self._model(values["model"], values["path"])
         try:
             return to_entry(values, model)

@@ -13,6 +13,7 @@ import numpy as np
 from tonearm.library.entry import COLUMNS, VERDICTS, Entry, Model, Window
 
 HALF = np.dtype("<f2")
+DETAILS = ("segments", "embedding")  # columns that few readers need, and the slowest to read
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 _NUMBERS = ("size", "mtime_ns", "scanned_at", "duration", "confidence", "music")  # columns
 _SHARES = ("confidence", "music")
@@ -51,12 +52,14 @@ def to_values(entry: Entry, model: int, labels: Sequence[str]) -> tuple[Any, ...
 def to_entry(values: dict[str, Any], model: Model) -> Entry:
     """Return the entry whose values, from the store, `to_values` wrote.
 
+    `DETAILS` may be left out of them.
+
     Raises
     ------
     ValueError, TypeError
         If `to_values` would not have written them.
     """
-    blob = values["embedding"]
+    blob = values.get("embedding")
     entry = Entry(
         **values
         | {
@@ -66,7 +69,7 @@ def to_entry(values: dict[str, Any], model: Model) -> Entry:
             "truncated": bool(values["truncated"]),
             "tagged": parse_texts(values["tagged"]),
             "probabilities": _probabilities(values["probabilities"]),
-            "segments": _windows(values["segments"], model.labels),
+            "segments": _windows(values.get("segments"), model.labels),
             "embedding": None if blob is None else np.frombuffer(blob, HALF).astype("f4"),
         }
     )

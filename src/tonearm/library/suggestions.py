@@ -127,7 +127,7 @@ class EarlierPredictions:
                     else _suggestion(entry.genre, entry.confidence, entry.verdict),
                     _ScannedFile(entry.size, entry.mtime_ns, entry.audio),
                 )
-                for entry in store.entries(under)
+                for entry in store.entries(under, details=False)
             )
 
     def __call__(self, paths: Sequence[str]) -> Iterator[Suggestion]:
