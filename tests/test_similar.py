@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,19 @@ def store(tmp_path: Path, tones: Path, tiny_bundle: Path) -> Store:
     analyser = Analyser(tiny_bundle, model, Excerpt(), None)
     store.save(analyser(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
     return store
+
+
+def test_the_embeddings_are_not_in_memory_at_once(tmp_path: Path) -> None:
+    count, width = 5000, 400
+    directions = np.random.default_rng(0).normal(size=(count, width))
+    entries = (placed(f"/m/{number:04}", *row) for number, row in enumerate(directions))
+    with open_store(tmp_path / "l.db", entries) as store:
+        tracemalloc.start()
+        try:
+            assert similar(store, "/m/0000").neighbours
+            assert tracemalloc.get_traced_memory()[1] < count * width * 4 / 2
+        finally:
+            tracemalloc.stop()
 
 
 def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
+
 from tonearm import bundle
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
@@ -88,10 +90,16 @@ def similar(
         raise UsageError(f"top: expected 1 or more, got {top}")
     query, is_known = _find_or_analyse(store, os.fspath(path), model)
     not_searched = store.count_incomparable(query.model, under)
-    paths, embeddings = store.embeddings(query.model, under=under)
-    if query.embedding is None or not paths:
+    if query.embedding is None:
         return Neighbourhood(query, is_known, (), not_searched)
-    cosines = cosine_similarity(embeddings, query.embedding)
+    paths: list[str] = []
+    blocks = []
+    for some, embeddings in store.embedding_blocks(query.model, len(query.embedding), under=under):
+        paths += some
+        blocks.append(cosine_similarity(embeddings, query.embedding))
+    if not paths:
+        return Neighbourhood(query, is_known, (), not_searched)
+    cosines = np.concatenate(blocks)
     neighbours: list[Neighbour] = []
     seen_audio = {query.audio} - {None}
     for index in best_first(cosines):

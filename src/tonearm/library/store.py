@@ -219,34 +219,63 @@ class Store:
         UsageError
             If the store does not know the model.
         """
-        model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
         if model is None:
             busiest = next(iter(self.models()), None)
             if busiest is None:
                 return [], np.empty((0, 0), np.float32)
             model = busiest.key
-        if model not in model_ids:
-            raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(model_ids)})")
-        where, values = f"{_PRESENT} AND model = ? AND embedding IS NOT NULL", [model_ids[model]]
+        where, values = self._with_embedding(model)
         sizes = self._counts("length(embedding)", under, where, values)
         count = sizes.total()
-        size = next(iter(sizes), 0)  # bytes of most
-        rows = self._rows("path, embedding", under, where, values)
+        if not count:
+            return [], np.empty((0, 0), np.float32)
+        size = next(iter(sizes))  # bytes of most
         paths: list[str] = []
         matrix = np.empty((count, size // HALF.itemsize), np.float32)
-        # A scan may be adding rows meanwhile: read no more than were counted.
-        while batch := list(islice(rows, min(QUERY_SIZE, count - len(paths)))):
+        # A scan may be adding rows meanwhile: keep no more than were counted.
+        for some, rows in self.embedding_blocks(model, matrix.shape[1], under=under):
+            first = len(paths)
+            paths += some[: count - first]
+            matrix[first : len(paths)] = rows[: len(paths) - first]
+        return paths, matrix[: len(paths)]
+
+    def embedding_blocks(
+        self, model: str, width: int, *, under: Sequence[str | os.PathLike[str]] = ()
+    ) -> Iterator[tuple[list[str], Floats]]:
+        """Yield what `embeddings` returns in blocks, of which one is in memory at a time.
+
+        Parameters
+        ----------
+        model
+            The key of the model whose embeddings to return.
+        width
+            E, the numbers in each of them.
+        under
+            Files, and folders of files, to select; by default, all.
+
+        Yields
+        ------
+        paths : list of N str
+        embeddings : float32[N, E]
+
+        Raises
+        ------
+        UsageError
+            If the store does not know the model.
+        """
+        where, values = self._with_embedding(model)
+        rows = self._rows("path, embedding", under, where, values)
+        size = width * HALF.itemsize
+        while batch := list(islice(rows, QUERY_SIZE)):
             for path, blob in batch:
-                if not isinstance(blob, bytes) or len(blob) != size or size % HALF.itemsize:
+                if not isinstance(blob, bytes) or len(blob) != size:
                     raise self._damaged(path)
             halves = np.frombuffer(b"".join(blob for _, blob in batch), HALF)
-            rows_of_batch = halves.reshape(len(batch), -1)
-            is_damaged = ~np.isfinite(rows_of_batch).all(axis=1)
+            matrix = halves.reshape(len(batch), width).astype(np.float32)
+            is_damaged = ~np.isfinite(matrix).all(axis=1)
             if is_damaged.any():
                 raise self._damaged(batch[is_damaged.argmax()][0])
-            matrix[len(paths) : len(paths) + len(batch)] = rows_of_batch
-            paths += [os.fsdecode(path) for path, _ in batch]
-        return paths, matrix[: len(paths)]
+            yield [os.fsdecode(path) for path, _ in batch], matrix
 
     def states(self, paths: Sequence[str]) -> dict[str, State]:
         """Return the state of each file; unknown files are left out."""
@@ -308,6 +337,8 @@ class Store:
 
     def count_incomparable(self, model: str, under: Sequence[str | os.PathLike[str]] = ()) -> int:
         """Return how many present files have an embedding, but by another model than this key."""
+        if all(known.key == model for known in self._known_models().values()):
+            return 0  # without reading the whole store
         of_model = "SELECT id FROM models WHERE key = ?"
         where = f"{_PRESENT} AND embedding IS NOT NULL AND model NOT IN ({of_model})"
         return self._counts("1", under, where, [model]).total()
@@ -495,6 +526,19 @@ class Store:
         if model is None:
             raise self._damaged(path)
         return model
+
+    def _with_embedding(self, model: str) -> tuple[str, list[Any]]:
+        """Return the condition, and its values, of present files with an embedding by a model.
+
+        Raises
+        ------
+        UsageError
+            If the store does not know the model.
+        """
+        model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
+        if model not in model_ids:
+            raise UsageError(f"no model {model!r} in {self.path} (there: {', '.join(model_ids)})")
+        return f"{_PRESENT} AND model = ? AND embedding IS NOT NULL", [model_ids[model]]
 
     def _entry(self, row: Sequence[Any], columns: Sequence[str] = COLUMNS) -> Entry:
         values = dict(zip(columns, row, strict=True))
