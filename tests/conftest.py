@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import ntpath
 import os
 import signal
@@ -168,7 +167,7 @@ def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
         scandir, stat = os.scandir, os.stat
 
         def guarded_scandir(path: str | Path) -> object:
-            if str(path) == str(folder):
+            if str(path).rstrip(os.sep) == str(folder):
                 raise PermissionError(13, "Permission denied", path)
             return scandir(path)
 
@@ -179,7 +178,7 @@ def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 
         monkeypatch.setattr(os, "scandir", guarded_scandir)
         monkeypatch.setattr(os, "stat", guarded_stat)
-        if globber := getattr(glob, "_StringGlobber", None):  # from Python 3.13 on
-            monkeypatch.setattr(globber, "scandir", staticmethod(guarded_scandir))
+        if sys.version_info[:2] == (3, 13):  # whose glob keeps a reference of its own
+            monkeypatch.setattr("glob._StringGlobber.scandir", staticmethod(guarded_scandir))
 
     return lock
