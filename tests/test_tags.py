@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ from tonearm.library import journal, tagging
 from tonearm.library.chunks import obstacle
 from tonearm.library.delta import Delta, difference, restore
 from tonearm.library.examples import from_tags
-from tonearm.library.journal import Journal, JournalError
+from tonearm.library.journal import Journal, JournalEntry, JournalError
 from tonearm.library.mapping import read_mapping
 from tonearm.library.own_tags import OwnTags
 from tonearm.library.suggestions import EarlierPredictions, Suggestion, SuggestionSource
@@ -909,15 +910,37 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
     path = tmp_path / "x.jsonl"
     path.write_text('{"tonearm_journal": 9}\n')
     with pytest.raises(JournalError, match="format 9"):
-        journal.read(path)
+        journal.locate(path)
     path.write_text('{"tonearm_journal": 1}\n{"path": "a"}\n')
-    assert journal.read(path) == ([], 1)
+    assert journal.locate(path) == ([], 1)
     delta = {"pieces": [[None, 4]], "own": "bm8gemxpYg=="}
     entry = {"path": "a", "before": "", "after": "", "mtime_ns": 0, "old": [], "new": []}
     path.write_text(f'{{"tonearm_journal": 1}}\n{json.dumps(entry | {"delta": delta})}\n')
-    assert journal.read(path) == ([], 1)
+    assert journal.locate(path) == ([], 1)
     with pytest.raises(TonearmError, match="no journal"):
         list(undo(tmp_path / "absent"))
+
+
+def test_the_entries_of_a_journal_are_not_in_memory_at_once(tmp_path: Path) -> None:
+    notes, own = tmp_path / "notes.jsonl", os.urandom(20_000)
+    with Journal(notes) as file:
+        for number in range(100):
+            delta = Delta(((None, len(own)),), own)
+            file.append(JournalEntry(f"/m/{number}.ogg", "", "", number, (), ("jazz",), delta))
+    tracemalloc.start()
+    try:
+        places, damaged = journal.locate(notes)
+        assert tracemalloc.get_traced_memory()[1] < 40 * len(own)
+    finally:
+        tracemalloc.stop()
+    assert ([path for path, _ in places], damaged) == ([f"/m/{n}.ogg" for n in range(100)], 0)
+    wanted = [places[40], places[3]]
+    entries = journal.entries_at(notes, [position for _, position in wanted])
+    assert [(entry.path, entry.delta.own) for entry in entries] == [(p, own) for p, _ in wanted]
+
+    notes.write_bytes(notes.read_bytes()[1:])
+    with pytest.raises(JournalError, match=r"notes\.jsonl: changed while it was read$"):
+        journal.entries_at(notes, [places[7][1]])
 
 
 def write_and_edit(path: Path, state: Path, edit: dict[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -156,7 +156,7 @@ class Journal:
     def _open(self) -> IO[bytes]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size:
-            _read_records(self.path)  # raises if this is not a journal
+            next(_records(self.path), None)  # raises if this is not a journal
             file = self.path.open("ab")
             file.write(b"\n\n")  # keeps a truncated last line apart from the next one
             return file
@@ -198,27 +198,66 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
     raise TonearmError(f"nothing to undo: no journal in {location}")
 
 
-def read(path: Path) -> tuple[list[JournalEntry], int]:
-    """Return a journal's entries, oldest first, without those withdrawn.
+def locate(path: Path) -> tuple[list[tuple[str, int]], int]:
+    """Return where a journal has its entries, oldest first, without those withdrawn.
+
+    The entries of a large library need not fit in memory together.
 
     Returns
     -------
-    entries, damaged
-        `damaged` is the number of entries that cannot be read.
+    places : list of (str, int)
+        The file of each entry, and the entry's position for `entries_at`.
+    damaged : int
+        The number of entries that cannot be read.
 
     Raises
     ------
     JournalError
         If the file cannot be read, is not a journal or has another format version.
     """
-    records, damaged = _read_records(path)
-    entries = []
-    for record in _not_withdrawn(records):
-        try:
-            entries.append(JournalEntry.from_dict(record))
-        except (KeyError, TypeError, ValueError):
+    records: list[dict[str, Any]] = []
+    damaged = 0
+    for position, record in _records(path):
+        if record is None:
             damaged += 1
-    return entries, damaged
+        elif "path" in record:
+            place = position if _is_whole(record) else None
+            records.append({"path": record["path"], "place": place})
+        else:
+            records.append(record)
+    found = [(record["path"], record["place"]) for record in _not_withdrawn(records)]
+    places = [(file, place) for file, place in found if place is not None]
+    return places, damaged + len(found) - len(places)
+
+
+def entries_at(path: Path, positions: Iterable[int]) -> list[JournalEntry]:
+    """Return the entries of a journal at the given positions, in their order.
+
+    Raises
+    ------
+    JournalError
+        If the file cannot be read any more, or was changed after `locate` read it.
+    """
+    try:
+        with path.open("rb") as file:
+            return [_entry_at(file, position) for position in positions]
+    except OSError as error:
+        raise JournalError(path, reason_of(error)) from error
+    except (KeyError, TypeError, ValueError):
+        raise JournalError(path, "changed while it was read") from None
+
+
+def _entry_at(file: IO[bytes], position: int) -> JournalEntry:
+    file.seek(position)
+    return JournalEntry.from_dict(json.loads(file.readline()))
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    try:
+        JournalEntry.from_dict(record)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def genre_changes() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
@@ -264,33 +303,33 @@ def _readable_records(path: Path) -> list[dict[str, Any]]:
     There are none in what a process left that was killed before its first.
     """
     try:
-        return _read_records(path, deltas=False)[0]
+        return [
+            {name: value for name, value in record.items() if name != "delta"}
+            for _, record in _records(path)
+            if record is not None
+        ]
     except JournalError:
         return []
 
 
-def _read_records(path: Path, *, deltas: bool = True) -> tuple[list[dict[str, Any]], int]:
-    """Return the records after the first line, and the number of lines that are damaged.
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield the position and the record of each line after the first, None if it is damaged.
 
     A line that ends the file, or comes before a blank one, was truncated when a process was killed,
-    before it replaced the file in question.
+    before it replaced the file in question: it is left out.
     """
-    records: list[dict[str, Any]] = []
-    damaged = 0
     try:
         with path.open("rb") as lines:
-            _check_first_line(path, lines.readline())
+            first_line = lines.readline()
+            _check_first_line(path, first_line)
+            position = len(first_line)
             for line, following in pairwise(chain(lines, [b""])):
                 record = _record(line)
-                if record is None:
-                    damaged += bool(line.strip() and following.strip())
-                    continue
-                if not deltas:
-                    record.pop("delta", None)
-                records.append(record)
+                if record is not None or (line.strip() and following.strip()):
+                    yield position, record
+                position += len(line)
     except OSError as error:
         raise JournalError(path, reason_of(error)) from error
-    return records, damaged
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -11,7 +11,15 @@ from typing import Literal
 from tonearm.atomic import remove_leftovers
 from tonearm.errors import TonearmError, reason_of
 from tonearm.library.delta import restore
-from tonearm.library.journal import LATEST, Journal, JournalEntry, JournalError, find, read
+from tonearm.library.journal import (
+    LATEST,
+    Journal,
+    JournalEntry,
+    JournalError,
+    entries_at,
+    find,
+    locate,
+)
 from tonearm.library.replacement import (
     digest,
     draft,
@@ -80,17 +88,17 @@ def undo(
         damaged, so that their files cannot be restored.
     """
     path = find(journal)
-    entries, damaged = read(path)
-    if not entries and not damaged:
+    places, damaged = locate(path)
+    if not places and not damaged:
         raise TonearmError(f"nothing to undo: {path} records no change")
-    histories: dict[str, list[JournalEntry]] = {}
-    for entry in reversed(entries):
-        histories.setdefault(entry.path, []).append(entry)
+    histories: dict[str, list[int]] = {}
+    for file, position in reversed(places):
+        histories.setdefault(file, []).append(position)
     for folder in {Path(name).parent for name in histories} if not dry_run else ():
         remove_leftovers(folder)
     is_complete = True
-    for history in histories.values():
-        restoration = _undo_file(history, dry_run=dry_run)
+    for positions in histories.values():
+        restoration = _undo_file(entries_at(path, positions), dry_run=dry_run)
         is_complete &= restoration.action != "fail" or restoration.reason in (GONE, CHANGED)
         yield restoration
     if is_complete and not dry_run:
