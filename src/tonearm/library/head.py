@@ -87,8 +87,10 @@ def fit_head(
     scale = _deviation(embeddings)
     widths = parts or (embeddings.shape[1],)
     scale *= np.repeat(np.sqrt(widths), widths)
+    standardised = embeddings - mean
+    standardised /= scale  # in place: this is gigabytes for a large library
     fitted: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
-    fitted.fit((embeddings - mean) / scale, truth)
+    fitted.fit(standardised, truth)
     weights, biases = linear_layer(fitted, genres)
     weights /= scale  # fold the standardisation into the layer
     return Head(weights.T, biases - weights @ mean)
