@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from bundles import tiny_metadata, write_bundle
-from tonearm import bundle, synth
+from tonearm import __version__, bundle, synth
 from tonearm.datasets.gtzan_facts import facts
 from tonearm.library.scan import Scan
 from tonearm.library.store import Store
@@ -56,6 +57,20 @@ def shown(blocks: list[str]) -> set[str]:
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
     return {name for name in names if name.startswith("tonearm") and callable(attribute(name))}
+
+
+def test_the_version_is_the_one_that_changelog_and_citation_name() -> None:
+    changelog, citation = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "CITATION.cff")
+    )
+    (released, date), *_ = re.findall(r"^## \[([0-9.]+)\] - (\S+)$", changelog, re.MULTILINE)
+    assert f'version: {released}\ndate-released: "{date}"\n' in citation
+    version = Version(__version__)
+    if "## [Unreleased]" in changelog:
+        assert version.is_devrelease
+        assert version > Version(released)
+    else:
+        assert version == Version(released)
 
 
 @pytest.mark.parametrize("name", NAMES)
