@@ -20,6 +20,8 @@ from packaging.version import Version
 from bundles import tiny_metadata, write_bundle
 from tonearm import __version__, bundle, synth
 from tonearm.datasets.gtzan_facts import facts
+from tonearm.evaluation import predictions
+from tonearm.evaluation.compare import compare
 from tonearm.library.scan import Scan
 from tonearm.library.store import Store
 
@@ -88,6 +90,15 @@ def test_what_examples_use_is_on_the_page() -> None:
     explained = {attribute(name) for name in NAMES}
     used = {name for blocks in examples().values() for name in shown(blocks)}
     assert {name for name in used if attribute(name) not in explained} == set()
+
+
+def test_the_table_of_the_readme_is_what_its_command_prints() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = re.search(r"^tonearm compare \{(.*)\}\.csv --markdown$", text, re.MULTILINE)
+    assert names
+    folder = ROOT / "docs" / "results" / "predictions" / "gtzan"
+    runs = {name: predictions.read(folder / f"{name}.csv") for name in names[1].split(",")}
+    assert compare(runs).to_markdown() in text
 
 
 @pytest.mark.parametrize(
