@@ -16,6 +16,7 @@ import pytest
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Explanation, explain, synth
 from tonearm.audio import AudioError, NotAudio, Recording, TimedOut, probe
+from tonearm.bundle import Outputs
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.explanation import Occlusion
 from tonearm.features.logmel import FRONT_ENDS
@@ -70,6 +71,28 @@ def test_nothing_covered_gives_the_classifiers_prediction(
     )
     expected = classifier(sequence, RATE).probabilities
     assert dict(zip(classifier.labels, probabilities, strict=True)) == pytest.approx(expected)
+
+
+def test_descriptors_are_those_of_the_classifier(
+    tmp_path: Path, write_audio: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tiny_metadata(descriptors=("rolloff_mean",))
+    both = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
+    described: list[float] = []
+    run = both.bundle.run
+
+    def recording_run(frames: list[np.ndarray], descriptors: np.ndarray) -> Outputs:
+        described.append(float(descriptors[0, 0]))
+        return run(frames, descriptors)
+
+    monkeypatch.setattr(both.bundle, "run", recording_run)
+    noise = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32)
+    song = write_audio(tmp_path / "song.wav", noise, 44100)
+    both(song)
+    assert described[0] > RATE / 2  # which the front end does not reach
+    for source, rate in ((song, None), (noise, 44100)):
+        assert explain(both, source, rate=rate).recording.rate == RATE
+    assert described == pytest.approx([described[0]] * len(described), rel=1e-3)
 
 
 def test_everything_covered_leaves_one_steady_sound(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tonearm import audio
 from tonearm.classifier import Classifier, heard_windows, log_softmax
 from tonearm.errors import UsageError
+from tonearm.features.descriptors import DESCRIPTOR_RATE
 from tonearm.features.mel import hz_to_mel, mel_to_hz
 from tonearm.inputs import checked_samples, path_of
 from tonearm.loudness import Loudness
@@ -118,14 +119,16 @@ def explain(
         raise UsageError(f"start: expected seconds from 0, got {start}")
     if not 0 < duration < np.inf:
         raise UsageError(f"duration: expected seconds above 0, got {duration}")
-    model_rate = classifier.sample_rate
+    read_rate = classifier.sample_rate
+    if classifier.bundle.metadata.descriptors:  # which may need what a front end leaves out
+        read_rate = max(read_rate, DESCRIPTOR_RATE)
     path = None
     if isinstance(source, np.ndarray):
-        recording, start = _stretch_of_samples(source, rate, model_rate, start, duration)
+        recording, start = _stretch_of_samples(source, rate, read_rate, start, duration)
     else:
         path = path_of(source, rate)
         limit = classifier.time_limit
-        recording, start = _stretch_of_file(source, model_rate, start, duration, limit)
+        recording, start = _stretch_of_file(source, read_rate, start, duration, limit)
     start = float(start)  # JSON takes no NumPy numbers
     occlusion = Occlusion(classifier, recording, path, start)
     explained = genre or occlusion.prediction.genre
@@ -136,7 +139,7 @@ def explain(
         bands=occlusion.bands.astype(np.float32),
         evidence=occlusion.evidence(explained),
         start=start,
-        recording=recording,
+        recording=occlusion.recording,
     )
 
 
@@ -148,7 +151,7 @@ class Occlusion:
     classifier
         Cuts the recording into windows and runs its bundle, which is run again for every cover.
     recording
-        The recording, at the classifier's rate.
+        The recording. If the bundle takes descriptors, these are computed from it at its own rate.
     path, start
         Its file and its start there, used only in the prediction and in errors.
     """
@@ -165,6 +168,11 @@ class Occlusion:
         except audio.AudioError as error:
             raise type(error)(str(path or error.path), error.reason) from None
         self.prediction = _with_offset(prediction, path, start, truncated=recording.truncated)
+        self.recording = replace(
+            recording,
+            samples=_resampled(recording.samples, recording.rate, classifier.sample_rate),
+            rate=classifier.sample_rate,
+        )
         self._bundle = classifier.bundle
         self._column = {label: i for i, label in enumerate(classifier.labels)}
         self._descriptors = classifier.describe(recording.samples, recording.rate)
@@ -178,7 +186,8 @@ class Occlusion:
         self._mel_weights = [
             _interpolation_weights(_mel(end.band_centres), mels) for end in front_ends
         ]
-        windows = list(classifier.windows([recording.samples], Loudness(recording.rate)))
+        loudness = Loudness(self.recording.rate)
+        windows = list(classifier.windows([self.recording.samples], loudness))
         # The second front end's window begins within a frame of the first one's.
         self._windows = [
             _Window(
@@ -272,7 +281,7 @@ def _middle(length: float, duration: float) -> tuple[float, float]:
 def _stretch_of_samples(
     samples: npt.NDArray[np.floating],
     rate: int | None,
-    model_rate: int,
+    read_rate: int,
     start: float | None,
     duration: float,
 ) -> tuple[audio.Recording, float]:
@@ -281,9 +290,12 @@ def _stretch_of_samples(
     if start is None:
         start, duration = _middle(len(samples) / rate, duration)
     stretch = samples[round(start * rate) : round((start + duration) * rate)]
-    blocks = list(audio.resample(stretch, rate, model_rate))
-    joined = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    return audio.Recording(joined, model_rate, truncated=False), start
+    return audio.Recording(_resampled(stretch, rate, read_rate), read_rate), start
+
+
+def _resampled(samples: npt.NDArray[np.floating], rate: int, new_rate: int) -> Floats:
+    blocks = list(audio.resample(samples, rate, new_rate))
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
 def _with_offset(
