@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -341,6 +342,7 @@ def test_models_are_listed(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     assert (code, errors) == (0, "")
     assert "tiny" in output
     assert "low, high" in output
+    assert re.search(r" accuracy 0\.\d+, macro_f1 0\.\d+ ", output)  # of the default
 
     code, output, _ = run("models", "--json")
     tiny = json.loads(output)["tiny"]

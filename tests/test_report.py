@@ -23,6 +23,7 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.inference import NothingClassified, evaluable_tracks, run_inference
 from tonearm.evaluation.metrics import Metrics
+from tonearm.evaluation.plots import confidence_histogram
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.report import (
     ErrorPicture,
@@ -89,6 +90,17 @@ SUBJECT = Subject(
     command="tonearm evaluate tiny songs --report 'my report'",
     left_out=("/music/broken.ogg: no audio stream",),
 )
+
+
+def test_no_bar_of_confidence_is_behind_the_legend() -> None:
+    from matplotlib.legend import Legend
+
+    labels = tuple("abcdef")
+    figure = confidence_histogram(Predictions(labels, labels, labels, np.full((6, 6), 1 / 6)))
+    figure.draw_without_rendering()
+    (legend,) = figure.findobj(Legend)
+    bars = [bar.get_window_extent() for bar in figure.axes[0].patches]
+    assert legend.get_window_extent().count_overlaps(bars) == 0
 
 
 def test_answers_stand_beside_the_labels() -> None:

@@ -13,7 +13,7 @@ import typer
 from tonearm.cli.output import note, table_console
 from tonearm.text import printable
 
-LISTED_FIGURES = 2  # per model in the list; `tonearm models NAME` shows all
+LISTED_FIGURES = ("accuracy", "macro_f1")  # in the list; `tonearm models NAME` shows all
 
 
 def register(app: typer.Typer) -> None:
@@ -81,11 +81,9 @@ def _print_list(listed: dict[str, dict[str, Any]]) -> None:
         if "error" in facts:
             cells = model_name, "", f"unusable: {facts['error']}", "", ""
         else:
-            shares = {
-                key: value for key, value in facts["metrics"].items() if isinstance(value, float)
-            }
-            figures = list(_flat(shares))
-            figures_text = ", ".join(f"{key} {value}" for key, value in figures[:LISTED_FIGURES])
+            metrics = facts["metrics"]
+            figures = _flat({key: metrics[key] for key in LISTED_FIGURES if key in metrics})
+            figures_text = ", ".join(f"{key} {value}" for key, value in figures)
             labels = ", ".join(facts["labels"])
             cells = model_name, _megabytes(facts["bytes"]), labels, figures_text, facts["licence"]
         table.add_row(*map(_one_line, cells))

@@ -161,7 +161,8 @@ def confidence_histogram(predictions: Predictions) -> Figure:
         axes.xaxis.set_major_formatter(_per_cent())
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
-        axes.legend(loc="upper left")
+        # Outside, as bars can be anywhere: those of a model that is seldom sure are on the left.
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
