@@ -238,6 +238,16 @@ def test_the_page_warns_of_few_artists() -> None:
     assert "too narrow" not in render(predictions, predictions.metrics(0), SUBJECT)
 
 
+def test_the_page_says_why_a_figure_has_no_range() -> None:
+    predictions = sample()
+    assert "ranges reach further down" in render(predictions, predictions.metrics(50), SUBJECT)
+    lone = replace(predictions, artists=tuple(f"{truth}'s" for truth in predictions.truth))
+    text = render(lone, lone.metrics(50), SUBJECT)
+    assert "A macro figure has no range if a genre has a single artist" in text
+    assert "ranges reach further down" not in text
+    assert "has no range" not in render(lone, lone.metrics(0), SUBJECT)
+
+
 def test_the_page_of_a_perfect_model_has_no_errors() -> None:
     predictions = Predictions(LABELS, ("a", "b"), ("blues", "disco"), np.eye(3)[:2])
     text = render(predictions, predictions.metrics(0), SUBJECT)
