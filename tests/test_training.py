@@ -527,7 +527,7 @@ def test_a_finished_run_is_not_trained_again(settings: list[str], finished: Path
 
 @pytest.mark.parametrize("patience", ["3", "4"])  # between validations, the next one decides
 def test_training_stops_early_and_stays_stopped(
-    settings: list[str], tmp_path: Path, patience: str
+    settings: list[str], tmp_path: Path, patience: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = ["--schedule.epochs", "60", "--schedule.patience", patience]
     experiment = parse([*settings, *changes, "--optimiser.lr", "1e-9"])
@@ -541,6 +541,7 @@ def test_training_stops_early_and_stays_stopped(
     assert len(rows) >= best + int(patience)
     assert len(rows) < 60
     assert history(tmp_path) == rows
+    assert capsys.readouterr().err.count(f"stopped after epoch {len(rows)} of 60: ") == 1
 
 
 def test_a_folder_of_another_experiment_is_not_gone_on_with(

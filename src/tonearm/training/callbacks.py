@@ -107,8 +107,13 @@ class EpochProgress(lightning.Callback):
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Stop the bar."""
+        """Stop the bar, and say so if that is before the last epoch."""
         self._progress.stop()
+        epochs = trainer.max_epochs
+        if epochs and trainer.current_epoch < epochs and trainer.is_global_zero:
+            stopped = f"stopped after epoch {trainer.current_epoch} of {epochs}"
+            reason = "validation no longer improved (schedule.patience)"
+            self._console.print(f"{stopped}: {reason}", soft_wrap=True)
 
     def on_exception(
         self,
