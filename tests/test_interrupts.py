@@ -70,6 +70,17 @@ def test_other_handlers_and_threads_are_left_alone() -> None:
     assert numbers[1:] == [0]
 
 
+def test_a_second_interrupt_waits_for_the_end_of_a_block_within() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts_noted():
+        signal.raise_signal(signal.SIGINT)
+        with interrupts_deferred():
+            signal.raise_signal(signal.SIGINT)
+            reached.append(1)
+        pytest.fail("it went on")
+    assert reached
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".mp3", ".flac", ".ogg"])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_an_interrupt_while_a_file_is_read_is_not_lost(

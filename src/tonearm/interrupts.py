@@ -13,17 +13,18 @@ Item = TypeVar("Item")
 
 
 class Noted:
-    """Whether there was a Ctrl-C."""
+    """Whether there was a Ctrl-C, and how often."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
 
     def __bool__(self) -> bool:
-        return self._count > 0
+        return self.count > 0
 
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count > 1:
+    def on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal."""
+        self.count += 1
+        if self.count > 1:
             raise KeyboardInterrupt
 
 
@@ -35,32 +36,46 @@ def interrupts_noted() -> Iterator[Noted]:
     within another such block, and in programs that handle it themselves.
     """
     noted = Noted()
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield noted
         return
-    signal.signal(signal.SIGINT, noted._on_interrupt)
-    try:
+    with _noting(noted):
         yield noted
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end of the block for a Ctrl-C within it.
+    """Treat a Ctrl-C within the block at its end, as if it came then; a second one raises at once.
 
     Callbacks of C libraries cannot pass exceptions on: PyAV prints and drops them, and a module
-    that is being imported turns them into an ImportError.
+    that is being imported turns them into an ImportError. So within a block of `interrupts_noted`
+    too, where a Ctrl-C may be the second one, it waits for the end of this block.
     """
-    with interrupts_noted() as noted:
-        try:
+    outer = signal.getsignal(signal.SIGINT)
+    is_noted = isinstance(getattr(outer, "__self__", None), Noted)
+    if not callable(outer) or not (outer is signal.default_int_handler or is_noted):
+        yield
+        return
+    noted = Noted()
+    try:
+        with _noting(noted):
             yield
-        finally:  # also if the block ends with an exception, such as StopIteration
-            if noted:
-                raise KeyboardInterrupt
+    finally:  # also if the block ends with an exception, such as StopIteration
+        for _ in range(noted.count):
+            outer(signal.SIGINT, None)
+
+
+@contextmanager
+def _noting(noted: Noted) -> Iterator[None]:
+    """Note each Ctrl-C within the block, in the main thread: others receive none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, noted.on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
