@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundles import tiny_metadata
+from bundles import FRONT_END, tiny_metadata, tone
 from pages import Page, check_page
 from pieces import write_pieces
 from tonearm.bundle import Bundle, find, write_metadata
+from tonearm.classifier import Classifier
 from tonearm.cli.options import listed
 from tonearm.datasets import Dataset, LeakWarning, Track, load, split
 from tonearm.datasets.content import content_hash
@@ -29,6 +30,7 @@ from tonearm.evaluation.report import (
     ErrorPicture,
     Subject,
     confused_pairs,
+    explain_errors,
     render,
     worst_errors,
     write_report,
@@ -212,7 +214,7 @@ def test_the_page_needs_nothing_beside_itself_and_is_the_same_for_the_same_figur
 def test_the_page_can_be_read_without_its_pictures() -> None:
     predictions = sample()
     metrics = predictions.metrics(50)
-    picture = ErrorPicture("track.1", "blues", "jazz", b"")
+    picture = ErrorPicture("track.1", "blues", "jazz", b"", "jazz")
     text = render(predictions, metrics, SUBJECT, [picture])
     check_page(text)
     assert '<div class="plots many">' not in text
@@ -222,6 +224,20 @@ def test_the_page_can_be_read_without_its_pictures() -> None:
     for row in metrics.calibration:
         confidences = f'<th scope="row">{100 * row.low:.1f} to {100 * row.high:.1f}</th>'
         assert (confidences in text) == (row.count > 0)
+
+
+def test_the_page_says_where_the_picture_of_a_long_track_has_another_answer(
+    tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    sound = np.concatenate([tone(300, 5), tone(6000, 30), tone(300, 5)])
+    song = write_audio(tmp_path / "song.wav", sound, FRONT_END.sample_rate)
+    wrong = Predictions(("low", "high"), ("song",), ("high",), np.array([[0.9, 0.1]]))
+    classifier = Classifier.load(tiny_bundle)
+    pictures = explain_errors(classifier, wrong, {"song": song}, 1)
+    assert [(picture.predicted, picture.shown) for picture in pictures] == [("low", "high")]
+    assert "is by itself taken for" in render(wrong, wrong.metrics(0), SUBJECT, pictures)
+    same = [replace(picture, shown="low") for picture in pictures]
+    assert "is by itself" not in render(wrong, wrong.metrics(0), SUBJECT, same)
 
 
 def test_the_matrix_of_many_genres_has_the_width_of_the_page() -> None:

@@ -84,12 +84,15 @@ class ErrorPicture:
         The track's id, its true genre, and the predicted one.
     png
         The plot, as the contents of a PNG file.
+    shown
+        The genre predicted for what the plot shows by itself: of a long track, only the middle.
     """
 
     track: str
     truth: str
     predicted: str
     png: bytes
+    shown: str
 
     @property
     def data_url(self) -> str:
@@ -119,7 +122,10 @@ def explain_errors(
     for error in worst_errors(predictions, count):
         explanation = explain(classifier, paths[error["track"]], error["predicted"])
         png = plots.to_png(plot(explanation, width=width, height=height), dpi=100)
-        pictures.append(ErrorPicture(error["track"], error["truth"], error["predicted"], png))
+        shown = explanation.prediction.genre
+        pictures.append(
+            ErrorPicture(error["track"], error["truth"], error["predicted"], png, shown)
+        )
     return pictures
 
 
