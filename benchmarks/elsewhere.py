@@ -18,6 +18,7 @@ from pathlib import Path
 import foldwise
 from foldwise import Clip, Round
 from tonearm import audio, datasets
+from tonearm.datasets.content import content_hash
 from tonearm.datasets.track import Track
 from tonearm.evaluation.compare import markdown_table
 from tonearm.evaluation.predictions import Predictions
@@ -55,7 +56,7 @@ def main() -> None:
 def gtzan_like_copy(track: Track, folder: Path) -> Track:
     """Return the track with its recording replaced by a copy in GTZAN's format (22 kHz mono)."""
     assert track.path is not None
-    copy = folder / f"{track.id}.flac"
+    copy = folder / f"{content_hash(track.path)}.flac"  # the id may be a path
     if not copy.exists():
         folder.mkdir(parents=True, exist_ok=True)
         draft = copy.with_name(f".{copy.name}")

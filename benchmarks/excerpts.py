@@ -81,7 +81,7 @@ def shortened(condition: Condition, tracks: Sequence[Track], work: Path) -> Iter
         assert track.path is not None  # all tracks in folds have a path
         if seconds(track.path) <= (condition.seconds or 0):
             continue
-        target = folder / f"{track.id}-{content_hash(track.path)}.wav"
+        target = folder / f"{content_hash(track.path)}.wav"  # the id may be a path
         if not target.exists():
             draft = target.with_suffix(".part.wav")
             write_altered(condition, track.path, track.id, draft)
