@@ -111,8 +111,8 @@ def report(music: dict[str, Scores], other: dict[str, Scores], classifier: Class
         sounds = list(scores.values())
         print_row(kind, sounds, auroc(all_music, sounds), threshold)
     print_row("all music", all_music, auroc(all_music, all_other), threshold)
-    print_row("all that is none", all_other, auroc(all_music, all_other), threshold)
-    print("\n| threshold | of all music kept | of the rest refused |\n|---:|---:|---:|")
+    print_row("all non-music", all_other, auroc(all_music, all_other), threshold)
+    print("\n| threshold | music accepted | other sounds rejected |\n|---:|---:|---:|")
     for candidate in THRESHOLDS:
         kept = 100 - refused(all_music, candidate)
         print(f"| {candidate} | {kept:.1f} % | {refused(all_other, candidate):.1f} % |")
