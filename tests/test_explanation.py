@@ -312,6 +312,27 @@ class TestPlot:
         assert timeline.get_xlim() == pytest.approx((0.0, 4.0))
         assert timeline.get_xlabel() == "time (s)"
 
+    def test_a_window_that_is_not_music_has_no_genre(self, classifier: Classifier) -> None:
+        from tonearm.explanation_plot import plot
+
+        sound = np.concatenate([np.zeros(2 * RATE, np.float32), tone(300, 2)])
+        timeline = plot(explain(classifier, sound, rate=RATE)).axes[-1]
+        names = {text.get_text(): text.get_position()[0] for text in timeline.texts}
+        assert names["not music"] < 2.0 < names["low"]
+
+    def test_titles_do_not_overlap(self, low: Explanation) -> None:
+        from matplotlib.text import Text
+
+        from tonearm.explanation_plot import plot
+
+        unsure = dataclasses.replace(low.prediction, verdict="not music")
+        for width in (500, 700, 1200):
+            figure = plot(dataclasses.replace(low, prediction=unsure), width=width)
+            figure.draw_without_rendering()
+            texts = {text.get_text(): text for text in figure.findobj(Text)}
+            headline = next(text for name, text in texts.items() if name.startswith("Evidence"))
+            assert headline.get_window_extent().x1 < texts["Answer"].get_window_extent().x0
+
     @pytest.mark.parametrize("seconds", [0.3, 12.0])
     def test_any_length_and_any_name(
         self, classifier: Classifier, seconds: float, tmp_path: Path

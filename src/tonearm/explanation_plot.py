@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ REST = "#9aa5b1"
 _LISTED = 6  # genres beside the picture
 _DARKEST = 0.16  # brightness of silence: the colour of the evidence stays visible there too
 _SMALLEST_SCALE = 0.01  # nats: keeps negligible evidence from being drawn in full colour
+_REFUSED = "not music"  # the verdict on a window that is silent, or whose genres mean nothing
+_VEIL = 0.75  # opacity of what covers its genres
 
 
 def save_plot(
@@ -113,7 +116,8 @@ def plot(
             headline += f", and {prediction.verdict}"
         name = printable(prediction.path.name) if prediction.path else ""
         room = (width - 480 - 9 * len(headline)) // 7  # letters beside the headline
-        spectrum.set_title(headline, loc="left")
+        # In a narrow picture, a single line would run into the title of the ranking.
+        spectrum.set_title(textwrap.fill(headline, round(0.078 * width) - 10), loc="left")
         spectrum.set_title(
             spectrogram.shortened(name, room) if room >= 12 else "",
             loc="right",
@@ -195,7 +199,10 @@ def _draw_ranking(
 def _draw_timeline(
     axes: Axes, explanation: Explanation, palette: dict[str, str], width: int
 ) -> None:
-    """Draw each window's probabilities as stacked bars; windows split their overlap in half."""
+    """Draw each window's probabilities as stacked bars; windows split their overlap in half.
+
+    Those of a window that is not music are pale.
+    """
     segments = explanation.prediction.segments
     inner = [(one.end + two.start) / 2 for one, two in pairwise(segments)]
     edges = np.array([segments[0].start, *inner, segments[-1].end])
@@ -203,6 +210,13 @@ def _draw_timeline(
     ranked = [genre for genre in explanation.prediction.probabilities if genre in palette]
     ranked.sort(key=lambda genre: genre != explanation.genre)
     seconds = float(edges[-1] - edges[0])
+
+    def fits(name: str, length: float) -> bool:
+        return length / seconds * 0.7 * width >= 8 * len(name) + 8
+
+    def write(name: str, time: float, height: float, colour: str | None = None) -> None:
+        axes.text(time, height, name, ha="center", va="center", color=colour, fontsize=9)
+
     for genre in [*ranked, None]:
         if genre is None:
             heights, colour = 1.0 - bottom, REST
@@ -219,20 +233,18 @@ def _draw_timeline(
             edgecolor=axes.get_facecolor(),
             linewidth=1.2,
         )
-        for begin, end, low, high in zip(edges, edges[1:], bottom, bottom + heights, strict=False):
+        for segment, begin, end, low, high in zip(
+            segments, edges, edges[1:], bottom, bottom + heights, strict=False
+        ):
             name = genre or "others"
-            room = (end - begin) / seconds * 0.7 * width
-            if high - low >= 0.22 and room >= 8 * len(name) + 8:
-                axes.text(
-                    (begin + end) / 2,
-                    (low + high) / 2,
-                    name,
-                    ha="center",
-                    va="center",
-                    color=_readable_on(colour),
-                    fontsize=9,
-                )
+            if segment.verdict != _REFUSED and high - low >= 0.22 and fits(name, end - begin):
+                write(name, (begin + end) / 2, (low + high) / 2, _readable_on(colour))
         bottom = bottom + heights
+    for segment, begin, end in zip(segments, edges, edges[1:], strict=False):
+        if segment.verdict == _REFUSED:
+            axes.axvspan(begin, end, color=axes.get_facecolor(), alpha=_VEIL, linewidth=0)
+            if fits(_REFUSED, end - begin):
+                write(_REFUSED, (begin + end) / 2, 0.5)
     axes.set_ylim(0.0, 1.0)
     axes.set_yticks([0.0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
     axes.set_ylabel("by window")
