@@ -240,8 +240,10 @@ def test_errors_name_the_file_and_the_reason(
     with pytest.raises(NotAudio, match=r"absent\.mp3"):
         explain(classifier, tmp_path / "absent.mp3")
     silent = write_audio(tmp_path / "silent.flac", np.zeros(2 * RATE), RATE)
-    with pytest.raises(AudioError, match=r"silent\.flac: silent"):
+    with pytest.raises(AudioError, match=r"silent\.flac: silent: 2\.0 s without sound$"):
         explain(classifier, silent)
+    with pytest.raises(AudioError, match=r"1\.0 s without sound, from 1\.0 s on$"):
+        explain(classifier, silent, start=1.0)
 
 
 @pytest.fixture(scope="module")

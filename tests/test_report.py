@@ -226,18 +226,27 @@ def test_the_page_can_be_read_without_its_pictures() -> None:
         assert (confidences in text) == (row.count > 0)
 
 
-def test_the_page_says_where_the_picture_of_a_long_track_has_another_answer(
+def test_the_page_says_what_the_middle_of_a_long_track_does_not_explain(
     tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
-    sound = np.concatenate([tone(300, 5), tone(6000, 30), tone(300, 5)])
-    song = write_audio(tmp_path / "song.wav", sound, FRONT_END.sample_rate)
-    wrong = Predictions(("low", "high"), ("song",), ("high",), np.array([[0.9, 0.1]]))
-    classifier = Classifier.load(tiny_bundle)
-    pictures = explain_errors(classifier, wrong, {"song": song}, 1)
-    assert [(picture.predicted, picture.shown) for picture in pictures] == [("low", "high")]
-    assert "is by itself taken for" in render(wrong, wrong.metrics(0), SUBJECT, pictures)
-    same = [replace(picture, shown="low") for picture in pictures]
-    assert "is by itself" not in render(wrong, wrong.metrics(0), SUBJECT, same)
+    low, rate = tone(300, 5), FRONT_END.sample_rate
+    middles = {"high": tone(6000, 30), "silent": np.zeros(30 * rate, np.float32)}
+    paths = {
+        name: write_audio(tmp_path / f"{name}.wav", np.concatenate([low, middle, low]), rate)
+        for name, middle in middles.items()
+    }
+    wrong = Predictions(("low", "high"), (*paths,), ("high",) * 2, np.array([[0.9, 0.1]] * 2))
+    pictures = explain_errors(Classifier.load(tiny_bundle), wrong, paths, 2)
+    assert [(picture.predicted, picture.shown) for picture in pictures] == [
+        ("low", "high"),
+        ("low", ""),
+    ]
+    text = render(wrong, wrong.metrics(0), SUBJECT, pictures)
+    assert text.count("data:image/png") == 1
+    assert "is by itself taken" in text
+    assert "no picture of its middle: silent: 30.0 s without sound, from 5.0 s on" in text
+    same = replace(pictures[0], shown="low")
+    assert "is by itself" not in render(wrong, wrong.metrics(0), SUBJECT, [same])
 
 
 def test_the_matrix_of_many_genres_has_the_width_of_the_page() -> None:

@@ -166,7 +166,8 @@ class Occlusion:
         try:
             prediction = classifier(recording.samples, recording.rate)
         except audio.AudioError as error:
-            raise type(error)(str(path or error.path), error.reason) from None
+            where = f", from {start:.1f} s on" if start else ""
+            raise type(error)(str(path or error.path), error.reason + where) from None
         self.prediction = _with_offset(prediction, path, start, truncated=recording.truncated)
         self.recording = replace(
             recording,

@@ -14,6 +14,7 @@ import numpy as np
 
 from tonearm import __version__
 from tonearm.atomic import write_text
+from tonearm.audio import AudioError
 from tonearm.evaluation import plots
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.grouping import too_few
@@ -76,7 +77,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class ErrorPicture:
-    """An explanation of a wrong prediction: a plot of the evidence for it.
+    """An explanation of a wrong prediction: a plot of the evidence for it, or why there is none.
 
     Attributes
     ----------
@@ -86,13 +87,16 @@ class ErrorPicture:
         The plot, as the contents of a PNG file.
     shown
         The genre predicted for what the plot shows by itself: of a long track, only the middle.
+    reason
+        Why there is no plot, such as a silent middle.
     """
 
     track: str
     truth: str
     predicted: str
-    png: bytes
-    shown: str
+    png: bytes = b""
+    shown: str = ""
+    reason: str = ""
 
     @property
     def data_url(self) -> str:
@@ -120,12 +124,15 @@ def explain_errors(
     width, height = PICTURE_SIZE
     pictures = []
     for error in worst_errors(predictions, count):
-        explanation = explain(classifier, paths[error["track"]], error["predicted"])
+        track, truth, predicted = error["track"], error["truth"], error["predicted"]
+        try:
+            explanation = explain(classifier, paths[track], predicted)
+        except AudioError as failed:
+            pictures.append(ErrorPicture(track, truth, predicted, reason=failed.reason))
+            continue
         png = plots.to_png(plot(explanation, width=width, height=height), dpi=100)
         shown = explanation.prediction.genre
-        pictures.append(
-            ErrorPicture(error["track"], error["truth"], error["predicted"], png, shown)
-        )
+        pictures.append(ErrorPicture(track, truth, predicted, png, shown))
     return pictures
 
 
