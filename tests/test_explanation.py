@@ -322,18 +322,37 @@ class TestPlot:
         names = {text.get_text(): text.get_position()[0] for text in timeline.texts}
         assert names["not music"] < 2.0 < names["low"]
 
-    def test_titles_do_not_overlap(self, low: Explanation) -> None:
+    @pytest.mark.parametrize("labels", [("classical", "high"), ("Drum and bass and jungle",) * 2])
+    @pytest.mark.parametrize("width", [500, 700, 1200])
+    def test_texts_do_not_overlap(
+        self, labels: tuple[str, str], width: int, tmp_path: Path
+    ) -> None:
+        from matplotlib.axes import Axes
         from matplotlib.text import Text
 
         from tonearm.explanation_plot import plot
 
-        unsure = dataclasses.replace(low.prediction, verdict="not music")
-        for width in (500, 700, 1200):
-            figure = plot(dataclasses.replace(low, prediction=unsure), width=width)
-            figure.draw_without_rendering()
-            texts = {text.get_text(): text for text in figure.findobj(Text)}
-            headline = next(text for name, text in texts.items() if name.startswith("Evidence"))
-            assert headline.get_window_extent().x1 < texts["Answer"].get_window_extent().x0
+        metadata = tiny_metadata(labels=(labels[0], f"{labels[1]} (old school)"))
+        classifier = Classifier.load(write_bundle(tmp_path / "named.onnx", metadata))
+        explained = explain(classifier, tone(300, 1), rate=RATE)
+        refused = dataclasses.replace(explained.prediction, verdict="not music")
+        figure = plot(dataclasses.replace(explained, prediction=refused), width=width)
+        figure.draw_without_rendering()
+
+        def extent(part: Axes | Text) -> tuple[float, float]:
+            box = part.get_window_extent()
+            return box.x0, box.x1
+
+        headline = next(
+            text for text in figure.findobj(Text) if text.get_text().startswith("Evidence")
+        )
+        spectrum, _, ranking, _ = figure.axes
+        assert extent(headline)[1] < extent(ranking)[0]
+        assert extent(spectrum)[1] - extent(spectrum)[0] > width / 4
+        names, shares = ranking.texts[::2], ranking.texts[1::2]
+        for name, share in zip(names, shares, strict=True):
+            assert extent(name)[1] < extent(share)[0]
+            assert extent(share)[1] < width
 
     @pytest.mark.parametrize("seconds", [0.3, 12.0])
     def test_any_length_and_any_name(

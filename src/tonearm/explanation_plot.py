@@ -103,15 +103,17 @@ def plot(
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.02)
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout=layout)
         FigureCanvasAgg(figure)
-        ranking_width = 12 * max(1.0, 1000 / width)  # room for the genres' names at any size
+        ranking_width = 12 * max(1.0, 1000 / width) ** 1.3  # room for genres at any size
         grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, ranking_width])
+        ranking_pixels = (width - 250) * ranking_width / (45 + ranking_width)
         spectrum = figure.add_subplot(grid[0, 0])
         bar = figure.add_subplot(grid[0, 1])
         ranking = figure.add_subplot(grid[0, 2])
         timeline = figure.add_subplot(grid[1, 0], sharex=spectrum)
 
         probability = prediction.probabilities[explanation.genre]
-        headline = f"Evidence for {explanation.genre} ({_per_cent(probability)})"
+        share = _per_cent(probability).replace(" ", "\N{NO-BREAK SPACE}")
+        headline = f"Evidence for {explanation.genre} ({share})"
         if prediction.verdict != "music":
             headline += f", and {prediction.verdict}"
         name = printable(prediction.path.name) if prediction.path else ""
@@ -128,7 +130,7 @@ def plot(
         scale = max(float(np.abs(explanation.evidence).max()), _SMALLEST_SCALE)
         _draw_evidence(spectrum, explanation, scale, width, height)
         _draw_scale(figure, bar, scale)
-        _draw_ranking(ranking, explanation, palette, colours)
+        _draw_ranking(ranking, explanation, palette, colours, ranking_pixels)
         _draw_timeline(timeline, explanation, palette, width)
         spectrum.tick_params(labelbottom=False)
         spectrum.set_xlabel("")
@@ -170,9 +172,16 @@ def _draw_scale(figure: Figure, axes: Axes, scale: float) -> None:
 
 
 def _draw_ranking(
-    axes: Axes, explanation: Explanation, palette: dict[str, str], colours: dict[str, str]
+    axes: Axes,
+    explanation: Explanation,
+    palette: dict[str, str],
+    colours: dict[str, str],
+    width: float,
 ) -> None:
-    """Draw bars for the most probable genres, always including the one explained."""
+    """Draw bars for the most probable genres, always including the one explained.
+
+    Names too long for the width, in pixels, are cut: they would squeeze everything else.
+    """
     probabilities = explanation.prediction.probabilities
     genres = list(probabilities)[:_LISTED]
     if explanation.genre not in genres:
@@ -182,8 +191,8 @@ def _draw_ranking(
     axes.barh(positions, values, 0.3, color=[palette.get(genre, REST) for genre in genres])
     for position, genre, probability in zip(positions, genres, values, strict=True):
         weight = "bold" if genre == explanation.genre else "normal"
-        axes.text(0.0, position + 0.22, genre, va="bottom", fontweight=weight)
-        axes.text(
+        name = axes.text(0.0, position + 0.22, genre, va="bottom", fontweight=weight)
+        share = axes.text(
             1.0,
             position + 0.22,
             _per_cent(probability),
@@ -191,6 +200,11 @@ def _draw_ranking(
             ha="right",
             color=colours["muted"],
         )
+        room = width - share.get_window_extent().width - 4
+        kept = genre
+        while kept and name.get_window_extent().width > room:
+            kept = kept[:-1]
+            name.set_text(f"{kept.rstrip()}…")
     axes.set(xlim=(0.0, 1.0), ylim=(-0.6, _LISTED - 0.1))
     axes.set_title("Answer", loc="left")
     axes.axis("off")
