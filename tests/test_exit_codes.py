@@ -13,7 +13,7 @@ import typer
 
 from bundles import FRONT_END, tone
 from stores import open_store, track
-from tonearm.cli.app import app
+from tonearm.cli.app import create_app
 
 RATE = FRONT_END.sample_rate
 Run = Callable[[str], tuple[int, str, str]]
@@ -253,7 +253,7 @@ def test_a_folder_is_not_made_for_nothing(run: Run, line: str) -> None:
 def test_no_path_is_checked_before_the_command_says_what_is_wrong_with_it() -> None:
     checked = {
         f"{command.name} {parameter.name}": parameter.type.readable
-        for command in commands(typer.main.get_command(app))
+        for command in commands(typer.main.get_command(create_app()))
         for parameter in command.params
         if hasattr(parameter.type, "readable")
     }

@@ -75,6 +75,17 @@ def test_help_loads_nothing_of_weight(arguments: list[str]) -> None:
     assert set(done.stderr.split()).isdisjoint({*HEAVY, "numpy", "onnxruntime", "av"})
 
 
+def test_a_command_is_built_without_the_others() -> None:
+    code = (
+        "import sys\nfrom tonearm.cli.app import COMMANDS, main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "built = [name for name in COMMANDS if f'tonearm.cli.{name}' in sys.modules]\n"
+        "print(*built, file=sys.stderr)"
+    )
+    assert _run(code, "classify", "--help").stderr == "classify\n"
+    assert set(_run(code, "--help").stderr.split()) > {"classify", "benchmark"}
+
+
 def test_classifying_works_without_the_extras_and_json_without_rich(
     tiny_bundle: Path, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from secrets import token_hex
 from typing import IO
 
 from tonearm.csvrows import csv_writer
@@ -176,7 +175,7 @@ def draft_path(target: Path, suffix: str) -> Path:
         At most `LONGEST_SUFFIX` bytes.
     """
     # By chance: on a network drive another machine's process may have the same number.
-    return target.with_name(f"{_PREFIX}{token_hex(8)}{suffix}")
+    return target.with_name(f"{_PREFIX}{os.urandom(8).hex()}{suffix}")
 
 
 @cache

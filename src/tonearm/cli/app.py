@@ -7,70 +7,67 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from tonearm import __version__
-from tonearm.cli import (
-    benchmark,
-    classify,
-    compare,
-    data,
-    distill,
-    evaluate,
-    explain,
-    export,
-    learn,
-    models,
-    playlists,
-    report,
-    scan,
-    serve,
-    similar,
-    spectrogram,
-    tag,
-    train,
-)
 from tonearm.cli.output import note
 from tonearm.errors import TonearmError, UsageError, reason_of, with_file
 from tonearm.threads import keep_blas_single
 
-app = typer.Typer(
-    name="tonearm",
-    help="Listens to music and says its genre.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",  # so that paragraphs flow, whatever the terminal's width
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
 _OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-# The order here is the order of `tonearm --help`. A command module imports nothing heavy at its
-# top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
-for module in (
-    classify,
-    scan,
-    report,
-    playlists,
-    similar,
-    export,
-    tag,
-    learn,
-    serve,
-    explain,
-    spectrogram,
-    models,
-    data,
-    train,
-    distill,
-    evaluate,
-    compare,
-    benchmark,
-):
-    module.register(app)
+# A module of `tonearm.cli` for each, in the order of `tonearm --help`. It imports nothing heavy at
+# its top (no NumPy, no ONNX Runtime, no torch): start-up time is paid on every call.
+COMMANDS = (
+    "classify",
+    "scan",
+    "report",
+    "playlists",
+    "similar",
+    "export",
+    "tag",
+    "learn",
+    "serve",
+    "explain",
+    "spectrogram",
+    "models",
+    "data",
+    "train",
+    "distill",
+    "evaluate",
+    "compare",
+    "benchmark",
+)
+
+
+def create_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the program with these commands."""
+    app = typer.Typer(
+        name="tonearm",
+        help="Listens to music and says its genre.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",  # so that paragraphs flow, whatever the terminal's width
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for command in commands:
+        import_module(f"tonearm.cli.{command}").register(app)
+    return app
+
+
+def _needed(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the commands to build: the one that is called, or all for help and completion.
+
+    To build all of them takes half as long as to classify a clip.
+    """
+    called = arguments[:1]
+    return called if called and called[0] in COMMANDS else COMMANDS
 
 
 def _print_version(value: bool) -> None:
@@ -79,7 +76,6 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool,
@@ -106,7 +102,7 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         try:
-            app()
+            create_app(_needed(sys.argv[1:]))()
         finally:
             sys.stdout.flush()
     except TonearmError as error:
