@@ -861,6 +861,7 @@ def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
     assert len(history(tmp_path / "run")) == 3
     metadata = Bundle.load(run.bundle).metadata
     assert bool(metadata.descriptors) == (model == "multimodal")
+    assert "split" not in metadata.training  # it was not the experiment's that chose these tracks
     # Without validation, all epochs are run, and the last is exported as it is.
     assert (run.metrics is None) == (model == "cnn")
     assert (tmp_path / "run" / "metrics.json").exists() == (model == "multimodal")
@@ -918,7 +919,8 @@ def test_training_without_validation_is_told(
     assert not (run / "metrics.json").exists()
     # Also apart from its run, the model knows what it learned from.
     training = Bundle.load(run / "model.onnx").metadata.training
-    assert (training["data"], training["data_parts"]) == ("table", ["train"])
+    assert (training["split"], training["data"]) == ("builtin", "table")
+    assert training["data_parts"] == ["train"]
 
 
 def test_the_command_prints_all_settings(settings: list[str], program: Program) -> None:

@@ -137,6 +137,7 @@ def train(
         cache,
         resume=resume,
         workers=workers,
+        split=data.split,
         data=dataset.name if len(folds) == 1 else None,
     )
 
@@ -151,6 +152,7 @@ def fit(
     *,
     resume: Resume = "auto",
     workers: int = 1,
+    split: str | None = None,
     data: str | None = None,
 ) -> Run:
     """Train on some tracks, validate on others, and export the best epoch as a bundle.
@@ -169,6 +171,8 @@ def fit(
         Feature cache.
     resume, workers
         See `train`.
+    split
+        Protocol that split the tracks, which is stored in the bundle.
     data
         Name of the dataset that the tracks are from, if they are whole parts of it. It is stored in
         the bundle, so that an evaluation on the same tracks is noticed.
@@ -228,7 +232,7 @@ def fit(
         window_seconds=experiment.data.window_seconds,
         hop_seconds=experiment.data.hop_seconds,
         temperature=temperature,
-        training=_summary(experiment, train_clips)
+        training=_summary(experiment, train_clips, split)
         | (data_learned(data, train_clips.tracks) if data is not None else {}),
         metrics=headline,
         licence="Apache-2.0",
@@ -414,11 +418,11 @@ def _best_network(module: GenreTraining, folder: Path, *, validated: bool) -> Ge
     return network.eval()
 
 
-def _summary(experiment: Experiment, clips: Clips) -> dict[str, Any]:
+def _summary(experiment: Experiment, clips: Clips, split: str | None) -> dict[str, Any]:
     return {
         "model": experiment.model.name,
         "settings": experiment.model.settings,
-        "split": experiment.data.split,
+        **({"split": split} if split else {}),
         "tracks": len(clips),
         "seed": experiment.seed,
     }
