@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.cells import cell_len
 
@@ -150,6 +151,16 @@ def test_the_table_with_timeline(run: Run, music: Path) -> None:
         "0:00 - 0:02",
         "0:01 - 0:03",
     ]
+
+
+def test_the_table_with_timeline_of_a_model_that_does_not_say_what_is_music(
+    run: Run, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    with_gap = np.concatenate((tone(200, 2), np.zeros(2 * RATE, np.float32)))
+    path = write_audio(tmp_path / "gap.flac", with_gap, RATE)
+    code, output, errors = run("classify", "--timeline", "--model", "tiny", path)
+    assert (code, errors) == (0, "")
+    assert re.search(r"^ *0:02 - 0:04 +not music$", output, re.MULTILINE)
 
 
 def test_what_is_no_music_is_not_given_a_genre(run: Run, music: Path, musical_bundle: Path) -> None:

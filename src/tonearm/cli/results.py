@@ -147,7 +147,9 @@ class Table:
     def _append_prediction(self, row: Text, prediction: Prediction | Segment) -> None:
         genre, confidence = next(iter(prediction.probabilities.items()))
         if prediction.verdict == "not music":
-            row.append("not music", "yellow").append(f"  (music {prediction.music:.0%})", "dim")
+            row.append("not music", "yellow")
+            if prediction.music is not None:  # a silent window, of a model that does not say
+                row.append(f"  (music {prediction.music:.0%})", "dim")
             return
         if prediction.verdict == "unsure":
             row.append("unsure", "yellow").append(f" ({genre} {confidence:.0%})")
