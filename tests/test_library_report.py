@@ -140,6 +140,7 @@ known.search.value = "m";
 known.search.dispatch("input");
 console.log(JSON.stringify({ kept_by, zoom, pressed, found: known.found.textContent,
   matches: known.matches.children.length, card: known.card.hidden,
+  sure: known["confidence-lead"].textContent,
   hatched: descendants(known.histogram, "i").filter((bar) => bar.className === "unsure").length,
   rows: descendants(known.disagreeing, "tr").length,
   scopes: descendants(known.disagreeing, "th").map((cell) => cell.scope) }));
@@ -169,6 +170,8 @@ def test_the_page_is_worked_with_the_keyboard(tmp_path: Path) -> None:
         "card": True,
         "found": "42 tracks, the first 40 listed",
         "matches": 40,
+        "sure": "How probable the genre of the blues tracks is: "
+        "the median is 80 %, and 0 % have 90 % or more.",
         "hatched": 20,
         "rows": 3,
         "scopes": ["col"] * 3,

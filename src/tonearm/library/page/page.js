@@ -680,8 +680,8 @@ function showConfidence() {
   const above = confidences.filter((value) => value >= 900).length;
   const hatched = unsure.some(Boolean) ? " Hatched: unsure, so without a genre." : "";
   const text =
-    `How probable the genre of ${whose} is: half of them have more than ${middle}, ` +
-    `${share(above, confidences.length)} have 90 % or more.${hatched}`;
+    `How probable the genre of ${whose} is: the median is ${middle}, ` +
+    `and ${share(above, confidences.length)} have 90 % or more.${hatched}`;
   element("confidence-lead").textContent = text;
   element("histogram").setAttribute("aria-label", text);
 }
