@@ -121,6 +121,16 @@ def test_csv_has_a_column_for_every_genre(run: Run, music: Path) -> None:
     assert rows[1]["confidence"] == rows[1]["high"]
 
 
+def test_csv_tells_a_genre_from_a_column_of_the_same_name(
+    run: Run, music: Path, tmp_path: Path
+) -> None:
+    model = write_bundle(tmp_path / "speech.onnx", tiny_metadata(labels=("music", "speech")))
+    _, output, _ = run("classify", "--csv", "--model", model, music / "low.flac")
+    (row,) = csv.DictReader(output.splitlines())
+    assert list(row)[-4:] == ["music", "verdict", "p_music", "speech"]
+    assert (row["music"], row["p_music"]) == ("", row["confidence"])
+
+
 def test_csv_with_timeline_has_a_row_for_every_window(run: Run, music: Path) -> None:
     _, output, _ = run("classify", "--csv", "--timeline", "--model", "tiny", music)
     rows = list(csv.DictReader(output.splitlines()))

@@ -63,8 +63,11 @@ class CsvRows:
             # As `tonearm export` writes it: names that are not UTF-8 keep their bytes.
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         self._writer = csv_writer(sys.stdout)
-        fixed = ("genre", "confidence", "truncated", "error", "music", "verdict")
-        self._writer.writerow(("path", *self._span, *fixed, *labels))
+        answer = ("genre", "confidence", "truncated", "error", "music", "verdict")
+        fixed = ("path", *self._span, *answer)
+        # No two columns have one name: a genre may be called "music" too.
+        genres = (f"p_{label}" if label in fixed else label for label in labels)
+        self._writer.writerow((*fixed, *genres))
 
     def add(self, name: str, result: Prediction | Failure) -> None:
         """Print one file's row or rows."""
