@@ -325,6 +325,8 @@ def test_a_store_on_a_read_only_drive_can_be_read(
         with pytest.raises(StoreError, match="readonly"):
             fixed.mark(known, missing=True)
     assert (store.path.read_bytes(), sorted(store.path.parent.iterdir())) == before
+    with pytest.raises(StoreError, match="it or its folder is read-only"):
+        Store(store.path, create=True)
     Path(f"{store.path}-wal").write_bytes(b"not yet moved over")
     with pytest.raises(StoreError, match=r"the end of a scan is in .*-wal still"):
         Store(store.path)

@@ -120,6 +120,8 @@ class Store:
                 raise StoreError(self.path, "a file is where its folder should be") from None
             except OSError as error:
                 raise StoreError(self.path, reason_of(error)) from error
+            if not _is_writable(self.path):  # nor would it say this
+                raise StoreError(self.path, "it or its folder is read-only: a scan writes to both")
         if not create and not self.path.is_file():
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
         self._models: dict[int, Model] = {}
