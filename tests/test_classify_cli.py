@@ -249,6 +249,18 @@ def test_names_and_reasons_are_whole_where_no_terminal_cuts_them(
     assert "…" not in printed
 
 
+def test_a_long_genre_leaves_room_for_its_confidence_in_a_terminal(
+    run: Run, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genre = "music of the renaissance and the baroque, played on instruments of the time"
+    model = write_bundle(tmp_path / "early.onnx", tiny_metadata(labels=(genre, "high")))
+    assert f"  {genre}  " in run("classify", "--model", model, music / "low.flac")[1]
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("TERM", "dumb")
+    (row,) = run("classify", "--model", model, music / "low.flac")[1].splitlines()
+    assert re.search(r"low\.flac  …[a-z ]{25}  \S+ 100%", row)
+
+
 def test_names_in_wide_characters_are_whole_and_aligned(run: Run, music: Path) -> None:
     wide = music / "東京スカパラダイスオーケストラ.flac"
     shutil.copy(music / "low.flac", wide)

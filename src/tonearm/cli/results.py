@@ -116,6 +116,8 @@ class Table:
         self._genre_width = max(map(cell_len, labels))
         width = max(cell_len(printable(name)) for name in names)
         if self._console.is_terminal:  # a file or a pipe has room for any name
+            widest_genre = max(NARROWEST_NAME, self._console.width // 3)
+            self._genre_width = min(self._genre_width, widest_genre)
             room = self._console.width - self._genre_width - BAR_CELLS - 40
             width = min(width, max(NARROWEST_NAME, room))
         self._name_width = max(width, len(_span(0, 0))) if timeline else width
