@@ -322,10 +322,17 @@ class TestPlot:
         names = {text.get_text(): text.get_position()[0] for text in timeline.texts}
         assert names["not music"] < 2.0 < names["low"]
 
-    @pytest.mark.parametrize("labels", [("classical", "high"), ("Drum and bass and jungle",) * 2])
+    @pytest.mark.parametrize(
+        "labels",
+        [("classical", "high"), ("Drum and bass and jungle",) * 2, ("爵士乐与即兴演奏的音乐",) * 2],
+    )
     @pytest.mark.parametrize("width", [500, 700, 1200])
     def test_texts_do_not_overlap(
-        self, labels: tuple[str, str], width: int, tmp_path: Path
+        self,
+        labels: tuple[str, str],
+        width: int,
+        tmp_path: Path,
+        recwarn: pytest.WarningsRecorder,
     ) -> None:
         from matplotlib.axes import Axes
         from matplotlib.text import Text
@@ -337,6 +344,7 @@ class TestPlot:
         explained = explain(classifier, tone(300, 1), rate=RATE)
         refused = dataclasses.replace(explained.prediction, verdict="not music")
         figure = plot(dataclasses.replace(explained, prediction=refused), width=width)
+        assert not [str(warning.message) for warning in recwarn]
         figure.draw_without_rendering()
 
         def extent(part: Axes | Text) -> tuple[float, float]:

@@ -291,11 +291,13 @@ def test_the_folder_holds_the_numbers_too(tmp_path: Path) -> None:
     assert files.read(tmp_path / "report").tracks == predictions.tracks
 
 
-def test_a_dollar_sign_in_a_genre_is_no_formula() -> None:
-    labels = ("$oul_{", "$oul^", "pop")
+@pytest.mark.parametrize("name", ["$oul_{", "爵士乐", "a name of some " + 20 * "more words "])
+def test_a_genre_may_have_any_name(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    labels = (name.strip(), f"{name}^", "pop")
     truth = tuple(labels[i % 3] for i in range(40))
     predictions = replace(sample(), labels=labels, truth=truth)
-    assert "$oul_{" in render(predictions, predictions.metrics(0), SUBJECT)
+    assert labels[0] in render(predictions, predictions.metrics(0), SUBJECT)
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_heard(

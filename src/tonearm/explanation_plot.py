@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 
 from tonearm.explanation import Explanation
 from tonearm.features import plot as spectrogram
@@ -99,7 +100,7 @@ def plot(
     prediction = explanation.prediction
     dpi = spectrogram.DPI
     palette = _palette(explanation)
-    with matplotlib.rc_context(spectrogram.style(colours)):
+    with matplotlib.rc_context(spectrogram.style(colours)), spectrogram.missing_glyphs_ignored():
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.02)
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout=layout)
         FigureCanvasAgg(figure)
@@ -117,9 +118,11 @@ def plot(
         if prediction.verdict != "music":
             headline += f", and {prediction.verdict}"
         name = printable(prediction.path.name) if prediction.path else ""
-        room = (width - 480 - 9 * len(headline)) // 7  # letters beside the headline
+        cells = cell_len(headline)  # letters, or half as many Chinese characters
+        room = (width - 480 - 9 * cells) // 7  # letters beside the headline
         # In a narrow picture, a single line would run into the title of the ranking.
-        spectrum.set_title(textwrap.fill(headline, round(0.078 * width) - 10), loc="left")
+        line = (round(0.078 * width) - 10) * len(headline) // cells
+        spectrum.set_title(textwrap.fill(headline, line), loc="left")
         spectrum.set_title(
             spectrogram.shortened(name, room) if room >= 12 else "",
             loc="right",
@@ -226,7 +229,7 @@ def _draw_timeline(
     seconds = float(edges[-1] - edges[0])
 
     def fits(name: str, length: float) -> bool:
-        return length / seconds * 0.7 * width >= 8 * len(name) + 8
+        return length / seconds * 0.7 * width >= 8 * cell_len(name) + 8
 
     def write(name: str, time: float, height: float, colour: str | None = None) -> None:
         axes.text(time, height, name, ha="center", va="center", color=colour, fontsize=9)

@@ -13,6 +13,7 @@ from tonearm.evaluation.compare import Comparison
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.extras import needs
+from tonearm.features.plot import missing_glyphs_ignored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette (2008), distinguishable by colour-blind readers and in greyscale.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 INK, MUTED, GRID = "#1f2933", "#52606d", "#d9e0e7"
+
+_LONGEST_NAME = 24  # letters of a genre's name beside a plot
 
 STYLE: dict[Any, Any] = {  # Any: matplotlib types keys as literals that vary by version
     "font.family": "sans-serif",
@@ -70,8 +73,9 @@ def confusion_matrix(metrics: Metrics) -> Figure:
                 fontweight="bold" if row == column else "normal",
                 color="white" if shares[row, column] > 0.55 else INK,
             )
-        axes.set_xticks(range(classes), metrics.labels, rotation=45, ha="right", fontsize=size)
-        axes.set_yticks(range(classes), metrics.labels, fontsize=size)
+        names = list(map(_shortened, metrics.labels))
+        axes.set_xticks(range(classes), names, rotation=45, ha="right", fontsize=size)
+        axes.set_yticks(range(classes), names, fontsize=size)
         axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.5)
@@ -98,7 +102,7 @@ def class_bars(metrics: Metrics) -> Figure:
     with _figure(5.6, max(3, 1.0 + 0.39 * len(rows))) as (figure, axes):
         for i, (name, colour, values) in enumerate(series):
             axes.barh(positions + 0.26 * (1 - i), values, 0.24, color=colour, label=name)
-        names = [f"{row.label}  ({row.support})" for row in rows]
+        names = [f"{_shortened(row.label)}  ({row.support})" for row in rows]
         axes.set_yticks(positions, names)
         axes.tick_params(axis="y", length=0)
         axes.set(xlim=(0, 1), ylim=(-0.6, len(rows) - 0.4), title="Precision, recall and F1")
@@ -233,8 +237,13 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
 def _style() -> Iterator[None]:
     with needs("plot"):
         import matplotlib
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), missing_glyphs_ignored():
         yield
+
+
+def _shortened(label: str) -> str:
+    """Cut a genre's name that would leave little room for the plot; tables have it in full."""
+    return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1].rstrip()}…"
 
 
 def _per_cent() -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -318,14 +320,19 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
         If it cannot be written.
     """
     try:
-        with warnings.catch_warnings():
-            # A name in a script that the font lacks is shown as boxes; that deserves no warning.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            with atomic_write(output) as file:
-                kind = Path(output).suffix.lower().removeprefix(".")
-                figure.savefig(file, format=kind, dpi=DPI)
+        with missing_glyphs_ignored(), atomic_write(output) as file:
+            kind = Path(output).suffix.lower().removeprefix(".")
+            figure.savefig(file, format=kind, dpi=DPI)
     except OSError as error:
         raise TonearmError(f"{output}: {reason_of(error)}") from error
+
+
+@contextmanager
+def missing_glyphs_ignored() -> Iterator[None]:
+    """Do not warn of a name in a script that the font lacks: it is shown as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
 
 
 def require_matplotlib() -> None:
