@@ -513,6 +513,22 @@ def test_a_wrong_recipe_is_refused(arguments: list[str], reason: str) -> None:
         parse_recipe(arguments)
 
 
+@pytest.mark.parametrize("fold", [[], ["--fold", 0]])
+def test_flaws_of_a_division_are_told_only_if_a_fold_is_held_out(
+    fold: list[str | int],
+    tmp_path: Path,
+    program: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TONEARM_UNLABELLED", raising=False)
+    for name in ("blues/a.wav", "blues/b.wav", "jazz/c.wav"):  # no artist, and jazz in one fold
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    _, _, errors = program("distill", "--data", tmp_path, "--data.folds", 2, *fold)
+    assert "no unlabelled music to distil on" in errors
+    assert ("warning" in errors) == bool(fold)
+
+
 def test_missing_music_is_told(
     tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,10 @@ class GapWarning(SplitWarning):
     """A genre to evaluate has no training tracks, or some tracks are in no part."""
 
 
+class UntrainedWarning(GapWarning):
+    """A genre to evaluate has no training tracks."""
+
+
 class LeftOutWarning(SplitWarning):
     """A dataset's folder contains recordings that are not among its tracks, or cannot be read."""
 
@@ -135,8 +139,9 @@ def split(
         )
     result = _make_folds(dataset, protocol, folds, operator.index(seed))
     used = result if chosen is None else result[chosen : chosen + 1]
-    for gap in filter(None, (_gap(used), _left_out(dataset, result))):
-        warnings.warn(gap, GapWarning, stacklevel=2)
+    for category, gap in ((UntrainedWarning, _gap(used)), (GapWarning, _left_out(dataset, result))):
+        if gap is not None:
+            warnings.warn(gap, category, stacklevel=2)
     warning = leak_warning(dataset, protocol)
     if warning is not None:
         warnings.warn(warning, LeakWarning, stacklevel=2)

@@ -28,7 +28,7 @@ from tonearm.classifier import Classifier
 from tonearm.datasets import DatasetError, Track
 from tonearm.datasets.cache import CACHE_VERSION, FeatureCache
 from tonearm.datasets.content import ContentIndex
-from tonearm.datasets.splits import LeakWarning, fold_at
+from tonearm.datasets.splits import LeakWarning, UntrainedWarning, fold_at
 from tonearm.datasets.storage import StoredArray
 from tonearm.datasets.track import labels_of
 from tonearm.evaluation.inference import run_inference
@@ -132,7 +132,13 @@ def distill_dataset(
     """
     source = recipe.data
     dataset = datasets.load(data_path(source.path), source.layout)
-    folds = datasets.split(dataset, source.split, folds=source.folds, seed=0, chosen=source.fold)
+    with warnings.catch_warnings():
+        if source.fold is None:  # nothing is evaluated
+            warnings.simplefilter("ignore", LeakWarning)
+            warnings.simplefilter("ignore", UntrainedWarning)
+        folds = datasets.split(
+            dataset, source.split, folds=source.folds, seed=0, chosen=source.fold
+        )
     fold = fold_at(folds, source.fold or 0, "data.fold")
     held_out: tuple[Track, ...] = ()
     train_tracks = fold.train + fold.valid + fold.test
