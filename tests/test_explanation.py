@@ -362,6 +362,19 @@ class TestPlot:
             assert extent(name)[1] < extent(share)[0]
             assert extent(share)[1] < width
 
+    @pytest.mark.parametrize("height", [300, 400])
+    def test_the_label_of_the_scale_fits_into_a_low_picture(
+        self, low: Explanation, height: int
+    ) -> None:
+        from tonearm.explanation_plot import plot
+
+        figure = plot(low, width=500, height=height)
+        figure.draw_without_rendering()
+        label = figure.axes[1].yaxis.label.get_window_extent()
+        headline = figure.axes[0]._left_title.get_window_extent()
+        assert label.y1 < height
+        assert not label.overlaps(headline)
+
     @pytest.mark.parametrize("seconds", [0.3, 12.0])
     def test_any_length_and_any_name(
         self, classifier: Classifier, seconds: float, tmp_path: Path

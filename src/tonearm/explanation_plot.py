@@ -132,7 +132,7 @@ def plot(
         )
         scale = max(float(np.abs(explanation.evidence).max()), _SMALLEST_SCALE)
         _draw_evidence(spectrum, explanation, scale, width, height)
-        _draw_scale(figure, bar, scale)
+        _draw_scale(figure, bar, scale, height)
         _draw_ranking(ranking, explanation, palette, colours, ranking_pixels)
         _draw_timeline(timeline, explanation, palette, width)
         spectrum.tick_params(labelbottom=False)
@@ -164,13 +164,14 @@ def _draw_evidence(
     spectrogram.label_frequency(axes, summary, round(0.7 * height))
 
 
-def _draw_scale(figure: Figure, axes: Axes, scale: float) -> None:
+def _draw_scale(figure: Figure, axes: Axes, scale: float, height: int) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     mappable = ScalarMappable(Normalize(-scale, scale), _colour_map())
     bar = figure.colorbar(mappable, cax=axes)
-    bar.set_label("against  ←  evidence (nats)  →  for")
+    # In a low picture, the whole label would not fit.
+    bar.set_label("against  ←  evidence (nats)  →  for" if height >= 400 else "evidence (nats)")
     bar.outline.set_visible(False)
 
 
