@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tonearm.bundle import write_metadata
+from tonearm.bundle import Outputs, write_metadata
+from tonearm.classifier import Classifier
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.metadata import BundleMetadata
 
@@ -100,6 +102,19 @@ def tiny_graph(
         nodes, "tiny", inputs, [_floats(name, widths[name]) for name in outputs], constants
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def noted_descriptors(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list that gets the first descriptor of every run of a classifier's bundle."""
+    described: list[float] = []
+    run = classifier.bundle.run
+
+    def noting_run(frames: list[np.ndarray], descriptors: np.ndarray) -> Outputs:
+        described.append(float(descriptors[0, 0]))
+        return run(frames, descriptors)
+
+    monkeypatch.setattr(classifier.bundle, "run", noting_run)
+    return described
 
 
 def tone(hertz: float, seconds: float, rate: int = FRONT_END.sample_rate) -> np.ndarray:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tonearm
-from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from bundles import FRONT_END, noted_descriptors, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Failure, Prediction, audio, explain
 from tonearm.bundle import Bundle, BundleError, Outputs
 from tonearm.classifier import log_softmax
@@ -630,14 +630,7 @@ def test_the_middle_of_a_recording_is_described(
 ) -> None:
     metadata = tiny_metadata(descriptors=("rms_mean",))
     classifier = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
-    described: list[float] = []
-    run = classifier.bundle.run
-
-    def recording_run(frames: list[np.ndarray], descriptors: np.ndarray) -> Outputs:
-        described.append(float(descriptors[0, 0]))
-        return run(frames, descriptors)
-
-    monkeypatch.setattr(classifier.bundle, "run", recording_run)
+    described = noted_descriptors(classifier, monkeypatch)
     loud, soft = tone(200, 30), 0.01 * tone(200, 30)
     sound = np.r_[soft, loud, soft]
     classifier(write_audio(tmp_path / "song.flac", sound, RATE))

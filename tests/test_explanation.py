@@ -13,10 +13,9 @@ import av
 import numpy as np
 import pytest
 
-from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from bundles import FRONT_END, noted_descriptors, tiny_metadata, tone, write_bundle
 from tonearm import Classifier, Explanation, explain, synth
 from tonearm.audio import AudioError, NotAudio, Recording, TimedOut, probe
-from tonearm.bundle import Outputs
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.explanation import Occlusion
 from tonearm.features.logmel import FRONT_ENDS
@@ -78,14 +77,7 @@ def test_descriptors_are_those_of_the_classifier(
 ) -> None:
     metadata = tiny_metadata(descriptors=("rolloff_mean",))
     both = Classifier.load(write_bundle(tmp_path / "both.onnx", metadata))
-    described: list[float] = []
-    run = both.bundle.run
-
-    def recording_run(frames: list[np.ndarray], descriptors: np.ndarray) -> Outputs:
-        described.append(float(descriptors[0, 0]))
-        return run(frames, descriptors)
-
-    monkeypatch.setattr(both.bundle, "run", recording_run)
+    described = noted_descriptors(both, monkeypatch)
     noise = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32)
     song = write_audio(tmp_path / "song.wav", noise, 44100)
     both(song)
