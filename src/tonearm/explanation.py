@@ -17,7 +17,6 @@ import numpy.typing as npt
 from tonearm import audio
 from tonearm.classifier import Classifier, heard_windows, log_softmax
 from tonearm.errors import UsageError
-from tonearm.features.descriptors import DESCRIPTOR_RATE
 from tonearm.features.mel import hz_to_mel, mel_to_hz
 from tonearm.inputs import checked_samples, path_of
 from tonearm.loudness import Loudness
@@ -121,6 +120,8 @@ def explain(
         raise UsageError(f"duration: expected seconds above 0, got {duration}")
     read_rate = classifier.sample_rate
     if classifier.bundle.metadata.descriptors:  # which may need what a front end leaves out
+        from tonearm.features.descriptors import DESCRIPTOR_RATE
+
         read_rate = max(read_rate, DESCRIPTOR_RATE)
     path = None
     if isinstance(source, np.ndarray):

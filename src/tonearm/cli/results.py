@@ -56,6 +56,8 @@ class CsvRows:
     """A CSV row for each file, or for each window of it, with a column for every genre."""
 
     def __init__(self, labels: tuple[str, ...], timeline: bool) -> None:
+        from tonearm.library.rows import probability_column
+
         self._labels = labels
         self._timeline = timeline
         self._span = ("start", "end") if timeline else ("duration",)
@@ -65,8 +67,7 @@ class CsvRows:
         self._writer = csv_writer(sys.stdout)
         answer = ("genre", "confidence", "truncated", "error", "music", "verdict")
         fixed = ("path", *self._span, *answer)
-        # No two columns have one name: a genre may be called "music" too.
-        genres = (f"p_{label}" if label in fixed else label for label in labels)
+        genres = (probability_column(label) if label in fixed else label for label in labels)
         self._writer.writerow((*fixed, *genres))
 
     def add(self, name: str, result: Prediction | Failure) -> None:
