@@ -11,7 +11,11 @@ import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
-from tonearm.training.experiment import HIGHEST_SEED, require_windows
+from tonearm.training.experiment import (
+    HIGHEST_SEED,
+    SHORTEST_INPUT_SECONDS,
+    require_windows,
+)
 from tonearm.training.settings import parse_settings, require, require_each, require_one_of
 
 
@@ -495,11 +499,12 @@ class Recipe:
             )
         require_windows("student", self.student.window_seconds, self.student.hop_seconds)
         lengths, crop_shares = self.tuning.crop_seconds, self.tuning.crop_shares
-        fits = len(lengths) == len(crop_shares) and min(lengths, default=0) > 0
+        shortest = SHORTEST_INPUT_SECONDS
+        fits = len(lengths) == len(crop_shares) and min(lengths, default=0.0) >= shortest
         if not (fits and min(crop_shares) >= 0 and sum(crop_shares) > 0):
             raise UsageError(
-                "tuning.crop_seconds and crop_shares must be equally many lengths above 0 and "
-                f"shares, got {list(lengths)} and {list(crop_shares)}"
+                f"tuning.crop_seconds and crop_shares must be equally many lengths of at least "
+                f"{shortest} and shares, got {list(lengths)} and {list(crop_shares)}"
             )
         seeds, expected = ("seed", "imitation.seed"), f"from 0 to {HIGHEST_SEED}"
         require_each(self, seeds, expected, lambda seed: 0 <= seed <= HIGHEST_SEED)
