@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,7 @@ from tonearm.library.store import Store
 from tonearm.library.tag_words import TagWords
 
 EVIL = '</script><script>alert(1)</script><!-- & "'
-ODD = os.fsdecode(b"caf\xe9.ogg")
+ODD = "caf\udce9.ogg"  # not UTF-8
 
 # Linear RGB as it looks without red, green or blue cones: Machado, Oliveira & Fernandes (2009).
 SIGHTS = {

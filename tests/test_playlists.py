@@ -12,7 +12,7 @@ from tonearm.library.entry import Entry
 from tonearm.library.m3u import Item, names_of, write_playlist
 from tonearm.library.playlists import Choice, Playlist, write_playlists
 
-ODD = os.fsdecode(b"/music/caf\xe9.ogg")
+ODD = "/music/caf\udce9.ogg"  # not UTF-8
 
 
 def lists(

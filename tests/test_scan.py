@@ -49,7 +49,7 @@ def save_slowly(store, entries):
 Store.save = save_slowly
 main()
 """
-ODD_NAME = os.fsdecode(b"caf\xe9 " + b"x" * 245 + b".wav")  # 255 bytes, and no UTF-8
+ODD_NAME = "caf\udce9 " + "x" * 245 + ".wav"  # 255 bytes, and no UTF-8
 
 
 class OddAnalyser(Analyser):

@@ -18,7 +18,7 @@ from tonearm.library.exporting import ExportError, export
 from tonearm.library.store import Store
 
 MODEL = Model("tiny/30/00", "tiny", ("low", "model"), "30")  # a genre called like a column
-ODD = os.fsdecode(b"/music/caf\xe9.mp3")
+ODD = "/music/caf\udce9.mp3"  # not UTF-8
 PROBABILITIES = {"low": 0.75, "model": 0.25}
 
 

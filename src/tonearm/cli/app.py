@@ -109,7 +109,8 @@ def main() -> None:
         note(error)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # such as a full disk that the output goes to
-        note(_error_text(error))
+        if not _is_closed_pipe(error):
+            note(_error_text(error))
         # Otherwise flushing what is still buffered would fail again when Python exits.
         with suppress(OSError):  # a stream without a file has no descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -128,6 +129,11 @@ def _reopen_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+
+
+def _is_closed_pipe(error: OSError) -> bool:
+    """Return whether the reader of the output has gone, as Windows tells it; Typer knows EPIPE."""
+    return os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
 
 
 def _error_text(error: OSError) -> str:
