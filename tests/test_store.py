@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ntpath
 import os
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from tonearm.errors import UsageError
 from tonearm.library.entry import Entry, Model, State, Window
+from tonearm.library.path_conditions import stored_path
 from tonearm.library.store import SCHEMA_VERSION, Store, StoreError
 
 MODEL = Model("ours/30/00", "ours", ("low", "high"), "30")
@@ -309,6 +311,15 @@ def test_a_path_is_not_taken_for_an_address(tmp_path: Path) -> None:
     with Store(f"/{path}", create=True) as store:
         assert len(store) == 0
     assert path.exists()
+
+
+def test_a_drives_letter_is_the_same_in_either_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "path", ntpath)
+        found = [
+            stored_path(path) for path in ("c:\\Music\\a", "C:\\Music\\a", "\\\\nas\\music\\a")
+        ]
+    assert found == ["C:\\Music\\a", "C:\\Music\\a", "\\\\nas\\music\\a"]
 
 
 def test_a_store_on_a_read_only_drive_can_be_read(

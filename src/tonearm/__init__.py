@@ -9,7 +9,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 # Unless this is set before they are loaded, ONNX Runtime's wheels report to Microsoft which machine
 # and program they run on, and keep an identifier of the machine in the home folder.

@@ -61,4 +61,7 @@ def _path_ranges(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[bytes, b
 
 def stored_path(path: str | os.PathLike[str]) -> str:
     """Return a path as the store has it: absolute, through the symbolic links that were given."""
-    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps symbolic links)
+    absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (keeps symbolic links)
+    drive, rest = os.path.splitdrive(absolute)
+    # On Windows, some terminals start in c:\, others in C:\.
+    return (drive.upper() if drive.endswith(":") else drive) + rest
