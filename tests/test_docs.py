@@ -8,6 +8,7 @@ import inspect
 import io
 import re
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -73,6 +74,16 @@ def test_the_version_is_the_one_that_changelog_and_citation_name() -> None:
         assert version > Version(released)
     else:
         assert version == Version(released)
+
+
+def test_the_container_gets_what_the_package_is_built_from() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    sent = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {"pyproject.toml", "src", project["readme"], *project["license-files"]}
+    assert copied == sent == needed
 
 
 @pytest.mark.parametrize("name", NAMES)
