@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,10 @@ def heeds_ctrl_c() -> Iterator[None]:
 def on_another_drive(monkeypatch: pytest.MonkeyPatch) -> None:
     """No relative path leads anywhere, as on Windows from drive to drive."""
 
+    refused = partial(ntpath.relpath, "E:\\music", "D:\\")  # before it is os.path's own, replaced
+
     def relpath(path: str, start: str = os.curdir) -> str:
-        return ntpath.relpath("E:\\music", "D:\\")
+        return refused()
 
     monkeypatch.setattr(os.path, "relpath", relpath)
 

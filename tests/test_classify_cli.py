@@ -19,6 +19,7 @@ import pytest
 from rich.cells import cell_len
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
+from host import names_are_bytes
 from tonearm.bundle import Bundle, Outputs
 
 RATE = FRONT_END.sample_rate
@@ -59,11 +60,11 @@ def test_json_is_one_object_a_line_in_order(run: Run, music: Path) -> None:
     records = [json.loads(line) for line in output.splitlines()]
     assert (code, errors) == (0, "")
     assert [record["path"] for record in records] == [
-        f"{music}/broken.mp3",
-        f"{music}/deep/HIGH.FLAC",
-        f"{music}/low.flac",
+        str(music / "broken.mp3"),
+        str(music / "deep" / "HIGH.FLAC"),
+        str(music / "low.flac"),
         f"{music}/./low.flac",
-        f"{music}/cover.jpg",
+        str(music / "cover.jpg"),
     ]
     assert [record["genre"] for record in records] == [None, "high", "low", "low", None]
     for record in records:
@@ -217,10 +218,11 @@ def test_a_folder_without_recordings_is_one_line(run: Run, tmp_path: Path) -> No
 def test_a_file_that_is_no_model_is_one_line(run: Run, music: Path) -> None:
     code, output, errors = run("classify", music, "--model", music / "cover.jpg")
     assert (code, output) == (1, "")
-    assert errors.startswith(f"tonearm: {music}/cover.jpg: not a model")
+    assert errors.startswith(f"tonearm: {music / 'cover.jpg'}: not a model")
     assert errors.count("\n") == 1
 
 
+@names_are_bytes
 def test_any_file_name_can_be_printed(
     run: Run, tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
@@ -333,6 +335,7 @@ def test_a_closed_pipe_ends_quietly(tiny_bundle: Path, music: Path) -> None:
     assert process.wait(timeout=60) != 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere no process can send Ctrl-C to one")
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, music: Path) -> None:
     process = _started(tiny_bundle, *[music / "low.flac"] * 3000)
@@ -412,7 +415,8 @@ def test_a_folder_of_models_that_is_not_there_is_told(
 ) -> None:
     monkeypatch.setenv("TONEARM_MODELS", str(tmp_path / "nowhere"))
     code, output, errors = run("models")
-    assert (code, errors) == (0, f"tonearm: $TONEARM_MODELS: {tmp_path}/nowhere: no such folder\n")
+    folder = tmp_path / "nowhere"
+    assert (code, errors) == (0, f"tonearm: $TONEARM_MODELS: {folder}: no such folder\n")
     assert "default" in output
 
 

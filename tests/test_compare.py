@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, permutation_test
 
+from host import names_hold_anything
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, mcnemar, p_text, sign_flip
@@ -315,7 +315,7 @@ def test_names_are_no_markup(tmp_path: Path, program: Program) -> None:
     assert names == [folder.name for folder in runs]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+@names_hold_anything
 def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path, program: Program) -> None:
     files.write(tmp_path / "one\nrun.csv", run(0.4, 1))
     assert "| one\\nrun | " in program("compare", tmp_path / "one\nrun.csv", "--markdown")[1]

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from host import names_hold_anything
 from tonearm import audio
 from tonearm.datasets import DatasetError, fingerprint, load
 from tonearm.datasets.check import Report, check
@@ -178,6 +180,7 @@ def test_a_file_in_a_folder_that_cannot_be_entered_is_a_fault(
     assert report.checked == len(report.faults) == 13
 
 
+@names_hold_anything
 def test_faults_of_tracks_with_line_breaks_in_their_names_are_one_line_each(
     tmp_path: Path, song: np.ndarray
 ) -> None:
@@ -383,7 +386,9 @@ def test_a_part_of_the_archive_is_named_and_kept(mirror: Path, tmp_path: Path) -
     part = tmp_path / "home" / "gtzan_genre" / "genres.tar.gz"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"part")
-    with pytest.raises(DatasetError, match=f"{part}: not the published file, .* remove it"):
+    with pytest.raises(
+        DatasetError, match=f"{re.escape(str(part))}: not the published file, .* remove it"
+    ):
         download_gtzan(tmp_path / "home")
     assert part.read_bytes() == b"part"
 
@@ -408,7 +413,8 @@ def test_a_disk_that_is_full_while_unpacking_is_named(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tarfile.TarFile, "extractall", full)
-    with pytest.raises(DatasetError, match=f"{tmp_path / 'home'}: No space left on device"):
+    told = re.escape(f"{tmp_path / 'home'}: No space left on device")
+    with pytest.raises(DatasetError, match=told):
         download_gtzan(tmp_path / "home")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bundles import FRONT_END, noted_descriptors, tiny_metadata, tone, write_bundle
+from host import names_hold_anything
 from tonearm import Classifier, Explanation, explain, synth
 from tonearm.audio import AudioError, NotAudio, Recording, TimedOut, probe
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
@@ -411,6 +412,7 @@ class TestPlot:
         assert program("explain", file, *options) == (0, f"{tmp_path / 'a.png'}\n", "")
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
+    @names_hold_anything
     def test_program_prints_an_odd_name_as_one_line(
         self,
         tiny_bundle: Path,

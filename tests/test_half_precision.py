@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from bundles import FRONT_END, tiny_graph
+from host import IS_A_FOLDER
 from tonearm.bundle import Bundle, BundleError, builtin
 from tonearm.errors import TonearmError
 from tonearm.half_precision import halve, halve_file
@@ -45,7 +46,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, content: bytes | None) -> 
 
 def test_what_cannot_be_written_is_told_in_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for target, reason in ((tmp_path, "Is a directory"), (tmp_path / "file" / "a.onnx", "folder")):
+    for target, reason in ((tmp_path, IS_A_FOLDER), (tmp_path / "file" / "a.onnx", "folder")):
         with pytest.raises(TonearmError, match=f"{target.name}: .*{reason}"):
             halve_file(tiny_bundle, target)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from host import names_are_bytes
 from tonearm.errors import MissingExtraError, TonearmError, UsageError
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.features.mel import mel_filterbank
@@ -208,6 +209,7 @@ class TestPlot:
         assert program("spectrogram", piece.name)[0] == 0
         assert (tmp_path / "synthetic $swing$-spectrogram.png").exists()
 
+    @names_are_bytes
     def test_command_prints_an_odd_name_as_one_line(
         self, piece: Path, tmp_path: Path, program: Program
     ) -> None:

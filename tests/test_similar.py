@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from stores import MODEL, open_store, track
+from stores import MODEL, at, open_store, track
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import similar as similar_module
@@ -28,7 +28,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def placed(path: str, *embedding: float, **changes: object) -> Entry:
-    return track(path, embedding=np.array(embedding, np.float32), **changes)
+    return track(at(path), embedding=np.array(embedding, np.float32), **changes)
 
 
 def unused_analyser(*_: object) -> None:
@@ -85,13 +85,13 @@ def test_the_most_alike_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         found = similar(store, "/m/gone")
         assert found.is_known
         assert [(n.entry.path, round(n.similarity, 2)) for n in found.neighbours] == [
-            ("/m/near", 0.95),
-            ("/m/far", 0.0),
-            ("/m/opposite", -1.0),
+            (at("/m/near"), 0.95),
+            (at("/m/far"), 0.0),
+            (at("/m/opposite"), -1.0),
         ]
         assert len(similar(store, "/m/gone", top=1).neighbours) == 1
         (single,) = similar(store, "/m/gone", under=["/m/far"]).neighbours
-        assert single.entry.path == "/m/far"
+        assert single.entry.path == at("/m/far")
         with pytest.raises(UsageError, match="top"):
             similar(store, "/m/gone", top=0)
 
@@ -183,7 +183,7 @@ def test_best_first_yields_each_once_though_many_are_equal() -> None:
 
 def test_two_thousand_tracks_answer_at_once(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(2000, 576)).astype(np.float32)
-    entries = [track(f"/m/{i}", embedding=vector) for i, vector in enumerate(vectors)]
+    entries = [track(at(f"/m/{i}"), embedding=vector) for i, vector in enumerate(vectors)]
     with open_store(tmp_path / "l.db", entries) as store:
         began = time.process_time()
         assert len(similar(store, "/m/7", top=100).neighbours) == 100
@@ -200,10 +200,7 @@ def test_the_command(store: Store, tones: Path, tmp_path: Path, program: Run) ->
     records = [json.loads(line) for line in output.splitlines()]
     assert [Path(record["path"]).stem for record in records] == ["250", "3000", "5000"]
     assert [line for line in target.read_text().splitlines() if line[0] != "#"] == [
-        "music/200.flac",
-        "music/250.flac",
-        "music/3000.flac",
-        "music/5000.flac",
+        str(Path("music") / f"{hertz}.flac") for hertz in (200, 250, 3000, 5000)
     ]
 
 
@@ -225,23 +222,23 @@ def test_files_of_another_excerpt_are_told_to_be_left_out(
 
 def test_genres_in_wide_characters_are_aligned(tmp_path: Path, program: Run) -> None:
     model = replace(MODEL, labels=("歌謡曲", "jazz"))
-    pop = replace(track("/m/c"), genre="歌謡曲", probabilities={"歌謡曲": 1.0})
-    songs = [track("/m/a"), track("/m/b"), pop]
+    pop = replace(track(at("/m/c")), genre="歌謡曲", probabilities={"歌謡曲": 1.0})
+    songs = [track(at("/m/a")), track(at("/m/b")), pop]
     open_store(tmp_path / "l.db", songs, model).close()
     _, output, _ = program("similar", "/m/a", "--store", tmp_path / "l.db")
-    jazz, wide = (line.partition("/m/")[0] for line in output.splitlines())
+    jazz, wide = (line.partition(at("/m"))[0] for line in output.splitlines())
     assert ("jazz" in jazz, "歌謡曲" in wide) == (True, True)
     assert cell_len(jazz) == cell_len(wide)
 
 
 @pytest.mark.usefixtures("on_another_drive")
 def test_a_track_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path, program: Run) -> None:
-    open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
+    open_store(tmp_path / "l.db", [track(at("/m/a")), track(at("/m/b"))]).close()
     target = tmp_path / "list.m3u8"
     options = ("--store", tmp_path / "l.db", "--playlist", target)
     code, output, _ = program("similar", "/m/a", *options)
-    assert (code, output.split()[2]) == (0, "/m/b")
-    assert target.read_text().splitlines()[-1] == "/m/b"
+    assert (code, output.split()[2]) == (0, at("/m/b"))
+    assert target.read_text().splitlines()[-1] == at("/m/b")
 
 
 def test_a_playlist_takes_the_place_of_no_recording(
@@ -257,21 +254,22 @@ def test_a_playlist_takes_the_place_of_no_recording(
 
 
 def test_a_folder_that_the_store_does_not_know_is_reported(tmp_path: Path, program: Run) -> None:
-    open_store(tmp_path / "l.db", [track("/m/a"), track("/m/b")]).close()
+    open_store(tmp_path / "l.db", [track(at("/m/a")), track(at("/m/b"))]).close()
     named = ("similar", "/m/a", "--store", tmp_path / "l.db", "--under", "/Wildd")
-    complaint = f"tonearm: {tmp_path}/l.db knows no file in /Wildd\n"
+    complaint = f"tonearm: {tmp_path / 'l.db'} knows no file in /Wildd\n"
     assert program(*named) == (1, "", complaint)
     assert program(*named, "--under", "/m")[::2] == (0, complaint)
 
 
 def test_a_damaged_store_is_one_line(tmp_path: Path, program: Run) -> None:
-    with open_store(tmp_path / "l.db", [track(f"/m/{name}") for name in "abc"]) as store:
+    with open_store(tmp_path / "l.db", [track(at(f"/m/{name}")) for name in "abc"]) as store:
         store._database.execute("UPDATE files SET tagged = 'null' WHERE title IS NULL")
-    complaint = f"tonearm: {tmp_path}/l.db: damaged: wrong values for /m/a (scan into a new store)"
+    fault = f"damaged: wrong values for {at('/m/a')} (scan into a new store)"
+    complaint = f"tonearm: {tmp_path / 'l.db'}: {fault}"
     assert program("similar", "/m/a", "--store", tmp_path / "l.db") == (1, "", f"{complaint}\n")
 
 
 def test_a_library_of_one_has_nothing_similar(tmp_path: Path, program: Run) -> None:
-    open_store(tmp_path / "l.db", [track("/m/a")]).close()
+    open_store(tmp_path / "l.db", [track(at("/m/a"))]).close()
     complaint = "tonearm: there is no other track\n"
     assert program("similar", "/m/a", "--store", tmp_path / "l.db") == (1, "", complaint)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from host import needs_links
 from tonearm.datasets import (
     Dataset,
     DatasetError,
@@ -153,6 +154,7 @@ def test_unknown_artist_is_its_own_and_unusable_tracks_are_left_out() -> None:
     assert {t.id for fold in folds for t in fold.valid} == {str(n) for n in range(10)}
 
 
+@needs_links
 @pytest.mark.filterwarnings("ignore::tonearm.datasets.LeakWarning")
 @pytest.mark.parametrize("protocol", ["artist-kfold", "stratified"])
 def test_one_file_under_two_ids_is_on_one_side(protocol: Protocol, tmp_path: Path) -> None:

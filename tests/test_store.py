@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from host import names_are_bytes
+from stores import at
 from tonearm.errors import UsageError
 from tonearm.library.entry import Entry, Model, State, Window
 from tonearm.library.path_conditions import stored_path
@@ -53,6 +55,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+@names_are_bytes
 def test_an_entry_comes_back_as_it_was(store: Store) -> None:
     odd = entry("/music/caf\udce9/" + "x" * 255)
     failed = Entry(
@@ -87,12 +90,14 @@ def test_sql_alone_reads_it(store: Store) -> None:
 
 def test_a_folder_stands_for_what_is_below_it(store: Store) -> None:
     paths = ["/m/a", "/m/a b/1", "/m/a-/1", "/m/a/1", "/m/a/b/2", "/m/a0", "/m/ab"]
+    paths = [at(path) for path in paths]
+    below = [at(path) for path in ("/m/a", "/m/a/1", "/m/a/b/2")]
     store.save([entry(path) for path in paths])
-    assert list(store.paths(["/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
-    assert list(store.paths(["/m/a/", "/m/ab"])) == ["/m/a", "/m/a/1", "/m/a/b/2", "/m/ab"]
+    assert list(store.paths(["/m/a"])) == below
+    assert list(store.paths(["/m/a/", "/m/ab"])) == [*below, at("/m/ab")]
     assert list(store.paths(["/"])) == sorted(paths)
     assert list(store.paths(["/M"])) == []
-    assert list(store.paths(["/m/a/b", "/m/a", "/m/a/1", "/m/a"])) == ["/m/a", "/m/a/1", "/m/a/b/2"]
+    assert list(store.paths(["/m/a/b", "/m/a", "/m/a/1", "/m/a"])) == below
 
 
 def test_a_single_path_is_not_taken_for_its_letters(store: Store) -> None:
@@ -103,10 +108,11 @@ def test_a_single_path_is_not_taken_for_its_letters(store: Store) -> None:
 
 
 def test_many_paths_are_queried_in_batches(store: Store) -> None:
-    paths = [f"/m/{number:04}" for number in range(1200)]
+    paths = [at(f"/m/{number:04}") for number in range(1200)]
+    deeper, elsewhere = at("/m/0007/x"), at("/n")
     store.save([entry(path) for path in paths])
-    store.save([entry("/m/0007/x", genre="low"), entry("/n", missing=True)])
-    known = sorted([*paths, "/m/0007/x"])
+    store.save([entry(deeper, genre="low"), entry(elsewhere, missing=True)])
+    known = sorted([*paths, deeper])
     assert [found.path for found in store.entries(paths)] == known
     assert list(store.paths(paths[::-1])) == known
     assert store.embeddings(under=paths)[0] == known
@@ -118,7 +124,7 @@ def test_many_paths_are_queried_in_batches(store: Store) -> None:
     assert store.forget_missing(paths[2:]) == 3
     assert [path for path, _ in store.found_elsewhere(paths)] == paths[:2]
     assert store.forget_missing(paths) == 2
-    assert list(store.paths(missing=True)) == [*known[2:-3], "/n"]
+    assert list(store.paths(missing=True)) == [*known[2:-3], elsewhere]
 
 
 def test_what_is_missing_is_not_shown(store: Store) -> None:
@@ -157,16 +163,17 @@ def test_states_and_audio_hashes(store: Store) -> None:
 
 def test_embeddings_are_those_of_one_model(store: Store) -> None:
     assert store.embeddings()[1].shape == (0, 0)
-    store.save([entry("/m/2", embedding=np.array([7e4, -7e4, 1e-3], np.float32)), entry("/m/1")])
+    first, second = at("/m/1"), at("/m/2")
+    store.save([entry(second, embedding=np.array([7e4, -7e4, 1e-3], np.float32)), entry(first)])
     calm = {"calm": 1.0}
     store.save([entry("/m/0", model=OTHER_MODEL.key, probabilities=calm, segments=())])
     store.save([entry("/m/3", genre=None, error="damaged", embedding=None)])
     paths, values = store.embeddings()
-    assert paths == ["/m/1", "/m/2"]
+    assert paths == [first, second]
     assert values.dtype == np.float32
     assert values.tolist() == [[1, -2, 0.5], [65504, -65504, pytest.approx(1e-3, rel=1e-3)]]
     assert store.embeddings(OTHER_MODEL.key)[0] == ["/m/0"]
-    assert store.embeddings(under=["/m/1"])[0] == ["/m/1"]
+    assert store.embeddings(under=[first])[0] == [first]
     with pytest.raises(UsageError, match="no model 'nobody'"):
         store.embeddings("nobody")
 
@@ -177,7 +184,7 @@ def test_counts_are_by_genre_or_verdict(store: Store) -> None:
             entry("/m/1"),
             entry("/m/2", verdict="not music"),
             entry("/m/3", verdict=None),
-            entry("/m/4", genre=None, verdict=None, error="is empty"),
+            entry(at("/m/4"), genre=None, verdict=None, error="is empty"),
         ]
     )
     assert list(store.genres().items()) == [("high", 2), ("not music", 1)]
@@ -262,13 +269,15 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -
     ],
 )
 def test_a_damaged_entry_is_named(store: Store, damage: str) -> None:
-    store.save([entry("/m/1"), entry("/m/2"), entry("/m/3")])
-    store._database.execute(f"UPDATE files SET {damage} WHERE path = CAST('/m/2' AS BLOB)")
-    assert [found.path for found in store.entries(["/m/1", "/m/3"])] == ["/m/1", "/m/3"]
-    for read in (lambda: list(store.entries()), lambda: store.entry("/m/2")):
+    first, damaged, last = (at(f"/m/{number}") for number in "123")
+    store.save([entry(first), entry(damaged), entry(last)])
+    at_path = "WHERE path = CAST(? AS BLOB)"
+    store._database.execute(f"UPDATE files SET {damage} {at_path}", [damaged])
+    assert [found.path for found in store.entries([first, last])] == [first, last]
+    for read in (lambda: list(store.entries()), lambda: store.entry(damaged)):
         with pytest.raises(StoreError) as caught:
             read()
-        assert str(caught.value).startswith(f"{store.path}: damaged: wrong values for /m/2")
+        assert str(caught.value).startswith(f"{store.path}: damaged: wrong values for {damaged}")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from mutagen.mp4 import MP4, MP4Cover
 from mutagen.wavpack import WavPack
 
 from bundles import tone
+from host import NO_SUCH_FILE, needs_links
 from raw_tags import Field, raw_fields
 from tonearm import atomic, audio
 from tonearm.errors import TonearmError, UsageError
@@ -43,6 +44,8 @@ from tonearm.library.suggestions import EarlierPredictions, Suggestion, Suggesti
 from tonearm.library.tagging import Change, Rules, apply, plan
 from tonearm.library.tags import Names, TagError, read_genres, read_names, write_genres
 from tonearm.library.undo import Restoration, undo
+
+HALF_A_PAIR_IS_NO_NAME = pytest.mark.skipif(sys.platform == "win32", reason="it is a name there")
 
 PICTURE = b"\xff\xd8" + np.random.default_rng(0).bytes(20_000)
 # Suffix, encoder, bit rate: every kind of tag that FFmpeg can make a file for.
@@ -391,7 +394,7 @@ def test_files_that_hold_no_tags_are_refused_in_one_line(
         (text, "unknown"),
         (broken, "damaged"),
         (noise, "damaged$"),
-        (tmp_path / "absent.mp3", "no such file"),
+        (tmp_path / "absent.mp3", NO_SUCH_FILE.lower()),
         (tmp_path, "is a folder"),
     ]:
         with pytest.raises(TagError, match=reason) as error:
@@ -500,6 +503,7 @@ def test_rules_out_of_range_are_refused() -> None:
         Rules(above=0.5, below=0.5)
 
 
+@needs_links
 def test_only_files_that_may_be_written_are_classified(
     song: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -525,6 +529,7 @@ def test_a_file_without_a_suggestion_is_a_failure(song: Callable[..., Path]) -> 
     assert (change.action, change.reason, change.new) == ("fail", "silent", ())
 
 
+@needs_links
 def test_a_link_is_followed_and_stays(song: Callable[..., Path], tmp_path: Path) -> None:
     path, link = song("flac"), tmp_path / "link.flac"
     link.symlink_to(path.name)
@@ -676,7 +681,7 @@ def test_permissions_stay_and_the_time_if_asked(song: Callable[..., Path]) -> No
     state = path.stat()
     with Journal() as notes:
         list(apply(plan([path], constant_source("jazz")), notes, keep_mtime=True))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.stat().st_mode == state.st_mode
     assert (path.stat().st_uid, path.stat().st_gid) == (state.st_uid, state.st_gid)
     assert path.stat().st_mtime_ns == 10**18
     write(path, policy="replace", label="soul")
@@ -714,6 +719,7 @@ def test_attributes_stay(song: Callable[..., Path]) -> None:
     assert os.getxattr(path, "user.mood") == b"blue"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names are text, and paths are short")
 @pytest.mark.parametrize(
     "name",
     [b"x" * 250 + b".flac", b"\xc3\xa4" * 125 + b".flac", b"x." + b"y" * 253, b"\xff\xfe\n.flac"],
@@ -847,6 +853,7 @@ def test_the_latest_run_is_undone_first_though_the_clock_was_set_back(
     assert path.read_bytes() == versions.pop()
 
 
+@needs_links
 def test_what_is_gone_or_replaced_does_not_keep_undo_from_the_run_before(
     song: Callable[..., Path],
 ) -> None:
@@ -957,7 +964,7 @@ def write_and_edit(path: Path, state: Path, edit: dict[str, Any]) -> bytes:
     [
         {"path": 5},
         {"path": "a\0b"},
-        {"path": "\ud800"},
+        pytest.param({"path": "\ud800"}, marks=HALF_A_PAIR_IS_NO_NAME),
         {"after": None},
         {"mtime_ns": "x"},
         {"mtime_ns": 1.5},
@@ -1208,14 +1215,15 @@ def test_invalid_mappings(tmp_path: Path, name: str, text: str, complaint: str) 
 
 def test_predictions(tmp_path: Path, song: Callable[..., Path]) -> None:
     path = song("flac")
+    named = f"{path.parent}/./song.flac"
     lines = tmp_path / "p.jsonl"
     lines.write_text(
-        f'{{"path": "{path.parent}/./song.flac", "genre": "jazz", "confidence": 0.5}}\n\n'
+        f'{{"path": {json.dumps(named)}, "genre": "jazz", "confidence": 0.5}}\n\n'
         '{"path": "b.mp3", "genre": null, "error": "silent"}\n'
         '{"path": "rain.mp3", "genre": "jazz", "confidence": 0.9, "verdict": "not music"}\n'
     )
     known = EarlierPredictions.read(lines)
-    assert known.paths == (f"{path.parent}/./song.flac", "b.mp3", "rain.mp3")
+    assert known.paths == (named, "b.mp3", "rain.mp3")
     assert list(known([str(path), "b.mp3", "rain.mp3", "c.mp3"])) == [
         Suggestion("jazz", 0.5),
         Suggestion(None, error="silent"),
@@ -1238,7 +1246,8 @@ PREDICTION = {"path": "a", "genre": "x", "confidence": 0.5}
         '{"path": "a"}',
         json.dumps(PREDICTION).replace("0.5", "1" + "0" * 400),
         *(json.dumps(PREDICTION | {"confidence": odd}) for odd in ("y", np.nan, -0.1, 1.5)),
-        *(json.dumps(PREDICTION | {"path": odd}) for odd in ("a\0", "\ud800")),
+        json.dumps(PREDICTION | {"path": "a\0"}),
+        pytest.param(json.dumps(PREDICTION | {"path": "\ud800"}), marks=HALF_A_PAIR_IS_NO_NAME),
         *(json.dumps(PREDICTION | {"genre": odd}) for odd in ("", "\ud800", "a\0", "a\nb")),
     ],
 )

@@ -1,0 +1,45 @@
+"""What the system that the tests run on says, and what it cannot do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tonearm.errors import reason_of
+
+
+def _refusal(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except OSError as error:
+        return reason_of(error)
+    raise AssertionError("the system refused nothing")
+
+
+NO_SUCH_FILE = _refusal(Path("no such file").stat)
+NO_SUCH_PATH = _refusal(Path("no such folder/file").stat)
+IS_A_FOLDER = _refusal(Path(os.curdir).read_bytes)
+
+
+def _makes_links() -> bool:
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        try:
+            link.symlink_to(folder)
+        except OSError:  # Windows asks for a privilege
+            return False
+        return link.is_symlink()
+
+
+MAKES_LINKS = _makes_links()
+
+names_are_bytes = pytest.mark.skipif(
+    sys.platform in ("win32", "darwin"), reason="names are UTF-8 there"
+)
+names_hold_anything = pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+needs_links = pytest.mark.skipif(not MAKES_LINKS, reason="no symbolic links here")
