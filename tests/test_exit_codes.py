@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from tonearm.cli.app import create_app
 
 RATE = FRONT_END.sample_rate
 Run = Callable[[str], tuple[int, str, str]]
+# Of a link to itself, whose reason is another elsewhere, if there are links at all.
+circle = partial(
+    pytest.param, marks=pytest.mark.skipif(os.name != "posix", reason="other reasons there")
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,8 @@ def workspace(
     shutil.copy(tiny_bundle, workspace / "tiny.onnx")
     (workspace / "empty").mkdir()
     (workspace / "file").write_text("no folder")
-    (workspace / "loop.csv").symlink_to("loop.csv")
+    if os.name == "posix":
+        (workspace / "loop.csv").symlink_to("loop.csv")
     (workspace / "text.db").write_text("no store, but long enough to be one " * 100)
     for suffix in ("csv", "toml", "yaml", "json", "jsonl", "db", "onnx"):
         (workspace / f"bin.{suffix}").write_bytes(b"path,label\nseed = 'caf\xe9'\n")
@@ -135,7 +142,7 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("scan absent --store made.db", "no such file or folder: absent"),
         ("scan genres --store text.db --model tiny", "text.db: file is not a database"),
         ("scan genres --store file/made.db --model tiny", "a file is where its folder should be"),
-        ("scan genres --store loop.csv --model tiny", "loop.csv: Too many levels of symbolic"),
+        circle("scan genres --store loop.csv --model tiny", "loop.csv: Too many levels"),
         ("report absent.db", "absent.db: no such store"),
         ("report text.db", "text.db: file is not a database"),
         ("report library.db -o file/page.html", "a file is where its folder should be"),
@@ -150,7 +157,7 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("export absent.db", "absent.db: no such store"),
         (
             "export library.db -o file/table.csv",
-            "file/table.csv: a file is where its folder should be",
+            f"{Path('file/table.csv')}: a file is where its folder should be",
         ),
         ("tag --undo", "nothing to undo: no journal in"),
         ("tag --undo nope", "no journal nope"),
@@ -177,7 +184,9 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("data info bin.csv", "bin.csv: not UTF-8 (line 2)"),
         ("data check noise", ""),
         ("data split genres -o file/parts.csv --folds 2 --protocol random-kfold", "parts.csv: "),
-        ("data split genres -o loop.csv --folds 2 --protocol random-kfold", "loop.csv: Too many"),
+        circle(
+            "data split genres -o loop.csv --folds 2 --protocol random-kfold", "loop.csv: Too many"
+        ),
         ("evaluate absent.onnx genres", "absent.onnx: no such file"),
         ("evaluate tiny absent", "absent: not found"),
         ("evaluate tiny bin.csv", "bin.csv: not UTF-8 (line 2)"),
@@ -186,7 +195,7 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("evaluate tiny genres --report file/report", "a file is where its folder should be"),
         ("compare absent.csv", "absent.csv: No such file"),
         ("compare bin.csv", "bin.csv: not a CSV file"),
-        ("compare loop.csv", "loop.csv: Too many levels"),
+        circle("compare loop.csv", "loop.csv: Too many levels"),
         ("benchmark b --data absent", "absent: not found"),
         ("benchmark b --data genres --systems absent.yaml", "absent.yaml: no such file"),
         ("benchmark b --data genres --systems absent.onnx", "absent.onnx: no such file"),

@@ -803,4 +803,4 @@ def test_exit_codes(run: Run, music: Path, tmp_path: Path) -> None:
     assert run("scan", music / ".hidden" / "low.flac", *store)[0] == 0
     assert run("scan", music, *store, "--excerpt", "some")[0] == 2
     code, _, errors = run("scan", music, "--store", music / "cover.jpg")
-    assert (code, errors) == (1, f"tonearm: {music}/cover.jpg: file is not a database\n")
+    assert (code, errors) == (1, f"tonearm: {music / 'cover.jpg'}: file is not a database\n")

@@ -149,6 +149,7 @@ def _hang() -> Callable[[float], None]:
     return work
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere workers do not inherit the output")
 def test_a_worker_that_hangs_goes_with_its_parent() -> None:
     program = (
         "from tonearm.workers import as_finished; from test_workers import _hang;"
