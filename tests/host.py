@@ -13,7 +13,8 @@ import pytest
 from tonearm.errors import reason_of
 
 
-def _refusal(act: Callable[[], object]) -> str:
+def refusal(act: Callable[[], object]) -> str:
+    """Give the reason for which the system refuses something."""
     try:
         act()
     except OSError as error:
@@ -21,9 +22,9 @@ def _refusal(act: Callable[[], object]) -> str:
     raise AssertionError("the system refused nothing")
 
 
-NO_SUCH_FILE = _refusal(Path("no such file").stat)
-NO_SUCH_PATH = _refusal(Path("no such folder/file").stat)
-IS_A_FOLDER = _refusal(Path(os.curdir).read_bytes)
+NO_SUCH_FILE = refusal(Path("no such file").stat)
+NO_SUCH_PATH = refusal(Path("no such folder/file").stat)
+IS_A_FOLDER = refusal(Path(os.curdir).read_bytes)
 
 
 def _makes_links() -> bool:

@@ -201,7 +201,7 @@ def test_what_tonearm_wrote_agrees_with_nothing(
 def test_a_file_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path) -> None:
     with open_store(tmp_path / "library.db", [track(at("/music/a.mp3"))]) as store:
         view = overview(store)
-    assert (view.folders, view.tracks.name) == ([at("/music")], ["a.mp3"])
+    assert (view.folders, view.tracks.name) == ([Path(at("/music")).as_posix()], ["a.mp3"])
 
 
 def test_embeddings_of_another_model_are_not_on_the_map(tmp_path: Path) -> None:
