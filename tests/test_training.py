@@ -502,7 +502,7 @@ def test_equal_seeds_train_equally_even_if_one_run_is_killed_and_goes_on(
         assert process.poll() is None, process.communicate()[0].decode()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
     assert not (folder / "model.onnx").exists()
     epochs_before = len(history(folder))
