@@ -31,7 +31,7 @@ def _makes_links() -> bool:
     with TemporaryDirectory() as folder:
         link = Path(folder) / "link"
         try:
-            link.symlink_to(folder)
+            link.symlink_to("nowhere")
         except OSError:  # Windows asks for a privilege
             return False
         return link.is_symlink()
@@ -43,4 +43,10 @@ names_are_bytes = pytest.mark.skipif(
     sys.platform in ("win32", "darwin"), reason="names are UTF-8 there"
 )
 names_hold_anything = pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+deletes_files_in_use = pytest.mark.skipif(
+    os.name != "posix", reason="elsewhere a file or folder in use cannot be deleted"
+)
+sends_ctrl_c = pytest.mark.skipif(
+    os.name != "posix", reason="elsewhere no process can send Ctrl-C to one"
+)
 needs_links = pytest.mark.skipif(not MAKES_LINKS, reason="no symbolic links here")

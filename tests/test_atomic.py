@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from host import IS_A_FOLDER, needs_links
+from host import IS_A_FOLDER, deletes_files_in_use, needs_links
 from tonearm import atomic
 from tonearm.atomic import atomic_path, atomic_write, require_writable_folder, write_text
 from tonearm.errors import TonearmError
@@ -160,16 +160,7 @@ def test_what_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "write",
-    [
-        pytest.param(
-            atomic_write,
-            marks=pytest.mark.skipif(
-                os.name != "posix", reason="elsewhere a file in use cannot be deleted"
-            ),
-        ),
-        atomic_path,
-    ],
+    "write", [pytest.param(atomic_write, marks=deletes_files_in_use), atomic_path]
 )
 def test_errors_name_the_file_and_not_its_draft(tmp_path: Path, write: Callable[..., Any]) -> None:
     path, absent = tmp_path / "mine.onnx", tmp_path / "absent"

@@ -19,7 +19,7 @@ import pytest
 from rich.cells import cell_len
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from host import names_are_bytes
+from host import deletes_files_in_use, names_are_bytes, sends_ctrl_c
 from tonearm.bundle import Bundle, Outputs
 
 RATE = FRONT_END.sample_rate
@@ -300,7 +300,7 @@ subprocess.run([sys.executable, "-c", {child!r}], check=True)
     assert found.read_text() == "True"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere a folder in use cannot be deleted")
+@deletes_files_in_use
 def test_a_deleted_folder_is_not_called_output(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +335,7 @@ def test_a_closed_pipe_ends_quietly(tiny_bundle: Path, music: Path) -> None:
     assert process.wait(timeout=60) != 0
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere no process can send Ctrl-C to one")
+@sends_ctrl_c
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, music: Path) -> None:
     process = _started(tiny_bundle, *[music / "low.flac"] * 3000)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
-from host import MAKES_LINKS, needs_links
+from host import MAKES_LINKS, deletes_files_in_use, needs_links, sends_ctrl_c
 from tonearm import audio, bundle, media
 from tonearm.bundle import Bundle, BundleError
 from tonearm.errors import TonearmError, UsageError
@@ -197,7 +197,7 @@ def test_only_changed_files_are_analysed_again(
     assert "low.flac" in genres(store)
 
 
-@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize("processes", [pytest.param(True, marks=deletes_files_in_use), False])
 def test_a_file_that_moves_during_a_scan_keeps_its_results(
     music: Path,
     store: Store,
@@ -369,7 +369,7 @@ def test_a_file_that_hangs_is_slow_or_crashes_costs_itself_alone(
     assert store.entry(tmp_path / "z.wav")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere no process can send Ctrl-C to one")
+@sends_ctrl_c
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_interrupted_or_killed_and_resumed_is_as_good_as_unbroken(
     tiny_bundle: Path, tmp_path: Path
