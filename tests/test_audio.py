@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from host import NO_SUCH_FILE, names_are_bytes, names_hold_anything, refusal
+from host import NO_SUCH_FILE, NO_SUCH_PATH, names_are_bytes, names_hold_anything, refusal
 from tonearm import audio
 from tonearm.audio.container import OpenFile
 from tonearm.audio.source import LimitedFile
@@ -522,7 +522,7 @@ def test_missing_folder_empty_and_odd_files(tmp_path: Path) -> None:
         with pytest.raises(audio.NotAudio) as caught:
             audio.read(os.path.join(tmp_path, path), 16000)  # noqa: PTH118 (a Path refuses some)
         assert reason in caught.value.reason
-    with pytest.raises(audio.NotAudio, match=re.escape(NO_SUCH_FILE.lower())):
+    with pytest.raises(audio.NotAudio, match=re.escape(NO_SUCH_PATH.lower())):
         audio.read("", 16000)
 
 

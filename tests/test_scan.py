@@ -753,10 +753,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, program: Run) -> Run:
+def run(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Run) -> Run:
     """`run("scan", ...) -> (exit code, output, errors)`, with the tiny model as the default."""
-    shutil.copy(tiny_bundle, tiny_bundle.with_name("default.onnx"))
-    monkeypatch.setenv("TONEARM_MODELS", str(tiny_bundle.parent))
+    models = tmp_path / "models"  # of its own: other tests ask for the shipped default
+    models.mkdir()
+    shutil.copy(tiny_bundle, models / "default.onnx")
+    monkeypatch.setenv("TONEARM_MODELS", str(models))
     return program
 
 
