@@ -105,7 +105,7 @@ def test_a_name_that_fits_takes_the_place_of_a_copys_that_does_not(tmp_path: Pat
     with store:
         [playlist] = write_playlists(store, tmp_path / "lists")
     assert (playlist.tracks, playlist.left_out) == (1, ("/m/0\n",))
-    assert playlist.path.read_text().endswith(f"{Path('m', '2')}\n")
+    assert playlist.path.read_text().endswith(f"{Path('/m/2')}\n")
 
 
 def test_links_are_looked_up_once_for_each_track_of_a_list(

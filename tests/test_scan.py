@@ -70,7 +70,7 @@ class OddAnalyser(Analyser):
             hurried._time_limit = 1e-6
             return Analyser.__call__(hurried, task)
         if name == "crashes":
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), 9)  # SIGKILL, for which Windows has no name
         return super().__call__(task)
 
 
