@@ -204,6 +204,13 @@ def test_a_file_on_another_drive_is_shown_by_its_whole_path(tmp_path: Path) -> N
     assert (view.folders, view.tracks.name) == ([Path(at("/music")).as_posix()], ["a.mp3"])
 
 
+def test_files_that_another_system_analysed_are_shown_without_an_address(tmp_path: Path) -> None:
+    foreign = "C:\\Music\\a.mp3" if os.name == "posix" else "/Music/a.mp3"
+    with open_store(tmp_path / "library.db", [track(foreign)]) as store:
+        view = overview(store)
+    assert (view.root_address, view.tracks.name) == ("", [Path(foreign).name])
+
+
 def test_embeddings_of_another_model_are_not_on_the_map(tmp_path: Path) -> None:
     other = Model("other", "other", ("polka",), "all")
     alien = replace(

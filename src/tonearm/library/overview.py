@@ -113,7 +113,8 @@ class Overview:
     root
         The folder that contains all files, printable.
     root_address
-        Its ``file:`` URL.
+        Its ``file:`` URL; empty if the files were analysed on a system whose paths are others, such
+        as ``C:\\Music``.
     first, last
         Times of the first and the last analysis, in seconds since 1970; None if there is none.
     models
@@ -172,7 +173,8 @@ def overview(store: Store, mapping: Mapping[str, Sequence[str]] | None = None) -
                 view.labels += [label for label in model.labels if label not in view.labels]
         root = _common_folder(store)
         view.root = printable(root)
-        view.root_address = Path(root).as_uri()
+        if Path(root).is_absolute():
+            view.root_address = Path(root).as_uri()
         builder = _OverviewBuilder(view, root, TagWords(view.labels, mapping))
         for entry in store.entries(details=False):
             builder.add(entry)

@@ -351,7 +351,7 @@ function fillCard(track, isKept) {
     make("div", "heard", heardIn(track) + length),
     make("span", "path", pathOf(track))
   );
-  if (isKept && location.protocol === "file:") {
+  if (isKept && data.root_address && location.protocol === "file:") {
     const player = document.createElement("audio");
     player.controls = true;
     player.preload = "none";
