@@ -11,11 +11,7 @@ import yaml
 
 from tonearm.datasets.splits import PROTOCOLS, Protocol
 from tonearm.errors import TonearmError, UsageError
-from tonearm.training.experiment import (
-    HIGHEST_SEED,
-    SHORTEST_INPUT_SECONDS,
-    require_windows,
-)
+from tonearm.training.experiment import HIGHEST_SEED, SHORTEST_INPUT_SECONDS, require_windows
 from tonearm.training.settings import parse_settings, require, require_each, require_one_of
 
 
