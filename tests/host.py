@@ -13,8 +13,10 @@ import pytest
 from tonearm.errors import reason_of
 
 
-def refusal(act: Callable[[], object]) -> str:
-    """Give the reason for which the system refuses something."""
+def reason(posix: str, act: Callable[[], object]) -> str:
+    """Give the reason for a refusal: POSIX's own words, or what another system says when asked."""
+    if os.name == "posix":
+        return posix
     try:
         act()
     except OSError as error:
@@ -22,9 +24,9 @@ def refusal(act: Callable[[], object]) -> str:
     raise AssertionError("the system refused nothing")
 
 
-NO_SUCH_FILE = refusal(Path("no such file").stat)
-NO_SUCH_PATH = refusal(Path("no such folder/file").stat)
-IS_A_FOLDER = refusal(Path(os.curdir).read_bytes)
+NO_SUCH_FILE = reason("No such file or directory", Path("no such file").stat)
+NO_SUCH_PATH = reason("No such file or directory", Path("no such folder/file").stat)
+IS_A_FOLDER = reason("Is a directory", Path(os.curdir).read_bytes)
 
 
 def _makes_links() -> bool:

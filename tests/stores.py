@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from tonearm.library.entry import Entry, Model
-from tonearm.library.path_conditions import stored_path
 from tonearm.library.store import Store
 
 MODEL = Model("ours/30/00", "ours", ("blues", "jazz", "hiphop", "rock"), "30")
@@ -17,7 +17,7 @@ MODEL = Model("ours/30/00", "ours", ("blues", "jazz", "hiphop", "rock"), "30")
 
 def at(path: str) -> str:
     """A made-up path as a store has it: on Windows, /m/a is on the drive of the current folder."""
-    return stored_path(path)
+    return path if os.name == "posix" else str(Path(path).absolute())
 
 
 def track(path: str, genre: str = "jazz", confidence: float = 0.8, **changes: object) -> Entry:

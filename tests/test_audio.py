@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from host import NO_SUCH_FILE, NO_SUCH_PATH, names_are_bytes, names_hold_anything, refusal
+from host import NO_SUCH_FILE, NO_SUCH_PATH, names_are_bytes, names_hold_anything, reason
 from tonearm import audio
 from tonearm.audio.container import OpenFile
 from tonearm.audio.source import LimitedFile
@@ -509,19 +509,22 @@ def test_missing_folder_empty_and_odd_files(tmp_path: Path) -> None:
     (tmp_path / "empty.mp3").touch()
     (tmp_path / "text.mp3").write_text("Nothing to hear here.\n" * 200)
     (tmp_path / "noise.mp3").write_bytes(bytes(20_000))
-    for path, reason in [
+    for path, expected in [
         ("missing.mp3", NO_SUCH_FILE.lower()),
         ("", "is a folder"),
         ("empty.mp3", "is empty"),
         ("text.mp3", "not a media file"),
         ("noise.mp3", ""),
         ("a\0b", "null"),
-        ("x" * 300, refusal((tmp_path / ("x" * 300)).lstat).lower()),
-        ("empty.mp3/inside", refusal((tmp_path / "empty.mp3" / "inside").lstat).lower()),
+        ("x" * 300, reason("file name too long", (tmp_path / ("x" * 300)).lstat).lower()),
+        (
+            "empty.mp3/inside",
+            reason("not a directory", (tmp_path / "empty.mp3" / "inside").lstat).lower(),
+        ),
     ]:
         with pytest.raises(audio.NotAudio) as caught:
             audio.read(os.path.join(tmp_path, path), 16000)  # noqa: PTH118 (a Path refuses some)
-        assert reason in caught.value.reason
+        assert expected in caught.value.reason
     with pytest.raises(audio.NotAudio, match=re.escape(NO_SUCH_PATH.lower())):
         audio.read("", 16000)
 

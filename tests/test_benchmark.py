@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import refusal
+from host import reason
 from pieces import write_pieces
 from tonearm import datasets
 from tonearm.benchmark.ladder import render_page, run_benchmark, write_results
@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     folds = datasets.split(songs(), "artist-kfold", 3)
     folder = tmp_path / "taken" / "work"
-    told = f"{folder}: {refusal(partial(folder.mkdir, parents=True))}"
+    told = f"{folder}: {reason('Not a directory', partial(folder.mkdir, parents=True))}"
     with pytest.raises(TonearmError, match=re.escape(told)):
         cross_validate(Scripted(), folds, LABELS, folder)
 

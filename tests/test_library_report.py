@@ -87,7 +87,7 @@ def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:
     data = data_of(page)
 
     assert data["root"] == at("/music")
-    assert data["root_address"] == Path(at("/music")).as_uri()
+    assert data["root_address"] == f"file:///{Path(at('/music')).as_posix().lstrip('/')}"
     assert data["labels"] == list(MODEL.labels)
     assert data["models"] == [{"name": "ours", "excerpt": "30", "files": 11}]
     assert data["missing"] == 1

@@ -13,9 +13,9 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.library.entry import Entry
 from tonearm.library.m3u import Item, names_of, write_playlist
 from tonearm.library.playlists import Choice, Playlist, write_playlists
-from tonearm.text import printable
 
 ODD = "/music/caf\udce9.ogg"  # not UTF-8
+SHOWN = "caf\\xe9" if os.name == "posix" else "caf\\xed\\xb3\\xa9"
 
 
 def lists(
@@ -177,7 +177,7 @@ def test_the_way_from_a_folder_behind_a_link_is_right(tmp_path: Path) -> None:
     tracks = [Item(str(tmp_path / "music" / "a.ogg")), Item(str(tmp_path / "short" / "b.ogg"))]
     write_playlist(tmp_path / "lists" / "x.m3u8", tracks)
     ways = (tmp_path / "lists" / "x.m3u8").read_text().splitlines()[2::2]
-    assert [Path(way).as_posix() for way in ways] == ["../../../music/a.ogg", "../b.ogg"]
+    assert ways == [str(Path("../../../music/a.ogg")), str(Path("../b.ogg"))]
     assert all((tmp_path / "lists" / way).exists() for way in ways)
 
 
@@ -222,7 +222,7 @@ def test_the_command(tmp_path: Path, program: Callable[..., tuple[int, str, str]
     assert code == 0
     assert output == f"1  {folder / 'Guitars_Noise.m3u8'}\n1  {folder / 'jazz.m3u8'}\n"
     assert errors.count("\n") == 1
-    assert printable(ODD) in errors
+    assert SHOWN in errors
     assert program(*named, "--min-confidence", 0.9)[:2] == (1, "")
     code, _, errors = program(*named, "--seed", 1)
     assert (code, "--seed means nothing without --sort random" in errors) == (2, True)

@@ -499,7 +499,7 @@ class Recipe:
         fits = len(lengths) == len(crop_shares) and min(lengths, default=0.0) >= shortest
         if not (fits and min(crop_shares) >= 0 and sum(crop_shares) > 0):
             raise UsageError(
-                f"tuning.crop_seconds and crop_shares must be equally many lengths of at least "
+                "tuning.crop_seconds and crop_shares must be equally many lengths of at least "
                 f"{shortest} and shares, got {list(lengths)} and {list(crop_shares)}"
             )
         seeds, expected = ("seed", "imitation.seed"), f"from 0 to {HIGHEST_SEED}"
