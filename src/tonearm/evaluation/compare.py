@@ -232,19 +232,8 @@ def compare(
     return Comparison(tuple(rows), len(set(with_artists.tracks)), left_out, with_artists.unit)
 
 
-def mcnemar(gained: int, lost: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test (1947) from the discordant pairs.
-
-    If both classifiers were equally good, each track that only one of them gets right would go to
-    either with probability one half, so the p-value is a binomial tail, doubled.
-    """
-    # If gained == lost, the two tails share their middle term, hence the cap at 1.
-    return min(1.0, 2 * _binomial_tail(min(gained, lost), gained + lost))
-
-
 def _binomial_tail(most: int, pairs: int) -> float:
     """Return the probability that a fair coin shows heads at most so often in some tosses."""
-    most, pairs = int(most), int(pairs)  # exact at any size, where NumPy's integers overflow
     term = tail = 1
     for k in range(most):
         term = term * (pairs - k) // (k + 1)
@@ -336,6 +325,11 @@ def _nothing_in_common(runs: Mapping[str, Predictions]) -> str:
 
 
 def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]:
+    """Return how many tracks one alone gets right (gained), the other alone (lost), and p.
+
+    p is the exact two-sided p-value of McNemar's test (1947): if both were equally good, each of
+    these tracks would go to either with probability one half. Of several seeds it is the median.
+    """
     gained = run.correct & ~other.correct
     lost = other.correct & ~run.correct
     seeds = np.asarray(run.seeds or ("",) * len(run))
