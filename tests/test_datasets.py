@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import warnings
@@ -345,6 +346,21 @@ def test_folders_that_cannot_be_read_are_told_where_nothing_else_is_there(
     lock(tmp_path)
     with pytest.raises(DatasetError, match=f"^{re.escape(str(tmp_path))}: Permission denied$"):
         load(tmp_path)
+
+
+def test_info_counts_tracks_and_known_artists(tmp_path: Path, program: Program) -> None:
+    rows = (("a", "rock", "The Band"), ("b", "rock", "band"), ("c", "rock", ""), ("d", "pop", ""))
+    for name, *_ in rows:
+        touch(tmp_path / f"{name}.mp3")
+    lines = "".join(f"{name}.mp3,{label},{artist}\n" for name, label, artist in rows)
+    (tmp_path / "tracks.csv").write_text(f"path,label,artist\n{lines}")
+    _, shown, _ = program("data", "info", tmp_path / "tracks.csv", "--json")
+    genres = {genre.pop("label"): genre for genre in json.loads(shown)["genres"]}
+    untold = {"split": None, "kind": None}
+    assert genres == {
+        "rock": {"tracks": [{**untold, "count": 3}], "seconds": 0, "artists": 1, "with_artist": 2},
+        "pop": {"tracks": [{**untold, "count": 1}], "seconds": 0, "artists": 0, "with_artist": 0},
+    }
 
 
 def test_a_single_genre_is_told(tmp_path: Path, program: Program) -> None:

@@ -488,6 +488,10 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
         (["--ensemble.full_band", "-1"], "ensemble.full_band must be from 0 to 1, got -1.0"),
         (["--ensemble.fcn_regularisation", "0"], "fcn_regularisation must be above 0, got 0.0"),
         (["--ensemble.fcn", "-1"], "ensemble.fcn must be 0 or more, got -1.0"),
+        (
+            ["--ensemble", '{"student": 0, "fcn": 0, "fcn_embedding": 0, "fcn_tags": 0}'],
+            "the sum of the weights of ensemble must be above 0, got 0",
+        ),
         (["--student.dropout", "-0.1"], "student.dropout must be from 0 to 1, got -0.1"),
         (["--tuning.unlabelled", "-3"], "tuning.unlabelled must be 0 or more, got -3"),
         (
