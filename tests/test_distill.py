@@ -537,6 +537,19 @@ def test_flaws_of_a_division_are_told_only_if_a_fold_is_held_out(
     assert ("warning" in errors) == bool(fold)
 
 
+def test_recordings_to_evaluate_that_are_among_the_music_are_told(
+    tmp_path: Path, program: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("genres/blues/a.wav", "genres/blues/b.wav", "genres/jazz/c.wav", "music/b.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.rpartition("/")[2].encode())
+    monkeypatch.setenv("TONEARM_UNLABELLED", str(tmp_path / "music"))
+    data = ("--data", tmp_path / "genres", "--data.folds", 2, "--fold", 0)  # which holds out b
+    code, _, errors = program("distill", *data, "--run", tmp_path / "run")
+    assert code == 1
+    assert "1 of the recordings to evaluate are among the unlabelled music: scores come" in errors
+
+
 def test_missing_music_is_told(
     tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
