@@ -600,6 +600,25 @@ def test_of_two_that_imitate_the_same_the_second_waits_and_finds_it_made(
     assert all(torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
 
 
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_on_patches_other_targets_than_musicnns_count_less(
+    tmp_path: Path, music: Path, asked: list[int], probability: float
+) -> None:
+    settings = replace(tiny().imitation, patch_probability=probability, patch_weight=0.0)
+    store = TransferStore(tmp_path / "cache", progress=False)
+    segments = store.of_music(sorted(music.glob("*.wav")), SHORT)
+    made = imitate.imitate(tiny(imitation=settings), segments, tmp_path / "cache", print)
+    with made.history.open() as file:
+        (row,) = csv.DictReader(file)
+    counted = {
+        name
+        for name in ("musicnn", "musicnn_tags", "fcn", "fcn_tags", "audioset")
+        if float(row[name]) > 0
+    }
+    whole = {"fcn", "fcn_tags", "audioset"}
+    assert counted == {"musicnn", "musicnn_tags"} | (set() if probability else whole)
+
+
 # --- the whole
 
 

@@ -537,6 +537,23 @@ def test_genres_of_one_artist_each_have_no_forecast(tmp_path: Path) -> None:
     assert (expected.metrics, expected.temperature) == (None, 1.0)
 
 
+def test_what_cannot_be_evaluated_is_said_and_learned(
+    run: Run, music: Path, tmp_path: Path
+) -> None:
+    for path in music.glob("*/*.flac"):
+        copy = tmp_path / "mine" / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+        tagged(copy, artist=path.parent.name)
+    code, output, _ = run(tmp_path / "mine")
+    assert code == 0
+    unknown = "Expected accuracy: unknown. Every genre is the music of one artist or album."
+    assert unknown in output
+    assert output.count("not evaluated") == len(PITCHES)
+    said = Bundle.load(tmp_path / "mine.onnx").metadata.metrics
+    assert said == {"evaluated_on": "nothing: every genre is the music of one artist"}
+
+
 def test_unsure_heads_are_calibrated() -> None:
     values, tracks = clouds(per_genre=40, spread=4.0)
     metrics = forecast(values, tracks, "abc").metrics

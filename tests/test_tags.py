@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from mutagen import id3
 from mutagen.apev2 import APEv2
-from mutagen.asf import ASFTags
+from mutagen.asf import ASF, ASFTags
 from mutagen.flac import FLAC, Picture
 from mutagen.mp4 import MP4, MP4Cover
 from mutagen.wavpack import WavPack
@@ -363,6 +363,16 @@ def test_the_number_of_mp4_gives_way(song: Callable[..., Path]) -> None:
     assert read_genres(path) == ("Jazz",)
     assert b"gnre" not in path.read_bytes()
     assert MP4(path)["covr"] == [PICTURE]
+
+
+def test_the_number_of_asf_gives_way(song: Callable[..., Path]) -> None:
+    path = song("wma")
+    media = ASF(path)
+    media["WM/GenreID"] = "(4)"
+    media.save()
+    write(path, label="Jazz")
+    assert read_genres(path) == ("Jazz",)
+    assert "WM/GenreID" not in ASF(path)
 
 
 def test_pictures_do_not_fill_the_journal(song: Callable[..., Path], state: Path) -> None:
