@@ -41,7 +41,7 @@ from tonearm.serving import Limits, WorkerPool, create_app, disk
 from tonearm.serving.limits import LimitedUploads
 from tonearm.serving.pool import NoWorker
 from tonearm.serving.schema import Answer, Description
-from tonearm.serving.server import bind
+from tonearm.serving.server import bind, run_server
 from tonearm.serving.statistics import Statistics
 from tonearm.workers import StartError, _Worker
 
@@ -872,6 +872,18 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     with bind("127.0.0.1", 0) as server_socket:
         # By this asyncio knows TCP, and then sends what it has at once (TCP_NODELAY).
         assert server_socket.proto == socket.IPPROTO_TCP
+
+
+def test_idle_connections_are_kept_longer_than_proxies_keep_them(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
+) -> None:
+    configs: list[uvicorn.Config] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, _: configs.append(self.config))
+    app = create_app(WorkerPool(Classifier.load(tiny_bundle)))
+    with bind("127.0.0.1", 0) as server_socket:
+        run_server(app, server_socket, lambda: None)
+    (config,) = configs
+    assert config.timeout_keep_alive > 600  # Google's load balancer
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ from tonearm.errors import TonearmError, reason_of
 
 BACKLOG = 128  # connections not yet accepted; asyncio tries to accept as many in a row
 SHUTDOWN_SECONDS = 30  # for recordings in progress when the server is asked to stop
+# How long a connection may be idle: longer than proxies keep theirs (nginx 60 s, Traefik 90 s,
+# Caddy 120 s, Google's load balancer 600 s). A proxy that sends a request on a connection just as
+# it is closed answers 502.
+KEEP_ALIVE_SECONDS = 620
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -69,6 +73,7 @@ def run_server(app: ASGIApp, listening: socket.socket, on_start: Callable[[], No
         server_header=False,
         lifespan="on",  # a failure in it ends the server
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         backlog=BACKLOG,
     )
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
