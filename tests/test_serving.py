@@ -764,6 +764,13 @@ def test_the_page_shows_what_it_waits_for_and_gives_up(
 
 
 @needs_node
+def test_the_page_shows_the_status_of_a_proxy_that_refuses(server: Server, tmp_path: Path) -> None:
+    proxy = 'globalThis.fetch = async () => new Response("<html>", { status: 413 });'
+    result = run_page(server, tmp_path, 413, {}, proxy)
+    assert result["error"] == ["refused with status 413, without a reason"]
+
+
+@needs_node
 def test_the_page_does_not_send_what_cannot_be_read(server: Server, tmp_path: Path) -> None:
     folder = "recording.slice = () => ({ arrayBuffer: () => Promise.reject(new Error()) });"
     result = run_page(server, tmp_path, 200, {}, folder)
