@@ -6,10 +6,16 @@ import ast
 import doctest
 import inspect
 import io
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,6 +90,26 @@ def test_the_container_gets_what_the_package_is_built_from() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {"pyproject.toml", "src", project["readme"], *project["license-files"]}
     assert copied == sent == needed
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_container_asks_after_its_health_without_a_proxy(status: int, code: int) -> None:
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    check = re.search(r"^HEALTHCHECK .*CMD (\[.*?\])$", text.replace("\\\n", ""), re.MULTILINE)
+    assert check
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        _, *arguments = json.loads(check[1].replace(":8000", f":{server.server_port}"))
+        environment = {**os.environ, "http_proxy": "http://127.0.0.1:1", "no_proxy": ""}
+        completed = subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, check=False
+        )
+    assert completed.returncode == code
 
 
 @pytest.mark.parametrize("name", NAMES)
