@@ -51,7 +51,7 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
 def create_app(pool: WorkerPool, limits: Limits | None = None) -> FastAPI:
-    """Create the application, which any ASGI server can run.
+    """Create the application, for an ASGI server that supports lifespan events.
 
     The worker processes live as long as the application's lifespan, which begins once all of them
     are ready.
