@@ -686,6 +686,8 @@ def test_it_reports_its_health_its_model_and_its_metrics(
     server.post(low)
     assert server.count("tonearm_sound_seconds_total") == pytest.approx(sound + 5, abs=0.1)
     assert server.count("tonearm_recordings_total", verdict="music") == music + 1
+    for path in ("/health", "/metrics"):
+        assert server.client.get(path).headers["Cache-Control"] == "no-store"
 
 
 def test_the_schema_describes_the_results(server: Server, low: Path, tmp_path: Path) -> None:

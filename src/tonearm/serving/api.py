@@ -46,6 +46,7 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_NOT_CACHED = {"Cache-Control": "no-store"}  # without it, Varnish keeps answers for two minutes
 _FILE_EXPECTED = "file: expected one, in a form (multipart/form-data)"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
@@ -146,6 +147,7 @@ def create_app(pool: WorkerPool, limits: Limits | None = None) -> FastAPI:
     @get("/health", responses={503: {"model": Health, "description": "It cannot classify."}})
     async def health(response: Response) -> Health:
         """Report that recordings can be classified, or why they cannot."""
+        response.headers.update(_NOT_CACHED)
         trouble = pool.unavailable_reason or await run_sync(disk.unavailable_reason)
         if trouble:
             response.status_code = 503
@@ -159,7 +161,9 @@ def create_app(pool: WorkerPool, limits: Limits | None = None) -> FastAPI:
     @get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return statistics of what the server has done so far, in Prometheus' format."""
-        return Response(statistics.exposition(), media_type=statistics.content_type)
+        return Response(
+            statistics.exposition(), headers=_NOT_CACHED, media_type=statistics.content_type
+        )
 
     @get("/", response_class=HTMLResponse, include_in_schema=False)
     async def upload_page() -> Response:
