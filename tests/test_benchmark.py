@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -479,6 +480,20 @@ def test_command_line_from_audio_to_table(pieces: Path, tmp_path: Path, program:
 
     code, _, errors = program("benchmark", "pieces", *options, "--protocol", "magic")
     assert (code, "artist-kfold" in errors) == (2, True)
+
+
+def test_recordings_that_a_system_cannot_classify_are_named(
+    pieces: Path, tmp_path: Path, program: Program
+) -> None:
+    data = Path(shutil.copytree(pieces, tmp_path / "data"))
+    folder = min(path for path in data.iterdir() if path.is_dir())
+    (folder / "broken.wav").write_text("no music")
+    options: tuple[object, ...] = ("--data", data, "--systems", "mfcc-logistic", "--folds", 3)
+    options += ("--out", tmp_path / "out", "--work", tmp_path / "work")
+    code, _, errors = program("benchmark", "data", *options, "--cache", tmp_path / "cache")
+    assert code == 0
+    assert f"left out: mfcc-logistic cannot classify {folder.name}/broken\n" in errors
+    assert "12 tracks" in (tmp_path / "out" / "data.md").read_text()
 
 
 @pytest.mark.filterwarnings("error")

@@ -104,10 +104,26 @@ def test_gtzan_kaggle(tmp_path: Path, named: str) -> None:
     np.testing.assert_array_equal(short.values, [[66149, 120.5], [66149, 121.5]])
 
 
-def test_a_feature_table_with_a_word_for_a_number_is_told(tmp_path: Path) -> None:
-    table = write_csv(tmp_path / "t.csv", [["filename", "x", "label"], ["a.wav", "high", "a"]])
-    with pytest.raises(DatasetError, match="high"):
+@pytest.mark.parametrize(
+    ("header", "row", "reason"),
+    [
+        (["filename", "x", "label"], ["a.wav", "high", "a"], "high"),
+        (["filename", "x"], ["a.wav", 1], "expected a table with the columns filename and label"),
+    ],
+)
+def test_a_feature_table_that_is_none_is_told(
+    tmp_path: Path, header: list[str], row: list[str | int], reason: str
+) -> None:
+    table = write_csv(tmp_path / "t.csv", [header, row])
+    with pytest.raises(DatasetError, match=reason):
         read_feature_table(table)
+
+
+def test_info_lists_pictures_and_tables(tmp_path: Path, program: Program) -> None:
+    kaggle(tmp_path)
+    _, shown, _ = program("data", "info", tmp_path)
+    assert "pictures: 2 beside audio, 1 of tracks without audio\n" in shown
+    assert "tables:   features_30_sec.csv, features_3_sec.csv\n" in shown
 
 
 def test_a_folder_with_a_track_table(tmp_path: Path) -> None:

@@ -819,12 +819,15 @@ def test_the_command_judges_the_fold_it_holds_out(
         place = data / str(track.label) / track.path.name
         place.parent.mkdir(parents=True, exist_ok=True)
         track.path.rename(place)
+    broken = data / "jazz" / "broken.wav"
+    broken.write_text("no music")
     config = tmp_path / "student.yaml"
     config.write_text(tiny().to_yaml())
     arguments = f"--config {config} --data {data} --unlabelled {music} --run {tmp_path / 'run'}"
     arguments += f" --cache {tmp_path / 'cache'} --data.folds 2 --tuning.steps 2"
-    code, output, _ = program("distill", *arguments.split(), "--fold", 1)
-    assert (code, "over 2 tracks" in output) == (0, True)
+    code, output, errors = program("distill", *arguments.split(), "--fold", 1)
+    assert (code, "over 1 tracks" in output) == (0, True)
+    assert f"not classified: {broken}: is not a media file" in errors
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml",
         "history.csv",
@@ -836,9 +839,10 @@ def test_the_command_judges_the_fold_it_holds_out(
     }
     kept = parse_recipe(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (kept.data.fold, kept.data.unlabelled) == (1, [str(music)])
-    assert Bundle.load(tmp_path / "run" / "model.onnx").metadata.metrics["tracks"] == 2
+    assert Bundle.load(tmp_path / "run" / "model.onnx").metadata.metrics["tracks"] == 1
 
     # All learn now: what was said of the fold is not of this model.
-    assert program("distill", *arguments.split())[0] == 0
+    code, _, errors = program("distill", *arguments.split())
+    assert (code, f"left out: {broken}: is not a media file" in errors) == (0, True)
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert not (tmp_path / "run" / "predictions.csv").exists()

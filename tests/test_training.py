@@ -885,8 +885,10 @@ def test_the_command_trains_and_says_where_the_model_is(
 
     monkeypatch.setattr(FeatureCache, "logmels", watched)
     config, cache = settings[1], settings[-1]
-    arguments = ("train", "--config", config, "--data", music, "--run", tmp_path / "run")
-    arguments += ("--split", "random-kfold", "--fold", 1, "--data.cache", cache)
+    arguments = ("train", "--config", config, "--data", music, "--data.cache", cache)
+    arguments += ("--split", "random-kfold", "--fold", 1)
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs") / "small-fold1"
 
     code, output, errors = program(*arguments, "--workers", 2, "--schedule.epochs", 1)
 
@@ -895,8 +897,8 @@ def test_the_command_trains_and_says_where_the_model_is(
     assert "validation: accuracy" in output
     assert "tonearm: warning: random k-fold" in errors
     assert "epoch 1 of 1: loss" in errors  # a line each where there is no terminal
-    assert f"model: {tmp_path / 'run' / 'model.onnx'}" in output
-    kept = parse(["--config", str(tmp_path / "run" / "config.yaml")])
+    assert f"model: {folder / 'model.onnx'}" in output
+    kept = parse(["--config", str(folder / "config.yaml")])
     assert (kept.data.split, kept.data.fold) == ("random-kfold", 1)
 
 

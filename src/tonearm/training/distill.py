@@ -36,6 +36,7 @@ from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.training_overlap import data_learned, training_text
 from tonearm.metadata import BundleMetadata
 from tonearm.models.student import Student
+from tonearm.text import printable
 from tonearm.training import fcn, teachers
 from tonearm.training.degradations import DEGRADATION_VERSION, Degradation
 from tonearm.training.denoise import (
@@ -431,7 +432,7 @@ def _evaluate(
     """Write metrics.json and predictions.csv, and store the main figures in the bundle."""
     trial = run_inference(Classifier.load(bundle), tracks, workers=workers)
     for failure in trial.failures:
-        log(f"not classified: {failure.error}")
+        log(f"not classified: {printable(failure.path)}: {failure.error}")
     metrics = write_evaluation(run_dir, trial.predictions)
     figures = metrics.headline("tracks that were held out of its training")
     write_metadata(bundle, replace(Bundle.load(bundle).metadata, metrics=figures), bundle)
