@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from teachers_stand_in import random_outputs, replace_teachers
+from tonearm.benchmark.ladder import run_benchmark
 from tonearm.benchmark.systems import DistilledSystem, find_system
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
-from tonearm.datasets import Track
+from tonearm.datasets import Dataset, LeakWarning, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.track import DatasetError
 from tonearm.errors import TonearmError, UsageError
@@ -804,6 +806,25 @@ def test_a_benchmark_distils_a_student_for_its_fold(
     monkeypatch.delenv("TONEARM_UNLABELLED")
     with pytest.raises(UsageError, match="TONEARM_UNLABELLED"):
         find_system("student", tmp_path, cache)
+
+
+@pytest.mark.filterwarnings("ignore:the artist of")
+def test_a_benchmark_tells_which_of_its_recordings_are_among_the_music(
+    tmp_path: Path, music: Path, tracks: list[Track], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uniform(_: DistilledSystem, given: Round) -> np.ndarray:
+        return np.full((len(given.test), 2), 0.5)
+
+    monkeypatch.setenv("TONEARM_UNLABELLED", str(music))
+    monkeypatch.setattr(DistilledSystem, "fingerprint", "any")
+    monkeypatch.setattr(DistilledSystem, "fit_predict", uniform)
+    (tmp_path / "student.yaml").write_text(tiny().to_yaml())
+    system = find_system("student", tmp_path, FeatureCache(tmp_path / "cache"))
+    assert tracks[0].path is not None
+    shutil.copy(tracks[0].path, music / "copy.wav")
+    songs = Dataset("songs", tmp_path, tuple(tracks), LABELS)
+    with pytest.warns(LeakWarning, match="^1 of the recordings to evaluate are among the unlab"):
+        run_benchmark(songs, [system], tmp_path / "work", folds=2)
 
 
 def test_the_command_judges_the_fold_it_holds_out(
