@@ -166,6 +166,14 @@ def test_names_that_no_line_of_text_holds_are_left_out(tmp_path: Path) -> None:
     assert target.read_text() == "#EXTM3U\n#EXTINF:-1,fine\n/music/fine.ogg\n"
 
 
+@names_are_bytes
+def test_a_path_is_no_url(tmp_path: Path) -> None:
+    names = ["Suite: I/a.ogg", "a: b.ogg", "Suite/I: a.ogg"]
+    write_playlist(tmp_path / "x.m3u8", [Item(str(tmp_path / name)) for name in names])
+    lines = (tmp_path / "x.m3u8").read_text().splitlines()
+    assert lines[2::2] == ["./Suite: I/a.ogg", "./a: b.ogg", "Suite/I: a.ogg"]
+
+
 @needs_links
 def test_the_way_from_a_folder_behind_a_link_is_right(tmp_path: Path) -> None:
     for name in ("disk/deep/lists", "music"):

@@ -122,8 +122,9 @@ def _folder_of(path: str | os.PathLike[str]) -> str:
 def _relative(path: str, folder: str) -> str:
     resolved = os.path.join(_folder_of(path), os.path.basename(path))  # noqa: PTH118, PTH119
     relative_path = relative(resolved, folder)
-    # The path may begin like a comment, or with a blank.
-    return os.path.join(os.curdir, relative_path) if relative_path[0] in "# \t" else relative_path  # noqa: PTH118
+    # The path may begin like a comment, with a blank, or like a URL ("Artist: Album/Song.ogg").
+    is_ambiguous = relative_path[0] in "# \t" or ":" in relative_path.partition(os.sep)[0]
+    return os.path.join(os.curdir, relative_path) if is_ambiguous else relative_path  # noqa: PTH118
 
 
 def _display_title(item: Item) -> str:
