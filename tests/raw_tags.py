@@ -14,6 +14,7 @@ GENRES = {
     ("mp4", b"\xa9GEN"),
     ("mp4", b"GNRE"),
     ("ape", b"GENRE"),
+    ("info", b"IGNR"),
 }
 
 
@@ -184,5 +185,8 @@ def _ape(data: bytes) -> Iterator[Field]:
 def _other_chunks(data: bytes) -> Iterator[Field]:
     if data.startswith((b"RIFF", b"FORM")):
         for name, body in _chunks(data):
-            if name.upper() != b"ID3 " and name not in (b"data", b"SSND"):
+            if name == b"LIST" and body.startswith(b"INFO"):
+                for field, content in _chunks(b"RIFF" + bytes(4) + body):
+                    yield "info", field, content
+            elif name.upper() != b"ID3 " and name not in (b"data", b"SSND"):
                 yield "chunk", name, body

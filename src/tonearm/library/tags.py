@@ -13,7 +13,7 @@ import mutagen
 from mutagen._vorbis import VComment
 from mutagen.apev2 import APEv2, APEv2File
 from mutagen.asf import ASFTags
-from mutagen.flac import FLACNoHeaderError
+from mutagen.flac import FLAC, FLACNoHeaderError
 from mutagen.id3 import ID3, TCON, ID3NoHeaderError
 from mutagen.mp4 import MP4Tags
 from mutagen.wave import WAVE
@@ -22,9 +22,10 @@ from tonearm.audio import NotAudio, size_of
 from tonearm.errors import FileError, reason_of
 from tonearm.library.chunks import obstacle
 from tonearm.library.id3_frames import ID3V1_BYTES, DamagedTag, read_frames
+from tonearm.library.id3_takeover import frames_for
 from tonearm.library.tag_losses import tag_loss
 from tonearm.library.tag_words import normalised_spelling
-from tonearm.library.wav_info import WavInfo, read_info
+from tonearm.library.wav_info import WavInfo, read_info, write_genre
 from tonearm.text import printable
 
 Value = TypeVar("Value")
@@ -98,8 +99,10 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
     """Set the genres in a file's tags and leave every other field as it is.
 
     ID3v2.3 and ID3v2.4 tags keep their version, 2.2 becomes 2.3, and a new tag is 2.4. An existing
-    ID3v1 tag gets the number of the first genre, if that genre has one; an ID3v1 tag is never
-    added. Numbered genres (MP4's ``gnre``, ASF's ``WM/GenreID``) are replaced by the written one.
+    ID3v1 tag gets the number of the first genre, if that genre has one, and a WAV's INFO list the
+    first genre; neither is ever added. A new ID3 tag takes over what other tags say, which programs
+    then no longer read. Numbered genres (MP4's ``gnre``, ASF's ``WM/GenreID``) are replaced by the
+    written one.
 
     This modifies the file in place; `tonearm.library.tagging` calls it on a copy.
 
@@ -113,6 +116,8 @@ def write_genres(path: str | os.PathLike[str], genres: Sequence[str]) -> None:
         field, *_ = _field_names(tags)
         if field == "TCON":
             _write_id3(path, tags, genres)
+            if isinstance(media, WAVE) and genres:
+                write_genre(path, genres[0])  # all that FFmpeg reads of a file with an INFO list
             return
         tags[field] = list(genres)
         if "WM/GenreID" in tags:
@@ -148,7 +153,7 @@ def _open_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, Any]
         raise TagError(path, reason)
     tags: Any = media.tags
     if isinstance(tags, ID3):
-        return media, _id3_to_write(path, tags)
+        return media, _id3_to_write(path, media)
     reason = tag_loss(path, media)
     if reason is not None:
         raise TagError(path, reason)
@@ -172,12 +177,19 @@ def _open(path: str | os.PathLike[str]) -> mutagen.FileType:
 def _all_tags(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Yield the tag that genres are written to, then any other tag that may fill its gaps."""
     media = _open(path)
+    yield media.tags
+    yield from _lesser_tags(path, media)
+
+
+def _lesser_tags(path: str | os.PathLike[str], media: mutagen.FileType) -> Iterator[Any]:
+    """Yield the tags of a file that genres are not written to."""
     tags: Any = media.tags
-    yield tags
-    if isinstance(media, WAVE):
-        yield read_info(path)
-    elif type(tags) is ID3:
-        with suppress(mutagen.MutagenError, ValueError):  # no such tag, or a damaged one
+    with suppress(mutagen.MutagenError, ValueError):  # no such tag, or a damaged one
+        if isinstance(media, WAVE):
+            yield read_info(path)
+        elif isinstance(media, FLAC):
+            yield ID3(path)  # type: ignore[no-untyped-call]
+        elif type(tags) is ID3:
             yield APEv2(path)  # type: ignore[no-untyped-call]
 
 
@@ -209,12 +221,13 @@ def _first(values: Iterable[Value]) -> Value | None:
     return next(filter(None, values), None)
 
 
-def _id3_to_write(path: str | os.PathLike[str], found: Any) -> Any:
-    """Return a tag that holds all frames but the genre, ready to be written back.
+def _id3_to_write(path: str | os.PathLike[str], media: mutagen.FileType) -> Any:
+    """Return a file's ID3 tag with all frames but the genre, ready to be written back.
 
     mutagen writes its `unknown_frames` unchanged, but only in the version they were read in. It
     cannot write version 2.2, so it must have understood every frame of a 2.2 tag.
     """
+    found: Any = media.tags
     tags = type(found)()
     is_older = found.version < (2, 3)  # these versions have other frame names
     try:
@@ -223,8 +236,11 @@ def _id3_to_write(path: str | os.PathLike[str], found: Any) -> Any:
             tags._pre_load_header(file)  # seeks to the start of the tag, whatever the file format
             others = [frame for frame in read_frames(file) if not frame.is_genre]
     except ID3NoHeaderError:
-        # There is no ID3v2 tag yet. Players will ignore ID3v1 once there is one, so the new tag
-        # takes over everything in the ID3v1 tag, not only the genre.
+        # There is no ID3v2 tag yet. Players will ignore other tags once there is one, so the new
+        # tag takes over what they say: `found` has everything in the ID3v1 tag already.
+        for lesser in _lesser_tags(path, media):
+            for frame in frames_for(lesser):
+                found.setall(frame.FrameID, [frame])
         return found
     if not is_older:
         tags.clear()
