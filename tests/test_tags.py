@@ -445,6 +445,17 @@ def test_the_number_of_asf_gives_way(song: Callable[..., Path]) -> None:
     assert "WM/GenreID" not in ASF(path)
 
 
+def test_mp4_with_numbered_fields_is_refused(song: Callable[..., Path]) -> None:
+    # As `ffmpeg -movflags use_metadata_tags` writes it: "keys" names the fields, FFmpeg reads no
+    # others there.
+    path = song("m4a")
+    path.write_bytes(path.read_bytes().replace(b"\xa9nam", b"\0\0\0\1"))
+    before = path.read_bytes()
+    [change] = write(path)
+    assert (change.action, "QuickTime's" in change.reason) == ("fail", True)
+    assert path.read_bytes() == before
+
+
 def test_pictures_do_not_fill_the_journal(song: Callable[..., Path], state: Path) -> None:
     flac = FLAC(song("flac"))
     picture = Picture()
