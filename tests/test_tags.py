@@ -587,6 +587,14 @@ def test_rules(
     assert reason in change.reason
 
 
+@pytest.mark.parametrize("old", ["Soul/Jazz", "jazz; Soul", "R&B / Soul/Jazz"])
+def test_a_genre_is_not_added_to_a_text_that_lists_it(old: str, song: Callable[..., Path]) -> None:
+    path = song("flac")
+    write_genres(path, [old])
+    assert write(path, label="jazz", policy="append")[0].reason == "is there already"
+    assert write(path, label="R&B/Soul", policy="append")[0].new == (old, "R&B/Soul")
+
+
 def test_rules_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError, match="unknown policy 'all'"):
         Rules(policy="all")  # type: ignore[arg-type]

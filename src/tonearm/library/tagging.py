@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -240,7 +241,9 @@ def _decide(change: Change, suggestion: Suggestion, rules: Rules) -> Change:
 
 def _appended(old: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the existing genres, followed by the words that are not among them in any spelling."""
-    spellings = set(map(normalised_spelling, old))
+    # Some programs write several genres as one text, such as "Soul/Jazz" or "Soul; Jazz".
+    parts = (part for genre in old for part in (genre, *re.split("[/;]", genre)))
+    spellings = set(map(normalised_spelling, parts))
     return (*old, *(word for word in words if normalised_spelling(word) not in spellings))
 
 
