@@ -535,6 +535,35 @@ def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, text: str, told: s
     assert "\n" not in str(caught.value)
 
 
+def test_folders_of_parts_divide_the_genres_in_them(tmp_path: Path) -> None:
+    for name in ("Train/rock/album/a.mp3", "Train/jazz/b.mp3", "val/rock/c.mp3", "test/jazz/d.mp3"):
+        touch(tmp_path / name)
+    data = load(tmp_path)
+    assert (data.layout, data.labels) == ("folder", ("jazz", "rock"))
+    assert {(track.id, track.label, track.split) for track in data} == {
+        ("Train/rock/album/a", "rock", "train"),
+        ("Train/jazz/b", "jazz", "train"),
+        ("val/rock/c", "rock", "valid"),
+        ("test/jazz/d", "jazz", "test"),
+    }
+    (fold,) = split(data, "builtin")
+    assert [len(part) for part in (fold.train, fold.valid, fold.test)] == [2, 1, 1]
+
+    touch(tmp_path / "test" / "e.mp3")
+    with pytest.raises(
+        DatasetError, match=r"test/e\.mp3 is in no folder of a genre, and Train, te"
+    ):
+        load(tmp_path)
+    touch(tmp_path / "techno" / "f.mp3")  # so the others are names of genres as well
+    assert load(tmp_path).labels == ("Train", "techno", "test", "val")
+
+
+def test_the_column_of_hugging_faces_audiofolder_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,genre\na/1.mp3,jazz\n")
+    (track,) = load(tmp_path / "metadata.csv")
+    assert (track.path, track.label) == (tmp_path / "a" / "1.mp3", "jazz")
+
+
 @pytest.mark.filterwarnings("ignore::tonearm.datasets.OneGenreWarning")
 def test_white_space_in_labels_is_a_blank(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text('path,label\na,drum\tand  bass\nb,"drum and\nbass"\n')

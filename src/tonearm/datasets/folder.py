@@ -1,4 +1,4 @@
-"""Read a folder per genre: the name of the first folder below the root is the label."""
+"""Read a folder per genre, in the root or in folders that are called train, valid and test."""
 
 # ruff: noqa: PTH112 - Path.is_dir raises for a link into a folder that may not be entered, before
 # Python 3.14.
@@ -9,12 +9,20 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tonearm import media
 from tonearm.datasets.splits import LeftOutWarning, OneGenreWarning
-from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of
+from tonearm.datasets.track import (
+    SPLITS,
+    Dataset,
+    DatasetError,
+    Track,
+    label_text,
+    labels_of,
+    part_name,
+)
 from tonearm.errors import with_file
 from tonearm.text import printable
 
@@ -23,6 +31,9 @@ _FMA_NAME = re.compile(r"(\d{3})/\1\d{3}")  # 003/003245: no folder per genre
 
 def load_folder(root: Path) -> Dataset:
     """Read `root/<genre>/**/<file>`, with the path below the root, without suffix, as the id.
+
+    If the folders in the root are all called like the parts of a partition, and there are several,
+    it is `root/<part>/<genre>/**/<file>`.
 
     To keep ids unique, files that differ only in their suffix keep it in the id, and so does a file
     whose name without its suffix is another file's name (`a.mp3.wav` beside `a.mp3`). Ids are
@@ -39,7 +50,8 @@ def load_folder(root: Path) -> Dataset:
     ------
     DatasetError
         If the root is no folder, no folder below it contains an audio file, a folder's name cannot
-        be a label, or these are the numbered folders of FMA.
+        be a label, parts have audio files outside folders of genres, or these are the numbered
+        folders of FMA.
     """
     if not os.path.isdir(root):
         raise DatasetError(f"{root}: not a folder")
@@ -53,8 +65,10 @@ def load_folder(root: Path) -> Dataset:
         raise DatasetError(
             f"{root}: numbered as FMA, whose fma_metadata/tracks.csv is neither in it nor beside it"
         )
-    folders = dict.fromkeys(name.parts[0] for name in names)
-    labels = {folder: label_text(folder, str(root / folder)) for folder in folders}
+    parts = _parts(root, names)
+    depth = 2 if parts else 1
+    folders = dict.fromkeys(name.parts[:depth] for name in names)
+    labels = {folder: label_text(folder[-1], str(root.joinpath(*folder))) for folder in folders}
     occurrences = Counter(names) + Counter(name.with_suffix("") for name in names)
     tracks = tuple(
         Track(
@@ -62,7 +76,8 @@ def load_folder(root: Path) -> Dataset:
                 (name if occurrences[stem := name.with_suffix("")] > 1 else stem).as_posix()
             ),
             path=path,
-            label=labels[name.parts[0]],
+            label=labels[name.parts[:depth]],
+            split=parts.get(name.parts[0]),
         )
         for path, name in zip(files, names, strict=True)
     )
@@ -108,6 +123,21 @@ def warn_of_unreadable(errors: Iterable[OSError], stacklevel: int) -> None:
             LeftOutWarning,
             stacklevel=stacklevel,
         )
+
+
+def _parts(root: Path, names: Sequence[Path]) -> dict[str, str]:
+    """Return the standard names of the root's folders if they are parts, and nothing otherwise."""
+    parts = {name.parts[0]: str(part_name(name.parts[0])) for name in names}
+    found = set(parts.values())
+    if len(found) < 2 or not found <= set(SPLITS.values()):
+        return {}
+    for name in names:
+        if len(name.parts) < 3:
+            raise DatasetError(
+                f"{root}: {printable(name.as_posix())} is in no folder of a genre, and "
+                f"{', '.join(sorted(parts))} are called like the parts of a dataset"
+            )
+    return parts
 
 
 def _audio_files(root: Path, unreadable: Callable[[OSError], object]) -> Iterator[Path]:

@@ -22,7 +22,7 @@ SUFFIXES = (".csv", *PARQUET_SUFFIXES)
 
 # The first name of each row is Tonearm's own; the others are accepted as well.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "path": ("path", "file", "filename"),
+    "path": ("path", "file", "filename", "file_name"),
     "label": ("label", "genre"),
     "id": ("id", "track_id", "track"),
     "artist": ("artist",),
