@@ -11,7 +11,7 @@ import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from tonearm.datasets import gtzan_facts
@@ -69,9 +69,9 @@ class Fold:
     """
 
     name: str
-    train: tuple[Track, ...]
-    valid: tuple[Track, ...]
-    test: tuple[Track, ...] = ()
+    train: tuple[Track, ...] = field(repr=False)
+    valid: tuple[Track, ...] = field(repr=False)
+    test: tuple[Track, ...] = field(default=(), repr=False)
 
     @property
     def tracks(self) -> tuple[Track, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -93,13 +93,13 @@ class Dataset:
 
     name: str
     root: Path
-    tracks: tuple[Track, ...]
+    tracks: tuple[Track, ...] = field(repr=False)  # hundreds, or hundreds of thousands
     labels: tuple[str, ...]
     licence: str = "unknown"
     citation: str = ""
     layout: str = ""
     table: Path | None = None
-    picture_tracks: tuple[Track, ...] = ()
+    picture_tracks: tuple[Track, ...] = field(default=(), repr=False)
     feature_tables: tuple[Path, ...] = ()
 
     @cached_property
