@@ -267,6 +267,7 @@ def test_wrong_calls_are_told() -> None:
         split(data, "artist-kfold", folds=1)
     with pytest.raises(DatasetError, match="26 folds asked of 25 artists"):
         split(data, "artist-kfold", folds=26)
+    assert len(split(data, "artist-kfold", folds=25)) == 25
     with pytest.raises(DatasetError, match="0 in train"):
         split(data, "builtin")
     with pytest.raises(DatasetError, match="GTZAN only"):
