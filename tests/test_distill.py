@@ -547,7 +547,8 @@ def test_recordings_to_evaluate_that_are_among_the_music_are_told(
         (tmp_path / name).write_bytes(name.rpartition("/")[2].encode())
     monkeypatch.setenv("TONEARM_UNLABELLED", str(tmp_path / "music"))
     data = ("--data", tmp_path / "genres", "--data.folds", 2, "--fold", 0)  # which holds out b
-    code, _, errors = program("distill", *data, "--run", tmp_path / "run")
+    folders = ("--run", tmp_path / "run", "--cache", tmp_path / "cache")
+    code, _, errors = program("distill", *data, *folders)
     assert code == 1
     assert "1 of the recordings to evaluate are among the unlabelled music: scores come" in errors
 
