@@ -338,7 +338,7 @@ def test_the_way_back_can_be_typed_as_it_is_printed(
 
 
 def test_unreadable_folders_are_reported(
-    run: Run, music: Path, lock: Callable[[Path], None]
+    run: Run, music: Path, tmp_path: Path, lock: Callable[[Path], None]
 ) -> None:
     locked = music / "locked"
     locked.mkdir()
@@ -346,7 +346,8 @@ def test_unreadable_folders_are_reported(
     complaint = f"tonearm: {locked}: Permission denied\n"
     code, _, errors = run("tag", "--model", "tiny", "--dry-run", music)
     assert (code, errors) == (0, complaint)
-    code, _, errors = run("learn", "--from-tags", music, "--out", music / "mine.onnx")
+    options = ("--out", tmp_path / "mine.onnx", "--cache", tmp_path / "cache")
+    code, _, errors = run("learn", "--from-tags", music, *options)
     assert code == 1  # there are too few
     assert errors.startswith(complaint)
 
