@@ -184,6 +184,10 @@ def test_a_file_to_evaluate_that_is_trained_on_under_another_name_is_told_of(
     tracks[0].path.write_bytes(tracks[5].path.read_bytes())
     with pytest.warns(LeakWarning, match="^1 of the files to evaluate are copies of files to tr"):
         warn_of_copies([fold], tmp_path / "work")
+    copied = Dataset("songs", tmp_path, tuple(tracks), LABELS)
+    with pytest.warns(LeakWarning, match="^2 of the files to evaluate are copies of") as said:
+        run_benchmark(copied, [Scripted()], tmp_path / "work", folds=2, seeds=2)
+    assert len(said) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -590,6 +590,14 @@ def test_a_click_now_and_then_is_heard_whichever_way_it_points(every: int, is_si
     assert (loudness.is_silent(0, 10), loudness.peak, loudness.samples) == (is_silent, 0.5, 160_000)
 
 
+def test_silence_is_that_of_the_time_asked_for() -> None:
+    loudness = Loudness(RATE)
+    silence = np.zeros(2 * RATE, np.float32)
+    list(loudness.monitor([silence, tone(200, 2), silence]))
+    times = [(0, 2), (2, 4), (4, 6), (0, 6), (4, 60)]
+    assert [loudness.is_silent(*each) for each in times] == [True, False, True, False, True]
+
+
 def test_what_sounds_only_in_the_last_moment_is_no_silence(classifier: Classifier) -> None:
     assert classifier(np.r_[np.zeros(RATE, np.float32), tone(5000, 0.05)], RATE).genre == "high"
 

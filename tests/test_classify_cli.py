@@ -154,6 +154,12 @@ def test_the_table_is_for_people(
     assert "%" in high
     assert low.split()[1] == "low"
     assert low.index(" low ") == high.index(" high ")
+    assert "breaks off" not in output
+
+    whole = (music / "low.flac").read_bytes()
+    (music / "low.flac").write_bytes(whole[: len(whole) // 2])
+    _, output, _ = run("classify", "--model", "tiny", music / "low.flac")
+    assert output.endswith("  (file breaks off)\n")
 
 
 def test_the_table_with_timeline(run: Run, music: Path) -> None:
