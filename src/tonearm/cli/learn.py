@@ -109,8 +109,8 @@ def _report_left_out(examples: Examples, failures: tuple[FailedTrack, ...]) -> N
         note(f"left out: {failure}")
     if examples.held_back:
         note(
-            f"left out: {examples.held_back} files that the dataset's partition (column split) "
-            "puts into its test part, or into none"
+            f"left out: {examples.held_back} files that the dataset's partition (its column split, "
+            "or folders train and test) puts into its test part, or into none"
         )
     if examples.unlabelled:
         note(f"left out: {examples.unlabelled} files without a genre")
