@@ -403,6 +403,25 @@ def test_an_error_of_the_output_ends_a_scan_in_one_line(
         run([music], tmp_path / "output", tiny_bundle)
 
 
+def test_what_ray_prints_is_not_among_the_json(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    music: Path,
+    program: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def results(_: Any, job: _Job, due: list[int], __: Any) -> Iterator[dict[str, Any]]:
+        print("(raylet) a node has been marked dead")
+        return map(_Actor(job), ({"partition": number} for number in due))
+
+    monkeypatch.setattr("tonearm.library.cluster._results", results)
+    options = ("--engine", "ray", "--output", tmp_path / "output", "--model", tiny_bundle)
+    code, printed, errors = program("scan", music, *options, "--json")
+    assert code == 0, errors
+    assert (code, json.loads(printed)["done"]) == (0, 4 if sys.platform == "linux" else 3)
+    assert "(raylet)" in errors
+
+
 def test_the_end_by_a_signal_is_the_programs_own_not_rays() -> None:
     class Ray:
         @staticmethod

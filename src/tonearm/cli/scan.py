@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -171,7 +172,8 @@ def _scan_on_cluster(
     from tonearm.library.partitions import Partitions
 
     common = options._asdict()
-    tally = _show(scan_cluster(paths, output, partition_files=partition, **common))
+    with redirect_stdout(sys.stderr):  # where Ray prints that a node was lost, among the JSON
+        tally = _show(scan_cluster(paths, output, partition_files=partition, **common))
     return tally, *Partitions(output).counts()
 
 
