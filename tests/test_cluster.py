@@ -16,7 +16,7 @@ import pytest
 
 from bundles import FRONT_END, tone
 from tonearm.bundle import Bundle
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, with_file
 from tonearm.library.analysis import Analyser, Task, model_of
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.scan import Scan, Tally
@@ -43,6 +43,10 @@ from tonearm.library.partitions import Partitions  # noqa: E402
 from tonearm.library.sources import local_copy, tasks  # noqa: E402
 
 RATE = FRONT_END.sample_rate
+
+
+class StoreClientError(Exception):
+    """As the clients of stores have: no OSError, no number, no name of a file."""
 
 
 @pytest.fixture(scope="module")
@@ -106,19 +110,54 @@ def write_plan(output: Path | str, files: Iterable[Task]) -> Partitions:
 def test_files_in_a_store_of_objects() -> None:
     filesystem = fsspec.filesystem("memory")
     hidden = ("b/.hidden.mp3", ".trash/3.mp3", "$RECYCLE.BIN/4.mp3")
-    for name in ("b/2.mp3", "b/1.OGG", "b/cover.jpg", "a.flac", *hidden):
+    for name in ("c/#?/100%25*.mp3", "b/2.mp3", "b/x::1.OGG", "b/cover.jpg", "a.flac", *hidden):
         filesystem.pipe_file(f"/records/{name}", b"abc")
-    found = list(tasks(["memory://records", "memory://records/b/cover.jpg"]))
+    found = list(tasks(["memory://records/", "memory://records/b/cover.jpg"]))
     assert found == [
         Task("memory:///records/a.flac", 3, -1),
-        Task("memory:///records/b/1.OGG", 3, -1),
         Task("memory:///records/b/2.mp3", 3, -1),
+        Task("memory:///records/b/x::1.OGG", 3, -1),
+        Task("memory:///records/c/#?/100%25*.mp3", 3, -1),
         Task("memory://records/b/cover.jpg", 3, -1),
     ]
-    with local_copy("memory:///records/b/1.OGG") as path:
-        assert path.endswith(".OGG")
-        assert Path(path).read_bytes() == b"abc"
-    assert not Path(path).exists()
+    for task in found:
+        with local_copy(task.path) as path:
+            assert Path(path).suffix == Path(task.path).suffix
+            assert Path(path).read_bytes() == b"abc"
+        assert not Path(path).exists()
+
+
+def test_a_folder_is_listed_again_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_PAUSE_SECONDS", 0)
+    filesystem = fsspec.filesystem("memory")
+    for name in ("a/1.mp3", "b/2.mp3", "gone/3.mp3"):
+        filesystem.pipe_file(f"/listed/{name}", b"abc")
+    listed = filesystem.ls
+    calls: list[str] = []
+    forgotten: list[str] = []
+
+    def ls(_: Any, path: str, **options: Any) -> Any:
+        calls.append(path)
+        if path == "/listed/gone":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "gone")
+        if calls.count(path) < 3:
+            raise StoreClientError("connection closed")
+        # As S3 has it if there is a "/listed/a//4.mp3" too.
+        nameless = [{"name": f"{path}/", "size": 0, "type": "directory"}] if path[-1] == "a" else []
+        return listed(path, **options) + nameless
+
+    monkeypatch.setattr(type(filesystem), "ls", ls)
+    monkeypatch.setattr(
+        type(filesystem), "invalidate_cache", lambda _, path: forgotten.append(path)
+    )
+    unreadable: list[OSError] = []
+    found = [task.path for task in tasks(["memory://listed"], unreadable.append)]
+    assert found == ["memory:///listed/a/1.mp3", "memory:///listed/b/2.mp3"]
+    assert forgotten == ["/listed", "/listed/a", "/listed/b"]
+    assert [with_file(error) for error in unreadable] == [
+        "memory:///listed/a: what follows // in it cannot be listed",
+        "memory:///listed/gone: No such file or directory",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +235,32 @@ def test_of_two_scans_at_once_one_fails(location: str | None, tmp_path: Path) ->
     assert len(filesystem.find(root)) == 3  # nothing of the other one is left
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "If-None-Match"), TypeError("mode")])
+def test_where_a_store_cannot_create_a_plan_only_once_it_is_written(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_PAUSE_SECONDS", 0)
+    filesystem = type(fsspec.filesystem("memory"))
+    write = filesystem.pipe_file
+
+    def pipe_file(self: Any, path: str, content: bytes, **mode: str) -> None:
+        if mode:
+            raise error
+        write(self, path, content)
+
+    monkeypatch.setattr(filesystem, "pipe_file", pipe_file)
+    files = [Task("/m/1.mp3", 1, 1)]
+    output = f"memory://simple/{type(error).__name__}"
+
+    def slow() -> Iterator[Task]:
+        write_plan(output, files)
+        yield Task("/m/2.mp3", 2, 2)
+
+    with pytest.raises(TonearmError, match="another scan has begun there meanwhile"):
+        write_plan(output, slow())
+    assert Partitions(output).tasks(0) == files
+
+
 def test_damaged_results_are_no_results(tmp_path: Path) -> None:
     partitions = write_plan(tmp_path, [Task("/m/1.mp3", 1, 1)])
     partitions.write_results(
@@ -267,15 +332,23 @@ def test_writing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def put(filesystem: Any, path: str, content: bytes) -> None:
         calls.append(path)
         if len(calls) < 3:
-            raise ConnectionError("reset")
+            raise error
 
+    error: Exception = StoreClientError("connection closed")
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", put)
     Partitions("memory://flaky").write_results(0, pa.table({"genre": ["jazz"]}))
     assert calls == ["/flaky/results/part-000000.parquet"] * 3
     calls[:] = []
     monkeypatch.setattr(sources, "ATTEMPTS", 2)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(OSError, match="connection closed") as caught:
         Partitions("memory://flaky").write_results(0, pa.table({"genre": ["jazz"]}))
+    address = "memory:///flaky/results/part-000000.parquet"
+    assert with_file(caught.value) == f"{address}: connection closed"
+    calls[:] = []
+    error = PermissionError("Access Denied")
+    with pytest.raises(PermissionError) as caught:
+        Partitions("memory://flaky").write_results(0, pa.table({"genre": ["jazz"]}))
+    assert (with_file(caught.value), len(calls)) == (f"{address}: Access Denied", 1)
 
 
 @pytest.mark.slow
@@ -415,7 +488,7 @@ def test_what_ray_prints_is_not_among_the_json(
         return map(_Actor(job), ({"partition": number} for number in due))
 
     monkeypatch.setattr("tonearm.library.cluster._results", results)
-    options = ("--engine", "ray", "--output", tmp_path / "output", "--model", tiny_bundle)
+    options = ("--engine", "ray", "--output", tmp_path / "out::put", "--model", tiny_bundle)
     code, printed, errors = program("scan", music, *options, "--json")
     assert code == 0, errors
     assert (code, json.loads(printed)["done"]) == (0, 4 if sys.platform == "linux" else 3)
@@ -456,6 +529,9 @@ def test_a_fetched_file_has_its_own_hash_and_time(
     local = Analyser(tiny_bundle, model, excerpt, None)(Task.of(str(file))).entry
     assert (fetched.path, fetched.size, fetched.mtime_ns) == task
     assert (fetched.audio, fetched.genre) == (local.audio, "low")
+    file.unlink()
+    missing = _RemoteAnalyser(job, tiny_bundle)(task).entry
+    assert missing.error == "cannot be fetched: No such file or directory"
 
 
 def is_working(node: Any) -> bool:

@@ -239,8 +239,7 @@ class _RemoteAnalyser:
                 # A copy has a time of its own.
                 outcome = self._analyse(Task.of(path) if path != task.path else task)
         except Exception as error:  # file systems raise errors of many kinds
-            reason = " ".join(f"cannot be fetched: {error or type(error).__name__}".split())
-            return failed_outcome(task, self._model, reason)
+            return failed_outcome(task, self._model, f"cannot be fetched: {reason_of(error)}")
         return outcome._replace(entry=replace(outcome.entry, **task._asdict()))
 
 

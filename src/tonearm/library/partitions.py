@@ -117,7 +117,7 @@ class Partitions:
         """
         self._filesystem.invalidate_cache()
         try:
-            text = with_retries(lambda: self._filesystem.cat_file(self._join(PLAN)))
+            text = self._read(self._join(PLAN))
         except FileNotFoundError:
             return None
         try:
@@ -165,7 +165,7 @@ class Partitions:
             files += len(batch)
         plan = Plan(tuple(sources), model, partition_files, files, layout, unreadable)
         content = json.dumps(asdict(plan), indent=1).encode()
-        with_retries(lambda: self._create_once(self._join(PLAN), content))
+        self._create_plan_file(content)
         if (written := self.plan()) is None or written.layout != layout:
             with suppress(OSError):
                 self._filesystem.rm(path, recursive=True)
@@ -177,8 +177,7 @@ class Partitions:
 
     def bundle(self) -> bytes:
         """Return the content of the model's bundle."""
-        path = posixpath.join(self._layout, MODEL)
-        return bytes(with_retries(lambda: self._filesystem.cat_file(path)))
+        return self._read(posixpath.join(self._layout, MODEL))
 
     def tasks(self, partition: int) -> list[Task]:
         """Return the files of a partition.
@@ -189,7 +188,7 @@ class Partitions:
             If their list is damaged.
         """
         listing = posixpath.join(self._layout, _part_name(partition))
-        content = with_retries(lambda: self._filesystem.cat_file(listing))
+        content = self._read(listing)
         try:
             table = pyarrow.parquet.read_table(io.BytesIO(content))
         except (pa.ArrowException, OSError) as error:
@@ -215,8 +214,11 @@ class Partitions:
             If other files are among them that readers of the folder would mistake for results.
         """
         self._filesystem.invalidate_cache()
+        results = self._join(RESULTS)
         try:
-            found = with_retries(lambda: self._filesystem.ls(self._join(RESULTS), detail=True))
+            found = with_retries(
+                lambda: self._filesystem.ls(results, detail=True), self._address(results)
+            )
         except FileNotFoundError:
             return set()
         done = set()
@@ -272,6 +274,13 @@ class Partitions:
     def _join(self, *names: str) -> str:
         return posixpath.join(self._root, *names)
 
+    def _address(self, path: str) -> str:
+        """Return a path as the user would name it, for messages."""
+        return path if _is_local(self._filesystem) else self._filesystem.unstrip_protocol(path)
+
+    def _read(self, path: str) -> bytes:
+        return bytes(with_retries(lambda: self._filesystem.cat_file(path), self._address(path)))
+
     def _write_table(self, path: str, table: pa.Table) -> None:
         content = io.BytesIO()
         pyarrow.parquet.write_table(table, content, compression="zstd")
@@ -279,7 +288,7 @@ class Partitions:
 
     def _write(self, path: str, content: bytes) -> None:
         """Write a file, which appears complete or not at all."""
-        with_retries(lambda: self._write_once(path, content))
+        with_retries(lambda: self._write_once(path, content), self._address(path))
 
     def _write_once(self, path: str, content: bytes) -> None:
         self._filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
@@ -289,15 +298,24 @@ class Partitions:
         with atomic_write(path) as file:  # its draft is a hidden file, which dataset readers skip
             file.write(content)
 
+    def _create_plan_file(self, content: bytes) -> None:
+        """Write the plan unless there is one: of several concurrent writers, the first one wins.
+
+        Where that is impossible (some network drives and stores), the last one wins.
+        """
+        path = self._join(PLAN)
+        try:
+            with_retries(lambda: self._create_once(path, content), self._address(path))
+        except OSError:  # stores that have the file, or cannot do that, say so in many ways
+            if self.plan() is None:
+                self._write(path, content)
+
     def _create_once(self, path: str, content: bytes) -> None:
-        """Write a file unless it exists: of several concurrent writers, the first one wins."""
-        # Where that is impossible (some network drives and stores), the last one wins.
-        with suppress(FileExistsError):
-            if not _is_local(self._filesystem):
-                self._filesystem.pipe_file(path, content, mode="create")
-                return
-            with atomic_write(path, replaces=False) as file:
-                file.write(content)
+        if not _is_local(self._filesystem):
+            self._filesystem.pipe_file(path, content, mode="create")
+            return
+        with atomic_write(path, replaces=False) as file:
+            file.write(content)
 
 
 def _part_name(partition: int) -> str:

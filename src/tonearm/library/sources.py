@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import tempfile
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tonearm.errors import TonearmError, UsageError
+from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.extras import needs
 from tonearm.library.analysis import Task
 from tonearm.library.path_conditions import stored_path
@@ -19,6 +20,13 @@ from tonearm.media import is_hidden_folder, is_recording, recordings
 
 ATTEMPTS = 3  # of any operation over a network
 _PAUSE_SECONDS = 2.0  # before the second attempt; doubled before the third
+
+# Answers that do not change by waiting. Clients of stores raise them without number or name.
+_LASTING = {
+    FileNotFoundError: errno.ENOENT,
+    FileExistsError: errno.EEXIST,
+    PermissionError: errno.EACCES,
+}
 
 Result = TypeVar("Result")
 
@@ -86,8 +94,8 @@ def tasks(
     sources
         As a user enters them.
     unreadable
-        Called with the error for each local folder that cannot be read; by default such folders
-        count as empty.
+        Called with the error, which names the folder, for each local folder that cannot be read,
+        and each remote one that is not found or only in part; by default they count as empty.
 
     Raises
     ------
@@ -95,12 +103,15 @@ def tasks(
         If a source does not exist.
     UsageError
         If the protocol of a URL is unknown.
+    OSError
+        If a remote folder cannot be listed in three attempts.
     """
+    unreadable = unreadable or (lambda error: None)
     named = dict.fromkeys(sources)
     local = deduplicate_paths(source for source in named if not is_remote(source))
     yield from map(Task.of, recordings(local, unreadable))
     for address in filter(is_remote, named):
-        yield from _tasks_at(address)
+        yield from _tasks_at(address, unreadable)
 
 
 def open_folder(path: str) -> tuple[Any, str]:
@@ -112,14 +123,19 @@ def open_folder(path: str) -> tuple[Any, str]:
         If fsspec is not installed.
     UsageError
         If fsspec does not know the protocol, or the package for it is not installed.
+    OSError
+        If there is no connection.
     """
     with needs("cluster"):
-        from fsspec.core import url_to_fs
+        from fsspec import get_filesystem_class
     try:
-        filesystem, root = url_to_fs(path)
+        # Not fsspec's `url_to_fs`, which takes a name with "::" in it for several addresses.
+        kind = get_filesystem_class(path.partition("://")[0] if is_remote(path) else "file")
+        return kind(**kind._get_kwargs_from_urls(path)), str(kind._strip_protocol(path))
     except (ImportError, ValueError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
-    return filesystem, str(root)
+    except Exception as error:
+        raise _named(error, path) from error
 
 
 @contextmanager
@@ -137,33 +153,82 @@ def local_copy(path: str) -> Iterator[str]:
     filesystem, remote_path = open_folder(path)
     with tempfile.TemporaryDirectory(prefix="tonearm-") as folder:
         copy = Path(folder, "recording").with_suffix(posixpath.splitext(remote_path)[1])
-        with_retries(lambda: filesystem.get_file(remote_path, str(copy)))
+        with_retries(lambda: filesystem.get_file(remote_path, str(copy)), path)
         yield str(copy)
 
 
-def with_retries(call: Callable[[], Result]) -> Result:
-    """Call a function up to three times if it raises OSError; the last error is raised."""
-    for attempt in range(ATTEMPTS - 1):
+def with_retries(call: Callable[[], Result], path: str) -> Result:
+    """Call a function of a file system up to three times, until it succeeds.
+
+    Raises
+    ------
+    OSError
+        The last error, of whatever kind it was; it names the path, or the file that it named where
+        the path is local. That something is missing, exists already or is forbidden is raised at
+        once.
+    """
+    attempt = 1
+    while True:
         try:
             return call()
-        except FileNotFoundError:
-            raise
-        except OSError:
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
-    return call()
+        except Exception as error:  # clients of stores raise errors of many kinds
+            if attempt == ATTEMPTS or isinstance(error, tuple(_LASTING)):
+                raise _named(error, path) from error
+        time.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
+        attempt += 1
 
 
-def _tasks_at(address: str) -> Iterator[Task]:
+def _named(error: Exception, path: str) -> OSError:
+    number = getattr(error, "errno", None) or next(
+        (number for kind, number in _LASTING.items() if isinstance(error, kind)), errno.EIO
+    )
+    # All that fsspec itself says is often the path.
+    reason = os.strerror(number) if error.args and str(error) in path else reason_of(error)
+    # Clients name files in their own ways, if at all.
+    named = None if is_remote(path) else getattr(error, "filename", None)
+    return OSError(number, reason, named or path)
+
+
+def _tasks_at(address: str, unreadable: Callable[[OSError], object]) -> Iterator[Task]:
     filesystem, root = open_folder(address)
-    if not with_retries(lambda: filesystem.exists(root)):
+    if not with_retries(lambda: filesystem.exists(root), address):
         raise TonearmError(f"nothing there: {address}")
-    if with_retries(lambda: filesystem.isfile(root)):
-        yield Task(address, int(filesystem.size(root) or 0), -1)
+    if with_retries(lambda: filesystem.isfile(root), address):
+        size = with_retries(lambda: filesystem.size(root), address)
+        yield Task(address, int(size or 0), -1)
         return
-    # By default, folders that cannot be listed would be silently skipped.
-    for _, folders, files in filesystem.walk(root, detail=True, on_error="raise"):
-        for name in list(filter(is_hidden_folder, folders)):
-            del folders[name]
-        for name in sorted(filter(is_recording, files)):
-            found = files[name]
-            yield Task(filesystem.unstrip_protocol(found["name"]), int(found["size"] or 0), -1)
+    folders = [root]
+    while folders:
+        yield from _tasks_in(filesystem, folders, unreadable)
+
+
+def _tasks_in(
+    filesystem: Any, folders: list[str], unreadable: Callable[[OSError], object]
+) -> Iterator[Task]:
+    """Yield the recordings in the last of some folders, and put its subfolders in its place.
+
+    fsspec's `walk` tries only once, and with most stores it remembers everything that it listed.
+    """
+    folder = folders.pop()
+    address = filesystem.unstrip_protocol(folder)
+    try:
+        found = with_retries(lambda: filesystem.ls(folder, detail=True), address)
+    except FileNotFoundError as error:  # removed meanwhile, or a name that the client misreads
+        unreadable(error)
+        return
+    filesystem.invalidate_cache(folder)
+    files: dict[str, Any] = {}
+    subfolders: dict[str, Any] = {}
+    for item in found:
+        path = item["name"].rstrip("/")
+        is_folder = item["type"] == "directory"
+        if path != folder.rstrip("/"):
+            (subfolders if is_folder else files)[posixpath.basename(path)] = item
+        elif is_folder:  # in an object store, where a name between slashes may be empty
+            reason = "what follows // in it cannot be listed"
+            unreadable(OSError(errno.EINVAL, reason, address))
+    for name in sorted(filter(is_recording, files)):
+        item = files[name]
+        yield Task(filesystem.unstrip_protocol(item["name"]), int(item["size"] or 0), -1)
+    visible = [name for name in subfolders if not is_hidden_folder(name)]
+    folders += [subfolders[name]["name"].rstrip("/") for name in sorted(visible, reverse=True)]
