@@ -199,23 +199,25 @@ def _tasks_at(address: str, unreadable: Callable[[OSError], object]) -> Iterator
         return
     folders = [root]
     while folders:
-        yield from _tasks_in(filesystem, folders, unreadable)
+        files, subfolders = _listed(filesystem, folders.pop(), unreadable)
+        for file in files:
+            yield Task(filesystem.unstrip_protocol(file["name"]), int(file["size"] or 0), -1)
+        folders += reversed(subfolders)
 
 
-def _tasks_in(
-    filesystem: Any, folders: list[str], unreadable: Callable[[OSError], object]
-) -> Iterator[Task]:
-    """Yield the recordings in the last of some folders, and put its subfolders in its place.
+def _listed(
+    filesystem: Any, folder: str, unreadable: Callable[[OSError], object]
+) -> tuple[list[Any], list[str]]:
+    """Return the recordings in a remote folder, and its folders that are not hidden, both sorted.
 
     fsspec's `walk` tries only once, and with most stores it remembers everything that it listed.
     """
-    folder = folders.pop()
     address = filesystem.unstrip_protocol(folder)
     try:
         found = with_retries(lambda: filesystem.ls(folder, detail=True), address)
     except FileNotFoundError as error:  # removed meanwhile, or a name that the client misreads
         unreadable(error)
-        return
+        return [], []
     filesystem.invalidate_cache(folder)
     files: dict[str, Any] = {}
     subfolders: dict[str, Any] = {}
@@ -227,8 +229,8 @@ def _tasks_in(
         elif is_folder:  # in an object store, where a name between slashes may be empty
             reason = "what follows // in it cannot be listed"
             unreadable(OSError(errno.EINVAL, reason, address))
-    for name in sorted(filter(is_recording, files)):
-        item = files[name]
-        yield Task(filesystem.unstrip_protocol(item["name"]), int(item["size"] or 0), -1)
-    visible = [name for name in subfolders if not is_hidden_folder(name)]
-    folders += [subfolders[name]["name"].rstrip("/") for name in sorted(visible, reverse=True)]
+    visible = sorted(name for name in subfolders if not is_hidden_folder(name))
+    return (
+        [files[name] for name in sorted(filter(is_recording, files))],
+        [subfolders[name]["name"].rstrip("/") for name in visible],
+    )

@@ -1,4 +1,4 @@
-"""What mutagen would destroy in a file's tags by writing them back."""
+"""What mutagen would destroy in a file's tags by writing them back, or write in vain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mutagen.ogg import OggFileType, OggPage
 
 
 def tag_loss(path: str | os.PathLike[str], media: Any) -> str | None:
-    """Return what else would be lost if a genre were written; None if nothing would.
+    """Return what would be lost if a genre were written, be it that genre; None if nothing would.
 
     ID3 is not checked here, since `tonearm.library.id3_frames` carries its frames over as bytes.
 
@@ -28,6 +28,8 @@ def tag_loss(path: str | os.PathLike[str], media: Any) -> str | None:
     if isinstance(tags, VComment) and tags and not _are_written_alike(path, media):
         return "a field of its tags is not UTF-8 or has no name, and writing would destroy it"
     if isinstance(tags, MP4Tags):
+        if any(name.startswith("\0") for name in tags):
+            return "its tags are QuickTime's, whose fields have numbers instead of names"
         # mutagen writes back fields it cannot decode, unless it has decoded another of that name.
         undecodable = [name for name in tags._failed_atoms if name in tags and name != "\xa9gen"]
         if undecodable:

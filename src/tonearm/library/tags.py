@@ -154,8 +154,6 @@ def _open_to_write(path: str | os.PathLike[str]) -> tuple[mutagen.FileType, Any]
     tags: Any = media.tags
     if isinstance(tags, ID3):
         return media, _id3_to_write(path, media)
-    if isinstance(tags, MP4Tags) and any(name.startswith("\0") for name in tags):
-        raise TagError(path, "its tags are QuickTime's, whose fields have numbers instead of names")
     reason = tag_loss(path, media)
     if reason is not None:
         raise TagError(path, reason)
