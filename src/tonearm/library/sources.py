@@ -191,11 +191,12 @@ def _named(error: Exception, path: str) -> OSError:
 
 def _tasks_at(address: str, unreadable: Callable[[OSError], object]) -> Iterator[Task]:
     filesystem, root = open_folder(address)
-    if not with_retries(lambda: filesystem.exists(root), address):
-        raise TonearmError(f"nothing there: {address}")
-    if with_retries(lambda: filesystem.isfile(root), address):
-        size = with_retries(lambda: filesystem.size(root), address)
-        yield Task(address, int(size or 0), -1)
+    try:
+        found = with_retries(lambda: filesystem.info(root), address)
+    except FileNotFoundError:
+        raise TonearmError(f"nothing there: {address}") from None
+    if found["type"] == "file":
+        yield Task(address, int(found["size"] or 0), -1)
         return
     folders = [root]
     while folders:
