@@ -236,7 +236,7 @@ def test_targets_are_standard_and_come_back_from_a_file(tmp_path: Path) -> None:
     back = TargetSpace.from_state(torch.load(tmp_path / "space.pt", weights_only=True))
     np.testing.assert_array_equal(back(heard[0]).musicnn, targets[0].musicnn)
 
-    batch = collate(targets[:2], [None, 1])
+    batch = collate(targets[:2], [None, 1], torch.device("cpu"))
     np.testing.assert_allclose(batch.musicnn[0], targets[0].musicnn.mean(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(batch.musicnn[1], targets[1].musicnn[1])
     assert 0 <= batch.audioset.min() <= batch.audioset.max() <= 1

@@ -38,11 +38,13 @@ def vary_conditions(
     if rng.random() < settings.warp_probability:
         logmel = _warped(logmel, settings, rng)
     size, _, mels = logmel.shape
-    curves = torch.from_numpy(_filters(size, mels, settings, rng))
+    device = logmel.device
+    curves = torch.from_numpy(_filters(size, mels, settings, rng)).to(device)
     noise = 10.0 ** rng.uniform(settings.noise_low, settings.noise_high, (size, 1, 1))
     noise *= rng.random((size, 1, 1)) < settings.noise_probability
     power = to_power(logmel, STUDENT_FRONT_END) * torch.pow(10.0, curves[:, None, :] / 10.0)
-    return from_power(power + torch.from_numpy(noise.astype(np.float32)), STUDENT_FRONT_END)
+    floor = torch.from_numpy(noise.astype(np.float32)).to(device)
+    return from_power(power + floor, STUDENT_FRONT_END)
 
 
 def mix(logmel: Tensor, share: float, partner: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ def _warped(logmel: Tensor, settings: ConditionSettings, rng: np.random.Generato
     # Only slower: a faster tempo would need more frames than there are.
     transform[:, 1, 1] = rng.uniform(1 - settings.warp_tempo, 1, size)
     grid = functional.affine_grid(
-        torch.from_numpy(transform), [size, 1, frames, mels], align_corners=False
+        torch.from_numpy(transform).to(logmel.device), [size, 1, frames, mels], align_corners=False
     )
     warped = functional.grid_sample(
         logmel[:, None], grid, padding_mode="border", align_corners=False

@@ -16,7 +16,13 @@ from torch import Tensor
 from tonearm.errors import TonearmError
 from tonearm.models.student import Student
 from tonearm.training.conditions import vary_conditions
-from tonearm.training.optimisation import Log, Optimisation, loaded_checkpoint, save_checkpoint
+from tonearm.training.optimisation import (
+    Log,
+    Optimisation,
+    loaded_checkpoint,
+    save_checkpoint,
+    training_device,
+)
 from tonearm.training.recipe import Recipe
 from tonearm.training.runfolder import IMITATION
 from tonearm.training.targets import Targets, TargetSpace, collate
@@ -125,7 +131,7 @@ def _imitate(
     torch.manual_seed(recipe.imitation.seed)
     # The genre head is a placeholder with one class, as the genres are not known in this stage.
     student = Student(1, embedding_size=recipe.student.embedding_size)
-    network = StudentWithTeacherHeads(student, space)
+    network = StudentWithTeacherHeads(student, space).to(training_device())
     train, held_out = _hold_out(music, recipe.imitation.held_out)
     log(f"imitation: {len(train)} segments, {len(held_out)} held out, in {folder}")
     weights = _train(recipe, network, space, train, held_out, folder, log)
@@ -231,8 +237,9 @@ def _step_losses(
     crops = [
         _crop(segment, patch, length) for segment, patch in zip(segments, patches, strict=True)
     ]
-    logmel = vary_conditions(torch.from_numpy(np.stack(crops)), recipe.conditions, rng)
-    terms = dict(imitation_losses(network(logmel), collate(targets, patches)))
+    frames = torch.from_numpy(np.stack(crops)).to(network.device)
+    logmel = vary_conditions(frames, recipe.conditions, rng)
+    terms = dict(imitation_losses(network(logmel), collate(targets, patches, network.device)))
     terms["audioset"] = terms["audioset"] * settings.audioset
     if patches[0] is not None:
         # Only musicnn's targets are for the patch; the others are for the whole segment.
@@ -264,8 +271,10 @@ def _validate(
     length, size = _frames(recipe.transfer.segment_seconds), recipe.imitation.batch_size
     for first in range(0, len(held_out), size):
         segments = held_out[first : first + size]
-        targets = collate([space(segment.outputs) for segment in segments], [None] * len(segments))
-        outputs = network(torch.from_numpy(np.stack([x.logmel(0, length) for x in segments])))
-        for name, loss in imitation_losses(outputs, targets).items():
+        targets = [space(segment.outputs) for segment in segments]
+        whole = collate(targets, [None] * len(segments), network.device)
+        frames = torch.from_numpy(np.stack([x.logmel(0, length) for x in segments]))
+        outputs = network(frames.to(network.device))
+        for name, loss in imitation_losses(outputs, whole).items():
             sums[name] = sums.get(name, 0.0) + loss.item() * len(segments)
     return {f"held_out_{name}": value / len(held_out) for name, value in sums.items()}

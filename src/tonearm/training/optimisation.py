@@ -37,7 +37,7 @@ class Optimisation(Generic[Network]):
     Parameters
     ----------
     network
-        The network to train, in place.
+        The network to train, in place, on the device where it is; see `training_device`.
     groups
         Groups of parameters, each with its peak learning rate.
     steps
@@ -98,7 +98,7 @@ class Optimisation(Generic[Network]):
 
         Returns
         -------
-        The network with averaged weights, in evaluation mode.
+        The network with averaged weights, on the CPU and in evaluation mode.
         """
         if checkpoint.exists():
             self._load(checkpoint)
@@ -126,7 +126,7 @@ class Optimisation(Generic[Network]):
             log(self._line(row, seconds / count))
             sums, counts, since, begin = {}, {}, self.done, time.monotonic()
         self._write_history(history)
-        return self.average
+        return self.average.cpu()
 
     def _step(self, loss: Tensor) -> None:
         settings = self._settings
@@ -176,6 +176,14 @@ class Optimisation(Generic[Network]):
             self.average.load_state_dict(state["average"])
             self._optimiser.load_state_dict(state["optimiser"])
             self._rows = state["rows"]
+
+
+def training_device() -> torch.device:
+    """Return a GPU if torch finds one, or the CPU.
+
+    `CUDA_VISIBLE_DEVICES` says which one torch finds; none if it is empty.
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:

@@ -106,8 +106,10 @@ class TargetSpace:
         return cls(**{name: tensor.numpy() for name, tensor in state.items()})
 
 
-def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> TargetBatch:
-    """Stack targets into a batch.
+def collate(
+    targets: Sequence[Targets], patches: Sequence[int | None], device: torch.device
+) -> TargetBatch:
+    """Stack targets into a batch on a device.
 
     Parameters
     ----------
@@ -117,7 +119,7 @@ def collate(targets: Sequence[Targets], patches: Sequence[int | None]) -> Target
     """
 
     def stacked(arrays: Iterable[Floats]) -> Tensor:
-        return torch.from_numpy(np.stack(list(arrays)))
+        return torch.from_numpy(np.stack(list(arrays))).to(device)
 
     def per_patch(patched: Iterable[Floats]) -> Tensor:
         return stacked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,6 +38,11 @@ class StudentWithTeacherHeads(nn.Module):
         self.musicnn_tags = nn.Linear(size, space.musicnn_tags.shape[1])
         self.fcn = nn.Linear(size, space.fcn.shape[1])
         self.fcn_tags = nn.Linear(size, space.fcn_tags.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, and what it is given has to be."""
+        return self.fcn.weight.device
 
     def forward(self, logmel: Tensor) -> TeacherHeadOutputs:
         """Return the outputs for float32[batch, frames, mels]."""

@@ -16,7 +16,7 @@ from tonearm.models import audioset
 from tonearm.models.student import Student
 from tonearm.training.conditions import mask_bands, mix, vary_conditions
 from tonearm.training.imitate import Imitation
-from tonearm.training.optimisation import Log, Optimisation
+from tonearm.training.optimisation import Log, Optimisation, training_device
 from tonearm.training.recipe import Recipe
 from tonearm.training.runfolder import HISTORY
 from tonearm.training.soft_labels import soft_labels
@@ -93,6 +93,7 @@ def tune(
     for parameter in network.student.classifier.parameters():
         # At first, all genres are equally likely and the genre loss does not move the embedding.
         nn.init.zeros_(parameter)
+    network.to(training_device())
     examples = _examples(recipe, imitation, clips, truth, music, labels)
     settings = recipe.tuning
     optimisation = Optimisation(
@@ -191,11 +192,13 @@ def _step_losses(
     chosen = _draw(examples, settings.labelled * share, settings.unlabelled * share, step, rng)
     frames = round(seconds * STUDENT_FRONT_END.frames_per_second)
     crops = [_crop(examples.segments[i], frames, rng) for i in chosen]
-    logmel = vary_conditions(torch.from_numpy(np.stack(crops)), recipe.conditions, rng)
-    genres = torch.from_numpy(examples.genres[chosen])
+    device = network.device
+    logmel = torch.from_numpy(np.stack(crops)).to(device)
+    logmel = vary_conditions(logmel, recipe.conditions, rng)
+    genres = torch.from_numpy(examples.genres[chosen]).to(device)
     weights = torch.from_numpy(
         np.where(chosen < examples.first_music, 1.0, settings.soft_weight).astype(np.float32)
-    )
+    ).to(device)
 
     mixed = rng.random() < settings.mixup_probability
     if mixed:
@@ -211,7 +214,7 @@ def _step_losses(
     cross_entropy = -(genres * outputs.student.genre.log_softmax(dim=1)).sum(dim=1)
     terms = {"genre": (cross_entropy * weights).mean()}
     if not mixed:  # there are no teacher outputs for mixtures
-        targets = collate([examples.targets[i] for i in chosen], [None] * len(chosen))
+        targets = collate([examples.targets[i] for i in chosen], [None] * len(chosen), device)
         for name, loss in imitation_losses(outputs, targets).items():
             weight = settings.audioset if name == "audioset" else settings.imitation
             terms[name] = weight * loss
