@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from host import names_are_bytes
-from tonearm.text import clock_text, is_path, not_utf8, printable
+from tonearm.text import clock_text, enumerated, is_path, not_utf8, printable
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,12 @@ def test_times_roll_over(seconds: float, shown: str) -> None:
 )
 def test_names_fit_into_a_line(name: str, shown: str) -> None:
     assert printable(name) == shown
+
+
+def test_of_many_names_a_message_has_the_first() -> None:
+    names = [f"genre {number}" for number in range(1, 23)]
+    assert enumerated(names[:20]).endswith(", genre 19, genre 20")
+    assert enumerated(names).endswith(", genre 19, genre 20 and 2 more")
 
 
 def test_the_line_that_is_not_utf8_is_named() -> None:

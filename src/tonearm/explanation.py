@@ -21,6 +21,7 @@ from tonearm.features.mel import hz_to_mel, mel_to_hz
 from tonearm.inputs import checked_samples, path_of
 from tonearm.loudness import Loudness
 from tonearm.prediction import Prediction
+from tonearm.text import enumerated
 from tonearm.windows import LENGTH_TOLERANCE_SECONDS
 
 EXPLAINED_SECONDS = 30.0  # of a longer recording, its middle
@@ -112,7 +113,7 @@ def explain(
         As raised by the classifier.
     """
     if genre is not None and genre not in classifier.labels:
-        known = ", ".join(classifier.labels)
+        known = enumerated(classifier.labels)
         raise UsageError(f"the model does not know the genre {genre!r} (it knows {known})")
     if start is not None and not 0 <= start < np.inf:
         raise UsageError(f"start: expected seconds from 0, got {start}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian and emoji are spelt with
+_MOST_NAMES = 20  # in one message; a folder per artist, taken for genres, may give thousands
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -53,6 +54,12 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 def listed(names: Iterable[str]) -> str:
     """Return names as an error message lists them: quoted and sorted."""
     return ", ".join(repr(name) for name in sorted(names))
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Return names with commas between them, or the first of them and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_MOST_NAMES])} and {more} more"
 
 
 def relative(path: str, folder: str = os.curdir) -> str:

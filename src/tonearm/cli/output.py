@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from tonearm.errors import with_file
-from tonearm.text import printable
+from tonearm.text import enumerated, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def warn_of_unknown_labels(mapping: Iterable[str], labels: Collection[str]) -> N
 
     unknown = unknown_labels(mapping, labels)
     if unknown and labels:  # an empty store knows no labels yet
-        listed, available = (printable(", ".join(names)) for names in (unknown, labels))
+        listed, available = (printable(enumerated(list(x))) for x in (unknown, labels))
         note(f"the model never predicts {listed}: it knows {available}")
 
 

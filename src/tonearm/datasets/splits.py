@@ -18,6 +18,7 @@ from tonearm.datasets import gtzan_facts
 from tonearm.datasets.components import connected_components
 from tonearm.datasets.track import Dataset, DatasetError, Track
 from tonearm.errors import UsageError
+from tonearm.text import enumerated
 
 Protocol = Literal["builtin", "filtered", "stratified", "artist-kfold", "random-kfold"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -266,8 +267,8 @@ def _gap(folds: Sequence[Fold]) -> str | None:
             missing[label].append(fold.name)
     if not missing:
         return None
-    listed = "; ".join(f"{label} in {', '.join(names)}" for label, names in missing.items())
-    return f"no track to train on of genres that are evaluated: {listed}"
+    places = enumerated([f"{label} in {' and '.join(names)}" for label, names in missing.items()])
+    return f"no track to train on of genres that are evaluated: {places}"
 
 
 def _left_out(dataset: Dataset, folds: Sequence[Fold]) -> str | None:

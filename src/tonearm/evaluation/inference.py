@@ -15,7 +15,7 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.predictions import Predictions
 from tonearm.prediction import Failure, Prediction
 from tonearm.progress import with_progress
-from tonearm.text import composed
+from tonearm.text import composed, enumerated
 
 
 class NothingClassified(TonearmError):
@@ -134,7 +134,7 @@ def evaluable_tracks(
     unknown = set(labels or ()) - set(dataset.labels)
     if unknown:
         raise UsageError(
-            f"{dataset.name} has no label {min(unknown)!r}; it has {', '.join(dataset.labels)}"
+            f"{dataset.name} has no label {min(unknown)!r}; it has {enumerated(dataset.labels)}"
         )
     tracks = tuple(
         track
@@ -170,7 +170,7 @@ def _to_model_labels(
     unused = set(rename) - present
     if unused:
         raise UsageError(
-            f"cannot rename {min(unused)!r}: the tracks are labelled {', '.join(sorted(present))}"
+            f"cannot rename {min(unused)!r}: the tracks are labelled {enumerated(sorted(present))}"
         )
     model_labels = {composed(label): label for label in known}
     renamed = (rename.get(track.label or "", track.label or "") for track in tracks)
@@ -179,7 +179,7 @@ def _to_model_labels(
     if unknown:
         raise TonearmError(
             f"the model does not know the label{'s' if len(unknown) > 1 else ''} "
-            f"{', '.join(sorted(unknown))} (it knows {', '.join(known)}): "
+            f"{enumerated(sorted(unknown))} (it knows {enumerated(known)}): "
             "rename with --map data=model, or leave them out with --labels"
         )
     return truth

@@ -15,6 +15,7 @@ from tonearm.library.own_tags import OwnTags
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.library.tags import Names, TagError, read_names
 from tonearm.media import require_several
+from tonearm.text import enumerated
 
 TEST_SPLIT = "test"  # the part of a dataset that is for evaluation, not for learning
 
@@ -125,7 +126,7 @@ def keep_genres(tracks: Sequence[Track], genres: Collection[str]) -> tuple[Track
     """
     known = {normalised_spelling(str(track.label)): str(track.label) for track in tracks}
     if unknown := [genre for genre in genres if normalised_spelling(genre) not in known]:
-        available = ", ".join(sorted(known.values())) or "none"
+        available = enumerated(sorted(known.values())) or "none"
         raise UsageError(f"no example of {', '.join(unknown)}: the genres are {available}")
     selected = set(map(normalised_spelling, genres))
     return tuple(track for track in tracks if normalised_spelling(str(track.label)) in selected)

@@ -26,6 +26,7 @@ from tonearm.library.forecast import Forecast, forecast
 from tonearm.library.head import fit_head
 from tonearm.library.head_replacement import replace_head
 from tonearm.metadata import BundleMetadata
+from tonearm.text import enumerated
 
 FEWEST_FILES = 5  # per genre: with fewer, hardly any are left to evaluate it on
 SUFFIX = ".onnx"
@@ -162,7 +163,7 @@ def _require_two_genres(
     labels = labels_of(tuple(tracks))
     if len(labels) < 2:
         counts = Counter(str(track.label) for track in tracks)
-        found = ", ".join(f"{label} {n}" for label, n in [*sorted(counts.items()), *left_out])
+        found = enumerated([f"{label} {n}" for label, n in [*sorted(counts.items()), *left_out]])
         raise TooFewExamples(
             f"learning needs two genres of {min_files} recordings at least, got {found or 'none'}",
             failures,

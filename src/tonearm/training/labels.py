@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tonearm.datasets.track import DatasetError, Track
+from tonearm.text import enumerated
 
 
 def require_labels(tracks: Sequence[Track], labels: Sequence[str]) -> None:
@@ -12,7 +13,7 @@ def require_labels(tracks: Sequence[Track], labels: Sequence[str]) -> None:
     stranger = next((track for track in tracks if track.label not in labels), None)
     if stranger is not None:
         raise DatasetError(
-            f"track {stranger.id}: label {stranger.label!r} is not among {', '.join(labels)}"
+            f"track {stranger.id}: label {stranger.label!r} is not among {enumerated(labels)}"
         )
 
 
