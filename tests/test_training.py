@@ -60,6 +60,7 @@ from tonearm.training.settings import ConfigError
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "gtzan"
 LABELS = tuple(sorted(STYLES))[:3]
 Program = Callable[..., tuple[int, str, str]]
+TRAIN = (sys.executable, "-m", "tonearm", "train")
 
 SMALL = """
 name: small
@@ -489,13 +490,7 @@ def test_equal_seeds_train_equally_even_if_one_run_is_killed_and_goes_on(
 ) -> None:
     folder = tmp_path / "killed"
     arguments = [*settings, "--schedule.epochs", "8", "--run", str(folder)]
-    command = [
-        sys.executable,
-        "-c",
-        "from tonearm.cli.app import main; main()",
-        "train",
-        *arguments,
-    ]
+    command = [*TRAIN, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
     while not _has_epochs(folder, 3):
@@ -513,6 +508,22 @@ def test_equal_seeds_train_equally_even_if_one_run_is_killed_and_goes_on(
     assert history(folder) == history(finished)
     assert (folder / "metrics.json").read_text() == (finished / "metrics.json").read_text()
     assert (folder / "predictions.csv").read_text() == (finished / "predictions.csv").read_text()
+
+
+@pytest.mark.slow
+def test_two_devices_train_one_model(settings: list[str], tmp_path: Path) -> None:
+    """The second one has a process of its own, which starts the same command."""
+    command = [*TRAIN, *settings, "--run", str(tmp_path), "--schedule.devices", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("validation: accuracy") == 1
+    assert done.stdout.count("model: ") == 1
+    assert done.stderr.count("epoch 3 of 3") == 1
+    assert len(history(tmp_path)) == 3
+    count = json.loads((tmp_path / "metrics.json").read_text())["count"]
+    assert count == 6  # each of the clips to validate on, once
+    assert Bundle.load(tmp_path / "model.onnx").metadata.labels == LABELS
 
 
 def test_a_finished_run_is_not_trained_again(settings: list[str], finished: Path) -> None:

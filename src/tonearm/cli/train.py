@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tonearm.cli.options import path_option
 from tonearm.cli.output import split_warnings, warn
 from tonearm.extras import needs
+
+if TYPE_CHECKING:
+    from tonearm.training import Run
 
 
 def register(app: typer.Typer) -> None:
@@ -57,11 +60,18 @@ def train(
             arguments += [f"--{setting}", str(value)]
 
     with needs("train"):
+        from lightning.pytorch.utilities import rank_zero_only
+
         from tonearm import training
 
     experiment = training.parse(arguments + context.args)
     with split_warnings():
         result = training.train(experiment, run, resume, workers=workers)
+    # With several devices, each has a process that gets here with the same result.
+    rank_zero_only(_show)(result)
+
+
+def _show(result: Run) -> None:
     for failure in result.failures:
         typer.echo(f"left out: {failure}", err=True)
     if result.metrics is not None:
