@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tonearm.datasets.cache import FeatureCache
 from tonearm.datasets.storage import StoredArray
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.synth import render, write_wav
-from tonearm.training import imitate, parse, run, tune
+from tonearm.training import augment, imitate, module, parse, run, tune
 from tonearm.training.recipe import (
     ConditionSettings,
     ImitationSettings,
@@ -32,12 +31,6 @@ from tonearm.training.recipe import (
 from tonearm.training.transfer_set import TransferSegment
 
 LABELS = ("orchestral", "swing")
-
-
-@pytest.fixture
-def gpu() -> Iterator[torch.device]:
-    with pretended_device() as device:
-        yield device
 
 
 class _Accelerator(Accelerator):
@@ -71,13 +64,14 @@ class _Accelerator(Accelerator):
         return NAME
 
 
-def test_what_is_here_does_not_mix_with_what_is_there(gpu: torch.device) -> None:
+def test_what_is_here_does_not_mix_with_what_is_there() -> None:
     here = torch.arange(3.0)
-    there = here.to(gpu)
-    assert (there + there).device == there.new_zeros(2).device == gpu
-    assert torch.equal((2 * there).cpu(), 2 * here)
-    with pytest.raises(RuntimeError, match="on the CPU"):
-        there + here
+    with pretended_device() as gpu:
+        there = here.to(gpu)
+        assert (there + there).device == there.new_zeros(2).device == gpu
+        assert torch.equal((2 * there).cpu(), 2 * here)
+        with pytest.raises(RuntimeError, match="on the CPU"):
+            there + here
 
 
 def test_a_network_learns_there_what_it_learns_here(
@@ -88,6 +82,13 @@ def test_a_network_learns_there_what_it_learns_here(
         path = tmp_path / f"{number}.wav"
         write_wav(path, render(label, 1.5, 16_000, seed=number), 16_000)
         tracks.append(Track(str(number), path, label))
+    places: list[str] = []
+
+    def vary(logmel: Tensor, *settings: Any) -> Tensor:
+        places.append(logmel.device.type)
+        return augment.vary(logmel, *settings)
+
+    monkeypatch.setattr(module, "vary", vary)
     exported: list[dict[str, Tensor]] = []
     # Tracing does not understand the device; a network is brought back before.
     monkeypatch.setattr(run, "export", lambda net, *_: exported.append(net.cpu().state_dict()))
@@ -112,6 +113,7 @@ def test_a_network_learns_there_what_it_learns_here(
         )
         learn(tmp_path / "there")
 
+    assert places == 4 * ["cpu"] + 4 * [NAME]  # two epochs of two batches
     here, there = exported
     torch.testing.assert_close(there, here)
 
@@ -154,8 +156,8 @@ def test_a_student_learns_there_what_it_learns_here(
 
     def learn(device: torch.device) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        for module in (imitate, tune):
-            monkeypatch.setattr(module, "training_device", lambda: device)
+        for stage in (imitate, tune):
+            monkeypatch.setattr(stage, "training_device", lambda: device)
         folder = tmp_path / device.type
         imitation = imitate.imitate(recipe, music, folder, print)
         truth = np.array([0, 1])
