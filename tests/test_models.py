@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.fft
 import torch
 from torch import Tensor, nn
 
 from tonearm.errors import UsageError
 from tonearm.models import GenreNetwork, create_model, register
-from tonearm.models.layers import BandNorm, DescriptorNet, GatedFusion
+from tonearm.models.layers import BandNorm, CepstralStatistics, DescriptorNet, GatedFusion
 
 CLASSES = 4
 DESCRIPTORS = 7
@@ -302,3 +304,12 @@ def test_what_no_network_can_be_made_of_is_named(
 def test_a_name_is_given_once() -> None:
     with pytest.raises(ValueError, match="'cnn' is taken by CNN"):
         register("cnn")(GenreNetwork)
+
+
+def test_the_cepstrum_is_scipys_cosine_transform() -> None:
+    expected = scipy.fft.dct(np.eye(96), type=2, norm="ortho")[:, :40]
+    expected[:, 0] *= 2**0.5  # the orthonormal transform shrinks its first coefficient
+
+    transform = CepstralStatistics(96).transform
+
+    np.testing.assert_allclose(transform, expected, rtol=0, atol=1e-7)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -136,9 +136,12 @@ class CepstralStatistics(nn.Module):
     def __init__(self, n_mels: int) -> None:
         super().__init__()
         coefficients = min(_CEPSTRAL_COEFFICIENTS, n_mels)
-        centres = (torch.arange(n_mels) + 0.5) * (math.pi / n_mels)
-        transform = torch.cos(centres[:, None] * torch.arange(coefficients)) * (2 / n_mels) ** 0.5
-        self.register_buffer("transform", transform, persistent=False)
+        # By NumPy, as in some processes torch's first cosine is slightly off: MKL's functions are
+        # if several threads call them first (https://github.com/pytorch/pytorch/issues/188792).
+        centres = (np.arange(n_mels) + 0.5) * (np.pi / n_mels)
+        transform = np.cos(np.outer(centres, np.arange(coefficients))) * (2 / n_mels) ** 0.5
+        buffer = torch.from_numpy(transform.astype(np.float32))
+        self.register_buffer("transform", buffer, persistent=False)
         self.transform: Tensor
         self.pool = StatisticsPool()
         self.size = 3 * coefficients
