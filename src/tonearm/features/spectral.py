@@ -33,6 +33,15 @@ def mfcc(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(log_mel @ _dct_matrix(log_mel.shape[1]))
 
 
+def dct_cosines(n_mels: int, count: int) -> NDArray[np.float64]:
+    """Return the first columns of a DCT-II, float64[n_mels, count].
+
+    The orthonormal transform has the first column divided by the square root of 2.
+    """
+    phase = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(count))
+    return np.asarray(np.sqrt(2.0 / n_mels) * np.cos(phase))
+
+
 def chroma(power: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     """Return the strength of the pitch classes C to B, float32[frames, 12]; the strongest is 1.
 
@@ -140,8 +149,7 @@ def _frame_sums(values: NDArray[np.float64], frame: int, hop: int) -> NDArray[np
 @cache
 def _dct_matrix(n_mels: int) -> NDArray[np.float32]:
     """Return the first columns of an orthonormal DCT-II, float32[n_mels, MFCC_COUNT]."""
-    phase = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(MFCC_COUNT))
-    cosines = np.sqrt(2.0 / n_mels) * np.cos(phase)
+    cosines = dct_cosines(n_mels, MFCC_COUNT)
     cosines[:, 0] /= np.sqrt(2.0)
     return np.asarray(cosines, dtype=np.float32)
 

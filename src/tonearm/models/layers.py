@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tonearm.errors import UsageError
+from tonearm.features.spectral import dct_cosines
 
 # Frames of the placeholder for a missing spectrogram: as many as the deepest pooling needs.
 _MISSING_FRAMES = 32
@@ -138,10 +138,8 @@ class CepstralStatistics(nn.Module):
         coefficients = min(_CEPSTRAL_COEFFICIENTS, n_mels)
         # By NumPy, as in some processes torch's first cosine is slightly off: MKL's functions are
         # if several threads call them first (https://github.com/pytorch/pytorch/issues/188792).
-        centres = (np.arange(n_mels) + 0.5) * (np.pi / n_mels)
-        transform = np.cos(np.outer(centres, np.arange(coefficients))) * (2 / n_mels) ** 0.5
-        buffer = torch.from_numpy(transform.astype(np.float32))
-        self.register_buffer("transform", buffer, persistent=False)
+        transform = torch.from_numpy(dct_cosines(n_mels, coefficients)).float()
+        self.register_buffer("transform", transform, persistent=False)
         self.transform: Tensor
         self.pool = StatisticsPool()
         self.size = 3 * coefficients
