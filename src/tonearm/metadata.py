@@ -10,7 +10,7 @@ from typing import Any
 from tonearm import __version__
 from tonearm.errors import TonearmError
 from tonearm.features.logmel import LogMelConfig
-from tonearm.text import is_line, listed
+from tonearm.text import enumerated, is_line, listed
 
 FORMAT_VERSION = 1
 MUSIC_THRESHOLD = 0.3  # defaults for bundles that set none; docs/classify.md gives their cost
@@ -85,7 +85,7 @@ class BundleMetadata:
         if not self.labels:
             raise MetadataError("labels: expected at least one, got none")
         if len(set(self.labels)) != len(self.labels):
-            raise MetadataError(f"labels: each must be there once, got {', '.join(self.labels)}")
+            raise MetadataError(f"labels: each must be there once, got {enumerated(self.labels)}")
         for label in self.labels:
             if not is_line(label):
                 raise MetadataError(f"labels: expected a line of text each, got {label!a}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 _JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian and emoji are spelt with
 _MOST_NAMES = 20  # in one message; a folder per artist, taken for genres, may give thousands
@@ -56,8 +56,9 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names))
 
 
-def enumerated(names: Sequence[str]) -> str:
+def enumerated(names: Iterable[str]) -> str:
     """Return names with commas between them, or the first of them and how many more there are."""
+    names = list(names)
     more = len(names) - _MOST_NAMES
     return ", ".join(names) if more <= 0 else f"{', '.join(names[:_MOST_NAMES])} and {more} more"
 

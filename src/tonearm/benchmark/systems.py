@@ -32,7 +32,7 @@ from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.grouping import group_of
 from tonearm.evaluation.inference import audio_paths
 from tonearm.prediction import Failure
-from tonearm.text import not_utf8
+from tonearm.text import enumerated, not_utf8
 
 if TYPE_CHECKING:
     from tonearm.training.experiment import Experiment
@@ -336,7 +336,7 @@ def _is_recipe(config: Path) -> bool:
 
 def _require_labels(model: Path, known: Sequence[str], labels: Sequence[str]) -> None:
     if missing := set(labels) - set(known):
-        raise TonearmError(f"{model} does not know the labels {', '.join(sorted(missing))}")
+        raise TonearmError(f"{model} does not know the labels {enumerated(sorted(missing))}")
 
 
 def _predict(model: Path, given: Round, workers: int) -> FloatArray:

@@ -180,7 +180,7 @@ def _print(learned: Learned) -> None:
         for label, reasons in needs.items():
             print(f"  {fitted(printable(label), width)}  {printable(reasons)}")
     if learned.left_out:
-        small_genres = enumerated([f"{printable(label)} {n}" for label, n in learned.left_out])
+        small_genres = enumerated(f"{printable(label)} {n}" for label, n in learned.left_out)
         print(f"\nLeft out, with too few files (--min-files): {small_genres}")
     size = learned.path.stat().st_size / 1e6
     print(f"\n{printable(learned.path)}: {len(learned.labels)} genres, {size:.1f} MB")

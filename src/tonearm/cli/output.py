@@ -67,7 +67,7 @@ def warn_of_unknown_labels(mapping: Iterable[str], labels: Collection[str]) -> N
 
     unknown = unknown_labels(mapping, labels)
     if unknown and labels:  # an empty store knows no labels yet
-        listed, available = (printable(enumerated(list(x))) for x in (unknown, labels))
+        listed, available = (printable(enumerated(names)) for names in (unknown, labels))
         note(f"the model never predicts {listed}: it knows {available}")
 
 

@@ -267,7 +267,7 @@ def _gap(folds: Sequence[Fold]) -> str | None:
             missing[label].append(fold.name)
     if not missing:
         return None
-    places = enumerated([f"{label} in {' and '.join(names)}" for label, names in missing.items()])
+    places = enumerated(f"{label} in {' and '.join(names)}" for label, names in missing.items())
     return f"no track to train on of genres that are evaluated: {places}"
 
 

@@ -18,6 +18,7 @@ from tonearm.datasets.track import PREDICTION_COLUMNS, Track
 from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation.grouping import Unit, group_of
 from tonearm.evaluation.metrics import Metrics, evaluate, improper_row
+from tonearm.text import enumerated
 
 # Columns that every table begins with, and those that it may end with.
 KEY_COLUMNS, OPTIONAL_COLUMNS = PREDICTION_COLUMNS[:2], PREDICTION_COLUMNS[2:]
@@ -95,7 +96,7 @@ class Predictions:
         unknown = set(self.truth) - set(self.labels)
         if unknown:
             raise UsageError(
-                f"true label {min(unknown)!r} is not among the classes {', '.join(self.labels)}"
+                f"true label {min(unknown)!r} is not among the classes {enumerated(self.labels)}"
             )
 
     def __len__(self) -> int:

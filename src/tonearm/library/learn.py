@@ -163,7 +163,7 @@ def _require_two_genres(
     labels = labels_of(tuple(tracks))
     if len(labels) < 2:
         counts = Counter(str(track.label) for track in tracks)
-        found = enumerated([f"{label} {n}" for label, n in [*sorted(counts.items()), *left_out]])
+        found = enumerated(f"{label} {n}" for label, n in [*sorted(counts.items()), *left_out])
         raise TooFewExamples(
             f"learning needs two genres of {min_files} recordings at least, got {found or 'none'}",
             failures,

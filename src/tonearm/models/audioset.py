@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tonearm.errors import TonearmError
+from tonearm.text import enumerated
 
 CLASSES = 527
 MUSIC = 137  # the number of the class "Music"
@@ -61,6 +62,6 @@ def genre_classes(labels: Iterable[str]) -> list[list[int]]:
     names = tuple(labels)
     if foreign := [label for label in names if label not in GENRES]:
         raise TonearmError(
-            f"AudioSet's classes are known for {', '.join(GENRES)}, not for {', '.join(foreign)}"
+            f"AudioSet's classes are known for {', '.join(GENRES)}, not for {enumerated(foreign)}"
         )
     return [list(GENRES[label].values()) for label in names]

@@ -25,6 +25,7 @@ from tonearm.library.tag_words import normalised_spelling
 from tonearm.models.layers import rectangle
 from tonearm.models.network import Outputs
 from tonearm.models.student import Student
+from tonearm.text import enumerated
 from tonearm.training.fcn import BENEATH, EMBEDDING, TAGS, Fcn, read_maps
 from tonearm.training.mel_power import to_power
 from tonearm.training.probe import FURTHEST, LEAST_SPREAD, fit
@@ -220,7 +221,7 @@ def require_heads(
     if not (specialised or general):
         raise UsageError(
             "no head is left: ensemble.fcn_tags is the only weight above 0, and last.fm's tags "
-            f"name fewer than two of {', '.join(labels)}"
+            f"name fewer than two of {enumerated(labels)}"
         )
     if not (settings.full_band or general):
         raise UsageError(
