@@ -16,6 +16,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lowest newest alone lint docs bench clean
+# With `make -j`, several pips would install into the same environment at once.
+.NOTPARALLEL:
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,5 +109,5 @@ $(LOWEST)/dev.stamp: pyproject.toml
 	@touch $@
 
 $(VENV)/docs.stamp: pyproject.toml $(VENV)/python.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@ $(VENV)/core.stamp
