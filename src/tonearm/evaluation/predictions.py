@@ -243,7 +243,7 @@ def read(path: str | PathLike[str]) -> Predictions:
     columns = dict(zip(header, zip(*(row for _, row in rows), strict=True), strict=True))
     labels = tuple(name for name in header[2:] if name not in OPTIONAL_COLUMNS)
     try:
-        probabilities = np.array([columns[label] for label in labels], dtype=np.float64).T
+        probabilities = np.array([_numbers(label, columns[label]) for label in labels]).T
         predictions = Predictions(
             labels=labels,
             tracks=columns["track"],
@@ -260,3 +260,14 @@ def read(path: str | PathLike[str]) -> Predictions:
         row, reason = improper
         raise PredictionsError(f"{path}: line {rows[row][0]}: the probabilities are {reason}")
     return predictions
+
+
+def _numbers(label: str, cells: Sequence[str]) -> NDArray[np.float64]:
+    """Return a genre's column as numbers; raise ValueError, which names the column."""
+    try:
+        return np.array(cells, dtype=np.float64)
+    except ValueError as error:
+        others = ", ".join(PREDICTION_COLUMNS)
+        raise ValueError(
+            f"the column {label!r} holds no probabilities, as all but {others} must: {error}"
+        ) from None
