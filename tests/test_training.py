@@ -440,6 +440,7 @@ def test_a_run_leaves_a_model_its_metrics_and_its_history(finished: Path, music:
     rates = [float(row["lr"]) for row in history(finished)]
     assert rates[-1] > 0  # with which the epoch's last step was taken, not of the one to come
     assert bundle.metadata.metrics["macro_f1"] == round(metrics.f1, 4)
+    assert bundle.metadata.training["split"] == "stratified-1of3"
     assert yaml.safe_load((finished / "config.yaml").read_text())["name"] == "small"
     assert list((finished / "logs").glob("events.*"))
 

@@ -137,7 +137,7 @@ def train(
         cache,
         resume=resume,
         workers=workers,
-        split=data.split,
+        split=fold.name,
         data=dataset.name if len(folds) == 1 else None,
     )
 
@@ -172,7 +172,7 @@ def fit(
     resume, workers
         See `train`.
     split
-        Protocol that split the tracks, which is stored in the bundle.
+        What the division of the tracks is called (`Fold.name`); it is stored in the bundle.
     data
         Name of the dataset that the tracks are from, if they are whole parts of it. It is stored in
         the bundle, so that an evaluation on the same tracks is noticed.
