@@ -49,6 +49,29 @@ def test_equals_librosa(style: str) -> None:
     np.testing.assert_allclose(actual, expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["mel16k", "mel22k", "htk16k", "htk32k"])
+def test_equals_librosa_with_the_settings_that_the_page_states(name: str) -> None:
+    config = FRONT_ENDS[name]
+    rate = config.sample_rate
+    samples = render(STYLES[0], seconds=1.0, rate=rate, seed=1)
+    mel = librosa.feature.melspectrogram(
+        y=samples,
+        sr=rate,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        n_mels=config.n_mels,
+        fmax={"mel22k": 11_025}.get(name, 8_000),
+        htk=name.startswith("htk"),
+        norm=None if name.startswith("htk") else "slaney",
+        pad_mode="reflect",
+    )
+    if name == "htk32k":  # the values of "htk16k": twice the samples have four times the power
+        mel /= 4
+    in_db = name.startswith("htk")
+    expected = librosa.power_to_db(mel, top_db=None) if in_db else np.log10(1 + 1e4 * mel)
+    np.testing.assert_allclose(LogMel(config)(samples), expected.T, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(("htk", "scale"), [(False, "slaney"), (True, "htk")])
 @pytest.mark.parametrize("norm", ["slaney", None])
 def test_filterbank_equals_librosa(htk: bool, scale: str, norm: str | None) -> None:
