@@ -512,6 +512,7 @@ def test_a_parquet_column_beyond_python_is_named(tmp_path: Path, kind: str) -> N
         ("path,label\n", "no rows"),
         ("name,label\na,b\n", "no column of paths"),
         ("path,label\na,b,c\n", "line 2: more cells"),
+        ("path;label;title\na;b;c, d\n", r"more cells .* \(path;label;title\)"),
         ("path,label\n,b\n", "line 2: the path is empty"),
         ("path,id\na,1\nb,1\n", "'1' occurs more than once"),
         ("path,duration\na,long\n", "line 2: duration 'long' is not a number"),

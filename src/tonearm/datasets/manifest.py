@@ -15,7 +15,7 @@ from tonearm.datasets.splits import Fold
 from tonearm.datasets.track import Dataset, DatasetError, Track, label_text, labels_of, part_name
 from tonearm.errors import reason_of
 from tonearm.extras import needs
-from tonearm.text import not_utf8, relative
+from tonearm.text import enumerated, not_utf8, relative
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 SUFFIXES = (".csv", *PARQUET_SUFFIXES)
@@ -211,7 +211,8 @@ def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
         for cells in reader:
             if len(cells) > len(names):
                 raise DatasetError(
-                    f"{path}, line {reader.line_num}: more cells than the header has columns"
+                    f"{path}, line {reader.line_num}: more cells than the header has columns "
+                    f"({enumerated(names)})"
                 )
             if cells:
                 row = dict(zip_longest(names, cells, fillvalue=""))
