@@ -147,8 +147,10 @@ def evaluable_tracks(
     if not tracks:
         filters = {"split": split, "kind": kind, "labels": labels and ", ".join(sorted(labels))}
         described = ", ".join(f"{name} {value!r}" for name, value in filters.items() if value)
+        parts = {track.split for track in dataset if track.split is not None}
+        known = f"; its parts are {enumerated(sorted(parts))}" if split and parts else ""
         raise TonearmError(
-            f"{dataset.name} has no labelled track with audio ({described or 'at all'})"
+            f"{dataset.name} has no labelled track with audio ({described or 'at all'}){known}"
         )
     return tracks
 
