@@ -34,8 +34,10 @@ from tonearm.evaluation import predictions
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.training_overlap import training_text
 from tonearm.extras import needs
+from tonearm.features.descriptors import descriptor_names
 from tonearm.features.logmel import FRONT_ENDS
-from tonearm.models import create_model
+from tonearm.models import create_model, registry
+from tonearm.models.multimodal import Multimodal
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import parse, train
 from tonearm.training.build import build_network
@@ -242,6 +244,19 @@ def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() 
 
     assert build_network(experiment, known).genre_classes.tolist() == [[235, 230], [251, 251]]
     assert build_network(experiment, unknown).audioset_weight == 0.0
+
+
+def test_a_network_of_any_name_is_told_what_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_networks", {})
+
+    @registry.register("describing")
+    class Describing(Multimodal):
+        def __init__(self, num_classes: int, n_mels: int, n_descriptors: int) -> None:
+            super().__init__(num_classes, n_mels, n_descriptors)
+
+    network = build_network(Experiment(model=ModelSettings("describing")), LABELS)
+    assert isinstance(network, Describing)
+    assert len(network.numbers.mean) == len(descriptor_names())
 
 
 @pytest.mark.parametrize(

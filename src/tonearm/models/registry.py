@@ -33,21 +33,32 @@ def create_model(name: str, num_classes: int, **settings: Any) -> GenreNetwork:
     PretrainedError
         If the network starts from published weights that are neither at hand nor to be fetched.
     """
-    if name not in _networks:
-        raise UsageError(f"model {name!r} is unknown: expected one of {', '.join(model_names())}")
-    network = _networks[name]
-    known = [p for p in inspect.signature(network).parameters if p != "num_classes"]
+    known = setting_names(name)
     for setting in settings:
         if setting not in known:
             raise UsageError(
                 f"model {name!r} has no setting {setting!r}: expected some of {', '.join(known)}"
             )
-    return network(num_classes=num_classes, **settings)
+    return _networks[name](num_classes=num_classes, **settings)
 
 
 def model_names() -> tuple[str, ...]:
     """Return the registered names in alphabetical order."""
     return tuple(sorted(_networks))
+
+
+def setting_names(name: str) -> tuple[str, ...]:
+    """Return the settings that `create_model` takes for a network.
+
+    Raises
+    ------
+    UsageError
+        If the network is unknown.
+    """
+    if name not in _networks:
+        raise UsageError(f"model {name!r} is unknown: expected one of {', '.join(model_names())}")
+    parameters = inspect.signature(_networks[name]).parameters
+    return tuple(parameter for parameter in parameters if parameter != "num_classes")
 
 
 def register(name: str) -> Callable[[_Network], _Network]:

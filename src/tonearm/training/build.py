@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from tonearm.errors import TonearmError, UsageError
 from tonearm.features.descriptors import descriptor_names
 from tonearm.models import GenreNetwork, audioset, create_model
+from tonearm.models.registry import setting_names
 from tonearm.training.experiment import Experiment
 from tonearm.windows import PADDED_SECONDS
 
@@ -30,14 +32,16 @@ def build_network(experiment: Experiment, labels: Sequence[str]) -> GenreNetwork
         If the network cannot be built with these settings, or fails on the shortest input that it
         will receive.
     """
-    name, settings = experiment.model.name, dict(experiment.model.settings)
-    settings["n_mels"] = experiment.front_end_config.n_mels
-    if name == "multimodal" or settings.get("descriptors"):
-        settings["n_descriptors"] = len(descriptor_names())
-    if name == "student":
-        settings["labels"] = tuple(labels)
-        if not audioset.knows(labels):
-            settings["audioset_weight"] = 0.0
+    name = experiment.model.name
+    derived: dict[str, Any] = {
+        "n_mels": experiment.front_end_config.n_mels,
+        "n_descriptors": len(descriptor_names()),
+        "labels": tuple(labels),
+    }
+    known = setting_names(name)
+    settings = experiment.model.settings | {s: v for s, v in derived.items() if s in known}
+    if name == "student" and not audioset.knows(labels):
+        settings["audioset_weight"] = 0.0
     try:
         with warnings.catch_warnings():
             # A warning about layers without weights; `_try` finds out whether they work.
