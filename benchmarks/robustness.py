@@ -45,6 +45,10 @@ from tonearm.workers import Crash, in_order
 
 Alteration = Callable[[Samples, int, str], tuple[Samples, int]]
 
+# FFmpeg chooses the container by the suffix of a file's name. WAV takes AAC too, but clips of it
+# come back short or not at all.
+SUFFIXES = {"pcm_s16le": ".wav", "libmp3lame": ".mp3", "libopus": ".opus"}
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -58,7 +62,7 @@ class Condition:
         Maps samples float32[n], their rate and the track's id to samples float32[n] or
         float32[channels, n] and their rate.
     codec, bitrate
-        FFmpeg's encoder for the file, and bits per second if it is lossy.
+        FFmpeg's encoder for the file, one of `SUFFIXES`, and bits per second if it is lossy.
     seconds
         Length of the excerpt; clips no longer than that are left out. None for whole clips.
     allowed
@@ -271,9 +275,8 @@ def _clip_classifier(
             return classifier(clip.fold).attempt(clip.path)
         condition = CONDITIONS[position]
         with tempfile.TemporaryDirectory() as folder:
-            suffix = {"libmp3lame": ".mp3", "libopus": ".opus"}.get(condition.codec, ".wav")
-            target = Path(folder) / f"clip{suffix}"
             try:
+                target = Path(folder) / f"clip{SUFFIXES[condition.codec]}"
                 write_altered(condition, clip.path, clip.track.id, target)
             except Exception as error:  # a worker must not raise; the clip is named and left out
                 return Failure(clip.path, f"{type(error).__name__}: {error}")

@@ -47,3 +47,19 @@ def test_excerpts_of_each_length(tracks: list[Track], tmp_path: Path) -> None:
     folder = tmp_path / "work" / three_seconds.name
     assert sorted(copy.path for copy in copies) == sorted(folder.iterdir())
     assert [copy.id for copy in copies] == [track.id for track in tracks]
+
+
+def test_clips_are_only_encoded_into_files_that_are_meant_for_the_codec(
+    tracks: list[Track], monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
+) -> None:
+    robustness = importlib.import_module("robustness")
+    foldwise = importlib.import_module("foldwise")
+    opus = next(one for one in robustness.CONDITIONS if one.codec == "libopus")
+    aac = robustness.Condition("AAC", codec="aac")
+    monkeypatch.setattr(robustness, "CONDITIONS", (opus, aac))
+    heard, refused = (
+        robustness._clip_classifier(position, [tiny_bundle])(foldwise.Clip(tracks[0], 0))
+        for position in (0, 1)
+    )
+    assert heard.genre == "low"
+    assert refused.error == "KeyError: 'aac'"
