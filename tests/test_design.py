@@ -46,14 +46,15 @@ def test_imports_point_one_way() -> None:
                 for other in _imported(file)
                 if other != room and levels.get(other, len(levels)) <= levels[room]
             ]
-    assert upward == []
+    assert upward == [], "against the order in docs/design.md"
 
 
 def test_packages_are_explained() -> None:
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    for package in PACKAGE.iterdir():
-        if (package / "__init__.py").is_file():
-            assert f"`tonearm.{package.name}`" in design, package.name
+    packages = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    explained = set(re.findall(r"^\| `tonearm\.(\w+)`", design, re.MULTILINE))
+    assert packages - explained == set(), "not in the table of docs/design.md"
+    assert packages - _levels().keys() == set(), "not in its sentence about imports"
 
 
 def test_what_holds_arrays_is_not_compared_by_value() -> None:
@@ -72,4 +73,4 @@ def test_what_holds_arrays_is_not_compared_by_value() -> None:
                 and arrays.search(re.sub(r"Callable\[.*\]", "", ast.unparse(field.annotation)))
                 and "compare=False" not in ast.unparse(field)
             ]
-    assert compared == []
+    assert compared == [], "give these dataclasses eq=False, or such fields compare=False"

@@ -72,7 +72,8 @@ def test_help_loads_nothing_of_weight(arguments: list[str]) -> None:
     )
     done = _run(code, *arguments)
     assert done.returncode == 0
-    assert set(done.stderr.split()).isdisjoint({*HEAVY, "numpy", "onnxruntime", "av"})
+    heavy = set(done.stderr.split()) & {*HEAVY, "numpy", "onnxruntime", "av"}
+    assert heavy == set(), "import it within the function of the command"
 
 
 def test_a_command_is_built_without_the_others() -> None:
@@ -107,6 +108,22 @@ if __name__ == "__main__":
     assert all(str(file) in answer and "low" in answer for answer in answers[::3])
     assert answers[1::3] == ["0"] * 4
     assert answers[2] == "False"
+
+
+def test_the_core_imports_no_torch() -> None:
+    code = """
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+for name in ("audio", "features", "bundle", "classifier", "datasets"):
+    part = import_module(f"tonearm.{name}")
+    for module in iter_modules(getattr(part, "__path__", ()), f"tonearm.{name}."):
+        import_module(module.name)
+print(*sys.modules)
+"""
+    loaded = set(_run(code).stdout.split())
+    assert loaded >= {"tonearm.classifier", "tonearm.datasets.folder", "tonearm.features.plot"}
+    assert loaded & {"torch", "lightning"} == set()
 
 
 def test_the_core_depends_on_nothing_heavy() -> None:
