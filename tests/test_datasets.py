@@ -16,7 +16,7 @@ import pytest
 
 from host import names_are_bytes, names_hold_anything, needs_links
 from tonearm import media
-from tonearm.datasets import Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
+from tonearm.datasets import LAYOUTS, Dataset, DatasetError, Fold, Track, gtzan_facts, load, split
 from tonearm.datasets.gtzan import read_feature_table
 from tonearm.datasets.manifest import other_columns, write_folds
 from tonearm.datasets.splits import LeftOutWarning, OneGenreWarning, artist_key
@@ -863,9 +863,7 @@ def test_nothing_known_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
         load(tmp_path / "notes.txt", "folder")
 
 
-@pytest.mark.parametrize(
-    "layout", ["gtzan", "gtzan-kaggle", "gtzan-shared", "fma", "folder", "manifest"]
-)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_that_does_not_fit_is_told(tmp_path: Path, layout: str) -> None:
     with pytest.raises(DatasetError, match=re.escape(str(tmp_path))):
         load(tmp_path, layout)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -22,15 +22,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from packaging.version import Version
 
 from bundles import tiny_metadata, write_bundle
 from tonearm import __version__, bundle, synth
+from tonearm.baselines.feature_sets import FEATURE_SETS
+from tonearm.cli.app import create_app
+from tonearm.datasets import LAYOUTS, PROTOCOLS
 from tonearm.datasets.gtzan_facts import facts
 from tonearm.evaluation import predictions
 from tonearm.evaluation.compare import compare
+from tonearm.features.logmel import FRONT_ENDS
 from tonearm.library.scan import Scan
 from tonearm.library.store import Store
+from tonearm.models import model_names
 
 ROOT = Path(__file__).parents[1]
 NAMES = re.findall(
@@ -127,6 +133,48 @@ def test_what_examples_use_is_on_the_page() -> None:
     explained = {attribute(name) for name in NAMES}
     used = {name for blocks in examples().values() for name in shown(blocks)}
     assert {name for name in used if attribute(name) not in explained} == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        pytest.param("data.md", LAYOUTS, id="layouts"),
+        pytest.param("data.md", PROTOCOLS, id="protocols"),
+        pytest.param("train.md", model_names(), id="networks"),
+        pytest.param("features.md", FRONT_ENDS, id="front ends"),
+        pytest.param("evaluate.md", [f"{name}-" for name in FEATURE_SETS], id="feature sets"),
+    ],
+)
+def test_a_table_lists_all_there_are(page: str, names: Iterable[str]) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+    assert set(names) - set(rows) == set(), f"without a row in docs/{page}"
+
+
+def test_every_command_and_option_is_on_a_page() -> None:
+    pages = (ROOT / "README.md", *ROOT.glob("docs/*.md"))
+    text = "".join(path.read_text(encoding="utf-8") for path in pages)
+    wanted = {
+        name: [option for parameter in command.params for option in parameter.opts]
+        for name, command in commands("tonearm", typer.main.get_command(create_app()))
+    }
+    missing = [name for name in wanted if not re.search(rf"{name}\b", text)]
+    missing += [
+        f"{name} {option}"
+        for name, options in wanted.items()
+        for option in options
+        if option.startswith("--") and not re.search(rf"{option}\b", text)
+    ]
+    assert missing == [], "neither in the README nor in docs/"
+
+
+def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Give each command that can be called, by its whole name."""
+    groups = getattr(command, "commands", {})
+    for part, each in groups.items():
+        yield from commands(f"{name} {part}", each)
+    if not groups:
+        yield name, command
 
 
 def test_the_table_of_the_readme_is_what_its_command_prints() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import errno
 import importlib
+import inspect
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -244,6 +245,34 @@ def test_a_student_is_told_the_labels_and_asks_audioset_only_of_what_it_knows() 
 
     assert build_network(experiment, known).genre_classes.tolist() == [[235, 230], [251, 251]]
     assert build_network(experiment, unknown).audioset_weight == 0.0
+
+
+SECTIONS = ("data", "augment", "optimiser", "schedule")
+
+
+@pytest.mark.parametrize("section", [*SECTIONS, "model"])
+def test_every_setting_is_described(section: str) -> None:
+    kind = type(getattr(Experiment(), section))
+    described = re.findall(r"^(\w[\w, ]*)$", inspect.getdoc(kind) or "", re.MULTILINE)
+    names = {name for line in described for name in line.split(", ")}
+    missing = {field.name for field in fields(kind)} - names
+    assert missing == set(), f"not among the Attributes of {kind.__name__}"
+
+
+def test_numbers_have_a_range() -> None:
+    unbounded = []
+    for section in SECTIONS:
+        settings = getattr(Experiment(), section)
+        for field in fields(settings):
+            if not isinstance(getattr(settings, field.name), int | float):
+                continue
+            try:
+                replace(Experiment(), **{section: replace(settings, **{field.name: -1000})})
+            except UsageError:
+                continue
+            unbounded.append(f"{section}.{field.name}")
+    # The protocol knows which folds there are.
+    assert unbounded == ["data.folds", "data.fold"], "check them in training/experiment.py"
 
 
 def test_a_network_of_any_name_is_told_what_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
