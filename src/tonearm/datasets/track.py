@@ -82,7 +82,8 @@ class Dataset:
     layout
         The layout it was read from, a key of `tonearm.datasets.LAYOUTS`.
     table
-        The table the tracks were read from, one row each; `None` for layouts without one.
+        The manifest the tracks were read from, with a row for each in their order; `None` for
+        layouts without one.
     picture_tracks
         Tracks for which only the spectrogram picture is available (`path` is `None`); they are in
         no split and in no count unless requested.

@@ -21,7 +21,8 @@ class GenreNetwork(nn.Module):
     """Base of the genre networks, which implement `embed` and share the linear classifier.
 
     A network takes log-mel frames of any length from about half a second on, so one set of weights
-    serves training crops, windows and short clips. The network itself normalises its input.
+    serves training crops, windows and short clips; it must do so when exported to ONNX, too. The
+    network itself normalises its input.
 
     Parameters
     ----------
