@@ -36,7 +36,7 @@ from tonearm.evaluation.compare import compare
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.library.scan import Scan
 from tonearm.library.store import Store
-from tonearm.models import model_names
+from tonearm.models import model_names, registry
 
 ROOT = Path(__file__).parents[1]
 NAMES = re.findall(
@@ -251,6 +251,7 @@ def test_the_python_of_a_page_runs(
 ) -> None:
     here = shutil.copytree(desk, tmp_path / "desk")
     monkeypatch.chdir(here)
+    monkeypatch.setattr(registry, "_networks", dict(registry._networks))  # for a page's own
     monkeypatch.setenv("TONEARM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TONEARM_STATE", str(tmp_path / "state"))
     at_hand: dict[str, Any] = {
