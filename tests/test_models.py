@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tonearm.errors import UsageError
-from tonearm.models import GenreNetwork, create_model, model_names, register
+from tonearm.models import GenreNetwork, create_model, model_names, register, registry
 from tonearm.models.layers import BandNorm, CepstralStatistics, DescriptorNet, GatedFusion
 
 CLASSES = 4
@@ -306,9 +306,14 @@ def test_what_no_network_can_be_made_of_is_named(
         create_model(name, num_classes=2, **settings)
 
 
-def test_a_name_is_given_once() -> None:
+def test_a_name_is_given_to_one_class_however_often_it_is_defined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_networks", dict(registry._networks))
     with pytest.raises(ValueError, match="'cnn' is taken by CNN"):
         register("cnn")(GenreNetwork)
+    newer = type("CNN", (GenreNetwork,), {})
+    assert register("cnn")(newer) is registry._networks["cnn"] is newer
 
 
 def test_the_cepstrum_is_scipys_cosine_transform() -> None:

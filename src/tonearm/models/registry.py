@@ -62,11 +62,20 @@ def setting_names(name: str) -> tuple[str, ...]:
 
 
 def register(name: str) -> Callable[[_Network], _Network]:
-    """Register the decorated `GenreNetwork` class under a name that is not taken yet."""
+    """Register the decorated `GenreNetwork` class under a name that no other class has.
+
+    A class of the same name replaces the former one, as when a cell of a notebook is run again.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken.
+    """
 
     def add(network: _Network) -> _Network:
-        if name in _networks:
-            raise ValueError(f"model name {name!r} is taken by {_networks[name].__qualname__}")
+        taken = _networks.get(name, network).__qualname__
+        if taken != network.__qualname__:
+            raise ValueError(f"model name {name!r} is taken by {taken}")
         _networks[name] = network
         return network
 
