@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from tonearm.library.mapping import GenreWords
     from tonearm.prediction import Failure, Prediction
 
-# Older versions of beets store one string, newer ones a list.
-FIELD = "genres" if "genres" in Item._fields else "genre"
-
 
 @dataclass(frozen=True)
 class _Settings:
@@ -79,7 +76,6 @@ class TonearmPlugin(plugins.BeetsPlugin):
                 "pretend": False,
                 "threshold": 0.5,
                 "mapping": None,
-                "separator": ", ",
                 "model": "default",
                 "workers": 1,
                 "threads": 1,
@@ -173,7 +169,7 @@ class TonearmPlugin(plugins.BeetsPlugin):
             outcome = self._apply_prediction(item, result, settings)
             counts[outcome] += 1
             if show:
-                ui.show_model_changes(item, fields=[FIELD])
+                ui.show_model_changes(item, fields=["genres"])
             if settings.pretend:
                 continue
             if outcome == "given a genre":
@@ -237,23 +233,20 @@ class TonearmPlugin(plugins.BeetsPlugin):
         if not words:
             self._log.info("{}: {}, which is mapped to nothing", path, result.genre)
             return "mapped to nothing"
-        item[FIELD] = (
-            list(words) if FIELD == "genres" else self.config["separator"].as_str().join(words)
-        )
+        item["genres"] = list(words)
         return "given a genre"
 
 
 def _has_genre(item: Item | Album) -> bool:
     """Check whether a track or album has a genre; blank ones do not count, as in `tonearm tag`."""
-    genres = item[FIELD] or ()
-    return any(genre.strip() for genre in ([genres] if isinstance(genres, str) else genres))
+    return any(genre.strip() for genre in item["genres"] or ())
 
 
 def _summarise(album: Album, *, force: bool) -> None:
     """Set an album's genre to the most common of its tracks, if it has none or with `force`."""
-    genres = [item[FIELD] for item in album.items() if _has_genre(item)]
+    genres = [item["genres"] for item in album.items() if _has_genre(item)]
     if genres and (force or not _has_genre(album)):
-        album[FIELD] = max(genres, key=genres.count)
+        album["genres"] = max(genres, key=genres.count)
         album.store(inherit=False)  # otherwise every track would get it
 
 

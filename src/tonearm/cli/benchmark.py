@@ -45,7 +45,7 @@ def benchmark(
             show_default=False,
             metavar="A,B,C",
             help="Baselines, published networks, configurations or models; may be repeated (by "
-            "default, all that are available).",
+            "default, a ladder of those at hand).",
         ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
