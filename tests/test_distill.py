@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -31,6 +34,7 @@ from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import conditions, fcn, imitate, transfer_set
+from tonearm.training.denoise import denoising_name
 from tonearm.training.distill import distill
 from tonearm.training.mel_power import to_power
 from tonearm.training.optimisation import Optimisation
@@ -48,12 +52,13 @@ from tonearm.training.recipe import (
     music_folders,
     parse_recipe,
 )
+from tonearm.training.refine import refinement_name
 from tonearm.training.runfolder import RunError
 from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import TargetSpace, collate
 from tonearm.training.teachers import STUDENT_FRONT_END, TeacherOutputs
 from tonearm.training.transfer_set import EvenlySpaced, TransferStore
-from tonearm.training.tune import Examples, _draw
+from tonearm.training.tune import Examples, _draw, tuning_name
 
 RATE = 16_000
 LABELS = ("blues", "jazz")
@@ -521,6 +526,61 @@ def test_a_recipe_is_its_yaml(tmp_path: Path) -> None:
 def test_a_wrong_recipe_is_refused(arguments: list[str], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         parse_recipe(arguments)
+
+
+def settings(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Give each setting of a recipe by its whole name."""
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from settings(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def with_setting(part: Any, name: str, value: object) -> Any:
+    """Give a recipe, or a part of one, in which a setting has another value."""
+    first, _, rest = name.partition(".")
+    inner = with_setting(getattr(part, first), rest, value) if rest else value
+    return replace(part, **{first: inner})
+
+
+NUMBERS = {k: v for k, v in settings(asdict(Recipe())) if isinstance(v, int | float | tuple)}
+
+
+def test_numbers_of_a_recipe_have_a_range() -> None:
+    unbounded = []
+    for name, value in NUMBERS.items():
+        with suppress(UsageError):
+            wrong = (-1000,) * len(value) if isinstance(value, tuple) else -1000
+            with_setting(Recipe(), name, wrong)
+            unbounded.append(name)
+    # The protocol knows which folds there are, and levels in decibels may be anything.
+    levels = ["conditions.gain_low", "conditions.noise_low"]
+    assert unbounded == ["data.folds", *levels], "check them in training/recipe.py"
+
+
+def test_what_is_kept_is_known_by_every_setting_that_decides_it() -> None:
+    def names(recipe: Recipe) -> tuple[str, ...]:
+        made = SimpleNamespace(name=imitate._name(recipe, []))
+        tuned = tuning_name(recipe, cast(imitate.Imitation, made), [], [], LABELS)
+        refined = refinement_name(recipe, [], [], LABELS)
+        plan = EvenlySpaced(recipe.transfer)
+        return repr(plan), tuned, refined, denoising_name(recipe, tuned, refined)
+
+    of_export = {
+        *("student.audioset_weight", "student.temperature", "ensemble.full_band"),
+        *("ensemble.student", "ensemble.fcn", "ensemble.fcn_embedding", "ensemble.fcn_tags"),
+    }
+    unknown = set()
+    for name, value in NUMBERS.items():
+        if isinstance(value, tuple):
+            other: Any = tuple(0.9 * each for each in value)
+        else:
+            other = value + 1 if isinstance(value, int) else 0.9 * value or 0.1
+        if names(with_setting(Recipe(), name, other)) == names(Recipe()):
+            unknown.add(name)
+    unknown -= {"threads", "checkpoint_steps", "data.folds"}
+    assert unknown == of_export, "a changed one would go on from an earlier checkpoint"
 
 
 @pytest.mark.parametrize("fold", [[], ["--fold", 0]])

@@ -225,6 +225,8 @@ class ImitationSettings:
         In such a step, the weight of the targets that describe the whole segment.
     audioset
         Weight of AudioSet's own outputs among the targets.
+    optimiser
+        See `DistillOptimiserSettings`.
     """
 
     seed: int = 0
@@ -278,6 +280,8 @@ class TuningSettings:
         their shares.
     mask_probability, mask_low, mask_high
         How often a range of bands is masked, and its width: at least `mask_low`, below `mask_high`.
+    optimiser
+        See `DistillOptimiserSettings`.
     """
 
     clip_seconds: float = 60.0
@@ -383,6 +387,8 @@ class Recipe:
         Number of CPU threads torch may use; 0 leaves the choice to torch.
     checkpoint_steps
         Number of steps between checkpoints, and between rows of the stage's history table.
+    data, student, ensemble, transfer, conditions, imitation, tuning, refinement, denoising
+        The settings of each part; see their classes.
     """
 
     name: str = "default"
@@ -437,6 +443,7 @@ class Recipe:
             "ensemble.fcn_tags",
             "conditions.tilt_deviation",
             "conditions.equaliser_deviation",
+            "conditions.lowpass_slope_low",
             "conditions.warp_bands",
             "conditions.warp_shift",
             "imitation.patch_weight",
