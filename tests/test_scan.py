@@ -167,6 +167,7 @@ def test_only_changed_files_are_analysed_again(
     music: Path, store: Store, scanned: Callable[..., Scan], write_audio: Callable[..., Path]
 ) -> None:
     scanned(music)
+    before = store.entry(music / "deep" / "er" / "high.mp3")
     write_genres(music / "low.flac", ["Drone"])
     shutil.copy(music / "deep" / "er" / "high.mp3", music / "deep" / "copy.mp3")
     (music / "deep" / "er" / "high.mp3").rename(music / "moved.mp3")
@@ -178,6 +179,10 @@ def test_only_changed_files_are_analysed_again(
     low = store.entry(music / "low.flac")
     assert low is not None
     assert (low.genre, low.tagged) == ("low", ("Drone",))
+    moved = store.entry(music / "moved.mp3")
+    assert before is not None
+    assert moved is not None
+    assert moved == replace(before, path=moved.path, scanned_at=moved.scanned_at)
     assert genres(store) == {
         "low.flac": "low",
         "copy.mp3": "high",

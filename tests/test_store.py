@@ -241,6 +241,44 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -
     assert {path: path.read_bytes() for path in before} == before
 
 
+# Not `SCHEMA`, which may change: stores as Tonearm 0.1 made them are in use.
+VERSION_1 = """
+CREATE TABLE models (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, labels TEXT NOT NULL,
+    excerpt TEXT NOT NULL);
+CREATE TABLE files (
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    missing INTEGER NOT NULL, scanned_at REAL NOT NULL,
+    model INTEGER NOT NULL REFERENCES models (id), audio TEXT, duration REAL,
+    truncated INTEGER NOT NULL, genre TEXT, confidence REAL, music REAL, verdict TEXT, error TEXT,
+    tagged TEXT NOT NULL, artist TEXT, album TEXT, title TEXT, probabilities TEXT, segments TEXT,
+    embedding BLOB);
+CREATE INDEX files_by_audio ON files (audio);
+INSERT INTO models VALUES (1, 'ours/30/00', 'ours', '["low", "high"]', '30');
+INSERT INTO files VALUES (
+    CAST('/m/1' AS BLOB), 1000, 1, 0, 2.5, 1, 'aa', 61.5, 0, 'high', 0.75, 0.875, 'music', NULL,
+    '["Rock"]', 'Someone', NULL, 'Song', '{"high": 0.75, "low": 0.25}',
+    '[[5.25, 15.25, [0.25, 0.75]]]', x'003c00c0');
+PRAGMA application_id = 0x746E726D;
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.mark.parametrize("create", [False, True])  # read, and scanned into
+def test_a_store_of_the_first_version_goes_on_to_work(tmp_path: Path, create: bool) -> None:
+    path = tmp_path / "old.db"
+    database = sqlite3.connect(path)
+    database.executescript(VERSION_1)
+    database.close()
+    with Store(path, create=create) as store:
+        (known,) = store.entries()
+        assert (known.path, known.genre, known.probabilities) == ("/m/1", "high", PROBABILITIES)
+        assert known.segments == (Window(5.25, 15.25, PROBABILITIES),)
+        assert store.models() == {MODEL: 1}
+        store.save([replace(known, path="/m/2"), entry("/m/3")])
+        assert [found.path for found in store.entries()] == ["/m/1", "/m/2", "/m/3"]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
