@@ -357,6 +357,8 @@ def test_command_line(tmp_path: Path, program: Program) -> None:
     assert [row["run"] for row in rows] == ["cnn", "svm"]
     assert rows[1]["against"] == "cnn"
     assert rows[1]["mcnemar_p"] < 0.01
+    figures = {k for k, v in run(0.4, 1).metrics(0).to_dict().items() if isinstance(v, float)}
+    assert figures - rows[0].keys() == {"ece_by_chance"}, "not among the figures of compare"
 
     cells = list(csv.DictReader(io.StringIO(program(*arguments, "--csv")[1])))
     assert float(cells[1]["accuracy"]) == pytest.approx(rows[1]["accuracy"], rel=1e-5)

@@ -15,6 +15,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +35,7 @@ from tonearm.datasets.gtzan_facts import facts
 from tonearm.evaluation import predictions
 from tonearm.evaluation.compare import compare
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.library.rows import COMMON_COLUMNS
 from tonearm.library.scan import Scan
 from tonearm.library.store import Store
 from tonearm.models import model_names, registry
@@ -123,10 +125,17 @@ def test_what_the_page_shows_is_there_and_explained(name: str) -> None:
     thing = attribute(name)
     text = inspect.getdoc(thing)
     assert text
-    parameters = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n-+$|\Z)", text, re.M | re.S)
-    if inspect.isfunction(thing) and parameters:  # some have those of another function
-        explained = ", ".join(re.findall(r"^\**(\w[\w, ]*)", parameters[1], re.MULTILINE))
-        assert re.findall(r"\w+", explained) == list(inspect.signature(thing).parameters)
+    section = re.search(r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\w+\n-+$|\Z)", text, re.M | re.S)
+    if section is None:  # some have those of another function
+        return
+    explained = re.findall(
+        r"\w+", ", ".join(re.findall(r"^\**(\w[\w, ]*)", section[1], re.MULTILINE))
+    )
+    if inspect.isfunction(thing):
+        assert explained == list(inspect.signature(thing).parameters)
+    if inspect.isclass(thing) and is_dataclass(thing):
+        missing = {field.name for field in fields(thing)} - set(explained)
+        assert missing == set(), f"not among the Attributes of {name}"
 
 
 def test_what_examples_use_is_on_the_page() -> None:
@@ -143,11 +152,13 @@ def test_what_examples_use_is_on_the_page() -> None:
         pytest.param("train.md", model_names(), id="networks"),
         pytest.param("features.md", FRONT_ENDS, id="front ends"),
         pytest.param("evaluate.md", [f"{name}-" for name in FEATURE_SETS], id="feature sets"),
+        pytest.param("scan.md", COMMON_COLUMNS, id="columns of an export"),
     ],
 )
 def test_a_table_lists_all_there_are(page: str, names: Iterable[str]) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+    cells = re.findall(r"^\|(.*?)\|", text, re.MULTILINE)
+    rows = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
     assert set(names) - set(rows) == set(), f"without a row in docs/{page}"
 
 
@@ -155,15 +166,19 @@ def test_every_command_and_option_is_on_a_page() -> None:
     pages = (ROOT / "README.md", *ROOT.glob("docs/*.md"))
     text = "".join(path.read_text(encoding="utf-8") for path in pages)
     wanted = {
-        name: [option for parameter in command.params for option in parameter.opts]
+        name: [
+            word
+            for parameter in command.params
+            for word in (*parameter.opts, *getattr(parameter.type, "choices", ()))
+        ]
         for name, command in commands("tonearm", typer.main.get_command(create_app()))
     }
     missing = [name for name in wanted if not re.search(rf"{name}\b", text)]
     missing += [
-        f"{name} {option}"
-        for name, options in wanted.items()
-        for option in options
-        if option.startswith("--") and not re.search(rf"{option}\b", text)
+        f"{name} {word}"
+        for name, words in wanted.items()
+        for word in words
+        if not re.search(rf"(?<!\w){word}\b", text)
     ]
     assert missing == [], "neither in the README nor in docs/"
 

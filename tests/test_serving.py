@@ -704,6 +704,10 @@ def test_the_schema_names_what_clients_call_and_describes_the_model(server: Serv
     paths = server.client.get("/openapi.json").json()["paths"]
     named = {operation["operationId"] for path in paths.values() for operation in path.values()}
     assert named == {"classify", "health", "model", "metrics"}
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+ /\S*)`", page, re.MULTILINE)
+    served = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert served - set(rows) == set(), "without a row in docs/serve.md"
     content = paths["/model"]["get"]["responses"]["200"]["content"]["application/json"]
     assert content["schema"] == {"$ref": "#/components/schemas/Description"}
     values = server.client.get("/model").json()
