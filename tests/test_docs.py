@@ -192,6 +192,24 @@ def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield name, command
 
 
+def test_what_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = "".join(re.findall(r"^\|.*\|$", text, re.MULTILINE))
+    folders = ("benchmarks", "configs", "docs", "src", "tests")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    code = "".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".py")
+    words = set(re.findall(r"\w+", code))
+    gone = []
+    for name in re.findall(r"`([^`]+)`", table):
+        if re.search(r"(/|\.\w{2})$", name):
+            is_there = any(path.as_posix().endswith("/" + name.strip("/")) for path in paths)
+        else:
+            is_there = re.findall(r"\w+", name)[-1] in words
+        if not is_there:
+            gone.append(name)
+    assert gone == [], "in its table, but neither a file nor in the code"
+
+
 def test_the_table_of_the_readme_is_what_its_command_prints() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     names = re.search(r"^tonearm compare \{(.*)\}\.csv --markdown$", text, re.MULTILINE)
