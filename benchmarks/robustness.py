@@ -76,6 +76,10 @@ class Condition:
     seconds: float | None = None
     allowed: float = 2.0
 
+    def __post_init__(self) -> None:
+        if self.codec not in SUFFIXES:
+            raise ValueError(f"codec {self.codec!r}: has no suffix in SUFFIXES")
+
 
 def at_rate(samples: Samples, rate: int, track: str, new_rate: int) -> tuple[Samples, int]:
     return resampled(samples, rate, new_rate), new_rate
@@ -275,8 +279,8 @@ def _clip_classifier(
             return classifier(clip.fold).attempt(clip.path)
         condition = CONDITIONS[position]
         with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / f"clip{SUFFIXES[condition.codec]}"
             try:
-                target = Path(folder) / f"clip{SUFFIXES[condition.codec]}"
                 write_altered(condition, clip.path, clip.track.id, target)
             except Exception as error:  # a worker must not raise; the clip is named and left out
                 return Failure(clip.path, f"{type(error).__name__}: {error}")

@@ -40,7 +40,7 @@ def build_network(experiment: Experiment, labels: Sequence[str]) -> GenreNetwork
     }
     known = setting_names(name)
     settings = experiment.model.settings | {s: v for s, v in derived.items() if s in known}
-    if name == "student" and not audioset.knows(labels):
+    if "audioset_weight" in known and not audioset.knows(labels):
         settings["audioset_weight"] = 0.0
     try:
         with warnings.catch_warnings():
