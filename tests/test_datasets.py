@@ -863,7 +863,14 @@ def test_nothing_known_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
         load(tmp_path / "notes.txt", "folder")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+EVERY_LAYOUT = ("gtzan", "gtzan-kaggle", "gtzan-shared", "fma", "folder", "manifest")
+
+
+def test_no_layout_is_left_out() -> None:
+    assert set(LAYOUTS) == set(EVERY_LAYOUT), "try it, too"
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
 def test_a_layout_that_does_not_fit_is_told(tmp_path: Path, layout: str) -> None:
     with pytest.raises(DatasetError, match=re.escape(str(tmp_path))):
         load(tmp_path, layout)

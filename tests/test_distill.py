@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from setting_ranges import numbers, unbounded, with_setting
 from teachers_stand_in import random_outputs, replace_teachers
 from tonearm.benchmark.ladder import run_benchmark
 from tonearm.benchmark.systems import DistilledSystem, find_system
@@ -528,35 +528,10 @@ def test_a_wrong_recipe_is_refused(arguments: list[str], reason: str) -> None:
         parse_recipe(arguments)
 
 
-def settings(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Give each setting of a recipe by its whole name."""
-    for name, value in section.items():
-        if isinstance(value, dict):
-            yield from settings(value, f"{above}{name}.")
-        else:
-            yield above + name, value
-
-
-def with_setting(part: Any, name: str, value: object) -> Any:
-    """Give a recipe, or a part of one, in which a setting has another value."""
-    first, _, rest = name.partition(".")
-    inner = with_setting(getattr(part, first), rest, value) if rest else value
-    return replace(part, **{first: inner})
-
-
-NUMBERS = {k: v for k, v in settings(asdict(Recipe())) if isinstance(v, int | float | tuple)}
-
-
 def test_numbers_of_a_recipe_have_a_range() -> None:
-    unbounded = []
-    for name, value in NUMBERS.items():
-        with suppress(UsageError):
-            wrong = (-1000,) * len(value) if isinstance(value, tuple) else -1000
-            with_setting(Recipe(), name, wrong)
-            unbounded.append(name)
     # The protocol knows which folds there are, and levels in decibels may be anything.
     levels = ["conditions.gain_low", "conditions.noise_low"]
-    assert unbounded == ["data.folds", *levels], "check them in training/recipe.py"
+    assert unbounded(Recipe()) == ["data.folds", *levels], "check them in training/recipe.py"
 
 
 def test_what_is_kept_is_known_by_every_setting_that_decides_it() -> None:
@@ -572,7 +547,7 @@ def test_what_is_kept_is_known_by_every_setting_that_decides_it() -> None:
         *("ensemble.student", "ensemble.fcn", "ensemble.fcn_embedding", "ensemble.fcn_tags"),
     }
     unknown = set()
-    for name, value in NUMBERS.items():
+    for name, value in numbers(Recipe()).items():
         if isinstance(value, tuple):
             other: Any = tuple(0.9 * each for each in value)
         else:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 from bundles import FRONT_END, tone
+from command_line import commands
 from stores import open_store, track
-from tonearm.cli.app import create_app
 
 RATE = FRONT_END.sample_rate
 Run = Callable[[str], tuple[int, str, str]]
@@ -264,18 +262,12 @@ def test_a_folder_is_not_made_for_nothing(run: Run, line: str) -> None:
 def test_no_path_is_checked_before_the_command_says_what_is_wrong_with_it() -> None:
     checked = {
         f"{command.name} {parameter.name}": parameter.type.readable
-        for command in commands(typer.main.get_command(create_app()))
+        for command in commands().values()
         for parameter in command.params
         if hasattr(parameter.type, "readable")
     }
     assert len(checked) > 20
     assert not [name for name, is_checked in checked.items() if is_checked]
-
-
-def commands(command: Any) -> Iterator[Any]:
-    yield command
-    for each in getattr(command, "commands", {}).values():
-        yield from commands(each)
 
 
 def skip_without_what_it_needs(line: str) -> None:

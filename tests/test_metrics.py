@@ -258,7 +258,10 @@ def test_unknown_artists_are_groups_of_their_own() -> None:
         ("id,genre,a\n1,a,1\n", "header"),
         ("track,label,a,b\n", "no predictions"),
         ("track,label,a,b\n1,a,1\n", "line 2"),
-        ("track,label,a,note\n1,a,1,x\n", "the column 'note' holds no probabilities.*'x'"),
+        (
+            "track,label,a,b\n1,a,1,x\n",
+            "the column 'b' holds no probabilities.* could not convert .*'x'",
+        ),
         ("track,label,a,b\n1,c,1,0\n", "'c' is not among"),
         ("track,label,a,b\n1,a,1,0\n2,b,nan,1\n", "line 3: the probabilities are no distribution"),
         ("track,label,a,b\n1,a,2,-1\n", "line 2: the probabilities are no distribution"),

@@ -294,7 +294,7 @@ def test_bands_silent_in_training_do_not_amplify_what_sounds_there_later() -> No
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("resnet", {}, "model 'resnet' is unknown: expected one of .*cnn, crnn"),
+        ("resnet", {}, "model 'resnet' is unknown: expected one of cnn, crnn"),
         ("cnn", {"hidden": 3}, "'cnn' has no setting 'hidden': .* dropout"),
         ("multimodal", {}, "n_descriptors"),
     ],

@@ -6,10 +6,9 @@ import inspect
 from typing import Any, get_args
 
 import pytest
-import typer
 
+from command_line import commands
 from tonearm.benchmark.ladder import run_benchmark
-from tonearm.cli.app import create_app
 from tonearm.datasets.splits import Protocol
 from tonearm.evaluation.compare import compare
 from tonearm.evaluation.metrics import evaluate
@@ -26,8 +25,7 @@ from tonearm.training.runfolder import Resume
 
 def _options(command: str) -> dict[str, Any]:
     """Give the options of a command, by name."""
-    commands: Any = typer.main.get_command(create_app())
-    return {parameter.name: parameter for parameter in commands.commands[command].params}
+    return {parameter.name: parameter for parameter in commands()[f"tonearm {command}"].params}
 
 
 @pytest.mark.parametrize(
