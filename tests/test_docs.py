@@ -29,6 +29,7 @@ from bundles import tiny_metadata, write_bundle
 from command_line import commands
 from tonearm import __version__, bundle, synth
 from tonearm.baselines.feature_sets import FEATURE_SETS
+from tonearm.classifier import Classifier
 from tonearm.datasets import LAYOUTS, PROTOCOLS
 from tonearm.datasets.gtzan_facts import facts
 from tonearm.evaluation import predictions
@@ -288,3 +289,28 @@ def test_the_python_of_a_page_runs(
     }
     for number, block in enumerate(examples()[page]):
         exec(compile(block, f"{page}, example {number + 1}", "exec"), at_hand)
+
+
+@pytest.mark.parametrize("name", ["default", *FRONT_ENDS])
+def test_a_model_gives_the_same_without_tonearm(
+    name: str,
+    tmp_path: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if name != "default":
+        front_end = FRONT_ENDS[name]
+        metadata = tiny_metadata(front_end=front_end, temperature=200.0)
+        write_bundle(tmp_path / "default.onnx", metadata, mels=front_end.n_mels)
+    monkeypatch.setenv("TONEARM_MODELS", str(tmp_path))
+    classifier = Classifier.load()
+    rate = classifier.sample_rate
+    samples = np.concatenate([synth.render(style, 6.2, rate) for style in synth.STYLES[:2]])
+    for seconds in (0.6, 12.4):
+        song = write_audio(tmp_path / "song.wav", samples[: round(seconds * rate)], rate)
+        code = examples()["docs/bundle.md"][0].replace("song.mp3", str(song))
+        found: dict[str, Any] = {}
+        exec(compile(code, "docs/bundle.md", "exec"), found)
+        there = dict(zip(found["model"]["labels"], np.exp(found["scores"]), strict=True))
+        assert there == pytest.approx(classifier(song).probabilities, abs=1e-4)
+        assert 1e-3 < max(there.values()) < 1 - 1e-3
