@@ -331,6 +331,22 @@ def test_ids_in_a_folder_are_unique_whatever_the_names(tmp_path: Path) -> None:
     assert len({track.id for track in load(tmp_path)}) == 7
 
 
+@pytest.mark.parametrize("table", ["tracks.csv", "fma_metadata/tracks.csv"])
+def test_a_table_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    (tmp_path / "fma_small").mkdir()
+    (tmp_path / table).parent.mkdir(exist_ok=True)
+    (tmp_path / table).touch()
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DatasetError, match=re.escape(f"{tmp_path / table}: Permission denied")):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("locked", ["pop", "rock/deep"])
 def test_a_folder_that_cannot_be_read_costs_only_what_is_in_it(
     tmp_path: Path, lock: Callable[[Path], None], locked: str, program: Program

@@ -207,18 +207,23 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     UsageError
         If there is no model of that name.
     BundleError
-        If it is a path (it has a separator or a suffix), and there is no model.
+        If it is a path (it has a separator or a suffix), and there is no model, or the system
+        refuses to look.
     """
     bundles = available()
     if (bundle_path := bundles.get(os.fspath(name_or_path))) is not None:
         return bundle_path
     path = Path(name_or_path)
-    if path.is_dir():
-        if not (path / RUN_BUNDLE).is_file():
-            raise BundleError(path, f"a folder without {RUN_BUNDLE}, so not that of a finished run")
-        path = path / RUN_BUNDLE
-    if path.is_file():
-        return path
+    try:
+        if path.is_dir():
+            path = path / RUN_BUNDLE
+            if not path.is_file():
+                reason = f"a folder without {RUN_BUNDLE}, so not that of a finished run"
+                raise BundleError(path.parent, reason)
+        if path.is_file():
+            return path
+    except OSError as error:  # before Python 3.14, as for a folder that may not be entered
+        raise BundleError(path, reason_of(error)) from error
     if is_path(os.fspath(name_or_path)):
         raise BundleError(path, "no such file")
     known = ", ".join(bundles) or "none"
@@ -238,6 +243,8 @@ def write_metadata(
     ------
     MissingExtraError
         If the ``onnx`` package is not installed.
+    OSError
+        If the graph cannot be read, or the target cannot be written.
     """
     with needs("learn"):
         import onnx

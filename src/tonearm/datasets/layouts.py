@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tonearm.datasets import fma, folder, gtzan, manifest
 from tonearm.datasets.track import Dataset, DatasetError
-from tonearm.errors import UsageError, reason_of
+from tonearm.errors import UsageError, with_file
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,13 @@ def load(path: str | PathLike[str], layout: str | None = None) -> Dataset:
     layout
         A key of `LAYOUTS`; detected by default.
 
+    Warns
+    -----
+    LeftOutWarning
+        If a folder contains recordings that the layout leaves out, or cannot be read.
+    OneGenreWarning
+        If there is a folder per genre, but only one genre.
+
     Raises
     ------
     DatasetError
@@ -76,22 +83,23 @@ def load(path: str | PathLike[str], layout: str | None = None) -> Dataset:
         read.
     UsageError
         If there is no such layout.
+    MissingExtraError
+        If a manifest is Parquet and pyarrow is not installed.
     """
     path = Path(path)
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"layout {layout!r} is unknown; there are {', '.join(LAYOUTS)}")
     try:
-        found = path.exists()
+        if not path.exists():
+            raise DatasetError(f"{path}: not found")
         if path.is_dir():
             os.scandir(path).close()  # or the error would name a file that a layout looks for in it
+        if layout is not None:
+            return LAYOUTS[layout].load(path)
+        for known in LAYOUTS.values():
+            if known.fits(path):
+                return known.load(path)
     except OSError as error:
-        raise DatasetError(f"{path}: {reason_of(error)}") from error
-    if not found:
-        raise DatasetError(f"{path}: not found")
-    if layout is not None:
-        return LAYOUTS[layout].load(path)
-    for known in LAYOUTS.values():
-        if known.fits(path):
-            return known.load(path)
+        raise DatasetError(with_file(error)) from error
     looked_for = "; ".join(f"{name}: {known.looks_like}" for name, known in LAYOUTS.items())
     raise DatasetError(f"{path}: no known dataset layout (looked for {looked_for})")
