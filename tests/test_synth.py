@@ -59,3 +59,12 @@ def test_program_writes_every_style(tmp_path: Path) -> None:
     paths = [Path(line) for line in printed.splitlines()]
     assert [path.name for path in paths] == [f"synthetic-{style}.wav" for style in STYLES]
     assert all(path.stat().st_size > 100_000 for path in paths)
+
+
+def test_program_names_what_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "tonearm.synth", str(tmp_path / "file")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path / 'file'}: ")
+    assert len(done.stderr.splitlines()) == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.errors import UsageError
+from tonearm.errors import UsageError, with_file
 
 Sound = NDArray[np.float32]
 
@@ -163,9 +163,9 @@ class _Band:
         self._reverberation_seconds = 0.0
         self._sounds: dict[object, Sound] = {}
 
-    def bars(self, beat: float, beats: int = 4) -> list[float]:
-        """Return the times at which bars of `beats` beats (of `beat` seconds) begin."""
-        return list(np.arange(0.0, self.seconds, beat * beats))
+    def bars(self, beat: float) -> list[float]:
+        """Return the times at which bars of four beats (of `beat` seconds) begin."""
+        return list(np.arange(0.0, self.seconds, 4 * beat))
 
     def note(
         self,
@@ -504,5 +504,8 @@ def _convolve(signal: Sound, response: Sound) -> Sound:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m tonearm.synth FOLDER")
-    for written in write_pieces(sys.argv[1]):
-        print(written)
+    try:
+        for written in write_pieces(sys.argv[1]):
+            print(written)
+    except OSError as error:
+        sys.exit(with_file(error))
