@@ -90,20 +90,10 @@ def plot(
     MissingExtraError
         If matplotlib is not installed.
     """
-    spectrogram.require_matplotlib()
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     colours = spectrogram.DARK if dark else spectrogram.LIGHT
     prediction = explanation.prediction
-    dpi = spectrogram.DPI
     palette = _palette(explanation)
-    with matplotlib.rc_context(spectrogram.style(colours)), spectrogram.missing_glyphs_ignored():
-        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.02)
-        figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout=layout)
-        FigureCanvasAgg(figure)
+    with spectrogram.new_figure(width, height, colours, wspace=0.02) as figure:
         ranking_width = 12 * max(1.0, 1000 / width) ** 1.3  # room for genres at any size
         grid = figure.add_gridspec(2, 3, height_ratios=[4, 1], width_ratios=[44, 1, ranking_width])
         ranking_pixels = (width - 250) * ranking_width / (45 + ranking_width)

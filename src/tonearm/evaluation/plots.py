@@ -13,7 +13,7 @@ from tonearm.evaluation.compare import Comparison
 from tonearm.evaluation.metrics import Metrics
 from tonearm.evaluation.predictions import Predictions
 from tonearm.extras import needs
-from tonearm.features.plot import missing_glyphs_ignored
+from tonearm.features.plot import LIGHT, missing_glyphs_ignored, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,32 +21,20 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette (2008), distinguishable by colour-blind readers and in greyscale.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-INK, MUTED, GRID = "#1f2933", "#52606d", "#d9e0e7"
+INK, MUTED, GRID = LIGHT["ink"], LIGHT["muted"], "#d9e0e7"
 
 _LONGEST_NAME = 24  # letters of a genre's name beside a plot
 
 STYLE: dict[Any, Any] = {  # Any: matplotlib types keys as literals that vary by version
-    "font.family": "sans-serif",
+    **style(LIGHT),
     "font.size": 9.5,
     "axes.titlesize": 11,
-    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.axisbelow": True,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
-    "text.color": INK,
-    "text.parse_math": False,  # "$" is part of a name
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "figure.facecolor": "white",
     "savefig.facecolor": "white",
     # Fixed, so that the same figure gives the same file without random ids.
     "svg.hashsalt": "tonearm",

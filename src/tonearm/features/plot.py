@@ -168,17 +168,8 @@ def draw(
     width, height, dark
         As in `save_plot`.
     """
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     colours = DARK if dark else LIGHT
-    with matplotlib.rc_context(style(colours)):
-        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=0.0)
-        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout=layout)
-        FigureCanvasAgg(figure)
+    with new_figure(width, height, colours) as figure:
         grid = figure.add_gridspec(2, 2, height_ratios=[1, 5], width_ratios=[60, 1])
         spectrum = figure.add_subplot(grid[1, 0])
         wave = figure.add_subplot(grid[0, 0], sharex=spectrum)
@@ -210,6 +201,37 @@ def draw(
         label_frequency(spectrum, summary, height)
         figure.colorbar(image, cax=bar, label="level (dB, loudest = 0)").outline.set_visible(False)
     return figure
+
+
+@contextmanager
+def new_figure(
+    width: int, height: int, colours: dict[str, str], wspace: float = 0.0
+) -> Iterator[Figure]:
+    """Yield a figure of the given size in pixels, to be drawn within the block.
+
+    Parameters
+    ----------
+    colours
+        `LIGHT` or `DARK`.
+    wspace
+        Space between its columns, as a share of their width.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with matplotlib.rc_context(style(colours)), missing_glyphs_ignored():
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, hspace=0.0, wspace=wspace)
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout=layout)
+        FigureCanvasAgg(figure)
+        yield figure
 
 
 def _draw_wave(axes: Axes, summary: Overview, start: float, colours: dict[str, str]) -> None:
@@ -245,7 +267,7 @@ def label_frequency(axes: Axes, summary: Overview, height: int) -> None:
     above = np.inf
     for hz in sorted(_TICKS_HZ, reverse=True):
         # Band i is drawn from i to i + 1, and its triangle peaks at edge i + 1.
-        share = (float(hz_to_mel(float(hz))) - lowest) / (highest - lowest)
+        share = (float(hz_to_mel(hz)) - lowest) / (highest - lowest)
         position = max(0.0, share * (config.n_mels + 1) - 0.5)
         if hz <= 0.95 * config.f_max and above - position >= 25 / height * config.n_mels:
             ticks[hz] = above = position
@@ -275,8 +297,6 @@ def style(colours: dict[str, str]) -> dict[Any, Any]:
         "xtick.labelcolor": colours["ink"],
         "ytick.labelcolor": colours["ink"],
         "figure.facecolor": colours["paper"],
-        "savefig.facecolor": colours["paper"],
-        "svg.hashsalt": "tonearm",  # makes files reproducible
     }
 
 
