@@ -19,11 +19,7 @@ def cache_folder(name: str) -> Path:
     TonearmError
         If none of the variables is set, and the user has no home folder.
     """
-    folder = os.environ.get("TONEARM_CACHE")
-    if folder:
-        return Path(folder) / name
-    base = os.environ.get("XDG_CACHE_HOME") or _home("TONEARM_CACHE") / ".cache"
-    return Path(base) / "tonearm" / name
+    return _own_folder("TONEARM_CACHE", "XDG_CACHE_HOME", ".cache") / name
 
 
 def state_folder(name: str) -> Path:
@@ -37,16 +33,16 @@ def state_folder(name: str) -> Path:
     TonearmError
         If none of the variables is set, and the user has no home folder.
     """
-    folder = os.environ.get("TONEARM_STATE")
-    if folder:
-        return Path(folder) / name
-    base = os.environ.get("XDG_STATE_HOME") or _home("TONEARM_STATE") / ".local" / "state"
-    return Path(base) / "tonearm" / name
+    return _own_folder("TONEARM_STATE", "XDG_STATE_HOME", ".local/state") / name
 
 
-def _home(variable: str) -> Path:
+def _own_folder(variable: str, xdg_variable: str, in_home: str) -> Path:
+    if folder := os.environ.get(variable):
+        return Path(folder)
+    if base := os.environ.get(xdg_variable):
+        return Path(base) / "tonearm"
     try:
-        return Path.home()
+        return Path.home() / in_home / "tonearm"
     except RuntimeError:  # a user without an entry in the password file, and no HOME
         raise TonearmError(f"no home folder: set HOME or {variable}") from None
 

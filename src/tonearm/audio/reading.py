@@ -6,7 +6,6 @@ import contextlib
 import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 import av
 import numpy as np
@@ -116,8 +115,10 @@ def stream(
     ------
     NotAudio
         Immediately, if there is no audio.
-    Undecodable, TooShort
-        While iterating, if nothing could be decoded, or there is nothing within the window.
+    Undecodable
+        Immediately, if FFmpeg has no decoder for it; while iterating, if nothing could be decoded.
+    TooShort
+        While iterating, if there is nothing within the window.
     ReadFailed, TimedOut
         Immediately or while iterating. An exception of an open file's own, other than an `OSError`,
         is raised as it is.
@@ -209,12 +210,7 @@ class AudioStream:
     def __enter__(self) -> AudioStream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from tonearm.audio.errors import AudioError, NotAudio, ReadFailed
-from tonearm.errors import UsageError
+from tonearm.errors import UsageError, reason_of
 
 # A bad disk, a lost network drive: the file may be fine.
 _DRIVE_ERRNOS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV)
@@ -157,9 +157,5 @@ def failure_reason(error: BaseException) -> str:
         return "damaged data"
     if isinstance(error, av.error.UndefinedError):
         return "FFmpeg gives no reason"
-    if isinstance(error, UnicodeError) or not isinstance(error, OSError | av.error.FFmpegError):
-        text = str(error) or type(error).__name__
-    else:
-        text = error.strerror or str(error) or type(error).__name__
-    line = " ".join(text.split())
-    return line[:1].lower() + line[1:]
+    reason = reason_of(error)
+    return reason[:1].lower() + reason[1:]
