@@ -147,12 +147,13 @@ def load_track_table(path: Path) -> Dataset:
     DatasetError
         If a table cannot be read.
     """
-    tracks = read_tracks(path / TRACK_TABLE)
-    partition = path / PARTITION_TABLE
-    partition_rows = _read_partition(partition) if partition.is_file() else {}
-    found = _dataset(path, tracks, layout="gtzan-shared", partition_rows=partition_rows)
-    dataset = replace(found, table=path / TRACK_TABLE)
-    if all(track.id in gtzan_facts.facts() for track in tracks):
+    found = _dataset(path, read_tracks(path / TRACK_TABLE), layout="gtzan-shared")
+    dataset = replace(
+        found,
+        table=path / TRACK_TABLE,
+        picture_tracks=_with_partition(found.picture_tracks, path / PARTITION_TABLE),
+    )
+    if all(track.id in gtzan_facts.facts() for track in dataset):
         return dataset
     # The same layout with other recordings: GTZAN's name and citation would be wrong.
     has_licences = "licence" in read_rows(path / TRACK_TABLE)[0]
@@ -202,20 +203,22 @@ def read_feature_table(path: Path) -> FeatureTable:
     )
 
 
-def _read_partition(path: Path) -> dict[str, dict[str, str]]:
-    rows = read_rows(path)
+def _with_partition(tracks: Iterable[Track], table: Path) -> tuple[Track, ...]:
+    """Give tracks the split and artist of their row in a partition table, if it is there."""
+    rows = read_rows(table) if table.is_file() else []
     if rows and "track" not in rows[0]:
-        raise DatasetError(f"{path}: no column track among {', '.join(rows[0])}")
-    return {row["track"]: row for row in rows}
+        raise DatasetError(f"{table}: no column track among {', '.join(rows[0])}")
+    by_id = {row["track"]: row for row in rows}
+    return tuple(
+        replace(track, split=part_name(row.get("split") or None), artist=row.get("artist") or None)
+        if (row := by_id.get(track.id))
+        else track
+        for track in tracks
+    )
 
 
-def _dataset(
-    root: Path,
-    audio: tuple[Track, ...],
-    layout: str,
-    partition_rows: dict[str, dict[str, str]] | None = None,
-) -> Dataset:
-    """Combine the audio found with the pictures, and describe tracks that have only a picture."""
+def _dataset(root: Path, audio: tuple[Track, ...], layout: str) -> Dataset:
+    """Combine the audio found with the pictures."""
     require_unique_ids(audio, root)
     _walk([root / "images_original"])
     pictures = {track.id: track for track in _pictures(root / "images_original")}
@@ -224,11 +227,7 @@ def _dataset(
         replace(track, picture=pictures[track.id].picture) if track.id in pictures else track
         for track in audio
     )
-    picture_tracks = tuple(
-        _with_partition(track, partition_rows)
-        for id_, track in pictures.items()
-        if id_ not in with_audio
-    )
+    picture_tracks = tuple(track for id_, track in pictures.items() if id_ not in with_audio)
     if not tracks and not picture_tracks:
         raise DatasetError(f"{root}: neither GTZAN audio nor pictures are in it")
     return Dataset(
@@ -242,14 +241,6 @@ def _dataset(
         picture_tracks=picture_tracks,
         feature_tables=tuple(sorted(root.glob("features_*_sec.csv"))),
     )
-
-
-def _with_partition(track: Track, partition_rows: dict[str, dict[str, str]] | None) -> Track:
-    row = (partition_rows or {}).get(track.id)
-    if row is None:
-        return track
-    split, artist = row.get("split") or None, row.get("artist") or None
-    return replace(track, split=part_name(split), artist=artist)
 
 
 def _gtzan_audio(root: Path) -> tuple[Track, ...]:
