@@ -173,6 +173,8 @@ class Classifier:
         UsageError
             If `source` is neither a file nor samples, if samples come without a rate or are not a
             finite one-dimensional float array, or if a file comes with a rate.
+        BundleError
+            If the model's graph fails, or returns anything but finite numbers.
         """
         if isinstance(source, np.ndarray):
             return self._classify_samples(source, rate)
@@ -200,6 +202,8 @@ class Classifier:
             As for a whole file; `audio.TooShort` if the file contains none of the stretches.
         UsageError
             If `path` is no path, or a start or length is out of range.
+        BundleError
+            As for a whole file.
         """
         path = as_path(path)
         deadline = _Deadline(path, self.time_limit)

@@ -89,6 +89,10 @@ class FeatureCache:
     ------
     CacheError
         If the folder cannot be made or read.
+    ContentIndexError
+        If the file of content hashes in it cannot be read or written.
+    TonearmError
+        If `root` is not given, and the user has no home folder to make it in.
     """
 
     def __init__(self, root: str | PathLike[str] | None = None) -> None:
@@ -130,6 +134,10 @@ class FeatureCache:
         ------
         CacheError
             If a feature cannot be written.
+        ContentIndexError
+            If the content hashes cannot be read or written.
+        StartError
+            With several workers, if a process dies or fails before it can begin.
         """
         return self.features(tracks, _LogMels(config), progress=progress, workers=workers)
 
@@ -139,12 +147,8 @@ class FeatureCache:
         """Return the clip descriptors of each track, float32[tracks, D].
 
         The columns are `tonearm.features.descriptors.descriptor_names()`, computed over the middle
-        `EXCERPT_SECONDS` of a recording. The row of a track that failed is NaN.
-
-        Raises
-        ------
-        CacheError
-            If a feature cannot be written.
+        `EXCERPT_SECONDS` of a recording. The row of a track that failed is NaN. Errors are those of
+        `logmels`.
         """
         return self.table(tracks, Descriptors(), progress=progress, workers=workers)
 
@@ -153,12 +157,7 @@ class FeatureCache:
     ) -> NDArray[np.float32]:
         """Return a kind of feature that has one row per track, float32[tracks, *kind.row_shape].
 
-        The row of a track that failed is NaN.
-
-        Raises
-        ------
-        CacheError
-            If a feature cannot be written.
+        The row of a track that failed is NaN. Errors are those of `logmels`.
         """
         rows = self.features(tracks, kind, progress=progress, workers=workers)
         missing = np.full(kind.row_shape, np.nan, dtype=np.float32)
@@ -170,10 +169,7 @@ class FeatureCache:
     ) -> list[StoredArray | None]:
         """Return any kind of feature for each track, or `None` for one that failed.
 
-        Raises
-        ------
-        CacheError
-            If a feature cannot be written.
+        Errors are those of `logmels`.
         """
         folder = self.root / kind.folder_name()
         _write_settings(folder, kind)

@@ -69,11 +69,13 @@ def run_inference(
     Raises
     ------
     UsageError
-        If `rename` names a label that does not occur, or a track has no path.
+        If `rename` names a label that does not occur, a track has no path, or `workers` is below 1.
     TonearmError
         If the data has labels that the model does not know.
     NothingClassified
         If there are no tracks, or none of them could be decoded.
+    StartError
+        As in `tonearm.Classifier.classify_files`.
     """
     truth = _to_model_labels(tracks, classifier.labels, rename or {})
     paths = audio_paths(tracks)

@@ -197,8 +197,9 @@ def evaluate(
     Raises
     ------
     UsageError
-        If the shapes do not match, there are no tracks, the truth is not integers or is out of
-        range, a row of probabilities is not a distribution, or `bootstrap` or `seed` is below 0.
+        If the shapes or the number of groups do not match, there are no tracks, the truth is not
+        integers or is out of range, a row of probabilities is not a distribution, or `bootstrap`
+        or `seed` is below 0.
 
     Notes
     -----
@@ -278,6 +279,11 @@ def sum_by_group(
     -------
     keys, sums
         The groups in order of first appearance, and float64[groups, K].
+
+    Raises
+    ------
+    UsageError
+        If there is not one key per row.
     """
     if len(groups) != len(terms):
         raise UsageError(f"{len(groups)} groups were given for {len(terms)} tracks")

@@ -149,7 +149,10 @@ class Predictions:
     def metrics(
         self, bootstrap: int = 1000, seed: int = 0, groups: Sequence[str] | None = None
     ) -> Metrics:
-        """Evaluate the predictions, with intervals over `groups` (by default `self.groups`)."""
+        """Evaluate the predictions, with intervals over `groups` (by default `self.groups`).
+
+        Parameters and errors are those of `tonearm.evaluation.metrics.evaluate`.
+        """
         return evaluate(
             self.truth_index,
             self.probabilities,
@@ -161,7 +164,13 @@ class Predictions:
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
-    """Concatenate predictions over the same classes, such as those of several folds or seeds."""
+    """Concatenate predictions over the same classes, such as those of several folds or seeds.
+
+    Raises
+    ------
+    UsageError
+        If the classes differ.
+    """
     first = parts[0]
 
     def column(name: str) -> tuple[str, ...] | None:
