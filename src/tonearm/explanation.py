@@ -71,7 +71,7 @@ class Explanation:
         no more detail than was measured.
         """
         time_weights = _interpolation_weights(seconds, self.times)
-        mel_weights = _interpolation_weights(_mel(hertz), _mel(self.bands))
+        mel_weights = _interpolation_weights(hz_to_mel(hertz), hz_to_mel(self.bands))
         return np.asarray(time_weights @ self.evidence @ mel_weights.T)
 
 
@@ -109,7 +109,7 @@ def explain(
     UsageError
         If the model does not know the genre, samples come without a rate, or rate, start or
         duration is out of range.
-    audio.AudioError
+    audio.AudioError, BundleError
         As raised by the classifier.
     """
     if genre is not None and genre not in classifier.labels:
@@ -181,13 +181,13 @@ class Occlusion:
         self._descriptors = classifier.describe(recording.samples, recording.rate)
 
         front_ends = self._bundle.metadata.front_ends
-        highest = _mel(max(front_end.f_max for front_end in front_ends))
+        highest = hz_to_mel(max(front_end.f_max for front_end in front_ends))
         mels = (np.arange(BANDS) + 0.5) / BANDS * highest
         self.bands = mel_to_hz(mels)
         count = max(FEWEST_PATCHES, round(prediction.duration / PATCH_SECONDS))
         self.times = (np.arange(count) + 0.5) / count * prediction.duration
         self._mel_weights = [
-            _interpolation_weights(_mel(end.band_centres), mels) for end in front_ends
+            _interpolation_weights(hz_to_mel(end.band_centres), mels) for end in front_ends
         ]
         loudness = Loudness(self.recording.rate)
         windows = list(classifier.windows([self.recording.samples], loudness))
@@ -310,10 +310,6 @@ def _with_offset(
         for segment in prediction.segments
     )
     return replace(prediction, path=path, segments=segments, truncated=truncated)
-
-
-def _mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    return hz_to_mel(np.asarray(hertz, np.float64))
 
 
 def _interpolation_weights(points: npt.ArrayLike, centres: npt.ArrayLike) -> Floats:

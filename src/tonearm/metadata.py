@@ -89,6 +89,7 @@ class BundleMetadata:
         for label in self.labels:
             if not is_line(label):
                 raise MetadataError(f"labels: expected a line of text each, got {label!a}")
+        slowest = min(front_end.frames_per_second for front_end in self.front_ends)
         for setting in ("window_seconds", "hop_seconds"):
             value = getattr(self, setting)
             if not 0 < value <= MAX_WINDOW_SECONDS:
@@ -96,6 +97,8 @@ class BundleMetadata:
                     f"{setting}: expected more than 0 and at most {MAX_WINDOW_SECONDS:g}, "
                     f"got {_short(value)}"
                 )
+            if round(value * slowest) < 1:
+                raise MetadataError(f"{setting}: expected a frame or more, got {value}")
         lowest, highest = TEMPERATURES
         if not lowest <= self.temperature <= highest:
             raise MetadataError(
@@ -108,11 +111,6 @@ class BundleMetadata:
                 raise MetadataError(
                     f"{setting}: expected a probability from 0 to 1, got {_short(value)}"
                 )
-        slowest = min(front_end.frames_per_second for front_end in self.front_ends)
-        for setting in ("window_seconds", "hop_seconds"):
-            value = getattr(self, setting)
-            if round(value * slowest) < 1:
-                raise MetadataError(f"{setting}: expected a frame or more, got {value}")
         rates = {front_end.sample_rate for front_end in self.front_ends}
         if len(rates) > 1:
             raise MetadataError(

@@ -23,7 +23,7 @@ def time_limit_for(size: int, time_limit: float | None) -> float:
     """Return the seconds a file of `size` bytes may take: the given limit, or one by its size."""
     if time_limit is not None:
         return time_limit
-    return FILE_LIMIT_SECONDS + FILE_LIMIT_SECONDS_PER_MEGABYTE * max(0, size) / 1_000_000
+    return FILE_LIMIT_SECONDS + FILE_LIMIT_SECONDS_PER_MEGABYTE * size / 1_000_000
 
 
 def known_size(source: audio.Source) -> int:

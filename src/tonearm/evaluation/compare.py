@@ -29,6 +29,8 @@ from tonearm.text import printable
 
 Reference = Literal["first", "previous"]
 
+FLIPS = 9_999  # random draws of signs in `sign_flip`
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -232,17 +234,7 @@ def compare(
     return Comparison(tuple(rows), len(set(with_artists.tracks)), left_out, with_artists.unit)
 
 
-def _binomial_tail(most: int, pairs: int) -> float:
-    """Return the probability that a fair coin shows heads at most so often in some tosses."""
-    term = tail = 1
-    for k in range(most):
-        term = term * (pairs - k) // (k + 1)
-        tail += term
-    outcomes: int = 2**pairs
-    return tail / outcomes  # correctly rounded at any size
-
-
-def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> float:
+def sign_flip(differences: ArrayLike, seed: int = 0) -> float:
     """Return the two-sided p-value of a paired sign-flip test.
 
     If both classifiers were equally good, the difference in each group could equally well have had
@@ -255,23 +247,21 @@ def sign_flip(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> floa
     differences
         int[groups], how many more of a group's tracks one classifier gets right than the other;
         groups must be independent of each other, tracks within a group need not be.
-    flips
-        Number of random sign draws.
     seed
-        Their seed.
+        Seed of the random draws.
     """
     values = np.asarray(differences, np.float64)  # float64 sums whole numbers exactly
     values = values[values != 0]
-    if 2 ** len(values) <= flips:
+    if 2 ** len(values) <= FLIPS:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(values))))
         return float((np.abs(signs @ values) >= abs(values.sum())).mean())
     random = np.random.default_rng(seed)
     as_extreme = 0
     block = max(1, BLOCK_NUMBERS // max(1, len(values)))
-    for start in range(0, flips, block):
-        signs = random.choice((-1.0, 1.0), (min(block, flips - start), len(values)))
+    for start in range(0, FLIPS, block):
+        signs = random.choice((-1.0, 1.0), (min(block, FLIPS - start), len(values)))
         as_extreme += int((np.abs(signs @ values) >= abs(values.sum())).sum())
-    return (1 + as_extreme) / (1 + flips)
+    return (1 + as_extreme) / (1 + FLIPS)
 
 
 def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
@@ -343,6 +333,16 @@ def _discordance(run: Predictions, other: Predictions) -> tuple[int, int, float]
         median(_binomial_tail(less, more + less) for more, less in of_seeds),
     )
     return int(gained.sum()), int(lost.sum()), min(1.0, 2 * min(tails))
+
+
+def _binomial_tail(most: int, pairs: int) -> float:
+    """Return the probability that a fair coin shows heads at most so often in some tosses."""
+    term = tail = 1
+    for k in range(most):
+        term = term * (pairs - k) // (k + 1)
+        tail += term
+    outcomes: int = 2**pairs
+    return tail / outcomes  # correctly rounded at any size
 
 
 def _by_group(

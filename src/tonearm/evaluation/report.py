@@ -218,6 +218,7 @@ def render(
 def worst_errors(predictions: Predictions, count: int = WORST_ERRORS) -> list[dict[str, Any]]:
     """List the most confident wrong predictions, most confident first."""
     wrong = np.flatnonzero(~predictions.correct)
+    predicted, true_columns = predictions.predicted, predictions.truth_index
     confidence = predictions.probabilities.max(axis=1)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     return [
@@ -225,15 +226,15 @@ def worst_errors(predictions: Predictions, count: int = WORST_ERRORS) -> list[di
             "track": predictions.tracks[i],
             "artist": predictions.artists[i] if predictions.artists else "",
             "truth": predictions.truth[i],
-            "predicted": predictions.predicted[i],
+            "predicted": predicted[i],
             "confidence": float(confidence[i]),
-            "share_of_truth": float(predictions.probabilities[i, predictions.truth_index[i]]),
+            "share_of_truth": float(predictions.probabilities[i, true_columns[i]]),
         }
         for i in order
     ]
 
 
-def confused_pairs(metrics: Metrics, count: int = CONFUSED_PAIRS) -> list[dict[str, Any]]:
+def confused_pairs(metrics: Metrics) -> list[dict[str, Any]]:
     """List the most frequent confusions, with track counts and shares of the true genre."""
     pairs: list[dict[str, Any]] = [
         {
@@ -246,7 +247,7 @@ def confused_pairs(metrics: Metrics, count: int = CONFUSED_PAIRS) -> list[dict[s
         for column, tracks in enumerate(counts)
         if row != column and tracks
     ]
-    return sorted(pairs, key=lambda pair: (-pair["tracks"], -pair["share"]))[:count]
+    return sorted(pairs, key=lambda pair: (-pair["tracks"], -pair["share"]))[:CONFUSED_PAIRS]
 
 
 def _embedded(figure: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 MelScale = Literal["slaney", "htk", "kaldi"]
 MelNorm = Literal["slaney"]
@@ -67,7 +67,7 @@ def band_centres(n_mels: int, f_min: float, f_max: float, scale: MelScale) -> ND
     return mel_to_hz(_edges(n_mels, f_min, f_max, scale)[1:-1], scale)
 
 
-def hz_to_mel(hz: float | NDArray[np.float64], scale: MelScale = "slaney") -> NDArray[np.float64]:
+def hz_to_mel(hz: ArrayLike, scale: MelScale = "slaney") -> NDArray[np.float64]:
     """Convert frequencies from Hz to mel."""
     hz = np.asarray(hz, dtype=np.float64)
     if scale == "htk":
@@ -78,7 +78,7 @@ def hz_to_mel(hz: float | NDArray[np.float64], scale: MelScale = "slaney") -> ND
     return np.where(hz < _SLANEY_BREAK_HZ, hz / _SLANEY_HZ_PER_MEL, _SLANEY_BREAK_MEL + above)
 
 
-def mel_to_hz(mel: float | NDArray[np.float64], scale: MelScale = "slaney") -> NDArray[np.float64]:
+def mel_to_hz(mel: ArrayLike, scale: MelScale = "slaney") -> NDArray[np.float64]:
     """Convert frequencies from mel to Hz."""
     mel = np.asarray(mel, dtype=np.float64)
     if scale == "htk":
