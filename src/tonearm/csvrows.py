@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _csv import Writer
 
+    from _typeshed import SupportsWrite
+
 _END = "\r\n"  # given to csv, which quotes fields with either character, but no other line break
 
 
-class Text(Protocol):
-    """Anything that text can be written to."""
-
-    def write(self, text: str, /) -> object:
-        """Write some text."""
-
-
-def csv_writer(file: Text) -> Writer:
+def csv_writer(file: SupportsWrite[str]) -> Writer:
     r"""Return a `csv.writer` whose rows end in ``\n`` alone.
 
     With ``lineterminator="\n"``, csv would leave a carriage return in a field unquoted (names may
@@ -30,7 +25,7 @@ def csv_writer(file: Text) -> Writer:
 class _Lines:
     """Passes rows on with a plain newline at the end; csv writes each in a single call."""
 
-    def __init__(self, file: Text) -> None:
+    def __init__(self, file: SupportsWrite[str]) -> None:
         self._file = file
 
     def write(self, row: str) -> object:
