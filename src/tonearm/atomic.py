@@ -97,6 +97,52 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         draft.replace(target)
 
 
+def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table, header first, with `write_text`; raise what that raises."""
+    table = io.StringIO()
+    csv_writer(table).writerows(rows)
+    write_text(path, table.getvalue())
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file of UTF-8, as `atomic_write` does.
+
+    Raises
+    ------
+    TonearmError
+        If it cannot be written, or a name in it is not UTF-8.
+    """
+    try:
+        with atomic_write(path) as file:
+            file.write(text.encode())
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 40) : error.end + 20]
+        raise TonearmError(f"{os.fspath(path)}: not UTF-8: {around}") from error
+    except OSError as error:
+        reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else error.strerror
+        raise TonearmError(f"{os.fspath(path)}: {reason or error}") from error
+
+
+def require_writable_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that files cannot be written to, before work is done that would be lost.
+
+    It need not be there, as it is made with the first file.
+
+    Raises
+    ------
+    TonearmError
+        If it cannot be made, or nothing can be written in it.
+    """
+    path = Path(os.path.realpath(folder))
+    ancestor = next(filter(Path.exists, (path, *path.parents)), None)
+    if ancestor is None:  # on Windows, the drive may be missing
+        raise TonearmError(f"{os.fspath(folder)}: {os.strerror(errno.ENOENT)}")
+    if not ancestor.is_dir():
+        raise TonearmError(f"{os.fspath(folder)}: {_NO_FOLDER}")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise TonearmError(f"{os.fspath(folder)}: {os.strerror(errno.EACCES)}")
+
+
 @contextmanager
 def errors_naming(
     path: str | os.PathLike[str], draft: str | os.PathLike[str] | None = None
@@ -196,49 +242,3 @@ def remove_leftovers(folder: Path) -> None:
 def _age(entry: os.DirEntry[str]) -> float:
     # Not the modification time: a draft that is about to replace a file may have that file's.
     return time.time() - entry.stat(follow_symlinks=False).st_ctime
-
-
-def write_csv(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table, header first, with `write_text`; raise what that raises."""
-    table = io.StringIO()
-    csv_writer(table).writerows(rows)
-    write_text(path, table.getvalue())
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file of UTF-8, as `atomic_write` does.
-
-    Raises
-    ------
-    TonearmError
-        If it cannot be written, or a name in it is not UTF-8.
-    """
-    try:
-        with atomic_write(path) as file:
-            file.write(text.encode())
-    except UnicodeEncodeError as error:
-        around = text[max(0, error.start - 40) : error.end + 20]
-        raise TonearmError(f"{os.fspath(path)}: not UTF-8: {around}") from error
-    except OSError as error:
-        reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else error.strerror
-        raise TonearmError(f"{os.fspath(path)}: {reason or error}") from error
-
-
-def require_writable_folder(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that files cannot be written to, before work is done that would be lost.
-
-    It need not be there, as it is made with the first file.
-
-    Raises
-    ------
-    TonearmError
-        If it cannot be made, or nothing can be written in it.
-    """
-    path = Path(os.path.realpath(folder))
-    ancestor = next(filter(Path.exists, (path, *path.parents)), None)
-    if ancestor is None:  # on Windows, the drive may be missing
-        raise TonearmError(f"{os.fspath(folder)}: {os.strerror(errno.ENOENT)}")
-    if not ancestor.is_dir():
-        raise TonearmError(f"{os.fspath(folder)}: {_NO_FOLDER}")
-    if not os.access(ancestor, os.W_OK | os.X_OK):
-        raise TonearmError(f"{os.fspath(folder)}: {os.strerror(errno.EACCES)}")

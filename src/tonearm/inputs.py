@@ -74,14 +74,6 @@ def path_or_failure(name: object) -> Path | Failure:
         return Failure(Path(repr(name)), str(error))
 
 
-def _names_a_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
-    return isinstance(source, str | os.PathLike) and bool(os.fspath(source))
-
-
-def _described(source: object) -> str:
-    return "an empty text" if source == "" else type(source).__name__
-
-
 def checked_samples(
     samples: npt.ArrayLike, rate: float | None
 ) -> tuple[npt.NDArray[np.float32], int]:
@@ -104,3 +96,11 @@ def checked_samples(
     if peak > audio.LOUDEST:  # their squares could overflow float32
         raise UsageError(f"samples: expected numbers in [-1, 1], got up to {peak:g}")
     return np.ascontiguousarray(signal, np.float32), rate
+
+
+def _names_a_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(source, str | os.PathLike) and bool(os.fspath(source))
+
+
+def _described(source: object) -> str:
+    return "an empty text" if source == "" else type(source).__name__

@@ -36,17 +36,6 @@ def state_folder(name: str) -> Path:
     return _own_folder("TONEARM_STATE", "XDG_STATE_HOME", ".local/state") / name
 
 
-def _own_folder(variable: str, xdg_variable: str, in_home: str) -> Path:
-    if folder := os.environ.get(variable):
-        return Path(folder)
-    if base := os.environ.get(xdg_variable):
-        return Path(base) / "tonearm"
-    try:
-        return Path.home() / in_home / "tonearm"
-    except RuntimeError:  # a user without an entry in the password file, and no HOME
-        raise TonearmError(f"no home folder: set HOME or {variable}") from None
-
-
 def pretrained_weights(name: str) -> Path | None:
     """Return the path of a published weight file, or None if it is not found.
 
@@ -63,3 +52,14 @@ def pretrained_weights(name: str) -> Path | None:
         direct = Path(folder) / name
         found = [direct] if direct.is_file() else sorted(Path(folder).glob(f"**/{name}"))
     return next(filter(Path.is_file, [*found, cache_folder("pretrained") / name]), None)
+
+
+def _own_folder(variable: str, xdg_variable: str, in_home: str) -> Path:
+    if folder := os.environ.get(variable):
+        return Path(folder)
+    if base := os.environ.get(xdg_variable):
+        return Path(base) / "tonearm"
+    try:
+        return Path.home() / in_home / "tonearm"
+    except RuntimeError:  # a user without an entry in the password file, and no HOME
+        raise TonearmError(f"no home folder: set HOME or {variable}") from None

@@ -149,34 +149,6 @@ def split(
     return result
 
 
-def _make_folds(dataset: Dataset, protocol: Protocol, folds: int, seed: int) -> list[Fold]:
-    usable = _usable(dataset)
-    if protocol == "builtin":
-        numbers = sorted({track.split for track in usable if track.split}, key=_number)
-        if len(numbers) > 1 and all(map(str.isdecimal, numbers)):
-            members = [track for track in usable if track.split]
-            assigned = [numbers.index(str(track.split)) for track in members]
-            return _k_folds(members, assigned, protocol, len(numbers))
-        return [_by_name("builtin", dataset, [(track, track.split) for track in usable])]
-    if protocol == "filtered":
-        facts = gtzan_facts.facts()
-        if not any(track.id in facts for track in usable):
-            raise DatasetError(f"{dataset.root}: the filtered partition is known for GTZAN only")
-        return [
-            _by_name(
-                "filtered",
-                dataset,
-                [(track, facts[track.id].split) for track in usable if track.id in facts],
-            )
-        ]
-    if folds < 2:
-        raise UsageError(f"folds must be at least 2, got {folds}")
-    usable = _in_partition(usable)
-    # Layouts of the same dataset list tracks in different orders; sorting by id removes that.
-    usable.sort(key=lambda track: track.id)
-    return _k_folds(usable, _assign(dataset, usable, protocol, folds, seed), protocol, folds)
-
-
 def fold_at(folds: Sequence[Fold], number: int, setting: str) -> Fold:
     """Return a fold by its number; raise UsageError, which names the setting, if there is none."""
     if not 0 <= number < len(folds):
@@ -230,6 +202,34 @@ def artist_key(artist: str | None) -> str:
     words = re.sub(r"[^\w\s]|_", "", name.replace("&", " and ")).split()
     key = "".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words) or name
     return "" if key in _STAND_INS else key
+
+
+def _make_folds(dataset: Dataset, protocol: Protocol, folds: int, seed: int) -> list[Fold]:
+    usable = _usable(dataset)
+    if protocol == "builtin":
+        numbers = sorted({track.split for track in usable if track.split}, key=_number)
+        if len(numbers) > 1 and all(map(str.isdecimal, numbers)):
+            members = [track for track in usable if track.split]
+            assigned = [numbers.index(str(track.split)) for track in members]
+            return _k_folds(members, assigned, protocol, len(numbers))
+        return [_by_name("builtin", dataset, [(track, track.split) for track in usable])]
+    if protocol == "filtered":
+        facts = gtzan_facts.facts()
+        if not any(track.id in facts for track in usable):
+            raise DatasetError(f"{dataset.root}: the filtered partition is known for GTZAN only")
+        return [
+            _by_name(
+                "filtered",
+                dataset,
+                [(track, facts[track.id].split) for track in usable if track.id in facts],
+            )
+        ]
+    if folds < 2:
+        raise UsageError(f"folds must be at least 2, got {folds}")
+    usable = _in_partition(usable)
+    # Layouts of the same dataset list tracks in different orders; sorting by id removes that.
+    usable.sort(key=lambda track: track.id)
+    return _k_folds(usable, _assign(dataset, usable, protocol, folds, seed), protocol, folds)
 
 
 def _shared_artists(tracks: Sequence[Track]) -> str | None:
