@@ -281,6 +281,11 @@ def test_a_bad_predictions_file_is_named(tmp_path: Path, text: str | None, messa
     assert "p.csv" in str(caught.value)
 
 
+def test_a_name_too_long_for_any_file_is_named() -> None:
+    with pytest.raises(PredictionsError, match=r"x{300}: "):
+        files.read("x" * 300)
+
+
 def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
     text = "track,label,a,b\n1,a,0.9,0.1\n\n2,b,0.2,0.8\n\n"  # an empty line is no row
     (tmp_path / "p.csv").write_text(text, encoding="utf-8-sig")

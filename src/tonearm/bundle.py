@@ -256,9 +256,9 @@ def write_metadata(
 
 
 def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise BundleError(path, "no such file")
     try:
+        if not path.is_file():
+            raise BundleError(path, "no such file")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

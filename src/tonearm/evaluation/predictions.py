@@ -226,9 +226,9 @@ def read(path: str | PathLike[str]) -> Predictions:
         If the file does not exist or is not a table of predictions.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / "predictions.csv"
     try:
+        if path.is_dir():
+            path = path / "predictions.csv"
         with path.open(newline="", encoding="utf-8-sig") as file:
             # Strict, or a quote that is never closed would take in all rows that follow.
             reader = csv.reader(file, strict=True)
