@@ -218,3 +218,10 @@ def test_folders_are_made_and_what_cannot_be_made_is_reported_before(
         patch.setattr(Path, "exists", lambda _: next(answers))  # a drive that Windows does not know
         with pytest.raises(TonearmError, match="No such file"):
             require_writable_folder(tmp_path / "d")
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(TonearmError, match="d: Permission denied"):
+        require_writable_folder(tmp_path / "d")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tonearm.csvrows import csv_writer
-from tonearm.errors import TonearmError
+from tonearm.errors import TonearmError, reason_of
 
 _NO_FOLDER = "a file is where its folder should be"
 # Draft names are hidden, so that nothing takes a draft for a file of its kind, and short, whatever
@@ -134,7 +134,10 @@ def require_writable_folder(folder: str | os.PathLike[str]) -> None:
         If it cannot be made, or nothing can be written in it.
     """
     path = Path(os.path.realpath(folder))
-    ancestor = next(filter(Path.exists, (path, *path.parents)), None)
+    try:
+        ancestor = next(filter(Path.exists, (path, *path.parents)), None)
+    except OSError as error:  # before Python 3.14, as in a folder that may not be entered
+        raise TonearmError(f"{os.fspath(folder)}: {reason_of(error)}") from error
     if ancestor is None:  # on Windows, the drive may be missing
         raise TonearmError(f"{os.fspath(folder)}: {os.strerror(errno.ENOENT)}")
     if not ancestor.is_dir():
