@@ -172,8 +172,8 @@ class FeatureCache:
         Errors are those of `logmels`.
         """
         folder = self.root / kind.folder_name()
-        _write_settings(folder, kind)
         try:
+            _write_settings(folder, kind)
             found, errors = derived(
                 (track.path for track in tracks if track.path is not None),
                 self._contents,
@@ -343,12 +343,9 @@ def _maker(folder: Path, kind: Kind) -> Callable[[Path, str], None]:
 def _write_settings(folder: Path, kind: Kind) -> None:
     """Record, for people, which settings the hash in the folder's name stands for."""
     path = folder / "settings.json"
-    try:
-        if not path.exists():
-            with atomic_write(path) as file:
-                file.write(f"{_canonical(kind.settings())}\n".encode())
-    except OSError as error:
-        raise CacheError(f"{folder}: {reason_of(error)}") from error
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write(f"{_canonical(kind.settings())}\n".encode())
 
 
 def _canonical(settings: dict[str, Any]) -> str:
