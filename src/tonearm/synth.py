@@ -160,7 +160,7 @@ class _Band:
         self.rate = rate
         self.rng = rng
         self._samples = np.zeros(round(seconds * rate), dtype=np.float32)
-        self._reverberation_seconds = 0.0
+        self.reverberation_seconds = 0.0  # of the room that the whole band plays in
         self._sounds: dict[object, Sound] = {}
 
     def bars(self, beat: float) -> list[float]:
@@ -194,17 +194,13 @@ class _Band:
         """Add a background as long as the piece."""
         self._samples += sound
 
-    def set_reverberation(self, seconds: float) -> None:
-        """Set the reverberation time of the room that the whole band plays in."""
-        self._reverberation_seconds = seconds
-
     def mix(self) -> Sound:
         """Return the finished piece, levelled and faded out over its last 30 ms."""
         samples = self._samples
-        if self._reverberation_seconds and len(samples):
-            t = np.arange(round(self._reverberation_seconds * self.rate)) / self.rate
+        if self.reverberation_seconds and len(samples):
+            t = np.arange(round(self.reverberation_seconds * self.rate)) / self.rate
             impulse_response = self.rng.standard_normal(len(t)) * np.exp(
-                -5.0 * t / self._reverberation_seconds
+                -5.0 * t / self.reverberation_seconds
             )
             impulse_response /= np.sqrt(np.sum(impulse_response**2)) or 1.0
             samples = samples + 0.4 * _convolve(samples, impulse_response.astype(np.float32))
@@ -250,7 +246,7 @@ def _orchestral(band: _Band) -> None:
     beat = 60 / 72
     key = int(band.rng.integers(55, 62))
     degrees = band.rng.permutation([0, 3, 4, 5, 1])
-    band.set_reverberation(1.6)
+    band.reverberation_seconds = 1.6
     walk = 7
     for i, bar in enumerate(band.bars(beat)):
         degree = int(degrees[i % len(degrees)]) if i else 0
@@ -291,7 +287,7 @@ def _rock_band(band: _Band) -> None:
     beat = 60 / 138
     key = int(band.rng.integers(40, 46))
     roots = [key + step for step in band.rng.permutation([0, 3, 5, 7, 10])[:4]]
-    band.set_reverberation(0.5)
+    band.reverberation_seconds = 0.5
     for i, bar in enumerate(band.bars(beat)):
         root = int(roots[i % 4])
         for quaver in range(8):
@@ -315,7 +311,7 @@ def _swing(band: _Band) -> None:
     beat = 60 / 150
     key = int(band.rng.integers(48, 55))
     degrees = [1, 4, 0, 5]  # ii V I vi
-    band.set_reverberation(0.6)
+    band.reverberation_seconds = 0.6
     third = beat / 3
     walk = 14
     for i, bar in enumerate(band.bars(beat)):
@@ -343,7 +339,7 @@ def _offbeat(band: _Band) -> None:
     key = int(band.rng.integers(50, 57))
     degrees = [0, 3, 0, 4]
     line = band.rng.permutation([0, 0, 2, 1])
-    band.set_reverberation(0.4)
+    band.reverberation_seconds = 0.4
     for i, bar in enumerate(band.bars(beat)):
         chord = _triad(key, _MINOR if i % 8 > 3 else _MAJOR, degrees[i % 4])
         for step in range(4):

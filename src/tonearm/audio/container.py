@@ -89,7 +89,18 @@ class AudioInfo:
 
 
 class OpenFile:
-    """A file with its audio stream open, and the faults found while reading it."""
+    """A file with its audio stream open, and the faults found while reading it.
+
+    Raises
+    ------
+    UsageError
+        If the time limit is not above 0, or an open file is not binary or cannot be sought in.
+    NotAudio, Undecodable
+        If it is not a media file, holds no audio, or FFmpeg has no decoder for its audio.
+    ReadFailed, TimedOut
+        Here or in any method that reads. An exception of an open file's own, other than an
+        `OSError`, is raised as it is.
+    """
 
     def __init__(self, source: Source, time_limit: float | None) -> None:
         if time_limit is not None and not time_limit > 0:

@@ -44,7 +44,17 @@ def size_of(path: str | os.PathLike[str]) -> int:
 
 
 def size_within(file: BinaryIO) -> int:
-    """Return the size of an open file in bytes; raises if it is not seekable, as FFmpeg needs."""
+    """Return the size of an open file in bytes.
+
+    Raises
+    ------
+    UsageError
+        If it is not a binary file that can be sought in, as FFmpeg needs.
+    NotAudio
+        If it is empty.
+    ReadFailed
+        If the system failed to read it.
+    """
     if not hasattr(file, "read"):
         raise UsageError(
             f"expected a file's path or a file open as binary, got {type(file).__name__}"

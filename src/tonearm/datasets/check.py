@@ -87,6 +87,8 @@ def check(
     ------
     UsageError
         If `shortest` is negative or not finite.
+    StartError
+        With several processes, if one dies before it can begin.
     """
     if not 0 <= shortest < math.inf:
         raise UsageError(f"shortest: expected seconds from 0, got {shortest:g}")

@@ -70,7 +70,15 @@ def stamps(paths: Iterable[Path]) -> tuple[dict[Path, Stamp], dict[Path, str]]:
 
 
 class ContentIndex:
-    """The hashes computed so far, in a SQLite file that several processes may use at once."""
+    """The hashes computed so far, in a SQLite file that several processes may use at once.
+
+    Raises
+    ------
+    OSError
+        If its folder cannot be made.
+    ContentIndexError
+        Here or in any method, if the file cannot be read or written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

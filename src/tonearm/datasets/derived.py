@@ -56,6 +56,8 @@ def derived(
         If what was derived cannot be written.
     ContentIndexError
         If the content hashes cannot be read or recorded.
+    StartError
+        With several processes, if one dies or fails before it can begin.
     """
     listed, errors = stamps(paths)
     known = contents.known(listed.values())

@@ -133,7 +133,7 @@ def other_columns(dataset: Dataset) -> dict[str, dict[str, str]]:
 
 
 def read_tracks(path: Path) -> tuple[Track, ...]:
-    """Read the tracks of one manifest."""
+    """Read the tracks of one manifest; errors as in `load_manifest`."""
     rows = _read_table(path)
     if not rows:
         raise DatasetError(f"{path}: the table has no rows")
@@ -173,7 +173,7 @@ def column_name(text: str) -> str:
 
 
 def require_unique_ids(tracks: Iterable[Track], where: Path) -> None:
-    """Refuse tracks of which two have the same id: everything downstream keys by it."""
+    """Raise `DatasetError` if two tracks have the same id: everything downstream keys by it."""
     seen: set[str] = set()
     for track in tracks:
         if track.id in seen:
@@ -282,7 +282,7 @@ def _track(
 
 
 def seconds(text: str | None, where: str) -> float | None:
-    """Read a duration; an error message begins with `where`."""
+    """Read a duration, or raise a `DatasetError` that begins with `where`."""
     if text is None:
         return None
     try:

@@ -190,8 +190,8 @@ def compare(
     UsageError
         If there are no runs, `against` is neither of the two, or `bootstrap` or `seed` is below 0.
     TonearmError
-        If they have no track in common (or not under the same seeds), disagree
-        on a track's true label, or a run holds a track twice.
+        If they have no track in common (or not under the same seeds), disagree on a track's true
+        label, or a run holds a track twice.
     """
     if not runs:
         raise UsageError("there is no run to compare")
@@ -265,7 +265,19 @@ def sign_flip(differences: ArrayLike, seed: int = 0) -> float:
 
 
 def align(runs: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], dict[str, int]]:
-    """Restrict every run to the common (track, seed) pairs, in the order of the first run."""
+    """Restrict every run to the common (track, seed) pairs, in the order of the first run.
+
+    Returns
+    -------
+    aligned, left_out
+        The runs by name, and how many predictions of each are not among them.
+
+    Raises
+    ------
+    TonearmError
+        If they have nothing in common, disagree on a track's true label, or a run holds a track
+        twice.
+    """
     positions: dict[str, dict[tuple[str, str], int]] = {}
     known_seeds = {seed for predictions in runs.values() for seed in predictions.seeds or ()}
     default_seed = known_seeds.pop() if len(known_seeds) == 1 else ""

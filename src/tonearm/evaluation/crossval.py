@@ -122,6 +122,11 @@ def warn_of_copies(folds: Sequence[Fold], work: Path) -> None:
     """Warn with `LeakWarning` if files to evaluate are trained on under other names.
 
     The hashes of their contents are kept in `work`, where `cross_validate` finds them.
+
+    Raises
+    ------
+    TonearmError
+        If `work` cannot be written to.
     """
     contents = _contents(folds, work)
 

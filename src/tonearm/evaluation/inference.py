@@ -158,7 +158,10 @@ def evaluable_tracks(
 
 
 def audio_paths(tracks: Sequence[Track]) -> list[Path]:
-    """Return every track's path; skipping one would shift the predictions of those after it."""
+    """Return every track's path, or raise `UsageError`.
+
+    Skipping a track without one would shift the predictions of those after it.
+    """
     paths = []
     for track in tracks:
         if track.path is None:

@@ -220,6 +220,8 @@ def evaluate_with_replicates(
 ) -> tuple[Metrics, dict[str, FloatArray]]:
     """Return the result of `evaluate` and the replicates of each metric, float64[bootstrap].
 
+    Parameters and errors are those of `evaluate`.
+
     A macro average is NaN in replicates that lack a class of the truth. Equal numbers of tracks,
     equal groups and equal seeds draw the same tracks, so the difference between two classifiers'
     replicates over the same tracks is a paired bootstrap.
