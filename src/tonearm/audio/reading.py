@@ -158,7 +158,7 @@ def checked_rate(name: str, rate: float) -> int:
     """Return a sample rate as an integer in Hz, or raise `UsageError` if it is not a valid one."""
     is_number = isinstance(rate, int | float | np.number)
     fine = is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)
-    _check(fine, name, repr(rate), "a whole number from 1000 to 1000000 Hz")
+    _check(fine, name, repr(rate), f"a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz")
     return int(rate)
 
 

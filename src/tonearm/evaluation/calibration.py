@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.evaluation.metrics import SMALLEST_PROBABILITY
+
 
 def fit_temperature(log_probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
     """Return the temperature at which the clips' distributions best fit the truth.
@@ -27,7 +29,7 @@ def fit_temperature(log_probabilities: NDArray[np.floating], truth: NDArray[np.i
 
     def loss(temperature: float) -> float:
         probabilities = probabilities_at(log_probabilities, temperature)[rows, truth]
-        return float(-np.log(np.maximum(probabilities, 1e-12)).mean())
+        return float(-np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)).mean())
 
     return float(min(np.geomspace(0.2, 5.0, 200), key=loss))
 
