@@ -22,21 +22,22 @@ _SHORTEST_HOP, _LONGEST_HOP = 32, 512  # samples
 _SHORTEST_FFT = 2048  # samples
 
 
-def render(decibels: NDArray[np.float32]) -> NDArray[np.uint8]:
+def render(decibels: NDArray[np.float32], range_db: float = RANGE_DB) -> NDArray[np.uint8]:
     """Render a spectrogram in 256 shades of grey relative to its own maximum.
 
     Parameters
     ----------
     decibels : float32[frames, n_mels]
         As computed by ``LogMel(FRONT_ENDS["librosa"])``.
+    range_db : float, default 80
+        Levels this far or further below the maximum become 0; the maximum becomes 255.
 
     Returns
     -------
     uint8[n_mels, frames]
-        An upright picture: time runs to the right, the highest band is the first row. The maximum
-        becomes 255, levels `RANGE_DB` or further below it 0.
+        An upright picture: time runs to the right, the highest band is the first row.
     """
-    shades = (relative(decibels) / RANGE_DB + 1.0) * 255.0
+    shades = (relative(decibels) / range_db + 1.0) * 255.0
     return np.asarray(np.round(np.clip(shades.T[::-1], 0.0, 255.0)), dtype=np.uint8)
 
 
