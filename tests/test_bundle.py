@@ -300,6 +300,25 @@ def test_metadata_is_written_beside_what_others_wrote(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.onnx", "whole.onnx"]
 
 
+def test_a_graph_with_its_weights_in_another_file_becomes_one_file(tmp_path: Path) -> None:
+    graph, whole = tmp_path / "split.onnx", tmp_path / "whole.onnx"
+    external = {"save_as_external_data": True, "location": "weights", "size_threshold": 0}
+    onnx.save(tiny_graph(), str(graph), **external)
+    bundle.write_metadata(graph, tiny_metadata(), whole)
+    (tmp_path / "weights").unlink()
+    assert Bundle.load(whole).metadata == tiny_metadata()
+    with pytest.raises(BundleError, match=r"split\.onnx: not an ONNX model \(.*weights"):
+        bundle.write_metadata(graph, tiny_metadata(), whole)
+
+
+def test_what_is_no_graph_becomes_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "song.onnx").write_bytes(b"no graph")
+    for name, reason in (("song.onnx", "not an ONNX model"), ("gone.onnx", "no such file")):
+        with pytest.raises(BundleError, match=rf"{name}: {reason}"):
+            bundle.write_metadata(tmp_path / name, tiny_metadata(), tmp_path / "whole.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["song.onnx"]
+
+
 def test_a_model_is_found_by_name_by_path_and_by_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

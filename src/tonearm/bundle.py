@@ -237,18 +237,34 @@ def write_metadata(
 ) -> None:
     """Make a bundle from a plain ONNX graph.
 
-    The target is written completely or not at all, and may be the graph's own path.
+    Parameters
+    ----------
+    graph
+        An ONNX file, whose weights may be in a file beside it. Whether it fits the metadata is
+        checked when the bundle is loaded.
+    metadata
+        The description to store in it; it takes the place of an earlier one.
+    target
+        The file to write, with all weights in it. It is written completely or not at all, and may
+        be the graph's own path.
 
     Raises
     ------
+    BundleError
+        If the graph cannot be read, or is no ONNX model.
+    OSError
+        If the target cannot be written.
     MissingExtraError
         If the ``onnx`` package is not installed.
-    OSError
-        If the graph cannot be read, or the target cannot be written.
     """
     with needs("learn"):
         import onnx
-    model = onnx.load(os.fspath(graph))
+    try:
+        model = onnx.load(os.fspath(graph))
+    except OSError as error:
+        raise BundleError(graph, reason_of(error).lower()) from error
+    except Exception as error:  # the parsers of ONNX's formats share no error below Exception
+        raise BundleError(graph, f"not an ONNX model ({reason_of(error)})") from error
     properties = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, properties | {METADATA_KEY: metadata.to_json()})
     with atomic_write(target) as file:

@@ -53,7 +53,9 @@ def benchmark(
         int, typer.Option(min=1, help="Number of repetitions, each with its own seed.")
     ] = 1,
     protocol: ProtocolOption = "artist-kfold",
-    out: Annotated[Path, path_option(help="Folder for tables and plots.")] = RESULTS,
+    out: Annotated[
+        Path, path_option("--output", "--out", "-o", help="Folder for tables and plots.")
+    ] = RESULTS,
     work: Annotated[
         Path, path_option(help="Folder for finished parts, to continue from later.")
     ] = Path("runs/benchmark"),
@@ -80,7 +82,7 @@ def benchmark(
     from tonearm.paths import cache_folder
 
     if not name or name.startswith(".") or "/" in name or "\\" in name:
-        # It becomes the name of files in --out, and none of them may end up outside that folder.
+        # It becomes the name of files in --output, and none of them may end up outside that folder.
         raise UsageError(f"NAME {name!r} must be a name without / or \\, not a path")
     if protocol in SINGLE_DIVISIONS:
         refuse(context, "folds", beside=f"with --protocol {protocol}")
@@ -111,7 +113,7 @@ def benchmark(
     if configs != default_configs:
         options += ["--configs", str(configs)]
     if out != RESULTS:  # where the results of another benchmark of this name may be
-        options += ["--out", str(out)]
+        options += ["--output", str(out)]
     if protocol not in SINGLE_DIVISIONS:
         options += ["--folds", str(folds)]
     options += ["--seeds", str(seeds), "--protocol", protocol]

@@ -46,7 +46,9 @@ def learn(
     ],
     out: Annotated[
         Path,
-        path_option("--out", "-o", metavar="FILE", help="Bundle to write, such as mine.onnx."),
+        path_option(
+            "--output", "--out", "-o", metavar="FILE", help="Bundle to write, such as mine.onnx."
+        ),
     ],
     tags: Annotated[
         bool, typer.Option("--from-tags", help="Take the genres from the files' tags.")
