@@ -601,6 +601,12 @@ def test_missing_music_is_told(
         music_folders(Recipe())
 
 
+def test_genres_that_no_head_knows_are_told_before_anything_is_learned(tmp_path: Path) -> None:
+    recipe = Recipe(ensemble=EnsembleSettings(fcn_embedding=0.0, full_band=0.0))
+    with pytest.raises(UsageError, match="no head is left on recordings of full band"):
+        distill(recipe, [], ("polka", "waltz"), [], tmp_path / "run", tmp_path / "cache")
+
+
 # --- imitation
 
 

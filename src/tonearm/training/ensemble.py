@@ -22,6 +22,7 @@ from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.library.head import linear_layer
 from tonearm.library.tag_words import normalised_spelling
+from tonearm.models import audioset
 from tonearm.models.layers import rectangle
 from tonearm.models.network import Outputs
 from tonearm.models.student import Student
@@ -216,7 +217,8 @@ def require_heads(
         If no head is left, or none on full-band recordings.
     """
     specialised = settings.student + settings.fcn
-    general = settings.fcn_embedding + settings.student * audioset_weight
+    general = settings.fcn_embedding
+    general += settings.student * audioset_weight if audioset.knows(labels) else 0.0
     general += settings.fcn_tags if tags_are_of_use(labels) else 0.0
     if not (specialised or general):
         raise UsageError(
