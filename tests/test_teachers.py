@@ -144,9 +144,10 @@ def test_no_cut_of_an_index_hangs_or_escapes(
 def test_musicnn_that_is_missing_or_another_network_is_told(
     tmp_path: Path, variables: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_checkpoint(tmp_path, variables)
-    with pytest.raises(musicnn.MusicnnError, match="not the checkpoint of MSD_musicnn"):
-        musicnn.load_musicnn(tmp_path)
+    for others in (variables, {"conv2d/kernel": np.zeros((2, 3), np.float32)}):
+        write_checkpoint(tmp_path, others)
+        with pytest.raises(musicnn.MusicnnError, match="not the checkpoint of MSD_musicnn"):
+            musicnn.load_musicnn(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(musicnn.MusicnnError, match=r"pip install --no-deps musicnn==0\.1\.0"):
         musicnn.load_musicnn()

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tonearm.errors import TonearmError, reason_of
+from tonearm.features.logmel import FRONT_ENDS
 from tonearm.paths import cache_folder, pretrained_weights
 from tonearm.training.negligible import without_negligible_weights
 
-FRONT_END = "htk16k"  # in tonearm.features.logmel.FRONT_ENDS
+FRONT_END = FRONT_ENDS["htk16k"]
 # The network was trained on 29 s. It accepts less, but then takes its maxima over fewer time steps,
 # and its logits shrink to a fifth. Shorter segments are therefore repeated to this length.
 SHORTEST_FRAMES = 29 * 16_000 // 256 + 1

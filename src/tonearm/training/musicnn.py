@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tonearm.errors import TonearmError, reason_of
+from tonearm.features.logmel import FRONT_ENDS
 from tonearm.training.tfcheckpoint import read_checkpoint
 
-FRONT_END = "mel16k"  # in tonearm.features.logmel.FRONT_ENDS
+FRONT_END = FRONT_ENDS["mel16k"]
 PATCH_FRAMES = 187  # 3 s, the length that the network was trained on
 TAGS = 50
 
@@ -143,7 +144,7 @@ def load_musicnn(folder: Path | None = None) -> Musicnn:
     network = Musicnn()
     try:
         _take_over(network, variables)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         reason = reason_of(error)
         raise MusicnnError(f"{folder}: not the checkpoint of MSD_musicnn ({reason})") from error
     return network.eval()

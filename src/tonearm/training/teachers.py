@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 TEACHER_RATE = 16_000  # of musicnn and the FCN, in Hz
 STUDENT_FRONT_END = FRONT_ENDS["efficientat"]  # which mn04 shares with the student
-PATCH_SECONDS = musicnn.PATCH_FRAMES / FRONT_ENDS[musicnn.FRONT_END].frames_per_second
+PATCH_SECONDS = musicnn.PATCH_FRAMES / musicnn.FRONT_END.frames_per_second
 
 ATTRIBUTION = f"Taught by {musicnn.ATTRIBUTION}, and {fcn.ATTRIBUTION}"
 
@@ -65,10 +65,8 @@ class Teachers:
         logmel
             float[frames, 128], the frames of the same segment from `STUDENT_FRONT_END`.
         """
-        of_musicnn = self.musicnn(
-            torch.from_numpy(_patches(_front_end(musicnn.FRONT_END, samples)))
-        )
-        frames = _at_least(_front_end(fcn.FRONT_END, samples), fcn.SHORTEST_FRAMES)
+        of_musicnn = self.musicnn(torch.from_numpy(_patches(LogMel(musicnn.FRONT_END)(samples))))
+        frames = _at_least(LogMel(fcn.FRONT_END)(samples), fcn.SHORTEST_FRAMES)
         of_fcn = self.fcn(torch.from_numpy(frames)[None])
         audioset, embedding = self.mn04(torch.from_numpy(np.asarray(logmel, np.float32))[None])
         return TeacherOutputs(
@@ -104,10 +102,6 @@ def teachers_fingerprint() -> str:
     for file in (*checkpoint_files(musicnn.find_musicnn()), fcn.find_fcn(), find_pretrained()):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _front_end(name: str, samples: Floats) -> Floats:
-    return LogMel(FRONT_ENDS[name])(samples)
 
 
 def _patches(logmel: Floats) -> Floats:

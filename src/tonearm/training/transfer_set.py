@@ -32,7 +32,7 @@ from tonearm.datasets.content import ContentIndex
 from tonearm.datasets.derived import derived
 from tonearm.datasets.storage import StoredArray, write_array
 from tonearm.errors import FileError, reason_of
-from tonearm.features.logmel import FRONT_ENDS, LogMel
+from tonearm.features.logmel import LogMel
 from tonearm.inputs import check_audible
 from tonearm.training import fcn, musicnn
 from tonearm.training.recipe import TransferSettings
@@ -281,8 +281,8 @@ def _settings_hash(plan: Plan) -> str:
         "teachers": teachers_fingerprint(),
         "front_ends": [
             STUDENT_FRONT_END.to_dict(),
-            FRONT_ENDS[musicnn.FRONT_END].to_dict(),
-            FRONT_ENDS[fcn.FRONT_END].to_dict(),
+            musicnn.FRONT_END.to_dict(),
+            fcn.FRONT_END.to_dict(),
         ],
     }
     return settings_digest(settings)
