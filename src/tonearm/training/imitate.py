@@ -42,14 +42,14 @@ class Imitation:
 
     Attributes
     ----------
-    weights
-        Weights of the network.
-    space
-        Space of the targets it was trained on.
     name
         Name that identifies everything the result depends on, by a hash.
     history
         Path of the table of its losses.
+    weights
+        Weights of the network.
+    space
+        Space of the targets it was trained on.
     """
 
     name: str
@@ -97,7 +97,15 @@ def imitate(
     name = _name(recipe, music)
     folder = root / name
     with _alone(folder, log):
-        return _imitate(recipe, music, name, folder, log)
+        space = _space(folder / "targets.pt", music, recipe.imitation.components)
+        torch.manual_seed(recipe.imitation.seed)
+        # The genre head is a placeholder with one class, as the genres are not known in this stage.
+        student = Student(1, embedding_size=recipe.student.embedding_size)
+        network = StudentWithTeacherHeads(student, space).to(training_device())
+        train, held_out = _hold_out(music, recipe.imitation.held_out)
+        log(f"imitation: {len(train)} segments, {len(held_out)} held out, in {folder}")
+        weights = _train(recipe, network, space, train, held_out, folder, log)
+    return Imitation(name, folder / IMITATION, weights, space)
 
 
 @contextmanager
@@ -118,24 +126,6 @@ def _alone(folder: Path, log: Log) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _imitate(
-    recipe: Recipe,
-    music: Sequence[TransferSegment],
-    name: str,
-    folder: Path,
-    log: Log,
-) -> Imitation:
-    space = _space(folder / "targets.pt", music, recipe.imitation.components)
-    torch.manual_seed(recipe.imitation.seed)
-    # The genre head is a placeholder with one class, as the genres are not known in this stage.
-    student = Student(1, embedding_size=recipe.student.embedding_size)
-    network = StudentWithTeacherHeads(student, space).to(training_device())
-    train, held_out = _hold_out(music, recipe.imitation.held_out)
-    log(f"imitation: {len(train)} segments, {len(held_out)} held out, in {folder}")
-    weights = _train(recipe, network, space, train, held_out, folder, log)
-    return Imitation(name, folder / IMITATION, weights, space)
 
 
 def _name(recipe: Recipe, music: Sequence[TransferSegment]) -> str:
@@ -200,9 +190,6 @@ def _train(
             recipe, network, [train[i] for i in chosen], [targets[i] for i in chosen], rng
         )
 
-    def validate(averaged: StudentWithTeacherHeads) -> Mapping[str, float]:
-        return _validate(recipe, averaged, space, held_out)
-
     optimisation = Optimisation(
         network,
         network.groups(settings.optimiser),
@@ -215,7 +202,7 @@ def _train(
         checkpoint=folder / "last.pt",
         history=folder / IMITATION,
         every=min(recipe.checkpoint_steps * 2, steps_per_epoch),
-        validate=validate,
+        validate=lambda averaged: _validate(recipe, averaged, space, held_out),
         log=lambda line: log(f"imitation: {line}"),
     )
     return averaged_network.state_dict()
