@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import pickle
+import io
 import urllib.request
 from pathlib import Path
 
@@ -41,12 +41,13 @@ def read_pretrained(path: Path | str | None) -> dict[str, Tensor]:
     """
     file = find_pretrained() if path is None else Path(path)
     try:
-        _check(file, file.read_bytes())
-        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+        content = file.read_bytes()
     except OSError as error:
         raise PretrainedError(f"{file}: {reason_of(error)}") from error
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise PretrainedError(f"{file}: not readable as torch weights: {error}") from error
+    _check(file, content)
+    state: dict[str, Tensor] = torch.load(
+        io.BytesIO(content), map_location="cpu", weights_only=True
+    )
     return state
 
 
