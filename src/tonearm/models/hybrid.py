@@ -83,16 +83,12 @@ class Hybrid(GenreNetwork):
 
     def outputs(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Outputs:
         """Return the logits and the frames' embedding; arguments as in `forward`."""
-        outputs = super().outputs(logmel)
-        if self.numbers is None or self.second is None:
-            return outputs
-        _, _, descriptors, has_descriptors = fill_missing(
-            logmel, descriptors, self.n_mels, len(self.numbers.mean)
-        )
-        first = outputs.logits.log_softmax(dim=1)
-        second = self.second(self.numbers(descriptors)).log_softmax(dim=1)
-        mean = (first + has_descriptors * second) / (1 + has_descriptors)
-        return Outputs(mean, outputs.embedding)
+        of_frames = super().outputs(logmel)
+        branches = self._branches(of_frames.logits, logmel, descriptors)
+        if len(branches) == 1:
+            return of_frames
+        mean = torch.stack([logits.log_softmax(dim=1) for logits in branches]).mean(dim=0)
+        return Outputs(mean, of_frames.embedding)
 
     def branch_logits(
         self, logmel: Tensor | None, descriptors: Tensor | None = None
@@ -102,14 +98,7 @@ class Hybrid(GenreNetwork):
         If an example lacks descriptors, the frames' logits replace theirs, since there is nothing
         to learn from missing descriptors.
         """
-        first = super().outputs(logmel).logits
-        if self.numbers is None or self.second is None:
-            return (first,)
-        _, _, descriptors, has_descriptors = fill_missing(
-            logmel, descriptors, self.n_mels, len(self.numbers.mean)
-        )
-        second = self.second(self.numbers(descriptors))
-        return first, torch.where(has_descriptors > 0, second, first)
+        return self._branches(super().outputs(logmel).logits, logmel, descriptors)
 
     def standardise_descriptors(self, descriptors: Tensor) -> None:
         """Store the training set's mean and spread, if the network uses descriptors."""
@@ -121,3 +110,14 @@ class Hybrid(GenreNetwork):
         x = self.norm(required(logmel))
         embedding: Tensor = self.dense(torch.cat([self.convolutional(x), self.recurrent(x)], dim=1))
         return embedding
+
+    def _branches(
+        self, of_frames: Tensor, logmel: Tensor | None, descriptors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        if self.numbers is None or self.second is None:
+            return (of_frames,)
+        _, _, descriptors, has_descriptors = fill_missing(
+            logmel, descriptors, self.n_mels, len(self.numbers.mean)
+        )
+        second = self.second(self.numbers(descriptors))
+        return of_frames, torch.where(has_descriptors > 0, second, of_frames)
