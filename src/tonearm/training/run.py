@@ -274,20 +274,42 @@ def _hardware(schedule: ScheduleSettings) -> dict[str, Any]:
 
 def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
     """Run the remaining epochs, saving a checkpoint after each."""
+    last = folder / CHECKPOINTS / "last.ckpt"
+    resumed = last.exists()
+    if resumed and not _epochs_remain(module, last):
+        return
+    with _quiet():
+        trainer = _trainer(module, folder, validated=len(data.valid) > 0)
+        interrupts = signal.getsignal(signal.SIGINT)
+        try:
+            with _log_errors(folder):
+                trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
+        except SIGTERMException as error:  # whose exit code is that of success
+            raise SystemExit(128 + signal.SIGTERM) from error
+        except SystemExit as error:  # made of a Ctrl-C by Lightning, which ignores more
+            signal.signal(signal.SIGINT, interrupts)
+            raise KeyboardInterrupt from error
+
+
+def _epochs_remain(module: GenreTraining, last: Path) -> bool:
+    """Check the checkpoint of the last epoch, and return whether there are more to run.
+
+    If so, it is left with the paths of its present folder.
+    """
+    with loaded_checkpoint(last) as state:
+        module.load_state_dict(state["state_dict"])
+        itemgetter("loops", "optimizer_states", "lr_schedulers")(state)  # for Lightning
+        ended = _has_ended(state, module.experiment.schedule.epochs)
+        moved = _move(state, last.parent)
+    if moved and not ended:
+        save_checkpoint(state, last)
+    return not ended
+
+
+def _trainer(module: GenreTraining, folder: Path, *, validated: bool) -> lightning.Trainer:
+    """Return a trainer that keeps checkpoints and logs in the run's folder."""
     schedule = module.experiment.schedule
     checkpoints = folder / CHECKPOINTS
-    last = checkpoints / "last.ckpt"
-    resumed = last.exists()
-    if resumed:
-        with loaded_checkpoint(last) as state:
-            module.load_state_dict(state["state_dict"])
-            itemgetter("loops", "optimizer_states", "lr_schedulers")(state)  # for Lightning
-            ended, moved = _has_ended(state, schedule.epochs), _move(state, checkpoints)
-        if ended:
-            return
-        if moved:
-            save_checkpoint(state, last)
-    validated = len(data.valid) > 0
     callbacks: list[lightning.Callback] = [
         History(folder / HISTORY, module),
         EpochProgress(module),
@@ -311,31 +333,21 @@ def _train(module: GenreTraining, data: GenreData, folder: Path) -> None:
             ),
         ]
     callbacks.append(_checkpoint(checkpoints, "last", save_on_train_epoch_end=True))
-    with _quiet():
-        trainer = lightning.Trainer(
-            **_hardware(schedule),
-            max_epochs=schedule.epochs,
-            check_val_every_n_epoch=schedule.validate_every,
-            limit_val_batches=1.0 if validated else 0,
-            num_sanity_val_steps=0,
-            gradient_clip_val=module.experiment.optimiser.clip_norm,
-            deterministic="warn",
-            callbacks=callbacks,
-            logger=TensorBoardLogger(folder, name=LOGS, version=""),
-            plugins=_AtomicCheckpoints(),
-            log_every_n_steps=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        interrupts = signal.getsignal(signal.SIGINT)
-        try:
-            with _log_errors(folder):
-                trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None)
-        except SIGTERMException as error:  # whose exit code is that of success
-            raise SystemExit(128 + signal.SIGTERM) from error
-        except SystemExit as error:  # made of a Ctrl-C by Lightning, which ignores more
-            signal.signal(signal.SIGINT, interrupts)
-            raise KeyboardInterrupt from error
+    return lightning.Trainer(
+        **_hardware(schedule),
+        max_epochs=schedule.epochs,
+        check_val_every_n_epoch=schedule.validate_every,
+        limit_val_batches=1.0 if validated else 0,
+        num_sanity_val_steps=0,
+        gradient_clip_val=module.experiment.optimiser.clip_norm,
+        deterministic="warn",
+        callbacks=callbacks,
+        logger=TensorBoardLogger(folder, name=LOGS, version=""),
+        plugins=_AtomicCheckpoints(),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 @contextmanager
