@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -132,12 +133,7 @@ def run_benchmark(
             warn_of_copies(fold_list, work)
         expected = [track.id for fold in fold_list for track in fold.held_out]
         for system in systems:
-
-            def announce(
-                fold: Fold, stored: bool, system: System = system, seed: int = seed
-            ) -> None:
-                on_fold(system, seed, fold, stored)
-
+            announce = partial(on_fold, system, seed)
             predictions = cross_validate(system, fold_list, labels, work, seed, announce)
             parts[system.name].append(predictions)
             predicted = set(predictions.tracks)

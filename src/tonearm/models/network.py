@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 
@@ -84,7 +83,6 @@ class GenreNetwork(nn.Module):
         """Return the parameters that start from published weights (they need smaller steps)."""
         return ()
 
-    @torch.no_grad()
     def standardise_descriptors(self, descriptors: Tensor) -> None:
         """Store the mean and spread of the training set's float32[tracks, descriptors].
 

@@ -90,7 +90,6 @@ def load_clips(
         If a track's label is not among the labels, or none of the tracks can be decoded.
     """
     require_labels(tracks, labels)
-    places = {label: i for i, label in enumerate(labels)}
     logmels = cache.logmels(tracks, front_end, workers=workers)
     failures = cache.failures
     found = [(track, x) for track, x in zip(tracks, logmels, strict=True) if x is not None]
@@ -105,12 +104,13 @@ def load_clips(
     if descriptors:
         described = cache.descriptors(chosen, workers=workers)
         failures += cache.failures
-    targets = np.eye(len(places), dtype=np.float32)[[places[str(t.label)] for t in chosen]]
+    places = {label: i for i, label in enumerate(labels)}
+    truth = [places[str(track.label)] for track in chosen]
     return Clips(
         tracks=chosen,
         logmels=tuple(x for _, x in found),
         descriptors=described,
-        targets=targets.reshape(len(chosen), len(places)),
+        targets=np.eye(len(labels), dtype=np.float32)[truth],
         failures=failures,
     )
 

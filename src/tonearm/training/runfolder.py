@@ -25,10 +25,8 @@ Resume = Literal["auto", "never"]
 CONFIG, CHECKPOINTS, LOGS = "config.yaml", "checkpoints", "logs"
 HISTORY, METRICS, PREDICTIONS = "history.csv", "metrics.json", "predictions.csv"
 # The losses of the stages of a distillation.
-IMITATION, TUNING, REFINEMENT, DENOISING = STAGES = (
-    *("imitation.csv", HISTORY),
-    *("refinement.csv", "denoising.csv"),
-)
+IMITATION, TUNING = "imitation.csv", HISTORY
+REFINEMENT, DENOISING = "refinement.csv", "denoising.csv"
 
 # Settings that may differ when a run is resumed, as it may have moved to another machine.
 _FREE_SETTINGS = (("data", "path"), ("data", "cache"), ("schedule", "threads"))
@@ -115,7 +113,7 @@ def begin_distillation(folder: Path, config_text: str, tracks_text: str) -> None
     """
     texts = {CONFIG: config_text, RUN_TRACKS: tracks_text}
     if any(_text(folder / name) != text for name, text in texts.items()):
-        for name in (RUN_BUNDLE, METRICS, PREDICTIONS, *STAGES):
+        for name in (RUN_BUNDLE, METRICS, PREDICTIONS, IMITATION, TUNING, REFINEMENT, DENOISING):
             (folder / name).unlink(missing_ok=True)
     for name, text in texts.items():
         write_text(folder / name, text)
