@@ -109,9 +109,13 @@ def run_benchmark(
     Raises
     ------
     UsageError
-        If there is no system, two have the same name, or `seeds` is below 1.
+        If there is no system, two have the same name, `seeds` is below 1, `folds` below 2, or
+        the protocol is unknown.
+    DatasetError
+        If the dataset cannot be divided in this way.
     TonearmError
-        If a finished model does not know all labels.
+        If a finished model cannot be loaded or does not know all labels, `work` cannot be written
+        to, or a system cannot learn from a fold.
     """
     names = [system.name for system in systems]
     if not names or len(set(names)) < len(names):

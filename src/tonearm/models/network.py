@@ -57,6 +57,11 @@ class GenreNetwork(nn.Module):
         Returns
         -------
         float32[batch, classes], logits.
+
+        Raises
+        ------
+        UsageError
+            If an input that the network needs is None.
         """
         return self.outputs(logmel, descriptors).logits
 

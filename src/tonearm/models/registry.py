@@ -29,7 +29,9 @@ def create_model(name: str, num_classes: int, **settings: Any) -> GenreNetwork:
     Raises
     ------
     UsageError
-        If the name or a setting is unknown.
+        If the name or a setting is unknown, or settings do not fit each other.
+    TonearmError
+        If the student is to use AudioSet's classes for a genre that has none.
     PretrainedError
         If the network starts from published weights that are neither at hand nor to be fetched.
     """

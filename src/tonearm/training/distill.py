@@ -128,6 +128,8 @@ def distill_dataset(
     ------
     UsageError
         If no data or music is given, or the fold does not exist.
+    DatasetError
+        If the data cannot be read, split or trained on.
     TonearmError
         If the data or the music does not exist, or as `distill` raises it.
     """
@@ -223,11 +225,14 @@ def distill(
     DatasetError
         If a track's label is not among `labels`, all have the same one, or none can be decoded.
     UsageError
-        If there is too little music, or no head has a weight.
+        If no head with a weight knows the genres.
     RunError
-        If the folder holds anything but an earlier distillation.
-    MusicnnError, FcnError, PretrainedError
+        If the folder holds a run of `train`, or another program's config.yaml.
+    MusicnnError, CheckpointError, FcnError, PretrainedError
         If a teacher's weights are missing or invalid.
+    TonearmError
+        If there is too little music, a folder cannot be written to, or a checkpoint to resume from
+        is damaged.
     """
     if recipe.ensemble.fcn_total:  # fail now, not after the student has been trained
         require_heads(recipe.ensemble, recipe.student.audioset_weight, labels)

@@ -251,6 +251,11 @@ class Ensemble(nn.Module):
         Weights of the heads; the head for tags is left out if it is not `of_use`.
     labels
         The genres' names in the order of the student's logits.
+
+    Raises
+    ------
+    UsageError
+        As `require_heads` raises it.
     """
 
     def __init__(

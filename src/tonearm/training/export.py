@@ -48,6 +48,8 @@ def export(network: GenreNetwork | Ensemble, metadata: BundleMetadata, path: Pat
     ------
     ExportError
         If an output differs by more than `TOLERANCE`, or the bundle cannot be run.
+    OSError
+        If the file cannot be written.
     """
     network = without_negligible_weights(copy.deepcopy(network).cpu().eval())
     with atomic_path(path) as draft:

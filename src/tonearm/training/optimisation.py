@@ -99,6 +99,13 @@ class Optimisation(Generic[Network]):
         Returns
         -------
         The network with averaged weights, on the CPU and in evaluation mode.
+
+        Raises
+        ------
+        TonearmError
+            If the checkpoint cannot be read, is damaged, or is of another network.
+        OSError
+            If a file cannot be written.
         """
         if checkpoint.exists():
             self._load(checkpoint)

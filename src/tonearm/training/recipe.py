@@ -389,6 +389,11 @@ class Recipe:
         Number of steps between checkpoints, and between rows of the stage's history table.
     data, student, ensemble, transfer, conditions, imitation, tuning, refinement, denoising
         The settings of each part; see their classes.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown or out of range.
     """
 
     name: str = "default"

@@ -112,13 +112,13 @@ def train(
     Raises
     ------
     UsageError
-        If no data is given, or the fold does not exist.
-    TonearmError
-        If the data does not exist.
+        If no data is given, the fold does not exist, or as `fit` raises it.
     DatasetError
         If the data cannot be read, split or trained on.
-    RunError, DivergedError
+    RunError, PretrainedError, DivergedError, ExportError
         As `fit` raises them.
+    TonearmError
+        If the data does not exist, the feature cache cannot be written to, or as `fit` raises it.
     """
     data = experiment.data
     dataset = datasets.load(data_path(data.path), data.layout)
@@ -183,11 +183,18 @@ def fit(
         If the folder holds a run of another experiment, or of other tracks, labels or audio, or
         files that belong to no run.
     DatasetError
-        If there is nothing to train on, or all tracks have the same genre.
+        If there is nothing to train on, a label is not among `labels`, none of the tracks can be
+        decoded, or all that can have the same genre.
     UsageError
         If the network cannot be built with the settings, or the devices are not available.
+    PretrainedError
+        If the network starts from published weights that are neither at hand nor to be fetched.
     DivergedError
         If the loss or the network's outputs are no longer finite.
+    ExportError
+        If the exported network does not compute the same numbers.
+    TonearmError
+        If the folder cannot be written to, or the checkpoint to resume from is damaged.
     """
     folder = Path(folder)
     if not train_tracks:

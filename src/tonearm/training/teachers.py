@@ -84,7 +84,7 @@ def load_teachers() -> Teachers:
 
     Raises
     ------
-    MusicnnError, FcnError, PretrainedError
+    MusicnnError, CheckpointError, FcnError, PretrainedError
         If the weights of one are missing or invalid; if missing, the text says how to get them.
     """
     return Teachers(musicnn.load_musicnn(), fcn.load_fcn(), load_pretrained())
@@ -96,7 +96,9 @@ def teachers_fingerprint() -> str:
     Raises
     ------
     MusicnnError, FcnError, PretrainedError
-        As `load_teachers` does.
+        If the weights of one are missing.
+    OSError
+        If a file cannot be read.
     """
     digest = hashlib.sha256()
     for file in (*checkpoint_files(musicnn.find_musicnn()), fcn.find_fcn(), find_pretrained()):

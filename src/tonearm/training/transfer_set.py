@@ -159,7 +159,7 @@ class TransferStore:
         ------
         CacheError
             If a segment cannot be written.
-        MusicnnError, FcnError, PretrainedError
+        MusicnnError, CheckpointError, FcnError, PretrainedError
             If a teacher's weights are missing or invalid.
         """
         segments = self._segments(paths, WholeClip(seconds), "segments of clips")
