@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
+from collections import deque
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 
+from timing import in_turns
 from tonearm import audio
 
 RATES = (16_000, 22_050, 32_000)  # Hz
@@ -36,33 +37,32 @@ def main() -> None:
 
 
 def _report(files: list[Path], repeats: int) -> None:
-    jobs: list[tuple[str, Callable[[Path], float]]] = [("bare decode", _decode_only)]
+    hours = _decode_only(files) / 3600
+    jobs = {"bare decode": partial(_decode_only, files)}
     for rate in RATES:
-        jobs.append((f"blocks, {rate / 1000:g} kHz", lambda path, rate=rate: _blocks(path, rate)))
-    best = dict.fromkeys((name for name, _ in jobs), float("inf"))
-    for _ in range(repeats):  # the jobs take turns, so that load on the machine affects all alike
-        for name, job in jobs:
-            start = time.process_time()
-            seconds = sum(job(path) for path in files)
-            best[name] = min(best[name], (time.process_time() - start) / seconds * 3600)
-    print(f"{len(files)} file(s), {seconds / 60:.1f} min; best of {repeats}")
+        jobs[f"blocks, {rate / 1000:g} kHz"] = partial(_blocks, files, rate)
+    best = in_turns(list(jobs.values()), repeats)
+    print(f"{len(files)} file(s), {60 * hours:.1f} min; best of {repeats}")
     print(f"{'':20}{'CPU s per hour':>16}{'of bare':>10}")
-    for name, cost in best.items():
-        print(f"{name:20}{cost:16.2f}{cost / best['bare decode']:9.2f}x")
+    for name, used in zip(jobs, best, strict=True):
+        print(f"{name:20}{used / hours:16.2f}{used / best[0]:9.2f}x")
 
 
-def _decode_only(path: Path) -> float:
+def _decode_only(files: list[Path]) -> float:
+    """Decode and discard files; return how many seconds they last."""
     seconds = 0.0
-    with av.open(path, mode="r") as container:
-        stream = container.streams.audio[0]
-        stream.codec_context.thread_count = 1
-        for frame in container.decode(stream):
-            seconds += frame.samples / frame.sample_rate
+    for path in files:
+        with av.open(path, mode="r") as container:
+            stream = container.streams.audio[0]
+            stream.codec_context.thread_count = 1
+            for frame in container.decode(stream):
+                seconds += frame.samples / frame.sample_rate
     return seconds
 
 
-def _blocks(path: Path, rate: int) -> float:
-    return sum(len(samples) for samples in audio.blocks(path, rate)) / rate
+def _blocks(files: list[Path], rate: int) -> None:
+    for path in files:
+        deque(audio.blocks(path, rate), maxlen=0)
 
 
 def _synthesise(path: Path) -> Path:

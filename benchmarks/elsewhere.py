@@ -46,11 +46,9 @@ def main() -> None:
         "as they are": predict_with_all("as they are", networks, tracks, work),
         "resampled to 22 kHz, mono": predict_with_all("resampled", networks, resampled, work),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     foldwise.write_predicted_genres(args.out / "predictions" / "elsewhere.csv", runs)
-    page = args.out / "elsewhere.md"
-    page.write_text(rendered(runs, len(tracks), len(networks), args.seeds), encoding="utf-8")
-    print(page.read_text(encoding="utf-8"))
+    page = rendered(runs, len(tracks), len(networks), args.seeds)
+    foldwise.write_page(args.out / "elsewhere.md", page)
 
 
 def gtzan_like_copy(track: Track, folder: Path) -> Track:

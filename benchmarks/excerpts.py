@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import foldwise
 from robustness import CONDITIONS, Condition, seconds, write_altered
 from tonearm import datasets
 from tonearm.benchmark.probes import JOINED, PROBES, AudioSetSystem, ProbeSystem
@@ -53,9 +54,8 @@ def main() -> None:
                 {condition: evaluate(condition) for condition in EXCERPTS},
             )
         )
-    page = args.out / "excerpts.md"
-    page.write_text(rendered(markdown_table(header, rows), args.seeds), encoding="utf-8")
-    print(page.read_text(encoding="utf-8"))
+    page = rendered(markdown_table(header, rows), args.seeds)
+    foldwise.write_page(args.out / "excerpts.md", page)
 
 
 def evaluate_condition(

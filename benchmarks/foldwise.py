@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from tonearm import datasets
+from tonearm.atomic import write_csv, write_text
 from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
-from tonearm.csvrows import csv_writer
 from tonearm.datasets.content import content_hash
 from tonearm.datasets.splits import split
 from tonearm.datasets.track import Track
@@ -214,12 +214,17 @@ def write_predicted_genres(path: Path, runs: Mapping[str, Predictions]) -> None:
     predicted = {
         name: dict(zip(_keys(run), run.predicted, strict=True)) for name, run in runs.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv_writer(file)
-        writer.writerow(["track", "seed", "label", *runs])
-        for key, label in zip(_keys(reference), reference.truth, strict=True):
-            writer.writerow([*key, label, *(genres.get(key, "") for genres in predicted.values())])
+    rows = (
+        [*key, label, *(genres.get(key, "") for genres in predicted.values())]
+        for key, label in zip(_keys(reference), reference.truth, strict=True)
+    )
+    write_csv(path, [["track", "seed", "label", *runs], *rows])
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page of results, and print it."""
+    write_text(path, text)
+    print(text)
 
 
 def changed_share(run: Predictions, reference: Predictions) -> float:

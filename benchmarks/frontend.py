@@ -10,7 +10,6 @@ builds its filterbank in every call.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +18,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import librosa
 import numpy as np
 
+from timing import in_turns
 from tonearm.features.descriptors import DESCRIPTOR_RATE, describe
 from tonearm.features.logmel import FRONT_ENDS, LogMel, LogMelConfig
 from tonearm.synth import render
@@ -40,15 +40,8 @@ def main() -> None:
 def report(name: str, compute: Callable[[], object], reference: Callable[[], object]) -> None:
     for warm_up in (compute, reference):  # so that loading and compiling are not timed
         warm_up()
-    times = [(cpu_seconds(compute), cpu_seconds(reference)) for _ in range(RUNS)]
-    own, peer = (min(column) for column in zip(*times, strict=True))
+    own, peer = in_turns([compute, reference], RUNS)
     print(f"{name:<26} {1000 * own:>6.1f} ms {1000 * peer:>6.1f} ms {own / peer:>6.2f}")
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def librosa_log_mel(samples: np.ndarray, config: LogMelConfig) -> np.ndarray:

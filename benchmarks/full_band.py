@@ -37,8 +37,8 @@ def main() -> None:
     }
     count = len(rounds[0].clips)
     foldwise.write_predicted_genres(args.out / "predictions" / "full_band.csv", runs)
-    page = args.out / "full_band.md"
-    page.write_text(
+    foldwise.write_page(
+        args.out / "full_band.md",
         f"""# Full band
 
 Recordings with sound above GTZAN's band are classified only by those heads of the default model
@@ -58,9 +58,7 @@ python benchmarks/full_band.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
 The bundles are [the networks of the folds](../results-explained.md#the-networks-of-the-folds);
 the answers are in `predictions/full_band.csv`.
 """,
-        encoding="utf-8",
     )
-    print(page.read_text(encoding="utf-8"))
 
 
 def as_they_are(round_: Round) -> Predictions:

@@ -61,9 +61,8 @@ def main() -> None:
         f"| {name} | {' | '.join(f'{100 * share:.1f}' for share in rows.mean(axis=0))} |"
         for name, rows in shares.items()
     ]
-    page = args.out / "neighbours.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(
+    foldwise.write_page(
+        args.out / "neighbours.md",
         f"""# Neighbours
 
 `tonearm similar` compares recordings by the cosine between their embeddings. Here, for each of
@@ -85,9 +84,7 @@ python benchmarks/neighbours.py --models 'seed{{seed}}/fold{{fold}}.onnx' \\
 
 The bundles are [the networks of the folds](../results-explained.md#the-networks-of-the-folds).
 """,
-        encoding="utf-8",
     )
-    print(page.read_text(encoding="utf-8"))
 
 
 def of_fold(tracks: Sequence[Track], model: Bundle, cache: FeatureCache) -> dict[str, Doubles]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +38,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 import foldwise
 import machine
 from foldwise import Clip, Round
+from timing import in_turns
 from tonearm import audio
 from tonearm.bundle import Bundle, write_metadata
 from tonearm.evaluation.compare import compare, markdown_table
@@ -73,10 +73,7 @@ def main() -> None:
         Edition(name, path.stat().st_size / 1e6, start, window, predictions[name])
         for name, path, start, window in zip(EDITIONS, first, starts, window_times, strict=True)
     ]
-    args.out.mkdir(parents=True, exist_ok=True)
-    page = args.out / "precision.md"
-    page.write_text(rendered(editions, rounds), encoding="utf-8")
-    print(page.read_text(encoding="utf-8"))
+    foldwise.write_page(args.out / "precision.md", rendered(editions, rounds))
 
 
 @dataclass(frozen=True)
@@ -187,17 +184,6 @@ def prepared(model: Path, target: Path) -> Path:
 
 def classify_window(bundle: Bundle, feed: Feed) -> None:
     bundle.run(list(feed.values()))
-
-
-def in_turns(actions: list[Callable[[], object]], times: int) -> list[float]:
-    """Return the CPU seconds of each action's fastest run; the actions alternate, for fairness."""
-    best = [float("inf")] * len(actions)
-    for _ in range(times):
-        for i, action in enumerate(actions):
-            start = time.process_time()
-            action()
-            best[i] = min(best[i], time.process_time() - start)
-    return best
 
 
 def rendered(editions: list[Edition], rounds: list[Round]) -> str:

@@ -9,8 +9,8 @@ largest difference between the outputs of the two networks.
 from __future__ import annotations
 
 import tempfile
-import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from timing import in_turns
 from tonearm.training.ensemble import REPEATED_FRAMES
 from tonearm.training.fcn import load_fcn
 from tonearm.training.pruning import pruned
@@ -30,22 +31,16 @@ def main() -> None:
     networks = {"as published": published, "pruned": pruned(published)}
     frames = np.random.default_rng(0).normal(-10, 15, (1, REPEATED_FRAMES, 96)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        sessions = {
-            name: session(network, frames, Path(folder) / f"{number}.onnx")
-            for number, (name, network) in enumerate(networks.items())
-        }
-    best = dict.fromkeys(sessions, float("inf"))
-    outputs = {}
-    for _ in range(RUNS):
-        for name, session_ in sessions.items():
-            start = time.process_time()
-            outputs[name] = session_.run(None, {"frames": frames})
-            best[name] = min(best[name], time.process_time() - start)
-    for name, network in networks.items():
+        sessions = [
+            session(network, frames, Path(folder) / f"{number}.onnx")
+            for number, network in enumerate(networks.values())
+        ]
+    jobs = [partial(each.run, None, {"frames": frames}) for each in sessions]
+    best = in_turns(jobs, RUNS)
+    for (name, network), used in zip(networks.items(), best, strict=True):
         size = sum(parameter.numel() for parameter in network.parameters())
-        share = best[name] / best["as published"]
-        print(f"{name:14}{1000 * best[name]:6.1f} ms  {share:5.2f}  {size:8,} parameters")
-    pairs = zip(*outputs.values(), strict=True)
+        print(f"{name:14}{1000 * used:6.1f} ms  {used / best[0]:5.2f}  {size:8,} parameters")
+    pairs = zip(*(job() for job in jobs), strict=True)
     print(f"largest difference {max(float(np.abs(a - b).max()) for a, b in pairs):.1e}")
 
 

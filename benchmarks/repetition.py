@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from foldwise import FOLDS
 from pruning import session
+from timing import in_turns
 from tonearm import audio, datasets
 from tonearm.datasets.splits import split
 from tonearm.features.logmel import LogMel
@@ -124,18 +125,13 @@ def report(truth: NDArray[np.int64], scores: dict[str, list[Floats]]) -> None:
 def milliseconds(ensembles: Sequence[Ensemble]) -> list[float]:
     """Return the least CPU milliseconds each takes for the FCN's features of ten seconds."""
     window = np.random.default_rng(0).normal(-10, 15, (1, 625, 96)).astype(np.float32)
-    best = [float("inf")] * len(ensembles)
     with tempfile.TemporaryDirectory() as folder:
         sessions = [
             session(FcnFeatures(ensemble).eval(), window, Path(folder) / f"{number}.onnx")
             for number, ensemble in enumerate(ensembles)
         ]
-    for _ in range(RUNS):
-        for number, session_ in enumerate(sessions):
-            start = time.process_time()
-            session_.run(None, {"frames": window})
-            best[number] = min(best[number], 1000 * (time.process_time() - start))
-    return best
+    jobs = [partial(each.run, None, {"frames": window}) for each in sessions]
+    return [1000 * used for used in in_turns(jobs, RUNS)]
 
 
 if __name__ == "__main__":

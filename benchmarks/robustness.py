@@ -11,7 +11,6 @@ Writes `robustness.md` and `robustness.csv`. The predictions under each conditio
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,8 +24,8 @@ import numpy as np
 import foldwise
 from foldwise import Clip, Round
 from tonearm import audio
+from tonearm.atomic import write_csv
 from tonearm.classifier import Classifier
-from tonearm.csvrows import csv_writer
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, p_text
 from tonearm.evaluation.predictions import Predictions
@@ -156,16 +155,11 @@ def main() -> None:
         condition: foldwise.over_seeds(rounds, partial(predict_under, condition, args.workers))
         for condition in CONDITIONS
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     header, rows = table(clean, runs)
-    sheet = io.StringIO()
-    csv_writer(sheet).writerows([header, *rows])
-    (args.out / "robustness.csv").write_text(sheet.getvalue(), encoding="utf-8")
+    write_csv(args.out / "robustness.csv", [header, *rows])
     runs_by_name = {"as they are": clean} | {condition.name: run for condition, run in runs.items()}
     foldwise.write_predicted_genres(args.out / "predictions" / "robustness.csv", runs_by_name)
-    page = args.out / "robustness.md"
-    page.write_text(rendered(header, rows, args.seeds), encoding="utf-8")
-    print(page.read_text(encoding="utf-8"))
+    foldwise.write_page(args.out / "robustness.md", rendered(header, rows, args.seeds))
 
 
 def predict_under(condition: Condition | None, workers: int, round_: Round) -> Predictions:
