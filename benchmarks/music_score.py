@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 import game_sounds
 from tonearm import Classifier, audio
@@ -145,9 +146,8 @@ def refused(scores: list[float], threshold: float) -> float:
 
 def auroc(positive: list[float], negative: list[float]) -> float:
     """Return how often music scores above non-music; ties count half."""
-    ranked = np.sort(negative)
-    below = np.searchsorted(ranked, positive, "left") + np.searchsorted(ranked, positive, "right")
-    return float(below.sum() / 2 / len(positive) / len(negative))
+    is_music = [True] * len(positive) + [False] * len(negative)
+    return float(roc_auc_score(is_music, positive + negative))
 
 
 def sample_files(folder: Path, most: int) -> list[Path]:

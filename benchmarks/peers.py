@@ -61,8 +61,7 @@ class System:
         """Process files in new processes."""
         if self.peer is None:
             return scanning.scan(store, files, [*self.options, "--workers", "1"])
-        script = str(Path(__file__).with_name("peer.py"))
-        return scanning.run([sys.executable, script, self.peer, *map(str, files)])
+        return scanning.run([sys.executable, peer.__file__, self.peer, *map(str, files)])
 
 
 SYSTEMS = (
@@ -149,9 +148,8 @@ def unavailable(system: System) -> str:
     """Return why a system cannot run here, or an empty string if it can."""
     if system.peer is None:
         return ""
-    script = str(Path(__file__).with_name("peer.py"))
     process = subprocess.run(
-        [sys.executable, script, system.peer], capture_output=True, text=True, check=False
+        [sys.executable, peer.__file__, system.peer], capture_output=True, text=True, check=False
     )
     if process.returncode == peer.NOT_INSTALLED:
         return process.stderr.strip().splitlines()[-1]

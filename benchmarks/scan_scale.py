@@ -145,12 +145,11 @@ def kill_and_resume(
 ) -> list[Kill]:
     """Scan to the end, with `kills` kills on the way."""
     arguments = scanning.command(store, folders, options)
-    goals = iter(sorted(rng.sample(range(int(LAST_KILL * count)), kills)))
+    goals = sorted(rng.sample(range(int(LAST_KILL * count)), kills))
     results = []
     print("| kill | processes | moment | files stored | last process gone after |")
     print("|---:|---|---|---:|---:|")
-    for number in range(kills):
-        goal = next(goals)
+    for number, goal in enumerate(goals):
         if number % STARTING_EVERY == 0:
             delay = rng.uniform(0, STARTING_SECONDS)
             ready, moment = (lambda: True), f"{delay:.2f} s after the start"

@@ -66,7 +66,8 @@ class ProbeSystem:
         from tonearm.training.recipe import TuningSettings
 
         train, test, labels = given.train, given.test, given.labels
-        networks = list(EMBEDDINGS) if self.name == JOINED else [self.name.removeprefix("probe-")]
+        regularisation = TuningSettings().soft_regularisation
+        networks = EMBEDDINGS if self.name == JOINED else [self.name.removeprefix("probe-")]
         outputs = _teacher_outputs([*train, *test], self.cache, self.workers)
         known = [
             (output, labels.index(str(track.label)))
@@ -77,15 +78,14 @@ class ProbeSystem:
         if len(set(truth)) < 2:
             raise TonearmError(f"{self.name} needs decodable tracks of two genres to learn from")
 
-        def probe_network(network: str, test_outputs: list[TeacherOutputs]) -> FloatArray:
-            rows = np.stack([EMBEDDINGS[network](output) for output, _ in known])
-            others = np.stack([EMBEDDINGS[network](output) for output in test_outputs])
-            return probe(rows, truth, others, len(labels), TuningSettings().soft_regularisation)
-
         def predict(test_outputs: list[TeacherOutputs]) -> FloatArray:
-            mean: FloatArray = np.mean(
-                [probe_network(name, test_outputs) for name in networks], axis=0
-            )
+            scores = []
+            for network in networks:
+                embed = EMBEDDINGS[network]
+                rows = np.stack([embed(output) for output, _ in known])
+                others = np.stack([embed(output) for output in test_outputs])
+                scores.append(probe(rows, truth, others, len(labels), regularisation))
+            mean: FloatArray = np.mean(scores, axis=0)
             return mean
 
         return _decoded_probabilities(outputs[len(train) :], len(labels), predict)

@@ -316,10 +316,13 @@ class BundleSystem:
 
     def require_labels(self, labels: Sequence[str]) -> None:
         """Raise `TonearmError` if the model does not know all of these labels."""
-        _require_labels(self.path, Bundle.load(self.path).metadata.labels, labels)
+        missing = sorted(set(labels) - set(Bundle.load(self.path).metadata.labels))
+        if missing:
+            raise TonearmError(f"{self.path} does not know the labels {enumerated(missing)}")
 
     def fit_predict(self, given: Round) -> FloatArray:
-        """Predict with the model."""
+        """Predict with the model; raise `TonearmError` if it does not know a label."""
+        self.require_labels(given.labels)
         return _predict(self.path, given, self.workers)
 
 
@@ -334,18 +337,11 @@ def _is_recipe(config: Path) -> bool:
     return re.search(r"^(imitation|tuning):", text, re.MULTILINE) is not None
 
 
-def _require_labels(model: Path, known: Sequence[str], labels: Sequence[str]) -> None:
-    if missing := set(labels) - set(known):
-        raise TonearmError(f"{model} does not know the labels {enumerated(sorted(missing))}")
-
-
 def _predict(model: Path, given: Round, workers: int) -> FloatArray:
     """Classify the held-out tracks, leaving out labels that only the model knows."""
     tracks, labels = given.test, given.labels
-    classifier = Classifier.load(model)
-    _require_labels(model, classifier.labels, labels)
     probabilities = np.full((len(tracks), len(labels)), np.nan)
-    results = classifier.classify_files(audio_paths(tracks), workers)
+    results = Classifier.load(model).classify_files(audio_paths(tracks), workers)
     for row, result in zip(probabilities, results, strict=True):
         if not isinstance(result, Failure):
             row[:] = [result.probabilities[label] for label in labels]

@@ -120,14 +120,14 @@ class GenreTraining(lightning.LightningModule):
         """Evaluate all clips together, and log the score for early stopping."""
         metrics = self._evaluate()
         self._validated.clear()
-        self.figures |= {
+        figures = {
             "valid_loss": metrics.nll,
             "valid_accuracy": metrics.accuracy,
             "valid_f1": metrics.f1,
         }
-        for name in ("valid_loss", "valid_accuracy", "valid_f1"):
-            self.log(name, self.figures[name], sync_dist=True)
-        self.log(SELECTION, selection_score(metrics.f1, metrics.nll), sync_dist=True)
+        self.figures |= figures
+        score = selection_score(metrics.f1, metrics.nll)
+        self.log_dict(figures | {SELECTION: score}, sync_dist=True)
 
     def _require_finite(self, figures: float | Tensor) -> None:
         if not torch.as_tensor(figures).isfinite().all():
