@@ -301,6 +301,11 @@ def required(logmel: Tensor | None) -> Tensor:
     return logmel
 
 
+def log_sigmoid(logits: Tensor) -> Tensor:
+    """Return log(sigmoid(x)), written so that ONNX Runtime does not round tiny values to log(0)."""
+    return -functional.softplus(-logits)
+
+
 def rectangle(rows: Sequence[Sequence[int]]) -> Tensor:
     """Pad rows to equal length by repeating their first number: int64[rows, longest]."""
     longest = max(len(row) for row in rows)

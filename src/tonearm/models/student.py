@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tonearm.errors import UsageError
 from tonearm.models import audioset
-from tonearm.models.layers import rectangle, required
+from tonearm.models.layers import log_sigmoid, rectangle, required
 from tonearm.models.mobilenet import ATTRIBUTION, PRETRAINED_WIDTH, keep_statistics, make_tagger
 from tonearm.models.network import GenreNetwork, Outputs
 from tonearm.models.registry import register
@@ -124,9 +123,7 @@ class Student(GenreNetwork):
         outputs = self.head_outputs(logmel)
         of_genres = None
         if self.audioset_weight:
-            # log(sigmoid(x)), written so that ONNX Runtime does not round tiny values to log(0).
-            of_classes = -functional.softplus(-outputs.audioset)
-            of_genres = of_classes[:, self.genre_classes].amax(dim=2)
+            of_genres = log_sigmoid(outputs.audioset)[:, self.genre_classes].amax(dim=2)
         music = self._music(outputs.audioset) if self.says_music else None
         return GenreScores(outputs.genre.log_softmax(dim=1), of_genres, outputs.embedding, music)
 

@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tonearm.errors import UsageError
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.library.head import linear_layer
 from tonearm.library.tag_words import normalised_spelling
 from tonearm.models import audioset
-from tonearm.models.layers import rectangle
+from tonearm.models.layers import log_sigmoid, rectangle
 from tonearm.models.network import Outputs
 from tonearm.models.student import Student
 from tonearm.text import enumerated
@@ -181,9 +180,7 @@ class TagHead(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Map the FCN's float32[batch, 50] to float32[batch, classes], log-probabilities."""
-        # log(sigmoid(x)), written so that ONNX Runtime does not round tiny values to log(0).
-        of_tags = -functional.softplus(-logits)
-        named = of_tags[:, self.tags].amax(dim=2)
+        named = log_sigmoid(logits)[:, self.tags].amax(dim=2)
         return torch.cat([named, named.mean(dim=1, keepdim=True)], dim=1)[:, self.places]
 
 

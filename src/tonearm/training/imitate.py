@@ -59,9 +59,8 @@ class Imitation:
 
     def load_into(self, network: StudentWithTeacherHeads) -> None:
         """Copy the weights into a network, except for the genre head, which was not trained."""
-        state = network.state_dict()
-        weights = {k: v for k, v in self.weights.items() if not k.startswith(_GENRE_HEAD)}
-        network.load_state_dict({k: v for k, v in state.items() if k not in weights} | weights)
+        trained = {k: v for k, v in self.weights.items() if not k.startswith(_GENRE_HEAD)}
+        network.load_state_dict(network.state_dict() | trained)
 
 
 def imitate(
@@ -160,7 +159,7 @@ def _hold_out(
 ) -> tuple[list[TransferSegment], list[TransferSegment]]:
     """Hold out the segments of one in `one_in` recordings, and of at least one recording."""
     recordings = sorted({segment.recording for segment in music})
-    held_out = set(recordings[:: max(2, min(one_in, len(recordings)))])
+    held_out = set(recordings[::one_in])
     return (
         [segment for segment in music if segment.recording not in held_out],
         [segment for segment in music if segment.recording in held_out],

@@ -75,7 +75,8 @@ class Run:
     metrics
         Metrics on the validation tracks, or None if there were none.
     failures
-        Tracks that were left out because they could not be decoded.
+        Tracks that were left out because they could not be decoded or are too short, and tracks
+        that lack only the descriptors.
     """
 
     folder: Path
