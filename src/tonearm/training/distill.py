@@ -280,11 +280,6 @@ def distill(
     return export(ensemble, metadata, run_dir / RUN_BUNDLE)
 
 
-def _copy(table: Path, path: Path) -> None:
-    with atomic_write(path) as file:
-        file.write(table.read_bytes())
-
-
 def make_ensemble(
     recipe: Recipe,
     student: Student,
@@ -393,6 +388,11 @@ def _clips(
 def _log_refused(store: TransferStore, log: Log) -> None:
     for refused in store.refused:
         log(f"left out: {refused}")
+
+
+def _copy(table: Path, path: Path) -> None:
+    with atomic_write(path) as file:
+        file.write(table.read_bytes())
 
 
 def _metadata(

@@ -230,11 +230,11 @@ def loaded_checkpoint(path: Path) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _seed_torch(seed: int, step: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
-
-
 def write_history(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, float]]) -> None:
     """Write a CSV table of training figures; cells of figures that a row lacks stay empty."""
     cells = ([f"{row[name]:.6g}" if name in row else "" for name in columns] for row in rows)
     write_csv(path, [columns, *cells])
+
+
+def _seed_torch(seed: int, step: int) -> None:
+    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))

@@ -411,128 +411,12 @@ class Recipe:
     denoising: DenoisingSettings = field(default_factory=DenoisingSettings)
 
     def __post_init__(self) -> None:
-        above_zero = (
-            "checkpoint_steps",
-            "transfer.segments",
-            "transfer.segment_seconds",
-            "transfer.spacing_seconds",
-            "transfer.longest_seconds",
-            "conditions.equaliser_points",
-            "conditions.lowpass_low_hz",
-            "imitation.epochs",
-            "imitation.batch_size",
-            "imitation.components",
-            "tuning.clip_seconds",
-            "tuning.steps",
-            "tuning.labelled",
-            "tuning.soft_regularisation",
-            "tuning.mixup_alpha",
-            "student.embedding_size",
-            "student.temperature",
-            "ensemble.fcn_regularisation",
-            "ensemble.fcn_embedding_regularisation",
-            "refinement.segments",
-            "refinement.steps",
-            "refinement.batch_size",
-            "denoising.hidden",
-            "denoising.steps",
-            "denoising.batch_size",
-        )
-        require_each(self, above_zero, "above 0", lambda value: value > 0)
-        zero_or_more = (
-            "threads",
-            "student.audioset_weight",
-            "ensemble.student",
-            "ensemble.fcn",
-            "ensemble.fcn_embedding",
-            "ensemble.fcn_tags",
-            "conditions.tilt_deviation",
-            "conditions.equaliser_deviation",
-            "conditions.lowpass_slope_low",
-            "conditions.warp_bands",
-            "conditions.warp_shift",
-            "imitation.patch_weight",
-            "imitation.audioset",
-            "tuning.unlabelled",
-            "tuning.soft_weight",
-            "tuning.soft_audioset",
-            "tuning.imitation",
-            "tuning.audioset",
-            "refinement.degraded_copies",
-            "refinement.mixup",
-            "denoising.noisy_copies",
-        )
-        require_each(self, zero_or_more, "0 or more", lambda value: value >= 0)
-        heads = self.ensemble.student + self.ensemble.fcn_total
-        require("the sum of the weights of ensemble", heads, "above 0", heads > 0)
-        require_one_of("data.split", self.data.split, PROTOCOLS)
-        shares = (
-            "student.dropout",
-            "ensemble.full_band",
-            "conditions.tilt_probability",
-            "conditions.equaliser_probability",
-            "conditions.lowpass_probability",
-            "conditions.noise_probability",
-            "conditions.warp_probability",
-            "conditions.warp_tempo",
-            "imitation.patch_probability",
-            "tuning.smoothing",
-            "tuning.mixup_probability",
-            "tuning.mask_probability",
-            "refinement.share",
-            "refinement.degraded_share",
-            "refinement.smoothing",
-            "denoising.dropout",
-        )
-        require_each(self, shares, "from 0 to 1", lambda value: 0 <= value <= 1)
-        held_out = self.imitation.held_out
-        require("imitation.held_out", held_out, "2 or more", held_out >= 2)
-        for low, high in (
-            ("gain_low", "gain_high"),
-            ("lowpass_low_hz", "lowpass_high_hz"),
-            ("lowpass_slope_low", "lowpass_slope_high"),
-            ("noise_low", "noise_high"),
-        ):
-            lowest, highest = getattr(self.conditions, low), getattr(self.conditions, high)
-            require(f"conditions.{low}", lowest, f"{high} ({highest}) or less", lowest <= highest)
-        if self.transfer.shortest_seconds < self.transfer.segment_seconds + 2:
-            raise UsageError(
-                "transfer.shortest_seconds must be 2 more than segment_seconds or greater, got "
-                f"{self.transfer.shortest_seconds} and {self.transfer.segment_seconds}"
-            )
-        if not 0 < self.tuning.mask_low < self.tuning.mask_high:
-            raise UsageError(
-                "tuning.mask_low must be above 0 and below mask_high, got "
-                f"{self.tuning.mask_low} and {self.tuning.mask_high}"
-            )
-        require_windows("student", self.student.window_seconds, self.student.hop_seconds)
-        lengths, crop_shares = self.tuning.crop_seconds, self.tuning.crop_shares
-        shortest = SHORTEST_INPUT_SECONDS
-        fits = len(lengths) == len(crop_shares) and min(lengths, default=0.0) >= shortest
-        if not (fits and min(crop_shares) >= 0 and sum(crop_shares) > 0):
-            raise UsageError(
-                "tuning.crop_seconds and crop_shares must be equally many lengths of at least "
-                f"{shortest} and shares, got {list(lengths)} and {list(crop_shares)}"
-            )
-        seeds, expected = ("seed", "imitation.seed"), f"from 0 to {HIGHEST_SEED}"
-        require_each(self, seeds, expected, lambda seed: 0 <= seed <= HIGHEST_SEED)
-        for stage in ("imitation", "tuning", "refinement", "denoising"):
-            _check_optimiser(f"{stage}.optimiser", getattr(self, stage).optimiser)
+        _check_ranges(self)
 
     def to_yaml(self) -> str:
         """Return the settings as the YAML that `parse_recipe` reads."""
         text: str = yaml.safe_dump(asdict(self), sort_keys=False)
         return text
-
-
-def _check_optimiser(name: str, settings: DistillOptimiserSettings) -> None:
-    """Check that the settings of a stage's optimiser are within their ranges."""
-    require(f"{name}.lr", settings.lr, "above 0", settings.lr > 0)
-    for setting in ("pretrained_lr", "audioset_lr", "weight_decay", "warmup_steps", "clip_norm"):
-        value = getattr(settings, setting)
-        require(f"{name}.{setting}", value, "0 or more", value >= 0)
-    require(f"{name}.lowest", settings.lowest, "from 0 to 1", 0 <= settings.lowest <= 1)
-    require(f"{name}.average", settings.average, "from 0 to below 1", 0 <= settings.average < 1)
 
 
 def parse_recipe(arguments: Sequence[str]) -> Recipe:
@@ -569,3 +453,124 @@ def music_folders(recipe: Recipe) -> list[Path]:
         if not path.exists():
             raise TonearmError(f"unlabelled music {path}: no such file or folder")
     return paths
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    """Check that the settings are in ranges that are meaningful and let every stage finish."""
+    above_zero = (
+        "checkpoint_steps",
+        "transfer.segments",
+        "transfer.segment_seconds",
+        "transfer.spacing_seconds",
+        "transfer.longest_seconds",
+        "conditions.equaliser_points",
+        "conditions.lowpass_low_hz",
+        "imitation.epochs",
+        "imitation.batch_size",
+        "imitation.components",
+        "tuning.clip_seconds",
+        "tuning.steps",
+        "tuning.labelled",
+        "tuning.soft_regularisation",
+        "tuning.mixup_alpha",
+        "student.embedding_size",
+        "student.temperature",
+        "ensemble.fcn_regularisation",
+        "ensemble.fcn_embedding_regularisation",
+        "refinement.segments",
+        "refinement.steps",
+        "refinement.batch_size",
+        "denoising.hidden",
+        "denoising.steps",
+        "denoising.batch_size",
+    )
+    require_each(recipe, above_zero, "above 0", lambda value: value > 0)
+    zero_or_more = (
+        "threads",
+        "student.audioset_weight",
+        "ensemble.student",
+        "ensemble.fcn",
+        "ensemble.fcn_embedding",
+        "ensemble.fcn_tags",
+        "conditions.tilt_deviation",
+        "conditions.equaliser_deviation",
+        "conditions.lowpass_slope_low",
+        "conditions.warp_bands",
+        "conditions.warp_shift",
+        "imitation.patch_weight",
+        "imitation.audioset",
+        "tuning.unlabelled",
+        "tuning.soft_weight",
+        "tuning.soft_audioset",
+        "tuning.imitation",
+        "tuning.audioset",
+        "refinement.degraded_copies",
+        "refinement.mixup",
+        "denoising.noisy_copies",
+    )
+    require_each(recipe, zero_or_more, "0 or more", lambda value: value >= 0)
+    heads = recipe.ensemble.student + recipe.ensemble.fcn_total
+    require("the sum of the weights of ensemble", heads, "above 0", heads > 0)
+    require_one_of("data.split", recipe.data.split, PROTOCOLS)
+    shares = (
+        "student.dropout",
+        "ensemble.full_band",
+        "conditions.tilt_probability",
+        "conditions.equaliser_probability",
+        "conditions.lowpass_probability",
+        "conditions.noise_probability",
+        "conditions.warp_probability",
+        "conditions.warp_tempo",
+        "imitation.patch_probability",
+        "tuning.smoothing",
+        "tuning.mixup_probability",
+        "tuning.mask_probability",
+        "refinement.share",
+        "refinement.degraded_share",
+        "refinement.smoothing",
+        "denoising.dropout",
+    )
+    require_each(recipe, shares, "from 0 to 1", lambda value: 0 <= value <= 1)
+    held_out = recipe.imitation.held_out
+    require("imitation.held_out", held_out, "2 or more", held_out >= 2)
+    for low, high in (
+        ("gain_low", "gain_high"),
+        ("lowpass_low_hz", "lowpass_high_hz"),
+        ("lowpass_slope_low", "lowpass_slope_high"),
+        ("noise_low", "noise_high"),
+    ):
+        lowest, highest = getattr(recipe.conditions, low), getattr(recipe.conditions, high)
+        require(f"conditions.{low}", lowest, f"{high} ({highest}) or less", lowest <= highest)
+    if recipe.transfer.shortest_seconds < recipe.transfer.segment_seconds + 2:
+        raise UsageError(
+            "transfer.shortest_seconds must be 2 more than segment_seconds or greater, got "
+            f"{recipe.transfer.shortest_seconds} and {recipe.transfer.segment_seconds}"
+        )
+    if not 0 < recipe.tuning.mask_low < recipe.tuning.mask_high:
+        raise UsageError(
+            "tuning.mask_low must be above 0 and below mask_high, got "
+            f"{recipe.tuning.mask_low} and {recipe.tuning.mask_high}"
+        )
+    require_windows("student", recipe.student.window_seconds, recipe.student.hop_seconds)
+    lengths, crop_shares = recipe.tuning.crop_seconds, recipe.tuning.crop_shares
+    shortest = SHORTEST_INPUT_SECONDS
+    fits = len(lengths) == len(crop_shares) and min(lengths, default=0.0) >= shortest
+    if not (fits and min(crop_shares) >= 0 and sum(crop_shares) > 0):
+        raise UsageError(
+            "tuning.crop_seconds and crop_shares must be equally many lengths of at least "
+            f"{shortest} and shares, got {list(lengths)} and {list(crop_shares)}"
+        )
+    seeds, expected = ("seed", "imitation.seed"), f"from 0 to {HIGHEST_SEED}"
+    require_each(recipe, seeds, expected, lambda seed: 0 <= seed <= HIGHEST_SEED)
+    for stage in ("imitation", "tuning", "refinement", "denoising"):
+        _check_optimiser(f"{stage}.optimiser", getattr(recipe, stage).optimiser)
+
+
+def _check_optimiser(name: str, settings: DistillOptimiserSettings) -> None:
+    """Check that the settings of a stage's optimiser are within their ranges."""
+    require(f"{name}.lr", settings.lr, "above 0", settings.lr > 0)
+    for setting in ("pretrained_lr", "audioset_lr", "weight_decay", "warmup_steps", "clip_norm"):
+        value = getattr(settings, setting)
+        require(f"{name}.{setting}", value, "0 or more", value >= 0)
+    require(f"{name}.lowest", settings.lowest, "from 0 to 1", 0 <= settings.lowest <= 1)
+    require(f"{name}.average", settings.average, "from 0 to below 1", 0 <= settings.average < 1)

@@ -314,6 +314,37 @@ def _epochs_remain(module: GenreTraining, last: Path) -> bool:
     return not ended
 
 
+def _has_ended(state: dict[str, Any], epochs: int) -> bool:
+    """Check whether a checkpoint is from a run's last epoch, planned or by early stopping."""
+    stopped = any(
+        callback["wait_count"] >= callback["patience"]
+        for name, callback in state["callbacks"].items()
+        if name.startswith("EarlyStopping")
+    )
+    return stopped or state["epoch"] + 1 >= epochs
+
+
+def _move(state: dict[str, Any], folder: Path) -> bool:
+    """Update the paths in a checkpoint to this folder; return whether any had to change.
+
+    If a run's folder has moved, Lightning discards the best epoch's score, and the next epoch,
+    however bad, would replace it.
+    """
+    here = Path(os.path.realpath(folder))
+    moved = False
+    for name, callback in state["callbacks"].items():
+        if name.startswith("ModelCheckpoint") and callback["dirpath"] != str(here):
+            callback["dirpath"] = str(here)
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                callback[key] = callback[key] and str(here / Path(callback[key]).name)
+            callback["best_k_models"] = {
+                str(here / Path(path).name): score
+                for path, score in callback["best_k_models"].items()
+            }
+            moved = True
+    return moved
+
+
 def _trainer(module: GenreTraining, folder: Path, *, validated: bool) -> lightning.Trainer:
     """Return a trainer that keeps checkpoints and logs in the run's folder."""
     schedule = module.experiment.schedule
@@ -395,37 +426,6 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
     return ModelCheckpoint(folder, filename=name, enable_version_counter=False, **settings)
-
-
-def _has_ended(state: dict[str, Any], epochs: int) -> bool:
-    """Check whether a checkpoint is from a run's last epoch, planned or by early stopping."""
-    stopped = any(
-        callback["wait_count"] >= callback["patience"]
-        for name, callback in state["callbacks"].items()
-        if name.startswith("EarlyStopping")
-    )
-    return stopped or state["epoch"] + 1 >= epochs
-
-
-def _move(state: dict[str, Any], folder: Path) -> bool:
-    """Update the paths in a checkpoint to this folder; return whether any had to change.
-
-    If a run's folder has moved, Lightning discards the best epoch's score, and the next epoch,
-    however bad, would replace it.
-    """
-    here = Path(os.path.realpath(folder))
-    moved = False
-    for name, callback in state["callbacks"].items():
-        if name.startswith("ModelCheckpoint") and callback["dirpath"] != str(here):
-            callback["dirpath"] = str(here)
-            for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-                callback[key] = callback[key] and str(here / Path(callback[key]).name)
-            callback["best_k_models"] = {
-                str(here / Path(path).name): score
-                for path, score in callback["best_k_models"].items()
-            }
-            moved = True
-    return moved
 
 
 def _best_network(module: GenreTraining, folder: Path, *, validated: bool) -> GenreNetwork:

@@ -119,11 +119,6 @@ def begin_distillation(folder: Path, config_text: str, tracks_text: str) -> None
         write_text(folder / name, text)
 
 
-def _text(path: Path) -> str | None:
-    """Return the text of a file, or None if there is none."""
-    return path.read_text("utf-8", "replace") if path.exists() else None
-
-
 def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
     """Store hashes of the audio of a run's tracks, or check that the audio has not changed.
 
@@ -152,6 +147,11 @@ def note_contents(folder: Path, contents: Mapping[str, str]) -> None:
             f"{folder}: holds a run on other audio under the same names ({len(changed)} of "
             f"{len(held)} tracks, the first is {changed[0]}); {_REMEDY}"
         )
+
+
+def _text(path: Path) -> str | None:
+    """Return the text of a file, or None if there is none."""
+    return path.read_text("utf-8", "replace") if path.exists() else None
 
 
 def _held_tracks(folder: Path) -> dict[str, Any] | None:
