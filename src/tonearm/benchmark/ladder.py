@@ -40,6 +40,10 @@ class Benchmark:
 
     Attributes
     ----------
+    dataset, protocol, folds, seeds
+        As given to `run_benchmark`; protocols without folds have one.
+    predictions
+        The predictions with all seeds, by the system's name.
     labels
         The genres of the tracks that are in a fold.
     unused

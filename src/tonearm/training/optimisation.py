@@ -31,6 +31,9 @@ _AVERAGE_DELAY = 20
 class Optimisation(Generic[Network]):
     """AdamW over groups of weights, with a warm-up, a cosine and a moving average.
 
+    AdamW is by Loshchilov and Hutter (2019, "Decoupled weight decay regularization"), and so is the
+    cosine (2017, "SGDR"), here without restarts.
+
     The losses are computed from the number of the step. If they depend on nothing else (such as
     the state of a random generator), a resumed run is the same as an uninterrupted one.
 

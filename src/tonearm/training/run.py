@@ -240,8 +240,7 @@ def fit(
         window_seconds=experiment.data.window_seconds,
         hop_seconds=experiment.data.hop_seconds,
         temperature=temperature,
-        training=_summary(experiment, train_clips, split)
-        | (data_learned(data, train_clips.tracks) if data is not None else {}),
+        training=_summary(experiment, train_clips, split, data),
         metrics=headline,
         licence="Apache-2.0",
         attribution=best.attribution,
@@ -438,13 +437,16 @@ def _best_network(module: GenreTraining, folder: Path, *, validated: bool) -> Ge
     return network.eval()
 
 
-def _summary(experiment: Experiment, clips: Clips, split: str | None) -> dict[str, Any]:
+def _summary(
+    experiment: Experiment, clips: Clips, split: str | None, data: str | None
+) -> dict[str, Any]:
     return {
         "model": experiment.model.name,
         "settings": experiment.model.settings,
         **({"split": split} if split else {}),
         "tracks": len(clips),
         "seed": experiment.seed,
+        **({} if data is None else data_learned(data, clips.tracks)),
     }
 
 
