@@ -357,6 +357,15 @@ def test_what_is_stored_of_a_distillation_is_known_by_its_recipe_its_code_and_th
     assert len({plain, other, system.fingerprint}) == 3
 
 
+@pytest.mark.parametrize("text", ["imitation: {epochs: 1}", "ensemble: {fcn: 0.0}", "threads: 1"])
+def test_a_distillation_is_known_by_any_setting_that_a_network_lacks(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONEARM_UNLABELLED", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text(f"name: mine\n{text}\n")
+    assert isinstance(find_system("mine", tmp_path, FeatureCache(tmp_path)), DistilledSystem)
+
+
 def test_systems_are_found_by_name(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     (tmp_path / "hybrid.yaml").write_text("name: hybrid\n")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.grouping import group_of
 from tonearm.evaluation.inference import audio_paths
 from tonearm.prediction import Failure
-from tonearm.text import enumerated, not_utf8
+from tonearm.text import enumerated
 
 if TYPE_CHECKING:
     from tonearm.training.experiment import Experiment
@@ -328,13 +327,12 @@ class BundleSystem:
 
 def _is_recipe(config: Path) -> bool:
     """Check whether a configuration is for `tonearm distill` rather than `tonearm train`."""
-    try:
-        text = config.read_text("utf-8")
-    except OSError as error:
-        raise TonearmError(f"{config}: {reason_of(error)}") from error
-    except UnicodeDecodeError as error:
-        raise TonearmError(f"{config}: {not_utf8(error)}") from error
-    return re.search(r"^(imitation|tuning):", text, re.MULTILINE) is not None
+    from tonearm.training.experiment import Experiment
+    from tonearm.training.recipe import Recipe
+    from tonearm.training.settings import read_settings
+
+    own = {field.name for field in fields(Recipe)} - {field.name for field in fields(Experiment)}
+    return not own.isdisjoint(read_settings(config))
 
 
 def _predict(model: Path, given: Round, workers: int) -> FloatArray:
