@@ -180,32 +180,18 @@ def save_predictions(
     labels: tuple[str, ...],
 ) -> None:
     """Write the predictions to a file, and report clips without one on standard error."""
-    classified, found = [], []
+    classified, rows = [], []
     for clip, result in zip(clips, results, strict=True):
         if isinstance(result, Prediction):
             classified.append(clip)
-            found.append(result)
+            rows.append([result.probabilities[label] for label in labels])
         else:
             reason = result.error if isinstance(result, Failure) else "the process died"
             print(f"{name}: {clip.path}: {reason}", file=sys.stderr)
-    if not found:  # an empty table would pass for a finished one
+    if not rows:  # an empty table would pass for a finished one
         raise UsageError(f"{name}: no clip could be heard")
-    predictions.write(path, to_predictions(classified, found, labels))
-
-
-def to_predictions(
-    clips: Sequence[Clip], results: Sequence[Prediction], labels: tuple[str, ...]
-) -> Predictions:
-    """Combine predictions with the true labels."""
-    rows = [[result.probabilities[label] for label in labels] for result in results]
-    return Predictions(
-        labels=labels,
-        tracks=tuple(clip.track.id for clip in clips),
-        truth=tuple(str(clip.track.label) for clip in clips),
-        probabilities=np.array(rows, dtype=np.float64).reshape(len(clips), len(labels)),
-        folds=tuple(str(clip.fold) for clip in clips),
-        artists=tuple(clip.track.artist or "" for clip in clips),
-    )
+    table = Predictions.of_tracks([clip.track for clip in classified], labels, np.array(rows))
+    predictions.write(path, replace(table, folds=tuple(str(clip.fold) for clip in classified)))
 
 
 def write_predicted_genres(path: Path, runs: Mapping[str, Predictions]) -> None:
