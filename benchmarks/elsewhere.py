@@ -30,15 +30,12 @@ GTZAN_RATE = 22_050  # Hz
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/elsewhere")
-    foldwise.add_seeds(parser)
     args = parser.parse_args()
     tracks = [track for track in datasets.load(args.data).tracks if track.label and track.path][
         : args.limit
     ]
     networks = [
-        model
-        for seed in range(foldwise.SEED, foldwise.SEED + args.seeds)
-        for model in foldwise.bundles(args.models, seed)
+        model for seed in range(args.seeds) for model in foldwise.bundles(args.models, seed)
     ]
     work = args.work / foldwise.fingerprint([Clip(track, 0) for track in tracks], networks)
     resampled = [gtzan_like_copy(track, work / "copies") for track in tracks]

@@ -28,7 +28,7 @@ from tonearm.prediction import Failure, Prediction
 from tonearm.progress import with_progress
 from tonearm.workers import Crash
 
-FOLDS, SEED = 5, 0  # of artist-kfold, as the bundles were trained
+FOLDS = 5  # of artist-kfold, as the bundles were trained
 # Out-of-fold predictions of the default model's fold bundles.
 PUBLISHED = Path(__file__).parents[1] / "docs/results/predictions/gtzan/default.csv"
 
@@ -83,23 +83,19 @@ def add_arguments(parser: argparse.ArgumentParser, work: str) -> None:
     parser.add_argument(
         "--models", required=True, metavar="PATTERN", help="bundles, {fold} counting from 0"
     )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="from 0 on, for {seed} in --models"
+    )
     parser.add_argument("--data", required=True, type=Path, help="the dataset of the folds")
     parser.add_argument("--limit", type=int, help="so many clips, of all genres alike")
     parser.add_argument("--work", type=Path, default=Path(work), help="what is finished is kept")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="of the table")
 
 
-def add_seeds(parser: argparse.ArgumentParser) -> None:
-    """Add the argument for the number of rounds."""
-    parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="from 0 on, for {seed} in --models"
-    )
-
-
 def rounds(args: argparse.Namespace) -> list[Round]:
     """Return the clips and bundles that the arguments name, for each seed."""
     found = []
-    for seed in range(SEED, SEED + args.seeds):
+    for seed in range(args.seeds):
         models = bundles(args.models, seed)
         if any(models == other.models for other in found):
             raise UsageError(f"--models {args.models}: expected a {{seed}} in it")
@@ -117,9 +113,7 @@ def over_seeds(rounds: Sequence[Round], predict: Callable[[Round], Predictions])
     return predictions.join(parts)
 
 
-def clips(
-    data: Path, limit: int | None = None, without: int | None = None, seed: int = SEED
-) -> list[Clip]:
+def clips(data: Path, limit: int | None, *, seed: int, without: int | None = None) -> list[Clip]:
     """List the held-out clips of the folds, except `without`; a limit samples all genres alike."""
     folds = split(datasets.load(data), "artist-kfold", FOLDS, seed)
     everything = [
@@ -131,13 +125,13 @@ def clips(
     if limit is None:
         return everything
     by_genre: dict[str | None, list[Clip]] = defaultdict(list)
-    for clip in random.Random(SEED).sample(everything, len(everything)):
+    for clip in random.Random(0).sample(everything, len(everything)):
         by_genre[clip.track.label].append(clip)
     in_turn = chain.from_iterable(zip_longest(*by_genre.values()))
     return [clip for clip in in_turn if clip is not None][:limit]
 
 
-def bundles(pattern: str, seed: int = SEED) -> list[Path]:
+def bundles(pattern: str, seed: int) -> list[Path]:
     """Return the bundle of each fold."""
     paths = [Path(pattern.format(fold=number, seed=seed)) for number in range(FOLDS)]
     if len(set(paths)) < FOLDS:
@@ -221,4 +215,4 @@ def changed_share(run: Predictions, reference: Predictions) -> float:
 
 
 def _keys(run: Predictions) -> list[tuple[str, str]]:
-    return list(zip(run.tracks, run.seeds or [str(SEED)] * len(run), strict=True))
+    return list(zip(run.tracks, run.seeds, strict=True))

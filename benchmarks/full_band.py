@@ -28,7 +28,6 @@ from tonearm.evaluation.predictions import Predictions
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/full-band")
-    foldwise.add_seeds(parser)
     args = parser.parse_args()
     rounds = foldwise.rounds(args)
     runs = {

@@ -46,7 +46,6 @@ MEASURES: dict[str, Measure] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/neighbours")
-    foldwise.add_seeds(parser)
     args = parser.parse_args()
     cache = FeatureCache(args.work)
     found: dict[str, list[Doubles]] = {}  # by measure, a part for each fold

@@ -55,7 +55,6 @@ RUNS, STARTS = 20, 5  # the best of each is reported
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/precision")
-    foldwise.add_seeds(parser)
     args = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of every node it skips
     rounds = foldwise.rounds(args)

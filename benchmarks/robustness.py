@@ -146,7 +146,6 @@ CONDITIONS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     foldwise.add_arguments(parser, "runs/robustness")
-    foldwise.add_seeds(parser)
     parser.add_argument("--workers", type=int, default=1, help="processes that share the clips")
     args = parser.parse_args()
     rounds = foldwise.rounds(args)
