@@ -366,7 +366,7 @@ def test_a_distillation_is_known_by_any_setting_that_a_network_lacks(
     assert isinstance(find_system("mine", tmp_path, FeatureCache(tmp_path)), DistilledSystem)
 
 
-def test_systems_are_found_by_name(tmp_path: Path) -> None:
+def test_systems_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(tmp_path / "cache")
     (tmp_path / "hybrid.yaml").write_text("name: hybrid\n")
     (tmp_path / "zebra.yaml").write_text("name: zebra\n")
@@ -379,6 +379,10 @@ def test_systems_are_found_by_name(tmp_path: Path) -> None:
     finished = find_system(str(tmp_path / "run"), tmp_path, cache)
     assert isinstance(finished, BundleSystem)
     assert finished.name == "run"
+    (tmp_path / "run" / "logs").mkdir()
+    for folder, name in (("run", "."), ("run", "model.onnx"), ("run/logs", "..")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert find_system(name, tmp_path, cache).name == "run"
     with pytest.raises(UsageError, match=r"no system 'ghost': .*mfcc-svm.*hybrid, zebra"):
         find_system("ghost", tmp_path, cache)
     (tmp_path / "wrong.yaml").write_text("optimiser: {lr: -1}\n")

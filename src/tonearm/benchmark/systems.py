@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -306,7 +307,8 @@ class BundleSystem:
     @property
     def name(self) -> str:
         """The name of the model's file, or of the run it came from."""
-        return self.path.parent.name if self.path.name == bundle.RUN_BUNDLE else self.path.stem
+        path = Path(os.path.abspath(self.path))  # noqa: PTH100 (keeps symbolic links)
+        return path.parent.name if path.name == bundle.RUN_BUNDLE else path.stem
 
     @property
     def fingerprint(self) -> str:
