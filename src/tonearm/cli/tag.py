@@ -113,7 +113,7 @@ def tag(
     Every file gets a line: its old genre, the new one, and why it is written, kept or fails. By
     default only files without a genre are changed; --policy changes that. Nothing but the genre is
     touched, and --undo restores the original bytes. The exit code is 1 if all files failed (with
-    --undo, if some did and none was restored), otherwise 0.
+    --undo, if some did and none was restored, or the journal is damaged), otherwise 0.
     """
     if undo:
         refuse(
