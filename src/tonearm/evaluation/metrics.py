@@ -102,7 +102,7 @@ class Metrics:
     intervals
         95 % intervals of accuracy, precision, recall, f1, top3 and nll; empty if `bootstrap` is 0
         or there is only one group. A metric that is the same in all replicates has none, nor do
-        the three macro averages if most replicates lack a class.
+        the three macro averages if a class has only one group or most replicates lack a class.
     bootstrap, seed
         Number of bootstrap replicates, and their seed.
     """

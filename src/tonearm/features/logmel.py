@@ -219,9 +219,9 @@ FRONT_ENDS: dict[str, LogMelConfig] = {
         offset=1.0,
         gain=10_000.0,
     ),
-    # Also for networks trained from scratch, with four times the resolution at low frequencies: the
-    # frames of "librosa", fine enough to tell notes and harmonics from noise, on the log scale of
-    # "mel16k". It reaches 11 kHz, so training has to vary the bandwidth.
+    # Also for networks trained from scratch, with three times the resolution at low frequencies:
+    # the frames of "librosa", fine enough to tell notes and harmonics from noise, on the log scale
+    # of "mel16k". It reaches 11 kHz, so training has to vary the bandwidth.
     "mel22k": LogMelConfig(
         sample_rate=22_050,
         n_fft=2048,

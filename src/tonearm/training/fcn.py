@@ -77,8 +77,9 @@ class ConvolutionPool(nn.Module):
 class Fcn(nn.Module):
     """The network, over log-mel spectrograms `FRONT_END` of `SHORTEST_FRAMES` frames or more.
 
-    The published network takes 29 s, and its last pooling spans the four time steps that are left
-    of them. Here it spans whatever is left, so that longer segments can be processed whole.
+    The published network takes 29 s, and its last pooling spans four of the five time steps that
+    are left of them. Here it spans whatever is left, so that longer segments can be processed
+    whole.
 
     The features beneath the embedding are returned too: maxima and means of the second-to-last
     layer, and means of the last, whose maxima are the embedding. With them, genres can be told
