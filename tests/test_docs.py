@@ -27,18 +27,20 @@ from packaging.version import Version
 
 from bundles import tiny_metadata, write_bundle
 from command_line import commands
-from tonearm import __version__, bundle, synth
+from tonearm import __version__, bundle, explanation, inputs, loudness, metadata, synth
 from tonearm.baselines.feature_sets import FEATURE_SETS
 from tonearm.classifier import Classifier
-from tonearm.datasets import LAYOUTS, PROTOCOLS
+from tonearm.datasets import LAYOUTS, PROTOCOLS, check
 from tonearm.datasets.gtzan_facts import facts
 from tonearm.evaluation import predictions
 from tonearm.evaluation.compare import compare
 from tonearm.features.logmel import FRONT_ENDS
+from tonearm.library import cluster, excerpt, learn
 from tonearm.library.rows import COMMON_COLUMNS
 from tonearm.library.scan import Scan
 from tonearm.library.store import Store
 from tonearm.models import model_names, registry
+from tonearm.serving import Limits
 
 ROOT = Path(__file__).parents[1]
 NAMES = re.findall(
@@ -160,6 +162,30 @@ def test_a_table_lists_all_there_are(page: str, names: Iterable[str]) -> None:
     cells = re.findall(r"^\|(.*?)\|", text, re.MULTILINE)
     rows = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
     assert set(names) - set(rows) == set(), f"without a row in docs/{page}"
+
+
+@pytest.mark.parametrize(
+    ("page", "statement"),
+    [
+        ("classify.md", f"less than {inputs.SHORTEST_SECONDS:g} s of audio"),
+        ("classify.md", f"nothing above {20 * np.log10(inputs.SILENCE_PEAK):.0f} dB of full scale"),
+        ("classify.md", f"fewer than {loudness.HEARD_SHARE:.0%} of its tenths of a second"),
+        ("classify.md", f"that it is music is below {metadata.MUSIC_THRESHOLD:.0%}."),
+        ("classify.md", f"the best genre has less than {metadata.UNSURE_THRESHOLD:.0%},"),
+        ("data.md", f"below `--shortest` ({check.SHORTEST_SECONDS:g} s)"),
+        ("data.md", f"below {check.STATED_SHARE:.0%} of the duration the dataset states"),
+        ("explain.md", f"by default {explanation.EXPLAINED_SECONDS:g} s around the middle"),
+        ("learn.md", f"fewer than `--min-files` ({learn.FEWEST_FILES})"),
+        ("scale-out.md", f"recordings in each Parquet file ({cluster.PARTITION_FILES})"),
+        ("scan.md", f"by default {excerpt.DEFAULT_SECONDS:g}; `all` for everything"),
+        ("serve.md", f"of one upload ({Limits.megabytes:g})"),
+        ("serve.md", f"besides those being classified ({Limits.waiting})"),
+        ("serve.md", f"no data of the upload arrived for {Limits.idle_seconds:g} s"),
+    ],
+)
+def test_a_limit_on_a_page_is_that_of_the_code(page: str, statement: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert statement in " ".join(text.split()).replace(" %", "%")
 
 
 def test_every_command_and_option_is_on_a_page() -> None:
