@@ -300,6 +300,7 @@ def test_a_store_of_the_first_version_goes_on_to_work(tmp_path: Path, create: bo
         "confidence = 7",
         "probabilities = '{\"high\": Infinity}'",
         "segments = '[[0, 1, [NaN, 0.5]]]'",
+        f"segments = '[[0, 1{'0' * 400}, [0.5, 0.5]]]'",  # beyond any float
         "embedding = x'007e0000'",
         "genre = 'polka'",
         "genre = NULL",

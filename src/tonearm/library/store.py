@@ -72,7 +72,7 @@ _NO_SIDE_FILES = (*_NO_ROOM, "SQLITE_CANTOPEN")
 _PRESENT, _ANY = "NOT missing", "1"  # SQL conditions
 _SAME_AUDIO = "files AS o WHERE o.audio = files.audio AND NOT o.missing AND o.genre NOTNULL"
 _NO_TIME = -1  # nanoseconds since 1970: not the modification time of any file
-_DAMAGE = (ValueError, TypeError, AttributeError, RecursionError)  # raised by damaged values
+_DAMAGE = (ValueError, TypeError, OverflowError, RecursionError)  # raised by damaged values
 
 Floats = npt.NDArray[np.float32]
 
@@ -97,8 +97,11 @@ class Store:
     Raises
     ------
     StoreError
-        If the file does not exist, is not a store, or was made by a newer Tonearm. Every method
-        raises it too, if the file turns out to be damaged or cannot be read or written.
+        If the file does not exist, cannot be created, is not a store, or was made by a newer
+        Tonearm. Every method raises it too, if the file turns out to be damaged or cannot be read
+        or written.
+    UsageError
+        From methods with the parameter `under`, if that is a single path.
 
     Examples
     --------
@@ -391,7 +394,13 @@ class Store:
             )
 
     def save(self, entries: Iterable[Entry]) -> None:
-        """Write all of the entries or none, replacing what was known about their paths."""
+        """Write all of the entries or none, replacing what was known about their paths.
+
+        Raises
+        ------
+        KeyError
+            If the model of an entry was not added.
+        """
         model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
         model_labels = {known.key: known.labels for known in self._known_models().values()}
         rows = [
@@ -596,9 +605,9 @@ class Store:
                 with suppress(sqlite3.ProgrammingError):
                     rows.close()
 
-    def _scalar(self, sql: str, values: Sequence[Any] = ()) -> Any:
+    def _scalar(self, sql: str) -> Any:
         with self._store_errors():
-            return self._database.execute(sql, values).fetchone()[0]
+            return self._database.execute(sql).fetchone()[0]
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
