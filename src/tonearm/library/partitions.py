@@ -286,16 +286,18 @@ class Partitions:
         pyarrow.parquet.write_table(table, content, compression="zstd")
         self._write(path, content.getvalue())
 
-    def _write(self, path: str, content: bytes) -> None:
+    def _write(self, path: str, content: bytes, *, replaces: bool = True) -> None:
         """Write a file, which appears complete or not at all."""
-        with_retries(lambda: self._write_once(path, content), self._address(path))
+        with_retries(lambda: self._write_once(path, content, replaces), self._address(path))
 
-    def _write_once(self, path: str, content: bytes) -> None:
+    def _write_once(self, path: str, content: bytes, replaces: bool) -> None:
         self._filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
         if not _is_local(self._filesystem):  # an object store shows only complete objects
-            self._filesystem.pipe_file(path, content)
+            mode = {} if replaces else {"mode": "create"}  # which not all stores know
+            self._filesystem.pipe_file(path, content, **mode)
             return
-        with atomic_write(path) as file:  # its draft is a hidden file, which dataset readers skip
+        # The draft is a hidden file, which dataset readers skip.
+        with atomic_write(path, replaces=replaces) as file:
             file.write(content)
 
     def _create_plan_file(self, content: bytes) -> None:
@@ -305,17 +307,10 @@ class Partitions:
         """
         path = self._join(PLAN)
         try:
-            with_retries(lambda: self._create_once(path, content), self._address(path))
+            self._write(path, content, replaces=False)
         except OSError:  # stores that have the file, or cannot do that, say so in many ways
             if self.plan() is None:
                 self._write(path, content)
-
-    def _create_once(self, path: str, content: bytes) -> None:
-        if not _is_local(self._filesystem):
-            self._filesystem.pipe_file(path, content, mode="create")
-            return
-        with atomic_write(path, replaces=False) as file:
-            file.write(content)
 
 
 def _part_name(partition: int) -> str:
