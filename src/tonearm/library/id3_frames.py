@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from mutagen.id3 import BitPaddedInt
+
 from tonearm.errors import TonearmError
 
 HEADER_BYTES = 10
@@ -101,7 +103,7 @@ def _standalone(frame: RawFrame, *, unsynchronised: bool) -> RawFrame:
     name, (first, second) = frame.header[:4], frame.header[8:]
     if unsynchronised and b"\xff\x00" in frame.content:
         second |= FRAME_UNSYNCHRONISED
-    size = bytes(len(frame.content) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    size = BitPaddedInt.to_str(len(frame.content))
     return RawFrame(name + size + bytes([first, second]), frame.content)
 
 
@@ -121,7 +123,4 @@ def _extended_header_bytes(table: bytes, version: int) -> int:
 
 def from_synchsafe(digits: bytes) -> int:
     """Decode a number that is stored as seven bits per byte."""
-    number = 0
-    for byte in digits:
-        number = number << 7 | byte & 0x7F
-    return number
+    return int(BitPaddedInt(digits))  # type: ignore[no-untyped-call]
