@@ -17,7 +17,7 @@ from tonearm.cli.options import (
     path_option,
     refuse,
 )
-from tonearm.cli.output import split_warnings, warn
+from tonearm.cli.output import note, split_warnings, warn
 from tonearm.errors import UsageError
 from tonearm.text import printable
 
@@ -79,7 +79,6 @@ def benchmark(
     from tonearm.benchmark.systems import BundleSystem, default_systems, find_system
     from tonearm.cli.compare import print_comparison, warn_of_few_groups
     from tonearm.datasets.cache import FeatureCache
-    from tonearm.paths import cache_folder
 
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         # It becomes the name of files in --output, and none of them may end up outside that folder.
@@ -94,19 +93,17 @@ def benchmark(
         warn(warning)
     default_configs = Path("configs") / name
     configs = configs or default_configs
-    features = FeatureCache(cache or cache_folder("features"))
+    features = FeatureCache(cache)
     names = listed(systems or ()) or default_systems(configs, dataset)
     ladder = [find_system(system, configs, features, workers) for system in names]
     for system in ladder:
         if isinstance(system, BundleSystem):
             # The name may have been meant for a configuration that is missing from this folder.
-            path = printable(str(system.path))
-            warn(f"{path} is {NOT_TRAINED_ANEW}")
+            warn(f"{printable(system.path)} is {NOT_TRAINED_ANEW}")
     with split_warnings():
         result = run_benchmark(dataset, ladder, work, protocol, folds, seeds, _announce)
     for system_name, ids in result.unclassified.items():
-        listed_ids = printable(", ".join(ids))
-        print(f"tonearm: left out: {system_name} cannot classify {listed_ids}", file=sys.stderr)
+        note(f"left out: {system_name} cannot classify {printable(', '.join(ids))}")
     comparison = result.comparison()
     # Leave out the options that change no figure: the cache folder and the number of processes.
     options = ["--data", str(data), "--systems", ",".join(names)]
@@ -121,7 +118,7 @@ def benchmark(
     written = write_results(out, name, result, command, comparison)
     print_comparison(comparison)
     warn_of_few_groups(comparison)
-    print(f"results: {printable(str(written[0]))}", file=sys.stderr)
+    print(f"results: {printable(written[0])}", file=sys.stderr)
 
 
 def _announce(system: System, seed: int, fold: Fold, stored: bool) -> None:

@@ -86,17 +86,17 @@ def _print_list(listed: dict[str, dict[str, Any]]) -> None:
             figures_text = ", ".join(f"{key} {value}" for key, value in figures)
             labels = ", ".join(facts["labels"])
             cells = model_name, _megabytes(facts["bytes"]), labels, figures_text, facts["licence"]
-        table.add_row(*map(_one_line, cells))
+        table.add_row(*map(printable, cells))
     table_console().print(table)
 
 
 def _print_all(facts: dict[str, Any]) -> None:
     size = _megabytes(facts.pop("bytes"))
     lines = [("file", f"{facts.pop('path')} ({size})"), *_flat(facts)]
-    entries = [(_one_line(key), value) for key, value in lines if value]
+    entries = [(printable(key), value) for key, value in lines if value]
     width = max(len(key) for key, _ in entries)
     for key, value in entries:
-        typer.echo(f"{key:<{width}}  {_one_line(value)}")
+        typer.echo(f"{key:<{width}}  {printable(value)}")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -108,11 +108,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield prefix + key, ", ".join(map(str, value))
         else:
             yield prefix + key, f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _one_line(text: str) -> str:
-    """Return text from an untrusted file as one line that a terminal prints safely."""
-    return printable(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _megabytes(size: int) -> str:

@@ -34,8 +34,7 @@ def _reasons(genre: GenreForecast, *, grouped: bool) -> list[str]:
         )
     if not genre.evaluated:
         return [*reasons, "could not be evaluated"]
-    low = genre.recall < LOW_RECALL
-    if low:
+    if genre.recall < LOW_RECALL:
         correct = round(genre.recall * genre.evaluated)
         reasons.append(f"{correct} of {genre.evaluated} recognised")
     if genre.confused_with:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from tonearm.atomic import write_text
 from tonearm.library.entry import Entry
-from tonearm.text import relative
+from tonearm.text import composed, relative
 
 MAX_NAME_BYTES = 100  # bytes; names may have 255, but some systems count in other units
 _FORBIDDEN = frozenset('<>:"/\\|?*')
@@ -137,8 +136,8 @@ def _one_line(text: str) -> str:
 
 
 def _safe_name(title: str) -> str:
-    title = unicodedata.normalize("NFC", title)  # some systems treat both forms as one name
-    characters = (c if c.isprintable() and c not in _FORBIDDEN else "_" for c in title)
+    # Some systems treat composed and decomposed letters as one name.
+    characters = (c if c.isprintable() and c not in _FORBIDDEN else "_" for c in composed(title))
     name = "".join(characters).encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
     name = name.strip(" .")  # Windows drops them at the end; a leading dot hides a file
     return f"_{name}" if not name or name.partition(".")[0].casefold() in _RESERVED else name

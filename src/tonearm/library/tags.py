@@ -289,9 +289,8 @@ def _id3v1_preserved(path: str | os.PathLike[str], genres: Sequence[str]) -> Ite
     try:
         yield
         known = {normalised_spelling(name): number for number, name in enumerate(TCON.GENRES)}
-        number = (
-            known.get(normalised_spelling(genres[0]), NO_ID3V1_GENRE) if genres else NO_ID3V1_GENRE
-        )
+        first = normalised_spelling(genres[0]) if genres else ""
+        number = known.get(first, NO_ID3V1_GENRE)
         tag = tag and tag[:-1] + bytes([number])
     finally:
         if tag:

@@ -80,7 +80,6 @@ class LimitedUploads:
     ) -> None:
         self._app = app
         self._limits = limits
-        self._max_bytes = round(limits.megabytes * 1_000_000)
         self._max_uploads = concurrent + limits.waiting
         self._uploads = 0
         self._statistics = statistics
@@ -97,7 +96,7 @@ class LimitedUploads:
             scope[REFUSAL_REASON] = "queue"
             headers = {"Retry-After": str(RETRY_SECONDS)}
             await self._refuse(503, f"busy with {self._uploads} recordings", headers, body)
-        elif _content_length(scope) > self._max_bytes:
+        elif _content_length(scope) > self._limits.megabytes * 1_000_000:
             await self._refuse(413, _too_large(self._limits), None, body)
         else:
             self._uploads += 1
