@@ -474,6 +474,8 @@ def test_an_error_of_the_output_ends_a_scan_in_one_line(
     monkeypatch.setattr("tonearm.library.cluster._results", lambda *_: [{"error": error}])
     with pytest.raises(ClusterError, match=r"part-000000.parquet: damaged list"):
         run([music], tmp_path / "output", tiny_bundle)
+    with pytest.raises(ClusterError, match=r"a.mp3.*: Not a directory"):
+        run([music], music / "a.mp3", tiny_bundle)
 
 
 def test_what_ray_prints_is_not_among_the_json(

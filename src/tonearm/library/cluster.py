@@ -109,16 +109,15 @@ def scan_cluster(
     MissingExtraError
         If Ray, fsspec or PyArrow is not installed.
     ClusterError
-        If there is no cluster at ``RAY_ADDRESS``, a partition cannot be read or its results cannot
-        be written, or partitions are missing at the end.
+        If there is no cluster at ``RAY_ADDRESS``, a remote source or the output cannot be read or
+        written, or partitions are missing at the end.
     """
     check_limits(workers, time_limit)
     require_several("sources", sources)
     if partition_files < 1:
         raise UsageError(f"partition files: expected 1 or more, got {partition_files}")
-    ray = _ray()
-    from tonearm.library.partitions import Partitions
-
+    with needs("cluster"):
+        import ray.data
     excerpt = excerpt or Excerpt()
     loaded = Bundle.load(bundle.find(model))
     job = _Job(
@@ -127,28 +126,11 @@ def scan_cluster(
         excerpt=excerpt,
         time_limit=time_limit,
     )
-    folder = Partitions(job.output)
     locations = tuple(absolute_or_url(os.fspath(source)) for source in sources)
-    plan = _plan(folder, locations, job.model, loaded.path.read_bytes(), partition_files)
-    due = sorted(set(range(plan.partitions)) - folder.done())
-    tally = Tally(
-        found=plan.files, due=sum(map(plan.files_in, due)), unreadable=dict(plan.unreadable)
-    )
-    yield tally
-    if due:
-        for row in _results(ray, job, due, workers):
-            if row["error"]:
-                raise ClusterError(row["error"])
-            tally.done += row["classified"] + row["failed"]
-            tally.classified += row["classified"]
-            tally.failed += row["failed"]
-            tally.seconds_of_music += row["seconds_of_music"]
-            yield tally
-    if missing := plan.partitions - len(folder.done()):
-        raise ClusterError(
-            f"{job.output}: {missing} of {plan.partitions} partitions are missing; the "
-            "same scan again goes on from there"
-        )
+    try:
+        yield from _scan(ray, job, locations, loaded.path, partition_files, workers)
+    except OSError as error:  # of the file system of the output or a source
+        raise ClusterError(with_file(error)) from error
 
 
 @dataclass(frozen=True)
@@ -169,6 +151,40 @@ class _Job:
     model: Model
     excerpt: Excerpt
     time_limit: float | None
+
+
+def _scan(
+    ray: Any,
+    job: _Job,
+    sources: tuple[str, ...],
+    bundle_path: Path,
+    partition_files: int,
+    workers: int | None,
+) -> Iterator[Tally]:
+    """Do what is left of a scan, and yield its tally as `scan_cluster` does."""
+    from tonearm.library.partitions import Partitions
+
+    folder = Partitions(job.output)
+    plan = _plan(folder, sources, job.model, bundle_path.read_bytes(), partition_files)
+    due = sorted(set(range(plan.partitions)) - folder.done())
+    tally = Tally(
+        found=plan.files, due=sum(map(plan.files_in, due)), unreadable=dict(plan.unreadable)
+    )
+    yield tally
+    if due:
+        for row in _results(ray, job, due, workers):
+            if row["error"]:
+                raise ClusterError(row["error"])
+            tally.done += row["classified"] + row["failed"]
+            tally.classified += row["classified"]
+            tally.failed += row["failed"]
+            tally.seconds_of_music += row["seconds_of_music"]
+            yield tally
+    if missing := plan.partitions - len(folder.done()):
+        raise ClusterError(
+            f"{job.output}: {missing} of {plan.partitions} partitions are missing; the "
+            "same scan again goes on from there"
+        )
 
 
 class _Actor:
@@ -305,12 +321,6 @@ def _connect(ray: Any) -> None:
         raise ClusterError(f"no Ray cluster at RAY_ADDRESS={address}: {reason}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's handler prints a stack trace and aborts
-
-
-def _ray() -> Any:
-    with needs("cluster"):
-        import ray.data
-    return ray
 
 
 def _bundle_file(content: bytes) -> Path:
