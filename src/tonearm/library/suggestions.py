@@ -37,19 +37,15 @@ class Suggestion:
     error: str | None = None
 
 
-def _suggestion(label: str | None, confidence: float | None, verdict: str | None) -> Suggestion:
-    """Return the most probable genre as a suggestion, unless the file is not music."""
-    if verdict == "not music":
-        return Suggestion(None, error="not music")
-    return Suggestion(label, confidence or 0.0)
-
-
 # A source yields one suggestion for each file, in the order given. It is called once.
 SuggestionSource = Callable[[Sequence[str]], Iterator[Suggestion]]
 
 
 def classifying(classifier: Classifier, workers: int = 1) -> SuggestionSource:
-    """Return a source that classifies each file when its suggestion is needed."""
+    """Return a source that classifies each file when its suggestion is needed.
+
+    The source raises what `Classifier.classify_files` does.
+    """
 
     def suggest(paths: Sequence[str]) -> Iterator[Suggestion]:
         from tonearm.prediction import Failure
@@ -146,6 +142,13 @@ class EarlierPredictions:
         except AudioError as error:
             return Suggestion(None, error=error.reason)
         return suggestion
+
+
+def _suggestion(label: str | None, confidence: float | None, verdict: str | None) -> Suggestion:
+    """Return the most probable genre as a suggestion, unless the file is not music."""
+    if verdict == "not music":
+        return Suggestion(None, error="not music")
+    return Suggestion(label, confidence or 0.0)
 
 
 class _ScannedFile(NamedTuple):
