@@ -125,7 +125,13 @@ class BundleMetadata:
         return (self.front_end,) if second is None else (self.front_end, second)
 
     def to_json(self) -> str:
-        """Return the JSON object that `from_json` reads back."""
+        """Return the JSON object that `from_json` reads back.
+
+        Raises
+        ------
+        TypeError
+            If `training` or `metrics` holds anything but plain JSON values.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["front_end"] = self.front_end.to_dict()
         if self.second_front_end is None:

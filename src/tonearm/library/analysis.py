@@ -101,6 +101,10 @@ class Analyser:
     ------
     BundleError
         If the file is unusable, or no longer that model.
+    StoreError
+        If the store cannot be read.
+    UsageError
+        If the time limit is not above 0.
     """
 
     def __init__(

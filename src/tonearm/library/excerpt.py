@@ -25,7 +25,12 @@ class Excerpt:
     Attributes
     ----------
     seconds
-        The total length; None for the whole recording.
+        The total length, 1 or more; None for the whole recording.
+
+    Raises
+    ------
+    UsageError
+        If the length is below 1, infinite or NaN.
     """
 
     seconds: float | None = DEFAULT_SECONDS
@@ -41,7 +46,7 @@ class Excerpt:
         Raises
         ------
         UsageError
-            If the text is neither.
+            If the text is neither, or the number is below 1.
         """
         try:
             return cls(None if text == WHOLE else float(text))

@@ -66,8 +66,10 @@ def export(
     Raises
     ------
     UsageError
-        If the format is unknown or cannot hold what is requested, or if the target is a recording
-        or the store.
+        If the format is unknown or cannot hold what is requested, if the target is a recording or
+        the store, or if `under` is a single path.
+    StoreError
+        If the store cannot be read.
     ExportError
         If the target cannot be written.
     MissingExtraError

@@ -50,6 +50,8 @@ def replace_head(base: Path, head: Head, metadata: BundleMetadata, target: Path)
     ReplaceHeadError
         If the bundle cannot be written, or its scores differ from the head's by more than
         `TOLERANCE`.
+    BundleError
+        If the graph and the metadata do not match.
     """
     model = onnx.load(os.fspath(base))
     _replace_logits(model.graph, head)

@@ -100,6 +100,11 @@ class Journal:
     ----------
     path
         Path of the journal; an existing one is continued. By default a new one in `folder`.
+
+    Raises
+    ------
+    TonearmError
+        If no path is given, and the user has no home folder.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -125,11 +130,11 @@ class Journal:
         self._append(entry.to_dict())
 
     def withdraw(self, entry: JournalEntry) -> None:
-        """Note that the file of the last entry was not replaced after all."""
+        """Note that the last entry's file was not replaced after all; errors as in `append`."""
         self._append({"withdrawn": entry.path})
 
     def mark_undone(self) -> None:
-        """Note that everything in the journal was undone."""
+        """Note that all changes were undone; errors as in `append`."""
         self._append({"undone": _now()})
 
     def _append(self, record: dict[str, Any]) -> None:

@@ -101,6 +101,14 @@ class Partitions:
     ----------
     path
         A folder or a URL; it need not exist yet.
+
+    Raises
+    ------
+    UsageError
+        If the protocol of a URL is unknown.
+    OSError
+        If there is no connection. Every method raises it too, if something cannot be read or
+        written in three attempts.
     """
 
     def __init__(self, path: str) -> None:

@@ -125,7 +125,7 @@ class Store:
                 raise StoreError(self.path, reason_of(error)) from error
             if not _is_writable(self.path):  # nor would it say this
                 raise StoreError(self.path, "it or its folder is read-only: a scan writes to both")
-        if not create and not self.path.is_file():
+        elif not self.path.is_file():
             raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
         self._models: dict[int, Model] = {}
         # SQLite needs side files for a file that may change, and cannot create them on, say, a

@@ -106,7 +106,7 @@ class EarlierPredictions:
         Raises
         ------
         StoreError
-            If there is no store.
+            If there is no store, or it cannot be read.
         """
         from tonearm.library.store import Store
 

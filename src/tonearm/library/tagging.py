@@ -118,6 +118,7 @@ def plan(
     -------
     iterator of Change
         One for each path, in the order of `paths`, each as soon as its suggestion is available.
+        It raises what the source raises.
 
     Raises
     ------
