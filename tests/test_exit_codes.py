@@ -167,10 +167,18 @@ def test_the_command_line_alone_decides_2(run: Run, line: str, complaint: str) -
         ("tag --from bin.jsonl", "bin.jsonl: not UTF-8 (line 2)"),
         ("tag --store absent.db", "absent.db: no such store"),
         ("tag absent.flac --model tiny", ""),
+        (
+            "tag song.flac --model tiny --journal file/tags.jsonl",
+            "file/tags.jsonl: no journal: a file is where its folder should be",
+        ),
         ("learn absent -o mine.onnx --model tiny", "absent: not found"),
         ("learn bin.csv -o mine.onnx --model tiny", "bin.csv: not UTF-8 (line 2)"),
         ("learn genres -o mine.onnx --model tiny", "learning needs two genres of 5 recordings"),
         ("learn genres -o file/mine.onnx --model tiny", "a file is where its folder should be"),
+        (
+            "learn genres -o mine.onnx --model tiny --min-files 2 --cache file",
+            "file: a file is where its folder should be",
+        ),
         ("serve --model absent.onnx", "absent.onnx: no such file"),
         ("serve --model tiny --host 192.0.2.1", "192.0.2.1, port 8000: "),
         ("explain absent.mp3 --model tiny", "absent.mp3: "),

@@ -119,8 +119,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         around = text[max(0, error.start - 40) : error.end + 20]
         raise TonearmError(f"{os.fspath(path)}: not UTF-8: {around}") from error
     except OSError as error:
-        reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else error.strerror
-        raise TonearmError(f"{os.fspath(path)}: {reason or error}") from error
+        reason = _NO_FOLDER if isinstance(error, NotADirectoryError) else reason_of(error)
+        raise TonearmError(f"{os.fspath(path)}: {reason}") from error
 
 
 def require_writable_folder(folder: str | os.PathLike[str]) -> None:
@@ -203,16 +203,27 @@ def _hard_link(draft: Path, target: Path) -> bool:
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
     """Yield a path for a draft, which is removed at the end unless moved into place."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # which would sound as if the target were there already
-        raise NotADirectoryError(errno.ENOTDIR, _NO_FOLDER, error.filename) from error
+    make_folder(target.parent)
     _tidy(target.parent)
     draft = draft_path(target, _SUFFIX)
     try:
         yield draft
     finally:
         draft.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that a file is to be written to, and those above it, unless it is there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made; a NotADirectoryError that says so if a file is in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # which would sound as if the file itself were there already
+        raise NotADirectoryError(errno.ENOTDIR, _NO_FOLDER, error.filename) from error
 
 
 def draft_path(target: Path, suffix: str) -> Path:

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tonearm.atomic import make_folder
 from tonearm.errors import TonearmError, reason_of
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
@@ -82,7 +83,7 @@ class ContentIndex:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with self._transaction() as database:
             database.execute(
                 f"CREATE TABLE IF NOT EXISTS {_TABLE} "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tonearm import paths
+from tonearm.atomic import make_folder
 from tonearm.errors import FileError, TonearmError, reason_of
 from tonearm.library.delta import Delta
 from tonearm.library.replacement import sync_folder
@@ -159,7 +160,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def _open(self) -> IO[bytes]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         if self.path.exists() and self.path.stat().st_size:
             next(_records(self.path), None)  # raises if this is not a journal
             file = self.path.open("ab")

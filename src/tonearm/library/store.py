@@ -17,6 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from tonearm.atomic import make_folder
 from tonearm.errors import FileError, UsageError, reason_of
 from tonearm.library.entry import COLUMNS, Entry, Model, State
 from tonearm.library.path_conditions import QUERY_SIZE, path_conditions, stored_path
@@ -116,11 +117,9 @@ class Store:
             raise StoreError(self.path, "is a folder: expected the file of a store")
         if create:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent)
                 if not self.path.exists():
                     self.path.touch()  # SQLite would not say why it cannot be created
-            except FileExistsError:
-                raise StoreError(self.path, "a file is where its folder should be") from None
             except OSError as error:
                 raise StoreError(self.path, reason_of(error)) from error
             if not _is_writable(self.path):  # nor would it say this
