@@ -145,7 +145,7 @@ def _folds(tracks: Sequence[Track], groups: Sequence[int]) -> Iterator[NDArray[n
     count = min(FOLDS, len(set(groups)))
     if count < 2:
         return
-    # The folds depend on the order of the tracks; in this one they stay as they have always been.
+    # Numbers sorted as texts: the folds depend on the order, and published figures on the folds.
     order = sorted(range(len(tracks)), key=str)
     folds = np.empty(len(tracks), dtype=np.int64)
     folds[order] = balanced_folds(

@@ -149,10 +149,7 @@ def _nearest(
         distances = norms - 2.0 * (part @ vectors.T)
         if exclude is not None:
             distances[np.arange(len(part)), exclude[block]] = np.inf
-        if count < len(vectors):
-            indices[block] = np.argpartition(distances, count - 1, axis=1)[:, :count]
-        else:
-            indices[block] = np.arange(len(vectors))
+        indices[block] = np.argpartition(distances, count - 1, axis=1)[:, :count]
         query_norms = np.einsum("ne,ne->n", part, part)[:, np.newaxis]
         squared[block] = np.take_along_axis(distances, indices[block], axis=1) + query_norms
     return indices, np.maximum(squared, 0.0)

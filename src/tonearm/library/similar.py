@@ -93,12 +93,10 @@ def similar(
     if query.embedding is None:
         return Neighbourhood(query, is_known, (), not_searched)
     paths: list[str] = []
-    blocks = []
+    blocks = [np.empty(0, np.float32)]
     for some, embeddings in store.embedding_blocks(query.model, len(query.embedding), under=under):
         paths += some
         blocks.append(cosine_similarity(embeddings, query.embedding))
-    if not paths:
-        return Neighbourhood(query, is_known, (), not_searched)
     cosines = np.concatenate(blocks)
     neighbours: list[Neighbour] = []
     seen_audio = {query.audio} - {None}
