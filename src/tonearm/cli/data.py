@@ -25,6 +25,8 @@ from tonearm.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.table import Table
+
     from tonearm.datasets import Dataset
     from tonearm.datasets.check import Report
     from tonearm.datasets.summary import GenreSummary
@@ -181,6 +183,20 @@ def _require_safe_output(output: Path, dataset: Dataset) -> None:
 
 
 def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
+    table_console().print(_genre_table(dataset, genres))
+    pictures = sum(track.picture is not None for track in dataset)
+    if pictures or dataset.picture_tracks:
+        more = len(dataset.picture_tracks)
+        print(f"pictures: {pictures} beside audio, {more} of tracks without audio")
+    if dataset.feature_tables:
+        print(f"tables:   {', '.join(printable(path.name) for path in dataset.feature_tables)}")
+    print(f"licence:  {dataset.licence}")
+    if dataset.citation:
+        print(f"cite:     {dataset.citation}")
+
+
+def _genre_table(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> Table:
+    """Return a table with a row for each genre, and a column for each split."""
     from rich import box
     from rich.table import Table
 
@@ -226,16 +242,7 @@ def _print_info(dataset: Dataset, genres: tuple[GenreSummary, ...]) -> None:
         "",
         f"{sum(genre.with_artist for genre in genres) / max(1, len(dataset)):.0%}",
     )
-    table_console().print(table)
-    pictures = sum(track.picture is not None for track in dataset)
-    if pictures or dataset.picture_tracks:
-        more = len(dataset.picture_tracks)
-        print(f"pictures: {pictures} beside audio, {more} of tracks without audio")
-    if dataset.feature_tables:
-        print(f"tables:   {', '.join(printable(path.name) for path in dataset.feature_tables)}")
-    print(f"licence:  {dataset.licence}")
-    if dataset.citation:
-        print(f"cite:     {dataset.citation}")
+    return table
 
 
 def _print_report(report: Report) -> None:
