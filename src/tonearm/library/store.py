@@ -400,11 +400,10 @@ class Store:
         KeyError
             If the model of an entry was not added.
         """
-        model_ids = {known.key: model_id for model_id, known in self._known_models().items()}
-        model_labels = {known.key: known.labels for known in self._known_models().values()}
-        rows = [
-            to_values(entry, model_ids[entry.model], model_labels[entry.model]) for entry in entries
-        ]
+        models = {
+            known.key: (model_id, known.labels) for model_id, known in self._known_models().items()
+        }
+        rows = [to_values(entry, *models[entry.model]) for entry in entries]
         placeholders = ", ".join("?" * len(COLUMNS))
         with self._transaction():
             self._database.executemany(
