@@ -153,6 +153,8 @@ def as_finished(
         If a process dies in ``prepare``, or ``prepare`` raises a `TonearmError`.
     UsageError
         If this process may not start others.
+    OSError
+        If the system cannot start a process.
     """
     for _, result in _results(prepare, items, workers, time_limit, inf):
         yield result
