@@ -85,7 +85,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the draft cannot replace the file.
+        If the folder cannot be made, or the draft cannot replace the file.
     """
     target = Path(os.path.realpath(path))  # write through a link rather than replace it
     with _draft(target) as draft, errors_naming(path, draft):

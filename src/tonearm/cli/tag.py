@@ -34,9 +34,6 @@ from tonearm.interrupts import until_interrupted
 from tonearm.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
     from tonearm.library.journal import Journal
     from tonearm.library.mapping import GenreWords
     from tonearm.library.suggestions import SuggestionSource
@@ -262,7 +259,7 @@ class _Rows:
         from rich.cells import cell_len
         from rich.console import Console
 
-        self._console: Console = Console(highlight=False)
+        self._console = Console(highlight=False)
         room = max(NARROWEST_NAME, self._console.width - 2 * GENRES_WIDTH - 45)
         self._name_width = max((cell_len(printable(name)) for name in names or ()), default=None)
         if self._console.is_terminal:  # a file or a pipe has room for any name
@@ -275,7 +272,7 @@ class _Rows:
         from tonearm.library.undo import Restoration
 
         name = printable(result.path)
-        row: Text = Text(name if self._name_width is None else fitted(name, self._name_width))
+        row = Text(name if self._name_width is None else fitted(name, self._name_width))
         row.append("  ")
         colour = COLOURS[result.action]
         if isinstance(result, Restoration):

@@ -437,8 +437,7 @@ class Store:
     # Inside
 
     def _open(self, *, create: bool, is_read_only: bool) -> None:
-        # Only a URI can say whether the file may be created.
-        mode = "rwc" if create else "rw"
+        mode = "rw"  # only a URI can say that no file is to be created
         if is_read_only:
             self._refuse_unfinished()
             mode = "ro&immutable=1"
