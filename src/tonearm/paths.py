@@ -46,6 +46,11 @@ def pretrained_weights(name: str) -> Path | None:
     ----------
     name
         Name of the file, including its original folders if the bare name is not specific enough.
+
+    Raises
+    ------
+    TonearmError
+        As in `cache_folder`.
     """
     found: list[Path] = []
     if folder := os.environ.get("TONEARM_PRETRAINED"):
