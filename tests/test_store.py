@@ -207,6 +207,9 @@ def test_text_that_is_no_unicode_does_not_stop_a_write(store: Store) -> None:
 def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, store: Store) -> None:
     with pytest.raises(StoreError, match="no such store"):
         Store(tmp_path / "new" / "folder" / "nothing.db")
+    for create in (False, True):
+        with pytest.raises(StoreError, match=r"x{300}: "):  # a longer name than any file's
+            Store("x" * 300, create=create)
     assert not (tmp_path / "new").exists()
     text = tmp_path / "text.db"
     text.write_text("no database, but long enough to be one " * 100)

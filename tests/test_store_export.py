@@ -138,6 +138,11 @@ def test_what_cannot_be_written_leaves_the_old_table(
     assert target.read_bytes().startswith(b"path,")
 
 
+def test_a_target_that_the_system_refuses_is_named(store: Store) -> None:
+    with pytest.raises(ExportError, match=r"x{300}\.csv: "):  # a longer name than any file's
+        export(store, f"{'x' * 300}.csv")
+
+
 @pytest.mark.parametrize(
     ("target", "options", "reason"),
     [

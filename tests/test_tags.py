@@ -1025,6 +1025,8 @@ def test_journals_of_tomorrow_and_damaged_ones_are_refused(tmp_path: Path) -> No
     assert journal.locate(path) == ([], 1)
     with pytest.raises(TonearmError, match="no journal"):
         list(undo(tmp_path / "absent"))
+    with pytest.raises(TonearmError, match=r"x{300}"):  # a longer name than any file's
+        list(undo("x" * 300))
 
 
 def test_the_entries_of_a_journal_are_not_in_memory_at_once(tmp_path: Path) -> None:

@@ -184,12 +184,16 @@ def find(name: str | os.PathLike[str] = LATEST) -> Path:
     Raises
     ------
     TonearmError
-        If there is none.
+        If there is none, or the system refuses to look.
     """
     if os.fspath(name) != LATEST:
-        if not Path(name).is_file():
-            raise TonearmError(f"no journal {os.fspath(name)}")
-        return Path(name)
+        path = Path(name)
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # the system refuses to look
+            raise JournalError(path, reason_of(error)) from error
+        raise TonearmError(f"no journal {os.fspath(name)}")
     location = folder()
     undone = 0
     for path in sorted(location.glob("*.jsonl"), reverse=True):

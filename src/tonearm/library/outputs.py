@@ -21,5 +21,6 @@ def refuse_to_overwrite(target: str | os.PathLike[str], store: str | os.PathLike
     shown = os.fspath(target)
     if path == Path(os.path.realpath(store)):
         raise UsageError(f"{shown} is the store itself, and would be written over")
-    if path.is_file() and is_recording(path.name):
+    # Not `Path.is_file`, which raises an error if the system refuses to look, as writing will.
+    if os.path.isfile(path) and is_recording(path.name):  # noqa: PTH113
         raise UsageError(f"{shown} is a recording, and would be written over")

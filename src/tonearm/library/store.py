@@ -113,19 +113,10 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
         self.path: Path = Path(path)
-        if self.path.is_dir():
-            raise StoreError(self.path, "is a folder: expected the file of a store")
-        if create:
-            try:
-                make_folder(self.path.parent)
-                if not self.path.exists():
-                    self.path.touch()  # SQLite would not say why it cannot be created
-            except OSError as error:
-                raise StoreError(self.path, reason_of(error)) from error
-            if not _is_writable(self.path):  # nor would it say this
-                raise StoreError(self.path, "it or its folder is read-only: a scan writes to both")
-        elif not self.path.is_file():
-            raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
+        try:
+            self._find_file(create=create)
+        except OSError as error:
+            raise StoreError(self.path, reason_of(error)) from error
         self._models: dict[int, Model] = {}
         # SQLite needs side files for a file that may change, and cannot create them on, say, a
         # read-only drive.
@@ -435,6 +426,19 @@ class Store:
             ).rowcount
 
     # Inside
+
+    def _find_file(self, *, create: bool) -> None:
+        """Make the file if `create` is set; raise the errors that SQLite would not explain."""
+        if self.path.is_dir():
+            raise StoreError(self.path, "is a folder: expected the file of a store")
+        if create:
+            make_folder(self.path.parent)
+            if not self.path.exists():
+                self.path.touch()
+            if not _is_writable(self.path):
+                raise StoreError(self.path, "it or its folder is read-only: a scan writes to both")
+        elif not self.path.is_file():
+            raise StoreError(self.path, "no such store: `tonearm scan FOLDER --store` makes one")
 
     def _open(self, *, create: bool, is_read_only: bool) -> None:
         mode = "rw"  # only a URI can say that no file is to be created
