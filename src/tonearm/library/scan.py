@@ -205,13 +205,14 @@ class Scan:
             reappeared = []
             for path in batch:
                 task, state = Task.of(path), known.get(path)
-                is_due = state is None or self._is_outdated(task, state)
-                if is_due and state is not None:
-                    # A file that vanished since its folder was listed keeps its entry.
-                    is_due = os.path.lexists(path)
-                if state is not None and state.missing and not is_due:
+                if state is None:
+                    yield task, True, False
+                    continue
+                # A file that vanished since its folder was listed keeps its entry.
+                is_due = self._is_outdated(task, state) and os.path.lexists(path)
+                if state.missing and not is_due:
                     reappeared.append(path)
-                yield task, is_due, state is not None and self._is_of_another_model(state)
+                yield task, is_due, not state.failed and state.model != self.model.key
             if reappeared:
                 self._store.mark(reappeared, missing=False)
 
@@ -228,9 +229,6 @@ class Scan:
         if (task.size, task.mtime_ns) != (state.size, state.mtime_ns):
             return True
         return state.model != self.model.key or (state.failed and self._retry)
-
-    def _is_of_another_model(self, state: State) -> bool:
-        return not state.failed and state.model != self.model.key
 
     def _update_gone(self) -> None:
         """Update the entries of known files that are no longer at their path."""
