@@ -341,6 +341,8 @@ def test_a_model_gives_the_same_without_tonearm(
         exec(compile(code, "docs/bundle.md", "exec"), found)
         prediction = classifier(song)
         there = dict(zip(found["model"]["labels"], found["probabilities"], strict=True))
-        assert there == pytest.approx(prediction.probabilities, abs=1e-5)
+        # Another FFT may round the faintest treble otherwise, to which the default is sensitive.
+        accuracy = 1e-3 if name == "default" else 1e-5
+        assert there == pytest.approx(prediction.probabilities, abs=accuracy)
         assert found.get("music") == pytest.approx(prediction.music, abs=1e-5)
         assert 1e-3 < max(there.values()) < 1 - 1e-3
