@@ -34,11 +34,12 @@ from tonearm.datasets import LAYOUTS, PROTOCOLS, check
 from tonearm.datasets.gtzan_facts import facts
 from tonearm.evaluation import predictions
 from tonearm.evaluation.compare import compare
-from tonearm.features.logmel import FRONT_ENDS
+from tonearm.features.logmel import FRONT_ENDS, LogMelConfig
 from tonearm.library import cluster, excerpt, learn
 from tonearm.library.rows import COMMON_COLUMNS
 from tonearm.library.scan import Scan
 from tonearm.library.store import Store
+from tonearm.metadata import BundleMetadata
 from tonearm.models import model_names, registry
 from tonearm.serving import Limits
 
@@ -76,6 +77,11 @@ def shown(blocks: list[str]) -> set[str]:
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
     return {name for name in names if name.startswith("tonearm") and callable(attribute(name))}
+
+
+def fields_of(*classes: type[Any]) -> list[str]:
+    """Give the names of the fields of dataclasses."""
+    return [field.name for each in classes for field in fields(each)]
 
 
 def test_the_version_is_the_one_that_changelog_and_citation_name() -> None:
@@ -155,6 +161,7 @@ def test_what_examples_use_is_on_the_page() -> None:
         pytest.param("features.md", FRONT_ENDS, id="front ends"),
         pytest.param("evaluate.md", [f"{name}-" for name in FEATURE_SETS], id="feature sets"),
         pytest.param("scan.md", COMMON_COLUMNS, id="columns of an export"),
+        pytest.param("bundle.md", fields_of(BundleMetadata, LogMelConfig), id="model files"),
     ],
 )
 def test_a_table_lists_all_there_are(page: str, names: Iterable[str]) -> None:
