@@ -388,6 +388,12 @@ def test_systems_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "wrong.yaml").write_text("optimiser: {lr: -1}\n")
     with pytest.raises(TonearmError, match=r"wrong.yaml: optimiser.lr must be above 0"):
         find_system("wrong", tmp_path, cache)
+    (tmp_path / "wrong.yaml").write_text("model: {name: cnn}\nschedule: {epochs: 1}\nthreads: 1\n")
+    with pytest.raises(TonearmError, match=r"wrong.yaml: Option 'threads' is not accepted"):
+        find_system("wrong", tmp_path, cache)
+    (tmp_path / "wrong.yaml").write_text("imitation: {}\ntuning: {}\noptimiser: {lr: 1}\n")
+    with pytest.raises(TonearmError, match=r"wrong.yaml: Option 'optimiser.lr' is not accepted"):
+        find_system("wrong", tmp_path, cache)
     (tmp_path / "wrong.yaml").unlink()
     names = default_systems(tmp_path, songs())
     assert names[0] == "mfcc-svm"

@@ -328,13 +328,19 @@ class BundleSystem:
 
 
 def _is_recipe(config: Path) -> bool:
-    """Check whether a configuration is for `tonearm distill` rather than `tonearm train`."""
+    """Check whether a configuration is for `tonearm distill` rather than `tonearm train`.
+
+    It is for the one that has more of its settings: a single one out of place is then reported.
+    """
     from tonearm.training.experiment import Experiment
     from tonearm.training.recipe import Recipe
     from tonearm.training.settings import read_settings
 
-    own = {field.name for field in fields(Recipe)} - {field.name for field in fields(Experiment)}
-    return not own.isdisjoint(read_settings(config))
+    names = read_settings(config).keys()
+    of_train, of_distill = (
+        {field.name for field in fields(settings)} for settings in (Experiment, Recipe)
+    )
+    return len(names & of_distill) > len(names & of_train)
 
 
 def _predict(model: Path, given: Round, workers: int) -> FloatArray:
