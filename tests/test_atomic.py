@@ -138,6 +138,11 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     reader.join(10)
     assert read == ["through it"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+    (tmp_path / "link").symlink_to(pipe)
+    refused = pytest.raises(OSError, match="not a file that can be replaced")
+    with refused, atomic_path(tmp_path / "link") as draft:
+        draft.write_bytes(b"a model")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes with names of files here")

@@ -53,10 +53,7 @@ def atomic_write(path: str | os.PathLike[str], *, replaces: bool = True) -> Iter
     OSError
         If it cannot be written.
     """
-    try:
-        state = Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):  # making the draft says what is wrong
-        state = None
+    state = _state(path)
     if state is not None and not stat.S_ISREG(state.st_mode):
         # As given: a pipe at /dev/stdout has no real path.
         with errors_naming(path), Path(path).open("wb") as file:
@@ -80,19 +77,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Like `atomic_write`, but for libraries that write to a path. The draft can be read back and
     checked before it is put in place. It has no suffix, so that what a killed process leaves behind
-    is never mistaken for the file. Missing folders are created.
+    is never mistaken for the file. Missing folders are created. A pipe or a device is refused.
 
     Raises
     ------
     OSError
         If the folder cannot be made, or the draft cannot replace the file.
     """
+    state = _state(path)
+    if state is not None and not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EEXIST, "not a file that can be replaced", os.fspath(path))
     target = Path(os.path.realpath(path))  # write through a link rather than replace it
     with _draft(target) as draft, errors_naming(path, draft):
         yield draft
         with draft.open("r+b") as file:
-            with suppress(FileNotFoundError):
-                _copy_owner_and_mode(draft, target.stat())
+            if state is not None:
+                _copy_owner_and_mode(draft, state)
             os.fsync(file.fileno())
         draft.replace(target)
 
@@ -175,6 +175,14 @@ def copy_owner(path: Path, state: os.stat_result) -> None:
     except PermissionError:  # only the superuser can change the owner
         with suppress(PermissionError):  # others can set the group to one of their own
             os.chown(path, -1, state.st_gid)
+
+
+def _state(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return the state of what is at a path, or None if nothing is there."""
+    try:
+        return Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):  # making the draft says what is wrong
+        return None
 
 
 def _copy_owner_and_mode(draft: Path, state: os.stat_result) -> None:
