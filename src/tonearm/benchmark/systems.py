@@ -220,7 +220,7 @@ class NetworkSystem:
             self.cache,
             workers=self.workers,
         )
-        return _predict(run.bundle, given, self.workers)
+        return _predict(Classifier.load(run.bundle), given, self.workers)
 
     @cached_property
     def _experiment(self) -> Experiment:
@@ -274,7 +274,7 @@ class DistilledSystem:
             self.cache.root,
             workers=self.workers,
         )
-        return _predict(model, given, self.workers)
+        return _predict(Classifier.load(model), given, self.workers)
 
     def warn_of_heard(self, tracks: Sequence[Track]) -> None:
         """Warn if tracks to evaluate are among the unlabelled music."""
@@ -317,14 +317,17 @@ class BundleSystem:
 
     def require_labels(self, labels: Sequence[str]) -> None:
         """Raise `TonearmError` if the model does not know all of these labels."""
-        missing = sorted(set(labels) - set(Bundle.load(self.path).metadata.labels))
-        if missing:
-            raise TonearmError(f"{self.path} does not know the labels {enumerated(missing)}")
+        self._require(labels, Bundle.load(self.path))
 
     def fit_predict(self, given: Round) -> FloatArray:
         """Predict with the model; raise `TonearmError` if it does not know a label."""
-        self.require_labels(given.labels)
-        return _predict(self.path, given, self.workers)
+        classifier = Classifier.load(self.path)
+        self._require(given.labels, classifier.bundle)
+        return _predict(classifier, given, self.workers)
+
+    def _require(self, labels: Sequence[str], model: Bundle) -> None:
+        if missing := sorted(set(labels) - set(model.metadata.labels)):
+            raise TonearmError(f"{self.path} does not know the labels {enumerated(missing)}")
 
 
 def _is_recipe(config: Path) -> bool:
@@ -343,11 +346,11 @@ def _is_recipe(config: Path) -> bool:
     return len(names & of_distill) > len(names & of_train)
 
 
-def _predict(model: Path, given: Round, workers: int) -> FloatArray:
+def _predict(classifier: Classifier, given: Round, workers: int) -> FloatArray:
     """Classify the held-out tracks, leaving out labels that only the model knows."""
     tracks, labels = given.test, given.labels
     probabilities = np.full((len(tracks), len(labels)), np.nan)
-    results = Classifier.load(model).classify_files(audio_paths(tracks), workers)
+    results = classifier.classify_files(audio_paths(tracks), workers)
     for row, result in zip(probabilities, results, strict=True):
         if not isinstance(result, Failure):
             row[:] = [result.probabilities[label] for label in labels]

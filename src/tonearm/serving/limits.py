@@ -96,7 +96,7 @@ class LimitedUploads:
             scope[REFUSAL_REASON] = "queue"
             headers = {"Retry-After": str(RETRY_SECONDS)}
             await self._refuse(503, f"busy with {self._uploads} recordings", headers, body)
-        elif _content_length(scope) > self._limits.megabytes * 1_000_000:
+        elif _is_too_large(_content_length(scope), self._limits):
             await self._refuse(413, _too_large(self._limits), None, body)
         else:
             self._uploads += 1
@@ -154,7 +154,7 @@ class _Body:
         except asyncio.CancelledError:  # the server's time to shut down is over
             raise HTTPException(503, SHUTTING_DOWN) from None
         self._count_received(message)
-        if self._received > self._limits.megabytes * 1_000_000:
+        if _is_too_large(self._received, self._limits):
             raise HTTPException(413, _too_large(self._limits))
         return message
 
@@ -182,6 +182,10 @@ class _Body:
     def _count_received(self, message: Message) -> None:
         self._received += len(message.get("body", b""))
         self._is_complete = not message.get("more_body", False)
+
+
+def _is_too_large(size: int, limits: Limits) -> bool:
+    return size > limits.megabytes * 1_000_000
 
 
 def _too_large(limits: Limits) -> str:
