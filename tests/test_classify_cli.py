@@ -209,6 +209,47 @@ def test_several_workers_print_the_same(run: Run, music: Path) -> None:
     assert run(*arguments, "--workers", 2) == run(*arguments)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_piped_in_is_a_file_like_others(
+    tiny_bundle: Path, music: Path, workers: int
+) -> None:
+    low = music / "low.flac"
+    options = ("classify", "--json", "--model", tiny_bundle, "--workers", workers)
+    completed = _piped(low.read_bytes(), *options, "-", low, "-")
+    records = [json.loads(line) for line in completed.stdout.splitlines()]
+    assert [record.pop("path") for record in records] == ["-", str(low), "-"]
+    assert records[0] == records[1] == records[2]
+    assert records[0]["genre"] == "low"
+    assert completed.returncode == 0
+
+
+def test_what_is_piped_in_may_be_no_recording(tiny_bundle: Path) -> None:
+    options = ("classify", "--model", tiny_bundle, "-")
+    for data, reason in (
+        (b"", "is empty"),
+        (b"no music", "is not a media file, or damaged beyond recognition"),
+    ):
+        completed = _piped(data, *options)
+        assert (completed.returncode, completed.stderr) == (1, b"")
+        assert completed.stdout.decode().split(maxsplit=1) == ["-", f"{reason}\n"]
+
+
+def test_standard_input_that_nothing_is_piped_into_is_no_file(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it where it was closed
+    assert run("classify", "--model", tiny_bundle, "-") == (
+        2,
+        "",
+        "tonearm: -: nothing is piped into standard input\n",
+    )
+
+
+def _piped(data: bytes, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, input=data, capture_output=True, check=False)
+
+
 def test_nothing_classified_is_exit_1(run: Run, music: Path) -> None:
     code, output, errors = run("classify", "--json", "--model", "tiny", music / "broken.mp3")
     assert (code, errors) == (1, "")

@@ -253,6 +253,20 @@ def test_a_playlist_takes_the_place_of_no_recording(
     assert len(store) > 0
 
 
+def test_a_playlist_of_another_format_is_refused(
+    store: Store, tones: Path, tmp_path: Path, program: Run
+) -> None:
+    named = ("similar", tones / "200.flac", "--store", store.path, "--playlist")
+    assert program(*named, tmp_path / "list.pls") == (
+        2,
+        "",
+        f"tonearm: {tmp_path / 'list.pls'}: expected a playlist's suffix, .m3u8 or .m3u\n",
+    )
+    assert not (tmp_path / "list.pls").exists()
+    assert program(*named, tmp_path / "list.M3U")[0] == 0
+    assert (tmp_path / "list.M3U").read_text().startswith("#EXTM3U\n")
+
+
 def test_a_folder_that_the_store_does_not_know_is_reported(tmp_path: Path, program: Run) -> None:
     open_store(tmp_path / "l.db", [track(at("/m/a")), track(at("/m/b"))]).close()
     named = ("similar", "/m/a", "--store", tmp_path / "l.db", "--under", "/Wildd")

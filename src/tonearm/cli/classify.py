@@ -15,6 +15,7 @@ from tonearm.cli.options import (
     UnsureThresholdOption,
 )
 from tonearm.cli.output import note, warn_unreadable
+from tonearm.cli.piped import paths_of
 from tonearm.cli.results import LISTED_GENRES, CsvRows, JsonLines, Output, Table
 from tonearm.errors import UsageError
 from tonearm.interrupts import until_interrupted
@@ -27,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 
 def classify(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Files or folders; - is standard input."),
+    ],
     as_json: JsonLinesOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table.")] = False,
     timeline: Annotated[
@@ -81,11 +85,12 @@ def classify(
         output = Table(files, classifier.labels, top or LISTED_GENRES, timeline)
     done = classified = 0
     try:
-        results = until_interrupted(classifier.classify_files(files, workers))
-        for name, result in zip(files, results, strict=True):
-            output.add(name, result)
-            done += 1
-            classified += not isinstance(result, Failure)
+        with paths_of(files) as readable:
+            results = until_interrupted(classifier.classify_files(readable, workers))
+            for name, result in zip(files, results, strict=True):
+                output.add(name, result)
+                done += 1
+                classified += not isinstance(result, Failure)
     except KeyboardInterrupt:
         note(f"interrupted after {done} of {len(files)} files")
         raise typer.Exit(130) from None

@@ -11,6 +11,7 @@ from tonearm.atomic import write_text
 from tonearm.library.entry import Entry
 from tonearm.text import composed, relative
 
+SUFFIXES = (".m3u8", ".m3u")
 MAX_NAME_BYTES = 100  # bytes; names may have 255, but some systems count in other units
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 _RESERVED = frozenset(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tonearm.errors import TonearmError, UsageError
 from tonearm.library.analysis import Analyser, Task, model_of
 from tonearm.library.entry import Entry
 from tonearm.library.excerpt import Excerpt
-from tonearm.library.m3u import Item, write_playlist
+from tonearm.library.m3u import SUFFIXES, Item, write_playlist
 from tonearm.library.outputs import refuse_to_overwrite
 from tonearm.library.path_conditions import stored_path
 from tonearm.library.similarity import best_first, cosine_similarity
@@ -123,11 +124,13 @@ def write_similar(
     Raises
     ------
     UsageError
-        If the target is a recording or the store.
+        If the target is a recording or the store, or its suffix is that of no M3U playlist.
     TonearmError
         If it cannot be written.
     """
     refuse_to_overwrite(target, store.path)
+    if Path(target).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{target}: expected a playlist's suffix, {' or '.join(SUFFIXES)}")
     items = [Item.of(found.query), *(Item.of(neighbour.entry) for neighbour in found.neighbours)]
     return write_playlist(target, items, absolute=absolute)
 
