@@ -223,6 +223,34 @@ def test_what_is_piped_in_is_a_file_like_others(
     assert completed.returncode == 0
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no process can be killed so here")
+def test_what_is_piped_in_leaves_nothing_behind(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    command = [*PROGRAM, "classify", "--model", str(tiny_bundle), "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(bytes(1_000_000))  # more than a pipe holds: some of it is copied
+        process.kill()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_folder_does_not_take_the_place_of_what_is_piped_in(
+    tiny_bundle: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(music, tmp_path / "-")
+    options = ("classify", "--json", "--model", tiny_bundle)
+    completed = _piped((music / "deep" / "HIGH.FLAC").read_bytes(), *options, "-", "./-/low.flac")
+    records = [json.loads(line) for line in completed.stdout.splitlines()]
+    assert [(record["path"], record["genre"]) for record in records] == [
+        ("-", "high"),
+        ("./-/low.flac", "low"),
+    ]
+
+
 def test_what_is_piped_in_may_be_no_recording(tiny_bundle: Path) -> None:
     options = ("classify", "--model", tiny_bundle, "-")
     for data, reason in (

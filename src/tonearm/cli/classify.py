@@ -15,7 +15,7 @@ from tonearm.cli.options import (
     UnsureThresholdOption,
 )
 from tonearm.cli.output import note, warn_unreadable
-from tonearm.cli.piped import paths_of
+from tonearm.cli.piped import STANDARD_INPUT, classify_files
 from tonearm.cli.results import LISTED_GENRES, CsvRows, JsonLines, Output, Table
 from tonearm.errors import UsageError
 from tonearm.interrupts import until_interrupted
@@ -66,7 +66,11 @@ def classify(
     from tonearm.media import recordings
     from tonearm.prediction import Failure
 
-    files = list(recordings(paths, warn_unreadable))
+    files = [
+        file
+        for path in paths  # a folder of that name is ./-
+        for file in ([path] if path == STANDARD_INPUT else recordings([path], warn_unreadable))
+    ]
     if not files:
         note(f"no audio files in {printable(', '.join(paths))}")
         raise typer.Exit(1)
@@ -85,12 +89,11 @@ def classify(
         output = Table(files, classifier.labels, top or LISTED_GENRES, timeline)
     done = classified = 0
     try:
-        with paths_of(files) as readable:
-            results = until_interrupted(classifier.classify_files(readable, workers))
-            for name, result in zip(files, results, strict=True):
-                output.add(name, result)
-                done += 1
-                classified += not isinstance(result, Failure)
+        results = until_interrupted(classify_files(classifier, files, workers))
+        for name, result in zip(files, results, strict=True):
+            output.add(name, result)
+            done += 1
+            classified += not isinstance(result, Failure)
     except KeyboardInterrupt:
         note(f"interrupted after {done} of {len(files)} files")
         raise typer.Exit(130) from None
