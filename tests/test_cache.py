@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 from host import NO_SUCH_FILE, names_are_bytes
 from tonearm import audio
 from tonearm.baselines.feature_sets import FEATURE_SETS
-from tonearm.datasets import Track
+from tonearm.datasets import Track, content
 from tonearm.datasets.cache import FeatureCache, Kind
 from tonearm.datasets.content import ContentIndex, ContentIndexError, Stamp, content_hash, stamps
 from tonearm.datasets.storage import StoredArray, write_array
@@ -195,7 +196,7 @@ def test_failures_are_listed_and_stop_nothing(tmp_path: Path, tracks: list[Track
 
 JOB = """
 from pathlib import Path
-from tonearm.datasets import Track
+from tonearm.datasets import Track, content
 from tonearm.datasets.cache import FeatureCache
 from tonearm.features.logmel import LogMelConfig
 if __name__ == "__main__":
@@ -426,10 +427,37 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path) -> None:
     index = ContentIndex(tmp_path / "index" / "content.sqlite")
     stamp = Stamp.of(path)
     assert index.known([stamp]) == {}
-    index.record(stamp, content_hash(path))
+    with index.recording() as record:
+        record(stamp, content_hash(path))
     assert index.known([stamp]) == {stamp: content_hash(path)}
     path.write_bytes(b"three")
     assert index.known([Stamp.of(path)]) == {}
+
+
+def test_hashes_are_written_together_also_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / str(number) for number in range(50)]
+    for file in files:
+        file.write_text(file.name)
+    index = ContentIndex(tmp_path / "content.sqlite")
+    connections = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **b: connections.append(a) or connect(*a, **b)
+    )
+
+    def interrupted(path: Path) -> str:
+        if path == files[40]:
+            raise KeyboardInterrupt
+        return content_hash(path)
+
+    monkeypatch.setattr(content, "content_hash", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index.hashes(files)
+    assert len(connections) <= 4  # one to read, one a second to write
+    known = index.known([Stamp.of(file) for file in files])
+    assert sorted(int(Path(stamp.path).name) for stamp in known) == list(range(40))
 
 
 @pytest.mark.parametrize("hash_", [5, b"\x00\xff", "../" * 8])
@@ -437,8 +465,8 @@ def test_a_hash_that_is_damaged_is_unknown(tmp_path: Path, hash_: object) -> Non
     path = tmp_path / "file"
     path.write_bytes(b"one")
     index = ContentIndex(tmp_path / "content.sqlite")
-    index.record(Stamp.of(path), hash_)  # type: ignore[arg-type]
-
+    with index.recording() as record:
+        record(Stamp.of(path), hash_)  # type: ignore[arg-type]
     assert index.hashes([path]) == {path: content_hash(path)}
 
 

@@ -8,7 +8,8 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from tonearm.atomic import make_folder
 from tonearm.errors import TonearmError, reason_of
 
 _WAIT_SECONDS = 60.0  # for another process to finish its write
+_WRITE_SECONDS = 1.0  # at least, between two writes
 _QUERY_SIZE = 500  # paths in one query; SQLite allows 999 in its oldest versions
 _HASH = re.compile("[0-9a-f]{32}")
 
@@ -106,22 +108,49 @@ class ContentIndex:
                         found[Stamp(os.fsdecode(path), size, modified)] = hash_
         return {stamp: found[stamp] for stamp in requested if stamp in found}
 
-    def record(self, stamp: Stamp, hash_: str) -> None:
-        """Store the content hash of a file as it was at `stamp`."""
-        with self._transaction() as database:
-            row = (os.fsencode(stamp.path), stamp.size, stamp.modified, hash_)
-            database.execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?)", row)
+    @contextmanager
+    def recording(self) -> Iterator[Callable[[Stamp, str], None]]:
+        """Yield a function that stores the content hash of a file as it was at a stamp.
+
+        What it is given is written every second and at the end: to wait for the disk after each
+        file could take longer than to read it.
+        """
+        pending: dict[Stamp, str] = {}
+        written = time.monotonic()
+
+        def record(stamp: Stamp, hash_: str) -> None:
+            nonlocal written
+            pending[stamp] = hash_
+            if time.monotonic() - written >= _WRITE_SECONDS:
+                self._write(pending)
+                pending.clear()
+                written = time.monotonic()
+
+        try:
+            yield record
+        finally:
+            if pending:
+                self._write(pending)
 
     def hashes(self, paths: Iterable[Path]) -> dict[Path, str]:
         """Return the content hash of every readable file, computing only what is not known."""
         found, _ = stamps(paths)
         known = self.known(found.values())
-        for path, stamp in found.items():
-            if stamp not in known:
-                with suppress(OSError):
-                    known[stamp] = content_hash(path)
-                    self.record(stamp, known[stamp])
+        with self.recording() as record:
+            for path, stamp in found.items():
+                if stamp not in known:
+                    with suppress(OSError):
+                        known[stamp] = content_hash(path)
+                        record(stamp, known[stamp])
         return {path: known[stamp] for path, stamp in found.items() if stamp in known}
+
+    def _write(self, hashes: Mapping[Stamp, str]) -> None:
+        rows = [
+            (os.fsencode(stamp.path), stamp.size, stamp.modified, hash_)
+            for stamp, hash_ in hashes.items()
+        ]
+        with self._transaction() as database:
+            database.executemany(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?)", rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -73,18 +73,19 @@ def derived(
 
     results = _results(partial(_worker, read, prepare), tasks, processes)
     bar = with_progress(results, len(tasks), description, show=progress and bool(tasks))
-    for task, result in zip(tasks, bar, strict=True):
-        if isinstance(result, OSError):
-            raise result
-        if isinstance(result, Failure):
-            errors[task.path] = result.error
-            continue
-        contents.record(result.stamp, result.content)
-        stored = read(result.content)
-        if stored is None:
-            errors[task.path] = "what was derived from it is gone again"
-        else:
-            found[task.path] = stored
+    with contents.recording() as record:
+        for task, result in zip(tasks, bar, strict=True):
+            if isinstance(result, OSError):
+                raise result
+            if isinstance(result, Failure):
+                errors[task.path] = result.error
+                continue
+            record(result.stamp, result.content)
+            stored = read(result.content)
+            if stored is None:
+                errors[task.path] = "what was derived from it is gone again"
+            else:
+                found[task.path] = stored
     return found, errors
 
 
