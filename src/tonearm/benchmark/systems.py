@@ -37,11 +37,14 @@ from tonearm.text import enumerated
 if TYPE_CHECKING:
     from tonearm.training.experiment import Experiment
     from tonearm.training.recipe import Recipe
+    from tonearm.training.undistilled import Undistilled
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
+UNDISTILLED = "undistilled"
 
 # The default order of the table: descriptors, pictures, networks trained from scratch, published
-# networks as they are and probed, fine-tuned trunks, distilled students.
+# networks as they are and probed, fine-tuned trunks, the distilled student, and the default without
+# and with its training.
 LADDER = (
     "mfcc-svm",
     "descriptors-knn",
@@ -61,6 +64,7 @@ LADDER = (
     "mobilenet",
     "mobilenet-multimodal",
     "student",
+    UNDISTILLED,
     "default",
 )
 
@@ -82,6 +86,8 @@ def default_systems(configs: Path, dataset: Dataset) -> list[str]:
         possible |= {*PROBES, JOINED}
         if audioset.knows(dataset.labels):
             possible.add(AUDIOSET)
+        if "default" in networks:
+            possible.add(UNDISTILLED)
     known = [name for name in LADDER if name in possible]
     return known + [name for name in networks if name not in known]
 
@@ -118,6 +124,8 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         return AudioSetSystem(cache, workers)
     if name in (*PROBES, JOINED):
         return ProbeSystem(name, cache, workers)
+    if name == UNDISTILLED:
+        return UndistilledSystem(configs / "default.yaml", cache, workers)
     config = Path(name) if name.endswith(CONFIG_SUFFIXES) else configs / f"{name}.yaml"
     if config.is_file():
         kind = DistilledSystem if _is_recipe(config) else NetworkSystem
@@ -128,7 +136,8 @@ def find_system(name: str, configs: Path, cache: FeatureCache, workers: int = 1)
         return BundleSystem(bundle.find(name), workers)
     except UsageError:
         networks = sorted(path.stem for path in configs.glob("*.yaml"))
-        known = [*baseline_names(), AUDIOSET, *PROBES, JOINED, *networks, *bundle.available()]
+        published = (AUDIOSET, *PROBES, JOINED, UNDISTILLED)
+        known = [*baseline_names(), *published, *networks, *bundle.available()]
         raise UsageError(
             f"no system {name!r}: neither a file nor one of {', '.join(known)}"
         ) from None
@@ -292,6 +301,44 @@ class DistilledSystem:
         from tonearm.training.recipe import music_folders
 
         return music_folders(self._recipe)
+
+
+@dataclass(frozen=True)
+class UndistilledSystem:
+    """The default model without its training: see `tonearm.training.undistilled`."""
+
+    config: Path
+    cache: FeatureCache
+    workers: int = 1
+    name: str = UNDISTILLED
+
+    def __post_init__(self) -> None:
+        _ = self.fingerprint  # reports a missing recipe or weights before anything is trained
+
+    @property
+    def fingerprint(self) -> str:
+        """The recipe, the version of the code, and the networks' weights."""
+        from tonearm.datasets.cache import CACHE_VERSION
+        from tonearm.training.teachers import teachers_fingerprint
+        from tonearm.training.undistilled import UNDISTILLED_VERSION
+
+        versions = (UNDISTILLED_VERSION, CACHE_VERSION)
+        return "\n".join(
+            [self.name, self._maker.recipe.to_yaml(), *map(str, versions), teachers_fingerprint()]
+        )
+
+    def fit_predict(self, given: Round) -> FloatArray:
+        """Fit the heads and predict; nothing is random."""
+        model = self._maker.fit(given.train, given.labels, given.run_dir / bundle.RUN_BUNDLE)
+        return _predict(Classifier.load(model), given, self.workers)
+
+    @cached_property
+    def _maker(self) -> Undistilled:
+        from tonearm.training.recipe import parse_recipe
+        from tonearm.training.undistilled import Undistilled
+
+        recipe = parse_recipe(["--config", str(self.config)])
+        return Undistilled(recipe, self.cache, self.workers)
 
 
 @dataclass(frozen=True)
