@@ -107,8 +107,8 @@ by all {networks} models of the cross-validation on GTZAN ({foldwise.FOLDS} fold
 The figures are per cent of all their answers, with a 95 % interval over artists (each recording by
 an unknown artist counts as one). "Right per model" is the range from the worst model to the best;
 "answers changed" is the share of answers that differ from those for the original files. These
-recordings were looked at when the weight of the AudioSet head, and the heads used for full-band
-recordings, were chosen.
+recordings were looked at when the weight of the AudioSet head, the heads used for full-band
+recordings and several others of [its settings](../model-card.md#how-good-it-is) were chosen.
 
 {markdown_table(header, rows)}
 All answers: `predictions/elsewhere.csv`, where "seed" is the number of the model.

@@ -232,6 +232,8 @@ change itself, not for the end of its interval. Missed: {", ".join(beyond) or "n
 Noise is added at 20 or 30 dB below each clip's own power, in the clip's own band or up to 22 kHz;
 clipping is at full scale; pitch and tempo are changed by FFmpeg's `asetrate` and `atempo`; the
 low-pass is a resampling to 16 kHz and back. Peaks between samples clip when a clip is upsampled.
+The clips are mono, at 22 kHz or less, where 64 kbit/s is a mild condition: it is a harder one for
+44.1 kHz in stereo ([model card](../model-card.md#how-good-it-is)), and no clip is full-band.
 Pitch, tempo, noise and Opus are also varied in training, on the training clips and at random
 strengths (`tonearm/training/degradations.py`), and the denoising stage was designed with the noisy
 rows in view. All answers under each condition: `predictions/robustness.csv`. What excerpts cost

@@ -91,8 +91,8 @@ def run_benchmark(
 ) -> Benchmark:
     """Train and evaluate every system on every fold, for seeds 0 to `seeds` - 1.
 
-    A seed determines both the folds and the training, so the spread over seeds is that of the whole
-    procedure. Finished folds are stored in `work` and not computed again.
+    A seed determines both the folds and the training, except for the first stage of a distillation,
+    which uses no labels. Finished folds are stored in `work` and not computed again.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def render_page(name: str, benchmark: Benchmark, command: str, comparison: Compa
         f"Per cent, with 95 % bootstrap intervals over {comparison.resampling_unit}. Each system "
         "is compared with the row above it: the difference in accuracy, a sign-flip test over "
         f"those {'tracks' if comparison.unit == 'track' else 'groups'}, and McNemar's exact test"
-        + (" (median over the seeds)" if benchmark.seeds > 1 else "")
+        + (" (its one-sided medians over the seeds)" if benchmark.seeds > 1 else "")
         + ", which treats every track as independent.",
         "",
     ]

@@ -386,7 +386,8 @@ class Recipe:
     threads
         Number of CPU threads torch may use; 0 leaves the choice to torch.
     checkpoint_steps
-        Number of steps between checkpoints, and between rows of the stage's history table.
+        Number of steps between checkpoints, and between rows of the stage's history table; in stage
+        1, twice as many, or an epoch.
     data, student, ensemble, transfer, conditions, imitation, tuning, refinement, denoising
         The settings of each part; see their classes.
 
