@@ -196,7 +196,7 @@ def test_failures_are_listed_and_stop_nothing(tmp_path: Path, tracks: list[Track
 
 JOB = """
 from pathlib import Path
-from tonearm.datasets import Track, content
+from tonearm.datasets import Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.features.logmel import LogMelConfig
 if __name__ == "__main__":

@@ -42,8 +42,9 @@ class GenreNetwork(nn.Module):
         super().__init__()
         self.embedding_size = embedding_size
         self.num_classes = num_classes
-        head = nn.Sequential(nn.Dropout(dropout), nn.Linear(embedding_size, num_classes))
-        self.classifier: nn.Module = head
+        self.classifier: nn.Module = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(embedding_size, num_classes)
+        )
 
     def forward(self, logmel: Tensor | None, descriptors: Tensor | None = None) -> Tensor:
         """Score the genres of each example.

@@ -146,10 +146,15 @@ def make_student(recipe: Recipe, labels: Sequence[str]) -> Student:
     return Student(
         len(labels),
         labels=labels,
-        audioset_weight=settings.audioset_weight if audioset.knows(labels) else 0.0,
+        audioset_weight=audioset_weight(recipe, labels),
         embedding_size=settings.embedding_size,
         dropout=settings.dropout,
     )
+
+
+def audioset_weight(recipe: Recipe, labels: Sequence[str]) -> float:
+    """Return the weight of the AudioSet head: the recipe's, or 0 if it does not know the genres."""
+    return recipe.student.audioset_weight if audioset.knows(labels) else 0.0
 
 
 def _examples(

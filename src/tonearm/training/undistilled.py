@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from tonearm.datasets import Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.metadata import BundleMetadata
-from tonearm.models import audioset
 from tonearm.models.layers import required
 from tonearm.models.student import Student, StudentOutputs
 from tonearm.training import fcn
@@ -28,6 +27,7 @@ from tonearm.training.labels import require_genres, require_labels
 from tonearm.training.recipe import Recipe
 from tonearm.training.recipe_windows import recipe_windows
 from tonearm.training.teachers import STUDENT_FRONT_END
+from tonearm.training.tune import audioset_weight
 
 # Increase it when a code change alters the result for the same recipe and tracks.
 UNDISTILLED_VERSION = 1
@@ -132,7 +132,7 @@ class PublishedStudent(Student):
     """mn04 as published: its embedding is the mean of its features, which the genre head reads."""
 
     def __init__(self, recipe: Recipe, labels: Sequence[str], head: nn.Module) -> None:
-        weight = recipe.student.audioset_weight if audioset.knows(labels) else 0.0
+        weight = audioset_weight(recipe, labels)
         super().__init__(len(labels), labels=labels, audioset_weight=weight)
         del self.project
         self.embedding_size = MEANS
