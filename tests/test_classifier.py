@@ -83,6 +83,8 @@ def test_a_model_without_a_music_output_predicts_no_probability_of_music(
 def test_it_is_music_if_half_of_it_is(musical_bundle: Path) -> None:
     classifier = Classifier.load(musical_bundle)
     low, high = tone(200, 2), tone(5000, 2)  # the tiny model finds low sounds musical
+    brief = classifier(np.r_[low, high, high], RATE)
+    assert brief.music == pytest.approx(0.5, abs=0.01)  # of three windows, two are half
     spoken_intro = classifier(np.r_[high, high, low, low], RATE)
     windows = [segment.music for segment in spoken_intro.segments]
     assert [p > 0.5 for p in windows if p] == [False, False, True, True]

@@ -400,6 +400,20 @@ def test_the_table_of_an_optimisation_has_means_over_the_steps_that_had_the_term
         assert [row["sometimes"] for row in csv.DictReader(file)] == ["2"]
 
 
+def test_the_average_follows_a_short_optimisation(tmp_path: Path) -> None:
+    network = Dropping()
+    start = network.line[1].bias.detach().clone()
+    settings = DistillOptimiserSettings(average=0.9999, warmup_steps=0, lowest=1.0)
+    averaged = Optimisation(network, [(list(network.parameters()), 0.1)], 10, settings, seed=0).run(
+        lambda step: {"loss": network(torch.ones(2, 8)).mean()},
+        checkpoint=tmp_path / "last.pt",
+        history=tmp_path / "history.csv",
+        every=10,
+    )
+    covered = (averaged.line[1].bias - start) / (network.line[1].bias - start)
+    assert 0.5 < covered.item() < 1  # a decay of 0.9999 from the start would leave it at 0.0006
+
+
 def test_no_norm_to_clip_to_leaves_gradients_as_they_are(tmp_path: Path) -> None:
     network = Dropping()
     before = [parameter.detach().clone() for parameter in network.parameters()]
@@ -644,11 +658,13 @@ def test_of_two_that_imitate_the_same_the_second_waits_and_finds_it_made(
     assert all(torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
 
 
-@pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_on_patches_other_targets_than_musicnns_count_less(
-    tmp_path: Path, music: Path, asked: list[int], probability: float
+@pytest.mark.parametrize(("probability", "audioset"), [(0.0, 1.0), (0.0, 0.0), (1.0, 1.0)])
+def test_targets_count_as_the_recipe_says_and_on_patches_musicnns_alone(
+    tmp_path: Path, music: Path, asked: list[int], probability: float, audioset: float
 ) -> None:
-    settings = replace(tiny().imitation, patch_probability=probability, patch_weight=0.0)
+    settings = replace(
+        tiny().imitation, patch_probability=probability, patch_weight=0.0, audioset=audioset
+    )
     store = TransferStore(tmp_path / "cache", progress=False)
     segments = store.of_music(sorted(music.glob("*.wav")), SHORT)
     made = imitate.imitate(tiny(imitation=settings), segments, tmp_path / "cache", print)
@@ -659,8 +675,31 @@ def test_on_patches_other_targets_than_musicnns_count_less(
         for name in ("musicnn", "musicnn_tags", "fcn", "fcn_tags", "audioset")
         if float(row[name]) > 0
     }
-    whole = {"fcn", "fcn_tags", "audioset"}
+    whole = {"fcn", "fcn_tags"} | ({"audioset"} if audioset else set())
     assert counted == {"musicnn", "musicnn_tags"} | (set() if probability else whole)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_soft_labels_count_as_the_recipe_says(
+    tmp_path: Path, music: Path, tracks: list[Track], asked: list[int], weight: float
+) -> None:
+    settings = replace(
+        tiny().tuning, steps=1, unlabelled=2, mixup_probability=0.0, soft_weight=weight
+    )
+    bundle = distill(
+        tiny(tuning=settings),
+        tracks,
+        LABELS,
+        [music],
+        tmp_path / "run",
+        tmp_path / "cache",
+        log=print,
+    )
+    with (bundle.parent / "history.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    # At first, both genres are equally likely.
+    by_all = pytest.approx(np.log(2), abs=1e-5)
+    assert float(row["genre"]) == by_all if weight else 0 < float(row["genre"]) < 0.7 * np.log(2)
 
 
 # --- the whole

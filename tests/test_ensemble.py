@@ -108,6 +108,17 @@ def test_a_long_window_is_repeated_after_two_layers(ensemble: Ensemble) -> None:
         assert ensemble.lower(torch.zeros(1, 1875, 96)).shape[3] == 1875 // 64
 
 
+def test_the_end_of_a_long_window_is_heard_as_its_repetition_goes_on(ensemble: Ensemble) -> None:
+    loop = 10 * torch.randn(1, 10 * STEP_FRAMES, 96, generator=torch.manual_seed(0))
+    heard: list[torch.Tensor] = []
+    with (
+        torch.inference_mode(),
+        ensemble.fcn.layer3.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0])),
+    ):
+        ensemble.lower(loop.repeat(1, 4, 1))
+    torch.testing.assert_close(heard[0][..., 39], heard[0][..., 29])
+
+
 def test_how_loud_a_window_is_says_nothing(ensemble: Ensemble) -> None:
     logmel = np.random.default_rng(0).normal(0, 10, (625, 96)).astype(np.float32)
     heard, softly = (ensemble.mean_fcn_features([logmel + gain]) for gain in (0.0, -12.0))

@@ -67,6 +67,13 @@ def test_a_class_never_predicted_has_precision_nought() -> None:
     assert result.f1 == pytest.approx((2 / 3) / 2)
 
 
+def test_equal_scores_rank_in_the_order_of_the_labels() -> None:
+    shares = np.full((len(LABELS), len(LABELS)), 0.2)
+    result = evaluate(np.arange(len(LABELS)), shares, LABELS, bootstrap=0)
+    assert result.accuracy == pytest.approx(1 / 5)
+    assert result.top3 == pytest.approx(3 / 5)
+
+
 def test_calibration_error_by_hand() -> None:
     # Two bins: 0.9 (three of four right) and 0.6 (one of two right).
     shares = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2)

@@ -124,6 +124,18 @@ def test_segments_are_balanced_over_genres_and_degraded_as_often_as_is_set() -> 
     torch.testing.assert_close(genres.sum(dim=1), torch.ones(20))
     torch.testing.assert_close(genres.sum(dim=0), torch.tensor([9.0, 2.0, 9.0]))
 
+    # Segments are cut from the first seconds of a clip alone.
+    start = recipe(segments=20)
+    start = replace(start, tuning=replace(start.tuning, clip_seconds=2.0))
+    frames = round(2.0 * stage.SECOND_FRONT_END.frames_per_second)
+    both = [
+        draw_segments(
+            start, ensemble, [[each[:length] for each in clip] for clip in clips()], TRUTH
+        )
+        for length in (frames, None)
+    ]
+    assert torch.equal(both[0][0], both[1][0])
+
     one = [
         [
             np.full((150, 96), -20.0, np.float32),

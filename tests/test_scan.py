@@ -492,6 +492,23 @@ def test_what_vanished_elsewhere_without_being_found_again_is_kept(
     assert len(list(store.paths())) == 4  # nobody looked for those in the two folders
 
 
+def test_a_copy_of_a_damaged_file_is_as_damaged(
+    store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    noise = tone(200, 4) + np.random.default_rng(0).normal(0, 0.05, 4 * RATE).astype(np.float32)
+    path = write_audio(tmp_path / "a.flac", noise, RATE)
+    data = bytearray(path.read_bytes())
+    middle, length = len(data) // 2, len(data) // 10
+    data[middle : middle + length] = bytes(length)  # only decoding finds this
+    path.write_bytes(data)
+    scanned(tmp_path)
+    copy = tmp_path / "b.flac"
+    shutil.copy(path, copy)
+    assert scanned(tmp_path).tally.recognised == 1
+    entries = [store.entry(file) for file in (path, copy)]
+    assert [entry is not None and entry.truncated for entry in entries] == [True, True]
+
+
 def test_a_damaged_entry_of_a_file_that_changed_is_replaced(
     store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:
