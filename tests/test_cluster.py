@@ -17,7 +17,7 @@ import pytest
 from bundles import FRONT_END, tone
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, with_file
-from tonearm.library.analysis import Analyser, Task, model_of
+from tonearm.library.analysis import Analyser, Outcome, Task, model_of
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.scan import Scan, Tally
 from tonearm.library.store import Store
@@ -35,12 +35,13 @@ from tonearm.library.cluster import (  # noqa: E402
     ClusterError,
     _Actor,
     _connect,
+    _Fetch,
     _Job,
     _RemoteAnalyser,
     scan_cluster,
 )
 from tonearm.library.partitions import Partitions  # noqa: E402
-from tonearm.library.sources import local_copy, tasks  # noqa: E402
+from tonearm.library.sources import download_folder, local_copy, tasks  # noqa: E402
 
 RATE = FRONT_END.sample_rate
 
@@ -121,7 +122,8 @@ def test_files_in_a_store_of_objects() -> None:
         Task("memory://records/b/cover.jpg", 3, -1),
     ]
     for task in found:
-        with local_copy(task.path) as path:
+        with download_folder(task.path) as folder:
+            path = local_copy(task.path, folder)
             assert Path(path).suffix == Path(task.path).suffix
             assert Path(path).read_bytes() == b"abc"
         assert not Path(path).exists()
@@ -527,13 +529,44 @@ def test_a_fetched_file_has_its_own_hash_and_time(
     model = model_of(Bundle.load(tiny_bundle), excerpt)
     task = Task.of(str(file))._replace(path=file.as_uri(), mtime_ns=5)
     job = _Job(str(tmp_path), model, excerpt, time_limit=None)
-    fetched = _RemoteAnalyser(job, tiny_bundle)(task).entry
+    analyse = _RemoteAnalyser(job, tiny_bundle)
+    fetched = analyse(_Fetch(task, tmp_path)).entry
     local = Analyser(tiny_bundle, model, excerpt, None)(Task.of(str(file))).entry
     assert (fetched.path, fetched.size, fetched.mtime_ns) == task
     assert (fetched.audio, fetched.genre) == (local.audio, "low")
     file.unlink()
-    missing = _RemoteAnalyser(job, tiny_bundle)(task).entry
+    missing = analyse(_Fetch(task, tmp_path)).entry
     assert missing.error == "cannot be fetched: No such file or directory"
+
+
+class Crashing(_RemoteAnalyser):
+    """Dies in the midst of a recording, with the copy in its hands."""
+
+    def __call__(self, fetch: _Fetch) -> Outcome:
+        local_copy(fetch.task.path, fetch.folder)
+        os.kill(os.getpid(), 9)  # SIGKILL, for which Windows has no name
+        raise AssertionError
+
+
+def test_a_process_that_dies_leaves_no_copy_behind(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(copies))
+    monkeypatch.setattr("tonearm.library.cluster._RemoteAnalyser", Crashing)
+    song = tmp_path / "song.mp3"
+    song.write_bytes(b"abc")
+    output = tmp_path / "output"
+    partitions = Partitions(str(output))
+    model = model_of(Bundle.load(tiny_bundle), Excerpt())
+    partitions.create_plan(
+        [Task(song.as_uri(), 3, -1)], [song.as_uri()], model.key, tiny_bundle.read_bytes(), 2, {}
+    )
+    counts = _Actor(_Job(str(output), model, Excerpt(), None))({"partition": 0})
+    assert (counts["failed"], counts["error"]) == (1, "")
+    assert "died" in rows(output)[song.as_uri()]["error"]
+    assert list(copies.iterdir()) == []
 
 
 def is_working(node: Any) -> bool:

@@ -263,6 +263,9 @@ def test_a_playlist_of_another_format_is_refused(
         f"tonearm: {tmp_path / 'list.pls'}: expected a playlist's suffix, .m3u8 or .m3u\n",
     )
     assert not (tmp_path / "list.pls").exists()
+    # Before a recording is looked for, and analysed.
+    absent = ("similar", tmp_path / "absent.mp3", "--store", store.path, "--playlist", "list.pls")
+    assert "expected a playlist's suffix" in program(*absent)[2]
     assert program(*named, tmp_path / "list.M3U")[0] == 0
     assert (tmp_path / "list.M3U").read_text().startswith("#EXTM3U\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tonearm.datasets import Dataset, DatasetError, Track
 from tonearm.datasets.cache import FeatureCache
 from tonearm.errors import TonearmError
 from tonearm.evaluation.crossval import Round
+from tonearm.evaluation.training_overlap import overlap_warning
 from tonearm.features.logmel import FRONT_ENDS, LogMel
 from tonearm.models.mobilenet import AudioSetMobileNet
 from tonearm.models.student import Student
@@ -118,11 +120,15 @@ def test_its_model_is_kept_like_those_of_other_systems(
 ) -> None:
     system = find_system("undistilled", configs, FeatureCache(tmp_path / "cache"))
     system.fit_predict(Round(tracks[:6], tracks[6:], LABELS, tmp_path / "run", seed=0))
-    model = Bundle.load(tmp_path / "run" / "model.onnx").metadata
+    kept = Bundle.load(tmp_path / "run" / "model.onnx")
+    model = kept.metadata
     assert (model.name, model.labels, model.temperature) == ("undistilled", LABELS, 0.5)
     assert model.training == {"model": "undistilled", "tracks": 6}
     assert "EfficientAT" in model.attribution
     assert "Minz Won" in model.attribution
+    assert overlap_warning(kept, tracks[6:]) is None
+    renamed = [replace(track, id=f"other-{track.id}") for track in tracks[5:]]
+    assert "learned from 1 of these 5 tracks" in str(overlap_warning(kept, renamed))
 
 
 def test_each_network_hears_a_track_once_for_all_folds(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tonearm import bundle
+from tonearm.atomic import write_text
 from tonearm.benchmark.probes import (
     AUDIOSET,
     JOINED,
@@ -31,6 +32,7 @@ from tonearm.errors import TonearmError, UsageError, reason_of
 from tonearm.evaluation.crossval import FloatArray, Round, System
 from tonearm.evaluation.grouping import group_of
 from tonearm.evaluation.inference import audio_paths
+from tonearm.evaluation.training_overlap import RUN_TRACKS, training_text
 from tonearm.prediction import Failure
 from tonearm.text import enumerated
 
@@ -330,6 +332,8 @@ class UndistilledSystem:
     def fit_predict(self, given: Round) -> FloatArray:
         """Fit the heads and predict; nothing is random."""
         model = self._maker.fit(given.train, given.labels, given.run_dir / bundle.RUN_BUNDLE)
+        tracks = training_text(given.train, (), given.labels, self.cache.contents(given.train))
+        write_text(given.run_dir / RUN_TRACKS, tracks)
         return _predict(Classifier.load(model), given, self.workers)
 
     @cached_property

@@ -60,14 +60,16 @@ def similar(
     """
     if playlist is None:
         refuse(context, "absolute", beside="without --playlist")
+    from tonearm.library.similar import require_playlist, write_similar
     from tonearm.library.similar import similar as find
-    from tonearm.library.similar import write_similar
     from tonearm.library.store import Store
 
     left_out: tuple[str, ...] = ()
     with Store(store) as library:
         if under and not warn_of_unknown_paths(library, under):
             raise typer.Exit(1)
+        if playlist:  # before a recording that is not in the library is analysed
+            require_playlist(playlist, library)
         found = find(library, file, top, model=model, under=under or ())
         if found.neighbours and playlist:
             left_out = write_similar(library, found, playlist, absolute=absolute)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,19 +27,18 @@ from tonearm.library.analysis import (
     check_limits,
     failed_outcome,
     model_of,
-    outcome_of,
     time_limit_of,
 )
 from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.rows import to_row
 from tonearm.library.scan import Tally
-from tonearm.library.sources import absolute_or_url, local_copy, tasks
+from tonearm.library.sources import absolute_or_url, download_folder, local_copy, tasks
 from tonearm.media import require_several
 from tonearm.paths import cache_folder
 from tonearm.text import printable
 from tonearm.threads import keep_blas_single
-from tonearm.workers import IsolatedWorker
+from tonearm.workers import Crash, IsolatedWorker
 
 if TYPE_CHECKING:
     from tonearm.library.partitions import Partitions, Plan
@@ -212,27 +211,38 @@ class _Actor:
             return counts | {"error": with_file(error)}
 
     @cached_property
-    def _worker(self) -> IsolatedWorker[Task, Outcome]:
+    def _worker(self) -> IsolatedWorker[_Fetch, Outcome]:
         return IsolatedWorker(
             partial(_RemoteAnalyser, self._job, _bundle_file(self._folder.bundle())),
-            time_limit=partial(time_limit_of, time_limit=self._job.time_limit),
+            time_limit=lambda fetch: time_limit_of(fetch.task, self._job.time_limit),
         )
 
     def _analyse(self, partition: int) -> dict[str, Any]:
         from tonearm.library.parquet import to_table
 
-        model = self._job.model
-        entries = [
-            outcome_of(self._worker(task), model).entry for task in self._folder.tasks(partition)
-        ]
+        entries = [self._outcome(task).entry for task in self._folder.tasks(partition)]
         rows = [to_row(_rounded(entry), timeline=True, embeddings=True) for entry in entries]
-        self._folder.write_results(partition, to_table(rows, model.labels))
+        self._folder.write_results(partition, to_table(rows, self._job.model.labels))
         failed = sum(entry.genre is None for entry in entries)
         return {
             "classified": len(entries) - failed,
             "failed": failed,
             "seconds_of_music": sum(entry.duration or 0.0 for entry in entries if entry.genre),
         }
+
+    def _outcome(self, task: Task) -> Outcome:
+        with download_folder(task.path) as folder:  # here, as the process may die with the copy
+            result = self._worker(_Fetch(task, folder))
+        if isinstance(result, Crash):
+            return failed_outcome(task, self._job.model, result.reason)
+        return result
+
+
+class _Fetch(NamedTuple):
+    """A file to fetch and analyse, and the folder to fetch it into if it is remote."""
+
+    task: Task
+    folder: Path | None
 
 
 def _rounded(entry: Entry) -> Entry:
@@ -249,13 +259,14 @@ class _RemoteAnalyser:
         self._model = job.model
         self._analyse = Analyser(bundle, job.model, job.excerpt, None, job.time_limit)
 
-    def __call__(self, task: Task) -> Outcome:
+    def __call__(self, fetch: _Fetch) -> Outcome:
+        task = fetch.task
         try:
-            with local_copy(task.path) as path:
-                # A copy has a time of its own.
-                outcome = self._analyse(Task.of(path) if path != task.path else task)
+            path = local_copy(task.path, fetch.folder)
         except Exception as error:  # file systems raise errors of many kinds
             return failed_outcome(task, self._model, f"cannot be fetched: {reason_of(error)}")
+        # A copy has a time of its own.
+        outcome = self._analyse(Task.of(path) if path != task.path else task)
         return outcome._replace(entry=replace(outcome.entry, **task._asdict()))
 
 

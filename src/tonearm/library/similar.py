@@ -112,6 +112,13 @@ def similar(
     return Neighbourhood(query, is_known, tuple(neighbours), not_searched)
 
 
+def require_playlist(target: str | os.PathLike[str], store: Store) -> None:
+    """Raise `UsageError` if a file cannot become a playlist, see `write_similar`."""
+    refuse_to_overwrite(target, store.path)
+    if Path(target).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{target}: expected a playlist's suffix, {' or '.join(SUFFIXES)}")
+
+
 def write_similar(
     store: Store,
     found: Neighbourhood,
@@ -128,9 +135,7 @@ def write_similar(
     TonearmError
         If it cannot be written.
     """
-    refuse_to_overwrite(target, store.path)
-    if Path(target).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{target}: expected a playlist's suffix, {' or '.join(SUFFIXES)}")
+    require_playlist(target, store)
     items = [Item.of(found.query), *(Item.of(neighbour.entry) for neighbour in found.neighbours)]
     return write_playlist(target, items, absolute=absolute)
 

@@ -139,22 +139,29 @@ def open_folder(path: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def local_copy(path: str) -> Iterator[str]:
-    """Yield a recording's local path; a remote one is downloaded, and removed afterwards.
+def download_folder(path: str) -> Iterator[Path | None]:
+    """Yield a temporary folder for the copy of a recording if it is remote, and None if not."""
+    if not is_remote(path):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="tonearm-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def local_copy(path: str, folder: Path | None) -> str:
+    """Return a recording's local path; a remote one is downloaded to its `download_folder`.
 
     Raises
     ------
     OSError
         If it cannot be fetched in three attempts.
     """
-    if not is_remote(path):
-        yield path
-        return
+    if folder is None:
+        return path
     filesystem, remote_path = open_folder(path)
-    with tempfile.TemporaryDirectory(prefix="tonearm-") as folder:
-        copy = Path(folder, "recording").with_suffix(posixpath.splitext(remote_path)[1])
-        with_retries(lambda: filesystem.get_file(remote_path, str(copy)), path)
-        yield str(copy)
+    copy = (folder / "recording").with_suffix(posixpath.splitext(remote_path)[1])
+    with_retries(lambda: filesystem.get_file(remote_path, str(copy)), path)
+    return str(copy)
 
 
 def with_retries(call: Callable[[], Result], path: str) -> Result:
