@@ -13,7 +13,11 @@ from tonearm.errors import UsageError
 def numbers(settings: Any) -> dict[str, Any]:
     """Give every setting that is a number, or several, by its whole name."""
     named = _named(asdict(settings))
-    return {name: value for name, value in named if isinstance(value, int | float | tuple)}
+    return {
+        name: value
+        for name, value in named
+        if isinstance(value, int | float | tuple) and not isinstance(value, bool)
+    }
 
 
 def with_setting(part: Any, name: str, value: object) -> Any:

@@ -46,9 +46,9 @@ from tonearm.training import parse, train
 from tonearm.training.build import build_network
 from tonearm.training.callbacks import History
 from tonearm.training.datamodule import (
-    BalancedDraws,
     Clip,
     ClipDataset,
+    ClipDraws,
     Clips,
     CropDataset,
     GenreData,
@@ -364,13 +364,23 @@ def test_every_genre_is_drawn_equally_whatever_the_lengths() -> None:
     assert shares[40] / shares[43] == pytest.approx(10**0.5)
 
 
+@pytest.mark.parametrize(("balanced", "thin"), [(True, 30), (False, 6)])
+def test_a_thin_genre_is_drawn_as_often_as_others_unless_told_not_to(
+    balanced: bool, thin: int
+) -> None:
+    clips = random_clips([188] * 30, [0] * 27 + [1] * 3)
+    data = replace(DataSettings(), examples_per_epoch=60, balanced=balanced)
+    draws = ClipDraws(clips, Experiment(data=data))
+    assert sum(draw.clip >= 27 for draw in draws) == thin
+
+
 def test_an_epoch_visits_every_clip_and_differs_from_the_next() -> None:
     clips = random_clips([188] * 30, [i % 3 for i in range(30)])
     experiment = Experiment(data=replace(DataSettings(), examples_per_epoch=60))
-    draws = BalancedDraws(clips, experiment)
+    draws = ClipDraws(clips, experiment)
 
     first = list(draws)
-    again = list(BalancedDraws(clips, experiment))
+    again = list(ClipDraws(clips, experiment))
     draws.set_epoch(1)
     second = list(draws)
 
@@ -384,7 +394,7 @@ def test_an_example_depends_on_its_draw_alone() -> None:
     clips = random_clips([500, 400], [0, 1])
     experiment = Experiment()
     dataset = CropDataset(clips, experiment)
-    draws = list(BalancedDraws(clips, experiment))
+    draws = list(ClipDraws(clips, experiment))
 
     forwards = [dataset[draw].logmel for draw in draws[:6]]
     backwards = [dataset[draw].logmel for draw in reversed(draws[:6])][::-1]
@@ -406,7 +416,7 @@ def test_batches_hold_frames_and_distributions() -> None:
 
 def test_the_draws_see_the_epoch_through_lightnings_sampler_of_several_devices() -> None:
     clips = random_clips([188] * 30, [i % 3 for i in range(30)])
-    draws = BalancedDraws(clips, Experiment())
+    draws = ClipDraws(clips, Experiment())
     share = DistributedSamplerWrapper(draws, num_replicas=2, rank=1, shuffle=False)
 
     share.set_epoch(3)

@@ -116,7 +116,7 @@ def load_clips(
 
 
 class GenreData(lightning.LightningDataModule):
-    """Training crops, balanced over genres, and validation clips, cut into windows.
+    """Training crops, drawn as the settings say, and validation clips, cut into windows.
 
     Features come from memory or the page cache, so there are no loader processes: passing arrays
     between processes would cost more than cutting them.
@@ -135,7 +135,7 @@ class GenreData(lightning.LightningDataModule):
         return DataLoader(
             CropDataset(self.train, self.experiment),
             batch_size=data.batch_size,
-            sampler=BalancedDraws(self.train, self.experiment),
+            sampler=ClipDraws(self.train, self.experiment),
             collate_fn=collate_crops,
             drop_last=data.examples_per_epoch >= devices * data.batch_size,
         )
@@ -180,8 +180,8 @@ class CropDataset(Dataset[Batch]):
         )
 
 
-class BalancedDraws(Sampler[Draw]):
-    """Sampler that draws every genre equally often, and the clips of a genre by their length.
+class ClipDraws(Sampler[Draw]):
+    """Sampler that draws every genre equally often, unless it is told not to, and clips by length.
 
     The draws of an epoch depend only on the seed and the epoch, so training can resume at any
     epoch.
@@ -193,8 +193,9 @@ class BalancedDraws(Sampler[Draw]):
         self.seed = experiment.seed
         self.epoch = 0
         crop_frames = data.crop_seconds * experiment.front_end_config.frames_per_second
+        genres = clips.targets.argmax(axis=1)
         self.shares = draw_shares(
-            clips.targets.argmax(axis=1),
+            genres if data.balanced else np.zeros_like(genres),
             np.array([len(logmel) / crop_frames for logmel in clips.logmels]),
             data.duration_power,
         )

@@ -65,11 +65,14 @@ class DataSettings:
     loop_probability
         How often an example is a shorter piece, repeated. Clips shorter than the crop are always
         repeated, so this keeps the seams from giving short clips away.
+    balanced
+        Whether every genre gets equally many of the examples, however few clips it has; if not, all
+        clips are drawn as if they were of one genre.
     duration_power
         Within a genre, a clip is drawn with a probability proportional to its length in crops
         (at least 1) raised to this power: 0 weights all clips equally, 1 all seconds.
     examples_per_epoch
-        Number of examples drawn per epoch, equally many from every genre.
+        Number of examples drawn per epoch.
     batch_size
         Examples per training step.
     window_seconds
@@ -87,6 +90,7 @@ class DataSettings:
     cache: str | None = None
     crop_seconds: float = 3.0
     loop_probability: float = 0.3
+    balanced: bool = True
     duration_power: float = 0.5
     examples_per_epoch: int = 512
     batch_size: int = 16
