@@ -153,11 +153,15 @@ def fingerprint(clips: Sequence[Clip], models: Sequence[Path]) -> str:
 
 
 def fold_predictions(
-    name: str, models: Sequence[Path], clips: Sequence[Clip], path: Path
+    name: str,
+    models: Sequence[Path],
+    clips: Sequence[Clip],
+    path: Path,
+    kind: type[Bundle] = Bundle,
 ) -> Predictions:
     """Return the fold bundles' predictions for their held-out clips, computed unless stored."""
     if not path.exists():
-        classifiers = [Classifier.load(model) for model in models]
+        classifiers = [Classifier(kind.load(model)) for model in models]
         results = [
             classifiers[clip.fold].attempt(clip.path)
             for clip in with_progress(clips, len(clips), name)
