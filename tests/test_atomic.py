@@ -230,3 +230,11 @@ def test_folders_are_made_and_what_cannot_be_made_is_reported_before(
     monkeypatch.setattr(Path, "exists", refuse)
     with pytest.raises(TonearmError, match="d: Permission denied"):
         require_writable_folder(tmp_path / "d")
+
+
+def test_a_new_draft_with_the_time_of_an_old_file_is_left_alone(tmp_path: Path) -> None:
+    draft = tmp_path / ".tonearm-0123456789abcdef.flac"
+    draft.touch()
+    os.utime(draft, (0, 0))  # as a file has that is about to replace another
+    atomic.remove_leftovers(tmp_path)
+    assert draft.exists()

@@ -26,7 +26,7 @@ from scipy import signal
 from host import NO_SUCH_FILE, NO_SUCH_PATH, names_are_bytes, names_hold_anything, reason
 from tonearm import audio
 from tonearm.audio.container import OpenFile
-from tonearm.audio.source import LimitedFile
+from tonearm.audio.source import Clock, LimitedFile
 from tonearm.errors import UsageError
 
 Write = Callable[..., Path]
@@ -849,3 +849,19 @@ def write_film(
             piece.pts = round(late * 16000)
             film.mux(track.encode(piece))
             film.mux(track.encode(None))
+
+
+def test_a_wav_without_its_last_padding_byte_is_whole(tmp_path: Path, write_audio: Write) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(16_000), 16_000)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + (len(data) - 7).to_bytes(4, "little") + data[8:])
+    assert not audio.identify(path).truncated
+
+
+def test_the_time_of_all_blocks_counts_together() -> None:
+    clock = Clock(0.05)
+    for _ in range(4):
+        with clock:
+            time.sleep(0.02)
+            expired = clock.expired
+    assert expired

@@ -18,6 +18,7 @@ from bundles import FRONT_END, tone
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, with_file
 from tonearm.library.analysis import Analyser, Outcome, Task, model_of
+from tonearm.library.entry import Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.scan import Scan, Tally
 from tonearm.library.store import Store
@@ -37,6 +38,7 @@ from tonearm.library.cluster import (  # noqa: E402
     _connect,
     _Fetch,
     _Job,
+    _plan,
     _RemoteAnalyser,
     scan_cluster,
 )
@@ -575,3 +577,10 @@ def is_working(node: Any) -> bool:
     return any(
         actor["State"] == "ALIVE" and actor["Address"]["NodeID"] == node.node_id for actor in actors
     )
+
+
+def test_the_output_of_another_model_is_refused(tmp_path: Path) -> None:
+    partitions = write_plan(tmp_path, [Task("s3://music/a.mp3", 1, -1)])
+    other = Model("other/30/1", "other", ("a",), "30")
+    with pytest.raises(TonearmError, match="holds a scan by tiny/30/0, not by other/30/1"):
+        _plan(partitions, ("s3://music",), other, b"onnx", 2)

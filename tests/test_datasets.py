@@ -929,3 +929,32 @@ def test_the_shared_gtzan(shared: Path) -> None:
     assert table.values.shape == (len(table.ids), 58)
     assert set(table.ids) >= {track.id for track in data.picture_tracks}
     assert len(load(shared / "data" / "wild")) == 38
+
+
+def test_the_length_of_a_song_is_not_that_of_its_clip(tmp_path: Path) -> None:
+    fma(tmp_path, "fma_large", "fma_full")
+    assert {track.duration for track in load(tmp_path / "fma_large")} == {None}
+    assert [track.duration for track in load(tmp_path / "fma_full")] == [168, 161, 115, 300]
+
+
+def test_gtzan_in_capitals_is_gtzan(tmp_path: Path) -> None:
+    touch(tmp_path / "blues" / "BLUES.00000.WAV")
+    (track,) = load(tmp_path)
+    assert (track.id, track.split, track.artist) == ("blues.00000", "valid", "John Lee Hooker")
+
+
+def test_pictures_have_the_artists_of_the_partition_table(tmp_path: Path) -> None:
+    write_csv(tmp_path / "tracks.csv", [["track", "genre", "file"], ["a", "pop", "a.ogg"]])
+    touch(tmp_path / "images_original" / "pop" / "pop00001.png")
+    row = ["pop.00001", "train", "Someone"]
+    write_csv(tmp_path / "partition.csv", [["track", "split", "artist"], row])
+    (lonely,) = load(tmp_path).picture_tracks
+    assert (lonely.id, lonely.split, lonely.artist) == ("pop.00001", "train", "Someone")
+
+
+def test_the_command_divides_by_the_seed(tmp_path: Path, program: Program) -> None:
+    rows = [[f"{n}.ogg", "ab"[n % 2], f"artist {n}"] for n in range(20)]
+    table = write_csv(tmp_path / "t.csv", [["path", "label", "artist"], *rows])
+    for seed in (1, 2):
+        program("data", "split", table, "--seed", seed, "-o", tmp_path / f"{seed}.csv")
+    assert (tmp_path / "1.csv").read_text() != (tmp_path / "2.csv").read_text()

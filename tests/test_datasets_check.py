@@ -424,3 +424,13 @@ def test_download_without_mirdata(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         download_gtzan(tmp_path)
     with pytest.raises(UsageError, match="'tiny' is unknown"):
         download_gtzan(tmp_path, "tiny")
+
+
+def test_a_track_clearly_shorter_than_stated_is_too_short(tmp_path: Path) -> None:
+    sound = render(STYLES[0], 6.0, RATE, seed=1)
+    write(tmp_path / "a.wav", sound)
+    (tmp_path / "t.csv").write_text("path,label,duration\na.wav,x,6.6\n")
+    assert faults(check(load(tmp_path / "t.csv"), progress=False, processes=1)) == {}
+    (tmp_path / "t.csv").write_text("path,label,duration\na.wav,x,6.7\n")
+    report = check(load(tmp_path / "t.csv"), progress=False, processes=1)
+    assert faults(report) == {"too short": [("a.wav",)]}

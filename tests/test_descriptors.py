@@ -169,3 +169,9 @@ def test_clip_is_finite(style: str) -> None:
 def test_no_samples_are_refused() -> None:
     with pytest.raises(UsageError, match="no samples"):
         describe([])
+
+
+def test_no_tempo_is_above_the_fastest() -> None:
+    tempogram = np.zeros(344)
+    tempogram[6], tempogram[120] = 1.0, 1e-9  # lags of 431 and 22 beats a minute
+    assert tempo.tempo(tempogram, 43.07) < tempo.FASTEST_BPM

@@ -795,3 +795,26 @@ def test_missing_packages_are_reported_first(package: str, name: str, tmp_path: 
     assert done.stderr == (
         f"tonearm: this needs {name}, which is not installed: pip install 'tonearm[learn]'\n"
     )
+
+
+def test_an_album_that_the_table_names_is_not_read_from_the_tags(music: Path) -> None:
+    path = music / "Mid" / "0.flac"
+    known = Track("1", path, "a", album="Known")
+    data = datasets.Dataset("set", music, (known, Track("2", path, "a")), ("a",))
+    named, read = from_dataset(data).tracks
+    assert (named.artist, named.album) == (None, "Known")
+    assert (read.artist, read.album) == ("Mid Band 0", "No. 0")
+
+
+def test_one_mistake_is_no_confusion() -> None:
+    genre = forecasting.GenreForecast("a", 10, 5, "artist", 5, 1.0, 0.8, 0.9, (("b", 1),))
+    forecast_ = forecasting.Forecast((genre,), None, 1.0, 5, 0)
+    assert advise(forecast_) == {}
+
+
+@needs_links
+def test_the_base_is_not_overwritten_through_a_link(tiny_bundle: Path, tmp_path: Path) -> None:
+    link = tmp_path / "mine.onnx"
+    link.symlink_to(tiny_bundle)
+    with pytest.raises(UsageError, match="is the model to learn on"):
+        learn([track(1), track(2, "b")], link, model=tiny_bundle)

@@ -375,3 +375,15 @@ def test_the_command(
     code, _, errors = program("report", "mine.db", "-o", "mine.db")
     assert (code, "mine.db is the store itself" in errors) == (2, True)
     assert (tmp_path / "mine.db").read_bytes().startswith(b"SQLite")
+
+
+def test_times_and_foreign_tags_are_in_order(tmp_path: Path) -> None:
+    entries = [
+        track(at("/m/1"), scanned_at=2e9, tagged=("Antifolk",)),
+        track(at("/m/2"), scanned_at=3e9, tagged=("Polka",)),
+        track(at("/m/3"), scanned_at=1e9, tagged=("Polka",)),
+    ]
+    with open_store(tmp_path / "library.db", entries) as store:
+        view = overview(store)
+    assert (view.first, view.last) == (1e9, 3e9)
+    assert [row[:2] for row in view.tags.foreign] == [("Polka", 2), ("Antifolk", 1)]

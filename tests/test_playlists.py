@@ -234,3 +234,25 @@ def test_the_command(tmp_path: Path, program: Callable[..., tuple[int, str, str]
     assert program(*named, "--min-confidence", 0.9)[:2] == (1, "")
     code, _, errors = program(*named, "--seed", 1)
     assert (code, "--seed means nothing without --sort random" in errors) == (2, True)
+
+
+def test_tracks_of_a_model_without_verdicts_are_listed(tmp_path: Path) -> None:
+    assert lists(tmp_path, [track("/m/a", verdict=None)]) == {"jazz": ["/m/a"]}
+
+
+def test_the_lowest_confidence_is_enough(tmp_path: Path) -> None:
+    entries = [track("/m/a", confidence=0.5), track("/m/b", confidence=0.4)]
+    assert lists(tmp_path, entries, min_confidence=0.5) == {"jazz": ["/m/a"]}
+
+
+def test_albums_are_sorted_whatever_their_case(tmp_path: Path) -> None:
+    entries = [
+        track("/m/1", artist="Zappa", album="C"),
+        track("/m/2", artist="Zappa", album="b"),
+    ]
+    assert lists(tmp_path, entries, sort="artist")["jazz"] == ["/m/2", "/m/1"]
+
+
+def test_a_short_track_has_a_length(tmp_path: Path) -> None:
+    write_playlist(tmp_path / "list.m3u8", [Item("/m/jingle.ogg", 0.4)])  # 0 would be none
+    assert "#EXTINF:1,jingle" in (tmp_path / "list.m3u8").read_text().splitlines()

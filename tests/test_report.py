@@ -465,3 +465,11 @@ def test_labels_in_options_are_trimmed_and_may_have_commas() -> None:
         "Folk",
     ]
     assert listed(["a,,a", ""]) == ["a"]
+
+
+def test_confusions_of_as_many_tracks_come_by_share() -> None:
+    truth = ("blues",) * 4 + ("disco",) * 2
+    heard = np.eye(3)[[0, 0, 0, 2, 1, 2]]
+    predictions = Predictions(LABELS, tuple("abcdef"), truth, heard)
+    pairs = confused_pairs(predictions.metrics(0))
+    assert [(pair["truth"], pair["share"]) for pair in pairs] == [("disco", 0.5), ("blues", 0.25)]

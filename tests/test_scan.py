@@ -829,3 +829,42 @@ def test_exit_codes(run: Run, music: Path, tmp_path: Path) -> None:
     assert run("scan", music, *store, "--excerpt", "some")[0] == 2
     code, _, errors = run("scan", music, "--store", music / "cover.jpg")
     assert (code, errors) == (1, f"tonearm: {music / 'cover.jpg'}: file is not a database\n")
+
+
+def test_what_cannot_be_listed_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "now a folder.mp3").mkdir()
+    named = str(tmp_path / "now a folder.mp3")
+    assert scan_module._gone_checker([named])(named)
+
+    def locked(folder: str) -> None:
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    assert not scan_module._gone_checker(())(str(tmp_path / "a.mp3"))
+
+
+def test_a_folder_that_cannot_be_listed_counts_as_unplugged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.mp3").touch()
+    assert not scan_module._is_left_empty(str(tmp_path))
+
+    def failing(folder: str) -> None:
+        raise OSError(5, "Input/output error", folder)
+
+    monkeypatch.setattr(os, "listdir", failing)
+    assert scan_module._is_left_empty(str(tmp_path))
+
+
+def test_damage_found_in_decoding_is_kept(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    write_audio: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = write_audio(tmp_path / "a.flac", tone(200, 2), RATE)
+    model = model_of(Bundle.load(tiny_bundle), Excerpt())
+    analyser = Analyser(tiny_bundle, model, Excerpt(), None)
+    heard = replace(analyser._classifier(file), truncated=True)
+    monkeypatch.setattr("tonearm.library.analysis.classify_excerpt", lambda *_: heard)
+    assert analyser(Task.of(str(file))).entry.truncated

@@ -945,3 +945,31 @@ def test_an_address_that_is_taken_is_reported_in_one_line(
     assert errors.count("\n") == 1
     _, _, errors = program("serve", "--host", "a\nb", "--model", tiny_bundle)
     assert errors.startswith("tonearm: a\\nb, port 8000: ")
+
+
+def test_a_recording_that_cannot_be_decoded_is_no_refusal(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp3").write_text("no music")
+    assert server.post(tmp_path / "broken.mp3").status_code == 422
+    assert server.count("tonearm_refusals_total", status="422", reason="request") == 0
+
+
+def test_the_command_passes_its_limits_on(
+    tiny_bundle: Path, program: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def stopped(app: Any, *_: Any) -> bool:
+        given.extend(app.user_middleware)
+        return True
+
+    pools: list[WorkerPool] = []
+    made = WorkerPool.__init__
+    monkeypatch.setattr(
+        WorkerPool, "__init__", lambda self, *a: pools.append(self) or made(self, *a)
+    )
+    monkeypatch.setattr("tonearm.serving.server.run_server", stopped)
+    options = ("--max-waiting", 3, "--max-megabytes", 7, "--time-limit", 9, "--port", 0)
+    assert program("serve", "--model", tiny_bundle, *options)[0] == 0
+    limits = given[0].kwargs["limits"]
+    assert (limits.waiting, limits.megabytes) == (3, 7)
+    assert pools[0].classifier.time_limit == 9

@@ -290,3 +290,30 @@ def test_a_library_of_one_has_nothing_similar(tmp_path: Path, program: Run) -> N
     open_store(tmp_path / "l.db", [track(at("/m/a"))]).close()
     complaint = "tonearm: there is no other track\n"
     assert program("similar", "/m/a", "--store", tmp_path / "l.db") == (1, "", complaint)
+
+
+def test_an_unknown_file_is_analysed_as_far_as_the_scan_was(
+    tones: Path, tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
+) -> None:
+    model = model_of(Bundle.load(tiny_bundle), Excerpt(None))
+    other = write_audio(tmp_path / "other.wav", tone(4900, 2), RATE)
+    with Store(tmp_path / "whole.db", create=True) as store:
+        store.add_model(model)
+        analyser = Analyser(tiny_bundle, model, Excerpt(None), None)
+        store.save([analyser(Task.of(str(tones / "5000.flac"))).entry])
+        found = similar(store, other, model=tiny_bundle)
+        assert found.query.model == model.key
+
+
+def test_a_file_of_the_same_size_that_has_changed_is_analysed_again(
+    tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
+) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(200, 2), RATE)
+    model = model_of(Bundle.load(tiny_bundle), Excerpt())
+    with Store(tmp_path / "l.db", create=True) as store:
+        store.add_model(model)
+        store.save([Analyser(tiny_bundle, model, Excerpt(), None)(Task.of(str(path))).entry])
+        size = path.stat().st_size
+        write_audio(path, tone(4900, 2), RATE)
+        assert path.stat().st_size == size
+        assert similar(store, path, model=tiny_bundle).query.genre == "high"

@@ -360,3 +360,19 @@ def test_random_folds_are_drawn_by_lot() -> None:
     assert one[0].valid != other[0].valid
     ids = sorted(track.id for track in thin())
     assert {track.id for track in one[0].valid} != set(ids[::5])
+
+
+def test_what_later_folds_lack_is_not_told_of_the_chosen_one() -> None:
+    polka = Track("polka", Path("polka.wav"), "polka", "Frankie")
+    data = dataset([*thin().tracks, polka])
+    seeds = range(20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seed = next(s for s in seeds if polka in split(data, "artist-kfold", seed=s)[4].valid)
+        warnings.simplefilter("error")
+        split(data, "artist-kfold", seed=seed, chosen=0)
+
+
+def test_guests_and_stand_ins_are_no_artists() -> None:
+    assert artist_key("Eminem ft. Dido") == artist_key("Eminem ft.Dido") == "eminem"
+    assert artist_key("V.A.") == artist_key("Various Artists") == artist_key("Unknown") == ""

@@ -454,3 +454,55 @@ def test_a_full_disk_is_reported(store: Store) -> None:
     with pytest.raises(StoreError, match="disk is full"):
         store.save(entry(f"/m/{number}", title="x" * 5000) for number in range(100))
     assert list(store.paths()) == ["/m/1"]
+
+
+def test_a_failure_is_no_result_for_other_files(store: Store) -> None:
+    failed = entry("/m/1", genre=None, probabilities={}, segments=(), embedding=None, error="odd")
+    store.save([failed])
+    assert store.find_by_audio("a" * 32, MODEL.key) is None
+    store.save([entry("/m/2")])
+    found = store.find_by_audio("a" * 32, MODEL.key)
+    assert found is not None
+    assert found.path == "/m/2"
+
+
+def test_only_what_could_be_compared_counts_as_incomparable(store: Store) -> None:
+    other = {"model": OTHER_MODEL.key, "probabilities": {"calm": 1.0}, "segments": ()}
+    store.save([entry("/m/1"), entry("/m/2", **other), entry("/m/3", **other)])
+    store.save([entry("/m/4", **other, genre=None, error="odd", embedding=None)])
+    store.mark(["/m/3"], missing=True)
+    assert store.count_incomparable(MODEL.key) == 1
+
+
+def test_a_power_cut_does_not_damage_a_store(store: Store) -> None:
+    assert store._scalar("PRAGMA journal_mode") == "wal"
+    assert store._scalar("PRAGMA synchronous") >= 1  # NORMAL
+
+
+def test_a_write_waits_for_that_of_another_process(store: Store) -> None:
+    busy = sqlite3.connect(store.path, check_same_thread=False, isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    later = threading.Timer(0.3, busy.execute, ["COMMIT"])
+    later.start()
+    store.save([entry("/m/1")])
+    later.join()
+    busy.close()
+    assert list(store.paths()) == ["/m/1"]
+
+
+def test_the_genres_of_a_window_are_ranked(store: Store) -> None:
+    store.save([entry("/m/1")])
+    (found,) = store.entries()
+    assert list(found.segments[0].probabilities) == ["high", "low"]
+
+
+def test_an_error_that_is_no_unicode_does_not_stop_a_write(store: Store) -> None:
+    changes = {"genre": None, "probabilities": {}, "segments": (), "embedding": None}
+    store.save([entry("/m/1", error="no such file: \udcff", **changes)])
+    assert list(store.errors()) == ["no such file: ?"]
+
+
+def test_a_file_beside_a_folder_does_not_end_the_folder(store: Store) -> None:
+    below = [at(path) for path in ("/m/a", "/m/a/1", "/m/a/b/2")]
+    store.save([entry(path) for path in below])
+    assert list(store.paths(["/m/a", "/m/a/1"])) == below

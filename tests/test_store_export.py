@@ -227,3 +227,17 @@ def test_an_old_table_stays_where_there_is_nothing_to_write(
     code, _, errors = program("export", tmp_path / "empty.db", "-o", table)
     assert (code, errors) == (1, f"tonearm: {tmp_path / 'empty.db'} knows no file\n")
     assert table.read_text() == "old"
+
+
+def test_rows_are_counted(store: Store, tmp_path: Path) -> None:
+    assert export(store, tmp_path / "a.csv") == 2
+    assert export(store, tmp_path / "a.jsonl", missing=True) == 3
+
+
+def test_a_store_whose_files_are_all_missing_is_exported_if_asked(
+    store: Store, program: Callable[..., tuple[int, str, str]]
+) -> None:
+    store.mark(list(store.paths()), missing=True)
+    assert program("export", store.path)[:2] == (1, "")
+    code, output, errors = program("export", store.path, "--format", "jsonl", "--missing")
+    assert (code, len(output.splitlines()), errors) == (0, 3, "")

@@ -366,3 +366,10 @@ def test_what_was_scanned_and_left_alone_is_tagged_from_the_store(
     assert (done["high.flac"]["action"], done["high.flac"]["new"]) == ("write", ["high"])
     assert done["tagged.mp3"]["reason"] == "has a genre"
     assert read_genres(music / "low.flac") == ("low",)
+
+
+def test_an_undo_that_restores_some_is_exit_0(run: Run, music: Path) -> None:
+    run("tag", "--model", "tiny", music)
+    (music / "low.flac").unlink()
+    code, output, _ = run("tag", "--undo")
+    assert (code, output.splitlines()[-1]) == (0, "1 restored, 1 failed")

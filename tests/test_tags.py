@@ -1401,3 +1401,129 @@ def test_every_odd_file_survives_tagging(shared: Path, tmp_path: Path) -> None:
     assert {Path(done.path).name for done in undo() if done.action == "restore"} == written
     for original, path in zip(originals, paths, strict=True):
         assert path.read_bytes() == original.read_bytes()
+
+
+def test_an_entry_is_on_the_disk_before_its_file_is_replaced(
+    song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, notes, sync, synced = song("mp3"), tmp_path / "notes.jsonl", os.fsync, []
+
+    def noting(handle: int) -> None:
+        sync(handle)
+        if notes.exists() and os.path.samestat(os.fstat(handle), notes.stat()):
+            synced.append((read_genres(path), b'"new": ["jazz"]' in notes.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write(path, journal=notes)
+    assert synced == [((), True)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be synced")
+def test_the_folders_of_the_journal_and_of_the_file_are_synced(
+    song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, notes, sync, synced = song("mp3"), tmp_path / "notes" / "n.jsonl", os.fsync, []
+
+    def noting(handle: int) -> None:
+        sync(handle)
+        synced.append((os.fstat(handle).st_ino, read_genres(path)))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write(path, journal=notes)
+    assert (notes.parent.stat().st_ino, ()) in synced
+    assert synced[-1] == (path.parent.stat().st_ino, ("jazz",))
+
+
+def test_a_full_disk_leaves_what_the_journal_has(
+    song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, notes = song("flac"), song("mp3"), tmp_path / "notes.jsonl"
+    before = first.read_bytes()
+
+    def failing(self: Journal, record: dict[str, Any]) -> None:
+        if record["path"] == str(second):
+            monkeypatch.setattr(os, "fsync", full)
+        append(self, record)
+
+    append = Journal._append
+    monkeypatch.setattr(Journal, "_append", failing)
+    with pytest.raises(JournalError, match="no journal: No space left"):
+        write(first, second, journal=notes)
+    monkeypatch.undo()
+    assert {done.path: done.action for done in undo(notes)}[str(first)] == "restore"
+    assert first.read_bytes() == before
+
+
+def test_a_file_that_was_there_is_not_removed_for_want_of_room(
+    song: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, notes = song("flac"), tmp_path / "notes.jsonl"
+    notes.touch()
+    monkeypatch.setattr(journal, "sync_folder", full)
+    with pytest.raises(JournalError, match="no journal: No space left"):
+        write(path, journal=notes)
+    assert notes.exists()
+
+
+def test_a_journal_that_goes_on_after_it_was_undone_can_be_undone_again(
+    song: Callable[..., Path], state: Path
+) -> None:
+    path, notes = song("mp3"), state / "journals" / "mine.jsonl"
+    before = path.read_bytes()
+    write(path, journal=notes)
+    list(undo(notes))
+    write(path, label="soul", journal=notes)
+    assert OwnTags().without(path, ("soul",)) == ()
+    assert [done.action for done in undo()] == ["restore"]
+    assert path.read_bytes() == before
+
+
+def test_what_was_not_written_after_all_is_not_tonearms(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = song("mp3")
+
+    def changed(*_: object) -> None:
+        raise TagError(path, "changed by another program meanwhile")
+
+    monkeypatch.setattr(tagging, "put_in_place", changed)
+    assert [change.action for change in write(path)] == ["fail"]
+    write_genres(path, ("jazz",))
+    assert OwnTags().without(path, ("jazz",)) == ("jazz",)
+
+
+def test_a_table_of_words_may_have_blanks_and_a_label_called_label(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("label,genre\n rock ,Rock\nlabel,genre\n")
+    assert read_mapping(tmp_path / "m.csv") == {"rock": ("Rock",), "label": ("genre",)}
+
+
+def test_a_file_replaced_meanwhile_by_one_of_the_same_time_is_left_alone(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, prepare = song("flac"), tagging.prepare
+
+    def meddle(copy: Path, target: Path) -> None:
+        prepare(copy, target)
+        other = Path(shutil.copy2(target, target.with_suffix(".new")))
+        other.replace(target)
+
+    monkeypatch.setattr(tagging, "prepare", meddle)
+    [failed] = write(path)
+    assert (failed.action, "meanwhile" in failed.reason) == ("fail", True)
+    assert read_genres(path) == ()
+
+
+def test_a_tagged_file_is_on_the_disk_before_it_takes_its_place(
+    song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync, synced = song("flac"), os.fsync, []
+
+    def noting(handle: int) -> None:
+        sync(handle)
+        synced.append(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write(path)
+    assert path.stat().st_ino in synced
+    list(undo())
+    assert path.stat().st_ino in synced
