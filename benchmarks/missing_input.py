@@ -71,10 +71,10 @@ def rendered(model: Path, table: str, seeds: int) -> str:
     name = Bundle.load(model).metadata.name
     return f"""# A missing input
 
-`{name}` as in [the ladder](gtzan.md), trained anew for this table, where single answers may
-differ from those there; seeds: {seeds}. Each clip is classified by the network of the fold that
-held it out: by its spectrogram and its descriptors, and by one of them alone, with the other
-declared as missing (NaN). In training, either is withheld from some examples.
+`{name}` of [the ladder](gtzan.md), trained anew for this table, so that single answers
+differ; seeds: {seeds}. Each clip is classified by the network of the fold that held it out: by its
+spectrogram and its descriptors, and by one of them alone, with the other declared as missing (NaN).
+In training, either is withheld from some examples.
 
 {table}
 ## Reproduce
