@@ -625,6 +625,20 @@ def test_a_folder_of_another_experiment_is_not_gone_on_with(
         train(parse([*settings, "--optimiser.lr", "0.02"]), finished)
 
 
+def test_a_run_from_before_a_setting_goes_on_with_its_default(
+    settings: list[str], finished: Path, tmp_path: Path
+) -> None:
+    same = [*settings, "--schedule.epochs", "8"]
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    assert "  balanced: true\n" in config
+    (run / "config.yaml").write_text(config.replace("  balanced: true\n", ""))
+    with pytest.raises(RunError, match=r"differ in data\.balanced"):
+        train(parse([*same, "--data.balanced", "false"]), run)
+    train(parse(same), run)
+    assert (run / "config.yaml").read_text() == config
+
+
 def test_a_folder_of_other_tracks_is_not_gone_on_with(
     settings: list[str], music: Path, tmp_path: Path
 ) -> None:

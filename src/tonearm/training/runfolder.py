@@ -188,7 +188,7 @@ def _remove_run(folder: Path) -> None:
 def _refuse_other(
     folder: Path, experiment: Experiment, held: Mapping[str, Any], train_tracks: Mapping[str, Any]
 ) -> None:
-    before = _decisive(_settings(folder))
+    before = _decisive(_with_defaults(_settings(folder)))
     now = _decisive(yaml.safe_load(experiment.to_yaml()))
     if before != now:
         raise RunError(
@@ -211,6 +211,15 @@ def _settings(folder: Path) -> dict[Any, Any]:
         return read_settings(folder / CONFIG)
     except ConfigError as error:
         raise RunError(f"{error}; name another --run folder") from error
+
+
+def _with_defaults(settings: dict[Any, Any]) -> dict[Any, Any]:
+    """Add the settings that an earlier version did not have; their defaults do what it did."""
+    for section, defaults in yaml.safe_load(Experiment().to_yaml()).items():
+        held = settings.get(section)
+        if isinstance(defaults, dict) and isinstance(held, dict):
+            settings[section] = defaults | held
+    return settings
 
 
 def _decisive(settings: dict[Any, Any]) -> dict[Any, Any]:
