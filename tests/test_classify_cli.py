@@ -21,6 +21,7 @@ from rich.cells import cell_len
 from bundles import FRONT_END, tiny_metadata, tone, write_bundle
 from host import deletes_files_in_use, names_are_bytes, sends_ctrl_c
 from tonearm.bundle import Bundle, Outputs
+from tonearm.classifier import Classifier
 
 RATE = FRONT_END.sample_rate
 KEYS = ["path", "genre", "confidence", "probabilities", "duration", "truncated", "error"]
@@ -204,9 +205,20 @@ def test_what_is_of_no_genre_in_particular_is_unsure(run: Run, music: Path) -> N
     assert (row["genre"], row["verdict"], row["music"]) == ("high", "unsure", "")
 
 
-def test_several_workers_print_the_same(run: Run, music: Path) -> None:
+def test_several_workers_print_the_same(
+    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    classify_files = Classifier.classify_files
+
+    def noting(self: Classifier, paths: Any, workers: int = 1) -> Any:
+        asked.append(workers)
+        return classify_files(self, paths, workers)
+
+    monkeypatch.setattr(Classifier, "classify_files", noting)
     arguments = ("classify", "--json", "--model", "tiny", music)
     assert run(*arguments, "--workers", 2) == run(*arguments)
+    assert asked == [2, 1]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bundles import FRONT_END, tone
+from stores import at, track
 from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, with_file
 from tonearm.library.analysis import Analyser, Outcome, Task, model_of
@@ -40,6 +41,7 @@ from tonearm.library.cluster import (  # noqa: E402
     _Job,
     _plan,
     _RemoteAnalyser,
+    _rounded,
     scan_cluster,
 )
 from tonearm.library.partitions import Partitions  # noqa: E402
@@ -539,6 +541,12 @@ def test_a_fetched_file_has_its_own_hash_and_time(
     file.unlink()
     missing = analyse(_Fetch(task, tmp_path)).entry
     assert missing.error == "cannot be fetched: No such file or directory"
+
+
+def test_embeddings_are_rounded_as_a_store_rounds_them() -> None:
+    rounded = _rounded(track(at("/m/a"), embedding=np.array([0.1, 7.0], np.float32)))
+    assert rounded.embedding is not None
+    assert rounded.embedding.tolist() == [float(np.float16(0.1)), 7.0]
 
 
 class Crashing(_RemoteAnalyser):
