@@ -222,13 +222,15 @@ def test_a_library_may_be_named_through_another_link(
 ) -> None:
     link = tmp_path / "link"
     link.symlink_to(music, target_is_directory=True)
-    code, output, _ = run("tag", "--store", scan(link), "--dry-run", "--json", music)
-    done = {
-        Path(change["path"]).name: change["new"]
-        for change in map(json.loads, output.split("\n")[:-1])
-    }
-    assert code == 0
-    assert done["low.flac"] == ["low"]
+    store = scan(link)
+    for named in ([music], [link / "high.flac", music / "low.flac"]):
+        code, output, _ = run("tag", "--store", store, "--dry-run", "--json", *named)
+        done = {
+            Path(change["path"]).name: change["new"]
+            for change in map(json.loads, output.split("\n")[:-1])
+        }
+        assert code == 0
+        assert (done["high.flac"], done["low.flac"]) == (["high"], ["low"])
 
 
 def test_own_words(run: Run, music: Path, scan: Callable[[Path], Path], tmp_path: Path) -> None:
