@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,9 @@ def main() -> None:
     foldwise.add_arguments(parser, "runs/missing_input")
     args = parser.parse_args()
     rounds = foldwise.rounds(args)
-    if not Bundle.load(rounds[0].models[0]).metadata.descriptors:
-        raise UsageError(f"{rounds[0].models[0]}: takes no descriptors")
+    first = Bundle.load(rounds[0].models[0])
+    if not first.metadata.descriptors:
+        raise UsageError(f"{first.path}: takes no descriptors")
     runs = {
         name: foldwise.over_seeds(
             rounds,
@@ -63,12 +63,11 @@ def main() -> None:
         )
         for name, kind in KINDS.items()
     }
-    page = rendered(rounds[0].models[0], compare(runs).to_markdown(), args.seeds)
+    page = rendered(first.metadata.name, compare(runs).to_markdown(), args.seeds)
     foldwise.write_page(args.out / "missing_input.md", page)
 
 
-def rendered(model: Path, table: str, seeds: int) -> str:
-    name = Bundle.load(model).metadata.name
+def rendered(name: str, table: str, seeds: int) -> str:
     return f"""# A missing input
 
 `{name}` of [the ladder](gtzan.md), trained anew for this table, so that single answers
