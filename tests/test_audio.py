@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -255,6 +255,17 @@ def test_sound_that_begins_late_does_not_break_off(tmp_path: Path) -> None:
         assert not audio.identify(path).truncated, name
 
 
+def test_a_late_sound_is_as_long_as_mkvmerge_says(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    by_mkvmerge = {"_STATISTICS_WRITING_APP": "mkvmerge v88.0"}
+    write_film(path, seconds=2.0, picture_seconds=6.0, late=3.0, sound_tags=by_mkvmerge)
+    data = path.read_bytes()
+    assert data.count(b"00:00:05.000") == 1  # FFmpeg says when the sound ends, mkvmerge its length
+    path.write_bytes(data.replace(b"00:00:05.000", b"00:00:02.000"))
+    assert audio.probe(path).duration == pytest.approx(2.0, abs=0.05)
+    assert audio.identify(path).duration == pytest.approx(2.0, abs=0.05)
+
+
 def test_a_film_without_the_duration_of_its_sound_is_not_truncated(tmp_path: Path) -> None:
     path = tmp_path / "film.mkv"
     write_film(path, seconds=2.0, picture_seconds=6.0)
@@ -325,11 +336,21 @@ def test_window_is_the_same_part_of_the_whole(
     assert np.corrcoef(around[offset : offset + 24000], window.samples)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".opus", ".m4a"])
-def test_window_does_not_read_what_comes_before(
-    tmp_path: Path, write_audio: Write, suffix: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("suffix", [".mp3", ".opus", ".ogg"])  # AAC's noise differs at each reading
+def test_window_is_right_from_its_first_sample(
+    tmp_path: Path, write_audio: Write, suffix: str
 ) -> None:
-    path = write_audio(tmp_path / f"a{suffix}", noise(48000, 60.0), 48000, bitrate=192_000)
+    path = write_audio(tmp_path / f"a{suffix}", noise(48000, 8.0, 2), 48000, bitrate=96_000)
+    whole = audio.read(path, 48000).samples
+    for start in (3.0, 4.321):
+        first = audio.read(path, 48000, start=start, duration=0.02).samples
+        expected = whole[round(start * 48000) :][: len(first)]
+        assert decibels(expected, first) > 20, start
+
+
+@pytest.fixture
+def count_bytes_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """`count_bytes_read() -> int`: how much has been read of all files."""
     bytes_read = 0
     plain_read = LimitedFile.read
 
@@ -340,8 +361,28 @@ def test_window_does_not_read_what_comes_before(
         return data
 
     monkeypatch.setattr(LimitedFile, "read", counting_read)
+    return lambda: bytes_read
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".opus", ".m4a"])
+def test_window_does_not_read_what_comes_before(
+    tmp_path: Path, write_audio: Write, suffix: str, count_bytes_read: Callable[[], int]
+) -> None:
+    path = write_audio(tmp_path / f"a{suffix}", noise(48000, 60.0), 48000, bitrate=192_000)
     audio.read(path, 16000, start=50.0, duration=1.0)
-    assert bytes_read < 0.4 * path.stat().st_size
+    assert count_bytes_read() < 0.4 * path.stat().st_size
+
+
+def test_window_of_a_sound_that_begins_late_does_not_read_what_comes_before(
+    tmp_path: Path, count_bytes_read: Callable[[], int]
+) -> None:
+    path = tmp_path / "a.mka"
+    write_film(path, seconds=60.0, picture_seconds=None, late=40.0)
+    whole = audio.read(path, 16000).samples
+    before = count_bytes_read()
+    window = audio.read(path, 16000, start=50.0, duration=1.0).samples
+    assert count_bytes_read() - before < 0.4 * path.stat().st_size
+    np.testing.assert_array_equal(window, whole[50 * 16000 : 51 * 16000])
 
 
 def test_window_over_the_end_and_after_it(tmp_path: Path, write_audio: Write) -> None:
@@ -439,6 +480,28 @@ def test_a_file_that_breaks_off_is_as_long_as_what_is_left(
         assert identity.duration == pytest.approx(audio.read(path, 44100).duration, abs=0.2), suffix
 
 
+def test_a_length_guessed_from_the_size_is_not_believed_behind_a_large_tag(
+    tmp_path: Path, write_audio: Write
+) -> None:
+    parts = [
+        write_audio(tmp_path / f"{bitrate}.mp3", noise(44100, 6.0), 44100, bitrate=bitrate)
+        for bitrate in (64_000, 192_000)
+    ]
+    # Without the first frame of each, which says how many follow, FFmpeg divides the size by the
+    # first bit rate.
+    sync = b"\xff\xfb"
+    sound = b"".join(sync + part.read_bytes().split(sync, 2)[2] for part in parts)
+    tag = b"ID3\3\0\0" + bytes((0, 0x20, 0, 0)) + bytes(0x20 << 14)  # as with a cover in it
+    path = tmp_path / "a.mp3"
+    path.write_bytes(tag + sound)
+    recording = audio.read(path, 44100)
+    assert recording.duration == pytest.approx(12.0, abs=0.3)
+    assert not recording.truncated
+    identity = audio.identify(path)
+    assert identity.duration == pytest.approx(12.0, abs=0.3)
+    assert not identity.truncated
+
+
 def test_damage_in_the_middle_is_skipped(tmp_path: Path, write_audio: Write) -> None:
     for suffix in (".flac", ".mp3"):
         path = write_audio(tmp_path / f"a{suffix}", noise(44100, 6.0), 44100)
@@ -449,6 +512,8 @@ def test_damage_in_the_middle_is_skipped(tmp_path: Path, write_audio: Write) -> 
         recording = audio.read(path, 16000)
         assert recording.truncated, suffix
         assert recording.duration == pytest.approx(6.0, abs=1.2)
+        assert not audio.read(path, 16000, duration=2.0).truncated, suffix
+    assert audio.read(path, 16000, duration=4.0).truncated  # MP3: FLAC's decoder skips silently
 
 
 def test_tags_and_junk_at_the_ends_are_no_damage(tmp_path: Path, write_audio: Write) -> None:
@@ -832,11 +897,14 @@ def write_film(
     *,
     picture_seconds: float | None = 0.0,  # as long as the sound
     late: float = 0.0,
+    sound_tags: Mapping[str, str] | None = None,
 ) -> None:
     """A film whose sound begins `late`; its picture_seconds are None where there is no picture."""
     with av.open(str(path), "w") as film:
         pictures = None if picture_seconds is None else film.add_stream("mpeg4", rate=10)
         track = film.add_stream("flac", rate=16000, layout="mono") if sound else None
+        if track is not None:
+            track.metadata.update(sound_tags or {})
         if pictures is not None:
             pictures.width = pictures.height = 64
             for _ in range(round((picture_seconds or seconds) * 10)):
