@@ -421,6 +421,45 @@ def test_nobody_gets_the_result_of_another_request(
     asyncio.run(attempt_twice())
 
 
+def test_who_came_first_is_served_first(tiny_bundle: Path, low: Path) -> None:
+    order: list[int] = []
+
+    async def attempt(pool: WorkerPool, number: int) -> None:
+        await pool.attempt(low)
+        order.append(number)
+
+    async def attempts() -> None:
+        async with one_worker(tiny_bundle) as (pool, _):
+            await asyncio.gather(*(attempt(pool, number) for number in range(5)))
+
+    asyncio.run(attempts())
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_who_leaves_just_when_their_turn_comes_gives_it_to_the_next(
+    tiny_bundle: Path, low: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def attempts() -> Prediction | Failure:
+        async with one_worker(tiny_bundle) as (pool, _):
+            first = asyncio.ensure_future(pool.attempt(low))
+            await asyncio.sleep(0)
+            second = asyncio.ensure_future(pool.attempt(low))
+            plain_release = pool._release
+
+            def release_and_leave(worker: IsolatedClassifier) -> None:
+                plain_release(worker)
+                second.cancel()  # before it has noticed that the process is its own
+
+            with monkeypatch.context() as patch:
+                patch.setattr(pool, "_release", release_and_leave)
+                await first
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            return await asyncio.wait_for(pool.attempt(low), 30)
+
+    assert isinstance(asyncio.run(attempts()), Prediction)
+
+
 def test_a_full_disk_is_reported_and_leaves_nothing(
     server: Server, low: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
