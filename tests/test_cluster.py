@@ -133,6 +133,18 @@ def test_files_in_a_store_of_objects() -> None:
         assert not Path(path).exists()
 
 
+def test_the_pause_before_another_attempt_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(sources.time, "sleep", pauses.append)
+
+    def call() -> None:
+        raise StoreClientError("connection closed")
+
+    with pytest.raises(OSError, match="connection closed"):
+        sources.with_retries(call, "memory://a")
+    assert pauses == [2.0, 4.0]
+
+
 def test_a_folder_is_listed_again_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_PAUSE_SECONDS", 0)
     filesystem = fsspec.filesystem("memory")
@@ -541,6 +553,16 @@ def test_a_fetched_file_has_its_own_hash_and_time(
     file.unlink()
     missing = analyse(_Fetch(task, tmp_path)).entry
     assert missing.error == "cannot be fetched: No such file or directory"
+
+
+def test_each_reading_of_a_cluster_has_the_time_limit(
+    tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
+) -> None:
+    file = write_audio(tmp_path / "a.wav", tone(200, 2), RATE)
+    excerpt = Excerpt(None)
+    job = _Job(str(tmp_path), model_of(Bundle.load(tiny_bundle), excerpt), excerpt, time_limit=1e-6)
+    entry = _RemoteAnalyser(job, tiny_bundle)(_Fetch(Task.of(str(file)), None)).entry
+    assert entry.error == "took longer than the limit of 1e-06 s"
 
 
 def test_embeddings_are_rounded_as_a_store_rounds_them() -> None:

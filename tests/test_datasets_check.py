@@ -207,6 +207,16 @@ def test_known_faults_of_gtzan_that_cannot_be_heard_are_told(tmp_path: Path) -> 
     assert found == {"known fault": [("pop.00015", "pop.00022"), ("reggae.00086",)]}
 
 
+def test_a_known_repetition_is_told_although_one_of_the_two_has_a_fault_of_its_own(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "pop" / "pop.00015.wav", np.zeros(5 * RATE, np.float32))
+    write(tmp_path / "pop" / "pop.00022.wav", render(STYLES[1], 5.0, RATE, seed=1))
+    found = faults(check(load(tmp_path), progress=False, processes=1))
+    assert found["known fault"] == [("pop.00015", "pop.00022")]
+    assert found["silent"] == [("pop.00015",)]
+
+
 def test_fingerprints_tell_recordings_apart(song: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     music = [

@@ -326,6 +326,9 @@ def test_command_line_from_audio_to_page(
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "broken.wav" in page
     assert "4 tracks of 2 genres" in page
+    (seconds,) = re.findall(r"4 tracks in ([\d.]+) s", table)
+    (a_track,) = re.findall(r"([\d.]+) s a track, decoding included", page)
+    assert float(a_track) == pytest.approx(float(seconds) / 5, abs=0.02)  # the broken one too
 
     figures = json.loads(program(*arguments, "--json")[1])
     assert figures["count"] == 4

@@ -475,6 +475,20 @@ def test_copies_of_what_is_on_an_unmounted_disk_do_not_take_its_place(
     assert sorted(store.paths(missing=True)) == [str(tmp_path / "copy" / "a.flac"), str(file)]
 
 
+def test_a_file_that_vanishes_after_its_folder_was_listed_is_not_due(
+    music: Path, store: Store, scanned: Callable[..., Scan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned(music)
+    listed = list(media.recordings([str(music)]))
+    (music / "low.flac").unlink()
+    monkeypatch.setattr(scan_module, "recordings", lambda paths, _: iter(listed))
+    tally = scanned(music).tally
+    assert (tally.due, tally.failed) == (0, 0)
+    kept = store.entry(music / "low.flac")
+    assert kept is not None
+    assert kept.genre == "low"
+
+
 def test_what_vanished_elsewhere_without_being_found_again_is_kept(
     store: Store, scanned: Callable[..., Scan], tmp_path: Path, write_audio: Callable[..., Path]
 ) -> None:

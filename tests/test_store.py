@@ -389,6 +389,9 @@ def test_a_store_on_a_read_only_drive_can_be_read(
     assert (store.path.read_bytes(), sorted(store.path.parent.iterdir())) == before
     with pytest.raises(StoreError, match="it or its folder is read-only"):
         Store(store.path, create=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) == store.path)
+    with pytest.raises(StoreError, match="it or its folder is read-only"):
+        Store(store.path, create=True)
     Path(f"{store.path}-wal").write_bytes(b"not yet moved over")
     with pytest.raises(StoreError, match=r"the end of a scan is in .*-wal still"):
         Store(store.path)
