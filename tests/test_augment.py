@@ -50,6 +50,9 @@ def test_a_short_clip_is_repeated_not_padded() -> None:
 
     assert set(np.diff(got)) == {1.0, -49.0}
     assert set(got) == set(range(50))
+    generator = rng()
+    begins = [crop(ramp(50), 188, FRONT_END, OFF, 0.0, generator)[0, 0] for _ in range(500)]
+    assert set(begins) == set(range(50))
 
 
 def test_long_clips_are_looped_as_well() -> None:
@@ -129,6 +132,25 @@ def test_a_low_pass_leaves_silence_above_and_nothing_changed_below() -> None:
     torch.testing.assert_close(dulled[:, below], logmel[0, :, below], atol=1e-4, rtol=1e-4)
     assert dulled[:, -1].abs().max() < 1e-3
     assert logmel[0, :, -1].min() > 0.01
+
+
+def test_the_share_given_of_the_examples_is_dulled() -> None:
+    logmel = torch.from_numpy(LogMel(FRONT_END)(noise(0.5, FRONT_END)))[None].repeat(200, 1, 1)
+
+    varied = vary(logmel, FRONT_END, replace(OFF, lowpass_probability=0.3), rng())
+
+    silenced = varied[:, :, -1].amax(dim=1) < 1e-3
+    assert 0.2 < silenced.float().mean() < 0.4
+
+
+def test_the_level_varies_both_ways_within_its_bounds() -> None:
+    logmel = torch.full((200, 5, 96), 3.0)  # where the offset hardly counts
+
+    decibels = 10 * (vary(logmel, FRONT_END, replace(OFF, gain_db=6.0), rng()) - logmel)
+
+    assert -6 < decibels.min() < -5.5
+    assert 5.5 < decibels.max() < 6.01
+    assert decibels.std(dim=(1, 2)).max() < 0.01
 
 
 def test_with_everything_off_nothing_varies() -> None:

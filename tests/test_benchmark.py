@@ -222,6 +222,16 @@ def test_seeds_change_folds_and_training(tmp_path: Path) -> None:
     assert result.comparison().tracks == 24
 
 
+def test_tracks_that_cannot_be_classified_with_any_of_the_seeds_are_named(tmp_path: Path) -> None:
+    class Forgetful(Scripted):
+        def fit_predict(self, given: Round) -> FloatArray:
+            self.unheard = frozenset({f"blues.{2 * given.seed:02d}"})
+            return super().fit_predict(given)
+
+    result = run_benchmark(songs(), [Forgetful()], tmp_path, folds=3, seeds=2)
+    assert result.unclassified == {"scripted": ("blues.00", "blues.02")}
+
+
 def test_gaps_are_told_once_and_before_anything_is_trained(tmp_path: Path) -> None:
     parts = ("valid", "extra", *["train"] * 6)
     tracks = tuple(

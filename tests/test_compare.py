@@ -17,6 +17,7 @@ from host import names_hold_anything
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.compare import compare, markdown_table, p_text, sign_flip
+from tonearm.evaluation.plots import ladder
 from tonearm.evaluation.predictions import Predictions
 
 LABELS = ("blues", "jazz", "rock")
@@ -66,6 +67,14 @@ def test_mcnemar_is_the_binomial_test(gained: int, lost: int) -> None:
     assert (difference.gained, difference.lost) == (gained, lost)
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     assert difference.p_value == pytest.approx(expected, rel=1e-9)
+
+
+def test_whiskers_in_the_plot_end_where_the_intervals_do() -> None:
+    comparison = compare({"a": run(0.05), "b": run(0.3)})
+    accuracy = ladder(comparison, "").axes[0].containers[0]
+    ends = [segment[:, 0].tolist() for segment in accuracy.lines[2][0].get_segments()]
+    intervals = [list(row.metrics.intervals["accuracy"]) for row in comparison.rows]
+    np.testing.assert_allclose(ends, intervals)
 
 
 def test_a_run_against_itself_differs_by_nothing() -> None:

@@ -26,14 +26,17 @@ from tonearm.bundle import Bundle
 from tonearm.classifier import Classifier
 from tonearm.datasets import Dataset, LeakWarning, Track
 from tonearm.datasets.cache import FeatureCache
+from tonearm.datasets.storage import StoredArray
 from tonearm.datasets.track import DatasetError
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation.crossval import Round
 from tonearm.features.logmel import LogMel
 from tonearm.models import audioset
 from tonearm.models.mobilenet import AudioSetMobileNet
+from tonearm.models.student import Student
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import conditions, fcn, imitate, transfer_set
+from tonearm.training import tune as stage
 from tonearm.training.denoise import denoising_name
 from tonearm.training.distill import distill
 from tonearm.training.mel_power import to_power
@@ -56,8 +59,9 @@ from tonearm.training.refine import refinement_name
 from tonearm.training.runfolder import RunError
 from tonearm.training.soft_labels import soft_labels
 from tonearm.training.targets import TargetSpace, collate
+from tonearm.training.teacher_heads import StudentWithTeacherHeads
 from tonearm.training.teachers import STUDENT_FRONT_END, TeacherOutputs
-from tonearm.training.transfer_set import EvenlySpaced, TransferStore
+from tonearm.training.transfer_set import EvenlySpaced, TransferSegment, TransferStore
 from tonearm.training.tune import Examples, _draw, tuning_name
 
 RATE = 16_000
@@ -300,6 +304,11 @@ def test_conditions_that_are_off_change_nothing_and_others_do_what_they_say() ->
     louder = conditions.vary_conditions(logmel, replace(off, gain_low=10, gain_high=10), rng)
     # 10 dB are ln(10) of the power's logarithm, which the front end divides by 5.
     torch.testing.assert_close(louder, logmel + np.log(10) / 5, atol=1e-3, rtol=0)
+    loud = torch.ones(200, 2, 128)
+    levels = conditions.vary_conditions(loud, replace(off, gain_low=-10, gain_high=8), rng)
+    decibels = (levels - loud).mean(dim=(1, 2)) * 5 * 10 / np.log(10)
+    assert -10.01 < decibels.min() < -9.5
+    assert 7.5 < decibels.max() < 8.01
     dull = conditions.vary_conditions(
         logmel, replace(off, lowpass_probability=1, lowpass_high_hz=4600), rng
     )
@@ -312,6 +321,12 @@ def test_conditions_that_are_off_change_nothing_and_others_do_what_they_say() ->
     warped = conditions.vary_conditions(logmel, replace(off, warp_probability=1), rng)
     assert warped.shape == logmel.shape
     assert not torch.equal(warped, logmel)
+    # Each at a tempo of its own, and none faster, for which there would be too few frames.
+    slower = replace(off, warp_probability=1, warp_bands=0, warp_shift=0)
+    rising = (torch.arange(50.0) / 50)[None, :, None].expand(200, 50, 128)
+    tempos = 50 * conditions.vary_conditions(rising, slower, rng).diff(dim=1)[:, 25, 0]
+    assert 0.899 < tempos.min() < 0.91
+    assert 0.99 < tempos.max() < 1.001
     every = conditions.vary_conditions(logmel, ConditionSettings(), np.random.default_rng(1))
     same = conditions.vary_conditions(logmel, ConditionSettings(), np.random.default_rng(1))
     torch.testing.assert_close(every, same)
@@ -409,9 +424,45 @@ def test_the_average_follows_a_short_optimisation(tmp_path: Path) -> None:
         checkpoint=tmp_path / "last.pt",
         history=tmp_path / "history.csv",
         every=10,
+        validate=lambda validated: {"bias": validated.line[1].bias.item()},
     )
+    with (tmp_path / "history.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["bias"]) == pytest.approx(averaged.line[1].bias.item(), rel=1e-4)
     covered = (averaged.line[1].bias - start) / (network.line[1].bias - start)
     assert 0.5 < covered.item() < 1  # a decay of 0.9999 from the start would leave it at 0.0006
+
+
+def test_steps_grow_in_the_warm_up_and_then_shrink_to_the_lowest(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    places: list[float] = []
+
+    def losses(step: int) -> Mapping[str, Tensor]:
+        places.append(network.bias.item())
+        return {"height": network.bias.sum()}
+
+    settings = DistillOptimiserSettings(warmup_steps=4, lowest=0.2, weight_decay=0.0, clip_norm=0.0)
+    Optimisation(network, [([network.bias], 0.1)], 10, settings, seed=0).run(
+        losses, checkpoint=tmp_path / "last.pt", history=tmp_path / "history.csv", every=10
+    )
+    # On an even slope, a step of AdamW is as long as its rate.
+    warm = np.minimum(1, np.arange(1, 11) / 4)
+    cosine = 0.5 + 0.5 * np.cos(np.pi * np.arange(10) / 10)
+    steps = -np.diff([*places, network.bias.item()])
+    np.testing.assert_allclose(steps, 0.1 * (0.2 + 0.8 * warm * cosine), rtol=1e-3)
+
+
+def test_a_weight_that_nothing_pulls_at_decays(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    start = network.weight.item()
+    settings = DistillOptimiserSettings(weight_decay=0.5, warmup_steps=0, lowest=1.0)
+    Optimisation(network, [(list(network.parameters()), 0.1)], 3, settings, seed=0).run(
+        lambda step: {"flat": (0 * network.weight).sum()},
+        checkpoint=tmp_path / "last.pt",
+        history=tmp_path / "history.csv",
+        every=3,
+    )
+    assert network.weight.item() == pytest.approx(start * 0.95**3)
 
 
 def test_no_norm_to_clip_to_leaves_gradients_as_they_are(tmp_path: Path) -> None:
@@ -658,6 +709,31 @@ def test_of_two_that_imitate_the_same_the_second_waits_and_finds_it_made(
     assert all(torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
 
 
+def test_imitation_depends_on_no_seed_but_its_own(
+    tmp_path: Path, music: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained = "tonearm.models.mobilenet.load_pretrained"
+    monkeypatch.setattr(untrained, lambda: AudioSetMobileNet().eval())
+    store = TransferStore(tmp_path / "cache", progress=False)
+    segments = store.of_music(sorted(music.glob("*.wav")), SHORT)
+    one, other = (
+        imitate.imitate(tiny(seed=seed), segments, tmp_path / str(seed), print).weights
+        for seed in (1, 2)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_patch_is_heard_where_its_target_was() -> None:
+    frames = np.arange(3000)[:, None]
+    outputs = random_outputs(np.random.default_rng(0))
+    segment = TransferSegment("recording", cast(StoredArray, frames), 1000, 1000, outputs)
+    # A patch is 187 of musicnn's frames, and so 2.992 s.
+    assert imitate._crop(segment, 2, 350)[[0, -1], 0].tolist() == [1598, 1896]
+    assert imitate._crop(segment, None, 350)[[0, -1], 0].tolist() == [1000, 1349]
+    # What is past its end is its beginning, not the next segment.
+    assert segment.logmel(995, 7)[:, 0].tolist() == [1995, 1996, 1997, 1998, 1999, 1000, 1001]
+
+
 @pytest.mark.parametrize(("probability", "audioset"), [(0.0, 1.0), (0.0, 0.0), (1.0, 1.0)])
 def test_targets_count_as_the_recipe_says_and_on_patches_musicnns_alone(
     tmp_path: Path, music: Path, asked: list[int], probability: float, audioset: float
@@ -677,6 +753,63 @@ def test_targets_count_as_the_recipe_says_and_on_patches_musicnns_alone(
     }
     whole = {"fcn", "fcn_tags"} | ({"audioset"} if audioset else set())
     assert counted == {"musicnn", "musicnn_tags"} | (set() if probability else whole)
+
+
+def test_crops_are_cut_from_anywhere_in_a_segment() -> None:
+    rng = np.random.default_rng(0)
+    outputs = random_outputs(rng)
+    frames = np.arange(3000)[:, None]
+    segment = TransferSegment("recording", cast(StoredArray, frames), 1000, 1000, outputs)
+    starts = [stage._crop(segment, 100, rng)[0, 0] for _ in range(500)]
+    assert 1000 <= min(starts) < 1020
+    assert 1880 < max(starts) <= 1900
+
+
+def test_examples_are_smoothed_varied_and_mixed_with_their_genres() -> None:
+    outputs = [random_outputs(np.random.default_rng(number)) for number in range(4)]
+    frames = cast(StoredArray, np.ones((200, 128), np.float16))
+    segments = [TransferSegment(str(n), frames, 0, 200, outputs[n]) for n in range(4)]
+    made = imitate.Imitation("made", Path(), {}, TargetSpace.fit(outputs, 2))
+    smooth = tiny(tuning=replace(tiny().tuning, smoothing=0.2))
+    truth = np.array([0, 1])
+    labelled = stage._examples(smooth, made, segments[:2], truth, segments[2:], LABELS)
+    np.testing.assert_allclose(labelled.genres[:2], [[0.9, 0.1], [0.1, 0.9]], rtol=1e-6)
+
+    # A clip of the first genre, and music that sounds of the second and does not count.
+    examples = Examples(segments[:2], [], np.eye(2, dtype=np.float32), [np.array([0])], 1)
+    torch.manual_seed(0)
+    student = Student(2, embedding_size=16, width=0.1, pretrained=False)
+    network = StudentWithTeacherHeads(student, made.space).eval()
+    heard: list[float] = []
+    student.features.register_forward_pre_hook(lambda _, x: heard.append(x[0].mean().item()))
+    tuning = TuningSettings(
+        labelled=2,  # of the longest crops, half as many
+        unlabelled=2,
+        crop_seconds=(1.0,),
+        crop_shares=(1.0,),
+        soft_weight=0.0,
+        mixup_probability=1.0,
+        mask_probability=0.0,
+    )
+
+    def losses(gain: float, steps: int) -> list[float]:
+        louder = ConditionSettings(gain_low=gain, gain_high=gain)
+        recipe = tiny(tuning=tuning, conditions=louder)
+        return [
+            stage._step_losses(recipe, network, examples, step)["genre"].item()
+            for step in range(steps)
+        ]
+
+    with torch.inference_mode():
+        losses(-10, 1)
+        losses(8, 1)
+        assert heard[1] - heard[0] > 0.5
+        # Of one who is always sure of the first genre, mixing with the second costs at most half.
+        student.classifier[1].weight.zero_()
+        student.classifier[1].bias.copy_(torch.tensor([5.0, -5.0]))
+        costs = losses(0, 20)
+    assert min(costs) == pytest.approx(0, abs=1e-3)
+    assert 0.1 < max(costs) < 2.5
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -882,6 +1015,7 @@ def test_a_benchmark_distils_a_student_for_its_fold(
     shares = system.fit_predict(Round(tracks[:3], tracks[3:], LABELS, tmp_path / "run", seed=1))
     assert shares.shape == (1, 2)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert parse_recipe(["--config", str(tmp_path / "run" / "config.yaml")]) == tiny(seed=1)
     piece(music / "new.wav", 1.0)
     assert system.fingerprint != before
     monkeypatch.delenv("TONEARM_UNLABELLED")

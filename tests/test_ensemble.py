@@ -22,6 +22,7 @@ from tonearm.training.ensemble import (
     REPEATED_FRAMES,
     SECOND_FRONT_END,
     STEP_FRAMES,
+    Denoiser,
     Ensemble,
     LinearHead,
     TagHead,
@@ -143,6 +144,32 @@ def test_a_head_is_the_logistic_regression_it_was_fitted_as() -> None:
     standard = np.clip((own - own.mean(axis=0)) / own.std(axis=0), -5, 5)
     fitted = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000).fit(standard, truth)
     assert np.allclose(shares[:, [0, 2]], fitted.predict_proba(standard), atol=1e-3)
+
+
+def test_each_head_has_its_own_regularisation_and_stops_listening_far_out() -> None:
+    settings = EnsembleSettings(fcn_regularisation=1e-6, fcn_embedding_regularisation=1.0)
+    student = Student(len(LABELS), pretrained=False)
+    both = Ensemble(student, Fcn().eval(), settings, LABELS).eval()
+    features = np.random.default_rng(0).normal(size=(30, EMBEDDING + BENEATH))
+    both.fit_heads(features.astype(np.float32), np.arange(30) % 3)
+    assert both.on_all.linear.weight.abs().max() < 1e-3
+    assert both.on_embedding.linear.weight.abs().max() > 1e-2
+
+    far = torch.zeros(2, EMBEDDING)
+    far[:, 0] = torch.tensor([10.0, 100.0])
+    one, other = both.on_embedding(far)
+    assert torch.equal(one, other)
+
+
+def test_the_embedding_is_that_before_denoising() -> None:
+    student = Student(len(LABELS), pretrained=False)
+    denoised = Ensemble(student, Fcn().eval(), EnsembleSettings(), LABELS).eval()
+    denoised.denoiser = Denoiser(denoised.embedding_size, 4, 0.0).eval()
+    torch.nn.init.ones_(denoised.denoiser.network[-1].bias)
+    windows = torch.rand(1, 200, 128), torch.rand(1, 125, 96)
+    with torch.inference_mode():
+        embedding = denoised.outputs(*windows).embedding
+        torch.testing.assert_close(embedding, denoised.embed_windows(*windows))
 
 
 def half_silent(frames: Floats, beyond_hz: float, fall: float) -> Floats:

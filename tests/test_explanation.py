@@ -121,6 +121,15 @@ def test_both_front_ends_are_covered(tmp_path: Path, sequence: np.ndarray) -> No
     assert loud[seconds < 1].max() < loud[(seconds > 1.6) & (seconds < 1.9)].min() - 3
 
 
+def test_patches_reach_as_high_as_either_front_end(tmp_path: Path) -> None:
+    metadata = tiny_metadata(
+        front_end=dataclasses.replace(FRONT_END, f_max=2000.0),
+        second_front_end=FRONT_ENDS["htk16k"],
+    )
+    two = Classifier.load(write_bundle(tmp_path / "two.onnx", metadata))
+    assert 6000 < explain(two, tone(300, 1), rate=RATE).bands[-1] < 8000
+
+
 def test_evidence_anywhere_passes_through_the_patches(low: Explanation) -> None:
     assert low.at(low.times, low.bands) == pytest.approx(low.evidence)
     between = low.at([(low.times[0] + low.times[1]) / 2], low.bands[:1])
@@ -305,6 +314,10 @@ class TestPlot:
         assert "kHz" in " ".join(label.get_text() for label in spectrum.get_yticklabels())
         assert {"low", "high"} <= {text.get_text() for text in ranking.texts}
         assert timeline.get_xlim() == pytest.approx((0.0, 4.0))
+        # Three windows of two seconds, one a second, which split their overlaps.
+        assert [bar.get_x() for bar in timeline.patches[:3]] == pytest.approx(
+            [0.0, 1.5, 2.5], abs=0.05
+        )
         assert timeline.get_xlabel() == "time (s)"
 
     def test_a_window_that_is_not_music_has_no_genre(self, classifier: Classifier) -> None:

@@ -121,6 +121,14 @@ def test_weights_too_small_to_matter_are_exported_as_zeros(tmp_path: Path) -> No
     assert next(network.parameters()).view(-1)[0] > 0  # the network itself keeps them
 
 
+def test_a_difference_that_is_no_number_is_not_taken_for_a_small_one(tmp_path: Path) -> None:
+    network, metadata, path = make("cnn", tmp_path)
+    bundle = Bundle.load(export(network, metadata, path))
+    torch.nn.init.constant_(network.classifier[1].bias, math.nan)
+
+    assert math.isnan(largest_difference(network.eval(), bundle))
+
+
 def test_a_graph_that_computes_something_else_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,12 @@ from tonearm.errors import UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.calibration_error import bins_of
 from tonearm.evaluation.grouping import Unit, too_few
-from tonearm.evaluation.metrics import Metrics, evaluate, intervals_of
+from tonearm.evaluation.metrics import (
+    Metrics,
+    evaluate,
+    evaluate_with_replicates,
+    intervals_of,
+)
 from tonearm.evaluation.predictions import Predictions, PredictionsError
 
 LABELS = ("blues", "classical", "disco", "metal", "pop")
@@ -174,6 +180,15 @@ def test_macro_figures_have_no_interval_where_a_class_has_too_few_artists(
     assert "accuracy" in result.intervals
 
 
+def test_a_draw_that_lacks_a_genre_has_no_macro_figures() -> None:
+    truth = np.array([0] * 8 + [1] * 2)
+    drawn = evaluate_with_replicates(truth, np.eye(2)[truth], LABELS[:2])[1]
+    lacking = np.isnan(drawn["f1"])
+    assert lacking.mean() == pytest.approx(0.8**10, abs=0.03)
+    assert (drawn["f1"][~lacking] == 1).all()
+    assert (drawn["accuracy"] == 1).all()
+
+
 def test_many_tracks_are_weighted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, shares = sample(50)
     whole = evaluate(truth, shares, LABELS, bootstrap=40)
@@ -255,6 +270,7 @@ def test_unknown_artists_are_groups_of_their_own() -> None:
     assert predictions().unit == "group"
     assert predictions().take([1, 2]).unit == "artist"
     assert predictions().take([0, 3]).unit == "track"
+    assert replace(predictions(2), artists=("Unknown Artist", "")).unit == "track"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from tonearm.errors import UsageError
 from tonearm.models import GenreNetwork, create_model, model_names, register, registry
-from tonearm.models.layers import BandNorm, CepstralStatistics, DescriptorNet, GatedFusion
+from tonearm.models.layers import (
+    BandNorm,
+    CepstralStatistics,
+    DescriptorNet,
+    GatedFusion,
+    StatisticsPool,
+)
 
 CLASSES = 4
 DESCRIPTORS = 7
@@ -251,6 +257,18 @@ def test_descriptors_are_standardised_by_the_rows_that_are_whole() -> None:
 
     assert network.mean.tolist() == [2.0, 20.0, 5.0]
     assert network.spread.tolist() == [1.0, 10.0, 1.0]  # what never varies is only centred
+
+    far, farther = torch.tensor([[6.0, 20.0, 1.0]]), torch.tensor([[600.0, 20.0, -1e6]])
+    network.eval()
+    torch.testing.assert_close(network(farther), network(far))
+
+
+def test_what_does_not_change_in_time_has_a_gradient() -> None:
+    x = torch.ones(2, 5, 3, requires_grad=True)
+
+    StatisticsPool()(x).sum().backward()
+
+    torch.testing.assert_close(x.grad, torch.full((2, 5, 3), 0.2))
 
 
 def test_modality_dropout_never_takes_the_only_input() -> None:

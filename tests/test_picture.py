@@ -192,6 +192,17 @@ class TestPlot:
 
         plot(np.zeros(samples), 8000).savefig(tmp_path / "a.png")
 
+    def test_what_is_left_of_a_file_is_drawn_as_finely_as_the_same_stretch_named(
+        self, tmp_path: Path
+    ) -> None:
+        from tonearm.features.plot import save_plot
+
+        path = tmp_path / "long.wav"
+        write_wav(path, tone(440, 20.0), RATE)
+        save_plot(path, tmp_path / "rest.png", start=19.0)
+        save_plot(path, tmp_path / "named.png", start=19.0, duration=1.0)
+        assert (tmp_path / "rest.png").read_bytes() == (tmp_path / "named.png").read_bytes()
+
     def test_command_writes_the_picture(
         self, piece: Path, tmp_path: Path, program: Program
     ) -> None:

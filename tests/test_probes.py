@@ -71,6 +71,13 @@ def test_the_probe_is_scikit_learns_logistic_regression() -> None:
     assert np.abs(scaler.transform(asked)).max() < 5  # farther out, the probe stops listening
     np.testing.assert_allclose(scores[:, [0, 2]], expected, atol=1e-4)
     assert (scores[:, 1] < -13).all()
+    np.testing.assert_allclose(
+        scores[:, 1], np.log(1e-6)
+    )  # it may still be what others are sure of
+    far = np.repeat(asked[:1], 2, axis=0)
+    far[:, 1] = [17, 21]  # 7 and 9 standard deviations
+    one, other = probe(known, truth, far, 3, regularisation=0.1)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_the_audioset_head_is_its_likeliest_class() -> None:
@@ -159,6 +166,15 @@ def test_what_is_stored_of_a_probe_is_known_by_the_segments_and_the_code(
     (tmp_path / "probe.py").write_text("# other code\n")
     monkeypatch.setattr("tonearm.training.probe.__file__", str(tmp_path / "probe.py"))
     assert len({plain, newer, system.fingerprint}) == 3
+
+
+def test_what_is_stored_of_audioset_is_known_by_the_classes_of_the_genres(
+    asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = find_system(AUDIOSET, tmp_path, FeatureCache(tmp_path / "cache"))
+    plain = system.fingerprint
+    monkeypatch.setitem(audioset.GENRES, "jazz", {"Jazz": 235})
+    assert system.fingerprint != plain
 
 
 def test_missing_weights_are_told_of_before_anything_is_trained(

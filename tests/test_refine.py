@@ -116,6 +116,17 @@ def test_what_was_learned_is_known_by_all_it_depends_on_and_not_by_the_share_of_
     assert len({plain, *(refinement_name(other, [], [], LABELS) for other in others)}) == 4
 
 
+def test_segments_are_mixed_if_the_recipe_says_so(tmp_path: Path) -> None:
+    losses = []
+    for mixup in (0.0, 1.0):
+        brief = recipe(segments=6, steps=1, mixup=mixup)
+        refine(brief, make_ensemble(), clips(), TRUTH, tmp_path / str(mixup))
+        with (tmp_path / str(mixup) / "history.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        losses.append(row["on_all"])
+    assert losses[0] != losses[1]
+
+
 def test_segments_are_balanced_over_genres_and_degraded_as_often_as_is_set() -> None:
     ensemble = make_ensemble()
     maps, genres = draw_segments(recipe(segments=20, smoothing=0.3), ensemble, clips(), TRUTH)
@@ -123,6 +134,10 @@ def test_segments_are_balanced_over_genres_and_degraded_as_often_as_is_set() -> 
     assert maps.dtype == torch.float16
     torch.testing.assert_close(genres.sum(dim=1), torch.ones(20))
     torch.testing.assert_close(genres.sum(dim=0), torch.tensor([9.0, 2.0, 9.0]))
+    seeded = replace(recipe(segments=4), seed=1)
+    others, genres = draw_segments(seeded, ensemble, clips(), TRUTH)
+    assert genres.argmax(dim=1).tolist() == [0, 2, 0, 2]
+    assert not torch.equal(others, maps[:4])
 
     # Segments are cut from the first seconds of a clip alone.
     start = recipe(segments=20)

@@ -23,8 +23,8 @@ from tonearm.datasets.content import content_hash
 from tonearm.errors import TonearmError, UsageError
 from tonearm.evaluation import predictions as files
 from tonearm.evaluation.inference import NothingClassified, evaluable_tracks, run_inference
-from tonearm.evaluation.metrics import Metrics
-from tonearm.evaluation.plots import confidence_histogram
+from tonearm.evaluation.metrics import Metrics, evaluate
+from tonearm.evaluation.plots import confidence_histogram, confusion_matrix
 from tonearm.evaluation.predictions import Predictions
 from tonearm.evaluation.report import (
     ErrorPicture,
@@ -103,6 +103,28 @@ def test_no_bar_of_confidence_is_behind_the_legend() -> None:
     (legend,) = figure.findobj(Legend)
     bars = [bar.get_window_extent() for bar in figure.axes[0].patches]
     assert legend.get_window_extent().count_overlaps(bars) == 0
+
+
+def test_right_and_wrong_answers_are_told_apart_by_the_legend() -> None:
+    truth = ("a", "a", "a", "b")
+    shares = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    figure = confidence_histogram(Predictions(("a", "b"), tuple("1234"), truth, shares))
+
+    (legend,), bars = figure.legends, figure.axes[0].patches
+    counts = {
+        text.get_text(): sum(
+            bar.get_height() for bar in bars if bar.get_facecolor() == handle.get_facecolor()
+        )
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    assert counts == {"right (3)": 3, "wrong (1)": 1}
+
+
+def test_the_matrix_is_shaded_by_the_share_of_the_true_genre() -> None:
+    answers = np.eye(2)[[0, 0, 0, 1, 1]]
+    figure = confusion_matrix(evaluate([0, 0, 0, 0, 1], answers, ("a", "b"), bootstrap=0))
+
+    assert figure.axes[0].images[0].get_array().tolist() == [[0.75, 0.25], [0.0, 1.0]]
 
 
 def test_answers_stand_beside_the_labels() -> None:
@@ -382,6 +404,9 @@ def test_a_model_that_has_learned_the_tracks_is_told_of(
     tracks = {"train": dict.fromkeys(hashes, "high"), "valid": {}, "contents": hashes}
     (run / "tracks.json").write_text(json.dumps(tracks))
     assert f"warning: {run} learned from 1 of these 2 tracks" in program(*arguments)[2]
+    judged = {"train": {"high/0": "jazz"}, "valid": {"mine": "high"}}  # not learned from
+    (run / "tracks.json").write_text(json.dumps(tracks | judged))
+    assert "warning:" not in program(*arguments)[2]
 
     write_metadata(model, tiny_metadata(training={"data": "music"}), model)
     assert "warning:" not in told({})  # a run knows better than by its dataset's name

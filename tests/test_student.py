@@ -52,6 +52,15 @@ def test_any_length_gives_logits_and_the_embedding() -> None:
         torch.testing.assert_close(student(logmel), logits)
 
 
+def test_the_embedding_reads_the_mean_and_the_strongest_moment() -> None:
+    student = small()
+    student.features = torch.nn.Identity()  # untrained ones hardly vary
+    logmel = frames(2, 300)
+    moments = logmel.mean(dim=2)
+    expected = torch.stack([moments.mean(dim=1), moments.amax(dim=1)], dim=1)
+    torch.testing.assert_close(student._pooled(logmel), expected)
+
+
 def test_logits_are_both_heads_weighed() -> None:
     student = small(0.25)
     logmel = frames(2, 200)

@@ -4,6 +4,7 @@ import csv
 import errno
 import importlib
 import inspect
+import itertools
 import json
 import os
 import re
@@ -18,12 +19,14 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import lightning
 import numpy as np
 import pytest
 import torch
 import yaml
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from setting_ranges import unbounded
@@ -40,9 +43,11 @@ from tonearm.extras import needs
 from tonearm.features.descriptors import descriptor_names
 from tonearm.features.logmel import FRONT_ENDS
 from tonearm.models import create_model, registry
+from tonearm.models.mobilenet import MobileNet
 from tonearm.models.multimodal import Multimodal
 from tonearm.synth import STYLES, render, write_wav
 from tonearm.training import parse, train
+from tonearm.training.augment import Batch
 from tonearm.training.build import build_network
 from tonearm.training.callbacks import History
 from tonearm.training.datamodule import (
@@ -56,7 +61,12 @@ from tonearm.training.datamodule import (
     draw_shares,
 )
 from tonearm.training.experiment import DataSettings, Experiment, ModelSettings, data_path
-from tonearm.training.module import DivergedError, clip_log_probabilities, selection_score
+from tonearm.training.module import (
+    DivergedError,
+    GenreTraining,
+    clip_log_probabilities,
+    selection_score,
+)
 from tonearm.training.optimisation import loaded_checkpoint, save_checkpoint
 from tonearm.training.recipe import parse_recipe
 from tonearm.training.run import fit
@@ -222,6 +232,7 @@ def test_wrong_settings_are_named_in_one_line(arguments: list[str], message: str
         {"features": "abc"},
         {"widths": 5},
         {"widths": [4, 4, 4, 4, 4, 4, 4, 4]},
+        {"widths": [4, 4, 4, 4, 4, 4]},  # enough for 3 s, but clips may be shorter
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -383,11 +394,19 @@ def test_an_epoch_visits_every_clip_and_differs_from_the_next() -> None:
     again = list(ClipDraws(clips, experiment))
     draws.set_epoch(1)
     second = list(draws)
+    seeded = list(ClipDraws(clips, replace(experiment, seed=1)))
 
     assert first == again
     assert {draw.clip for draw in first} == set(range(30))
     assert [draw.clip for draw in first] != [draw.clip for draw in second]
+    assert [draw.clip for draw in first] != [draw.clip for draw in seeded]
     assert [draw.position for draw in first] == list(range(60))
+
+
+def test_a_clip_of_four_crops_is_drawn_twice_as_often_as_one_shorter_than_a_crop() -> None:
+    shares = ClipDraws(random_clips([94, 750], [0, 0]), Experiment()).shares
+
+    np.testing.assert_allclose(shares, [1 / 3, 2 / 3], atol=1e-3)
 
 
 def test_an_example_depends_on_its_draw_alone() -> None:
@@ -412,6 +431,18 @@ def test_batches_hold_frames_and_distributions() -> None:
     assert batch.logmel.shape == (16, 188, 96)
     assert batch.descriptors is None
     torch.testing.assert_close(batch.target.sum(dim=1), torch.ones(16))
+
+
+@pytest.mark.parametrize(("examples", "sizes"), [(40, [16, 16]), (10, [10])])
+def test_a_batch_that_is_not_full_is_left_out_unless_it_is_the_only_one(
+    examples: int, sizes: list[int]
+) -> None:
+    clips = random_clips([500, 400], [0, 1])
+    data = replace(DataSettings(), examples_per_epoch=examples)
+
+    batches = GenreData(Experiment(data=data), clips, clips).train_dataloader()
+
+    assert [len(batch.target) for batch in batches] == sizes
 
 
 def test_the_draws_see_the_epoch_through_lightnings_sampler_of_several_devices() -> None:
@@ -447,6 +478,58 @@ def test_of_epochs_of_equal_f1_the_one_of_less_loss_is_better() -> None:
     assert len({float(np.float32(score)) for score in scores}) == 4  # as Lightning keeps them
 
 
+def test_pretrained_weights_take_smaller_steps_and_biases_do_not_decay() -> None:
+    network = create_model("mobilenet", num_classes=3, n_mels=64, width=0.1, pretrained=False)
+    assert isinstance(network, MobileNet)
+    network.pretrained = True
+    groups = GenreTraining(network, Experiment(), LABELS)._parameter_groups()
+
+    settings = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in groups
+        for parameter in group["params"]
+    }
+    ours = [settings[id(parameter)] for parameter in network.classifier.parameters()]
+    theirs = [settings[id(parameter)] for parameter in network.features[0].parameters()]
+    assert ours == [(3e-3, 0.05), (3e-3, 0.0)]
+    assert theirs == [pytest.approx((6e-4, decay)) for decay in (0.05, 0.0, 0.0)]
+    assert len(settings) == len(list(network.parameters()))
+
+
+def test_the_average_follows_from_the_first_steps_on() -> None:
+    network = create_model("cnn", num_classes=3, widths=[4, 8])
+    module = GenreTraining(network, Experiment(), LABELS)  # whose decay is 0.99 in the end
+    averaged = module.averaged_network
+    for step in range(20):
+        for values in (network.classifier[1].bias.data, network.norm.norm.running_mean):
+            values.fill_(step)
+        module.on_train_batch_end(None, Batch(torch.zeros(0), None, torch.zeros(0)), step)
+
+    assert 15 < averaged.classifier[1].bias.mean() < 19
+    assert 15 < averaged.norm.norm.running_mean.mean() < 19
+
+
+def test_every_batch_is_varied_in_its_own_way() -> None:
+    network = create_model("cnn", num_classes=3, widths=[4, 8])
+    module = GenreTraining(network, Experiment(), LABELS)
+    heard: list[torch.Tensor] = []
+    network.norm.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    batch = Batch(torch.rand(4, 62, 96), None, torch.eye(3)[[0, 1, 2, 0]])
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+    trainer.fit(module, DataLoader([batch, batch], batch_size=None))
+
+    assert len(heard) == 4
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(heard, 2))
+
+
 def test_several_devices_each_judge_all_clips() -> None:
     clips = random_clips([500, 40, 400], [0, 1, 1])
 
@@ -468,6 +551,16 @@ def test_clips_are_cut_into_the_windows_of_the_classifier(
     assert (cut[0, frames:] == 0).all()  # silence, in this front end
 
 
+def test_a_short_clip_is_padded_with_what_silence_is_in_the_front_end() -> None:
+    data = replace(DataSettings(), window_seconds=1.0, hop_seconds=1.0)
+
+    cut = clip_windows(np.ones((60, 128), np.float16), FRONT_ENDS["efficientat"], data)
+
+    assert cut.shape == (1, 100, 128)
+    silence = (np.log(1e-5) + 4.5) / 5
+    np.testing.assert_allclose(cut[0, 60:], silence, rtol=1e-6)
+
+
 def test_descriptors_of_a_clip_go_with_each_of_its_windows() -> None:
     clips = replace(random_clips([500], [0]), descriptors=np.ones((1, 5), np.float32))
 
@@ -485,6 +578,14 @@ def finished(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
     """The folder of a finished run of eight epochs."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     train(parse([*settings, "--schedule.epochs", "8"]), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def short(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of two epochs."""
+    folder = tmp_path_factory.mktemp("short") / "run"
+    train(parse([*settings, "--schedule.epochs", "2"]), folder)
     return folder
 
 
@@ -529,6 +630,32 @@ def test_the_best_epoch_is_the_one_exported(finished: Path) -> None:
     best = max(float(row["valid_f1"] or 0) for row in history(finished))
 
     assert metrics.f1 == pytest.approx(best, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("optimiser.label_smoothing", 0.3),
+        ("optimiser.clip_norm", 0.01),
+        ("optimiser.average", 0.1),
+        ("optimiser.weight_decay", 5),
+        ("optimiser.warmup_epochs", 2),
+        ("augment.mixup", 0),
+    ],
+)
+def test_training_heeds_its_settings(
+    settings: list[str], short: Path, tmp_path: Path, setting: str, value: float
+) -> None:
+    changed = [*settings, "--schedule.epochs", "2", f"--{setting}", str(value)]
+    train(parse(changed), tmp_path)
+
+    assert history(tmp_path) != history(short)
+
+
+def test_the_rate_rises_for_an_epoch_and_then_follows_a_cosine(short: Path) -> None:
+    rates = [float(row["lr"]) for row in history(short)]  # in the last of the epoch's two steps
+
+    assert rates == pytest.approx([0.01 * 2 / 3, 0.01 * 0.5], rel=1e-4)
 
 
 def test_of_equally_good_epochs_the_one_of_least_loss_is_kept(
@@ -612,6 +739,9 @@ def test_training_stops_early_and_stays_stopped(
     best = 2 * (1 + losses.index(min(losses)))  # validated every second epoch
     assert len(rows) >= best + int(patience)
     assert len(rows) < 60
+    judged = [row for row in rows if row["valid_loss"]]
+    scores = [selection_score(float(row["valid_f1"]), float(row["valid_loss"])) for row in judged]
+    assert len(judged) == scores.index(max(scores)) + 3  # two validations without a better one
     assert history(tmp_path) == rows
     assert capsys.readouterr().err.count(f"stopped after epoch {len(rows)} of 60: ") == 1
 
@@ -926,8 +1056,9 @@ def test_starting_over_forgets_the_former_run(
 def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
     settings: list[str], music: Path, tmp_path: Path, model: str
 ) -> None:
-    broken = tmp_path / "broken.wav"
+    broken, click = tmp_path / "broken.wav", tmp_path / "click.wav"
     broken.write_bytes(b"RIFF")
+    write_wav(click, np.full(100, 0.5, np.float32), 16000)  # too short
     dataset = load(music)
     fold = split(dataset, "stratified")[0]
     tracks, held_out = (dataset.tracks, ()) if model == "cnn" else (fold.train, fold.valid)
@@ -936,16 +1067,17 @@ def test_tracks_that_cannot_be_decoded_are_left_out_and_listed(
 
     run = fit(
         experiment,
-        [*tracks, Track("broken", broken, LABELS[0])],
+        [*tracks, Track("broken", broken, LABELS[0]), Track("click", click, LABELS[0])],
         held_out,
         dataset.labels,
         tmp_path / "run",
         FeatureCache(tmp_path),
     )
 
-    assert [failure.track.id for failure in run.failures] == ["broken"]
+    assert [failure.track.id for failure in run.failures] == ["broken", "click"]
     assert len(history(tmp_path / "run")) == 3
     metadata = Bundle.load(run.bundle).metadata
+    assert metadata.training["tracks"] == len(tracks)
     assert bool(metadata.descriptors) == (model == "multimodal")
     assert "split" not in metadata.training  # it was not the experiment's that chose these tracks
     # Without validation, all epochs are run, and the last is exported as it is.
