@@ -113,6 +113,14 @@ def test_what_is_heard_amid_noise_comes_nearer_to_what_is_heard_without(learned:
     assert after[~amid_noise].mean() < 0.3 * before[amid_noise].mean()
 
 
+def test_what_is_heard_is_standardised_after_a_single_step_too(tmp_path: Path) -> None:
+    ensemble, heard = make_ensemble(), sounds(0)[:2]
+    denoise(recipe(steps=1), ensemble, heard, tmp_path)
+    assert ensemble.denoiser is not None
+    noisy = embed_pairs(recipe(), ensemble, heard).noisy
+    torch.testing.assert_close(ensemble.denoiser.mean, noisy.mean(dim=0))
+
+
 def test_a_new_denoiser_changes_nothing_and_learns_in_every_part() -> None:
     denoiser = Denoiser(6, 4, dropout=0.0)
     heard = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))

@@ -93,10 +93,6 @@ def load_clips(
     logmels = cache.logmels(tracks, front_end, workers=workers)
     failures = cache.failures
     found = [(track, x) for track, x in zip(tracks, logmels, strict=True) if x is not None]
-    failures += tuple(
-        FailedTrack(track, "lasts a single frame") for track, x in found if len(x) < 2
-    )
-    found = [(track, x) for track, x in found if len(x) > 1]
     if tracks and not found:
         raise DatasetError(f"none of {len(tracks)} tracks can be decoded: {failures[0]}")
     chosen = tuple(track for track, _ in found)
