@@ -4,11 +4,13 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from bundles import FRONT_END, tiny_graph, tiny_metadata, write_bundle
@@ -185,6 +187,22 @@ def test_a_model_can_be_copied_and_sent(
     np.testing.assert_array_equal(twin.run([frames]).logits, model.run([frames]).logits)
 
 
+def test_a_model_runs_on_the_threads_given(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def opened(path: str, options: Any, **others: Any) -> onnxruntime.InferenceSession:
+        given.append(options.intra_op_num_threads)
+        return session(path, options, **others)
+
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    Bundle.load(tiny_bundle)
+    copy.deepcopy(Bundle.load(tiny_bundle, threads=3))
+    assert given == [1, 3, 3]
+
+
 def test_a_model_needs_a_thread(tiny_bundle: Path) -> None:
     with pytest.raises(UsageError, match="threads: expected 1 or more, got 0"):
         Bundle.load(tiny_bundle, threads=0)
@@ -238,6 +256,15 @@ def _whole_numbers(path: Path) -> None:
     onnx.save(model, str(path))
 
 
+def _two_logits_of_music(path: Path) -> None:
+    model = tiny_graph(outputs=("logits", "embedding", "music"))
+    (node,) = (node for node in model.graph.node if "music" in node.output)
+    node.CopyFrom(onnx.helper.make_node("Concat", ["lowness", "lowness"], ["music"], axis=1))
+    model.graph.output[2].type.tensor_type.shape.dim[1].dim_value = 2
+    onnx.save(model, str(path))
+    bundle.write_metadata(path, tiny_metadata(), path)
+
+
 def _no_text(path: Path) -> None:
     write_bundle(path, tiny_metadata(licence="ABCD"))
     path.write_bytes(path.read_bytes().replace(b"ABCD", b"A\xff\xfeD"))
@@ -262,6 +289,7 @@ def _descriptors_only_promised(path: Path) -> None:
         (_other_label_count, "graph has 3 columns in 'logits', metadata 2 labels"),
         (_other_band_count, "graph has 64 columns in 'logmel', metadata 96 mel bands"),
         (_other_descriptor_count, "graph has 2 columns in 'descriptors', metadata 1 descriptors"),
+        (_two_logits_of_music, "graph has 2 columns in 'music', metadata 1 logit"),
         (_no_embedding, "'embedding' missing"),
         (_no_text, "metadata or names are no text"),
         (_whole_numbers, r"'logmel' as tensor\(int64\), expected tensor\(float\)"),
@@ -383,6 +411,13 @@ def test_a_second_front_end_is_carried_and_fed(tmp_path: Path) -> None:
 def test_front_ends_of_two_sample_rates_are_refused() -> None:
     with pytest.raises(MetadataError, match=r"second_front_end: .* 16000 and 32000 Hz"):
         tiny_metadata(second_front_end=FRONT_ENDS["htk32k"])
+
+
+def test_a_hop_is_a_frame_or_more_of_either_front_end() -> None:
+    twice_as_fine = replace(FRONT_ENDS["htk16k"], hop_length=128)
+    tiny_metadata(front_end=twice_as_fine, hop_seconds=0.006)
+    with pytest.raises(MetadataError, match=r"hop_seconds: expected a frame or more, got 0\.006"):
+        tiny_metadata(second_front_end=twice_as_fine, hop_seconds=0.006)
 
 
 def test_a_graph_without_the_promised_second_input_is_refused(tmp_path: Path) -> None:

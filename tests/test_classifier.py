@@ -88,6 +88,8 @@ def test_it_is_music_if_half_of_it_is(musical_bundle: Path) -> None:
     spoken_intro = classifier(np.r_[high, high, low, low], RATE)
     windows = [segment.music for segment in spoken_intro.segments]
     assert [p > 0.5 for p in windows if p] == [False, False, True, True]
+    printed = spoken_intro.to_dict(timeline=True)["segments"]
+    assert [segment["music"] for segment in printed] == pytest.approx(windows, abs=1e-6)
     assert spoken_intro.music is not None
     assert spoken_intro.music > 0.5
     with_jingle = classifier(np.concatenate([high] * 9 + [low]), RATE)
@@ -316,7 +318,12 @@ def test_files_are_taken_one_by_one(classifier: Classifier, song: Path) -> None:
         while True:
             yield song
 
-    assert next(classifier.classify_files(endless())).genre == "low"
+    before = set(multiprocessing.active_children())
+    for workers, processes in ((1, 0), (2, 2)):
+        results = classifier.classify_files(endless(), workers)
+        assert next(results).genre == "low"
+        assert len(set(multiprocessing.active_children()) - before) == processes
+        del results
 
 
 def test_an_unexpected_error_costs_one_file(
@@ -552,6 +559,8 @@ def test_stretches_have_a_music_verdict(
     numpys = classifier.classify_stretches(path, [(np.float32(4), np.float32(2))])
     assert '"start": 4.0' in json.dumps(numpys.to_dict(timeline=True))
     assert (song.duration, talk.duration) == (4, 4)
+    beyond = classifier.classify_stretches(path, [(9, 2), (0, 2)])
+    assert (beyond.duration, beyond.truncated, song.truncated) == (2, True, False)
     assert talk.embedding == pytest.approx(classifier(tone(5000, 4), RATE).embedding, abs=0.1)
 
 

@@ -58,6 +58,16 @@ def test_frames_are_described_as_by_librosa(
     np.testing.assert_allclose(actual, expected, rtol=0.01, atol=1e-4 * mean_magnitude)
 
 
+@pytest.mark.parametrize("name", ["mfcc", "contrast", "zero_crossing_rate"])
+def test_a_hush_after_music_is_described_as_by_librosa(name: str) -> None:
+    """What is 80 dB below the loudest counts as that, and rounding noise has no sign."""
+    hush = 1e-11 * np.random.default_rng(0).standard_normal(RATE)
+    piece = np.r_[render("swing", seconds=1.0, rate=RATE), hush].astype(np.float32)
+    actual = getattr(describe_frames(piece), name)
+    expected = LIBROSA[name](piece).T.reshape(actual.shape)
+    np.testing.assert_allclose(actual, expected, rtol=0.01, atol=1e-3 * np.abs(expected).mean())
+
+
 def test_tempogram(piece: np.ndarray, frames: FrameDescriptors) -> None:
     actual = tempo.mean_tempogram(frames.onsets, FRAMES_PER_SECOND)
     expected = librosa.feature.tempogram(

@@ -59,7 +59,9 @@ def test_small_weights_and_whole_numbers_are_left(tmp_path: Path) -> None:
             onnx.numpy_helper.from_array(np.ones(800, np.int64), "whole"),
         ]
     )
-    types = {w.name: w.data_type for w in halve(model).graph.initializer}
+    halved = halve(model)
+    onnx.checker.check_model(halved)  # not every reader sorts the nodes as ONNX Runtime does
+    types = {w.name: w.data_type for w in halved.graph.initializer}
     assert types["few"] == TensorProto.FLOAT
     assert types["whole"] == TensorProto.INT64
     assert types["weights_half"] == TensorProto.FLOAT16

@@ -55,7 +55,7 @@ def summarise(samples: np.ndarray, columns: int, block: int = 5000) -> Overview:
 
 
 def test_overview_has_bounded_columns() -> None:
-    for seconds in (0.5, 3.0, 20.0):
+    for seconds in (0.5, 79 * 512 / RATE, 3.0, 20.0):  # the second has 80 frames of 79 hops
         summary = summarise(tone(440, seconds), columns=20)
         assert len(summary.decibels) <= 81
         assert len(summary.low) == len(summary.high) <= 81
@@ -70,6 +70,7 @@ def test_overview_averages_power() -> None:
     assert fine.config.n_mels == coarse.config.n_mels
     mean = [np.mean(10 ** (summary.decibels / 10), axis=0) for summary in (fine, coarse)]
     np.testing.assert_allclose(*mean, rtol=0.1)
+    np.testing.assert_allclose(fine.decibels, LogMel(fine.config)(samples), atol=0.01)
 
 
 def test_overview_keeps_the_peaks() -> None:
@@ -83,6 +84,8 @@ def test_overview_keeps_the_peaks() -> None:
         20, abs=summary.step_seconds
     )
     assert (summary.high.max(), summary.low.min()) == pytest.approx((0.9, -0.7))
+    samples[-1] = 0.5
+    assert summarise(samples, columns=30).high[-1] == pytest.approx(0.5), "nor is the end cut off"
 
 
 @pytest.mark.parametrize("n_mels", [16, 128, 256, 512])
