@@ -152,6 +152,13 @@ def test_online_the_weights_are_fetched_once(
     assert torch.equal(fetched.classifier[2].weight, kept.classifier[2].weight)
     assert [p.name for p in (nowhere / "pretrained").iterdir()] == [pretrained.PRETRAINED_FILE]
 
+    own = nowhere / "own" / pretrained.PRETRAINED_FILE
+    monkeypatch.setenv("TONEARM_PRETRAINED", str(own.parent))
+    assert pretrained.find_pretrained().parent == nowhere / "pretrained"
+    own.parent.mkdir()
+    own.touch()
+    assert pretrained.find_pretrained() == own
+
 
 def test_a_download_that_is_not_the_weights_is_not_kept(
     nowhere: Path, monkeypatch: pytest.MonkeyPatch
