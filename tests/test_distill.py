@@ -146,6 +146,29 @@ def test_lessons_are_made_once_and_hold_what_was_heard(
     assert len(asked) == 9
 
 
+def test_each_lesson_is_of_its_own_stretch(tmp_path: Path, music: Path, asked: list[int]) -> None:
+    (file, *_) = music.glob("*.wav")
+    three = replace(SHORT, segments=3, segment_seconds=1.0, spacing_seconds=2.0)
+    found = TransferStore(tmp_path / "cache", progress=False).of_music([file], three)
+    assert len(found) == 3
+    for segment, stretch in zip(found, EvenlySpaced(three)(file), strict=True):
+        samples = transfer_set.audio.read(file, STUDENT_FRONT_END.sample_rate, *stretch).samples
+        expected = LogMel(STUDENT_FRONT_END)(samples)
+        np.testing.assert_allclose(segment.logmel(), expected, atol=5e-3)
+
+
+def test_lessons_of_other_teachers_or_recordings_have_another_digest(
+    tmp_path: Path, music: Path, asked: list[int]
+) -> None:
+    files = sorted(music.glob("*.wav"))
+    found = TransferStore(tmp_path / "cache", progress=False).of_music(files, SHORT)
+    outputs = found[-1].outputs
+    retold = replace(found[-1], outputs=outputs._replace(audioset=outputs.audioset + 0.1))
+    sets = (found, found[:-1], [*found[:-1], retold])
+    assert len({transfer_set.transfer_digest(segments) for segments in sets}) == 3
+    assert transfer_set.transfer_digest(iter(found)) == transfer_set.transfer_digest(found)
+
+
 def test_a_clip_is_one_lesson_of_the_front_end(tmp_path: Path, asked: list[int]) -> None:
     clip = piece(tmp_path / "clip.wav", 1.0)
     store = TransferStore(tmp_path / "cache", progress=False)
@@ -212,6 +235,9 @@ def test_segments_are_spread_over_a_recording(tmp_path: Path) -> None:
         stretches = plan(path)
         assert len(stretches) == count
         assert all(start >= 1 and start + length <= seconds for start, length in stretches)
+    crowded = EvenlySpaced(TransferSettings(spacing_seconds=4.0, shortest_seconds=8.0))
+    write_wav(path, np.zeros(9 * 8000, np.float32), 8000)
+    assert {start for start, _ in crowded(path)} == {1.0}, "none before the beginning"
 
 
 def test_silence_and_sounds_teach_nothing(tmp_path: Path, asked: list[int]) -> None:
