@@ -51,7 +51,7 @@ def test_noise_lies_as_far_below_as_is_said() -> None:
 
 
 def test_strengths_are_drawn_both_ways_within_their_bounds() -> None:
-    shift, noise, stretch, _ = DEGRADATIONS
+    shift, noise, stretch, codec = DEGRADATIONS
     clean = tone(440.0, 0.5)
     draws = [np.random.default_rng(seed) for seed in range(16)]
     moved = [12 * np.log2(pitch(shift(clean, RATE, rng)[0]) / 440) for rng in draws]
@@ -64,6 +64,9 @@ def test_strengths_are_drawn_both_ways_within_their_bounds() -> None:
     ratios = 10 * np.log10(np.mean(clean**2) / np.array(added))
     assert 14.5 < ratios.min() < 20
     assert 25 < ratios.max() < 30.5
+    piece = render("rock-band", 0.5, RATE, seed=1)
+    heard = {codec(piece, RATE, rng)[0].tobytes() for rng in draws}
+    assert 1 < len(heard) <= 3, "at several bit rates"
 
 
 def test_a_codec_keeps_to_its_bit_rate(tmp_path: Path) -> None:

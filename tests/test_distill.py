@@ -196,6 +196,8 @@ def test_what_cannot_be_heard_is_told_and_does_not_stop_the_rest(
     refused = sorted(Path(refused.path).name for refused in store.refused)
     assert refused == ["bad.wav", "missing.wav", "scrap.wav"]
     assert all("\n" not in str(refused) for refused in store.refused)
+    store.of_clips([good], 60.0)
+    assert store.refused == (), "those of the last call"
 
 
 def test_a_strange_recording_does_not_stop_the_rest(
@@ -266,10 +268,17 @@ def test_targets_are_standard_and_come_back_from_a_file(tmp_path: Path) -> None:
     embeddings = np.stack([target.fcn for target in targets])
     np.testing.assert_allclose(embeddings.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(embeddings.std(axis=0), 1, atol=1e-4)
+    shares = torch.from_numpy(heard[0].audioset).sigmoid()
+    np.testing.assert_allclose(targets[0].audioset, shares, atol=1e-6)
 
     torch.save(space.to_state(), tmp_path / "space.pt")
     back = TargetSpace.from_state(torch.load(tmp_path / "space.pt", weights_only=True))
     np.testing.assert_array_equal(back(heard[0]).musicnn, targets[0].musicnn)
+
+    loud, limit = (heard[0].musicnn.copy() for _ in range(2))
+    loud[:, 7], limit[:, 7] = 1e6, space.mean[7] + 6 * space.deviation[7]
+    of_loud, of_limit = (space(heard[0]._replace(musicnn=maps)).musicnn for maps in (loud, limit))
+    np.testing.assert_allclose(of_loud, of_limit, atol=1e-4)  # no map outweighs all others
 
     batch = collate(targets[:2], [None, 1], torch.device("cpu"))
     np.testing.assert_allclose(batch.musicnn[0], targets[0].musicnn.mean(axis=0), rtol=1e-5)

@@ -165,6 +165,19 @@ def test_musicnn_takes_over_tensorflow_variables(tmp_path: Path) -> None:
     with torch.inference_mode():
         for ours, theirs in zip(network(patch), musicnn.load_musicnn(tmp_path)(patch), strict=True):
             torch.testing.assert_close(ours, theirs)
+        means, maxima = network(patch).pooled.chunk(2, dim=1)
+    assert (means <= maxima + 1e-5).all()
+
+
+def test_an_even_kernel_looks_further_ahead_than_back_as_in_tensorflow() -> None:
+    branch = musicnn.MusicallyShapedBranch(1, (4, 1)).eval()
+    kernel = torch.tensor([0.0, 1.0, 0.0, 0.0]).reshape(1, 1, 4, 1)  # the frame itself
+    branch.load_state_dict(
+        {"convolution.weight": kernel, "convolution.bias": torch.zeros(1)}, strict=False
+    )
+    frames = torch.arange(6.0).reshape(1, 1, 6, 1)
+    with torch.inference_mode():
+        torch.testing.assert_close(branch(frames)[0, 0], frames.flatten(), rtol=1e-3, atol=0)
 
 
 def as_tensorflow(network: musicnn.Musicnn) -> dict[str, np.ndarray]:
@@ -199,12 +212,14 @@ def as_tensorflow(network: musicnn.Musicnn) -> dict[str, np.ndarray]:
 
 def test_the_fcn_loads_strictly_and_leaves_the_stored_front_end(tmp_path: Path) -> None:
     network = fcn.Fcn().eval()
+    torch.nn.init.constant_(network.layer1.conv.weight[0], 1e-30)  # as weight decay leaves them
     file = tmp_path / "won_msd" / "fcn.pth"
     file.parent.mkdir()
     torch.save(network.state_dict() | {"spec.mel_scale.fb": torch.zeros(257, 96)}, file)
     frames = torch.randn(1, fcn.SHORTEST_FRAMES, 96)
     with torch.inference_mode():
         torch.testing.assert_close(fcn.load_fcn(file)(frames).tags, network(frames).tags)
+    assert not fcn.load_fcn(file).layer1.conv.weight[0].any()
     torch.save({"weight": torch.zeros(1)}, file)
     with pytest.raises(fcn.FcnError, match=r"fcn\.pth: not the weights of the FCN"):
         fcn.load_fcn(file)
