@@ -355,6 +355,12 @@ def test_data_is_found_in_the_folder_of_the_environment(
 
     assert data_path(name) == tmp_path / "gtzan"
 
+    here = tmp_path / "here" / "gtzan"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here.parent)
+    assert data_path("gtzan") == tmp_path / "gtzan", "which comes before one that lies here"
+    assert data_path(str(here)) == here
+
 
 def test_data_must_be_given() -> None:
     with pytest.raises(UsageError, match="give --data FOLDER"):
