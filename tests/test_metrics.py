@@ -263,6 +263,19 @@ def test_predictions_file_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["predictions.csv"]
 
 
+def test_joined_predictions_keep_the_columns_that_all_have() -> None:
+    first, second = replace(predictions(3), seeds=("0",) * 3), predictions(2)
+    joined = files.join([first, second])
+    assert (joined.tracks, joined.truth) == (
+        first.tracks + second.tracks, first.truth + second.truth
+    )  # fmt: skip
+    assert joined.artists == ("", "Ann, Bob", "Ann, Bob", "", "Ann, Bob")
+    assert joined.seeds is None
+    np.testing.assert_array_equal(joined.probabilities[3:], second.probabilities)
+    with pytest.raises(UsageError, match="different classes"):
+        files.join([first, replace(second, labels=second.labels[::-1])])
+
+
 def test_unknown_artists_are_groups_of_their_own() -> None:
     groups = predictions(4).groups
     assert groups == ("track track.000", "artist annbob", "artist annbob", "track track.003")

@@ -206,6 +206,10 @@ def test_worst_errors_come_by_confidence() -> None:
     assert confidences == sorted(wrong, reverse=True)[:4]
     assert all(error["truth"] != error["predicted"] for error in errors)
     assert all(error["share_of_truth"] < error["confidence"] for error in errors)
+    many = predictions.take(np.repeat(np.flatnonzero(~predictions.correct), 5).tolist())
+    assert len(many) > 20
+    page = " ".join(render(many, many.metrics(0), SUBJECT).split())
+    assert f"most confidence, 20 of {len(many)}." in page
 
 
 def test_confused_pairs_come_by_count() -> None:
@@ -501,3 +505,6 @@ def test_confusions_of_as_many_tracks_come_by_share() -> None:
     predictions = Predictions(LABELS, tuple("abcdef"), truth, heard)
     pairs = confused_pairs(predictions.metrics(0))
     assert [(pair["truth"], pair["share"]) for pair in pairs] == [("disco", 0.5), ("blues", 0.25)]
+    twice = predictions.take([0, 1, 2, 2, 2, 2, 3, 3, 4, 5])
+    pairs = confused_pairs(twice.metrics(0))
+    assert [(pair["truth"], pair["share"]) for pair in pairs] == [("blues", 0.25), ("disco", 0.5)]
