@@ -130,13 +130,15 @@ def test_a_damaged_fold_is_named(tmp_path: Path, change: Callable[[str], str], t
         cross_validate(Scripted(), folds, LABELS, tmp_path)
 
 
-@pytest.mark.parametrize("change", ["settings", "labels", "seed", "tracks"])
+@pytest.mark.parametrize("change", ["settings", "labels", "seed", "tracks", "parts"])
 def test_what_has_changed_is_done_again(tmp_path: Path, change: str) -> None:
     folds = datasets.split(songs(), "artist-kfold", 3)
     cross_validate(Scripted(), folds, LABELS, tmp_path)
     system = Scripted(fingerprint="2" if change == "settings" else "1")
     if change == "tracks":
         folds = datasets.split(songs(22), "artist-kfold", 3)
+    elif change == "parts":
+        folds = [datasets.Fold(fold.name, fold.held_out, fold.train) for fold in folds]
     labels = (*LABELS, "rock") if change == "labels" else LABELS
     cross_validate(system, folds, labels, tmp_path, seed=int(change == "seed"))
     assert len(system.trained) == 3

@@ -135,6 +135,9 @@ def test_answers_stand_beside_the_labels() -> None:
     assert trial.predictions.labels == LABELS
     assert [failure.error for failure in trial.failures] == ["no audio stream"]
     assert trial.predictions.metrics(0).accuracy == 0.5
+    assert trial.predictions.artists is None  # no empty column of them in the file
+    known = [replace(track, artist="Ann") for track in songs.tracks[:1]]
+    assert run_inference(Oracle(), [*known, *songs.tracks[1:]]).predictions.artists == ("Ann", "")
 
 
 def test_a_track_without_audio_shifts_no_answers() -> None:
