@@ -92,8 +92,10 @@ def test_a_clear_difference_is_significant_and_has_its_sign() -> None:
     assert result.rows[0].difference is None
     assert difference is not None
     assert difference.accuracy == pytest.approx(second.correct.mean() - first.correct.mean())
-    low, high = difference.intervals["accuracy"]
-    assert 0 < low < difference.accuracy < high
+    assert difference.f1 == pytest.approx(second.metrics(0).f1 - first.metrics(0).f1)
+    for figure in ("accuracy", "f1"):
+        low, high = difference.intervals[figure]
+        assert 0 < low < getattr(difference, figure) < high
     assert difference.p_value < 0.001
     assert difference.gained == (second.correct & ~first.correct).sum()
     assert difference.lost == (first.correct & ~second.correct).sum()

@@ -35,7 +35,12 @@ from tonearm.evaluation.report import (
     worst_errors,
     write_report,
 )
-from tonearm.evaluation.training_overlap import data_learned, overlap_warning, training_text
+from tonearm.evaluation.training_overlap import (
+    data_learned,
+    data_of_base,
+    overlap_warning,
+    training_text,
+)
 from tonearm.prediction import Failure, Prediction
 
 LABELS = ("blues", "disco", "jazz")
@@ -481,6 +486,13 @@ def test_parts_that_were_learned_are_noted_if_every_track_is_in_one() -> None:
     tracks = [Track(part, None, "blues", split=part) for part in ("valid", "train", "valid")]
     assert data_learned("mine", tracks) == {"data": "mine", "data_parts": ["train", "valid"]}
     assert data_learned("mine", [*tracks, Track("other", None, "blues")]) == {"data": "mine"}
+
+
+def test_a_model_built_on_a_built_one_names_what_the_first_learned_from() -> None:
+    built = data_of_base({"data": "GTZAN", "data_parts": ["train"], "tracks": 443})
+    assert built == {"base_data": "GTZAN", "base_data_parts": ["train"]}
+    assert data_of_base({**built, "tracks": 18}) == built
+    assert data_of_base({"tracks": 18}) == {}
 
 
 def test_a_run_is_the_same_in_whatever_order_its_tracks_are_listed() -> None:
