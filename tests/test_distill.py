@@ -58,8 +58,8 @@ from tonearm.training.recipe import (
 from tonearm.training.refine import refinement_name
 from tonearm.training.runfolder import RunError
 from tonearm.training.soft_labels import soft_labels
-from tonearm.training.targets import TargetSpace, collate
-from tonearm.training.teacher_heads import StudentWithTeacherHeads
+from tonearm.training.targets import TargetBatch, TargetSpace, collate
+from tonearm.training.teacher_heads import StudentWithTeacherHeads, imitation_losses
 from tonearm.training.teachers import STUDENT_FRONT_END, TeacherOutputs
 from tonearm.training.transfer_set import EvenlySpaced, TransferSegment, TransferStore
 from tonearm.training.tune import Examples, _draw, tuning_name
@@ -284,6 +284,31 @@ def test_targets_are_standard_and_come_back_from_a_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(batch.musicnn[0], targets[0].musicnn.mean(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(batch.musicnn[1], targets[1].musicnn[1])
     assert 0 <= batch.audioset.min() <= batch.audioset.max() <= 1
+
+
+def test_each_teacher_is_imitated_by_a_head_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    space = TargetSpace.fit([random_outputs(rng) for _ in range(6)], components=5)
+    student = Student(2, embedding_size=16, width=0.1, pretrained=False)
+    network = StudentWithTeacherHeads(student, space).eval()
+    said = network(torch.randn(2, 64, 128))
+    undecided = said.student._replace(audioset=torch.zeros(2, 527))
+    said = said._replace(student=undecided)
+    _, *as_said = said
+    names = ("musicnn", "musicnn_tags", "fcn", "fcn_tags")
+    for name in names:
+        targets = TargetBatch(*as_said, torch.zeros(2, 527))
+        targets = targets._replace(**{name: getattr(said, name) + 3})
+        losses = {each: loss.item() for each, loss in imitation_losses(said, targets).items()}
+        assert losses.pop("audioset") == pytest.approx(527 * np.log(2), rel=1e-5)
+        assert losses == pytest.approx({each: 9 * (each == name) for each in names})
+
+    settings = DistillOptimiserSettings(lr=3.0, pretrained_lr=1.0, audioset_lr=2.0)
+    rates = {id(each): rate for group, rate in network.groups(settings) for each in group}
+    assert rates.keys() == {id(each) for each in network.parameters()}
+    parts = (student.features, student.audioset, student.project, student.classifier, network.fcn)
+    found = [{rates[id(each)] for each in part.parameters()} for part in parts]
+    assert found == [{1.0}, {2.0}, {3.0}, {3.0}, {3.0}]
 
 
 def test_soft_labels_follow_the_teachers_and_audioset() -> None:

@@ -249,6 +249,19 @@ def test_a_hybrid_averages_what_frames_and_descriptors_say() -> None:
     torch.testing.assert_close(network(logmel, descriptors)[1], frames[1])
 
 
+@pytest.mark.parametrize("key", ["multimodal", "hybrid-descriptors", "mobilenet-rnn-descriptors"])
+def test_descriptors_may_be_of_any_size(key: str) -> None:
+    network = make(key).eval()
+    logmel, descriptors = inputs(network)
+    assert descriptors is not None
+    rows = torch.randn(20, DESCRIPTORS, generator=torch.Generator().manual_seed(2))
+    answers = []
+    for scale in (1, 1000):
+        network.standardise_descriptors(scale * rows)
+        answers.append(network(logmel, scale * descriptors))
+    torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-3)
+
+
 def test_descriptors_are_standardised_by_the_rows_that_are_whole() -> None:
     network = DescriptorNet(3, size=8, dropout=0.0)
     rows = torch.tensor([[1.0, 10.0, 5.0], [3.0, 30.0, 5.0], [torch.nan, 0.0, 0.0]])
