@@ -207,6 +207,15 @@ def test_a_system_keeps_an_artists_tracks_together(edition: Path, tmp_path: Path
     np.testing.assert_allclose(shares, alone.predict_proba(rows))
 
 
+def test_a_system_has_the_seed_of_its_round(edition: Path, tmp_path: Path) -> None:
+    tracks = load(edition).tracks
+    system = BaselineSystem("mfcc-forest", FeatureCache(tmp_path))
+    one, other = (
+        system.fit_predict(Round(tracks, tracks, LABELS[:2], tmp_path, seed)) for seed in (1, 2)
+    )
+    assert not np.array_equal(one, other)
+
+
 def test_pictures_are_of_the_middle_of_a_recording(tmp_path: Path) -> None:
     middle = synth.render("swing", 30.0, 22050)
     around = np.full(5 * 22050, 0.3, np.float32)

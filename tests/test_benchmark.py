@@ -412,6 +412,11 @@ def test_systems_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     names = default_systems(tmp_path, songs())
     assert names[0] == "mfcc-svm"
     assert names[-1] == "zebra"  # which the ladder does not know
+    first, *others = songs()
+    pictured = replace(songs(), tracks=(replace(first, picture=Path("0.png")), *others))
+    found = set(default_systems(tmp_path, pictured)) - set(names)
+    assert found
+    assert all(name.startswith("kaggle-picture-") for name in found)
     assert "hybrid" in names
 
 
