@@ -271,6 +271,9 @@ def test_targets_are_standard_and_come_back_from_a_file(tmp_path: Path) -> None:
     shares = torch.from_numpy(heard[0].audioset).sigmoid()
     np.testing.assert_allclose(targets[0].audioset, shares, atol=1e-6)
 
+    silent = [one._replace(fcn=np.zeros(64, np.float32)) for one in heard]
+    assert not TargetSpace.fit(silent, components=5)(silent[0]).fcn.any()
+
     torch.save(space.to_state(), tmp_path / "space.pt")
     back = TargetSpace.from_state(torch.load(tmp_path / "space.pt", weights_only=True))
     np.testing.assert_array_equal(back(heard[0]).musicnn, targets[0].musicnn)
@@ -341,6 +344,15 @@ def test_soft_labels_follow_the_teachers_and_audioset() -> None:
         one.audioset[list(audioset.GENRES["jazz"].values())] -= 5.0
     rare = soft_labels(clips, truth, heard, labels, regularisation=0.01, audioset_weight=0.5)
     np.testing.assert_allclose(rare, common, atol=1e-4)
+    # It counts as much as it is said to.
+    alone, half, whole = (
+        np.diff(np.log(soft_labels(
+            clips, truth, heard, labels, regularisation=0.01, audioset_weight=weight
+        )))
+        for weight in (0.0, 0.2, 0.4)
+    )  # fmt: skip
+    assert np.abs(half - alone).max() > 0.1
+    np.testing.assert_allclose(whole - alone, 2 * (half - alone), atol=0.01)
 
 
 # --- conditions

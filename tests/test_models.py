@@ -82,6 +82,14 @@ def inputs(network: GenreNetwork, batch: int = 3, frames: int = 60) -> tuple[Ten
     return logmel, torch.randn(batch, DESCRIPTORS, generator=generator)
 
 
+@pytest.mark.parametrize("key", ["cnn", "crnn", "hybrid", "multimodal"])
+def test_a_network_learns_alike_from_frames_of_any_scale(key: str) -> None:
+    changes = {"modality_dropout": 0.0} if key == "multimodal" else {}
+    network = make(key, dropout=0.0, **changes).train()
+    logmel, _ = inputs(network)
+    torch.testing.assert_close(network(40 * logmel - 60), network(logmel), rtol=1e-3, atol=1e-3)
+
+
 def test_no_network_is_left_out() -> None:
     tried = {name for name, _ in NETWORKS.values()}
     assert set(model_names()) - tried == {"student"}, "not in NETWORKS"  # see test_student.py
