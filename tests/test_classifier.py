@@ -201,6 +201,29 @@ def test_an_open_file_gets_the_prediction_of_its_path(
     assert both(uploaded).probabilities["low"] > 0.999
 
 
+def test_the_middle_is_read_within_the_limit_and_a_failure_to_is_told(
+    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_bundle(tmp_path / "both.onnx", tiny_metadata(descriptors=("tempo",)))
+    both = Classifier.load(path, time_limit=70)
+    limits = []
+    read = audio.read
+
+    def noted(*arguments: Any, **named: Any) -> object:
+        limits.append(named["time_limit"])
+        return read(*arguments, **named)
+
+    def failing(*_: Any, **__: Any) -> object:
+        raise audio.ReadFailed(str(song), "input/output error")
+
+    monkeypatch.setattr(audio, "read", noted)
+    both(song)
+    assert limits == [70]
+    monkeypatch.setattr(audio, "read", failing)
+    with pytest.raises(audio.ReadFailed):  # rather than an answer without the descriptors
+        both(song)
+
+
 def test_samples_may_lie_in_memory_as_they_like(classifier: Classifier) -> None:
     stereo = np.stack([tone(5000, 2, 44_100), tone(200, 2, 44_100)], axis=1)
     assert classifier(stereo[:, 0], 44_100).genre == "high"

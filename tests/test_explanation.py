@@ -319,6 +319,17 @@ class TestPlot:
             [0.0, 1.5, 2.5], abs=0.05
         )
         assert timeline.get_xlabel() == "time (s)"
+        heights = np.array([bar.get_height() for bar in timeline.patches]).reshape(-1, 3)
+        assert heights.sum(axis=0) == pytest.approx(1)
+
+    def test_evidence_for_is_orange_and_against_is_blue(self, low: Explanation) -> None:
+        from tonearm.explanation_plot import plot
+
+        for sign in (1, -1):
+            explanation = dataclasses.replace(low, evidence=sign * np.ones_like(low.evidence))
+            (image,) = plot(explanation).axes[0].images
+            red, _, blue = np.moveaxis(np.asarray(image.get_array()), -1, 0)
+            assert (sign * (red - blue) > 0).all()
 
     def test_a_window_that_is_not_music_has_no_genre(self, classifier: Classifier) -> None:
         from tonearm.explanation_plot import plot
