@@ -321,6 +321,9 @@ class TestPlot:
         assert timeline.get_xlabel() == "time (s)"
         heights = np.array([bar.get_height() for bar in timeline.patches]).reshape(-1, 3)
         assert heights.sum(axis=0) == pytest.approx(1)
+        assert {text.get_color() for text in timeline.texts if text.get_text() == "low"} == {
+            "black"
+        }
 
     def test_evidence_for_is_orange_and_against_is_blue(self, low: Explanation) -> None:
         from tonearm.explanation_plot import plot
@@ -330,6 +333,13 @@ class TestPlot:
             (image,) = plot(explanation).axes[0].images
             red, _, blue = np.moveaxis(np.asarray(image.get_array()), -1, 0)
             assert (sign * (red - blue) > 0).all()
+            assert (red + blue).max() > 3 * (red + blue).min(), "the louder, the brighter"
+
+    def test_an_excerpt_is_drawn_where_it_begins(self, low: Explanation) -> None:
+        from tonearm.explanation_plot import plot
+
+        spectrum = plot(dataclasses.replace(low, start=10.0)).axes[0]
+        assert spectrum.get_xlim() == pytest.approx((10.0, 14.0))
 
     def test_a_window_that_is_not_music_has_no_genre(self, classifier: Classifier) -> None:
         from tonearm.explanation_plot import plot
