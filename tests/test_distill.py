@@ -345,12 +345,12 @@ def test_soft_labels_follow_the_teachers_and_audioset() -> None:
     rare = soft_labels(clips, truth, heard, labels, regularisation=0.01, audioset_weight=0.5)
     np.testing.assert_allclose(rare, common, atol=1e-4)
     # It counts as much as it is said to.
-    alone, half, whole = (
-        np.diff(np.log(soft_labels(
-            clips, truth, heard, labels, regularisation=0.01, audioset_weight=weight
-        )))
-        for weight in (0.0, 0.2, 0.4)
-    )  # fmt: skip
+
+    def log_odds(weight: float) -> np.ndarray:
+        weights = {"regularisation": 0.01, "audioset_weight": weight}
+        return np.diff(np.log(soft_labels(clips, truth, heard, labels, **weights)))
+
+    alone, half, whole = map(log_odds, (0.0, 0.2, 0.4))
     assert np.abs(half - alone).max() > 0.1
     np.testing.assert_allclose(whole - alone, 2 * (half - alone), atol=0.01)
 

@@ -341,6 +341,19 @@ class TestPlot:
         spectrum = plot(dataclasses.replace(low, start=10.0)).axes[0]
         assert spectrum.get_xlim() == pytest.approx((10.0, 14.0))
 
+    def test_an_unlikely_genre_is_listed_with_its_own_probability(self, low: Explanation) -> None:
+        from tonearm.explanation_plot import plot
+
+        shares = {"a": 0.3, "b": 0.2, "c": 0.18, "d": 0.12, "e": 0.1, "f": 0.07, "g": 0.03}
+        segments = [dataclasses.replace(s, probabilities=shares) for s in low.prediction.segments]
+        prediction = dataclasses.replace(
+            low.prediction, probabilities=shares, segments=tuple(segments)
+        )
+        unlikely = dataclasses.replace(low, genre="g", prediction=prediction)
+        ranking = plot(unlikely).axes[2]
+        assert [bar.get_width() for bar in ranking.patches] == [0.3, 0.2, 0.18, 0.12, 0.1, 0.03]
+        assert [text.get_text() for text in ranking.texts][-2:] == ["g", "3 %"]
+
     def test_a_window_that_is_not_music_has_no_genre(self, classifier: Classifier) -> None:
         from tonearm.explanation_plot import plot
 

@@ -266,9 +266,8 @@ def test_predictions_file_round_trip(tmp_path: Path) -> None:
 def test_joined_predictions_keep_the_columns_that_all_have() -> None:
     first, second = replace(predictions(3), seeds=("0",) * 3), predictions(2)
     joined = files.join([first, second])
-    assert (joined.tracks, joined.truth) == (
-        first.tracks + second.tracks, first.truth + second.truth
-    )  # fmt: skip
+    assert joined.tracks == first.tracks + second.tracks
+    assert joined.truth == first.truth + second.truth
     assert joined.artists == ("", "Ann, Bob", "Ann, Bob", "", "Ann, Bob")
     assert joined.seeds is None
     np.testing.assert_array_equal(joined.probabilities[3:], second.probabilities)
