@@ -795,10 +795,15 @@ def test_imitation_depends_on_no_seed_but_its_own(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_patch_is_heard_where_its_target_was() -> None:
-    frames = np.arange(3000)[:, None]
+def numbered_segment() -> TransferSegment:
+    """The second thousand of three thousand frames, each of which is its number."""
+    frames = cast(StoredArray, np.arange(3000)[:, None])
     outputs = random_outputs(np.random.default_rng(0))
-    segment = TransferSegment("recording", cast(StoredArray, frames), 1000, 1000, outputs)
+    return TransferSegment("recording", frames, 1000, 1000, outputs)
+
+
+def test_a_patch_is_heard_where_its_target_was() -> None:
+    segment = numbered_segment()
     # A patch is 187 of musicnn's frames, and so 2.992 s.
     assert imitate._crop(segment, 2, 350)[[0, -1], 0].tolist() == [1598, 1896]
     assert imitate._crop(segment, None, 350)[[0, -1], 0].tolist() == [1000, 1349]
@@ -828,10 +833,7 @@ def test_targets_count_as_the_recipe_says_and_on_patches_musicnns_alone(
 
 
 def test_crops_are_cut_from_anywhere_in_a_segment() -> None:
-    rng = np.random.default_rng(0)
-    outputs = random_outputs(rng)
-    frames = np.arange(3000)[:, None]
-    segment = TransferSegment("recording", cast(StoredArray, frames), 1000, 1000, outputs)
+    segment, rng = numbered_segment(), np.random.default_rng(0)
     starts = [stage._crop(segment, 100, rng)[0, 0] for _ in range(500)]
     assert 1000 <= min(starts) < 1020
     assert 1880 < max(starts) <= 1900

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -161,9 +162,8 @@ def test_each_head_has_its_own_regularisation_and_stops_listening_far_out() -> N
     assert torch.equal(one, other)
 
 
-def test_the_embedding_is_that_before_denoising() -> None:
-    student = Student(len(LABELS), pretrained=False)
-    denoised = Ensemble(student, Fcn().eval(), EnsembleSettings(), LABELS).eval()
+def test_the_embedding_is_that_before_denoising(ensemble: Ensemble) -> None:
+    denoised = copy.deepcopy(ensemble)
     denoised.denoiser = Denoiser(denoised.embedding_size, 4, 0.0).eval()
     torch.nn.init.ones_(denoised.denoiser.network[-1].bias)
     windows = torch.rand(1, 200, 128), torch.rand(1, 125, 96)

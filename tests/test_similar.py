@@ -17,7 +17,7 @@ from tonearm.bundle import Bundle
 from tonearm.errors import TonearmError, UsageError
 from tonearm.library import similar as similar_module
 from tonearm.library.analysis import Analyser, Task, model_of
-from tonearm.library.entry import Entry
+from tonearm.library.entry import Entry, Model
 from tonearm.library.excerpt import Excerpt
 from tonearm.library.similar import similar
 from tonearm.library.similarity import best_first, cosine_similarity, unit_vectors
@@ -49,11 +49,17 @@ def tones(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
 def store(tmp_path: Path, tones: Path, tiny_bundle: Path) -> Store:
     """What a scan of the tones writes."""
     store = Store(tmp_path / "library.db", create=True)
-    model = model_of(Bundle.load(tiny_bundle), Excerpt())
-    store.add_model(model)
-    analyser = Analyser(tiny_bundle, model, Excerpt(), None)
-    store.save(analyser(Task.of(str(file))).entry for file in sorted(tones.iterdir()))
+    add_analysed(store, tiny_bundle, Excerpt(), *sorted(tones.iterdir()))
     return store
+
+
+def add_analysed(store: Store, bundle: Path, excerpt: Excerpt, *files: Path) -> Model:
+    """Add files to a store as a scan of this excerpt does, and return its model."""
+    model = model_of(Bundle.load(bundle), excerpt)
+    store.add_model(model)
+    analyser = Analyser(bundle, model, excerpt, None)
+    store.save(analyser(Task.of(str(file))).entry for file in files)
+    return model
 
 
 def test_the_embeddings_are_not_in_memory_at_once(tmp_path: Path) -> None:
@@ -207,11 +213,7 @@ def test_the_command(store: Store, tones: Path, tmp_path: Path, program: Run) ->
 def test_files_of_another_excerpt_are_told_to_be_left_out(
     store: Store, tones: Path, tiny_bundle: Path, program: Run
 ) -> None:
-    whole = Excerpt(None)
-    model = model_of(Bundle.load(tiny_bundle), whole)
-    store.add_model(model)
-    analyser = Analyser(tiny_bundle, model, whole, None)
-    store.save([analyser(Task.of(str(tones / "250.flac"))).entry])
+    add_analysed(store, tiny_bundle, Excerpt(None), tones / "250.flac")
     _, output, errors = program("similar", tones / "200.flac", "--store", store.path)
     assert len(output.splitlines()) == 2
     assert errors == (
@@ -295,12 +297,9 @@ def test_a_library_of_one_has_nothing_similar(tmp_path: Path, program: Run) -> N
 def test_an_unknown_file_is_analysed_as_far_as_the_scan_was(
     tones: Path, tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
 ) -> None:
-    model = model_of(Bundle.load(tiny_bundle), Excerpt(None))
     other = write_audio(tmp_path / "other.wav", tone(4900, 2), RATE)
     with Store(tmp_path / "whole.db", create=True) as store:
-        store.add_model(model)
-        analyser = Analyser(tiny_bundle, model, Excerpt(None), None)
-        store.save([analyser(Task.of(str(tones / "5000.flac"))).entry])
+        model = add_analysed(store, tiny_bundle, Excerpt(None), tones / "5000.flac")
         found = similar(store, other, model=tiny_bundle)
         assert found.query.model == model.key
 
@@ -309,10 +308,8 @@ def test_a_file_of_the_same_size_that_has_changed_is_analysed_again(
     tmp_path: Path, tiny_bundle: Path, write_audio: Callable[..., Path]
 ) -> None:
     path = write_audio(tmp_path / "a.wav", tone(200, 2), RATE)
-    model = model_of(Bundle.load(tiny_bundle), Excerpt())
     with Store(tmp_path / "l.db", create=True) as store:
-        store.add_model(model)
-        store.save([Analyser(tiny_bundle, model, Excerpt(), None)(Task.of(str(path))).entry])
+        add_analysed(store, tiny_bundle, Excerpt(), path)
         size = path.stat().st_size
         write_audio(path, tone(4900, 2), RATE)
         assert path.stat().st_size == size
