@@ -599,6 +599,21 @@ def test_a_folder_of_something_else_is_not_overwritten(
     assert not (tmp_path / "cache").exists()
 
 
+def test_the_number_of_threads_is_of_one_distillation_even_if_it_fails(
+    tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    during = []
+    monkeypatch.setattr(
+        "tonearm.training.distill.check_distillation_folder",
+        lambda _: during.append(torch.get_num_threads()),
+    )
+    with pytest.raises(TonearmError, match="none of 0 tracks"):
+        distill(tiny(threads=before + 1), [], LABELS, [], tmp_path / "run", tmp_path / "cache")
+    assert during == [before + 1]
+    assert torch.get_num_threads() == before
+
+
 # --- the recipe
 
 

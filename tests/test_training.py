@@ -292,6 +292,26 @@ def test_numbers_of_an_experiment_have_a_range() -> None:
     assert unbounded(Experiment()) == folds, "check them in training/experiment.py"
 
 
+def test_the_number_of_threads_is_of_one_run_even_if_it_fails(
+    settings: list[str], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    during = []
+
+    def refuse(*_: object) -> None:
+        during.append(torch.get_num_threads())
+        raise UsageError("no network today")
+
+    monkeypatch.setattr("tonearm.training.run.build_network", refuse)
+    tracks = load(music).tracks
+    for threads in (before + 1, 0):
+        experiment = parse([*settings, f"--schedule.threads={threads}"])
+        with pytest.raises(UsageError, match="no network today"):
+            fit(experiment, tracks, (), LABELS, tmp_path / "run", FeatureCache(tmp_path / "cache"))
+    assert during == [before + 1, before]
+    assert torch.get_num_threads() == before
+
+
 def test_a_network_of_any_name_is_told_what_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_networks", {})
 

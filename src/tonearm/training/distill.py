@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tonearm import datasets, media
@@ -51,7 +50,7 @@ from tonearm.training.experiment import data_path
 from tonearm.training.export import export
 from tonearm.training.imitate import IMITATION_VERSION, imitate
 from tonearm.training.labels import require_genres, require_labels
-from tonearm.training.optimisation import Log
+from tonearm.training.optimisation import Log, torch_threads
 from tonearm.training.recipe import Recipe, music_folders
 from tonearm.training.recipe_windows import recipe_windows
 from tonearm.training.refine import REFINEMENT_VERSION, clip_degradations, refine, refinement_name
@@ -236,48 +235,47 @@ def distill(
     """
     if recipe.ensemble.fcn_total:  # fail now, not after the student has been trained
         require_heads(recipe.ensemble, recipe.student.audioset_weight, labels)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    check_distillation_folder(run_dir)
-    store = TransferStore(cache_dir, processes=workers)
-    music = _music(store, recipe, unlabelled, log)
-    tracks, clips = _clips(store, recipe, train_tracks, labels, log)
-    cache = FeatureCache(cache_dir)
-    contents = cache.contents(tracks)
-    begin_distillation(run_dir, recipe.to_yaml(), training_text(tracks, (), labels, contents))
+    with torch_threads(recipe.threads):
+        check_distillation_folder(run_dir)
+        store = TransferStore(cache_dir, processes=workers)
+        music = _music(store, recipe, unlabelled, log)
+        tracks, clips = _clips(store, recipe, train_tracks, labels, log)
+        cache = FeatureCache(cache_dir)
+        contents = cache.contents(tracks)
+        begin_distillation(run_dir, recipe.to_yaml(), training_text(tracks, (), labels, contents))
 
-    imitation = imitate(recipe, music, cache_dir, log)
-    _copy(imitation.history, run_dir / IMITATION)
-    truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
-    tuned = tuning_name(recipe, imitation, tracks, clips, labels)
-    folder = cache_dir / tuned
-    student = tune(recipe, imitation, clips, truth, music, labels, folder, log)
-    _copy(folder / HISTORY, run_dir / TUNING)
-    metadata = _metadata(recipe, student, data, tracks, music, labels)
-    if not recipe.ensemble.fcn_total:
-        return export(student, metadata, run_dir / RUN_BUNDLE)
-    log("ensemble: running the FCN")
-    logmels = _all_features(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
-    ensemble = make_ensemble(recipe, student, logmels, truth, labels)
-    refined = None
-    if recipe.refinement.share:
-        refined = refinement_name(recipe, tracks, clips, labels)
-        folder = cache_dir / refined
-        degraded = _degraded(clip_degradations(recipe), tracks, cache, workers)
-        versions = list(zip(logmels, *degraded, strict=True))
-        refine(recipe, ensemble, versions, truth, folder, log)
-        _copy(folder / HISTORY, run_dir / REFINEMENT)
-    if recipe.denoising.noisy_copies:
-        folder = cache_dir / denoising_name(recipe, tuned, refined)
-        noisy = _noisy_versions(recipe, tracks, clips, logmels, cache, workers)
-        denoise(recipe, ensemble, noisy, folder, log)
-        _copy(folder / HISTORY, run_dir / DENOISING)
-    metadata = replace(
-        metadata,
-        second_front_end=SECOND_FRONT_END,
-        attribution=f"{metadata.attribution}. Contains {fcn.ATTRIBUTION}",
-    )
-    return export(ensemble, metadata, run_dir / RUN_BUNDLE)
+        imitation = imitate(recipe, music, cache_dir, log)
+        _copy(imitation.history, run_dir / IMITATION)
+        truth = np.array([labels.index(str(track.label)) for track in tracks], dtype=np.int64)
+        tuned = tuning_name(recipe, imitation, tracks, clips, labels)
+        folder = cache_dir / tuned
+        student = tune(recipe, imitation, clips, truth, music, labels, folder, log)
+        _copy(folder / HISTORY, run_dir / TUNING)
+        metadata = _metadata(recipe, student, data, tracks, music, labels)
+        if not recipe.ensemble.fcn_total:
+            return export(student, metadata, run_dir / RUN_BUNDLE)
+        log("ensemble: running the FCN")
+        logmels = _all_features(cache.logmels(tracks, SECOND_FRONT_END, workers=workers), cache)
+        ensemble = make_ensemble(recipe, student, logmels, truth, labels)
+        refined = None
+        if recipe.refinement.share:
+            refined = refinement_name(recipe, tracks, clips, labels)
+            folder = cache_dir / refined
+            degraded = _degraded(clip_degradations(recipe), tracks, cache, workers)
+            versions = list(zip(logmels, *degraded, strict=True))
+            refine(recipe, ensemble, versions, truth, folder, log)
+            _copy(folder / HISTORY, run_dir / REFINEMENT)
+        if recipe.denoising.noisy_copies:
+            folder = cache_dir / denoising_name(recipe, tuned, refined)
+            noisy = _noisy_versions(recipe, tracks, clips, logmels, cache, workers)
+            denoise(recipe, ensemble, noisy, folder, log)
+            _copy(folder / HISTORY, run_dir / DENOISING)
+        metadata = replace(
+            metadata,
+            second_front_end=SECOND_FRONT_END,
+            attribution=f"{metadata.attribution}. Contains {fcn.ATTRIBUTION}",
+        )
+        return export(ensemble, metadata, run_dir / RUN_BUNDLE)
 
 
 def make_ensemble(

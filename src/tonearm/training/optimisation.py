@@ -241,3 +241,17 @@ def write_history(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str
 
 def _seed_torch(seed: int, step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many CPU threads within the block; 0 leaves the choice to torch."""
+    if not count:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -46,7 +46,7 @@ from tonearm.training.experiment import Experiment, ScheduleSettings, data_path
 from tonearm.training.export import export
 from tonearm.training.labels import require_genres
 from tonearm.training.module import SELECTION, GenreTraining, clip_log_probabilities
-from tonearm.training.optimisation import loaded_checkpoint, save_checkpoint
+from tonearm.training.optimisation import loaded_checkpoint, save_checkpoint, torch_threads
 from tonearm.training.runfolder import (
     CHECKPOINTS,
     HISTORY,
@@ -202,51 +202,50 @@ def fit(
         raise DatasetError("there are no tracks to train on")
     require_genres(train_tracks)
     _require_devices(experiment.schedule)
-    if experiment.schedule.threads:
-        torch.set_num_threads(experiment.schedule.threads)
-    lightning.seed_everything(experiment.seed, verbose=False)
-    config = experiment.front_end_config
-    network = build_network(experiment, labels)
-    open_folder(folder, experiment, training_text(train_tracks, valid_tracks, labels), resume)
-    described = network.uses_descriptors
-    train_clips, valid_clips = (
-        load_clips(tracks, labels, config, cache, descriptors=described, workers=workers)
-        for tracks in (train_tracks, valid_tracks)
-    )
-    require_genres(train_clips.tracks)
-    note_contents(folder, cache.contents((*train_clips.tracks, *valid_clips.tracks)))
-    if train_clips.descriptors is not None:
-        network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))
-    # Saves a fifth of the time in the convolutions; other layers are not affected.
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = GenreTraining(network, experiment, labels)
-    _train(module, GenreData(experiment, train_clips, valid_clips), folder)
+    with torch_threads(experiment.schedule.threads):
+        lightning.seed_everything(experiment.seed, verbose=False)
+        config = experiment.front_end_config
+        network = build_network(experiment, labels)
+        open_folder(folder, experiment, training_text(train_tracks, valid_tracks, labels), resume)
+        described = network.uses_descriptors
+        train_clips, valid_clips = (
+            load_clips(tracks, labels, config, cache, descriptors=described, workers=workers)
+            for tracks in (train_tracks, valid_tracks)
+        )
+        require_genres(train_clips.tracks)
+        note_contents(folder, cache.contents((*train_clips.tracks, *valid_clips.tracks)))
+        if train_clips.descriptors is not None:
+            network.standardise_descriptors(torch.from_numpy(train_clips.descriptors))
+        # Saves a fifth of the time in the convolutions; other layers are not affected.
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = GenreTraining(network, experiment, labels)
+        _train(module, GenreData(experiment, train_clips, valid_clips), folder)
 
-    best = _best_network(module, folder, validated=len(valid_clips) > 0)
-    metrics, temperature, headline = None, 1.0, {}
-    if len(valid_clips):
-        scores = score_clips(best, valid_clips, experiment)
-        temperature = fit_temperature(scores, valid_clips.targets.argmax(axis=1))
-        probabilities = probabilities_at(scores, temperature)
-        table = Predictions.of_tracks(valid_clips.tracks, labels, probabilities)
-        metrics = write_evaluation(folder, table)
-        chosen_by = "the validation tracks that chose the epoch and the temperature"
-        headline = metrics.headline(chosen_by)
-    metadata = BundleMetadata(
-        name=experiment.name,
-        labels=tuple(labels),
-        front_end=config,
-        descriptors=descriptor_names() if best.uses_descriptors else (),
-        window_seconds=experiment.data.window_seconds,
-        hop_seconds=experiment.data.hop_seconds,
-        temperature=temperature,
-        training=_summary(experiment, train_clips, split, data),
-        metrics=headline,
-        licence="Apache-2.0",
-        attribution=best.attribution,
-    )
-    export(best, metadata, folder / RUN_BUNDLE)
-    return Run(folder, metrics, train_clips.failures + valid_clips.failures)
+        best = _best_network(module, folder, validated=len(valid_clips) > 0)
+        metrics, temperature, headline = None, 1.0, {}
+        if len(valid_clips):
+            scores = score_clips(best, valid_clips, experiment)
+            temperature = fit_temperature(scores, valid_clips.targets.argmax(axis=1))
+            probabilities = probabilities_at(scores, temperature)
+            table = Predictions.of_tracks(valid_clips.tracks, labels, probabilities)
+            metrics = write_evaluation(folder, table)
+            chosen_by = "the validation tracks that chose the epoch and the temperature"
+            headline = metrics.headline(chosen_by)
+        metadata = BundleMetadata(
+            name=experiment.name,
+            labels=tuple(labels),
+            front_end=config,
+            descriptors=descriptor_names() if best.uses_descriptors else (),
+            window_seconds=experiment.data.window_seconds,
+            hop_seconds=experiment.data.hop_seconds,
+            temperature=temperature,
+            training=_summary(experiment, train_clips, split, data),
+            metrics=headline,
+            licence="Apache-2.0",
+            attribution=best.attribution,
+        )
+        export(best, metadata, folder / RUN_BUNDLE)
+        return Run(folder, metrics, train_clips.failures + valid_clips.failures)
 
 
 def score_clips(network: GenreNetwork, clips: Clips, experiment: Experiment) -> NDArray[np.float32]:
