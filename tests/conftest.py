@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ntpath
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # Before NumPy and torch are imported: small signals are slower, not faster, on many threads, and
@@ -43,6 +45,21 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no shared material at {SHARED} (set TONEARM_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def reference(shared: Path) -> Iterator[ModuleType]:
+    """Readers of the published networks that are not Tonearm's; use with `pytest.mark.shared`."""
+    spec = importlib.util.spec_from_file_location(
+        "frontends", shared / "reference" / "frontends.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["frontends"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["frontends"]
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,23 @@
-"""Benchmarks keep the copies that they make in their own folder, however a dataset is laid out."""
+"""Benchmarks: their copies of recordings, and the networks that only they run."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 from pieces import write_pieces
+from tonearm import audio
 from tonearm.datasets import load
 from tonearm.datasets.track import Track
+from tonearm.features.logmel import LogMel
+from tonearm.training import fcn, musicnn
+from tonearm.training.teachers import TEACHER_RATE, patches
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -60,3 +68,37 @@ def test_clips_are_only_encoded_into_files_that_are_meant_for_the_codec(
     assert heard.genre == "low"
     with pytest.raises(ValueError, match="'aac': has no suffix"):
         robustness.Condition("AAC", codec="aac")
+
+
+@pytest.fixture
+def song(shared: Path) -> np.ndarray:
+    """Thirty seconds of a real recording, for the taggers."""
+    return audio.read(min((shared / "data/gtzan/audio/blues").iterdir()), TEACHER_RATE).samples
+
+
+@pytest.mark.shared
+def test_the_crnn_hears_what_the_reference_hears(
+    shared: Path, reference: ModuleType, song: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONEARM_PRETRAINED", str(shared / "data" / "pretrained"))
+    network = importlib.import_module("taggers").load_crnn()
+    frames = LogMel(fcn.FRONT_END)(song)
+    with torch.inference_mode():
+        ours = network(torch.from_numpy(frames)[None])
+        _, expected = reference.load_won("crnn", "msd")(torch.from_numpy(song)[None])
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(
+    importlib.util.find_spec("musicnn") is None, reason="musicnn is not installed (--no-deps)"
+)
+def test_the_vgg_hears_what_the_reference_hears(reference: ModuleType, song: np.ndarray) -> None:
+    network = importlib.import_module("taggers").load_vgg()
+    ours_in = torch.from_numpy(patches(LogMel(musicnn.FRONT_END)(song)))
+    published = reference.load_musicnn("MSD_vgg", str(musicnn.find_musicnn().parent))
+    with torch.inference_mode():
+        ours = network(ours_in)
+        expected = published(published.patches(torch.from_numpy(song)[None]))["pool5"]
+    assert ours.shape == (10, 256)
+    np.testing.assert_allclose(ours, expected, atol=1e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -271,20 +271,6 @@ def test_teachers_hear_clips_of_any_length(
     assert (said.fcn.shape, said.fcn_tags.shape) == ((64,), (50,))
     assert (said.mn04.shape, said.audioset.shape) == ((384,), (527,))
     assert all(np.isfinite(array).all() for array in said)
-
-
-@pytest.fixture
-def reference(shared: Path) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location(
-        "frontends", shared / "reference" / "frontends.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["frontends"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["frontends"]
 
 
 @pytest.mark.shared

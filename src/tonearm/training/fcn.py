@@ -44,7 +44,7 @@ ATTRIBUTION = (
 )
 
 _FILE = "won_msd/fcn.pth"
-_STORED_FRONT_END = ("spec.", "to_db.")  # in the state dict, but replaced by tonearm.features
+STORED_FRONT_END = ("spec.", "to_db.")  # in the state dict, but replaced by tonearm.features
 
 
 class FcnError(TonearmError):
@@ -142,7 +142,7 @@ def load_fcn(path: Path | None = None) -> Fcn:
         state = torch.load(file, map_location="cpu", weights_only=True)
         network = Fcn()
         network.load_state_dict(
-            {k: v for k, v in state.items() if not k.startswith(_STORED_FRONT_END)}, strict=True
+            {k: v for k, v in state.items() if not k.startswith(STORED_FRONT_END)}, strict=True
         )
     except OSError as error:
         raise FcnError(f"{file}: {reason_of(error)}") from error

@@ -65,8 +65,8 @@ class Teachers:
         logmel
             float[frames, 128], the frames of the same segment from `STUDENT_FRONT_END`.
         """
-        of_musicnn = self.musicnn(torch.from_numpy(_patches(LogMel(musicnn.FRONT_END)(samples))))
-        frames = _at_least(LogMel(fcn.FRONT_END)(samples), fcn.SHORTEST_FRAMES)
+        of_musicnn = self.musicnn(torch.from_numpy(patches(LogMel(musicnn.FRONT_END)(samples))))
+        frames = at_least(LogMel(fcn.FRONT_END)(samples), fcn.SHORTEST_FRAMES)
         of_fcn = self.fcn(torch.from_numpy(frames)[None])
         audioset, embedding = self.mn04(torch.from_numpy(np.asarray(logmel, np.float32))[None])
         return TeacherOutputs(
@@ -106,14 +106,14 @@ def teachers_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _patches(logmel: Floats) -> Floats:
+def patches(logmel: Floats) -> Floats:
     """Cut frames into float32[patches, PATCH_FRAMES, mels], dropping a shorter remainder."""
-    logmel = _at_least(logmel, musicnn.PATCH_FRAMES)
+    logmel = at_least(logmel, musicnn.PATCH_FRAMES)
     count = len(logmel) // musicnn.PATCH_FRAMES
     return logmel[: count * musicnn.PATCH_FRAMES].reshape(count, musicnn.PATCH_FRAMES, -1)
 
 
-def _at_least(logmel: Floats, frames: int) -> Floats:
+def at_least(logmel: Floats, frames: int) -> Floats:
     """Repeat frames until there are at least `frames`."""
     if len(logmel) >= frames:
         return logmel
