@@ -223,6 +223,7 @@ def test_json_round_trip() -> None:
         ([-1], np.full((1, 5), 0.2), "class -1"),
         ([0.5], np.full((1, 5), 0.2), "integers"),
         ([0], np.full((1, 5), 0.3), "no distribution"),
+        ([0], [[0.2, 0.2, 0.2, 0.2, 0.203]], "no distribution"),
         ([0], [[1.5, -0.5, 0, 0, 0]], "no distribution"),
         ([0], [[np.nan, 1, 0, 0, 0]], "no distribution"),
     ],
@@ -230,6 +231,14 @@ def test_json_round_trip() -> None:
 def test_what_cannot_be_judged_is_refused(truth: list[int], shares: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         evaluate(truth, shares, LABELS)  # type: ignore[arg-type]
+
+
+def test_probabilities_rounded_to_three_digits_are_judged_as_they_were() -> None:
+    truth, shares = sample(40)
+    rounded = np.round(np.vstack([shares, [[0.2006, 0.2006, 0.2006, 0.2006, 0.1976]]]), 3)
+    assert rounded[-1].sum() == pytest.approx(1.002)
+    exact = evaluate([*truth, 0], [*shares, [0.2006, 0.2006, 0.2006, 0.2006, 0.1976]], LABELS)
+    assert evaluate([*truth, 0], rounded, LABELS).accuracy == exact.accuracy
 
 
 @pytest.mark.parametrize("setting", ["bootstrap", "seed"])

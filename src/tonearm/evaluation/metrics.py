@@ -316,6 +316,8 @@ def intervals_of(replicates: Mapping[str, FloatArray]) -> dict[str, Interval]:
 def improper_row(scores: FloatArray) -> tuple[int, str] | None:
     """Return the first row that is no probability distribution, and why, or `None`.
 
+    Probabilities may have been rounded to three digits, so that they do not add up to 1 exactly.
+
     Parameters
     ----------
     scores
@@ -323,7 +325,9 @@ def improper_row(scores: FloatArray) -> tuple[int, str] | None:
     """
     with np.errstate(over="ignore", invalid="ignore"):  # of what is infinite, or nearly
         sums = scores.sum(axis=1)
-    wrong = ~(np.isfinite(sums) & (scores.min(axis=1) >= 0) & (np.abs(sums - 1) < 1e-3))
+    # Each is then off by 0.0005 at most.
+    rounded = np.abs(sums - 1) < 0.0005 * scores.shape[1] + ROUNDING
+    wrong = ~(np.isfinite(sums) & (scores.min(axis=1) >= 0) & rounded)
     if not wrong.any():
         return None
     row = int(np.flatnonzero(wrong)[0])
