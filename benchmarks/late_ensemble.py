@@ -160,7 +160,7 @@ def main() -> None:
     published = foldwise.published(foldwise.PUBLISHED)
 
     parts = []
-    for seed, _ in enumerate(published):
+    for seed in range(len(published)):
         folds = split(dataset, "artist-kfold", foldwise.FOLDS, seed)
         parts.append(cross_validate(ensemble, folds, dataset.labels, args.work, seed))
     runs = {NAME: predictions.join(parts), "default": predictions.read(foldwise.PUBLISHED)}

@@ -15,6 +15,7 @@ from pieces import write_pieces
 from tonearm import audio
 from tonearm.datasets import load
 from tonearm.datasets.track import Track
+from tonearm.evaluation.crossval import Round
 from tonearm.features.logmel import LogMel
 from tonearm.training import fcn, musicnn
 from tonearm.training.teachers import TEACHER_RATE, patches
@@ -68,6 +69,33 @@ def test_clips_are_only_encoded_into_files_that_are_meant_for_the_codec(
     assert heard.genre == "low"
     with pytest.raises(ValueError, match="'aac': has no suffix"):
         robustness.Condition("AAC", codec="aac")
+
+
+def test_the_late_ensemble_learns_and_leaves_out_what_cannot_be_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late_ensemble = importlib.import_module("late_ensemble")
+
+    class Loudness:
+        """Stands in for the five networks, which are not at hand everywhere."""
+
+        def __call__(self, path: Path) -> dict[str, np.ndarray]:
+            spectrum = np.abs(np.fft.rfft(audio.read(path, 8000).samples[:8000]))[:4000]
+            bands = np.log(spectrum.reshape(8, 500).mean(axis=1)).astype(np.float32)
+            return dict.fromkeys(late_ensemble.ENCODERS, bands)
+
+    monkeypatch.setattr(late_ensemble, "Encoders", Loudness)
+    music = write_pieces(tmp_path / "music", ("low", "high"), 5, seconds=1.0)
+    *known, first, second = sorted(load(music).tracks, key=lambda track: track.id.split("/")[1])
+    broken = Track("broken", tmp_path / "broken.wav", "low")
+    broken.path.write_bytes(b"RIFF")
+    ensemble = late_ensemble.LateEnsemble(tmp_path, workers=1)
+    given = Round(known, [first, broken, second], ("high", "low"), tmp_path / "run", 0)
+    found = ensemble.fit_predict(given)
+    assert np.isnan(found).all(axis=1).tolist() == [False, True, False]
+    heard = [("high", "low")[row.argmax()] for row in found[[0, 2]]]
+    assert heard == [first.label, second.label]
+    np.testing.assert_allclose(found[[0, 2]].sum(axis=1), 1.0)
 
 
 @pytest.fixture
