@@ -61,7 +61,8 @@ class Scripted:
             raise KeyboardInterrupt
         train, test, labels = given.train, given.test, given.labels
         assert not {track.id for track in train} & {track.id for track in test}
-        assert not {track.artist for track in train} & {track.artist for track in test}
+        artists = {track.artist for track in train} & {track.artist for track in test}
+        assert artists <= {None}
         self.trained.append((given.seed, frozenset(track.id for track in test)))
         shares = np.full((len(test), len(labels)), 0.1 / (len(labels) - 1))
         for row, track in zip(shares, test, strict=True):
@@ -297,6 +298,16 @@ def test_artist_folds_carry_no_warning(tmp_path: Path) -> None:
     assert (result.warning, result.unused) == (None, 0)
     page = render_page("songs", result, "again", result.comparison())
     assert not re.search("Warning:|are not used", page)
+    assert "a sign-flip test over those groups, and" in page
+
+
+def test_without_artists_the_tests_are_over_tracks(tmp_path: Path) -> None:
+    data = songs()
+    unknown = tuple(replace(track, artist=None) for track in data.tracks)
+    result = run_benchmark(replace(data, tracks=unknown), [Scripted()], tmp_path, folds=3)
+    page = render_page("songs", result, "again", result.comparison())
+    assert "bootstrap intervals over single tracks" in page
+    assert "a sign-flip test over those tracks, and" in page
 
 
 def test_accuracy_by_kind_is_of_the_tracks_in_common(tmp_path: Path) -> None:

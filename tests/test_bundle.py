@@ -158,18 +158,27 @@ def test_what_a_graph_cannot_compute_is_an_error_of_the_bundle(tmp_path: Path) -
         loaded.run([np.full((1, 5, FRONT_END.n_mels), np.nan, np.float32)])
 
 
-def test_an_output_of_another_shape_is_an_error_of_the_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("operator", "settings", "shape"),
+    [
+        ("Transpose", {}, f"{FRONT_END.n_mels}x2"),
+        ("ReduceSum", {"keepdims": 0}, "a single number"),
+    ],
+)
+def test_an_output_of_another_shape_is_an_error_of_the_bundle(
+    tmp_path: Path, operator: str, settings: dict[str, int], shape: str
+) -> None:
     path = write_bundle(tmp_path / "tiny.onnx", tiny_metadata())
     model = onnx.load(path)
     for node in model.graph.node:
         for names in (node.input, node.output):
             names[:] = ["flat" if name == "embedding" else name for name in names]
-    model.graph.node.append(onnx.helper.make_node("Transpose", ["flat"], ["embedding"]))
+    model.graph.node.append(onnx.helper.make_node(operator, ["flat"], ["embedding"], **settings))
     [output] = [value for value in model.graph.output if value.name == "embedding"]
     output.type.tensor_type.ClearField("shape")
     onnx.save(model, path)
     frames = np.ones((2, 5, FRONT_END.n_mels), np.float32)
-    expected = rf"tiny\.onnx: its graph returns 'embedding' as {FRONT_END.n_mels}x2 for 2 windows"
+    expected = rf"tiny\.onnx: its graph returns 'embedding' as {shape} for 2 windows"
     with pytest.raises(BundleError, match=expected):
         Bundle.load(path).run([frames])
 

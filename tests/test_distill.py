@@ -413,9 +413,10 @@ def test_mixing_adds_powers_and_masking_hides_bands() -> None:
     power = to_power(conditions.mix(logmel, 0.7, partner), STUDENT_FRONT_END)
     expected = 0.7 * own + 0.3 * own[[1, 0]]
     torch.testing.assert_close(power, expected, rtol=1e-3, atol=1e-6)
-    masked = conditions.mask_bands(logmel, 4, 16, np.random.default_rng(0))
-    hidden = (masked != logmel).any(dim=1).all(dim=0)
-    assert 4 <= int(hidden.sum()) < 16
+    for seed in range(20):
+        masked = conditions.mask_bands(logmel, 4, 16, np.random.default_rng(seed))
+        hidden = (masked != logmel).any(dim=1).all(dim=0)
+        assert 4 <= int(hidden.sum()) < 16
 
 
 # --- optimisation
@@ -863,6 +864,9 @@ def test_examples_are_smoothed_varied_and_mixed_with_their_genres() -> None:
     truth = np.array([0, 1])
     labelled = stage._examples(smooth, made, segments[:2], truth, segments[2:], LABELS)
     np.testing.assert_allclose(labelled.genres[:2], [[0.9, 0.1], [0.1, 0.9]], rtol=1e-6)
+    truth = np.array([1, 0, 1])
+    three = stage._examples(smooth, made, segments[:3], truth, segments[3:], LABELS)
+    assert [places.tolist() for places in three.clips_of_genre] == [[1], [0, 2]]
 
     # A clip of the first genre, and music that sounds of the second and does not count.
     examples = Examples(segments[:2], [], np.eye(2, dtype=np.float32), [np.array([0])], 1)

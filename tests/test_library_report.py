@@ -67,7 +67,7 @@ def blobs(count: int, groups: int, width: int = 40) -> tuple[np.ndarray, np.ndar
 def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:
     tracks = [
         track("/music/a/1.ogg", "jazz", artist="Nina", title=EVIL, tagged=("Bebop",)),
-        track("/music/a/2.ogg", "blues", 0.9, tagged=("Smooth Jazz",)),
+        track("/music/a/2.ogg", "blues", 0.9, tagged=("Smooth Jazz",), duration=None),
         track("/music/b/3.ogg", "rock", 0.6, tagged=("Hip-Hop/Rap",)),
         track("/music/b/4.ogg", "rock", tagged=("Polka",)),
         track("/music/b/5.ogg", "rock", tagged=("polka!",)),
@@ -100,6 +100,7 @@ def test_the_page_holds_what_the_store_knows(tmp_path: Path) -> None:
     assert spelled == {"7": f"b/{SPELLED}"}
     assert columns["confidence"][:3] == [800, 900, 600]
     assert columns["verdict"] == [0, 0, 0, 0, 0, 1, 2, 0]
+    assert columns["seconds"][:3] == [62, 0, 62]
     assert min(columns["x"] + columns["y"]) >= 0
     assert data["tags"] == {
         "untagged": 1,

@@ -221,6 +221,7 @@ def test_json_round_trip() -> None:
         ([0], np.full((1, 4), 0.25), "do not fit"),
         ([5], np.full((1, 5), 0.2), "class 5"),
         ([-1], np.full((1, 5), 0.2), "class -1"),
+        ([4, -1], np.full((2, 5), 0.2), "class -1"),
         ([0.5], np.full((1, 5), 0.2), "integers"),
         ([0], np.full((1, 5), 0.3), "no distribution"),
         ([0], [[0.2, 0.2, 0.2, 0.2, 0.203]], "no distribution"),

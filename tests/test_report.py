@@ -193,6 +193,8 @@ def test_tracks_outside_the_partition_are_not_judged_unless_there_is_none() -> N
     nothing = r"no labelled track with audio .split 'test'.; its parts are valid"
     with pytest.raises(TonearmError, match=nothing):
         evaluable_tracks(both, split="test")
+    with pytest.raises(TonearmError, match=r"has no labelled track with audio .split 'test'.$"):
+        evaluable_tracks(dataset({"b": "blues"}), split="test")
     with pytest.raises(UsageError, match="no label 'rock'; it has blues, jazz"):
         evaluable_tracks(both, labels=["rock"])
 

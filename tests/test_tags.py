@@ -1348,6 +1348,8 @@ PREDICTION = {"path": "a", "genre": "x", "confidence": 0.5}
         json.dumps(PREDICTION).replace("0.5", "1" + "0" * 400),
         *(json.dumps(PREDICTION | {"confidence": odd}) for odd in ("y", np.nan, -0.1, 1.5)),
         json.dumps(PREDICTION | {"path": "a\0"}),
+        json.dumps(PREDICTION | {"path": 3}),
+        *(json.dumps(PREDICTION | {"genre": odd}) for odd in (3, ["j"], {"j": 0.5})),
         pytest.param(json.dumps(PREDICTION | {"path": "\ud800"}), marks=HALF_A_PAIR_IS_NO_NAME),
         *(json.dumps(PREDICTION | {"genre": odd}) for odd in ("", "\ud800", "a\0", "a\nb")),
     ],
