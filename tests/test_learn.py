@@ -810,6 +810,8 @@ def test_one_mistake_is_no_confusion() -> None:
     genre = forecasting.GenreForecast("a", 10, 5, "artist", 5, 1.0, 0.8, 0.9, (("b", 1),))
     forecast_ = forecasting.Forecast((genre,), None, 1.0, 5, 0)
     assert advise(forecast_) == {}
+    twice = replace(genre, confused_with=(("b", 2), ("c", 1)))
+    assert advise(replace(forecast_, genres=(twice,))) == {"a": "2 taken for b"}
 
 
 @needs_links

@@ -442,6 +442,9 @@ def test_a_fold_is_judged_by_what_it_held_out(
     judged = files.read(tmp_path / "predictions.csv").tracks
     assert sorted(judged) == sorted(track.id for track in fold.valid)
     assert "held out by artist-kfold-4of4" in (tmp_path / "report.html").read_text("utf-8")
+    assert program(*arguments, "--fold", 3, "--labels", "low")[0] == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "held out by artist-kfold-4of4, labels low" in page
 
     assert "choose one with --fold" in program(*arguments)[2]
     assert "--fold must be from 0 to 3, got 4" in program(*arguments, "--fold", 4)[2]

@@ -657,6 +657,17 @@ def test_an_unreadable_folder_is_reported_and_its_files_stay(
     assert scan.tally.due == 5
 
 
+def test_the_program_names_unreadable_folders(
+    run: Run, music: Path, tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    lock(music / "deep")
+    code, output, _ = run("scan", music, "--store", tmp_path / "library.db", "--workers", 1)
+    title, row = output.splitlines()[-2:]
+    assert (code, title) == (0, "unreadable folders:")
+    assert row.split()[:2] == ["1", "100%"]
+    assert row.endswith(f"{music / 'deep'}: Permission denied")
+
+
 def test_recordings_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
     names = ["a/z.mp3", "a b/1.mp3", "a-/2.ogg", "a.mp3", "ab.flac", "a/b/c.wav"]
     names.append("A/x.MP3" if os.name == "posix" else "B/x.MP3")  # elsewhere a and A are one
@@ -805,7 +816,9 @@ def test_the_program_sums_up(run: Run, music: Path, tmp_path: Path) -> None:
     assert (code, errors) == (0, "")
     first, speed, *rest = output.splitlines()
     assert first == "6 recordings: 3 classified, 3 failed"
+    seconds, rate = map(float, re.findall(r"in ([\d.]+) s: ([\d.]+) files/s", speed)[0])
     assert speed.startswith("0.0 h of music in ")
+    assert rate == pytest.approx(6 / seconds, rel=0.1)
     assert rest[:4] == ["genres:", "  2   67%  low", "  1   33%  high", "errors:"]
     code, output, errors = run("scan", music, "--store", store)
     assert (code, output.splitlines()[0]) == (0, "6 recordings: 6 unchanged")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -134,6 +135,19 @@ def test_names_in_wide_characters_are_whole_and_aligned(run: Run, music: Path) -
     high, low = (line for line in output.splitlines() if "→" in line)
     assert low.split()[0] == str(wide)
     assert cell_len(low.partition("→")[0]) == cell_len(high.partition("→")[0])
+
+
+def test_long_genres_are_whole_unless_in_a_terminal(
+    run: Run, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genres = ["Psychedelic Rock", "Progressive Rock"]
+    write_genres(music / "tagged.mp3", genres)
+    arguments = ("tag", "--model", "tiny", "--dry-run", music / "tagged.mp3")
+    assert "  Psychedelic Rock; Progressive Rock  " in run(*arguments)[1]
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("TERM", "dumb")
+    (row, *_) = run(*arguments)[1].splitlines()
+    assert re.search(r"tagged\.mp3  (….{15}|.{15}…)  ", row)
 
 
 def test_stored_predictions_replace_classification(
