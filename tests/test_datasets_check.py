@@ -90,6 +90,14 @@ def report(faulty: Path) -> Report:
     return check(load(faulty), progress=False, processes=1)
 
 
+def test_a_track_without_a_path_is_missing(faulty: Path) -> None:
+    fine = next(track for track in load(faulty) if track.id == "fine")
+    absent = replace(fine, id="absent", path=None)
+    found = check(replace(load(faulty), tracks=(fine, absent)), progress=False, processes=1)
+    assert [(fault.kind, fault.tracks) for fault in found.faults] == [("missing", ("absent",))]
+    assert found.faults[0].detail == "absent: no path"
+
+
 def test_every_fault_is_found_and_no_track_stops_the_others(report: Report) -> None:
     assert report.checked == 13
     found = faults(report)

@@ -454,6 +454,21 @@ def descend(folder: Path, stop_at: int | None = None) -> Dropping:
     )
 
 
+@pytest.mark.parametrize(("clip_norm", "norm"), [(0.5, 0.5), (0.0, 2e6)])
+def test_steep_gradients_are_shortened(tmp_path: Path, clip_norm: float, norm: float) -> None:
+    network = nn.Linear(4, 1, bias=False)
+    settings = DistillOptimiserSettings(clip_norm=clip_norm)
+    optimisation = Optimisation(network, [(list(network.parameters()), 0.1)], 1, settings, seed=0)
+    optimisation.run(
+        lambda _: {"steep": 1e6 * network(torch.ones(1, 4)).sum()},
+        checkpoint=tmp_path / "last.pt",
+        history=tmp_path / "history.csv",
+        every=1,
+    )
+    assert network.weight.grad is not None
+    assert float(network.weight.grad.norm()) == pytest.approx(norm)
+
+
 def test_an_optimisation_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     unbroken = descend(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

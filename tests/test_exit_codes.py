@@ -115,6 +115,7 @@ def run(
         ("evaluate tiny genres --fold 1", "--fold means nothing without --protocol"),
         ("evaluate tiny genres --explain 1", "--explain means nothing without --report"),
         ("compare a.csv --csv --json", "exclude each other"),
+        ("compare a.csv --csv --markdown", "exclude each other"),
         ("benchmark b --data genres --systems nope", "no system 'nope'"),
         ("benchmark b --data genres --protocol filtered --folds 3", "--folds means nothing with"),
         ("train --schedule.epochs 0", "schedule.epochs must be above 0"),

@@ -38,6 +38,11 @@ def test_picture_is_upright_and_in_range() -> None:
     assert brightest[-40] < 40, "a high tone is at the top"
 
 
+def test_brightness_is_the_level_below_the_loudest() -> None:
+    levels = np.array([[-13.0, -33.0, -53.0, -93.0, -113.0]], np.float32)
+    assert render(levels)[::-1, 0].tolist() == [255, 191, 128, 0, 0]
+
+
 def test_picture_does_not_depend_on_loudness() -> None:
     piece = synthesise("swing", seconds=2.0)
     log_mel = LogMel(FRONT_ENDS["librosa"])
