@@ -84,6 +84,9 @@ def test_json_lines_hold_everything(store: Store, tmp_path: Path) -> None:
     assert classified["segments"] == [{"start": 5.0, "end": 15.0, "probabilities": PROBABILITIES}]
     assert classified["embedding"] == [1, -0.5]
     assert gone["missing"] is True
+    export(store, target)
+    plain = json.loads(target.read_text(encoding="ascii").splitlines()[1])
+    assert classified.keys() - plain.keys() == {"segments", "embedding"}
 
 
 def test_parquet_has_types(store: Store, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from tonearm.library.suggestions import EarlierPredictions, Suggestion, Suggesti
 from tonearm.library.tagging import Change, Rules, apply, plan
 from tonearm.library.tags import Names, TagError, read_genres, read_names, write_genres
 from tonearm.library.undo import Restoration, undo
+from tonearm.library.wav_info import read_info
 
 HALF_A_PAIR_IS_NO_NAME = pytest.mark.skipif(sys.platform == "win32", reason="it is a name there")
 
@@ -401,6 +402,18 @@ def test_the_genre_of_an_info_list_is_replaced_alone(
     assert int.from_bytes(written[4:8], "little") == len(written) - 8
     assert read_genres(path) == ("Jazz", "Rock")
     assert audio_hash(path) == sound
+
+
+def test_a_list_of_cue_points_is_no_info(song: Callable[..., Path]) -> None:
+    path = song("wav")
+    data = path.read_bytes()
+    start = data.index(b"LIST")
+    before = read_info(path)
+    assert before
+    cues = b"LIST\x14\0\0\0adtllabl\x08\0\0\0\1\0\0\0end\0"
+    data = data[8:start] + cues + data[start:]
+    path.write_bytes(b"RIFF" + len(data).to_bytes(4, "little") + data)
+    assert read_info(path) == before
 
 
 def test_an_id3_tag_before_flac_fills_gaps(song: Callable[..., Path]) -> None:
@@ -1259,6 +1272,9 @@ def test_a_delta_is_small_where_files_share_much(tmp_path: Path) -> None:
     assert restored(tmp_path, old, new) == old
     assert len(difference(tmp_path / "old", tmp_path / "new").own) < 2000
     assert restored(tmp_path, new, old + b"more") == new
+    longer = old + rng.bytes(5000)
+    assert restored(tmp_path, longer, old) == longer
+    assert len(difference(tmp_path / "old", tmp_path / "new").own) < 5100
 
 
 def restored(folder: Path, old: bytes, new: bytes) -> bytes:
