@@ -445,6 +445,9 @@ def test_a_fold_is_judged_by_what_it_held_out(
     assert program(*arguments, "--fold", 3, "--labels", "low")[0] == 0
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "held out by artist-kfold-4of4, labels low" in page
+    whole = ("evaluate", tiny_bundle, music, "--bootstrap", 0, "--explain", 0)
+    assert program(*whole, "--report", tmp_path)[0] == 0
+    assert "all tracks of the partition" in (tmp_path / "report.html").read_text("utf-8")
 
     assert "choose one with --fold" in program(*arguments)[2]
     assert "--fold must be from 0 to 3, got 4" in program(*arguments, "--fold", 4)[2]
