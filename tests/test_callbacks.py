@@ -88,7 +88,8 @@ def test_a_log_has_a_line_for_each_validation(
     progress.on_train_batch_end(trainer(1), None)  # type: ignore[arg-type]
     progress.on_train_epoch_end(trainer(1, **state), None)  # type: ignore[arg-type]
     progress.on_train_end(trainer(4), None)  # type: ignore[arg-type]
-    assert shown(capsys).splitlines() == lines
+    # Older versions of Rich end a bar that is not shown with an empty line.
+    assert [line for line in shown(capsys).splitlines() if line] == lines
 
 
 def test_the_history_says_how_long_an_epoch_took(tmp_path: Path) -> None:
