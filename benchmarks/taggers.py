@@ -21,11 +21,10 @@ from tonearm.errors import TonearmError
 from tonearm.paths import pretrained_weights
 from tonearm.training import fcn, musicnn
 from tonearm.training.fcn import ConvolutionPool
-from tonearm.training.tfcheckpoint import read_checkpoint
+from tonearm.training.tfcheckpoint import checkpoint_files, read_checkpoint
 
 _CRNN_FILE = "won_msd/crnn.pth"
 _CHANNELS = 128  # of every layer of the VGG
-_EPSILON = 1e-3  # of TensorFlow's batch normalisation
 
 
 class Vgg(nn.Module):
@@ -36,12 +35,14 @@ class Vgg(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_norm = nn.BatchNorm2d(1, eps=_EPSILON)
+        self.input_norm = nn.BatchNorm2d(1, eps=musicnn.EPSILON)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(_CHANNELS if number else 1, _CHANNELS, 3, padding=1)
             for number in range(len(self.POOLS))
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(_CHANNELS, eps=_EPSILON) for _ in self.POOLS)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(_CHANNELS, eps=musicnn.EPSILON) for _ in self.POOLS
+        )
 
     def forward(self, logmel: Tensor) -> Tensor:
         """Map float32[batch, frames, 96] of musicnn's front end to float32[batch, 256]."""
@@ -80,15 +81,14 @@ class Crnn(nn.Module):
 
 def load_vgg() -> Vgg:
     """Load MSD_vgg from the installed package `musicnn`, in evaluation mode."""
-    variables = read_checkpoint(musicnn.find_musicnn().with_name("MSD_vgg"))
+    variables = read_checkpoint(_vgg_folder())
     network = Vgg()
-    _put_norm(network.input_norm, variables, "batch_normalization")
+    _put(network.input_norm, musicnn.norm_parameters(variables, "batch_normalization"))
     pairs = zip(network.convolutions, network.norms, strict=True)
     for number, (convolution, norm) in enumerate(pairs, start=1):
         kernel = variables[f"{number}CNN/kernel"].transpose(3, 2, 0, 1)  # out, in, frames, bands
-        _put(convolution, "weight", kernel)
-        _put(convolution, "bias", variables[f"{number}CNN/bias"])
-        _put_norm(norm, variables, f"batch_normalization_{number}")
+        _put(convolution, {"weight": kernel, "bias": variables[f"{number}CNN/bias"]})
+        _put(norm, musicnn.norm_parameters(variables, f"batch_normalization_{number}"))
     return network.eval()
 
 
@@ -107,24 +107,14 @@ def load_crnn() -> Crnn:
 
 def weight_files() -> list[Path]:
     """List the files that the two networks' numbers come from."""
-    folder = musicnn.find_musicnn().with_name("MSD_vgg")
-    return [file for file in (*sorted(folder.iterdir()), pretrained_weights(_CRNN_FILE)) if file]
+    crnn = pretrained_weights(_CRNN_FILE)
+    return [*checkpoint_files(_vgg_folder()), *([crnn] if crnn else [])]
 
 
-def _put_norm(norm: nn.Module, variables: Mapping[str, NDArray[np.float32]], scope: str) -> None:
-    names = {
-        "weight": "gamma",
-        "bias": "beta",
-        "running_mean": "moving_mean",
-        "running_var": "moving_variance",
-    }
-    for ours, theirs in names.items():
-        _put(norm, ours, variables[f"{scope}/{theirs}"])
+def _vgg_folder() -> Path:
+    return musicnn.find_musicnn().with_name("MSD_vgg")
 
 
-@torch.no_grad()
-def _put(module: nn.Module, name: str, value: NDArray[np.float32]) -> None:
-    tensor = getattr(module, name)
-    if tensor.shape != value.shape:
-        raise TonearmError(f"the checkpoint of MSD_vgg: {value.shape}, not {tuple(tensor.shape)}")
-    tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+def _put(module: nn.Module, parameters: Mapping[str, NDArray[np.float32]]) -> None:
+    state = {name: torch.from_numpy(value.copy()) for name, value in parameters.items()}
+    module.load_state_dict(state, strict=False)  # TensorFlow has no counters of batches

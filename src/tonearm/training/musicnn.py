@@ -33,7 +33,7 @@ ATTRIBUTION = (
 
 _PACKAGE = "musicnn"
 _CHECKPOINT = "MSD_musicnn"
-_EPSILON = 1e-3  # of TensorFlow's batch normalisation
+EPSILON = 1e-3  # of TensorFlow's batch normalisation
 _MIDDLE_CHANNELS = 64
 _PENULTIMATE_UNITS = 200
 
@@ -62,7 +62,7 @@ class MusicallyShapedBranch(nn.Module):
     def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(1, channels, kernel)
-        self.norm = nn.BatchNorm2d(channels, eps=_EPSILON)
+        self.norm = nn.BatchNorm2d(channels, eps=EPSILON)
         frames = kernel[0]
         # TensorFlow's "same" padding in time: for an even kernel, the extra zero is at the end.
         self.padding = (0, 0, (frames - 1) // 2, frames // 2)
@@ -80,7 +80,7 @@ class TimeConvolution(nn.Module):
     def __init__(self, channels_in: int) -> None:
         super().__init__()
         self.convolution = nn.Conv1d(channels_in, _MIDDLE_CHANNELS, 7, padding=3)
-        self.norm = nn.BatchNorm1d(_MIDDLE_CHANNELS, eps=_EPSILON)
+        self.norm = nn.BatchNorm1d(_MIDDLE_CHANNELS, eps=EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32[batch, channels_in, frames] to float32[batch, 64, frames]."""
@@ -93,7 +93,7 @@ class Musicnn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_norm = nn.BatchNorm2d(1, eps=_EPSILON)
+        self.input_norm = nn.BatchNorm2d(1, eps=EPSILON)
         self.front = nn.ModuleList(
             MusicallyShapedBranch(channels, kernel) for channels, kernel in _TIMBRAL + _TEMPORAL
         )
@@ -101,9 +101,9 @@ class Musicnn(nn.Module):
             TimeConvolution(channels)
             for channels in (_FRONT_CHANNELS, _MIDDLE_CHANNELS, _MIDDLE_CHANNELS)
         )
-        self.pooled_norm = nn.BatchNorm1d(POOLED, eps=_EPSILON)
+        self.pooled_norm = nn.BatchNorm1d(POOLED, eps=EPSILON)
         self.dense = nn.Linear(POOLED, _PENULTIMATE_UNITS)
-        self.dense_norm = nn.BatchNorm1d(_PENULTIMATE_UNITS, eps=_EPSILON)
+        self.dense_norm = nn.BatchNorm1d(_PENULTIMATE_UNITS, eps=EPSILON)
         self.tags = nn.Linear(_PENULTIMATE_UNITS, TAGS)
 
     def forward(self, logmel: Tensor) -> MusicnnOutputs:
@@ -168,6 +168,18 @@ def find_musicnn() -> Path:
     )
 
 
+def norm_parameters(
+    variables: Mapping[str, NDArray[np.float32]], scope: str
+) -> dict[str, NDArray[np.float32]]:
+    """Return what TensorFlow knows of a batch normalisation, under PyTorch's names."""
+    return {
+        "weight": variables[f"{scope}/gamma"],
+        "bias": variables[f"{scope}/beta"],
+        "running_mean": variables[f"{scope}/moving_mean"],
+        "running_var": variables[f"{scope}/moving_variance"],
+    }
+
+
 def _take_over(network: Musicnn, variables: Mapping[str, NDArray[np.float32]]) -> None:
     """Copy TensorFlow's variables, which are numbered in the order the layers were created."""
     branches = [*network.front, *network.middle]
@@ -193,10 +205,8 @@ def _take_over(network: Musicnn, variables: Mapping[str, NDArray[np.float32]]) -
         put(branch.convolution, "bias", variables[f"{scope}/bias"])
     for number, norm in enumerate(norms):
         scope = _numbered("batch_normalization", number)
-        put(norm, "weight", variables[f"{scope}/gamma"])
-        put(norm, "bias", variables[f"{scope}/beta"])
-        put(norm, "running_mean", variables[f"{scope}/moving_mean"])
-        put(norm, "running_var", variables[f"{scope}/moving_variance"])
+        for parameter, value in norm_parameters(variables, scope).items():
+            put(norm, parameter, value)
     for number, dense in enumerate((network.dense, network.tags)):
         scope = _numbered("dense", number)
         put(dense, "weight", variables[f"{scope}/kernel"].T)
