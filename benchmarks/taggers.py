@@ -94,10 +94,7 @@ def load_vgg() -> Vgg:
 
 def load_crnn() -> Crnn:
     """Load the CRNN from beside the FCN's weights, in evaluation mode."""
-    file = pretrained_weights(_CRNN_FILE)
-    if file is None:
-        raise TonearmError(f"no {_CRNN_FILE} beside the weights of the FCN ({fcn.find_fcn()})")
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = torch.load(_crnn_file(), map_location="cpu", weights_only=True)
     network = Crnn()
     network.load_state_dict(
         {name: value for name, value in state.items() if not name.startswith(fcn.STORED_FRONT_END)}
@@ -107,12 +104,18 @@ def load_crnn() -> Crnn:
 
 def weight_files() -> list[Path]:
     """List the files that the two networks' numbers come from."""
-    crnn = pretrained_weights(_CRNN_FILE)
-    return [*checkpoint_files(_vgg_folder()), *([crnn] if crnn else [])]
+    return [*checkpoint_files(_vgg_folder()), _crnn_file()]
 
 
 def _vgg_folder() -> Path:
     return musicnn.find_musicnn().with_name("MSD_vgg")
+
+
+def _crnn_file() -> Path:
+    file = pretrained_weights(_CRNN_FILE)
+    if file is None:
+        raise TonearmError(f"no {_CRNN_FILE} beside the weights of the FCN ({fcn.find_fcn()})")
+    return file
 
 
 def _put(module: nn.Module, parameters: Mapping[str, NDArray[np.float32]]) -> None:

@@ -236,10 +236,11 @@ def test_what_cannot_be_judged_is_refused(truth: list[int], shares: object, mess
 
 def test_probabilities_rounded_to_three_digits_are_judged_as_they_were() -> None:
     truth, shares = sample(40)
-    rounded = np.round(np.vstack([shares, [[0.2006, 0.2006, 0.2006, 0.2006, 0.1976]]]), 3)
+    truth, shares = [*truth, 0], np.vstack([shares, [0.2006, 0.2006, 0.2006, 0.2006, 0.1976]])
+    rounded = np.round(shares, 3)
     assert rounded[-1].sum() == pytest.approx(1.002)
-    exact = evaluate([*truth, 0], [*shares, [0.2006, 0.2006, 0.2006, 0.2006, 0.1976]], LABELS)
-    assert evaluate([*truth, 0], rounded, LABELS).accuracy == exact.accuracy
+    exact = evaluate(truth, shares, LABELS)
+    assert evaluate(truth, rounded, LABELS).accuracy == exact.accuracy
 
 
 @pytest.mark.parametrize("setting", ["bootstrap", "seed"])
